@@ -1,0 +1,1 @@
+"""Statements and frames of the Cassandra Query Language (it arrives in a later version)."""

@@ -1,0 +1,1 @@
+"""The inverted and secondary indexes: what an index keeps for a row (it arrives in a later version)."""

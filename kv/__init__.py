@@ -1,0 +1,1 @@
+"""Key-value buckets: operations on the tables of keyspace `kv`."""

@@ -1,0 +1,1 @@
+"""One peer, inside: it decides and never waits (coordinator, replica, metadata, liveness, following)."""

@@ -1,0 +1,1 @@
+"""The real world around a `Node`: processes, sockets, REST, disks, configuration."""

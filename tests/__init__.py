@@ -1,0 +1,1 @@
+"""Tests of Sullae; the folders below mirror the packages."""

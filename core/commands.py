@@ -1,0 +1,231 @@
+"""What a node asks of its store (`World.submit`), and what comes back (`Node.on_stored`).
+
+Each command is atomic, and commands on one partition run in the order of submission. An outcome comes only when all
+that its command wrote or read is durable. `Failed` is the outcome of any command that the store could not do.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from core.cell import Version
+from core.mutation import MutationId
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """Rows of one table in [first, end) of the store's key order (see lsm/keys.py), at most so many.
+
+    `partition` is the key prefix of a single partition whose header is wanted too, or b"" for a range of tokens:
+    then headers come as rows of their own. `point` says that `first` is one exact row key (`end` is not used).
+    """
+
+    table: int
+    first: bytes
+    end: bytes
+    partition: bytes
+    point: bool
+    rows_max: int
+    bytes_max: int
+    reverse: bool = False
+
+
+# --- commands
+
+
+class Apply(msgspec.Struct, frozen=True):
+    """Merge a mutation (its bytes) into its rows, log it under its id; one already logged changes nothing."""
+
+    mutation: bytes
+
+
+class MergeRows(msgspec.Struct, frozen=True):
+    """Merge cells that arrive without their mutation: (row key, row or header bytes). Logged as `repaired`."""
+
+    table: int
+    rows: tuple[tuple[bytes, bytes], ...]
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Read a slice; `digest` asks for its hash alone."""
+
+    slice: Slice
+    digest: bool
+
+
+class LogRead(msgspec.Struct, frozen=True):
+    """The ids of log entries with offsets above `after`, at most `entries_max`, of kinds event and superseded.
+
+    Only entries whose token lies in one of `ranges` (inclusive pairs, per table id) are returned.
+    """
+
+    after: int
+    entries_max: int
+    ranges: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
+class LogMissing(msgspec.Struct, frozen=True):
+    """Which of these mutation ids the log has never held."""
+
+    ids: tuple[MutationId, ...]
+
+
+class LogFetch(msgspec.Struct, frozen=True):
+    """The mutations (their bytes) logged at these offsets, as many as fit `bytes_max`, in order."""
+
+    offsets: tuple[int, ...]
+    bytes_max: int
+
+
+class LogTrim(msgspec.Struct, frozen=True):
+    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay)."""
+
+    before_us: int
+    bytes_max: int
+
+
+class TreeHashes(msgspec.Struct, frozen=True):
+    """The combined hash of each of `parts` equal parts of the hash-tree leaves [first, end) of a table."""
+
+    table: int
+    first: int
+    end: int
+    parts: int
+
+
+class SystemWrite(msgspec.Struct, frozen=True):
+    """Write or delete (None) system records: metadata, hints, positions. All or nothing."""
+
+    puts: tuple[tuple[bytes, bytes | None], ...]
+
+
+class SystemScan(msgspec.Struct, frozen=True):
+    """System records with a prefix, after a key, at most so many and so many bytes."""
+
+    prefix: bytes
+    after: bytes
+    rows_max: int
+    bytes_max: int
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Remove rows that the header of this partition covers, from `after` on, at most `rows_max` looked at."""
+
+    table: int
+    partition: bytes
+    after: bytes
+    rows_max: int
+
+
+Command = Apply | MergeRows | Read | LogRead | LogMissing | LogFetch | LogTrim | TreeHashes | SystemWrite | SystemScan | Sweep
+
+
+# --- outcomes
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """`newer`: a version that was met and hides something the mutation wrote. `fresh`: it was not logged before."""
+
+    newer: Version | None
+    fresh: bool
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """`changed` rows of those given were different from what was stored."""
+
+    changed: int
+
+
+class Rows(msgspec.Struct, frozen=True, array_like=True):
+    """A slice: (row key, row bytes) in key order, the partition's header if there is one, whether more follow.
+
+    `more` means that the limit cut the slice: rows beyond the last key returned are unknown, not absent.
+    """
+
+    rows: tuple[tuple[bytes, bytes], ...]
+    header: bytes | None
+    more: bool
+
+
+class Digest(msgspec.Struct, frozen=True, array_like=True):
+    """The hash (16 bytes) of a slice's rows, header and `more`."""
+
+    digest: bytes
+
+
+class LogEntryId(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a mutation is logged here, and which one it is."""
+
+    offset: int
+    start: int
+    sequence: int
+    attempt: int
+
+
+class LogIds(msgspec.Struct, frozen=True):
+    """Entries found; `next_after` continues; `end` is the last offset; `first` the oldest offset still held.
+
+    `first > after + 1` says that entries were trimmed: what they held must be compared by hash tree.
+    """
+
+    entries: tuple[LogEntryId, ...]
+    next_after: int
+    first: int
+    end: int
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """The ids not held, in the order asked."""
+
+    ids: tuple[MutationId, ...]
+
+
+class Mutations(msgspec.Struct, frozen=True):
+    """(offset, mutation bytes) for those of the offsets asked that are still held and fitted."""
+
+    mutations: tuple[tuple[int, bytes], ...]
+
+
+class Hashes(msgspec.Struct, frozen=True):
+    """One 64-bit hash per part; 0 for a part without rows."""
+
+    hashes: tuple[int, ...]
+
+
+class Records(msgspec.Struct, frozen=True):
+    """System records in key order, and whether more follow."""
+
+    records: tuple[tuple[bytes, bytes], ...]
+    more: bool
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """`removed` rows; continue after `after`, or done if it is empty."""
+
+    removed: int
+    after: bytes
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It is done and durable."""
+
+
+class Why(enum.StrEnum):
+    """Why a store command failed."""
+
+    CORRUPT = "corrupt"
+    DISK_FULL = "disk_full"
+    STALLED = "stalled"
+    UNKNOWN = "unknown"
+    TOO_LARGE = "too_large"
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The store could not do it; nothing was written unless `why` is UNKNOWN."""
+
+    why: Why
+    detail: str
+
+
+Outcome = Applied | Merged | Rows | Digest | LogIds | Missing | Mutations | Hashes | Records | Swept | Done | Failed

@@ -1,0 +1,321 @@
+"""What peers say to each other, and the one codec for it (msgpack, tagged by a small number, array-like).
+
+Messages about data carry `op`, which is the coordinator's number for the operation (never reused, restarts included),
+and `epoch`, the metadata epoch under which it was planned. A replica behind that epoch pulls and then serves; a
+coordinator behind one that touched this table is refused with `Stale`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.cell import Version
+from core.commands import LogEntryId, Slice
+from core.metadata import Entry, Epoch, Proposal
+from core.ports import PeerId
+
+PROTOCOL_VERSIONS = (1, 1)
+"""The oldest and the newest protocol version spoken; of two peers the lower newest is used."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The first frame in each direction of a connection."""
+
+    oldest: int
+    newest: int
+    cluster_name: str
+    cluster: bytes
+    peer: PeerId
+    start: int
+    name: str
+    address: str
+    datacentre: str
+    rack: str
+    epoch: int
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The answer to a hello that is not accepted; `final` says that trying again cannot help."""
+
+    reason: str
+    final: bool
+
+
+# --- membership (SWIM)
+
+
+class Rumour(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is said of a peer: state 0 alive, 1 suspect, 2 dead, with the incarnation it speaks of.
+
+    An incarnation is (start counter, refutations) in one number, so a restart refutes everything said before.
+    `by` is the number of the peer that suspects.
+    """
+
+    number: int
+    state: int
+    incarnation: int
+    by: int
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Are you there? Answered with PingAck to the sender. `target` guards against an address that changed hands."""
+
+    sequence: int
+    target: int
+    epoch: int
+    rumours: tuple[Rumour, ...]
+
+
+class PingAck(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """I am here."""
+
+    sequence: int
+    epoch: int
+    rumours: tuple[Rumour, ...]
+
+
+class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Ping `target` for me: answered with PingAck, or PingNack after a while (Lifeguard)."""
+
+    sequence: int
+    target: int
+    epoch: int
+    rumours: tuple[Rumour, ...]
+
+
+class PingNack(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """I am here, but the peer that you asked me to ping is silent."""
+
+    sequence: int
+
+
+# --- metadata log
+
+
+class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Phase 1 for epoch `number`; ballots are round << 32 | peer's rank, compared as integers."""
+
+    number: int
+    ballot: int
+
+
+class Promise(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """A promise, with what was accepted before (`accepted_ballot` 0: nothing)."""
+
+    number: int
+    ballot: int
+    accepted_ballot: int
+    accepted: Entry | None
+
+
+class Accept(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Phase 2."""
+
+    number: int
+    ballot: int
+    entry: Entry
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """This entry is accepted under this ballot, durably."""
+
+    number: int
+    ballot: int
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """Not promised or accepted: `ballot` was promised to another; or the epoch is decided already (`decided`)."""
+
+    number: int
+    ballot: int
+    decided: Epoch | None
+
+
+class Decided(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """Epochs in order, from a pull or as news."""
+
+    epochs: tuple[Epoch, ...]
+
+
+class Pull(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """Send me the epochs after this one."""
+
+    after: int
+
+
+class Propose(msgspec.Struct, frozen=True, array_like=True, tag=28):
+    """Have this decided, voter. Repeated until the proposer sees an epoch with it."""
+
+    proposals: tuple[Proposal, ...]
+
+
+# --- data
+
+
+class ApplyMutation(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """Apply a mutation (core.mutation bytes)."""
+
+    op: int
+    epoch: int
+    table: int
+    mutation: bytes
+
+
+class MutationApplied(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """It is durable here; `newer` as in commands.Applied."""
+
+    op: int
+    newer: Version | None
+
+
+class ReadSlice(msgspec.Struct, frozen=True, array_like=True, tag=42):
+    """Read a slice, or its digest."""
+
+    op: int
+    epoch: int
+    slice: Slice
+    digest: bool
+
+
+class SliceRead(msgspec.Struct, frozen=True, array_like=True, tag=43):
+    """The rows of a slice, as in commands.Rows."""
+
+    op: int
+    rows: tuple[tuple[bytes, bytes], ...]
+    header: bytes | None
+    more: bool
+
+
+class DigestRead(msgspec.Struct, frozen=True, array_like=True, tag=44):
+    """The digest of a slice."""
+
+    op: int
+    digest: bytes
+
+
+class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
+    """Merge these rows or headers (key, bytes), read by the sender at `read_us`; answered with MutationApplied."""
+
+    op: int
+    epoch: int
+    table: int
+    read_us: int
+    rows: tuple[tuple[bytes, bytes], ...]
+
+
+class Stale(msgspec.Struct, frozen=True, array_like=True, tag=46):
+    """Not done: the operation was planned before an epoch that touched its table. The epochs it lacks come along."""
+
+    op: int
+    epochs: tuple[Epoch, ...]
+
+
+class OperationFailed(msgspec.Struct, frozen=True, array_like=True, tag=47):
+    """Not done (or, for why "unknown", perhaps): commands.Why, or "overloaded", "not_a_replica", "no_such_table"."""
+
+    op: int
+    why: str
+    detail: str
+
+
+# --- following, hash trees
+
+
+class Follow(msgspec.Struct, frozen=True, array_like=True, tag=60):
+    """Which mutations did you log after `after`, in the ranges that I replicate too?
+
+    `log` names the log (the storage generation of the peer that owns it), 0 if not known yet.
+    """
+
+    op: int
+    epoch: int
+    log: int
+    after: int
+
+
+class Followed(msgspec.Struct, frozen=True, array_like=True, tag=61):
+    """Ids in log order; `next_after` continues, `end` is the end of the log, `first` its oldest entry."""
+
+    op: int
+    log: int
+    entries: tuple[LogEntryId, ...]
+    next_after: int
+    first: int
+    end: int
+
+
+class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=62):
+    """Send me the mutations at these offsets of your log."""
+
+    op: int
+    offsets: tuple[int, ...]
+
+
+class Fetched(msgspec.Struct, frozen=True, array_like=True, tag=63):
+    """(offset, mutation bytes) of as many as fit; the rest is to be asked for again."""
+
+    op: int
+    mutations: tuple[tuple[int, bytes], ...]
+
+
+class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
+    """The hashes of `parts` equal parts of the leaves [first, end) of a table."""
+
+    op: int
+    epoch: int
+    table: int
+    first: int
+    end: int
+    parts: int
+
+
+class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
+    """One hash per part."""
+
+    op: int
+    hashes: tuple[int, ...]
+
+
+Message = (
+    Hello
+    | Refused
+    | Ping
+    | PingAck
+    | PingRequest
+    | PingNack
+    | Prepare
+    | Promise
+    | Accept
+    | Accepted
+    | Rejected
+    | Decided
+    | Pull
+    | Propose
+    | ApplyMutation
+    | MutationApplied
+    | ReadSlice
+    | SliceRead
+    | DigestRead
+    | Repair
+    | Stale
+    | OperationFailed
+    | Follow
+    | Followed
+    | Fetch
+    | Fetched
+    | TreeAsk
+    | TreeAnswer
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """The body of a frame."""
+    return _encoder.encode(message)
+
+
+def decode_message(data: bytes) -> Message:
+    """The message of a frame's body; raises msgspec.DecodeError (or ValidationError) for anything else."""
+    return _decoder.decode(data)

@@ -1,0 +1,185 @@
+"""What a client asks of a node (`Node.on_request`) and what it gets (`World.reply`), whatever door it came through.
+
+A door (REST keys, CQL, documents) plans its operation as one of these; the coordinator gives versions, counts
+answers, and replies with a value: refusals are values too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from core.cell import Path, Version
+from core.consistency import Level
+from core.row import Row
+
+# --- requests
+
+
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A cell to be written, before it has a version; `value` None deletes it."""
+
+    column: int
+    path: Path
+    kind: int
+    value: bytes | None
+
+
+class RowWrite(msgspec.Struct, frozen=True, array_like=True):
+    """What to do to the row with this key suffix: cells, and whether the older row is deleted first.
+
+    With `replace` the row tombstone is one microsecond older than the cells, so the row holds just these cells.
+    With no cells and `replace` the row is deleted.
+    """
+
+    suffix: bytes
+    writes: tuple[Write, ...]
+    replace: bool = False
+
+
+class WriteRequest(msgspec.Struct, frozen=True):
+    """Write rows of one partition of one table.
+
+    `ranges` are [first, end) of key suffixes to delete; `partition_delete` deletes all rows of the partition.
+    `timestamp_us` 0 means: the coordinator stamps. `ttl_s` 0 means: for ever (a door applies a table's default).
+    """
+
+    table: int
+    partition: bytes
+    rows: tuple[RowWrite, ...]
+    level: Level
+    operation: int
+    ttl_s: int = 0
+    timestamp_us: int = 0
+    partition_delete: bool = False
+    ranges: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class ReadRequest(msgspec.Struct, frozen=True):
+    """Read rows of one partition with key suffixes in [first, end), at most `rows_max`; a `point` reads `first` only."""
+
+    table: int
+    partition: bytes
+    first: bytes
+    end: bytes
+    point: bool
+    level: Level
+    rows_max: int = 1
+    reverse: bool = False
+
+
+class ScanRequest(msgspec.Struct, frozen=True):
+    """Read rows in token order from the whole ring, streamed in parts (`RowsRead`), at most `rows_max` rows.
+
+    `after` is the row key (lsm/keys.py) to go on after, or b"" to begin.
+    """
+
+    table: int
+    after: bytes
+    rows_max: int
+    level: Level
+
+
+class MetadataRequest(msgspec.Struct, frozen=True):
+    """Change the schema: decided by the voters, answered when this node has adopted the epoch."""
+
+    change: Any  # a core.metadata.Change
+
+
+class AdminRequest(msgspec.Struct, frozen=True):
+    """What an operator asks of this node: a verb of node/admin.py and its arguments."""
+
+    verb: str
+    arguments: dict[str, Any] = {}
+
+
+Request = WriteRequest | ReadRequest | ScanRequest | MetadataRequest | AdminRequest
+
+
+# --- answers
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Acknowledged at the level asked; `version` is what its cells carry."""
+
+    version: Version
+
+
+class ReadRow(msgspec.Struct, frozen=True):
+    """A row: its full store key and its merged content with all versions (dead cells included)."""
+
+    key: bytes
+    row: Row
+
+
+class RowsRead(msgspec.Struct, frozen=True):
+    """Rows in key order that exist at `now_us`; `more` says that rows after the last (or `after`) may follow."""
+
+    rows: tuple[ReadRow, ...]
+    now_us: int
+    more: bool
+    after: bytes = b""
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """A schema change was decided at `epoch`. `error` is empty, or why it was not applied; `name` what it is about."""
+
+    epoch: int
+    error: str
+    code: str = ""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The answer of an admin verb: JSON-able."""
+
+    body: dict[str, Any]
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """Not tried: too few replicas are alive. Nothing was written."""
+
+    required: int
+    alive: int
+    level: Level
+
+
+class Timeout(msgspec.Struct, frozen=True):
+    """Too few answers in time. For a write the outcome is *unknown*: it may or may not be there, now or later."""
+
+    received: int
+    required: int
+    level: Level
+    write: bool
+
+
+class Overloaded(msgspec.Struct, frozen=True):
+    """Not tried: this node (or too many replicas) has too much to do, or a full disk. Try again later, elsewhere."""
+
+    detail: str
+
+
+class Unready(msgspec.Struct, frozen=True):
+    """This node does not serve: there is no cluster yet, or it was refused; or the voters' majority is away."""
+
+    detail: str
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """The request cannot be done as asked; `code` is a stable word (no_such_table, too_large, bad_level...)."""
+
+    code: str
+    detail: str
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """Replicas answered with failures (damaged data, full disks): `received` good answers of `required`."""
+
+    received: int
+    required: int
+    failures: int
+    detail: str
+    write: bool
+
+
+Answer = Written | RowsRead | Changed | Told | Unavailable | Timeout | Overloaded | Unready | Invalid | Broken

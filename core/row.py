@@ -1,0 +1,201 @@
+"""Rows and partition headers in normal form, and the merge of both.
+
+A row is a tombstone, perhaps, and cells sorted by address. In *normal form* it holds no cell that a tombstone of the
+row (or of its partition, see `covered`) or a newer ancestor hides, and of each address one cell. `merge_rows` of two
+normal rows is normal; it is commutative, associative and idempotent, and equal rows have equal bytes (`encode_row`),
+which is what digests and hash trees compare.
+
+A partition header holds what deletes more than one row: a partition tombstone and range tombstones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from core.cell import MARKER, NO_VERSION, ROW_MARKER_COLUMN, Address, Cell, Version, hides_below, rank
+
+
+class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
+    """A deletion of everything in its scope with a version up to its own; `admitted_us` is for the purge."""
+
+    timestamp_us: int
+    writer: int
+    admitted_us: int
+
+    @property
+    def version(self) -> Version:
+        """The version up to which it deletes."""
+        return (self.timestamp_us, self.writer)
+
+
+class RangeTombstone(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
+    """A deletion of the rows whose key suffix is in [first, end) with versions up to its own."""
+
+    first: bytes
+    end: bytes
+    timestamp_us: int
+    writer: int
+    admitted_us: int
+
+    @property
+    def version(self) -> Version:
+        """The version up to which it deletes."""
+        return (self.timestamp_us, self.writer)
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """A row, or what a mutation adds to one: cells sorted by address, no address twice."""
+
+    deletion: Tombstone | None
+    cells: tuple[Cell, ...]
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """What deletes in a whole partition: `ranges` are sorted and none is covered by another or by the deletion."""
+
+    deletion: Tombstone | None
+    ranges: tuple[RangeTombstone, ...] = ()
+
+
+EMPTY_ROW = Row(None, ())
+EMPTY_HEADER = Header(None)
+
+_row_encoder = msgspec.msgpack.Encoder()
+_row_decoder = msgspec.msgpack.Decoder(Row)
+_header_decoder = msgspec.msgpack.Decoder(Header)
+
+
+def encode_row(row: Row) -> bytes:
+    """The one byte form of a row: equal rows, equal bytes."""
+    return _row_encoder.encode(row)
+
+
+def decode_row(data: bytes) -> Row:
+    """The row of `encode_row`; raises msgspec.DecodeError for anything else."""
+    return _row_decoder.decode(data)
+
+
+def encode_header(header: Header) -> bytes:
+    """The one byte form of a header."""
+    return _row_encoder.encode(header)
+
+
+def decode_header(data: bytes) -> Header:
+    """The header of `encode_header`; raises msgspec.DecodeError for anything else."""
+    return _header_decoder.decode(data)
+
+
+def _newer(a: Tombstone | None, b: Tombstone | None) -> Tombstone | None:
+    if a is None:
+        return b
+    return a if b is None or a >= b else b
+
+
+def normal(deletion: Tombstone | None, cells: Iterable[Cell], covered: Version = NO_VERSION) -> Row:
+    """The normal form of any cells under a row tombstone and a covering version (of the partition's tombstones).
+
+    A row tombstone at or below `covered` is dropped: the partition's says it already.
+    """
+    floor = covered
+    if deletion is not None:
+        if deletion.version <= covered:
+            deletion = None
+        else:
+            floor = deletion.version
+    best: dict[Address, Cell] = {}
+    nested = False
+    for cell in cells:
+        if (cell.timestamp_us, cell.writer) <= floor:
+            continue
+        address = (cell.column, cell.path, cell.kind)
+        other = best.get(address)
+        if other is None or rank(cell) > rank(other):
+            best[address] = cell
+        if cell.path or cell.kind:
+            nested = True
+    kept = [best[address] for address in sorted(best)]
+    if nested:
+        kept = [cell for cell in kept if not _hidden(cell, best)]
+    return Row(deletion, tuple(kept))
+
+
+def _hidden(cell: Cell, best: dict[Address, Cell]) -> bool:
+    column, path = cell.column, cell.path
+    for depth in range(len(path)):
+        above = best.get((column, path[:depth], 0))
+        if above is not None and hides_below(above, cell):
+            return True
+    if cell.kind == MARKER:  # a value over an older or equal marker of the same path
+        same = best.get((column, path, 0))
+        return same is not None and same.version >= cell.version
+    return False
+
+
+def merge_rows(a: Row, b: Row, covered: Version = NO_VERSION) -> Row:
+    """The merge of two rows of one key, in normal form under `covered`."""
+    return normal(_newer(a.deletion, b.deletion), a.cells + b.cells, covered)
+
+
+def covered(header: Header, suffix: bytes) -> Version:
+    """The version up to which the partition's tombstones delete the row with this key suffix."""
+    version = NO_VERSION if header.deletion is None else header.deletion.version
+    for item in header.ranges:
+        if item.first <= suffix < item.end and item.version > version:
+            version = item.version
+    return version
+
+
+def merge_headers(a: Header, b: Header) -> Header:
+    """The merge of two headers of one partition, in normal form."""
+    deletion = _newer(a.deletion, b.deletion)
+    floor = NO_VERSION if deletion is None else deletion.version
+    ranges = sorted({*a.ranges, *b.ranges})
+    kept = [r for r in ranges if r.version > floor and not any(_covers(other, r) for other in ranges)]
+    return Header(deletion, tuple(kept))
+
+
+def _covers(outer: RangeTombstone, inner: RangeTombstone) -> bool:
+    """Whether `inner` is redundant beside `outer` (of two that are equal but for admission, the later stays)."""
+    if outer is inner or not (outer.first <= inner.first and inner.end <= outer.end):
+        return False
+    if outer.version != inner.version:
+        return outer.version > inner.version
+    same = outer.first == inner.first and outer.end == inner.end
+    return not same or outer.admitted_us > inner.admitted_us
+
+
+def newest_version(row: Row) -> Version:
+    """The greatest version in the row, NO_VERSION if it is empty."""
+    version = NO_VERSION if row.deletion is None else row.deletion.version
+    for cell in row.cells:
+        if (cell.timestamp_us, cell.writer) > version:
+            version = (cell.timestamp_us, cell.writer)
+    return version
+
+
+def live_cells(row: Row, now_us: int) -> tuple[Cell, ...]:
+    """The cells a reader sees at `now_us`: no tombstones, nothing expired, nothing below an expired ancestor.
+
+    Cells of collections and documents keep their addresses: assembling them is for the doors. The worthless value at
+    the empty path of a replaced collection is returned too.
+    """
+    cells = row.cells
+    for cell in cells:
+        if cell.value is None or cell.dead_from_us:
+            return tuple(c for c in cells if not c.is_dead(now_us))
+    return cells
+
+
+def exists(row: Row, now_us: int) -> bool:
+    """Whether the row is there for a reader: it has a live row marker or any live value."""
+    return any(
+        not cell.is_dead(now_us) and (cell.kind == MARKER or cell.value is not None or cell.column == ROW_MARKER_COLUMN)
+        for cell in row.cells
+    )
+
+
+def is_empty(row: Row) -> bool:
+    """Whether nothing is left to keep."""
+    return row.deletion is None and not row.cells

@@ -1,0 +1,31 @@
+"""The settings of a node that an operator may change, with their defaults. Times in microseconds, sizes in bytes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from core import limits
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What server/config.py reads from cluster.yml, and what a simulation draws from its seed."""
+
+    write_timeout_us: int = 2_000_000
+    read_timeout_us: int = 5_000_000
+    speculative_retry_us: int = 20_000
+    read_repair: bool = True
+    hints: bool = True
+    hint_window_us: int = 3 * 3600 * 1_000_000
+    hint_bytes_max: int = limits.HINT_BYTES_MAX
+    hint_replay_pause_us: int = 20_000
+    follow_pause_us: int = 500_000
+    follow_idle_us: int = 2_000_000
+    anti_entropy_pause_us: int = 5_000_000
+    log_retention_us: int = 24 * 3600 * 1_000_000
+    log_bytes_max: int = 1024 * limits.MIB
+    requests_in_flight_max: int = limits.REQUESTS_IN_FLIGHT_MAX
+    request_bytes_in_flight_max: int = limits.REQUEST_BYTES_IN_FLIGHT_MAX
+    ping_pause_us: int = 1_000_000
+    ping_timeout_us: int = 400_000
+    suspicion_multiplier: int = 4
+    value_bytes_max: int = limits.VALUE_BYTES_MAX

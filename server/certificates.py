@@ -1,0 +1,290 @@
+"""The cluster's own certificates: mutual TLS between peers, with no outside authority.
+
+`sullae cert` makes one authority per cluster and, signed by it, one certificate per peer. A peer believes a
+connection if its certificate was signed by this authority alone (the system's are not asked) and says, as a
+URI in its subject alternative name, that it is a member of this cluster: `sullae://cluster/NAME/peer/PEER`.
+Addresses are not part of what is believed, so a peer may move; they are there for tools that look.
+
+Invariants:
+- Private keys are created with mode 0600, never readable in between, and an existing file is never
+  overwritten: a second run adds certificates for new peers under the authority that is there.
+- TLS 1.3 only, a certificate is required in both directions.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from server.config import ClusterConfig, PeerConfig
+
+AUTHORITY_DAYS: Final = 3650
+PEER_DAYS: Final = 1825
+CLOCK_SLACK: Final = datetime.timedelta(days=1)
+"""Certificates begin this much before now: peers' clocks need not agree to talk."""
+
+CERTIFICATE_MODE: Final = 0o644
+KEY_MODE: Final = 0o600
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be made, read or used; the text names the file or says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """The three files one peer needs to speak to the others."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Where the certificates lie: `ca.pem`, `ca.key`, and per peer `peer-NAME.pem` and `peer-NAME.key`.
+
+    `ca.key` is needed only to make certificates, and better kept elsewhere.
+    """
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        """The authority's certificate, the same for all peers."""
+        return self.folder / "ca.pem"
+
+    @property
+    def authority_key(self) -> Path:
+        """The authority's private key: who has it can make members."""
+        return self.folder / "ca.key"
+
+    def for_peer(self, name: str) -> PeerTls:
+        """The files of the peer called `name`."""
+        return PeerTls(self.authority, self.folder / f"peer-{name}.pem", self.folder / f"peer-{name}.key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+# ------------------------------------------------------------------------------------------------ making
+
+
+def make_certificates(folder: Path, config: ClusterConfig) -> list[Path]:
+    """Make in `folder` what is missing of the authority and of a certificate and key for each peer.
+
+    Returns the files that were made, none if all were there. Raises `CertificateError` where the folder holds
+    another cluster's authority, half of a pair of files, or cannot be written.
+    """
+    tls = TlsConfig(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made, authority = _authority(tls, config.name)
+        for peer in config.peers:
+            made += _peer_files(tls.for_peer(peer.name), authority, config.name, peer)
+    except OSError as error:
+        raise CertificateError(f"{error.filename or folder}: {error.strerror or error}") from error
+    return made
+
+
+def _authority(tls: TlsConfig, cluster: str) -> tuple[list[Path], _Authority]:
+    """The authority in the folder, made if there is none; and which files that made."""
+    if _pair_exists(tls.authority, tls.authority_key):
+        certificate = _load_certificate(tls.authority)
+        if _cluster_uri(cluster) not in _uris(certificate):
+            raise CertificateError(f"{tls.authority}: this authority is not of the cluster {cluster!r}")
+        return [], _Authority(certificate, _load_key(tls.authority_key))
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _common_name(f"{cluster} authority")
+    builder = (
+        _builder(name, name, key.public_key(), AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(_alternative_names([_cluster_uri(cluster)], None), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    _write_pair(tls.authority, tls.authority_key, certificate, key)
+    return [tls.authority, tls.authority_key], _Authority(certificate, key)
+
+
+def _peer_files(files: PeerTls, authority: _Authority, cluster: str, peer: PeerConfig) -> list[Path]:
+    if _pair_exists(files.certificate, files.key):
+        return []
+    key = ec.generate_private_key(ec.SECP256R1())
+    uris = [_cluster_uri(cluster), f"{_cluster_uri(cluster)}/peer/{quote(peer.name, safe='')}"]
+    issuer_key = authority.key.public_key()
+    builder = (
+        _builder(_common_name(peer.name), authority.certificate.subject, key.public_key(), PEER_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(_alternative_names(uris, peer), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+    )
+    _write_pair(files.certificate, files.key, builder.sign(authority.key, hashes.SHA256()), key)
+    return [files.certificate, files.key]
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SLACK)
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _alternative_names(uris: Sequence[str], peer: PeerConfig | None) -> x509.SubjectAlternativeName:
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    if peer is not None:
+        names.append(x509.DNSName(peer.name))
+        names.append(x509.IPAddress(ipaddress.ip_address(peer.address)))
+    return x509.SubjectAlternativeName(names)
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _cluster_uri(cluster: str) -> str:
+    return f"sullae://cluster/{quote(cluster, safe='')}"
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+def _pair_exists(certificate: Path, key: Path) -> bool:
+    """Whether both files are there; only one of them is an error, since half a pair is of no use."""
+    there = [path for path in (certificate, key) if path.exists()]
+    if len(there) == 1:
+        missing = key if there[0] == certificate else certificate
+        raise CertificateError(f"{missing}: missing beside {there[0].name}; restore it or remove both")
+    return len(there) == 2
+
+
+def _write_pair(
+    certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> None:
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_new(key_path, key_pem, KEY_MODE)
+    _write_new(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), CERTIFICATE_MODE)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that does not exist yet, with its mode from the first moment, and fsync it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise CertificateError(f"{path}: not a PEM certificate: {error}") from error
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise CertificateError(f"{path}: not an unencrypted PEM private key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{path}: not an elliptic-curve key")
+    return key
+
+
+# ------------------------------------------------------------------------------------------------- using
+
+
+def internode_context(tls: PeerTls, *, server_side: bool) -> ssl.SSLContext:
+    """The TLS context for connections between peers, either end: TLS 1.3, both sides show a certificate.
+
+    Only the cluster's authority is trusted. Host names are not checked, because membership is: the caller
+    compares `peer_identity` of the other side's certificate with the peer it expects.
+    Raises `CertificateError`.
+    """
+    protocol = ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if server_side:
+        context.num_tickets = 0  # a resumed session would skip looking at the certificate again
+    try:
+        context.load_verify_locations(cafile=tls.authority)
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(str(path) for path in (tls.authority, tls.certificate, tls.key))
+        raise CertificateError(f"one of {files} cannot be used: {error}") from error
+    return context
+
+
+def peer_identity(der: bytes) -> tuple[str, str]:
+    """Cluster name and peer name that a certificate states; DER is what `getpeercert(binary_form=True)` gives.
+
+    The signature was checked by TLS. Raises `CertificateError` if it is not a peer's certificate.
+    """
+    try:
+        uris = _uris(x509.load_der_x509_certificate(der))
+    except ValueError as error:
+        raise CertificateError(f"not a certificate: {error}") from error
+    for uri in uris:
+        parts = urlsplit(uri)
+        path = parts.path.split("/")
+        if parts.scheme == "sullae" and parts.netloc == "cluster" and len(path) == 4 and path[2] == "peer":
+            return unquote(path[1]), unquote(path[3])
+    raise CertificateError("the certificate does not say which peer it belongs to")
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)

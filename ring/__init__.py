@@ -1,0 +1,1 @@
+"""Where data lives: tokens, the peers that replicate them, and the tokens a joining peer is given."""

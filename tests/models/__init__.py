@@ -1,0 +1,1 @@
+"""Plain models that the tests compare the product with."""

@@ -1,0 +1,106 @@
+"""What the parts of a node share: the world, who we are, the clock, the metadata, and the tables of handlers.
+
+A part (swim, metadata, writes, reads, hints, following...) is an object that is given this, registers what it handles,
+and keeps its own state. Timers and tickets are tuples whose first member names the handler; what follows is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from core.commands import Command, Outcome
+from core.hlc import HybridClock
+from core.messages import Message
+from core.ports import SMALL, Event, Identity, InitialPeer, PeerId, TimerId, World
+from core.settings import Settings
+
+M = TypeVar("M")
+
+MessageHandler = Callable[[PeerId, Any], None]
+
+
+class Inside:
+    """Shared by all parts of one node; holds no decisions of its own."""
+
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        cluster_name: str,
+        initial: tuple[InitialPeer, ...],
+        settings: Settings,
+        clock: HybridClock,
+    ) -> None:
+        """Tables are empty: parts register themselves."""
+        self.world = world
+        self.identity = identity
+        self.cluster_name = cluster_name
+        self.initial = initial
+        self.settings = settings
+        self.clock = clock
+        self.message_handlers: dict[type, MessageHandler] = {}
+        self.timer_handlers: dict[str, Callable[..., None]] = {}
+        self.stored_handlers: dict[str, Callable[..., None]] = {}
+        self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
+        self._next_op = identity.start << 40
+
+    # --- registering
+
+    def on_message(self, kind: type[M], handler: Callable[[PeerId, M], None]) -> None:
+        """Have messages of this class given to `handler(peer, message)`."""
+        assert kind not in self.message_handlers, kind
+        self.message_handlers[kind] = handler
+
+    def on_timer(self, name: str, handler: Callable[..., None]) -> None:
+        """Have timers `(name, *rest)` given to `handler(*rest)`."""
+        assert name not in self.timer_handlers, name
+        self.timer_handlers[name] = handler
+
+    def on_stored(self, name: str, handler: Callable[..., None]) -> None:
+        """Have outcomes of tickets `(name, *rest)` given to `handler(outcome, *rest)`."""
+        assert name not in self.stored_handlers, name
+        self.stored_handlers[name] = handler
+
+    def on_peer(self, listener: Callable[[PeerId, bool], None]) -> None:
+        """Have connections and their ends told to `listener(peer, connected)`."""
+        self.peer_listeners.append(listener)
+
+    # --- short hands
+
+    def new_op(self) -> int:
+        """A number for an operation that no earlier start of this peer used."""
+        self._next_op += 1
+        return self._next_op
+
+    def send(self, peer: PeerId, message: Message, lane: int = SMALL) -> bool:
+        """As World.send."""
+        return self.world.send(peer, message, lane)
+
+    def submit(self, ticket: tuple[Any, ...], command: Command) -> None:
+        """As World.submit; `ticket[0]` must be registered with on_stored."""
+        assert ticket[0] in self.stored_handlers, ticket
+        self.world.submit(ticket, command)
+
+    def timer(self, delay_us: int, *timer: Any) -> TimerId:
+        """As World.set_timer; `timer[0]` must be registered with on_timer."""
+        assert timer[0] in self.timer_handlers, timer
+        return self.world.set_timer(delay_us, timer)
+
+    def log(self, level: str, name: str, text: str, peer: str = "") -> None:
+        """A line for the operator."""
+        self.world.note(Event(name, level, text, 1, peer))
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Add to a metric (or set it, if the name ends in _now)."""
+        self.world.note(Event(name, "count", "", amount))
+
+    # --- dispatch (called by Node)
+
+    def stored(self, ticket: tuple[Any, ...], outcome: Outcome) -> None:
+        """Give an outcome to the part that asked."""
+        self.stored_handlers[ticket[0]](outcome, *ticket[1:])
+
+    def timer_fired(self, timer: tuple[Any, ...]) -> None:
+        """Give a timer to the part that set it."""
+        self.timer_handlers[timer[0]](*timer[1:])

@@ -266,7 +266,7 @@ def internode_context(tls: PeerTls, *, server_side: bool) -> ssl.SSLContext:
 
 
 def peer_identity(der: bytes) -> tuple[str, str]:
-    """Cluster name and peer name that a certificate states; DER is what `getpeercert(binary_form=True)` gives.
+    """Cluster name and peer name in a certificate, given as DER (`getpeercert(binary_form=True)`).
 
     The signature was checked by TLS. Raises `CertificateError` if it is not a peer's certificate.
     """

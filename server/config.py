@@ -1,9 +1,9 @@
 """`cluster.yml`: read, checked, and turned into frozen values.
 
 A configuration file is written by people, at night, under stress; so each error names the file, the line,
-what is wrong there and what would be right. That needs the line of every value, which is why the file is
-*composed* into a tree of marked nodes (YAML 1.2) and walked by hand, and never constructed: no tag in it makes
-an object, no `yes` a boolean, no `1e3` a float. What a place means is decided here by the text found there.
+what is wrong there and what would be right. That needs the line of every value, so the file is *composed*
+into a tree of marked nodes (YAML 1.2) and walked by hand, and never constructed: no tag in it makes an
+object, no `yes` a boolean, no `1e3` a float. What a place means is decided here by the text found there.
 
 Invariants:
 - Whatever the bytes of the file are, the outcome is a `ClusterConfig` or a `ConfigError` with a line.
@@ -26,6 +26,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from core.limits import KIB, MIB, NAME_CHARS_MAX, SECOND_US, VALUE_BYTES_MAX
+from core.settings import Settings
 from server.certificates import TlsConfig
 
 FILE_BYTES_MAX: Final = 1 << 20
@@ -37,10 +39,7 @@ NESTING_MAX: Final = 8
 VOTER_COUNTS: Final = (5, 3, 1)
 """How many peers may decide metadata: odd, since an even one more tolerates no more faults."""
 
-KIB: Final = 1 << 10
-MIB: Final = 1 << 20
-GIB: Final = 1 << 30
-SECOND_US: Final = 1_000_000
+GIB: Final = 1024 * MIB
 MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
@@ -79,22 +78,13 @@ class PeerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What every peer keeps to; the names are those of `cluster.yml` with the unit appended."""
+class ProcessSettings:
+    """What the process around a node keeps to: disk, memory, logs, and what is decided once, at birth."""
 
     commitlog_sync: CommitlogSync = "group"
     commitlog_sync_period_us: int = 10 * SECOND_US
     num_tokens: int = 16
     replication_factor: int = 3
-    write_request_timeout_us: int = 2 * SECOND_US
-    read_request_timeout_us: int = 5 * SECOND_US
-    range_request_timeout_us: int = 10 * SECOND_US
-    max_hint_window_us: int = 3 * HOUR_US
-    max_hints_bytes: int = 128 * MIB
-    hint_throttle_bytes: int = MIB
-    change_log_retention_us: int = DAY_US
-    max_value_bytes: int = 16 * MIB
-    max_requests_bytes: int = 64 * MIB
     block_cache_bytes: int = 32 * MIB
     memtable_bytes: int = 16 * MIB
     log_level: str = "info"
@@ -102,13 +92,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """One parsed `cluster.yml`. `peers` has at least one member, `voters` 1, 3 or 5 of their names."""
+    """One parsed `cluster.yml`. `peers` has at least one member, `voters` 1, 3 or 5 of their names.
+
+    The file's `settings` are two things here: `settings` are the node's own, `process` those around it.
+    """
 
     name: str
     peers: tuple[PeerConfig, ...]
     voters: tuple[str, ...]
     ports: PortsConfig = field(default_factory=PortsConfig)
     settings: Settings = field(default_factory=Settings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
     tls: TlsConfig | None = None
 
     def peer(self, name: str) -> PeerConfig:
@@ -122,7 +116,7 @@ class ClusterConfig:
     @property
     def replication_factor(self) -> int:
         """Replicas of each row of `kv` and `docs`: as set, or as many as there are founding peers."""
-        return min(self.settings.replication_factor, len(self.peers))
+        return min(self.process.replication_factor, len(self.peers))
 
     @property
     def on_loopback_only(self) -> bool:
@@ -261,7 +255,7 @@ def _quoted(text: str) -> str:
 Parser = Callable[[Node, str], Any]
 """What a setting's text means: takes the node and the setting's name, raises `_WrongError`."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{NAME_CHARS_MAX - 1}}}")
 _AMOUNT = re.compile(r"([0-9]{1,15}) ?([A-Za-z]{1,3})")
 _DURATIONS_US: Final = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
 _SIZES_BYTES: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -270,7 +264,7 @@ _SIZES_BYTES: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 def _name(node: Node, what: str) -> str:
     value = _text(node, what)
     if not _NAME.fullmatch(value):
-        rule = "1 to 48 letters, digits, - or _, the first a letter or digit"
+        rule = f"1 to {NAME_CHARS_MAX} letters, digits, - or _, the first a letter or digit"
         raise _WrongError(node, f"{what} must be {rule}; found {_quoted(value)}")
     return value
 
@@ -343,25 +337,43 @@ def _address(node: Node, what: str) -> str:
     return str(address)
 
 
-_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
+def _switch(node: Node, what: str) -> bool:
+    value = _text(node, what)
+    if value not in {"true", "false"}:
+        raise _WrongError(node, f"{what} must be true or false; found {_quoted(value)}")
+    return value == "true"
+
+
+_PROCESS_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "commitlog_sync": ("commitlog_sync", _one_of("group", "periodic")),
     "commitlog_sync_period": ("commitlog_sync_period_us", _duration_us("10ms", "10m")),
     "num_tokens": ("num_tokens", _integer(1, 256)),
     "replication_factor": ("replication_factor", _integer(1, 16)),
-    "write_request_timeout": ("write_request_timeout_us", _duration_us("10ms", "10m")),
-    "read_request_timeout": ("read_request_timeout_us", _duration_us("10ms", "10m")),
-    "range_request_timeout": ("range_request_timeout_us", _duration_us("10ms", "10m")),
-    "max_hint_window": ("max_hint_window_us", _duration_us("0s", "7d")),
-    "max_hints_size": ("max_hints_bytes", _size_bytes("1MiB", "64GiB")),
-    "hint_throttle": ("hint_throttle_bytes", _size_bytes("16KiB", "1GiB")),
-    "change_log_retention": ("change_log_retention_us", _duration_us("1m", "365d")),
-    "max_value_size": ("max_value_bytes", _size_bytes("1KiB", "16MiB")),
-    "max_requests_size": ("max_requests_bytes", _size_bytes("32MiB", "64GiB")),
     "block_cache_size": ("block_cache_bytes", _size_bytes("1MiB", "256GiB")),
     "memtable_size": ("memtable_bytes", _size_bytes("1MiB", "4GiB")),
     "log_level": ("log_level", _one_of("debug", "info", "warning", "error")),
 }
-"""Every setting: the field it fills and how it is read."""
+"""Settings of the process: the field of `ProcessSettings` each fills, and how it is read."""
+
+_NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
+    "write_request_timeout": ("write_timeout_us", _duration_us("10ms", "10m")),
+    "read_request_timeout": ("read_timeout_us", _duration_us("10ms", "10m")),
+    "speculative_retry": ("speculative_retry_us", _duration_us("1ms", "1m")),
+    "read_repair": ("read_repair", _switch),
+    "hinted_handoff": ("hints", _switch),
+    "max_hint_window": ("hint_window_us", _duration_us("0s", "7d")),
+    "max_hints_size": ("hint_bytes_max", _size_bytes("1MiB", "64GiB")),
+    "follow_interval": ("follow_pause_us", _duration_us("10ms", "10m")),
+    "repair_interval": ("anti_entropy_pause_us", _duration_us("100ms", "1d")),
+    "change_log_retention": ("log_retention_us", _duration_us("1m", "365d")),
+    "change_log_size": ("log_bytes_max", _size_bytes("16MiB", "1024GiB")),
+    "ping_interval": ("ping_pause_us", _duration_us("100ms", "1m")),
+    "ping_timeout": ("ping_timeout_us", _duration_us("10ms", "1m")),
+    "max_requests": ("requests_in_flight_max", _integer(1, 1_000_000)),
+    "max_requests_size": ("request_bytes_in_flight_max", _size_bytes("32MiB", "64GiB")),
+    "max_value_size": ("value_bytes_max", _size_bytes("1KiB", f"{VALUE_BYTES_MAX // MIB}MiB")),
+}
+"""Settings of the node: the field of `core.settings.Settings` each fills, and how it is read."""
 
 
 # --------------------------------------------------------------------------------------- nodes to values
@@ -373,12 +385,14 @@ def _cluster(root: Node, folder: Path) -> ClusterConfig:
         if required not in values:
             raise _WrongError(root, f"the file must have the key {required}")
     peers = _peers(values["peers"], folder)
+    settings, process = _settings(values.get("settings"))
     return ClusterConfig(
         name=_name(values["cluster"], "cluster"),
         peers=peers,
         voters=_voters(values.get("voters"), peers),
         ports=_ports(values["ports"]) if "ports" in values else PortsConfig(),
-        settings=_settings(values["settings"]) if "settings" in values else Settings(),
+        settings=settings,
+        process=process,
         tls=_tls(values["tls"], folder) if "tls" in values else None,
     )
 
@@ -451,18 +465,21 @@ def _ports(node: Node) -> PortsConfig:
     return config
 
 
-def _settings(node: Node) -> Settings:
-    if isinstance(node, ScalarNode) and node.value == "":
-        return Settings()  # every line below it is commented out
-    values = _mapping(node, "settings", tuple(_SETTINGS))
-    parsed: dict[str, Any] = {}
-    for key, value in values.items():
-        field_name, parse = _SETTINGS[key]
-        parsed[field_name] = parse(value, key)
-    settings = Settings(**parsed)
-    if settings.max_requests_bytes < 2 * settings.max_value_bytes:
+def _settings(node: Node | None) -> tuple[Settings, ProcessSettings]:
+    if node is None or (isinstance(node, ScalarNode) and node.value == ""):
+        return Settings(), ProcessSettings()  # every line below the key may be commented out
+    values = _mapping(node, "settings", (*_PROCESS_SETTINGS, *_NODE_SETTINGS))
+    settings = Settings(**_fields(values, _NODE_SETTINGS))
+    if settings.request_bytes_in_flight_max < 2 * settings.value_bytes_max:
         raise _WrongError(node, "max_requests_size must be at least twice max_value_size")
-    return settings
+    if settings.ping_timeout_us >= settings.ping_pause_us:
+        raise _WrongError(node, "ping_timeout must be shorter than ping_interval")
+    return settings, ProcessSettings(**_fields(values, _PROCESS_SETTINGS))
+
+
+def _fields(values: dict[str, Node], known: dict[str, tuple[str, Parser]]) -> dict[str, Any]:
+    """The values of those keys that are in `known`, read, under the names of their fields."""
+    return {known[key][0]: known[key][1](node, key) for key, node in values.items() if key in known}
 
 
 def _tls(node: Node, folder: Path) -> TlsConfig:

@@ -218,6 +218,8 @@ def _mapping(node: Node, what: str, keys: Sequence[str]) -> dict[str, Node]:
             raise _WrongError(key_node, f"unknown key {_quoted(key)} in {what}{hint}; known are {known}")
         if key in values:
             raise _WrongError(key_node, f"{what} has the key {key} twice")
+        if isinstance(value, ScalarNode) and value.value == "":
+            value.start_mark = key_node.start_mark  # a missing value is marked where the next thing begins
         values[key] = value
     return values
 

@@ -2,8 +2,8 @@
 
 A stamp is wall-clock microseconds if those are ahead of all stamps before, else the last stamp plus one. The clock
 stays at or below a *ceiling* that its owner has made durable, so a peer that restarts with a clock set back begins
-above everything that it ever stamped. `wanted_ceiling` says when to make a higher one durable; as long as that has
-not happened stamps go on in microsecond steps up to the old ceiling, and then there are none (`None`).
+above everything that it ever stamped. `wanted_ceiling_us` says when to make a higher one durable; above the ceiling
+there are no stamps (`None`): who needs one waits until `raised` was called.
 
 (Kulkarni et al., Logical Physical Clocks, 2014; the logical part is folded into the microseconds.)
 """
@@ -34,8 +34,8 @@ class HybridClock:
         return max(self._wall_us(), self._last_us)
 
     def stamp(self) -> int | None:
-        """A timestamp above all before it; None if the durable ceiling is reached."""
-        stamp_us = max(min(self._wall_us(), self._ceiling_us), self._last_us + 1)
+        """A timestamp above all before it; None if that is above the durable ceiling."""
+        stamp_us = max(self._wall_us(), self._last_us + 1)
         if stamp_us > self._ceiling_us:
             return None
         self._last_us = stamp_us

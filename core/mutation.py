@@ -6,10 +6,12 @@ compute. It travels and is logged in the bytes its coordinator made (`encode_mut
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
-from core.cell import Version
-from core.row import Header, Row
+from core.cell import Cell, Version
+from core.row import Header, RangeTombstone, Row, Tombstone
 
 MutationId = tuple[int, int, int]
 """(start number of the coordinator, its sequence, attempt). An event's id is the first two."""
@@ -56,20 +58,29 @@ def decode_mutation(data: bytes) -> Mutation:
     return _decoder.decode(data)
 
 
-def restamped(mutation: Mutation, version: Version) -> Mutation:
-    """Attempt 1 of a coordinator-stamped mutation: every cell and tombstone at `version` instead."""
+def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:
+    """Attempt 1 of a mutation stamped at `old_us`: made anew at `version`, what was relative to the stamp stays so."""
     timestamp_us, writer = version
-    replace = msgspec.structs.replace
-
-    def row_at(row: Row) -> Row:
-        deletion = row.deletion and replace(row.deletion, timestamp_us=timestamp_us, writer=writer)
-        cells = tuple(replace(c, timestamp_us=timestamp_us, writer=writer) for c in row.cells)
-        return Row(deletion, cells)
-
+    shift_us = timestamp_us - old_us
     header = mutation.header
     if header is not None:
-        deletion = header.deletion and replace(header.deletion, timestamp_us=timestamp_us, writer=writer)
-        ranges = tuple(replace(r, timestamp_us=timestamp_us, writer=writer) for r in header.ranges)
-        header = Header(deletion, ranges)
-    rows = tuple((suffix, row_at(row)) for suffix, row in mutation.rows)
-    return replace(mutation, attempt=mutation.attempt + 1, header=header, rows=rows)
+        deletion = header.deletion and _shifted(header.deletion, shift_us, writer)
+        header = Header(deletion, tuple(_shifted(r, shift_us, writer) for r in header.ranges))
+    rows = tuple(
+        (
+            suffix,
+            Row(
+                row.deletion and _shifted(row.deletion, shift_us, writer),
+                tuple(_shifted(cell, shift_us, writer) for cell in row.cells),
+            ),
+        )
+        for suffix, row in mutation.rows
+    )
+    return msgspec.structs.replace(mutation, attempt=mutation.attempt + 1, header=header, rows=rows)
+
+
+Stamped = TypeVar("Stamped", Cell, Tombstone, RangeTombstone)
+
+
+def _shifted(item: Stamped, shift_us: int, writer: int) -> Stamped:
+    return msgspec.structs.replace(item, timestamp_us=item.timestamp_us + shift_us, writer=writer)

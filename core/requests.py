@@ -173,13 +173,17 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """Replicas answered with failures (damaged data, full disks): `received` good answers of `required`."""
+    """Replicas answered with failures (damaged data, full disks): `received` good answers of `required`.
+
+    `unknown`: a write may be there all the same, now or later; False: it is certainly nowhere.
+    """
 
     received: int
     required: int
     failures: int
     detail: str
     write: bool
+    unknown: bool
 
 
 Answer = Written | RowsRead | Changed | Told | Unavailable | Timeout | Overloaded | Unready | Invalid | Broken

@@ -7,7 +7,7 @@ and keeps its own state. Timers and tickets are tuples whose first member names 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from core.commands import Command, Outcome
 from core.hlc import HybridClock
@@ -18,6 +18,13 @@ from core.settings import Settings
 M = TypeVar("M")
 
 MessageHandler = Callable[[PeerId, Any], None]
+
+
+class Operation(Protocol):
+    """Something that waits for answers to messages that carry its number."""
+
+    def on_message(self, peer: PeerId, message: Any) -> None:
+        """An answer, perhaps a late or a repeated one."""
 
 
 class Inside:
@@ -43,6 +50,7 @@ class Inside:
         self.timer_handlers: dict[str, Callable[..., None]] = {}
         self.stored_handlers: dict[str, Callable[..., None]] = {}
         self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
+        self.operations: dict[int, Operation] = {}
         self._next_op = identity.start << 40
 
     # --- registering

@@ -89,8 +89,8 @@ def inside_determinism(path: str, text: str) -> Iterator[str]:
     if _package(path) not in INSIDE:
         return
     tree = ast.parse(text)
-    methods = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__hash__"]
-    within_hash = [node for method in methods for node in ast.walk(method)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    within_hash = [node for f in functions if f.name == "__hash__" for node in ast.walk(f)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in MACHINE_CALLS and node not in within_hash and path not in ADAPTERS:

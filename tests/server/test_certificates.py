@@ -25,7 +25,7 @@ def cluster(name: str = "dance", peers: tuple[PeerConfig, ...] = PEERS) -> Clust
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[bytes | None, bytes | None]:
-    """Connect the two in memory, a byte each way; gives the certificate each end saw of the other."""
+    """Connect the two in memory; gives the certificate that each end saw of the other."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
     waiting = list(ends)

@@ -1,0 +1,53 @@
+# The commands of the project, the same by hand and in CI. `make help` lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# What is given after the target's own arguments, for instance: make up ARGS="--no-sample"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv up test check soak bench scale clean
+
+help:           ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+
+venv: $(STAMP)  ## make .venv with everything in it (quick the second time)
+
+$(STAMP): pyproject.toml client/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python3 found; Sullae needs Python 3.11 or later" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is older than Python 3.11; say which to use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]' --editable client
+	@touch $@
+
+# exec: Ctrl-C and signals reach sullae itself, which stops its peers and says so. Make's own complaint about a
+# command ended by Ctrl-C is not ours to prevent; sullae then exits with 0.
+up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C stops it
+	@exec $(BIN)/sullae up $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+
+soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds
+	@exec $(BIN)/python -m jepsen_like.soak $(ARGS)
+
+bench: $(STAMP) ## measure a real cluster on this machine
+	@exec $(BIN)/python -m bench $(ARGS)
+
+scale: $(STAMP) ## 1,000 simulated peers; writes the figures of docs/scale.md
+	@exec $(BIN)/python -m bench.scale $(ARGS)
+
+clean:          ## remove what was built, never data
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info client/src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

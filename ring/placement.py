@@ -50,7 +50,7 @@ class Peer:
 
 
 class Ring:
-    """The vnodes of an epoch: sorted tokens, who owns each. Immutable; the order of `peers` does not matter."""
+    """The vnodes of an epoch: sorted tokens, who owns each. Immutable; any order of peers makes the same."""
 
     __slots__ = ("_by_number", "owners", "peers", "tokens")
 

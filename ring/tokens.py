@@ -33,7 +33,7 @@ MAX_TOKEN = 2**63 - 1
 """The greatest position, inclusive."""
 
 SLICE_BITS = 18
-SLICES = 2**SLICE_BITS
+SLICES = 1 << SLICE_BITS
 """How many equal slices the token space has."""
 
 _SLICE_SHIFT = 64 - SLICE_BITS
@@ -127,7 +127,7 @@ def partition_key(components: Sequence[bytes]) -> bytes:
     parts: list[bytes] = []
     for component in components:
         if len(component) > COMPONENT_BYTES_MAX:
-            raise ValueError(f"a partition key component has {len(component)} bytes, over {COMPONENT_BYTES_MAX}")
+            raise ValueError(f"a partition key component of {len(component)} bytes is too long")
         parts.append(len(component).to_bytes(2, "big"))
         parts.append(component)
         parts.append(b"\x00")

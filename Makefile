@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up test check soak bench scale clean
+.PHONY: help venv up test check lint types layers soak bench scale clean
 
 help:           ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,9 +34,15 @@ up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C 
 test: $(STAMP)  ## run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) ## lint, types, layers
+check: lint types layers ## the three below
+
+lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
+
+types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy .
+
+layers: $(STAMP) ## imports only point down
 	$(BIN)/lint-imports
 
 soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds

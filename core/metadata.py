@@ -65,12 +65,16 @@ Change = CreateKeyspace | CreateTable | AlterTable | DropTable | TruncateTable
 
 
 class Birth(msgspec.Struct, frozen=True, tag="birth"):
-    """Epoch 1: the cluster's id and name, its members with their tokens, and who votes on the next epoch."""
+    """Epoch 1: the cluster's id and name, its members with their tokens, and who votes on the next epoch.
+
+    `replication_factor` is that of the keyspaces made with the cluster, per datacentre (its peers if fewer).
+    """
 
     cluster: bytes
     name: str
     members: tuple[Member, ...]
     voters: tuple[bytes, ...]
+    replication_factor: int = 3
 
 
 class Proposal(msgspec.Struct, frozen=True, array_like=True):

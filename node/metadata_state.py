@@ -1,0 +1,545 @@
+"""What follows from the epochs of the metadata log, in order: members, voters, keyspaces, tables, placements.
+
+`apply(state, epoch)` is pure and gives a new `State`; states are never changed. So all peers that know the
+same epochs have the same state, and within one process they have the same *object*, as long as it is not too
+old: a simulation of 1,000 peers holds one ring and not 1,000.
+
+A change that cannot be applied leaves the state as it is and is answered with an error; the epoch stands all
+the same. A change that is decided twice (its proposer repeats it until it sees it decided) is applied once:
+results are remembered by `ChangeId`. They are bounded; once results of a start number were forgotten, what
+comes late with a sequence at or below the forgotten ones is refused as "expired" and not applied again.
+
+Invariants: the ids of tables are never given twice, TRUNCATE included; a table's name is unique in its
+keyspace, and where asked in its family of keyspaces (`kv`, `kv_rf2`, ...); every table's keyspace exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from core import limits
+from core.metadata import (
+    AlterTable,
+    Birth,
+    Change,
+    ChangeId,
+    CreateKeyspace,
+    CreateTable,
+    DropTable,
+    Epoch,
+    Proposal,
+    TruncateTable,
+)
+from core.ports import PeerId
+from core.requests import Changed
+from core.schema import (
+    CLUSTERING,
+    NETWORK_TOPOLOGY,
+    PARTITION,
+    REGULAR,
+    SIMPLE,
+    STATIC,
+    Column,
+    Keyspace,
+    Member,
+    Replication,
+    Table,
+)
+from ring.placement import NetworkTopologyStrategy, Peer, Placement, Ring, SimpleStrategy, Strategy
+
+DEFAULT_KEYSPACES: Final = ("kv", "docs")
+"""Created with the cluster: where buckets and document collections live."""
+
+RESULTS_MAX: Final = 4_096
+"""How many results of changes are remembered."""
+
+_BIRTHS_MAX, _STATES_MAX = 16, 128
+"""How many first states, which carry the rings, and later ones all peers of this process share."""
+
+_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
+_FACTOR_MAX: Final = 1_000
+_KINDS: Final = (PARTITION, CLUSTERING, STATIC, REGULAR)
+
+Replicas = tuple[PeerId, ...]
+TokenPair = tuple[int, int]
+"""First and last token, both inclusive, first <= last."""
+
+
+class RingPlacement:
+    """Where rows of the keyspaces with one replication live: ring.placement by peer ids. Immutable."""
+
+    def __init__(self, members: tuple[Member, ...], replication: Replication) -> None:
+        peers = [Peer(m.number, m.name, m.datacentre, m.rack, m.tokens) for m in members]
+        placement = Placement(Ring(peers), _strategy(replication))
+        ids = {member.number: member.peer for member in members}
+        translated: dict[tuple[int, ...], Replicas] = {}
+        self._numbers = {member.peer: member.number for member in members}
+        self._ids = ids
+        self._placement = placement
+        self.factors = replication.factors
+        self.datacentres = {member.peer: member.datacentre for member in members}
+        self.tokens = placement.ring.tokens
+        pairs: list[tuple[TokenPair, Replicas]] = []
+        table: list[Replicas] = []
+        for token_range, numbers in placement.ranges():
+            replicas = translated.setdefault(numbers, tuple(ids[number] for number in numbers))
+            table.append(replicas)
+            pairs.extend((pair, replicas) for pair in token_range.unwrap())
+        self.lookup = (*table, table[0])
+        """Replicas of the range that ends at each of `tokens`, and of what lies above the last token."""
+        self.ranges = tuple(sorted(pairs, key=lambda pair: pair[0]))
+        self._shared: dict[tuple[PeerId, PeerId], tuple[TokenPair, ...]] = {}
+
+    def neighbours(self, peer: PeerId) -> tuple[PeerId, ...]:
+        """The other peers that replicate something that this one replicates, by ascending number."""
+        number = self._numbers.get(peer)
+        return () if number is None else tuple(self._ids[n] for n in self._placement.neighbours(number))
+
+    def shared_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
+        """What both replicate, ascending, adjoining ranges joined. Remembered, for following asks often."""
+        known = self._shared.get((one, other))
+        if known is None:
+            known = _joined([pair for pair, replicas in self.ranges if one in replicas and other in replicas])
+            self._shared[one, other] = self._shared[other, one] = known
+        return known
+
+
+def _joined(pairs: list[TokenPair]) -> tuple[TokenPair, ...]:
+    joined: list[TokenPair] = []
+    for first, last in pairs:
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def _strategy(replication: Replication) -> Strategy:
+    if replication.strategy == SIMPLE:
+        return SimpleStrategy(replication.factors[0][1])
+    return NetworkTopologyStrategy(dict(replication.factors))
+
+
+class TablePlacement:
+    """A table, its keyspace, and who replicates what of it, as of one epoch. Immutable."""
+
+    __slots__ = ("_lookup", "_ring", "_tokens", "factors", "keyspace", "table")
+
+    def __init__(self, table: Table, keyspace: Keyspace, ring: RingPlacement) -> None:
+        self.table = table
+        self.keyspace = keyspace
+        self.factors = ring.factors
+        """(datacentre, replicas) pairs; (("", replicas),) for SimpleStrategy."""
+        self._ring = ring
+        self._tokens = ring.tokens
+        self._lookup = ring.lookup
+
+    def replicas(self, token: int) -> Replicas:
+        """Who replicates `token`, in ring order; fewer than the factors say if there are too few peers."""
+        return self._lookup[bisect_left(self._tokens, token)]
+
+    def datacentre(self, peer: PeerId) -> str:
+        """Where a member stands; "" if it is none."""
+        return self._ring.datacentres.get(peer, "")
+
+    def shared_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
+        """The tokens that both replicate: inclusive pairs, ascending; (x, x) gives all that x replicates."""
+        return self._ring.shared_ranges(one, other)
+
+    def ranges(self) -> tuple[tuple[TokenPair, Replicas], ...]:
+        """All tokens as ascending inclusive pairs with their replicas: one per vnode, two for one of them."""
+        return self._ring.ranges
+
+
+class State:
+    """What the first `epoch` epochs say. Never changed; epoch 0 is the state before birth (`UNBORN`)."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.digest = b""
+        """A hash over all epochs: two states are equal exactly if these are."""
+        self.last: Epoch | None = None
+        """The epoch that led here; the one object that all peers of this process share."""
+        self.last_bytes = 0
+        """The size of `last` when encoded."""
+        self.cluster = b""
+        self.name = ""
+        self.members: tuple[Member, ...] = ()
+        """By ascending number."""
+        self.voters: tuple[PeerId, ...] = ()
+        """In rank order: the first is who proposes as long as it lives."""
+        self.keyspaces: Mapping[str, Keyspace] = {}
+        self.tables: Mapping[int, Table] = {}
+        self.table_ids: Mapping[tuple[str, str], int] = {}
+        """By (keyspace, name)."""
+        self.next_table_id = 1
+        self._results: Mapping[ChangeId, Changed] = {}
+        self._forgotten: Mapping[int, int] = {}
+        self._by_peer: Mapping[PeerId, Member] = {}
+        self._by_number: Mapping[int, Member] = {}
+        self._by_name: Mapping[str, Member] = {}
+        self._rings: dict[Replication, RingPlacement] = {}
+        self._placements: dict[int, TablePlacement] = {}
+        self._neighbours: dict[PeerId, tuple[PeerId, ...]] = {}
+
+    # --- members
+
+    def member(self, peer: PeerId) -> Member | None:
+        """The member of that id."""
+        return self._by_peer.get(peer)
+
+    def number_of(self, peer: PeerId) -> int | None:
+        """A member's number."""
+        member = self._by_peer.get(peer)
+        return None if member is None else member.number
+
+    def peer_of(self, number: int) -> PeerId | None:
+        """The id of the member of that number."""
+        member = self._by_number.get(number)
+        return None if member is None else member.peer
+
+    def by_name(self, name: str) -> Member | None:
+        """The member of that name."""
+        return self._by_name.get(name)
+
+    def neighbours(self, peer: PeerId) -> tuple[PeerId, ...]:
+        """All who share a range of some keyspace with this member, by ascending number."""
+        known = self._neighbours.get(peer)
+        if known is None:
+            met: dict[PeerId, None] = {}
+            for replication in dict.fromkeys(k.replication for k in self.keyspaces.values()):
+                met.update(dict.fromkeys(self._ring(replication).neighbours(peer)))
+            known = tuple(sorted(met, key=lambda other: self._by_peer[other].number))
+            self._neighbours[peer] = known
+        return known
+
+    # --- schema
+
+    def table(self, keyspace: str, name: str) -> Table | None:
+        """The table of that name."""
+        table_id = self.table_ids.get((keyspace, name))
+        return None if table_id is None else self.tables[table_id]
+
+    def table_across(self, family: str, name: str) -> Table | None:
+        """The table of that name in any keyspace of a family: `kv` means kv, kv_rf1, kv_rf2 and so on."""
+        found = self.table(family, name)
+        if found is not None:
+            return found
+        for keyspace in self.keyspaces:
+            if in_family(family, keyspace) and (keyspace, name) in self.table_ids:
+                return self.table(keyspace, name)
+        return None
+
+    def placement(self, table_id: int) -> TablePlacement | None:
+        """A table with its replicas; None if there is no such table (any more, or yet)."""
+        known = self._placements.get(table_id)
+        if known is None:
+            table = self.tables.get(table_id)
+            if table is None:
+                return None
+            keyspace = self.keyspaces[table.keyspace]
+            known = TablePlacement(table, keyspace, self._ring(keyspace.replication))
+            self._placements[table_id] = known
+        return known
+
+    def default_replication(self) -> Replication:
+        """What a keyspace gets that says nothing: that of `kv`."""
+        return self.keyspaces[DEFAULT_KEYSPACES[0]].replication
+
+    def result(self, change: ChangeId) -> Changed | None:
+        """What became of a change; None if no epoch so far holds it."""
+        known = self._results.get(change)
+        if known is None and change[1] <= self._forgotten.get(change[0], -1):
+            return Changed(
+                self.epoch, "this change came so late that it may have been applied before", "expired"
+            )
+        return known
+
+    def _ring(self, replication: Replication) -> RingPlacement:
+        known = self._rings.get(replication)
+        if known is None:
+            known = self._rings[replication] = RingPlacement(self.members, replication)
+        return known
+
+
+UNBORN: Final = State()
+"""The state of a peer that knows of no epoch."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def in_family(family: str, keyspace: str) -> bool:
+    """Whether names of tables are unique across this keyspace and `family` (docs, docs_rf1, ...)."""
+    return keyspace == family or keyspace.startswith(f"{family}_rf")
+
+
+def apply(state: State, epoch: Epoch) -> State:
+    """The state after the next epoch. The same epochs give the same object as long as it is remembered."""
+    assert epoch.number == state.epoch + 1, (epoch.number, state.epoch)
+    encoded = _Encoded(_encoder.encode(epoch), epoch)
+    return _apply_birth(encoded) if epoch.number == 1 else _apply_changes(state, encoded)
+
+
+class _Encoded:
+    """An epoch that is compared by its bytes alone."""
+
+    __slots__ = ("data", "epoch")
+
+    def __init__(self, data: bytes, epoch: Epoch) -> None:
+        self.data = data
+        self.epoch = epoch
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Encoded) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+
+@lru_cache(maxsize=_BIRTHS_MAX)
+def _apply_birth(encoded: _Encoded) -> State:
+    entry = encoded.epoch.entry
+    assert isinstance(entry, Birth), "the first epoch is a birth"
+    return _sealed(_born(entry), b"", encoded)
+
+
+@lru_cache(maxsize=_STATES_MAX)
+def _apply_changes(before: State, encoded: _Encoded) -> State:
+    # A state is hashed and compared by identity: `before` came from here too, so equal logs meet one object.
+    entry = encoded.epoch.entry
+    assert not isinstance(entry, Birth), "a cluster is born once"
+    return _sealed(_Draft(before).changed(entry.proposals), before.digest, encoded)
+
+
+def _sealed(state: State, digest_before: bytes, encoded: _Encoded) -> State:
+    state.epoch = encoded.epoch.number
+    state.last = encoded.epoch
+    state.last_bytes = len(encoded.data)
+    state.digest = hashlib.blake2b(digest_before + encoded.data, digest_size=16).digest()
+    return state
+
+
+def _born(birth: Birth) -> State:
+    state = State()
+    state.cluster = birth.cluster
+    state.name = birth.name
+    state.members = tuple(sorted(birth.members, key=lambda member: member.number))
+    state.voters = birth.voters
+    state._by_peer = {member.peer: member for member in state.members}
+    state._by_number = {member.number: member for member in state.members}
+    state._by_name = {member.name: member for member in state.members}
+    replication = initial_replication(birth)
+    state.keyspaces = {name: Keyspace(name, replication, 1) for name in DEFAULT_KEYSPACES}
+    return state
+
+
+def initial_replication(birth: Birth) -> Replication:
+    """That of `kv` and `docs`: the factor that the birth says in each datacentre, or its peers if fewer."""
+    sizes: dict[str, int] = {}
+    for member in birth.members:
+        sizes[member.datacentre] = sizes.get(member.datacentre, 0) + 1
+    wanted = birth.replication_factor
+    return Replication(NETWORK_TOPOLOGY, tuple((name, min(wanted, sizes[name])) for name in sorted(sizes)))
+
+
+class _Draft:
+    """The parts of a state that changes touch, on the way from one epoch to the next."""
+
+    def __init__(self, before: State) -> None:
+        self.before = before
+        self.keyspaces = dict(before.keyspaces)
+        self.tables = dict(before.tables)
+        self.table_ids = dict(before.table_ids)
+        self.next_table_id = before.next_table_id
+        self.results = dict(before._results)
+        self.forgotten = dict(before._forgotten)
+        self.epoch = before.epoch + 1
+
+    def changed(self, proposals: tuple[Proposal, ...]) -> State:
+        """Apply the changes of an epoch in order, each once."""
+        for proposal in proposals:
+            start, sequence = proposal.id
+            if proposal.id not in self.results and sequence > self.forgotten.get(start, -1):
+                self.results[proposal.id] = self._apply(proposal.change)
+        self._forget()
+        state = State()
+        before = self.before
+        for name in ("cluster", "name", "members", "voters", "_by_peer", "_by_number", "_by_name", "_rings"):
+            setattr(state, name, getattr(before, name))
+        state.keyspaces = self.keyspaces
+        state.tables = self.tables
+        state.table_ids = self.table_ids
+        state.next_table_id = self.next_table_id
+        state._results = self.results
+        state._forgotten = self.forgotten
+        if self.keyspaces.keys() == before.keyspaces.keys():
+            state._neighbours = before._neighbours
+        return state
+
+    def _forget(self) -> None:
+        """Keep the newest results; dictionaries keep the order of insertion, which is that of the log."""
+        excess = len(self.results) - RESULTS_MAX
+        for change in list(self.results)[: max(0, excess)]:
+            start, sequence = change
+            del self.results[change]
+            self.forgotten[start] = max(sequence, self.forgotten.get(start, -1))
+
+    def _apply(self, change: Change) -> Changed:
+        handler: Callable[[_Draft, Change], Changed] = _HANDLERS[type(change)]
+        return handler(self, change)
+
+    def _done(self, code: str = "") -> Changed:
+        return Changed(self.epoch, "", code)
+
+    def _error(self, code: str, text: str) -> Changed:
+        return Changed(self.epoch, text, code)
+
+    def create_keyspace(self, change: CreateKeyspace) -> Changed:
+        """CREATE KEYSPACE."""
+        if change.name in self.keyspaces:
+            if change.if_not_exists:
+                return self._done("exists")
+            return self._error("already_exists", f"keyspace {change.name} exists already")
+        problem = self._wrong_name("keyspace", change.name) or self._wrong_replication(change.replication)
+        if problem:
+            return self._error("invalid", problem)
+        self.keyspaces[change.name] = Keyspace(change.name, _normal(change.replication), self.epoch)
+        return self._done()
+
+    def create_table(self, change: CreateTable) -> Changed:
+        """CREATE TABLE, or a bucket's or collection's first use."""
+        present = self._present(change)
+        if present is not None:
+            if change.if_not_exists:
+                return self._done("exists")
+            return self._error("already_exists", f"table {present.keyspace}.{present.name} exists already")
+        problem = self._wrong_name("table", change.name) or _wrong_columns(change.columns)
+        if problem:
+            return self._error("invalid", problem)
+        if change.keyspace not in self.keyspaces:
+            if change.replication is None or not change.unique_across:
+                return self._no_keyspace(change.keyspace)
+            made = self.create_keyspace(CreateKeyspace(change.keyspace, change.replication))
+            if made.error:
+                return made
+        key_columns = (PARTITION, CLUSTERING)
+        next_id = 1
+        columns: list[Column] = []
+        for column in change.columns:
+            is_key = column.kind in key_columns
+            columns.append(msgspec.structs.replace(column, id=0 if is_key else next_id))
+            next_id += not is_key
+        self._put(Table(0, change.keyspace, change.name, tuple(columns), change.options, self.epoch))
+        return self._done()
+
+    def alter_table(self, change: AlterTable) -> Changed:
+        """ALTER TABLE ... WITH."""
+        table = self._find(change.keyspace, change.name)
+        if isinstance(table, Changed):
+            return table
+        self.tables[table.id] = msgspec.structs.replace(
+            table, options=change.options, changed_epoch=self.epoch
+        )
+        return self._done()
+
+    def drop_table(self, change: DropTable) -> Changed:
+        """DROP TABLE."""
+        table = self._find(change.keyspace, change.name)
+        if isinstance(table, Changed):
+            return self._done("absent") if change.if_exists and change.keyspace in self.keyspaces else table
+        del self.tables[table.id]
+        del self.table_ids[table.keyspace, table.name]
+        return self._done()
+
+    def truncate_table(self, change: TruncateTable) -> Changed:
+        """TRUNCATE: another id, so what is in flight to the old one finds no table."""
+        table = self._find(change.keyspace, change.name)
+        if isinstance(table, Changed):
+            return table
+        del self.tables[table.id]
+        self._put(msgspec.structs.replace(table, changed_epoch=self.epoch))
+        return self._done()
+
+    def _put(self, table: Table) -> None:
+        table = msgspec.structs.replace(table, id=self.next_table_id)
+        self.next_table_id += 1
+        self.tables[table.id] = table
+        self.table_ids[table.keyspace, table.name] = table.id
+
+    def _present(self, change: CreateTable) -> Table | None:
+        """The table that has the name already, in the keyspace or in the family where it must be unique."""
+        names = [change.keyspace]
+        if change.unique_across:
+            names += [name for name in self.keyspaces if in_family(change.unique_across, name)]
+        for keyspace in names:
+            table_id = self.table_ids.get((keyspace, change.name))
+            if table_id is not None:
+                return self.tables[table_id]
+        return None
+
+    def _find(self, keyspace: str, name: str) -> Table | Changed:
+        if keyspace not in self.keyspaces:
+            return self._no_keyspace(keyspace)
+        table_id = self.table_ids.get((keyspace, name))
+        if table_id is None:
+            return self._error("no_such_table", f"there is no table {keyspace}.{name}")
+        return self.tables[table_id]
+
+    def _no_keyspace(self, keyspace: str) -> Changed:
+        return self._error("no_such_keyspace", f"there is no keyspace {keyspace}")
+
+    def _wrong_name(self, what: str, name: str) -> str:
+        if _NAME.fullmatch(name):
+            return ""
+        return (
+            f"a {what}'s name has 1 to {limits.NAME_CHARS_MAX} letters, digits, - or _ "
+            f"and begins with a letter or digit; {name[:60]!r} is none"
+        )
+
+    def _wrong_replication(self, replication: Replication) -> str:
+        factors = dict(replication.factors)
+        if replication.strategy == SIMPLE:
+            known = [""]
+        elif replication.strategy == NETWORK_TOPOLOGY:
+            known = sorted({member.datacentre for member in self.before.members})
+        else:
+            return f"there is no replication strategy {replication.strategy[:60]!r}"
+        for name in factors:
+            if name not in known:
+                return f"there is no datacentre {name[:60]!r}; there are {', '.join(known)}"
+        if len(factors) != len(replication.factors) or not 0 < sum(factors.values()) <= _FACTOR_MAX:
+            return "a keyspace has at least one replica, and one factor per datacentre"
+        return "" if min(factors.values()) >= 0 else "a replication factor is not negative"
+
+
+def _normal(replication: Replication) -> Replication:
+    kept = tuple(sorted((name, factor) for name, factor in replication.factors if factor > 0))
+    return Replication(replication.strategy, kept)
+
+
+def _wrong_columns(columns: tuple[Column, ...]) -> str:
+    names = [column.name for column in columns]
+    if len(dict.fromkeys(names)) != len(names):
+        return "two columns have one name"
+    unknown = [column.kind for column in columns if column.kind not in _KINDS]
+    if unknown:
+        return f"there is no kind of column {unknown[0][:60]!r}"
+    if not any(column.kind == PARTITION for column in columns):
+        return "a table has at least one partition key column"
+    return ""
+
+
+_HANDLERS: Final[dict[type, Callable[..., Changed]]] = {
+    CreateKeyspace: _Draft.create_keyspace,
+    CreateTable: _Draft.create_table,
+    AlterTable: _Draft.alter_table,
+    DropTable: _Draft.drop_table,
+    TruncateTable: _Draft.truncate_table,
+}

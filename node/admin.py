@@ -1,0 +1,115 @@
+"""What an operator asks of a running node: a verb, arguments, and a JSON-able answer. The CLI's commands are its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from core.requests import AdminRequest, Answer, Invalid, Told
+from core.schema import Replication
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+STATES = ("up", "suspect", "down")
+TOKEN_SPACE = 2**64
+
+
+class Admin:
+    """Verbs, each a function of this node's state."""
+
+    def __init__(self, node: Node) -> None:
+        """`node` is only read."""
+        self._node = node
+        self._verbs: dict[str, Callable[[], dict[str, Any]]] = {
+            "status": self.status,
+            "ring": self.ring,
+            "schema": self.schema,
+            "hints": node.hints.status,
+            "following": node.following.status,
+            "repair": node.anti_entropy.status,
+        }
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs there are."""
+        return tuple(self._verbs)
+
+    def begin(self, request: AdminRequest, reply: Callable[[Answer], None]) -> None:
+        """Answer a verb."""
+        verb = self._verbs.get(request.verb)
+        if verb is None:
+            reply(Invalid("no_such_verb", f"no such verb; there are: {', '.join(self._verbs)}"))
+            return
+        if request.arguments:
+            reply(Invalid("bad_argument", f"{request.verb} takes no arguments"))
+            return
+        reply(Told(verb()))
+
+    def status(self) -> dict[str, Any]:
+        """This peer, and all peers as this one sees them."""
+        node = self._node
+        identity, state = node.inside.identity, node.metadata.state
+        ready, why = node.ready()
+        owned = self._ownership()
+        return {
+            "name": identity.name,
+            "peer": identity.peer.hex(),
+            "ready": ready,
+            "why_not": why,
+            "cluster": state.cluster_name if node.metadata.born else node.inside.cluster_name,
+            "cluster_id": state.cluster.hex(),
+            "epoch": state.epoch,
+            "starts": identity.start,
+            "requests_in_flight": node.admission.requests,
+            "request_bytes_in_flight": node.admission.bytes,
+            "peers": [
+                {
+                    "name": member.name,
+                    "address": member.address,
+                    "peer": member.peer.hex(),
+                    "datacentre": member.datacentre,
+                    "rack": member.rack,
+                    "state": STATES[node.swim.state_of(member.peer)],
+                    "voter": member.peer in state.voters,
+                    "vnodes": len(member.tokens),
+                    "owns": round(owned.get(member.peer, 0.0), 4),
+                }
+                for member in state.members
+            ],
+        }
+
+    def _ownership(self) -> dict[bytes, float]:
+        """The fraction of the ring that each peer replicates, under the default replication."""
+        return self._node.metadata.state.ownership()
+
+    def ring(self) -> dict[str, Any]:
+        """Every vnode: the last token of its range, and who owns it."""
+        state = self._node.metadata.state
+        vnodes = sorted((token, member.name) for member in state.members for token in member.tokens)
+        return {"epoch": state.epoch, "vnodes": [{"token": token, "peer": name} for token, name in vnodes]}
+
+    def schema(self) -> dict[str, Any]:
+        """Keyspaces and tables."""
+        state = self._node.metadata.state
+        return {
+            "epoch": state.epoch,
+            "keyspaces": [
+                {"name": keyspace.name, "replication": replication_dict(keyspace.replication)}
+                for keyspace in state.keyspaces.values()
+            ],
+            "tables": [
+                {
+                    "id": table.id,
+                    "name": f"{table.keyspace}.{table.name}",
+                    "columns": [{"name": c.name, "type": c.type, "kind": c.kind} for c in table.columns],
+                }
+                for table in state.tables.values()
+            ],
+        }
+
+
+def replication_dict(replication: Replication) -> dict[str, Any]:
+    """As CQL writes it."""
+    factors = {name or "replication_factor": factor for name, factor in replication.factors}
+    return {"class": replication.strategy, **factors}

@@ -1,0 +1,199 @@
+"""A node: one peer's inside. It constructs the parts, wires them, and is a table of who handles what.
+
+    on_request  -> writes.py (stamp, send, count)  -> on_stored / on_message -> reply
+                   scans.py -> reads.py (slices, digests, repair)            -> reply
+                   metadata.py (schema changes)                              -> reply
+                   admin.py (what operators ask)                             -> reply
+    on_message  -> replica.py (serve a coordinator), swim.py, metadata.py, following.py, anti_entropy.py
+                   answers to operations, by their number
+
+It is given a World and is called by it (core/ports.py); it has no I/O, no clock, no entropy of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.hlc import HybridClock
+from core.messages import (
+    DigestRead,
+    Fetched,
+    Followed,
+    Hello,
+    Message,
+    MutationApplied,
+    OperationFailed,
+    Refused,
+    SliceRead,
+    Stale,
+    TreeAnswer,
+)
+from core.ports import Identity, InitialPeer, PeerId, World
+from core.requests import (
+    AdminRequest,
+    Answer,
+    MetadataRequest,
+    ReadRequest,
+    Request,
+    ScanRequest,
+    Unready,
+    WriteRequest,
+)
+from core.settings import Settings
+from node.admin import Admin
+from node.admission import Admission
+from node.anti_entropy import AntiEntropy
+from node.following import Following
+from node.hints import Hints
+from node.identity import IdentityPart
+from node.inside import Inside
+from node.metadata import Metadata
+from node.reads import Reads
+from node.replica import Replica
+from node.retention import Retention
+from node.scans import Scans
+from node.stamps import Stamps, ceiling_of
+from node.swim import Swim
+from node.writes import Writes
+
+ANSWERS = (SliceRead, DigestRead, MutationApplied, Stale, OperationFailed, Followed, Fetched, TreeAnswer)
+
+
+class Node:
+    """One peer. See core.ports.NodePort for what its World calls."""
+
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        initial: tuple[InitialPeer, ...],
+        cluster_name: str,
+        settings: Settings,
+        boot: dict[bytes, bytes],
+    ) -> None:
+        """`boot` is all system records but hints that were durable when the store was opened."""
+        clock = HybridClock(world.wall_us, ceiling_of(boot))
+        self.inside = Inside(world, identity, cluster_name, initial, settings, clock)
+        self.metadata = Metadata(self.inside, boot)
+        self.identity = IdentityPart(self.inside, self.metadata, boot)
+        self.swim = Swim(self.inside, self.metadata)
+        self.stamps = Stamps(self.inside)
+        self.hints = Hints(self.inside, self.metadata, self.swim)
+        self.replica = Replica(self.inside, self.metadata)
+        self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
+        self.reads = Reads(self.inside, self.metadata, self.swim)
+        self.scans = Scans(self.reads)
+        self.following = Following(self.inside, self.metadata, self.swim, boot)
+        self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim)
+        self.retention = Retention(self.inside)
+        self.admission = Admission(settings)
+        self.admin = Admin(self)
+        self._stopping = False
+        for kind in ANSWERS:
+            self.inside.message_handlers[kind] = self._on_answer
+        self.inside.message_handlers[Stale] = self._on_stale
+
+    # --- connections
+
+    def hello(self) -> Hello:
+        """What we say first on a connection."""
+        return self.identity.hello()
+
+    def on_hello(self, hello: Hello) -> Refused | None:
+        """Judge who wants to talk to us; None accepts."""
+        return self.identity.on_hello(hello)
+
+    def on_refused(self, who: str, refused: Refused) -> None:
+        """Somebody (a name or an address) does not accept us."""
+        self.identity.on_refused(who, refused)
+
+    # --- what the world calls
+
+    def on_start(self) -> None:
+        """Begin: liveness, birth or catching up, the background parts."""
+        for part in (self.metadata, self.swim, self.hints, self.following, self.anti_entropy, self.retention):
+            part.start()
+
+    def on_message(self, peer: PeerId, message: Message) -> None:
+        """A message from a peer whose hello was accepted."""
+        self.inside.message_handlers[type(message)](peer, message)
+
+    def _on_answer(self, peer: PeerId, message: Any) -> None:
+        operation = self.inside.operations.get(message.op)
+        if operation is not None:
+            operation.on_message(peer, message)
+
+    def _on_stale(self, peer: PeerId, message: Stale) -> None:
+        self.metadata.adopt(message.epochs)
+        self._on_answer(peer, message)
+
+    def on_peer(self, peer: PeerId, connected: bool) -> None:
+        """A connection is up or gone."""
+        for listener in self.inside.peer_listeners:
+            listener(peer, connected)
+
+    def on_timer(self, timer: tuple[Any, ...]) -> None:
+        """A timer fired."""
+        self.inside.timer_fired(timer)
+
+    def on_stored(self, ticket: tuple[Any, ...], outcome: Any) -> None:
+        """The store has done something, durably."""
+        self.inside.stored(ticket, outcome)
+
+    def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
+        """A client asks."""
+        reply = self.inside.world.reply
+        ready, why = self.ready()
+        if not ready and not isinstance(request, AdminRequest):
+            reply(request_id, Unready(why), True)
+            return
+        overloaded = self.admission.enter(request_id, request)
+        if overloaded is not None:
+            self.inside.count("requests_shed")
+            reply(request_id, overloaded, True)
+            return
+
+        def answer(value: Answer, last: bool = True) -> None:
+            if last and not self.admission.leave(request_id):
+                return  # abandoned
+            reply(request_id, value, last)
+
+        if isinstance(request, WriteRequest):
+            self.writes.begin(request, deadline_us, answer)
+        elif isinstance(request, ReadRequest):
+            self.scans.read(request, deadline_us, answer)
+        elif isinstance(request, ScanRequest):
+            self.scans.scan(request_id, request, deadline_us, answer)
+        elif isinstance(request, MetadataRequest):
+            self.metadata.change(request.change, answer, deadline_us)
+        else:
+            self.admin.begin(request, answer)
+
+    def on_want(self, request_id: int, parts: int) -> None:
+        """The client takes more parts."""
+        self.scans.want(request_id, parts)
+
+    def on_cancel(self, request_id: int) -> None:
+        """The client is gone: its answer is not sent; what was begun goes on."""
+        self.scans.cancel(request_id)
+        self.admission.leave(request_id)
+
+    def on_stop(self) -> None:
+        """The process ends: requests are refused from now on."""
+        self._stopping = True
+
+    # --- what the outside may look at
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether clients are served, and if not, why."""
+        if self._stopping:
+            return False, "this peer is stopping: use another"
+        if self.identity.refused:
+            return False, self.identity.refused
+        if not self.metadata.born:
+            return False, "there is no cluster yet: all its initial voters have to be up once"
+        return True, ""
+
+    def status(self) -> dict[str, Any]:
+        """What this node knows of itself and the others, JSON-able."""
+        return self.admin.status()

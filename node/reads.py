@@ -1,0 +1,490 @@
+"""Coordinating reads: a slice of rows from one set of replicas, at a level, repaired before it is answered.
+
+One replica sends the rows, the others that the level needs a digest of them. If all agree, that is the answer. If not,
+each sends its rows, they are merged, what a replica lacks is written to it and waited for (*blocking read repair*), and
+only then does the client see the merge: so a value once read at QUORUM is on a quorum, and reads never go back.
+
+A slow replica costs a little wait (`speculative_retry_us`) and then another replica is asked for the rows too; who was
+slow is asked last for a while.
+
+A slice is cut by limits on each replica. Where one of them has more to say beyond its last row, rows of the others
+beyond that are not complete: the *frontier* is the least of the last keys of all that were cut, and the merge ends
+there. Whoever wants more goes on after it (node/scans.py), which is all there is to short reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core import limits
+from core.commands import Digest, Failed, MergeRows, Read, Rows, Slice
+from core.consistency import Level, need
+from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
+from core.ports import BULK, SMALL, PeerId
+from core.requests import Broken, Timeout, Unavailable
+from core.row import EMPTY_HEADER, EMPTY_ROW, Row, covered, decode_header, decode_row, encode_header, encode_row
+from core.row import is_empty, merge_headers, merge_rows, normal
+from lsm.keys import HEADER_SUFFIX, split_row_key
+from lsm.store import digest_of
+from node.tally import Tally, reachable
+
+if TYPE_CHECKING:
+    from core.commands import Outcome
+    from node.inside import Inside
+    from node.metadata import Metadata
+    from node.metadata_state import TablePlacement
+    from node.swim import Swim
+
+SLOW_FOR_US = 1_000_000
+MERGED_PAGES_BYTES = 2 * limits.SLICE_BYTES_MAX
+
+
+class SliceResult(msgspec.Struct, frozen=True):
+    """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`, may follow.
+
+    `end` is the key the slice is complete up to, b"" if it is complete.
+    """
+
+    rows: tuple[tuple[bytes, Row], ...]
+    more: bool
+    end: bytes
+
+
+ReadFailure = Unavailable | Timeout | Broken
+Finish = Callable[[SliceResult | ReadFailure], None]
+
+
+class Reads:
+    """The coordinator's side of reads."""
+
+    def __init__(self, inside: Inside, metadata: Metadata, swim: Swim) -> None:
+        """Register for the answers of the local store."""
+        self.inside = inside
+        self.metadata = metadata
+        self.swim = swim
+        self.me = inside.identity.peer
+        self._slow_until_us: dict[PeerId, int] = {}
+        inside.on_stored("read", self._on_local)
+        inside.on_stored("read_repair", self._on_local_repair)
+        inside.on_timer("read", self._on_timer)
+        inside.on_timer("read_speculate", self._on_speculate)
+
+    def begin(
+        self, part: Slice, replicas: tuple[PeerId, ...], level: Level, deadline_us: int, finish: Finish
+    ) -> None:
+        """Read a slice that these replicas hold; `finish` is called exactly once."""
+        placement = self.metadata.state.placement(part.table)
+        assert placement is not None
+        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
+        local = self.inside.identity.datacentre
+        wanted = need(level, placement.factors, local)
+        reach = reachable(wanted, placement, local, alive)
+        if not reach.met:
+            finish(Unavailable(wanted.total, reach.received, level))
+            return
+        ReadOperation(self, part, placement, level, finish).send(self.preferred(alive, placement), deadline_us)
+
+    def preferred(self, alive: list[PeerId], placement: TablePlacement) -> list[PeerId]:
+        """In the order of asking: ourselves, our datacentre, the others; who was slow just now comes last."""
+        if len(alive) > 1:
+            now_us = self.inside.world.monotonic_us()
+            slow, local, me = self._slow_until_us, self.inside.identity.datacentre, self.me
+            alive.sort(key=lambda p: (slow.get(p, 0) > now_us, p != me, placement.datacentre(p) != local))
+        return alive
+
+    def was_slow(self, peer: PeerId) -> None:
+        """Ask this peer last for a while."""
+        self._slow_until_us[peer] = self.inside.world.monotonic_us() + SLOW_FOR_US
+
+    def _on_local(self, outcome: Outcome, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is None:
+            return
+        if isinstance(outcome, Rows):
+            operation.on_message(self.me, SliceRead(op, outcome.rows, outcome.header, outcome.more))
+        elif isinstance(outcome, Digest):
+            operation.on_message(self.me, DigestRead(op, outcome.digest))
+        else:
+            assert isinstance(outcome, Failed), outcome
+            operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
+
+    def _on_local_repair(self, outcome: Outcome, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is None:
+            return
+        if isinstance(outcome, Failed):
+            operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
+        else:
+            operation.on_message(self.me, MutationApplied(op, None))
+
+    def _on_timer(self, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is not None:
+            assert isinstance(operation, ReadOperation)
+            operation.on_timeout()
+
+    def _on_speculate(self, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is not None:
+            assert isinstance(operation, ReadOperation)
+            operation.on_slow()
+
+
+class ReadOperation:
+    """One slice on its way from its replicas: first answers and digests, then perhaps rows of all and repairs."""
+
+    __slots__ = (
+        "_asked",
+        "_digests",
+        "_failed",
+        "_finish",
+        "_level",
+        "_merged",
+        "_op",
+        "_others",
+        "_parent",
+        "_placement",
+        "_read_us",
+        "_repaired",
+        "_repairing",
+        "_rows",
+        "_slice",
+        "_speculate_timer",
+        "_timer",
+        "_wanted",
+        "_whole",
+    )
+
+    def __init__(
+        self, parent: Reads, part: Slice, placement: TablePlacement, level: Level, finish: Finish
+    ) -> None:
+        """Nobody is asked yet."""
+        local = parent.inside.identity.datacentre
+        self._parent = parent
+        self._slice = part
+        self._placement = placement
+        self._level = level
+        self._finish: Finish | None = finish
+        self._wanted = need(level, placement.factors, local)
+        self._op = parent.inside.new_op()
+        self._rows: dict[PeerId, SliceRead] = {}
+        self._digests: dict[PeerId, bytes] = {}
+        self._asked: list[PeerId] = []
+        self._others: list[PeerId] = []
+        self._failed: dict[PeerId, OperationFailed] = {}
+        self._whole = False
+        self._merged: SliceResult | None = None
+        self._repaired: Tally | None = None
+        self._repairing: list[PeerId] = []
+        self._read_us = 0
+        self._timer = 0
+        self._speculate_timer = 0
+
+    # --- asking
+
+    def send(self, preferred: list[PeerId], deadline_us: int) -> None:
+        """Ask the first for rows and as many others as the level needs for digests."""
+        inside = self._parent.inside
+        inside.operations[self._op] = self
+        now_us = inside.world.monotonic_us()
+        self._read_us = inside.clock.now_us()
+        timeout_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
+        self._timer = inside.timer(timeout_us, "read", self._op)
+        chosen = self._choose(preferred)
+        self._others = [peer for peer in preferred if peer not in chosen]
+        if self._others:
+            self._speculate_timer = inside.timer(inside.settings.speculative_retry_us, "read_speculate", self._op)
+        for index, peer in enumerate(chosen):
+            if self._finish is None:
+                return
+            self._ask(peer, digest=index > 0)
+
+    def _choose(self, preferred: list[PeerId]) -> list[PeerId]:
+        """As many, and in such datacentres, as the level needs."""
+        local = self._parent.inside.identity.datacentre
+        tally = Tally(self._wanted, self._placement, local)
+        chosen = []
+        budget = dict(self._wanted.each)
+        for peer in preferred:
+            if tally.met:
+                break
+            where = self._placement.datacentre(peer)
+            if self._wanted.each:
+                if budget.get(where, 0) == 0:
+                    continue
+                budget[where] -= 1
+            elif not self._wanted.counts(where, local):
+                continue
+            chosen.append(peer)
+            tally.add(peer)
+        return chosen
+
+    def _ask(self, peer: PeerId, digest: bool) -> None:
+        parent = self._parent
+        if peer not in self._asked:
+            self._asked.append(peer)
+        if peer == parent.me:
+            parent.inside.submit(("read", self._op), Read(self._slice, digest))
+            return
+        message = ReadSlice(self._op, parent.metadata.state.epoch, self._slice, digest)
+        if not parent.inside.world.send(peer, message, SMALL):
+            self._on_failed(peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full or gone"))
+
+    def on_slow(self) -> None:
+        """Someone is slow: ask another one for the rows as well."""
+        for peer in self._asked:
+            if peer not in self._rows and peer not in self._digests:
+                self._parent.was_slow(peer)
+        self._ask_another("reads_speculated")
+
+    def _ask_another(self, why: str) -> bool:
+        if self._repaired is not None or not self._others:
+            return False
+        self._parent.inside.count(why)
+        self._ask(self._others.pop(0), digest=False)
+        return True
+
+    # --- answers
+
+    def on_message(self, peer: PeerId, message: Any) -> None:
+        """An answer of a replica that was asked."""
+        if self._finish is None or peer not in self._asked:
+            return
+        kind = type(message)
+        if kind is SliceRead:
+            if self._repaired is None:
+                self._rows[peer] = message
+                self._decide()
+        elif kind is DigestRead:
+            if self._repaired is None:
+                self._digests[peer] = message.digest
+                self._decide()
+        elif kind is MutationApplied:
+            self._on_repaired(peer)
+        elif kind is Stale:
+            self._on_stale(peer)
+        elif kind is OperationFailed:
+            self._on_failed(peer, message)
+
+    def _decide(self) -> None:
+        """Whether the answers there are now will do, and what to do if they disagree."""
+        rows, digests = self._rows, self._digests
+        if not rows:
+            if self._whole or len(digests) < len(self._asked) or self._others:
+                return
+            self._want_whole()  # only digests are left: whoever was to send the rows does not
+            return
+        answered = [*rows, *(() if self._whole else (peer for peer in digests if peer not in rows))]
+        wanted = self._wanted
+        if len(answered) < wanted.total:
+            return
+        if wanted.local or wanted.each:
+            local = self._parent.inside.identity.datacentre
+            if not reachable(wanted, self._placement, local, answered).met:
+                return
+        if len(answered) > 1 and not self._agree():
+            if self._whole or len(rows) == len(answered):
+                self._repair()
+            else:
+                self._want_whole()
+            return
+        first = next(iter(rows.values()))
+        self._end(_result(self._slice, first))
+
+    def _agree(self) -> bool:
+        messages = list(self._rows.values())
+        first = messages[0]
+        same = all(m.rows == first.rows and m.header == first.header and m.more == first.more for m in messages[1:])
+        if not same or not self._digests or self._whole:
+            return same
+        mine = digest_of(first.rows, first.header, first.more)
+        return all(digest == mine for peer, digest in self._digests.items() if peer not in self._rows)
+
+    def _want_whole(self) -> None:
+        """Digests differ: ask those who sent one for their rows."""
+        self._whole = True
+        self._parent.inside.count("reads_mismatched")
+        for peer in tuple(self._digests):
+            if peer not in self._rows and self._finish is not None:
+                self._ask(peer, digest=False)
+
+    def _repair(self) -> None:
+        """All that count have sent rows: merge them, write to each what it lacks, wait for the level."""
+        parent = self._parent
+        inside = parent.inside
+        has_clustering = self._placement.table.has_clustering
+        self._merged, lacking = merge_slices(self._slice, self._rows, has_clustering)
+        inside.world.cancel_timer(self._speculate_timer)
+        if not inside.settings.read_repair:
+            self._end(self._merged)
+            return
+        inside.count("read_repairs")
+        self._repaired = Tally(self._wanted, self._placement, inside.identity.datacentre)
+        for peer in self._rows:
+            if peer in lacking:
+                self._repairing.append(peer)
+            else:
+                self._repaired.add(peer)
+        for peer, rows in lacking.items():
+            if self._finish is None:
+                return
+            if peer == parent.me:
+                inside.submit(("read_repair", self._op), MergeRows(self._slice.table, rows))
+                continue
+            lane = SMALL if sum(len(data) + len(key) for key, data in rows) < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
+            epoch = parent.metadata.state.epoch
+            repair = Repair(self._op, epoch, self._slice.table, self._read_us, rows)
+            if not inside.world.send(peer, repair, lane):
+                self._on_failed(peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full"))
+        self._end_if_repaired()
+
+    def _on_repaired(self, peer: PeerId) -> None:
+        if self._repaired is not None and peer in self._repairing:
+            self._repairing.remove(peer)
+            self._repaired.add(peer)
+            self._end_if_repaired()
+
+    def _end_if_repaired(self) -> None:
+        if self._repaired is not None and self._repaired.met and self._merged is not None:
+            self._end(self._merged)
+
+    def _on_stale(self, peer: PeerId) -> None:
+        """The epochs that we lacked are adopted by now: ask again under them."""
+        if self._repaired is None and self._parent.metadata.state.placement(self._slice.table) is not None:
+            self._ask(peer, digest=False)
+        else:
+            self._on_failed(peer, OperationFailed(self._op, "no_such_table", "the table was dropped"))
+
+    def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:
+        """A replica cannot: another one, if there is one; else say so at once."""
+        self._failed[peer] = message
+        if self._finish is None:
+            return
+        if self._repaired is None:
+            self._digests.pop(peer, None)
+            if self._ask_another("reads_asked_elsewhere"):
+                return
+            possible = [p for p in self._asked if p not in self._failed]
+        else:
+            if peer in self._repairing:
+                self._repairing.remove(peer)
+            possible = [*self._repaired.peers, *self._repairing]
+        local = self._parent.inside.identity.datacentre
+        if not reachable(self._wanted, self._placement, local, possible).met:
+            text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
+            received = len([p for p in self._asked if p in self._rows or p in self._digests])
+            self._end(Broken(received, self._wanted.total, len(self._failed), text, write=False, unknown=False))
+        elif self._repaired is None:
+            self._decide()
+
+    def on_timeout(self) -> None:
+        """Too few answers in time."""
+        if self._repaired is not None:
+            received = self._repaired.received
+        else:
+            received = len([p for p in self._asked if p in self._rows or p in self._digests])
+            received = min(received, self._wanted.total - 1)
+        self._end(Timeout(received, self._wanted.total, self._level, write=False))
+
+    def _end(self, result: SliceResult | ReadFailure) -> None:
+        finish, self._finish = self._finish, None
+        if finish is None:
+            return
+        inside = self._parent.inside
+        inside.operations.pop(self._op, None)
+        inside.world.cancel_timer(self._timer)
+        if self._speculate_timer:
+            inside.world.cancel_timer(self._speculate_timer)
+        finish(result)
+
+
+def _result(part: Slice, message: SliceRead) -> SliceResult:
+    """The answer when all agree: no merge, rows are decoded once."""
+    rows = tuple(
+        (key, decode_row(data)) for key, data in message.rows if part.partition or part.point or not _is_header(key)
+    )
+    end = message.rows[-1][0] if message.more and message.rows else b""
+    return SliceResult(rows, message.more, end)
+
+
+def _is_header(key: bytes) -> bool:
+    return key.endswith(HEADER_SUFFIX) and split_row_key(key)[3] == HEADER_SUFFIX
+
+
+Lacking = dict[PeerId, tuple[tuple[bytes, bytes], ...]]
+
+
+def merge_slices(part: Slice, answers: dict[PeerId, SliceRead], has_clustering: bool) -> tuple[SliceResult, Lacking]:
+    """Merge the answers of several replicas to one slice; and per replica, the rows and headers it lacks.
+
+    Pure. Rows beyond the frontier are left out: some replica may hold them and was cut before it could say so.
+    """
+    frontier = _frontier(part, answers)
+    found: dict[bytes, dict[PeerId, bytes]] = {}
+    for peer, answer in answers.items():
+        for key, data in answer.rows:
+            if frontier is None or (key >= frontier if part.reverse else key <= frontier):
+                found.setdefault(key, {})[peer] = data
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]] = {}
+    header, header_key = EMPTY_HEADER, part.partition + HEADER_SUFFIX if part.partition else b""
+    if part.partition:
+        header = _merge_header({p: a.header for p, a in answers.items() if a.header}, answers, header_key, lacking)
+    rows: list[tuple[bytes, Row]] = []
+    partition = part.partition
+    for key in sorted(found):  # in key order, as a partition's header comes before its rows
+        held = found[key]
+        suffix = b""
+        if has_clustering:
+            suffix = split_row_key(key)[3]
+            prefix = key[: len(key) - len(suffix)]
+            if suffix == HEADER_SUFFIX:
+                header, partition = _merge_header(held, answers, key, lacking), prefix
+                continue
+            if prefix != partition:
+                header, partition = EMPTY_HEADER, prefix
+        floor = covered(header, suffix)
+        merged = EMPTY_ROW
+        for data in held.values():
+            merged = merge_rows(merged, decode_row(data), floor)
+        merged = normal(merged.deletion, merged.cells, floor)
+        if is_empty(merged):
+            continue
+        rows.append((key, merged))
+        _note_lacking(key, encode_row(merged), held, answers, lacking)
+    if part.reverse:
+        rows.reverse()
+    result = SliceResult(tuple(rows), frontier is not None, frontier or b"")
+    return result, {peer: tuple(items) for peer, items in lacking.items()}
+
+
+def _frontier(part: Slice, answers: dict[PeerId, SliceRead]) -> bytes | None:
+    cut = [answer.rows[-1][0] for answer in answers.values() if answer.more and answer.rows]
+    if not cut:
+        return None
+    return max(cut) if part.reverse else min(cut)
+
+
+def _merge_header(
+    held: dict[PeerId, bytes], answers: dict[PeerId, SliceRead], key: bytes, lacking: dict[PeerId, list[tuple[bytes, bytes]]]
+) -> Any:
+    header = EMPTY_HEADER
+    for data in held.values():
+        header = merge_headers(header, decode_header(data))
+    if held:
+        _note_lacking(key, encode_header(header), held, answers, lacking)
+    return header
+
+
+def _note_lacking(
+    key: bytes,
+    merged: bytes,
+    held: dict[PeerId, bytes],
+    answers: dict[PeerId, SliceRead],
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
+) -> None:
+    for peer in answers:
+        if held.get(peer) != merged:
+            lacking.setdefault(peer, []).append((key, merged))

@@ -1,0 +1,250 @@
+"""Reading rows for a client: one row, a slice of a partition, or the whole ring in token order.
+
+Each is a sequence of slices (node/reads.py), one after the other, until there are rows enough or no more. A row that
+does not exist for a reader (all dead at `now`) counts for nothing, so a short page is continued, never the end.
+`now` is read once, where the request came in, and travels no further: replicas send what they hold, dead cells too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from core import limits
+from core.commands import Slice
+from core.consistency import Level, valid_for_reads
+from core.requests import Answer, Invalid, ReadRequest, ReadRow, RowsRead, ScanRequest
+from core.row import exists
+from lsm.keys import partition_prefix, token_of as token_of_key, token_range_bounds
+from node.reads import SliceResult
+from node.writes import no_such_table
+from ring.tokens import token_of
+
+if TYPE_CHECKING:
+    from node.metadata_state import TablePlacement
+    from node.reads import ReadFailure, Reads
+
+Replicas = tuple[bytes, ...]
+POINT_BYTES_MAX = limits.FRAME_BYTES_MAX // 2
+
+
+class Scans:
+    """The coordinator's side of reading for clients."""
+
+    def __init__(self, reads: Reads) -> None:
+        """No state but what is being scanned."""
+        self._reads = reads
+        self._inside = reads.inside
+        self._scans: dict[int, RingScan] = {}
+
+    def read(self, request: ReadRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
+        """Read of one partition; `reply` is called exactly once."""
+        placement = self._reads.metadata.state.placement(request.table)
+        refusal = check_level(request.level)
+        if placement is None or refusal is not None:
+            reply(refusal or no_such_table())
+            return
+        token = token_of(request.partition)
+        prefix = partition_prefix(request.table, token, request.partition)
+        part = Slice(
+            table=request.table,
+            first=prefix + request.first,
+            end=b"" if request.point else prefix + request.end,
+            partition=prefix if placement.table.has_clustering else b"",
+            point=request.point,
+            rows_max=1 if request.point else min(request.rows_max, limits.SLICE_ROWS_MAX),
+            bytes_max=POINT_BYTES_MAX if request.point else limits.SLICE_BYTES_MAX,
+            reverse=request.reverse,
+        )
+        replicas = placement.replicas(token)
+        now_us = self._inside.clock.now_us()
+        if request.point:
+            self._reads.begin(part, replicas, request.level, deadline_us, lambda r: reply(_point(r, now_us)))
+        else:
+            PartitionRead(self._reads, request, replicas, (now_us, deadline_us), reply).ask(part)
+
+    def scan(
+        self, request_id: int, request: ScanRequest, deadline_us: int, reply: Callable[[Answer, bool], None]
+    ) -> None:
+        """Scan of the ring, in parts for which `want` gives credit."""
+        placement = self._reads.metadata.state.placement(request.table)
+        refusal = check_level(request.level)
+        if placement is None or refusal is not None:
+            reply(refusal or no_such_table(), True)
+            return
+
+        def part(answer: Answer, last: bool) -> None:
+            if last:
+                self._scans.pop(request_id, None)
+            reply(answer, last)
+
+        self._scans[request_id] = RingScan(self._reads, request, placement, deadline_us, part)
+
+    def want(self, request_id: int, parts: int) -> None:
+        """The client takes more parts."""
+        scan = self._scans.get(request_id)
+        if scan is not None:
+            scan.want(parts)
+
+    def cancel(self, request_id: int) -> None:
+        """The client is gone."""
+        scan = self._scans.pop(request_id, None)
+        if scan is not None:
+            scan.cancel()
+
+
+def check_level(level: Level) -> Invalid | None:
+    """Why a plain read cannot have this level."""
+    if level in (Level.SERIAL, Level.LOCAL_SERIAL):
+        return Invalid("bad_level", f"{level.name} reads come with conditional updates, which this version does not have yet")
+    if not valid_for_reads(level):
+        return Invalid("bad_level", "ANY is for writes: a hint is no answer; read at ONE or more")
+    return None
+
+
+def _point(result: SliceResult | ReadFailure, now_us: int) -> Answer:
+    if not isinstance(result, SliceResult):
+        return result
+    rows = tuple(ReadRow(key, row) for key, row in result.rows if exists(row, now_us))
+    return RowsRead(rows, now_us, more=False)
+
+
+class PartitionRead:
+    """A slice of one partition, collected until it has the rows asked for."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        request: ReadRequest,
+        replicas: Replicas,
+        times_us: tuple[int, int],
+        reply: Callable[[Answer], None],
+    ) -> None:
+        """`times_us` is now and the deadline."""
+        self._reads = reads
+        self._request = request
+        self._replicas = replicas
+        self._now_us, self._deadline_us = times_us
+        self._reply = reply
+        self._rows: list[ReadRow] = []
+        self._part: Slice | None = None
+
+    def ask(self, part: Slice) -> None:
+        """Read the next slice."""
+        self._part = part
+        self._reads.begin(part, self._replicas, self._request.level, self._deadline_us, self._on_slice)
+
+    def _on_slice(self, result: SliceResult | ReadFailure) -> None:
+        if not isinstance(result, SliceResult):
+            self._reply(result)
+            return
+        part, wanted = self._part, self._request.rows_max
+        assert part is not None
+        found = [ReadRow(key, row) for key, row in result.rows if exists(row, self._now_us)]
+        room = wanted - len(self._rows)
+        self._rows.extend(found[:room])
+        if len(found) > room or len(self._rows) == wanted or not result.more:
+            cut = len(found) > room or result.more
+            after = self._rows[-1].key if self._rows else b""
+            self._reply(RowsRead(tuple(self._rows), self._now_us, cut, after if cut else b""))
+        else:
+            self.ask(after_slice(part, result.end))
+
+
+def after_slice(part: Slice, end: bytes) -> Slice:
+    """The slice that goes on where one that was complete up to `end` stopped."""
+    first, last = (part.first, end) if part.reverse else (end + b"\x00", part.end)
+    return Slice(
+        part.table, first, last, part.partition, False, part.rows_max, part.bytes_max, part.reverse
+    )
+
+
+class RingScan:
+    """A scan in token order: range after range, slice after slice, as the client takes them."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        request: ScanRequest,
+        placement: TablePlacement,
+        deadline_us: int,
+        reply: Callable[[Answer, bool], None],
+    ) -> None:
+        """Nothing is read before `want`."""
+        self._reads = reads
+        self._request = request
+        self._reply: Callable[[Answer, bool], None] | None = reply
+        self._deadline_us = deadline_us
+        self._timeout_us = max(1, deadline_us - reads.inside.world.monotonic_us())
+        self._now_us = reads.inside.clock.now_us()
+        self._ranges = joined_ranges(placement)
+        self._left = request.rows_max
+        self._credit = 0
+        self._reading = False
+        self._at = 0
+        self._first = b""
+        if request.after:
+            token = token_of_key(request.after)
+            self._at = next(i for i, (_, last, _) in enumerate(self._ranges) if token <= last)
+            self._first = request.after + b"\x00"
+
+    def want(self, parts: int) -> None:
+        """Credit for more parts."""
+        self._credit += parts
+        self._read_on()
+
+    def cancel(self) -> None:
+        """Nothing is replied from now on."""
+        self._reply = None
+
+    def _read_on(self) -> None:
+        if self._reading or self._credit <= 0 or self._reply is None:
+            return
+        first_token, last_token, replicas = self._ranges[self._at]
+        first, end = token_range_bounds(self._request.table, first_token, last_token)
+        rows_max = min(self._left, limits.SLICE_ROWS_MAX)
+        part = Slice(
+            self._request.table, self._first or first, end, b"", False, rows_max, limits.SLICE_BYTES_MAX
+        )
+        self._reading = True
+        deadline_us = self._reads.inside.world.monotonic_us() + self._timeout_us
+        self._reads.begin(part, replicas, self._request.level, deadline_us, self._on_slice)
+
+    def _on_slice(self, result: SliceResult | ReadFailure) -> None:
+        self._reading = False
+        if self._reply is None:
+            return
+        if not isinstance(result, SliceResult):
+            self._reply(result, True)
+            return
+        found = [ReadRow(key, row) for key, row in result.rows if exists(row, self._now_us)]
+        if result.more:
+            self._first = result.end + b"\x00"
+        else:
+            self._first, self._at = b"", self._at + 1
+        done = self._at == len(self._ranges)
+        rows = tuple(found[: self._left])
+        self._left -= len(rows)
+        if done or self._left == 0:
+            more = not done or len(found) > len(rows)
+            after = rows[-1].key if more and rows else b""
+            self._reply(RowsRead(rows, self._now_us, more, after), True)
+        else:
+            if rows:
+                self._credit -= 1
+                self._reply(RowsRead(rows, self._now_us, True, rows[-1].key), False)
+            self._read_on()
+
+
+def joined_ranges(placement: TablePlacement) -> list[tuple[int, int, Replicas]]:
+    """The ring's ranges in token order, neighbours that have the same replicas joined: few, for few peers."""
+    ranges = sorted((first, last, replicas) for (first, last), replicas in placement.ranges())
+    assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges)), "ranges leave a gap"
+    joined: list[tuple[int, int, Replicas]] = []
+    for first, last, replicas in ranges:
+        if joined and sorted(joined[-1][2]) == sorted(replicas):
+            joined[-1] = (joined[-1][0], last, joined[-1][2])
+        else:
+            joined.append((first, last, replicas))
+    return joined

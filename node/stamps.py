@@ -1,0 +1,67 @@
+"""Timestamps for writes: the hybrid logical clock, and its ceiling that is made durable before it is used.
+
+A write that needs a stamp above the durable ceiling waits for the next group commit, which is what its own durability
+costs anyway. Under load the ceiling is raised ahead of need, twice a second; an idle peer writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from core.commands import Done, Outcome, SystemWrite
+from node.inside import Inside
+
+CEILING_RECORD = b"clock/ceiling"
+
+
+def ceiling_of(boot: dict[bytes, bytes]) -> int:
+    """The ceiling that was durable when the store was opened, in microseconds."""
+    return int.from_bytes(boot.get(CEILING_RECORD, b""), "big")
+
+
+class Stamps:
+    """Gives stamps in the order asked, at once or after the ceiling is durable."""
+
+    def __init__(self, inside: Inside) -> None:
+        """Nothing is written before the first stamp is asked for."""
+        self._inside = inside
+        self._clock = inside.clock
+        self._waiting: deque[Callable[[int], None]] = deque()
+        self._raising = False
+        inside.on_stored("ceiling", self._on_durable)
+
+    def take(self, then: Callable[[int], None]) -> None:
+        """Call `then(timestamp_us)` with a stamp above all before it."""
+        if not self._waiting:
+            stamp_us = self._clock.stamp()
+            if stamp_us is not None:
+                then(stamp_us)
+                self.keep_ahead()
+                return
+        self._waiting.append(then)
+        self.keep_ahead()
+
+    def keep_ahead(self) -> None:
+        """Begin to raise the ceiling if it is near."""
+        if self._raising:
+            return
+        ceiling_us = self._clock.wanted_ceiling_us()
+        if ceiling_us is not None:
+            self._raising = True
+            record = (CEILING_RECORD, ceiling_us.to_bytes(8, "big"))
+            self._inside.submit(("ceiling", ceiling_us), SystemWrite((record,)))
+
+    def _on_durable(self, outcome: Outcome, ceiling_us: int) -> None:
+        self._raising = False
+        if not isinstance(outcome, Done):
+            self._inside.log("warning", "ceiling_not_raised", f"the clock's ceiling could not be written: {outcome}")
+            self._waiting.clear()  # their requests time out; the next write tries again
+            return
+        self._clock.raised(ceiling_us)
+        while self._waiting:
+            stamp_us = self._clock.stamp()
+            if stamp_us is None:
+                break
+            self._waiting.popleft()(stamp_us)
+        self.keep_ahead()

@@ -1,0 +1,396 @@
+"""Coordinating writes: one small object per request, from the stamp to the last replica's answer.
+
+A write is stamped, encoded once, and sent to all replicas; it is acknowledged when its level is met by durable
+answers, and goes on until every replica has it or is owed a hint. Two rules beyond counting:
+
+- *Stamped again.* If a replica met a newer version than ours before we acknowledged, the write is made anew above
+  that version (attempt 1), once. So whoever reads at QUORUM after a QUORUM write sees it, whatever the clocks say.
+  It does not apply to timestamps that clients give: those mean what they say.
+- *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no replica
+  has it or ever will: only if each one refused definitely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from core import limits
+from core.cell import Cell
+from core.commands import Applied, Apply, Failed, Outcome, Why
+from core.consistency import Level, Need, need, valid_for_writes
+from core.messages import ApplyMutation, MutationApplied, OperationFailed, Stale
+from core.mutation import Mutation, encode_mutation, restamped
+from core.ports import BULK, SMALL, PeerId
+from core.requests import (
+    Answer,
+    Broken,
+    Invalid,
+    Overloaded,
+    RowWrite,
+    Timeout,
+    Unavailable,
+    WriteRequest,
+    Written,
+)
+from core.row import Header, RangeTombstone, Row, Tombstone
+from node.tally import Tally, reachable
+from ring.tokens import token_of
+
+if TYPE_CHECKING:
+    from core.cell import Version
+    from node.hints import Hints
+    from node.inside import Inside
+    from node.metadata import Metadata
+    from node.metadata_state import TablePlacement
+    from node.stamps import Stamps
+    from node.swim import Swim
+
+SMALL_PAYLOAD_BYTES = limits.SMALL_FRAME_BYTES_MAX - 256
+DEFINITE = frozenset({Why.CORRUPT, Why.DISK_FULL, Why.STALLED, Why.TOO_LARGE, "overloaded", "not_a_replica", "no_such_table"})
+"""Failures after which a replica certainly does not have the write."""
+
+Reply = Callable[[Answer], None]
+
+
+class Writes:
+    """The coordinator's side of writes."""
+
+    def __init__(self, inside: Inside, metadata: Metadata, swim: Swim, hints: Hints, stamps: Stamps) -> None:
+        """Register for the answers of the local store."""
+        self.inside = inside
+        self.metadata = metadata
+        self.swim = swim
+        self.hints = hints
+        self.stamps = stamps
+        self.me = inside.identity.peer
+        self._sequence = 0
+        inside.on_stored("write", self._on_local)
+        inside.on_timer("write", self._on_timer)
+
+    @property
+    def writer(self) -> int:
+        """This coordinator's start number: the peer number that the epoch gave, then the start counter."""
+        number = self.metadata.state.number_of(self.me)
+        assert number is not None, "only members coordinate"
+        return number << 32 | self.inside.identity.start
+
+    def begin(self, request: WriteRequest, deadline_us: int, reply: Reply) -> None:
+        """Plan and send; `reply` is called exactly once."""
+        placement = self.metadata.state.placement(request.table)
+        refusal = check(request, placement, self.inside.clock.now_us())
+        if refusal is not None or placement is None:
+            reply(refusal or no_such_table())
+            return
+        token = token_of(request.partition)
+        replicas = placement.replicas(token)
+        wanted = need(request.level, placement.factors, self.inside.identity.datacentre)
+        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
+        reach = reachable(wanted, placement, self.inside.identity.datacentre, alive)
+        if not reach.met and request.level is not Level.ANY:
+            reply(Unavailable(wanted.total, reach.received, request.level))
+            return
+
+        def stamped(stamp_us: int) -> None:
+            self._sequence += 1
+            start = self.writer
+            version = (request.timestamp_us, 0) if request.timestamp_us else (stamp_us, start)
+            mutation = build(request, token, (start, self._sequence), version, stamp_us)
+            operation = WriteOperation(self, request, mutation, placement, wanted, reply)
+            operation.send(replicas, alive, deadline_us)
+
+        self.stamps.take(stamped)
+
+    def _on_local(self, outcome: Outcome, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is None:
+            return
+        if isinstance(outcome, Applied):
+            operation.on_message(self.me, MutationApplied(op, outcome.newer))
+        else:
+            assert isinstance(outcome, Failed), outcome
+            operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
+
+    def _on_timer(self, op: int) -> None:
+        operation = self.inside.operations.get(op)
+        if operation is not None:
+            assert isinstance(operation, WriteOperation)
+            operation.on_timeout()
+
+
+class WriteOperation:
+    """One write on its way to its replicas."""
+
+    __slots__ = (
+        "_alive",
+        "_bytes",
+        "_failed",
+        "_mutation",
+        "_op",
+        "_parent",
+        "_pending",
+        "_placement",
+        "_reply",
+        "_replicas",
+        "_request",
+        "_restamping",
+        "_deadline_us",
+        "_stamp_us",
+        "_tally",
+        "_timer",
+        "_wanted",
+    )
+
+    def __init__(
+        self,
+        parent: Writes,
+        request: WriteRequest,
+        mutation: Mutation,
+        placement: TablePlacement,
+        wanted: Need,
+        reply: Reply,
+    ) -> None:
+        """Nothing is sent yet."""
+        self._parent = parent
+        self._request = request
+        self._mutation = mutation
+        self._stamp_us = mutation.admitted_us
+        self._bytes = encode_mutation(mutation)
+        self._placement = placement
+        self._wanted = wanted
+        self._reply: Reply | None = reply
+        self._tally = Tally(wanted, placement, parent.inside.identity.datacentre)
+        self._pending: list[PeerId] = []
+        self._failed: dict[PeerId, OperationFailed] = {}
+        self._op = 0
+        self._timer = 0
+        self._deadline_us = 0
+        self._restamping = False
+        self._replicas: tuple[PeerId, ...] = ()
+        self._alive: list[PeerId] = []
+
+    def send(self, replicas: tuple[PeerId, ...], alive: list[PeerId], deadline_us: int) -> None:
+        """Send to the live replicas, owe hints to the others, wait until the deadline."""
+        inside = self._parent.inside
+        if len(self._bytes) > limits.MUTATION_BYTES_MAX:
+            self._answer(Invalid("too_large", f"a write is limited to {limits.MUTATION_BYTES_MAX} bytes"))
+            return
+        self._alive = alive
+        self._replicas = replicas
+        self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+        self._begin_attempt()
+
+    def _begin_attempt(self) -> None:
+        inside = self._parent.inside
+        self._op = inside.new_op()
+        inside.operations[self._op] = self
+        delay_us = max(1_000, self._deadline_us - inside.world.monotonic_us())
+        self._timer = inside.timer(delay_us, "write", self._op)
+        self._pending = list(self._alive)
+        if len(self._alive) < len(self._replicas):
+            for peer in self._replicas:
+                if peer not in self._alive:
+                    self._hint(peer)
+        self._send_all()
+
+    def _send_all(self) -> None:
+        inside, op = self._parent.inside, self._op
+        lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
+        message = ApplyMutation(op, self._parent.metadata.state.epoch, self._request.table, self._bytes)
+        me = self._parent.me
+        for peer in tuple(self._pending):
+            if peer == me:
+                inside.submit(("write", op), Apply(self._bytes))
+            elif not inside.world.send(peer, message, lane):
+                self.on_message(peer, OperationFailed(op, "overloaded", "the connection to the replica is full or gone"))
+        if self._op == op:
+            self._finish_if_all_answered()
+
+    # --- answers
+
+    def on_message(self, peer: PeerId, message: Any) -> None:
+        """An answer to the present attempt (those to an earlier one are not found)."""
+        if message.op != self._op or peer not in self._pending or self._restamping:
+            return
+        if type(message) is MutationApplied:
+            self._on_applied(peer, message.newer)
+        elif type(message) is Stale:
+            self._on_stale(peer)
+        else:
+            self._on_failed(peer, message)
+
+    def _on_applied(self, peer: PeerId, newer: Version | None) -> None:
+        self._pending.remove(peer)
+        mutation = self._mutation
+        if newer is not None and mutation.stamped and mutation.attempt == 0 and self._reply is not None:
+            self._stamp_again(newer)
+            return
+        if self._tally.add(peer) and self._reply is not None:
+            self._answer(Written(self._version()))
+        self._finish_if_all_answered()
+
+    def _stamp_again(self, newer: Version) -> None:
+        """Someone's clock was ahead of ours: write the same above it, before anybody is told."""
+        parent = self._parent
+        parent.inside.clock.observe(newer[0] + 1)  # one more: what is relative to the stamp lies below it
+        self._restamping = True  # answers to the attempt before no longer count
+
+        def stamped(stamp_us: int) -> None:
+            if parent.inside.operations.pop(self._op, None) is None:
+                return  # timed out meanwhile
+            parent.inside.world.cancel_timer(self._timer)
+            self._restamping = False
+            self._mutation = restamped(self._mutation, self._stamp_us, (stamp_us, self._mutation.start))
+            self._stamp_us = stamp_us
+            self._bytes = encode_mutation(self._mutation)
+            self._tally = Tally(self._wanted, self._placement, parent.inside.identity.datacentre)
+            self._failed.clear()
+            parent.inside.count("writes_stamped_again")
+            self._begin_attempt()
+
+        parent.stamps.take(stamped)
+
+    def _on_stale(self, peer: PeerId) -> None:
+        """The epochs that we lacked are adopted by now: ask again under them, if there is still such a table."""
+        parent = self._parent
+        if parent.metadata.state.placement(self._request.table) is None:
+            self._answer(no_such_table())
+            self._finish()
+            return
+        lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
+        message = ApplyMutation(self._op, parent.metadata.state.epoch, self._request.table, self._bytes)
+        parent.inside.world.send(peer, message, lane)
+
+    def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:
+        self._pending.remove(peer)
+        self._failed[peer] = message
+        if message.why == "no_such_table" and peer == self._parent.me:
+            self._answer(no_such_table())
+            self._finish()
+            return
+        self._hint(peer)
+        self._give_up_if_hopeless()
+        self._finish_if_all_answered()
+
+    def _give_up_if_hopeless(self) -> None:
+        if self._reply is None or self._request.level is Level.ANY:
+            return
+        local = self._parent.inside.identity.datacentre
+        possible = reachable(self._wanted, self._placement, local, [*self._tally.peers, *self._pending])
+        if not possible.met:
+            unknown = bool(self._tally.peers or self._pending) or any(f.why not in DEFINITE for f in self._failed.values())
+            text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
+            if not unknown and all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values()):
+                self._answer(Overloaded(text))
+                return
+            received, required = self._tally.received, self._wanted.total
+            self._answer(Broken(received, required, len(self._failed), text, write=True, unknown=unknown))
+
+    def on_timeout(self) -> None:
+        """Answer, if nobody has; and owe a hint to whoever has not answered."""
+        self._answer(Timeout(self._tally.received, self._wanted.total, self._request.level, write=True))
+        for peer in self._pending:
+            self._hint(peer)
+        self._finish()
+
+    # --- ending
+
+    def _hint(self, peer: PeerId) -> None:
+        if peer == self._parent.me:
+            return  # what the own store refused it would refuse as a hint; following brings it
+        if self._request.level is Level.ANY and self._reply is not None:
+            self._parent.hints.add(peer, self._request.table, self._bytes, self._hinted)
+        else:
+            self._parent.hints.add(peer, self._request.table, self._bytes)
+
+    def _hinted(self, stored: bool) -> None:
+        """A durable hint is all that ANY asks for."""
+        if stored:
+            self._answer(Written(self._version()))
+
+    def _version(self) -> Version:
+        request = self._request
+        return (request.timestamp_us, 0) if request.timestamp_us else (self._stamp_us, self._mutation.start)
+
+    def _answer(self, answer: Answer) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply(answer)
+
+    def _finish_if_all_answered(self) -> None:
+        if not self._pending and (self._reply is None or self._failed):
+            if self._request.level is Level.ANY and self._reply is not None:
+                return  # a hint may still make it good; else the timer answers
+            self._finish()
+
+    def _finish(self) -> None:
+        inside = self._parent.inside
+        if inside.operations.pop(self._op, None) is not None:
+            inside.world.cancel_timer(self._timer)
+        assert self._reply is None, "a write that ends without an answer"
+
+
+def no_such_table() -> Invalid:
+    """The answer for a table that is not there (any more)."""
+    return Invalid("no_such_table", "there is no such table (any more)")
+
+
+def check(request: WriteRequest, placement: TablePlacement | None, now_us: int) -> Invalid | None:
+    """What is wrong with a write, before anything is done about it."""
+    if placement is None:
+        return no_such_table()
+    if not valid_for_writes(request.level):
+        return Invalid("bad_level", f"{request.level.name} is for reads and conditional updates: write at QUORUM or another")
+    if not 0 < len(request.partition) <= limits.KEY_BYTES_MAX:
+        return Invalid("bad_key", f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(request.partition)}")
+    if request.timestamp_us > now_us + limits.FUTURE_TIMESTAMP_US_MAX:
+        return Invalid("timestamp_ahead", "the timestamp is more than a minute ahead of this peer's clock")
+    if not 0 <= request.ttl_s <= limits.TTL_S_MAX:
+        return Invalid("bad_ttl", f"a time to live is 1 to {limits.TTL_S_MAX} seconds (0: for ever)")
+    return None
+
+
+def build(
+    request: WriteRequest, token: int, origin: tuple[int, int], version: Version, admitted_us: int
+) -> Mutation:
+    """The mutation of a request: every cell and tombstone at `version`."""
+    timestamp_us, writer = version
+    dies_us = admitted_us + request.ttl_s * limits.SECOND_US if request.ttl_s else 0
+    rows = tuple((row.suffix, _row(row, version, admitted_us, dies_us)) for row in request.rows)
+    header = None
+    if request.partition_delete or request.ranges:
+        deletion = Tombstone(timestamp_us, writer, admitted_us) if request.partition_delete else None
+        ranges = tuple(RangeTombstone(a, b, timestamp_us, writer, admitted_us) for a, b in sorted(request.ranges))
+        header = Header(deletion, ranges)
+    start, sequence = origin
+    return Mutation(
+        start=start,
+        sequence=sequence,
+        attempt=0,
+        admitted_us=admitted_us,
+        stamped=not request.timestamp_us,
+        operation=request.operation,
+        table=request.table,
+        token=token,
+        partition=request.partition,
+        header=header,
+        rows=rows,
+    )
+
+
+def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row:
+    timestamp_us, writer = version
+    deletion = None
+    if row.replace:
+        deletion = Tombstone(timestamp_us - 1 if row.writes else timestamp_us, writer, admitted_us)
+    cells = [
+        Cell(w.column, w.path, w.kind, timestamp_us, writer, admitted_us if w.value is None else dies_us, w.value)
+        for w in row.writes
+    ]
+    if len(cells) > 1:
+        cells.sort(key=_address)
+    return Row(deletion, tuple(cells))
+
+
+def _address(cell: Cell) -> Any:
+    return (cell.column, cell.path, cell.kind)

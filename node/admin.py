@@ -51,13 +51,13 @@ class Admin:
         node = self._node
         identity, state = node.inside.identity, node.metadata.state
         ready, why = node.ready()
-        owned = self._ownership()
+        owned = state.ownership()
         return {
             "name": identity.name,
             "peer": identity.peer.hex(),
             "ready": ready,
             "why_not": why,
-            "cluster": state.cluster_name if node.metadata.born else node.inside.cluster_name,
+            "cluster": state.name if node.metadata.born else node.inside.cluster_name,
             "cluster_id": state.cluster.hex(),
             "epoch": state.epoch,
             "starts": identity.start,
@@ -78,10 +78,6 @@ class Admin:
                 for member in state.members
             ],
         }
-
-    def _ownership(self) -> dict[bytes, float]:
-        """The fraction of the ring that each peer replicates, under the default replication."""
-        return self._node.metadata.state.ownership()
 
     def ring(self) -> dict[str, Any]:
         """Every vnode: the last token of its range, and who owns it."""

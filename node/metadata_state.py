@@ -262,6 +262,15 @@ class State:
             )
         return known
 
+    def ownership(self) -> dict[PeerId, float]:
+        """The fraction of the tokens that each member replicates under the default replication."""
+        widths = dict.fromkeys((member.peer for member in self.members), 0)
+        if self.keyspaces:
+            for (first, last), replicas in self._ring(self.default_replication()).ranges:
+                for peer in replicas:
+                    widths[peer] += last - first + 1
+        return {peer: width / 2**64 for peer, width in widths.items()}
+
     def _ring(self, replication: Replication) -> RingPlacement:
         known = self._rings.get(replication)
         if known is None:

@@ -1,7 +1,8 @@
 """What a node asks of its store (`World.submit`), and what comes back (`Node.on_stored`).
 
-Each command is atomic, and commands on one partition run in the order of submission. An outcome comes only when all
-that its command wrote or read is durable. `Failed` is the outcome of any command that the store could not do.
+Each command is atomic, and commands on one partition run in the order of submission. An outcome comes only
+when all that its command wrote or read is durable. `Failed` is the outcome of any command that the store
+could not do.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from core.mutation import MutationId
 class Slice(msgspec.Struct, frozen=True, array_like=True):
     """Rows of one table in [first, end) of the store's key order (see lsm/keys.py), at most so many.
 
-    `partition` is the key prefix of a single partition whose header is wanted too, or b"" for a range of tokens:
-    then headers come as rows of their own. `point` says that `first` is one exact row key (`end` is not used).
+    `partition` is the key prefix of a single partition whose header is wanted too, or b"" for a range of
+    tokens: then headers come as rows of their own. `point` says that `first` is one exact row key (`end` is
+    not used).
     """
 
     table: int
@@ -41,7 +43,10 @@ class Apply(msgspec.Struct, frozen=True):
 
 
 class MergeRows(msgspec.Struct, frozen=True):
-    """Merge cells that arrive without their mutation: (row key, row or header bytes). Logged as `repaired`."""
+    """Merge cells that arrive without their mutation: (row key, row or header bytes).
+
+    Logged as `repaired`.
+    """
 
     table: int
     rows: tuple[tuple[bytes, bytes], ...]
@@ -55,7 +60,8 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class LogRead(msgspec.Struct, frozen=True):
-    """The ids of log entries with offsets above `after`, at most `entries_max`, of kinds event and superseded.
+    """The ids of log entries with offsets above `after`, at most `entries_max`, of kinds event and
+    superseded.
 
     Only entries whose token lies in one of `ranges` (inclusive pairs, per table id) are returned.
     """
@@ -118,14 +124,29 @@ class Sweep(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Command = Apply | MergeRows | Read | LogRead | LogMissing | LogFetch | LogTrim | TreeHashes | SystemWrite | SystemScan | Sweep
+Command = (
+    Apply
+    | MergeRows
+    | Read
+    | LogRead
+    | LogMissing
+    | LogFetch
+    | LogTrim
+    | TreeHashes
+    | SystemWrite
+    | SystemScan
+    | Sweep
+)
 
 
 # --- outcomes
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """`newer`: a version that was met and hides something the mutation wrote. `fresh`: it was not logged before."""
+    """`newer`: a version that was met and hides something the mutation wrote.
+
+    `fresh`: it was not logged before.
+    """
 
     newer: Version | None
     fresh: bool
@@ -138,7 +159,8 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True):
-    """A slice: (row key, row bytes) in key order, the partition's header if there is one, whether more follow.
+    """A slice: (row key, row bytes) in key order, the partition's header if there is one, whether more
+    follow.
 
     `more` means that the limit cut the slice: rows beyond the last key returned are unknown, not absent.
     """
@@ -219,6 +241,8 @@ class Why(enum.StrEnum):
     STALLED = "stalled"
     UNKNOWN = "unknown"
     TOO_LARGE = "too_large"
+    NO_TABLE = "no_such_table"
+    MALFORMED = "malformed"
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -228,4 +252,6 @@ class Failed(msgspec.Struct, frozen=True):
     detail: str
 
 
-Outcome = Applied | Merged | Rows | Digest | LogIds | Missing | Mutations | Hashes | Records | Swept | Done | Failed
+Outcome = (
+    Applied | Merged | Rows | Digest | LogIds | Missing | Mutations | Hashes | Records | Swept | Done | Failed
+)

@@ -1,0 +1,157 @@
+"""Runs store commands in order and lets their outcomes go when they are durable: one for server/ and sim/
+alike.
+
+It has no threads and no clock. Its owner does, at its own pace:
+
+    submit(ticket, command)                         any number of times
+    run(n)                                          execute what can be executed
+    for ticket, outcome in take_released(): ...     hand these to the node
+    token = begin_sync()                            not None if a sync is wanted and none is under way:
+        engine.sync()                                 in another thread, or in virtual time
+        end_sync(token)                               then released outcomes are to be taken again
+    for fetch in take_fetches():                    records that are cold:
+        engine.fetch(fetch.keys)                      in another thread, or in virtual time
+        end_fetch(fetch)                              then run() again
+
+Commands on one partition are executed in the order of submission: those behind a command that waits for cold
+records wait with it, all others overtake. A `run` that finds nothing queued does one slice of sweeping.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from core.commands import Command, Failed, Outcome
+from core.ports import Ticket
+from lsm.commit import Commit
+from lsm.store import Plan, Store
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Cold records of one command, to be fetched away from the event loop."""
+
+    number: int
+    keys: tuple[bytes, ...]
+    ticket: Ticket
+    plan: Plan
+
+
+class Executor:
+    """The queue in front of one store."""
+
+    def __init__(self, store: Store, commit: Commit) -> None:
+        self.store = store
+        self.commit = commit
+        self._queue: deque[tuple[Ticket, Command]] = deque()
+        self._fetches: list[Fetch] = []
+        self._fetching: dict[int, Fetch] = {}
+        self._behind: dict[bytes, deque[tuple[Ticket, Plan]]] = {}
+        self._fetched: deque[Fetch] = deque()
+        self._next_fetch = 0
+        self._syncing = False
+        self._covered = store.engine.written()
+        self._sweeping = True
+
+    # --- commands
+
+    def submit(self, ticket: Ticket, command: Command) -> None:
+        """Queue a command."""
+        self._queue.append((ticket, command))
+
+    @property
+    def queued(self) -> int:
+        """Commands not yet executed, those that wait for cold records included."""
+        waiting = sum(len(behind) for behind in self._behind.values())
+        return len(self._queue) + len(self._fetching) + len(self._fetched) + waiting
+
+    @property
+    def ready(self) -> bool:
+        """Whether `run` has something to do."""
+        return bool(self._queue or self._fetched or (self._sweeping and self.store.next_sweep()))
+
+    def run(self, commands_max: int = 1_000) -> int:
+        """Execute up to so many commands; returns how many were taken from the queue."""
+        done = 0
+        while self._fetched and done < commands_max:
+            self._resume(self._fetched.popleft())
+            done += 1
+        while self._queue and done < commands_max:
+            ticket, command = self._queue.popleft()
+            self._take(ticket, self.store.plan(command))
+            done += 1
+        if done:
+            self._sweeping = True
+        elif self._sweeping:
+            self._sweep()
+        return done
+
+    def _take(self, ticket: Ticket, plan: Plan) -> None:
+        order = plan.order
+        if order is not None and order in self._behind:
+            self._behind[order].append((ticket, plan))
+        elif plan.needs and not self.store.engine.warm(plan.needs):
+            self._next_fetch += 1
+            fetch = Fetch(self._next_fetch, plan.needs, ticket, plan)
+            self._fetching[fetch.number] = fetch
+            self._fetches.append(fetch)
+            if order is not None:
+                self._behind[order] = deque()
+        else:
+            self._execute(ticket, plan)
+
+    def _execute(self, ticket: Ticket, plan: Plan) -> None:
+        outcome, depends_on = self.store.run(plan)
+        self.commit.add(ticket, outcome, depends_on)
+
+    def _resume(self, fetch: Fetch) -> None:
+        """Execute what was fetched for, then what waited behind it, up to the next cold one."""
+        self._execute(fetch.ticket, fetch.plan)
+        if fetch.plan.order is not None:
+            for ticket, plan in self._behind.pop(fetch.plan.order):
+                self._take(ticket, plan)
+
+    def _sweep(self) -> None:
+        sweep = self.store.next_sweep()
+        if sweep is None or sweep.partition in self._behind:
+            self._sweeping = False
+            return
+        outcome, _ = self.store.run(self.store.plan(sweep))
+        # On a full or damaged disk: not again before the next command.
+        self._sweeping = not isinstance(outcome, Failed)
+
+    # --- cold records
+
+    def take_fetches(self) -> list[Fetch]:
+        """Records to fetch; each is given once and must be ended."""
+        fetches, self._fetches = self._fetches, []
+        return fetches
+
+    def end_fetch(self, fetch: Fetch) -> None:
+        """They are near, or cannot be read: then executing the command will say why."""
+        del self._fetching[fetch.number]
+        self._fetched.append(fetch)
+
+    # --- durability
+
+    def begin_sync(self) -> int | None:
+        """The sequence number that a sync that starts now will cover; None if none is wanted or one is under
+        way.
+        """
+        written = self.store.engine.written()
+        if self._syncing or written <= self._covered:
+            return None
+        self._syncing = True
+        return written
+
+    def end_sync(self, sequence: int) -> None:
+        """The sync that `begin_sync` gave this number to has succeeded."""
+        self._syncing = False
+        self._covered = sequence
+        self.store.unsynced.on_synced(sequence)
+        self.commit.on_synced(sequence)
+
+    def take_released(self) -> list[tuple[Ticket, Outcome]]:
+        """Outcomes that may leave now, in the order of execution."""
+        return self.commit.take_released()

@@ -1,0 +1,184 @@
+"""The order-preserving layout of record keys: what lies beside what on disk.
+
+The first byte is a region. A row's key is
+
+    R | table u32 | token u64 | partition key, escaped | suffix
+
+with numbers big-endian and the token shifted by 2**63, so that bytes compare as tokens do. Escaping writes
+0x00 as 0x00 0xFF and ends the text with 0x00 0x00: no escaped text is a prefix of another, and they compare
+as the texts do. So a token range, a partition and a slice of it are each one contiguous scan. The suffix says
+what the record is:
+
+    00                        the partition header (only in tables with clustering columns)
+    01                        the static row
+    02 | clustering, encoded  a row; without clustering columns exactly 02
+
+Clustering components concatenate; each type has its own codec, all of them prefix-free and order-preserving,
+and a descending component is its ascending encoding with every bit flipped.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from core.mutation import MutationId
+
+ROW = b"R"
+LOG = b"L"
+LOG_BODY = b"B"
+LOG_IMAGES = b"V"
+LOG_REPAIRED = b"P"
+MUTATION_ID = b"I"
+TREE = b"H"
+SWEEP = b"W"
+SYSTEM = b"S"
+META = b"M"
+"""The regions: rows; log entries, their mutations, images and repaired rows; mutation ids; the hash tree;
+sweeps to finish; system records; what the store knows of itself.
+"""
+
+HEADER_SUFFIX = b"\x00"
+STATIC_SUFFIX = b"\x01"
+ROW_SUFFIX = b"\x02"
+
+TOKEN_MIN = -(2**63)
+TOKEN_MAX = 2**63 - 1
+
+_TERMINATOR = b"\x00\x00"
+_ESCAPED_AT = 13
+_FLIP = bytes(255 - byte for byte in range(256))
+
+_row_head = Struct(">cIQ")
+_table_head = Struct(">cI")
+_mutation_id = Struct(">cQQH")
+_offset = Struct(">cQ")
+_tree = Struct(">cIBI")
+
+
+def escaped(text: bytes) -> bytes:
+    """Prefix-free and order-preserving: 0x00 becomes 0x00 0xFF, the end is 0x00 0x00."""
+    return text.replace(b"\x00", b"\x00\xff") + _TERMINATOR
+
+
+def unescaped(data: bytes, at: int = 0) -> tuple[bytes, int]:
+    """The text of `escaped` at this offset and the offset after it; raises ValueError if there is none."""
+    end = data.index(_TERMINATOR, at)
+    body = data[at:end]
+    text = body.replace(b"\x00\xff", b"\x00")
+    if escaped(text) != data[at : end + 2]:
+        raise ValueError("not an escaped text")
+    return text, end + 2
+
+
+def successor(prefix: bytes) -> bytes:
+    """The first key after all keys with this prefix; raises ValueError if there is none."""
+    kept = prefix.rstrip(b"\xff")
+    if not kept:
+        raise ValueError("no key follows this prefix")
+    return kept[:-1] + bytes((kept[-1] + 1,))
+
+
+# --- rows
+
+
+def table_prefix(table: int) -> bytes:
+    """What the keys of all rows of a table begin with."""
+    return _table_head.pack(ROW, table)
+
+
+def partition_prefix(table: int, token: int, partition: bytes) -> bytes:
+    """What the keys of all records of a partition begin with; no other partition's key begins so."""
+    return _row_head.pack(ROW, table, token + 2**63) + partition.replace(b"\x00", b"\x00\xff") + _TERMINATOR
+
+
+def row_key(table: int, token: int, partition: bytes, suffix: bytes = ROW_SUFFIX) -> bytes:
+    """The key of a row, static row or header."""
+    return partition_prefix(table, token, partition) + suffix
+
+
+def prefix_end(key: bytes) -> int:
+    """How long the partition prefix of a row key is; raises ValueError if it is not a row key."""
+    if not key.startswith(ROW):
+        raise ValueError("not a row key")
+    return key.index(_TERMINATOR, _ESCAPED_AT) + 2
+
+
+def token_of(key: bytes) -> int:
+    """The token in a row key or partition prefix."""
+    return int.from_bytes(key[5:13], "big") - 2**63
+
+
+def split_row_key(key: bytes) -> tuple[int, int, bytes, bytes]:
+    """(table, token, partition key, suffix) of a row key; raises ValueError if it is not one."""
+    if len(key) < _ESCAPED_AT or not key.startswith(ROW):
+        raise ValueError("not a row key")
+    partition, end = unescaped(key, _ESCAPED_AT)
+    _, table, token = _row_head.unpack_from(key)
+    return table, token - 2**63, partition, key[end:]
+
+
+def token_range_bounds(table: int, first_token: int, last_token: int) -> tuple[bytes, bytes]:
+    """[first, end) of all rows with tokens from `first_token` to `last_token`, both included."""
+    first = _row_head.pack(ROW, table, first_token + 2**63)
+    if last_token == TOKEN_MAX:
+        return first, successor(table_prefix(table))
+    return first, _row_head.pack(ROW, table, last_token + 1 + 2**63)
+
+
+# --- clustering components
+
+
+def clustering_text(value: str, descending: bool = False) -> bytes:
+    """A component of type text: compares as its UTF-8 bytes do."""
+    data = escaped(value.encode())
+    return data.translate(_FLIP) if descending else data
+
+
+def decode_clustering_text(data: bytes, at: int = 0, descending: bool = False) -> tuple[str, int]:
+    """The text at this offset of a clustering key and the offset after it; raises ValueError if it is
+    none.
+    """
+    text, end = unescaped(data[at:].translate(_FLIP) if descending else data[at:])
+    return text.decode(), at + end
+
+
+# --- everything else
+
+
+def mutation_id_key(mutation_id: MutationId) -> bytes:
+    """Where the log offset of a mutation id is kept."""
+    return _mutation_id.pack(MUTATION_ID, *mutation_id)
+
+
+def log_key(region: bytes, offset: int) -> bytes:
+    """A record of one log offset in a region of the log."""
+    return _offset.pack(region, offset)
+
+
+def offset_of(key: bytes) -> int:
+    """The log offset in such a key."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def tree_key(table: int, level: int, index: int) -> bytes:
+    """A hash-tree record; see lsm/hash_tree.py."""
+    return _tree.pack(TREE, table, level, index)
+
+
+def tree_index(key: bytes) -> int:
+    """The index in such a key."""
+    return int.from_bytes(key[6:10], "big")
+
+
+def sweep_key(partition: bytes) -> bytes:
+    """The note that rows of this partition (its key prefix) are covered by its header and still stored."""
+    return SWEEP + partition
+
+
+def system_key(key: bytes) -> bytes:
+    """A system record."""
+    return SYSTEM + key
+
+
+FORMAT_KEY = META + b"format"
+TRIMMED_KEY = META + b"trimmed"

@@ -1,0 +1,243 @@
+"""The change log of a peer: every mutation once, in one sequence of offsets, in the batch of the rows it
+changes.
+
+Per offset there is a short entry (what it is, whose it is, where it belongs), so that ids can be read and
+filtered without touching what was written, and beside it in regions of their own:
+
+- the mutation, in the very bytes its coordinator made (for event and superseded);
+- images before and after, where the table asks for them;
+- for repaired entries, which have no mutation, the row key and the cells that came.
+
+Mutation ids point to offsets and outlive them. Offsets begin at 1, have no gaps, and are never used again:
+the last one is found by a reverse scan when the store is opened, or from the note that trimming leaves. An
+entry carries the bytes logged up to and with it, so the size of the log is a subtraction.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from struct import Struct
+
+import msgspec
+
+from core.commands import LogEntryId, LogIds
+from core.errors import CorruptionError
+from core.mutation import Mutation, MutationId
+from core.ports import Engine
+from lsm import keys
+
+EVENT, SUPERSEDED, REPAIRED = 0, 1, 2
+"""Kinds of entries: it changed something; it changed nothing; cells that came without their mutation."""
+
+LOG_SCAN_MAX = 4_000
+"""Entries looked at by one LogRead, whether they match or not."""
+
+TRIM_MAX = 2_000
+"""Entries forgotten by one LogTrim."""
+
+_ENTRY = Struct(">BQQHIqqQ")
+_OFFSET = Struct(">Q")
+
+Puts = list[tuple[bytes, bytes | None]]
+Ranges = Sequence[tuple[int, Sequence[tuple[int, int]]]]
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One entry, without what it logs. `bytes_total` counts all bytes logged up to and with it."""
+
+    kind: int
+    start: int
+    sequence: int
+    attempt: int
+    table: int
+    token: int
+    admitted_us: int
+    bytes_total: int
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True):
+    """A row before and after, as bytes in normal form; None where there was none or none is asked for."""
+
+    suffix: bytes
+    before: bytes | None
+    after: bytes | None
+
+
+_images_encoder = msgspec.msgpack.Encoder()
+_images_decoder = msgspec.msgpack.Decoder(tuple[Image, ...])
+_repaired_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+
+
+def _decoded(key: bytes, value: bytes) -> LogEntry:
+    if len(value) != _ENTRY.size:
+        raise CorruptionError(f"log entry {keys.offset_of(key)} has {len(value)} bytes, not {_ENTRY.size}")
+    return LogEntry(*_ENTRY.unpack(value))
+
+
+class ChangeLog:
+    """The log of one engine.
+
+    Use: `stage` and `stage_repaired` add to a batch; after the engine took it `commit`, otherwise `abort`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        trimmed = engine.get(keys.TRIMMED_KEY)
+        self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
+        self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0
+        for key, value in engine.scan(keys.LOG, keys.successor(keys.LOG), reverse=True):
+            if keys.offset_of(key) > self._end:
+                entry = _decoded(key, value)
+                self._end, self._bytes = keys.offset_of(key), entry.bytes_total
+                self._newest_us = entry.admitted_us
+            break
+        self._staged, self._staged_bytes = self._end, self._bytes
+
+    @property
+    def end(self) -> int:
+        """The last offset, 0 if nothing was ever logged."""
+        return self._end
+
+    @property
+    def first(self) -> int:
+        """The oldest offset still held; `end + 1` if none is."""
+        return self._trimmed + 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what is held."""
+        return self._bytes - self._trimmed_bytes
+
+    # --- writing
+
+    def stage(self, puts: Puts, kind: int, mutation: Mutation, data: bytes, images: Sequence[Image]) -> None:
+        """Add a mutation (its bytes are `data`) and its id to a batch."""
+        self._newest_us = max(self._newest_us, mutation.admitted_us)
+        entry = (kind, *mutation.id, mutation.table, mutation.token, mutation.admitted_us)
+        offset = self._stage(puts, entry, len(data))
+        puts.append((keys.log_key(keys.LOG_BODY, offset), data))
+        puts.append((keys.mutation_id_key(mutation.id), _OFFSET.pack(offset)))
+        if images:
+            puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
+
+    def stage_repaired(
+        self, puts: Puts, table: int, row: tuple[bytes, bytes], images: Sequence[Image]
+    ) -> None:
+        """Add cells that came without a mutation to a batch: (row key, row or header bytes).
+
+        Such an entry was never admitted; for trimming it counts as old as the newest before it.
+        """
+        key, data = row
+        entry = (REPAIRED, 0, 0, 0, table, keys.token_of(key), self._newest_us)
+        offset = self._stage(puts, entry, len(key) + len(data))
+        puts.append((keys.log_key(keys.LOG_REPAIRED, offset), _images_encoder.encode(row)))
+        if images:
+            puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
+
+    def _stage(self, puts: Puts, entry: tuple[int, ...], size: int) -> int:
+        offset, total = self._staged + 1, self._staged_bytes + size + _ENTRY.size
+        puts.append((keys.log_key(keys.LOG, offset), _ENTRY.pack(*entry, total)))
+        self._staged, self._staged_bytes = offset, total
+        return offset
+
+    def commit(self) -> None:
+        """The batch was written."""
+        self._end, self._bytes = self._staged, self._staged_bytes
+
+    def abort(self) -> None:
+        """The batch was not written: its offsets are free again."""
+        self._staged, self._staged_bytes = self._end, self._bytes
+
+    # --- reading
+
+    def ids(self, after: int, entries_max: int, ranges: Ranges) -> LogIds:
+        """Ids of events and superseded mutations above `after` whose token lies in a range of their table."""
+        wanted = {table: sorted(pairs) for table, pairs in ranges}
+        found: list[LogEntryId] = []
+        last = max(after, self._trimmed)
+        records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
+        for examined, (key, value) in enumerate(records):
+            if len(found) == entries_max or examined == LOG_SCAN_MAX:
+                break
+            last = keys.offset_of(key)
+            entry = _decoded(key, value)
+            if entry.kind != REPAIRED and _lies_in(entry.token, wanted.get(entry.table, ())):
+                found.append(LogEntryId(last, entry.start, entry.sequence, entry.attempt))
+        return LogIds(tuple(found), last, self.first, self._end)
+
+    def entries(self, after: int, entries_max: int) -> list[tuple[int, LogEntry]]:
+        """(offset, entry) of all kinds above `after`, in order."""
+        found: list[tuple[int, LogEntry]] = []
+        first = keys.log_key(keys.LOG, max(after, self._trimmed) + 1)
+        for key, value in self._engine.scan(first, keys.successor(keys.LOG)):
+            if len(found) == entries_max:
+                break
+            found.append((keys.offset_of(key), _decoded(key, value)))
+        return found
+
+    def missing(self, ids: Sequence[MutationId]) -> tuple[MutationId, ...]:
+        """Those ids that this log has never held."""
+        get, id_key = self._engine.get, keys.mutation_id_key
+        return tuple(item for item in ids if get(id_key(item)) is None)
+
+    def offset_of(self, mutation_id: MutationId) -> int | None:
+        """Where a mutation is or was logged."""
+        value = self._engine.get(keys.mutation_id_key(mutation_id))
+        return None if value is None else int.from_bytes(value, "big")
+
+    def mutations(self, offsets: Sequence[int], bytes_max: int) -> tuple[tuple[int, bytes], ...]:
+        """(offset, mutation bytes) of those still held, in the order asked, at least one, while they fit."""
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for offset in offsets:
+            data = self._engine.get(keys.log_key(keys.LOG_BODY, offset)) if offset > self._trimmed else None
+            if data is None:
+                continue
+            if found and size + len(data) > bytes_max:
+                break
+            found.append((offset, data))
+            size += len(data)
+        return tuple(found)
+
+    def images(self, offset: int) -> tuple[Image, ...]:
+        """The images logged at this offset."""
+        data = self._engine.get(keys.log_key(keys.LOG_IMAGES, offset))
+        return () if data is None else _images_decoder.decode(data)
+
+    def repaired(self, offset: int) -> tuple[bytes, bytes] | None:
+        """(row key, bytes that came) of a repaired entry."""
+        data = self._engine.get(keys.log_key(keys.LOG_REPAIRED, offset))
+        return None if data is None else _repaired_decoder.decode(data)
+
+    # --- forgetting
+
+    def trim(self, before_us: int, bytes_max: int) -> int:
+        """Forget the oldest entries: those admitted before `before_us` or beyond `bytes_max`; returns how
+        many.
+
+        Stops at the first that is to stay, and after TRIM_MAX. The note of what is trimmed goes first: if a
+        crash leaves entries below it, they are not held any more and the next trim removes them.
+        """
+        last, last_bytes = self._trimmed, self._trimmed_bytes
+        for offset, entry in self.entries(self._trimmed, TRIM_MAX):
+            if entry.admitted_us >= before_us and self._bytes - last_bytes <= bytes_max:
+                break
+            last, last_bytes = offset, entry.bytes_total
+        if last == self._trimmed:
+            return 0
+        forgotten = last - self._trimmed
+        self._engine.write([(keys.TRIMMED_KEY, _OFFSET.pack(last) + _OFFSET.pack(last_bytes))])
+        self._trimmed, self._trimmed_bytes = last, last_bytes
+        for region in (keys.LOG, keys.LOG_BODY, keys.LOG_IMAGES, keys.LOG_REPAIRED):
+            self._engine.delete_range(region, keys.log_key(region, last + 1))
+        return forgotten
+
+
+def _pair(data: bytes) -> tuple[int, int]:
+    return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big")
+
+
+def _lies_in(token: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    at = bisect_right(ranges, (token, keys.TOKEN_MAX))
+    return at > 0 and ranges[at - 1][0] <= token <= ranges[at - 1][1]

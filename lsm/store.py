@@ -1,0 +1,411 @@
+"""The store of one peer: executes store commands on an engine, each of them atomic.
+
+Applying a mutation reads the rows it touches (and, in tables with clustering columns, the partition's
+tombstones), merges in normal form, and writes rows, log entry, mutation id and hash-tree sums in ONE batch of
+the engine: after any crash either all of it is there or none. Because the old row is read anyway, what
+changed is known exactly.
+
+`plan` looks at a command without touching the engine: which records it is going to read one by one (so that
+cold ones can be fetched beforehand without holding up others) and which commands it must not overtake. `run`
+executes a plan and says, beside the outcome, on which sequence number of the engine it depends (see
+lsm/commit.py).
+
+Damage is never served and never read as absent: the outcome is `Failed`, and `damaged` remembers the slices
+of the hash tree that have to be repaired from other replicas. DurabilityError is not caught: the process has
+to end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from core.commands import (
+    Apply,
+    Command,
+    Digest,
+    Done,
+    Failed,
+    Hashes,
+    LogFetch,
+    LogMissing,
+    LogRead,
+    LogTrim,
+    MergeRows,
+    Missing,
+    Mutations,
+    Outcome,
+    Read,
+    Records,
+    Slice,
+    Sweep,
+    SystemScan,
+    SystemWrite,
+    TreeHashes,
+    Why,
+)
+from core.errors import CorruptionError, DiskFullError, StallError
+from core.limits import MUTATION_BYTES_MAX
+from core.mutation import Mutation, decode_mutation
+from core.ports import Engine, Entries
+from core.schema import Table
+from lsm import keys
+from lsm.commit import Unsynced
+from lsm.hash_tree import LEAVES, HashTree, leaf_of
+from lsm.log import ChangeLog
+from lsm.reading import digest_of, read_slice
+from lsm.writing import Writer
+
+DAMAGED_MAX = 1_000
+"""Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A command that was looked at. `failed` is its outcome if it cannot be executed at all.
+
+    `order` is what it must not overtake (a partition's key prefix; None if it is free), `needs` the records
+    it reads one by one.
+    """
+
+    command: Command
+    order: bytes | None
+    needs: tuple[bytes, ...]
+    mutation: Mutation | None = None
+    failed: Failed | None = None
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """Leaves [first, end) of a table's hash tree lie in damaged bytes; `table` is None for what is not
+    rows.
+    """
+
+    table: int | None
+    first: int
+    end: int
+    text: str
+
+
+class _Info:
+    """What the store keeps in mind of a table."""
+
+    __slots__ = ("changes", "has_clustering", "schema")
+
+    def __init__(self, schema: Table) -> None:
+        self.schema = schema
+        self.has_clustering = schema.has_clustering
+        self.changes = schema.options.changes
+
+
+class Store:
+    """Commands in, outcomes out. `tables` gives the schema of a table id, None if there is no such table (any
+    more).
+
+    Raises CorruptionError on construction if the ends of the log cannot be read.
+    """
+
+    def __init__(
+        self, engine: Engine, tables: Callable[[int], Table | None], entries: Entries | None = None
+    ) -> None:
+        self.engine = engine
+        self.unsynced = Unsynced()
+        self.log = ChangeLog(engine)
+        self.tree = HashTree(engine)
+        self.damaged: OrderedDict[tuple[int | None, int, int], Damage] = OrderedDict()
+        self._tables = tables
+        self._infos: dict[int, _Info] = {}
+        self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries)
+        self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
+            MergeRows: self._merge_rows,
+            Read: self._read,
+            LogRead: self._log_read,
+            LogMissing: self._log_missing,
+            LogFetch: self._log_fetch,
+            LogTrim: self._log_trim,
+            TreeHashes: self._tree_hashes,
+            SystemWrite: self._system_write,
+            SystemScan: self._system_scan,
+            Sweep: self._sweep,
+        }
+
+    # --- planning
+
+    def plan(self, command: Command) -> Plan:
+        """Look at a command, without I/O."""
+        if isinstance(command, Apply):
+            return self._plan_apply(command)
+        if isinstance(command, Read):
+            return self._plan_read(command)
+        if isinstance(command, MergeRows):
+            return self._plan_merge(command)
+        if isinstance(command, Sweep):
+            return Plan(command, command.partition, ())
+        return Plan(command, None, ())
+
+    def needs(self, command: Command) -> tuple[bytes, ...]:
+        """The records a command reads one by one."""
+        return self.plan(command).needs
+
+    def partition_of(self, command: Command) -> bytes | None:
+        """What a command must not overtake; None if it is free."""
+        return self.plan(command).order
+
+    def _plan_apply(self, command: Apply) -> Plan:
+        if len(command.mutation) > MUTATION_BYTES_MAX:
+            text = f"mutation of {len(command.mutation)} bytes"
+            return Plan(command, None, (), failed=Failed(Why.TOO_LARGE, text))
+        try:
+            mutation = decode_mutation(command.mutation)
+            fault = _fault(mutation)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            mutation, fault = None, f"mutation does not decode: {error}"
+        if mutation is None or fault:
+            return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
+        info = self._info(mutation.table)
+        if info is None:
+            return Plan(command, None, (), failed=_no_table(mutation.table))
+        if mutation.header is not None and not info.has_clustering:
+            text = f"a partition header for table {mutation.table}, which has no clustering columns"
+            return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
+        prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
+        needs = [keys.mutation_id_key(mutation.id)]
+        if info.has_clustering:
+            needs.append(prefix + keys.HEADER_SUFFIX)
+        needs += [prefix + suffix for suffix, _ in mutation.rows]
+        needs += self.tree.keys_needed(mutation.table, leaf_of(mutation.token))
+        return Plan(command, prefix, tuple(needs), mutation)
+
+    def _plan_read(self, command: Read) -> Plan:
+        wanted = command.slice
+        info = self._info(wanted.table)
+        if info is None:
+            return Plan(command, None, (), failed=_no_table(wanted.table))
+        text = _slice_fault(wanted)
+        if text:
+            return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
+        order = wanted.partition or None
+        needs: tuple[bytes, ...] = ()
+        if wanted.point:
+            order = wanted.first[: keys.prefix_end(wanted.first)]
+            needs = (wanted.first, order + keys.HEADER_SUFFIX) if info.has_clustering else (wanted.first,)
+        elif wanted.partition and info.has_clustering:
+            needs = (wanted.partition + keys.HEADER_SUFFIX,)
+        return Plan(command, order, needs)
+
+    def _plan_merge(self, command: MergeRows) -> Plan:
+        info = self._info(command.table)
+        if info is None:
+            return Plan(command, None, (), failed=_no_table(command.table))
+        needs: list[bytes] = []
+        try:
+            for key, _ in command.rows:
+                table, token, _, suffix = keys.split_row_key(key)
+                if table != command.table or not suffix or (suffix == b"\0" and not info.has_clustering):
+                    raise ValueError(f"{key.hex()} is not a row of table {command.table}")
+                needs.append(key)
+                if info.has_clustering:
+                    needs.append(key[: -len(suffix)] + keys.HEADER_SUFFIX)
+                needs += self.tree.keys_needed(table, leaf_of(token))
+        except ValueError as error:
+            return Plan(command, None, (), failed=Failed(Why.MALFORMED, str(error)))
+        return Plan(command, None, tuple(dict.fromkeys(needs)))
+
+    def _info(self, table: int) -> _Info | None:
+        schema = self._tables(table)
+        if schema is None:
+            return None
+        info = self._infos.get(table)
+        if info is None or info.schema is not schema:
+            info = self._infos[table] = _Info(schema)
+        return info
+
+    # --- running
+
+    def execute(self, command: Command) -> Outcome:
+        """Execute a command now; what `run` says about durability is lost."""
+        return self.run(self.plan(command))[0]
+
+    def run(self, plan: Plan) -> tuple[Outcome, int]:
+        """Execute a plan; returns its outcome and the sequence number on which that depends.
+
+        Raises DurabilityError if the engine cannot say any more what is durable.
+        """
+        if plan.failed is not None:
+            return plan.failed, 0
+        try:
+            if plan.mutation is not None:
+                info = self._info(plan.mutation.table)
+                if info is None:
+                    return _no_table(plan.mutation.table), 0
+                assert isinstance(plan.command, Apply)
+                return self._writer.apply(plan.mutation, plan.command.mutation, info)
+            return self._run[type(plan.command)](plan.command)
+        except CorruptionError as error:
+            self._remember(plan, str(error))
+            return Failed(Why.CORRUPT, str(error)), 0
+        except DiskFullError as error:
+            return Failed(Why.DISK_FULL, str(error)), 0
+        except StallError as error:
+            return Failed(Why.STALLED, str(error)), 0
+
+    def _read(self, command: Read) -> tuple[Outcome, int]:
+        wanted = command.slice
+        info = self._info(wanted.table)
+        if info is None:
+            return _no_table(wanted.table), 0
+        rows = read_slice(self.engine, wanted, info.has_clustering)
+        newest = self.unsynced.newest
+        if wanted.point:
+            depends_on = newest(wanted.first)
+            if info.has_clustering:
+                header_key = wanted.first[: keys.prefix_end(wanted.first)] + keys.HEADER_SUFFIX
+                depends_on = max(depends_on, newest(header_key))
+        else:
+            depends_on = newest(wanted.partition or keys.table_prefix(wanted.table))
+        return (Digest(digest_of(rows)) if command.digest else rows), depends_on
+
+    def _merge_rows(self, command: MergeRows) -> tuple[Outcome, int]:
+        info = self._info(command.table)
+        if info is None:
+            return _no_table(command.table), 0
+        return self._writer.merge(command.table, command.rows, info)
+
+    def _log_read(self, command: LogRead) -> tuple[Outcome, int]:
+        ids = self.log.ids(command.after, command.entries_max, command.ranges)
+        return ids, self.engine.written()
+
+    def _log_missing(self, command: LogMissing) -> tuple[Outcome, int]:
+        return Missing(self.log.missing(command.ids)), self.engine.written()
+
+    def _log_fetch(self, command: LogFetch) -> tuple[Outcome, int]:
+        return Mutations(self.log.mutations(command.offsets, command.bytes_max)), self.engine.written()
+
+    def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
+        self.log.trim(command.before_us, command.bytes_max)
+        return Done(), self.engine.written()
+
+    def _tree_hashes(self, command: TreeHashes) -> tuple[Outcome, int]:
+        first, end, parts = command.first, command.end, command.parts
+        if not (0 <= first < end <= LEAVES and 0 < parts <= end - first):
+            return Failed(Why.MALFORMED, f"no {parts} parts of leaves {first} to {end}"), 0
+        hashes = self.tree.hashes(command.table, first, end, parts)
+        return Hashes(hashes), self.unsynced.newest(keys.table_prefix(command.table))
+
+    def _system_write(self, command: SystemWrite) -> tuple[Outcome, int]:
+        puts = [(keys.system_key(key), value) for key, value in command.puts]
+        sequence = self.engine.write(puts)
+        self.unsynced.wrote((keys.SYSTEM,), sequence)
+        return Done(), sequence
+
+    def _system_scan(self, command: SystemScan) -> tuple[Outcome, int]:
+        prefix = keys.system_key(command.prefix)
+        first = max(prefix, keys.system_key(command.after) + b"\0") if command.after else prefix
+        depends_on = self.unsynced.newest(keys.SYSTEM)
+        records: list[tuple[bytes, bytes]] = []
+        size = 0
+        for key, value in self.engine.scan(first, keys.successor(prefix)):
+            size += len(key) + len(value)
+            if records and (len(records) >= command.rows_max or size > command.bytes_max):
+                return Records(tuple(records), True), depends_on
+            records.append((key[1:], value))
+        return Records(tuple(records), False), depends_on
+
+    def boot(self, prefix: bytes) -> dict[bytes, bytes]:
+        """All system records with this prefix, read at once: for the start, before anything else runs."""
+        first = keys.system_key(prefix)
+        return {key[1:]: value for key, value in self.engine.scan(first, keys.successor(first))}
+
+    # --- sweeping
+
+    @property
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """What is left to sweep, oldest first; an executor runs these when it has nothing better to do."""
+        return self._writer.sweeps()
+
+    def next_sweep(self) -> Sweep | None:
+        """The oldest sweep still to be done."""
+        return self._writer.next_sweep()
+
+    def _sweep(self, command: Sweep) -> tuple[Outcome, int]:
+        info = self._info(command.table)
+        if info is None:
+            self._writer.forget_sweep(command.partition)
+            return _no_table(command.table), 0
+        return self._writer.sweep(command, info)
+
+    # --- damage
+
+    def _remember(self, plan: Plan, text: str) -> None:
+        for table, first, end in _where(plan):
+            if len(self.damaged) < DAMAGED_MAX:
+                self.damaged.setdefault((table, first, end), Damage(table, first, end, text))
+
+
+def _no_table(table: int) -> Failed:
+    return Failed(Why.NO_TABLE, f"there is no table {table}")
+
+
+def _fault(mutation: Mutation) -> str:
+    """Why a mutation that decoded cannot be stored all the same; "" if it can."""
+    unsigned = (mutation.start, mutation.sequence)
+    if not all(0 <= number < 2**64 for number in unsigned) or not 0 <= mutation.attempt < 2**16:
+        return "mutation id out of range"
+    if not 0 <= mutation.table < 2**32:
+        return "table id out of range"
+    signed = (mutation.token, mutation.admitted_us)
+    if not all(keys.TOKEN_MIN <= number <= keys.TOKEN_MAX for number in signed):
+        return "token or time out of range"
+    suffixes = [suffix for suffix, _ in mutation.rows]
+    if any(suffix[:1] not in (keys.STATIC_SUFFIX, keys.ROW_SUFFIX) for suffix in suffixes):
+        return "not the key suffix of a row"
+    if len(suffixes) > 1 and len(set(suffixes)) < len(suffixes):
+        return "one row twice"
+    return ""
+
+
+def _slice_fault(wanted: Slice) -> str:
+    """Why this is not a slice of rows of its table; "" if it is."""
+    if not 0 <= wanted.table < 2**32:
+        return "table id out of range"
+    prefix = wanted.partition or keys.table_prefix(wanted.table)
+    if not prefix.startswith(keys.table_prefix(wanted.table)):
+        return "the partition lies in another table"
+    try:
+        if wanted.partition and keys.prefix_end(wanted.partition) != len(wanted.partition):
+            return "not a partition prefix"
+        if wanted.point:
+            suffix = keys.split_row_key(wanted.first)[3]
+            return "" if suffix and wanted.first.startswith(prefix) else "not a row of it"
+    except ValueError as error:
+        return str(error)
+    if not wanted.first.startswith(prefix) or wanted.end > keys.successor(prefix):
+        return "the slice reaches beyond its table or partition"
+    return "" if wanted.rows_max > 0 else "no rows asked for"
+
+
+def _where(plan: Plan) -> list[tuple[int | None, int, int]]:
+    """The slices of the hash tree that a plan that met damage was reading."""
+    command = plan.command
+    if plan.mutation is not None:
+        leaf = leaf_of(plan.mutation.token)
+        return [(plan.mutation.table, leaf, leaf + 1)]
+    if isinstance(command, Read):
+        wanted = command.slice
+        if wanted.point or wanted.partition:
+            leaf = leaf_of(keys.token_of(wanted.first))
+            return [(wanted.table, leaf, leaf + 1)]
+        first = leaf_of(keys.token_of(wanted.first)) if len(wanted.first) >= 13 else 0
+        inside = wanted.end.startswith(keys.table_prefix(wanted.table)) and len(wanted.end) >= 13
+        end = leaf_of(keys.token_of(wanted.end)) + 1 if inside else LEAVES
+        return [(wanted.table, first, end)]
+    if isinstance(command, MergeRows):
+        leaves = sorted({leaf_of(keys.token_of(key)) for key, _ in command.rows})
+        return [(command.table, leaf, leaf + 1) for leaf in leaves]
+    if isinstance(command, Sweep):
+        leaf = leaf_of(keys.token_of(command.partition))
+        return [(command.table, leaf, leaf + 1)]
+    if isinstance(command, TreeHashes):
+        return [(command.table, command.first, command.end)]
+    return [(None, 0, 0)]

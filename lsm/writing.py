@@ -1,0 +1,349 @@
+"""Writing: merge what comes into what is stored, and put all that follows from it into one batch.
+
+A `_Change` collects one batch: the records, the differences of the hash-tree leaves, the names of what was
+written. `Writer` fills it from a mutation (`apply`), from cells without a mutation (`merge`), or from a
+partition's tombstones (`sweep`), and writes it. In-memory state (log offsets, cached sums, sweeps) moves only
+after the engine took the batch.
+
+A row is put in normal form under its partition's tombstones whenever it is written; those that are merely
+covered stay as they are until the sweeper has come by, masked from readers (lsm/reading.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from core.cell import NO_VERSION, Version
+from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
+from core.limits import RANGE_TOMBSTONES_MAX
+from core.mutation import Mutation
+from core.ports import Engine, Entries
+from core.row import (
+    EMPTY_HEADER,
+    EMPTY_ROW,
+    Header,
+    Row,
+    covered,
+    decode_header,
+    decode_row,
+    encode_header,
+    encode_row,
+    is_empty,
+    merge_headers,
+    merge_rows,
+    newest_version,
+    normal,
+)
+from core.schema import Table
+from lsm import keys
+from lsm.commit import Unsynced
+from lsm.conflict import newer_met
+from lsm.hash_tree import HashTree, leaf_of, record_hash
+from lsm.log import EVENT, SUPERSEDED, ChangeLog, Image
+from lsm.reading import stored_header, stored_row
+
+HEADER_CONFLICT_ROWS_MAX = 1_000
+"""Rows of a partition that a range deletion looks at for newer versions; beyond it the newest version that
+this store has seen since it was opened stands for the rest.
+"""
+
+
+class Info(Protocol):
+    """What writing has to know of a table."""
+
+    schema: Table
+    has_clustering: bool
+    changes: str
+
+
+class _Change:
+    """One batch in the making."""
+
+    __slots__ = ("deltas", "names", "pending", "puts")
+
+    def __init__(self) -> None:
+        self.puts: list[tuple[bytes, bytes | None]] = []
+        self.deltas: dict[int, int] = {}
+        self.names: list[bytes] = []
+        self.pending: dict[bytes, bytes | None] = {}
+
+    def put(self, leaf: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        """Replace a row or header record."""
+        delta = 0
+        if old is not None:
+            delta -= record_hash(key, old)
+        if new is not None:
+            delta += record_hash(key, new)
+        self.deltas[leaf] = self.deltas.get(leaf, 0) + delta
+        self.puts.append((key, new))
+        self.names.append(key)
+        self.pending[key] = new
+
+
+class Writer:
+    """The writing half of a store."""
+
+    def __init__(
+        self, engine: Engine, log: ChangeLog, tree: HashTree, unsynced: Unsynced, entries: Entries | None
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._tree = tree
+        self._unsynced = unsynced
+        self._entries = entries
+        self._newest: Version = NO_VERSION
+        self._sweeps: OrderedDict[bytes, bytes] = OrderedDict()
+        for key, _ in engine.scan(keys.SWEEP, keys.successor(keys.SWEEP)):
+            self._sweeps[key[1:]] = b""
+
+    # --- mutations
+
+    def apply(self, mutation: Mutation, data: bytes, info: Info) -> tuple[Outcome, int]:
+        """Merge a mutation whose bytes are `data`; one that is logged already is only compared."""
+        fresh = self._log.offset_of(mutation.id) is None
+        change = _Change()
+        prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
+        leaf = leaf_of(mutation.token)
+        header, header_changed = None, False
+        if info.has_clustering:
+            header_key = prefix + keys.HEADER_SUFFIX
+            stored = self._engine.get(header_key)
+            header = None if stored is None else stored_header(header_key, stored)
+            if mutation.header is not None:
+                before = header or EMPTY_HEADER
+                header = merge_headers(before, mutation.header)
+                if len(header.ranges) > RANGE_TOMBSTONES_MAX:
+                    text = f"over {RANGE_TOMBSTONES_MAX} range tombstones in one partition"
+                    return Failed(Why.TOO_LARGE, text), 0
+                header_changed = header != before
+                if header_changed:
+                    self._put_header(change, leaf, header_key, stored, header)
+        met, changed, images = self._apply_rows(change, prefix, header, mutation, info)
+        if mutation.header is not None:
+            met = max(met, self._newer_than_header(prefix, mutation.header))
+        if fresh:
+            kind = EVENT if changed or header_changed else SUPERSEDED
+            self._log.stage(change.puts, kind, mutation, data, images)
+            self._write(mutation.table, prefix if info.has_clustering else b"", change)
+            self._after(mutation, prefix if header_changed else b"")
+        return Applied(None if met == NO_VERSION else met, fresh), self._engine.written()
+
+    def _apply_rows(
+        self, change: _Change, prefix: bytes, header: Header | None, mutation: Mutation, info: Info
+    ) -> tuple[Version, bool, list[Image]]:
+        """Merge the rows of a mutation; returns the newest version met, whether anything changed, and the
+        images.
+        """
+        met, changed = NO_VERSION, False
+        images: list[Image] = []
+        for suffix, addition in mutation.rows:
+            key = prefix + suffix
+            floor = NO_VERSION if header is None else covered(header, suffix)
+            old = self._engine.get(key)
+            stored = EMPTY_ROW if old is None else stored_row(key, old)
+            before = old
+            if floor != NO_VERSION:
+                stored = normal(stored.deletion, stored.cells, floor)
+                before = _row_bytes(stored)
+            met = max(met, newer_met(stored, addition, floor))
+            new = _row_bytes(merge_rows(stored, addition, floor))
+            if new != before:
+                changed = True
+            if new != old:
+                self._put_row(change, leaf_of(mutation.token), (key, old, new), info)
+            if info.changes not in ("none", "keys"):
+                images.append(_image(info.changes, suffix, before, new))
+        return met, changed, images
+
+    def _after(self, mutation: Mutation, swept_prefix: bytes) -> None:
+        """Keep in mind what a written mutation means for later."""
+        for _, row in mutation.rows:
+            self._newest = max(self._newest, newest_version(row))
+        if swept_prefix:
+            self._sweeps[swept_prefix] = b""
+            self._sweeps.move_to_end(swept_prefix)
+
+    def _newer_than_header(self, prefix: bytes, header: Header) -> Version:
+        """The newest version among rows that a deletion names but does not reach."""
+        met = NO_VERSION
+        rows = self._engine.scan(prefix + keys.STATIC_SUFFIX, keys.successor(prefix))
+        for looked_at, (key, data) in enumerate(rows):
+            if looked_at == HEADER_CONFLICT_ROWS_MAX:
+                return max(met, self._newest)
+            version = covered(header, key[len(prefix) :])
+            if version != NO_VERSION:
+                newest = newest_version(stored_row(key, data))
+                if newest > version:
+                    met = max(met, newest)
+        return met
+
+    # --- cells without a mutation
+
+    def merge(self, table: int, rows: Sequence[tuple[bytes, bytes]], info: Info) -> tuple[Outcome, int]:
+        """Merge rows and headers (key, bytes) that come from another replica, logging each that changes
+        something.
+        """
+        change = _Change()
+        logged: list[tuple[tuple[bytes, bytes], list[Image]]] = []
+        prefixes: list[bytes] = []
+        swept: list[bytes] = []
+        try:
+            for key, data in sorted(rows):  # a header sorts before the rows it covers
+                end = keys.prefix_end(key)
+                if key[end:] == keys.HEADER_SUFFIX:
+                    image, is_changed = None, self._merge_header(change, key, data)
+                    swept += [key[:end]] if is_changed else []
+                else:
+                    image, is_changed = self._merge_row(change, key, data, info)
+                if is_changed:
+                    logged.append(((key, data), [] if image is None else [image]))
+                    prefixes.append(key[:end])
+        except msgspec.DecodeError as error:
+            return Failed(Why.MALFORMED, f"a row to merge does not decode: {error}"), 0
+        if change.puts:
+            for row, images in logged:
+                self._log.stage_repaired(change.puts, table, row, images)
+            self._write(table, b"", change, prefixes)
+            for prefix in swept:
+                self._sweeps[prefix] = b""
+        return Merged(len(logged)), self._engine.written()
+
+    def _merge_header(self, change: _Change, key: bytes, data: bytes) -> bool:
+        addition = decode_header(data)
+        stored = self._current(change, key)
+        before = EMPTY_HEADER if stored is None else stored_header(key, stored)
+        after = merge_headers(before, addition)
+        if after == before:
+            return False
+        self._put_header(change, leaf_of(keys.token_of(key)), key, stored, after)
+        return True
+
+    def _merge_row(self, change: _Change, key: bytes, data: bytes, info: Info) -> tuple[Image | None, bool]:
+        addition = decode_row(data)
+        end = keys.prefix_end(key)
+        floor = NO_VERSION
+        if info.has_clustering:
+            header_key = key[:end] + keys.HEADER_SUFFIX
+            header_data = self._current(change, header_key)
+            if header_data is not None:
+                floor = covered(stored_header(header_key, header_data), key[end:])
+        old = self._current(change, key)
+        stored = EMPTY_ROW if old is None else stored_row(key, old)
+        before = old
+        if floor != NO_VERSION:
+            stored = normal(stored.deletion, stored.cells, floor)
+            before = _row_bytes(stored)
+        new = _row_bytes(merge_rows(stored, addition, floor))
+        if new != old:
+            self._put_row(change, leaf_of(keys.token_of(key)), (key, old, new), info)
+        if new == before:
+            return None, False
+        wants_image = info.changes not in ("none", "keys")
+        return (_image(info.changes, key[end:], before, new) if wants_image else None), True
+
+    def _current(self, change: _Change, key: bytes) -> bytes | None:
+        """A record as this batch will leave it."""
+        return change.pending[key] if key in change.pending else self._engine.get(key)
+
+    # --- sweeping
+
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """What is left to sweep, oldest first."""
+        return tuple(self._command(prefix, after) for prefix, after in self._sweeps.items())
+
+    def next_sweep(self) -> Sweep | None:
+        """The oldest of them."""
+        for prefix, after in self._sweeps.items():
+            return self._command(prefix, after)
+        return None
+
+    def _command(self, prefix: bytes, after: bytes) -> Sweep:
+        return Sweep(int.from_bytes(prefix[1:5], "big"), prefix, after, 200)
+
+    def forget_sweep(self, prefix: bytes) -> None:
+        """Its table is gone."""
+        self._engine.write([(keys.sweep_key(prefix), None)])
+        self._sweeps.pop(prefix, None)
+
+    def sweep(self, command: Sweep, info: Info) -> tuple[Outcome, int]:
+        """Bring rows of a partition into normal form under its header; most of them vanish. Nothing is
+        logged.
+        """
+        prefix, after = command.partition, command.after
+        header_key = prefix + keys.HEADER_SUFFIX
+        header_data = self._engine.get(header_key)
+        header = EMPTY_HEADER if header_data is None else stored_header(header_key, header_data)
+        change = _Change()
+        leaf = leaf_of(keys.token_of(prefix))
+        removed, looked_at, last, done = 0, 0, after, True
+        first = after + b"\0" if after else prefix + keys.STATIC_SUFFIX
+        for key, data in self._engine.scan(first, keys.successor(prefix)):
+            if looked_at == command.rows_max:
+                done = False
+                break
+            looked_at, last = looked_at + 1, key
+            floor = covered(header, key[len(prefix) :])
+            if floor != NO_VERSION:
+                row = stored_row(key, data)
+                new = _row_bytes(normal(row.deletion, row.cells, floor))
+                if new != data:
+                    self._put_row(change, leaf, (key, data, new), info)
+                    removed += new is None
+        is_ours = self._sweeps.get(prefix) == after  # a newer header may have started it again
+        if done and is_ours:
+            change.puts.append((keys.sweep_key(prefix), None))
+        if change.puts:
+            self._write(command.table, prefix, change)
+        if is_ours:
+            if done:
+                del self._sweeps[prefix]
+            else:
+                self._sweeps[prefix] = last
+        return Swept(removed, b"" if done else last), self._engine.written()
+
+    # --- the batch
+
+    def _put_row(
+        self, change: _Change, leaf: int, row: tuple[bytes, bytes | None, bytes | None], info: Info
+    ) -> None:
+        """Replace a row (key, old, new) and its index entries: these follow what is stored, covered or
+        not.
+        """
+        key, old, new = row
+        change.put(leaf, key, old, new)
+        if self._entries is not None:
+            change.puts.extend(self._entries(info.schema, (key, old), (key, new)))
+
+    def _put_header(self, change: _Change, leaf: int, key: bytes, old: bytes | None, header: Header) -> None:
+        change.put(leaf, key, old, encode_header(header))
+        change.puts.append((keys.sweep_key(key[:-1]), b""))
+
+    def _write(self, table: int, prefix: bytes, change: _Change, prefixes: Iterable[bytes] = ()) -> None:
+        """Write the batch with its hash-tree sums, then let what is kept in memory follow."""
+        try:
+            sums = self._tree.stage(table, change.deltas, change.puts)
+            sequence = self._engine.write(change.puts)
+        except BaseException:
+            self._log.abort()
+            raise
+        self._log.commit()
+        self._tree.commit(sums)
+        if change.names:
+            change.names.append(keys.table_prefix(table))
+            if prefix:
+                change.names.append(prefix)
+            change.names.extend(prefixes)
+            self._unsynced.wrote(change.names, sequence)
+
+
+def _row_bytes(row: Row) -> bytes | None:
+    return None if is_empty(row) else encode_row(row)
+
+
+def _image(changes: str, suffix: bytes, before: bytes | None, after: bytes | None) -> Image:
+    """What of a row before and after the table's option asks for."""
+    return Image(suffix, before if "old" in changes else None, after if "new" in changes else None)

@@ -1,8 +1,8 @@
 """What peers say to each other, and the one codec for it (msgpack, tagged by a small number, array-like).
 
-Messages about data carry `op`, which is the coordinator's number for the operation (never reused, restarts included),
-and `epoch`, the metadata epoch under which it was planned. A replica behind that epoch pulls and then serves; a
-coordinator behind one that touched this table is refused with `Stale`.
+Messages about data carry `op`, which is the coordinator's number for the operation (never reused, restarts
+included), and `epoch`, the metadata epoch under which it was planned. A replica behind that epoch pulls and
+then serves; a coordinator behind one that touched this table is refused with `Stale`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The answer to a hello that is not accepted; `final` says that trying again cannot help."""
+    """The answer to a hello that is not accepted; `final` says that trying again cannot help.
+
+    `code` is a stable word (node/identity.py); some say that the one refused must not serve at all.
+    """
 
     reason: str
     final: bool
+    code: str = ""
 
 
 # --- membership (SWIM)
@@ -58,7 +62,10 @@ class Rumour(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Are you there? Answered with PingAck to the sender. `target` guards against an address that changed hands."""
+    """Are you there? Answered with PingAck to the sender.
+
+    `target` guards against an address that changed hands.
+    """
 
     sequence: int
     target: int
@@ -124,7 +131,10 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=24):
 
 
 class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=25):
-    """Not promised or accepted: `ballot` was promised to another; or the epoch is decided already (`decided`)."""
+    """Not promised or accepted: `ballot` was promised to another.
+
+    Or the epoch is decided already (`decided`).
+    """
 
     number: int
     ballot: int
@@ -194,7 +204,10 @@ class DigestRead(msgspec.Struct, frozen=True, array_like=True, tag=44):
 
 
 class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
-    """Merge these rows or headers (key, bytes), read by the sender at `read_us`; answered with MutationApplied."""
+    """Merge these rows or headers (key, bytes), read by the sender at `read_us`.
+
+    Answered with MutationApplied.
+    """
 
     op: int
     epoch: int
@@ -204,14 +217,20 @@ class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
 
 
 class Stale(msgspec.Struct, frozen=True, array_like=True, tag=46):
-    """Not done: the operation was planned before an epoch that touched its table. The epochs it lacks come along."""
+    """Not done: the operation was planned before an epoch that touched its table.
+
+    The epochs it lacks come along.
+    """
 
     op: int
     epochs: tuple[Epoch, ...]
 
 
 class OperationFailed(msgspec.Struct, frozen=True, array_like=True, tag=47):
-    """Not done (or, for why "unknown", perhaps): commands.Why, or "overloaded", "not_a_replica", "no_such_table"."""
+    """Not done (or, for why "unknown", perhaps).
+
+    Commands.Why, or "overloaded", "not_a_replica", "no_such_table".
+    """
 
     op: int
     why: str

@@ -1,4 +1,7 @@
-"""The settings of a node that an operator may change, with their defaults. Times in microseconds, sizes in bytes."""
+"""The settings of a node that an operator may change, with their defaults.
+
+Times in microseconds, sizes in bytes.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +32,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ping_timeout_us: int = 400_000
     suspicion_multiplier: int = 4
     value_bytes_max: int = limits.VALUE_BYTES_MAX
+    num_tokens: int = 16
+    replication_factor: int = 3

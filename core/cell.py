@@ -5,15 +5,16 @@ A cell has an address (column, path, kind), a value, a version and perhaps a tim
 One address scheme serves every column type:
 
 - a scalar or frozen column is one cell at the empty path;
-- a list, set or map has one cell per element, at the path ``(element,)``; a deletion of the whole collection is a
-  tombstone at the empty path, a replacement is a (worthless) value at the empty path with the elements beside it;
+- a list, set or map has one cell per element, at the path ``(element,)``; a deletion of the whole collection
+  is a tombstone at the empty path, a replacement is a (worthless) value at the empty path with the elements
+  beside it;
 - a json column has a *value* cell and an *object marker* per path of keys;
 - the row marker of INSERT is the cell of column 0.
 
-So one rule covers collections and documents alike: a value or a tombstone hides older cells strictly below its path, a
-tombstone also those of its own version, and it does so even after it expired; a marker hides nothing; and of two cells
-at one address the greater by `rank` stays. The order asks no clock, so merging is commutative, associative and
-idempotent whenever and wherever it is done.
+So one rule covers collections and documents alike: a value or a tombstone hides older cells strictly below
+its path, a tombstone also those of its own version, and it does so even after it expired; a marker hides
+nothing; and of two cells at one address the greater by `rank` stays. The order asks no clock, so merging is
+commutative, associative and idempotent whenever and wherever it is done.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from __future__ import annotations
 import msgspec
 
 Version = tuple[int, int]
-"""(timestamp_us, writer): hybrid-logical-clock microseconds, then the coordinator's start number (0: the client's)."""
+"""(timestamp_us, writer).
+
+Hybrid-logical-clock microseconds, then the coordinator's start number (0: the client's).
+"""
 
 NO_VERSION: Version = (-(2**63), 0)
 """Older than any version."""
@@ -40,8 +44,9 @@ Address = tuple[int, Path, int]
 class Cell(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One cell.
 
-    `dead_from_us` is 0 for a cell that lives for ever, the time it expires for one with a TTL, and for a tombstone
-    (`value is None`) the time its mutation was admitted: what may be purged is dead since before the floor.
+    `dead_from_us` is 0 for a cell that lives for ever, the time it expires for one with a TTL, and for a
+    tombstone (`value is None`) the time its mutation was admitted: what may be purged is dead since before
+    the floor.
     """
 
     column: int
@@ -71,7 +76,10 @@ Rank = tuple[int, int, int, int, bytes]
 
 
 def rank(cell: Cell) -> Rank:
-    """The total order of cells at one address: version, tombstone over expiring over live, later expiry, bytes."""
+    """The total order of cells at one address.
+
+    Version, tombstone over expiring over live, later expiry, bytes.
+    """
     value = cell.value
     if value is None:
         return (cell.timestamp_us, cell.writer, 2, cell.dead_from_us, b"")

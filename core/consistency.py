@@ -1,11 +1,13 @@
 """Consistency levels, and what each needs of the replicas of a partition: small mathematics, no state.
 
-Levels mean what Cassandra means by them. A level counts against the replication factor, not against who is alive.
+Levels mean what Cassandra means by them. A level counts against the replication factor, not against who is
+alive.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 
 import msgspec
 
@@ -57,8 +59,10 @@ class Need(msgspec.Struct, frozen=True):
         return sum(by_datacentre.values()) >= self.total
 
 
+@functools.lru_cache(maxsize=1024)
 def need(level: Level, factors: tuple[tuple[str, int], ...], local_datacentre: str) -> Need:
-    """What `level` needs, given the replication factor of each datacentre ("" names the one of SimpleStrategy).
+    """What `level` needs, given the replication factor of each datacentre ("" names the one of
+    SimpleStrategy).
 
     A LOCAL_ level in a datacentre that holds no replica needs one more than there are, so it is unavailable.
     SimpleStrategy knows no datacentres: its LOCAL_ levels and EACH_QUORUM count all replicas.

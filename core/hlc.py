@@ -1,9 +1,9 @@
 """The hybrid logical clock: timestamps that never go back, whatever the wall clock does.
 
-A stamp is wall-clock microseconds if those are ahead of all stamps before, else the last stamp plus one. The clock
-stays at or below a *ceiling* that its owner has made durable, so a peer that restarts with a clock set back begins
-above everything that it ever stamped. `wanted_ceiling_us` says when to make a higher one durable; above the ceiling
-there are no stamps (`None`): who needs one waits until `raised` was called.
+A stamp is wall-clock microseconds if those are ahead of all stamps before, else the last stamp plus one. The
+clock stays at or below a *ceiling* that its owner has made durable, so a peer that restarts with a clock set
+back begins above everything that it ever stamped. `wanted_ceiling_us` says when to make a higher one durable;
+above the ceiling there are no stamps (`None`): who needs one waits until `raised` was called.
 
 (Kulkarni et al., Logical Physical Clocks, 2014; the logical part is folded into the microseconds.)
 """
@@ -16,7 +16,10 @@ from core import limits
 
 
 class HybridClock:
-    """Stamps for one peer; `wall_us` is the wall clock, `ceiling_us` what was durable when the peer started."""
+    """Stamps for one peer.
+
+    `wall_us` is the wall clock, `ceiling_us` what was durable when the peer started.
+    """
 
     def __init__(self, wall_us: Callable[[], int], ceiling_us: int) -> None:
         """Begin above `ceiling_us`; no stamp is given before `raised` has been called."""

@@ -1,7 +1,7 @@
 """The metadata log's vocabulary: what an epoch decides, and the state that follows from the epochs in order.
 
-Epoch 1 is the birth of the cluster. Each later epoch is a batch of schema changes. Applying an epoch to a state is
-pure (node/metadata_state.py), so all peers that know the same epochs have the same state.
+Epoch 1 is the birth of the cluster. Each later epoch is a batch of schema changes. Applying an epoch to a
+state is pure (node/metadata_state.py), so all peers that know the same epochs have the same state.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class CreateKeyspace(msgspec.Struct, frozen=True, tag="create_keyspace"):
 class CreateTable(msgspec.Struct, frozen=True, tag="create_table"):
     """Create a table; its id and column ids are given when it is applied.
 
-    `unique_across` names a prefix of keyspaces ("kv") among which the table's name must be unique; with it the
-    keyspace is created too if it is not there, with this `replication`.
+    `unique_across` names a prefix of keyspaces ("kv") among which the table's name must be unique; with it
+    the keyspace is created too if it is not there, with this `replication`.
     """
 
     keyspace: str

@@ -1,7 +1,7 @@
 """A mutation: resolved cells for rows of one partition, under an id that is never used again.
 
-A mutation is a *delta of state*: applying it is merging its header and rows into what is stored, so replicas never
-compute. It travels and is logged in the bytes its coordinator made (`encode_mutation`), encoded once.
+A mutation is a *delta of state*: applying it is merging its header and rows into what is stored, so replicas
+never compute. It travels and is logged in the bytes its coordinator made (`encode_mutation`), encoded once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ INSERT, UPDATE, DELETE = 0, 1, 2
 class Mutation(msgspec.Struct, frozen=True, array_like=True):
     """What one write does to one partition.
 
-    `rows` pairs a key suffix (see lsm/keys.py) with the cells to merge there. `stamped` says that the coordinator's
-    clock made all versions, so that they may be made anew above a newer one (attempt 1), once.
+    `rows` pairs a key suffix (see lsm/keys.py) with the cells to merge there. `stamped` says that the
+    coordinator's clock made all versions, so that they may be made anew above a newer one (attempt 1), once.
     """
 
     start: int
@@ -59,7 +59,10 @@ def decode_mutation(data: bytes) -> Mutation:
 
 
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:
-    """Attempt 1 of a mutation stamped at `old_us`: made anew at `version`, what was relative to the stamp stays so."""
+    """Attempt 1 of a mutation stamped at `old_us`.
+
+    Made anew at `version`, what was relative to the stamp stays so.
+    """
     timestamp_us, writer = version
     shift_us = timestamp_us - old_us
     header = mutation.header

@@ -1,7 +1,8 @@
 """The boundary between the inside, which decides, and the outside, which has I/O, clocks and entropy.
 
-A `Node` (node/node.py) is a plain object that is called (`on_...`) and calls its `World`. None of these calls blocks,
-and none raises for what the world does. server/ and sim/ construct the same Node, each with a World of its own.
+A `Node` (node/node.py) is a plain object that is called (`on_...`) and calls its `World`. None of these calls
+blocks, none raises for what the world does, and none calls the other side back before it returns. server/ and
+sim/ construct the same Node, each with a World of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who this process is: made with the data directory, except for what cluster.yml says (name, address, place).
+    """Who this process is: made with the data directory, except for what cluster.yml says (name, address,
+    place).
 
     `start` counts the starts of this directory, durable before the process first speaks.
     """
@@ -72,7 +74,10 @@ class World(Protocol):
     """What a Node is given."""
 
     def send(self, peer: PeerId, message: Message, lane: int) -> bool:
-        """Send, without a promise of delivery; False if the lane is full or the peer not known or not reachable."""
+        """Send, without a promise of delivery.
+
+        False if the lane is full or the peer not known or not reachable.
+        """
 
     def dial(self, address: str) -> None:
         """Try to reach whoever is at this address: answered by on_peer, if ever."""
@@ -87,7 +92,10 @@ class World(Protocol):
         """Forget a timer; one that has fired is no error."""
 
     def submit(self, ticket: Ticket, command: Command) -> None:
-        """Execute a store command: atomic, in order per partition; others may overtake. Answered by on_stored."""
+        """Execute a store command: atomic, in order per partition; others may overtake.
+
+        Answered by on_stored.
+        """
 
     def reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """Answer a request; of a streamed answer only as many parts as on_want gave credit for."""
@@ -172,7 +180,10 @@ class Engine(Protocol):
         """Bring these keys near, from any thread, without holding up other threads."""
 
     def scan(self, first: bytes, end: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Records of [first, end) in key order (or reversed); raises CorruptionError rather than end early."""
+        """Records of [first, end) in key order (or reversed).
+
+        Raises CorruptionError rather than end early.
+        """
 
     def write(self, puts: Sequence[tuple[bytes, bytes | None]]) -> int:
         """Put and delete (None) all or nothing; returns the sequence number after it. Not yet durable."""

@@ -1,4 +1,5 @@
-"""What a client asks of a node (`Node.on_request`) and what it gets (`World.reply`), whatever door it came through.
+"""What a client asks of a node (`Node.on_request`) and what it gets (`World.reply`), whatever door it came
+through.
 
 A door (REST keys, CQL, documents) plans its operation as one of these; the coordinator gives versions, counts
 answers, and replies with a value: refusals are values too.
@@ -29,8 +30,8 @@ class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RowWrite(msgspec.Struct, frozen=True, array_like=True):
     """What to do to the row with this key suffix: cells, and whether the older row is deleted first.
 
-    With `replace` the row tombstone is one microsecond older than the cells, so the row holds just these cells.
-    With no cells and `replace` the row is deleted.
+    With `replace` the row tombstone is one microsecond older than the cells, so the row holds just these
+    cells. With no cells and `replace` the row is deleted.
     """
 
     suffix: bytes
@@ -42,7 +43,8 @@ class WriteRequest(msgspec.Struct, frozen=True):
     """Write rows of one partition of one table.
 
     `ranges` are [first, end) of key suffixes to delete; `partition_delete` deletes all rows of the partition.
-    `timestamp_us` 0 means: the coordinator stamps. `ttl_s` 0 means: for ever (a door applies a table's default).
+    `timestamp_us` 0 means: the coordinator stamps. `ttl_s` 0 means: for ever (a door applies a table's
+    default).
     """
 
     table: int
@@ -57,7 +59,10 @@ class WriteRequest(msgspec.Struct, frozen=True):
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
-    """Read rows of one partition with key suffixes in [first, end), at most `rows_max`; a `point` reads `first` only."""
+    """Read rows of one partition with key suffixes in [first, end), at most `rows_max`.
+
+    A `point` reads `first` only.
+    """
 
     table: int
     partition: bytes
@@ -114,7 +119,10 @@ class ReadRow(msgspec.Struct, frozen=True):
 
 
 class RowsRead(msgspec.Struct, frozen=True):
-    """Rows in key order that exist at `now_us`; `more` says that rows after the last (or `after`) may follow."""
+    """Rows in key order that exist at `now_us`.
+
+    `more` says that rows after the last (or `after`) may follow.
+    """
 
     rows: tuple[ReadRow, ...]
     now_us: int
@@ -123,7 +131,10 @@ class RowsRead(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A schema change was decided at `epoch`. `error` is empty, or why it was not applied; `name` what it is about."""
+    """A schema change was decided at `epoch`.
+
+    `error` is empty, or why it was not applied; `name` what it is about.
+    """
 
     epoch: int
     error: str
@@ -145,7 +156,10 @@ class Unavailable(msgspec.Struct, frozen=True):
 
 
 class Timeout(msgspec.Struct, frozen=True):
-    """Too few answers in time. For a write the outcome is *unknown*: it may or may not be there, now or later."""
+    """Too few answers in time.
+
+    For a write the outcome is *unknown*: it may or may not be there, now or later.
+    """
 
     received: int
     required: int
@@ -154,19 +168,28 @@ class Timeout(msgspec.Struct, frozen=True):
 
 
 class Overloaded(msgspec.Struct, frozen=True):
-    """Not tried: this node (or too many replicas) has too much to do, or a full disk. Try again later, elsewhere."""
+    """Not tried: this node (or too many replicas) has too much to do, or a full disk.
+
+    Try again later, elsewhere.
+    """
 
     detail: str
 
 
 class Unready(msgspec.Struct, frozen=True):
-    """This node does not serve: there is no cluster yet, or it was refused; or the voters' majority is away."""
+    """This node does not serve: there is no cluster yet, or it was refused.
+
+    Or the voters' majority is away.
+    """
 
     detail: str
 
 
 class Invalid(msgspec.Struct, frozen=True):
-    """The request cannot be done as asked; `code` is a stable word (no_such_table, too_large, bad_level...)."""
+    """The request cannot be done as asked.
+
+    `code` is a stable word (no_such_table, too_large, bad_level...).
+    """
 
     code: str
     detail: str

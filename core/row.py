@@ -1,9 +1,9 @@
 """Rows and partition headers in normal form, and the merge of both.
 
-A row is a tombstone, perhaps, and cells sorted by address. In *normal form* it holds no cell that a tombstone of the
-row (or of its partition, see `covered`) or a newer ancestor hides, and of each address one cell. `merge_rows` of two
-normal rows is normal; it is commutative, associative and idempotent, and equal rows have equal bytes (`encode_row`),
-which is what digests and hash trees compare.
+A row is a tombstone, perhaps, and cells sorted by address. In *normal form* it holds no cell that a tombstone
+of the row (or of its partition, see `covered`) or a newer ancestor hides, and of each address one cell.
+`merge_rows` of two normal rows is normal; it is commutative, associative and idempotent, and equal rows have
+equal bytes (`encode_row`), which is what digests and hash trees compare.
 
 A partition header holds what deletes more than one row: a partition tombstone and range tombstones.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from core.cell import MARKER, NO_VERSION, ROW_MARKER_COLUMN, Address, Cell, Version, hides_below, rank
+from core.cell import MARKER, NO_VERSION, Address, Cell, Version, hides_below, rank
 
 
 class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
@@ -53,7 +53,10 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """What deletes in a whole partition: `ranges` are sorted and none is covered by another or by the deletion."""
+    """What deletes in a whole partition.
+
+    `ranges` are sorted and none is covered by another or by the deletion.
+    """
 
     deletion: Tombstone | None
     ranges: tuple[RangeTombstone, ...] = ()
@@ -94,7 +97,8 @@ def _newer(a: Tombstone | None, b: Tombstone | None) -> Tombstone | None:
 
 
 def normal(deletion: Tombstone | None, cells: Iterable[Cell], covered: Version = NO_VERSION) -> Row:
-    """The normal form of any cells under a row tombstone and a covering version (of the partition's tombstones).
+    """The normal form of any cells under a row tombstone and a covering version (of the partition's
+    tombstones).
 
     A row tombstone at or below `covered` is dropped: the partition's says it already.
     """
@@ -157,7 +161,7 @@ def merge_headers(a: Header, b: Header) -> Header:
 
 
 def _covers(outer: RangeTombstone, inner: RangeTombstone) -> bool:
-    """Whether `inner` is redundant beside `outer` (of two that are equal but for admission, the later stays)."""
+    """Whether `inner` is redundant beside `outer`; of two equal but for admission, the later stays."""
     if outer is inner or not (outer.first <= inner.first and inner.end <= outer.end):
         return False
     if outer.version != inner.version:
@@ -178,8 +182,8 @@ def newest_version(row: Row) -> Version:
 def live_cells(row: Row, now_us: int) -> tuple[Cell, ...]:
     """The cells a reader sees at `now_us`: no tombstones, nothing expired, nothing below an expired ancestor.
 
-    Cells of collections and documents keep their addresses: assembling them is for the doors. The worthless value at
-    the empty path of a replaced collection is returned too.
+    Cells of collections and documents keep their addresses: assembling them is for the doors. The worthless
+    value at the empty path of a replaced collection is returned too.
     """
     cells = row.cells
     for cell in cells:
@@ -190,10 +194,7 @@ def live_cells(row: Row, now_us: int) -> tuple[Cell, ...]:
 
 def exists(row: Row, now_us: int) -> bool:
     """Whether the row is there for a reader: it has a live row marker or any live value."""
-    return any(
-        not cell.is_dead(now_us) and (cell.kind == MARKER or cell.value is not None or cell.column == ROW_MARKER_COLUMN)
-        for cell in row.cells
-    )
+    return any(not cell.is_dead(now_us) for cell in row.cells)
 
 
 def is_empty(row: Row) -> bool:

@@ -8,7 +8,10 @@ PARTITION, CLUSTERING, STATIC, REGULAR = "partition", "clustering", "static", "r
 
 
 class Replication(msgspec.Struct, frozen=True):
-    """Where the rows of a keyspace live: a strategy and a factor per datacentre ("" for SimpleStrategy's one)."""
+    """Where the rows of a keyspace live.
+
+    A strategy and a factor per datacentre ("" for SimpleStrategy's one).
+    """
 
     strategy: str
     factors: tuple[tuple[str, int], ...]
@@ -64,7 +67,10 @@ class Keyspace(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A peer that an epoch admitted. `peer` is its random id, `number` is given by the epoch and never reused."""
+    """A peer that an epoch admitted.
+
+    `peer` is its random id, `number` is given by the epoch and never reused.
+    """
 
     peer: bytes
     number: int

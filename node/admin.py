@@ -1,4 +1,7 @@
-"""What an operator asks of a running node: a verb, arguments, and a JSON-able answer. The CLI's commands are its clients."""
+"""What an operator asks of a running node: a verb, arguments, and a JSON-able answer.
+
+The CLI's commands are its clients.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Admission: how many requests, and bytes of them, a node works on at once. Over it is `Overloaded`, at once."""
+"""Admission: how many requests, and bytes of them, a node works on at once.
+
+Over it is `Overloaded`, at once.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +38,14 @@ class Admission:
     def enter(self, request_id: int, request: Request) -> Overloaded | None:
         """Take a request in, or say why not."""
         if len(self._sizes) >= self._requests_max:
-            return Overloaded(f"this peer works on {self._requests_max} requests already: try again, or another peer")
+            return Overloaded(
+                f"this peer works on {self._requests_max} requests already: try again, or another peer"
+            )
         size = request_bytes(request)
         if self.bytes + size > self._bytes_max and self._sizes:
-            return Overloaded(f"this peer holds {self.bytes} bytes of requests already: try again, or another peer")
+            return Overloaded(
+                f"this peer holds {self.bytes} bytes of requests already: try again, or another peer"
+            )
         assert request_id not in self._sizes, "a request id was used twice"
         self._sizes[request_id] = size
         self.bytes += size

@@ -1,7 +1,8 @@
 """What the parts of a node share: the world, who we are, the clock, the metadata, and the tables of handlers.
 
-A part (swim, metadata, writes, reads, hints, following...) is an object that is given this, registers what it handles,
-and keeps its own state. Timers and tickets are tuples whose first member names the handler; what follows is passed on.
+A part (swim, metadata, writes, reads, hints, following...) is an object that is given this, registers what it
+handles, and keeps its own state. Timers and tickets are tuples whose first member names the handler; what
+follows is passed on.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Inside:
         self,
         world: World,
         identity: Identity,
+        *,
         cluster_name: str,
         initial: tuple[InitialPeer, ...],
         settings: Settings,

@@ -66,6 +66,7 @@ class Node:
         self,
         world: World,
         identity: Identity,
+        *,
         initial: tuple[InitialPeer, ...],
         cluster_name: str,
         settings: Settings,
@@ -73,7 +74,9 @@ class Node:
     ) -> None:
         """`boot` is all system records but hints that were durable when the store was opened."""
         clock = HybridClock(world.wall_us, ceiling_of(boot))
-        self.inside = Inside(world, identity, cluster_name, initial, settings, clock)
+        self.inside = Inside(
+            world, identity, cluster_name=cluster_name, initial=initial, settings=settings, clock=clock
+        )
         self.metadata = Metadata(self.inside, boot)
         self.identity = IdentityPart(self.inside, self.metadata, boot)
         self.swim = Swim(self.inside, self.metadata)

@@ -1,15 +1,17 @@
 """Coordinating reads: a slice of rows from one set of replicas, at a level, repaired before it is answered.
 
-One replica sends the rows, the others that the level needs a digest of them. If all agree, that is the answer. If not,
-each sends its rows, they are merged, what a replica lacks is written to it and waited for (*blocking read repair*), and
-only then does the client see the merge: so a value once read at QUORUM is on a quorum, and reads never go back.
+One replica sends the rows, the others that the level needs a digest of them. If all agree, that is the
+answer. If not, each sends its rows, they are merged, what a replica lacks is written to it and waited for
+(*blocking read repair*), and only then does the client see the merge: so a value once read at QUORUM is on a
+quorum, and reads never go back.
 
-A slow replica costs a little wait (`speculative_retry_us`) and then another replica is asked for the rows too; who was
-slow is asked last for a while.
+A slow replica costs a little wait (`speculative_retry_us`) and then another replica is asked for the rows
+too; who was slow is asked last for a while.
 
-A slice is cut by limits on each replica. Where one of them has more to say beyond its last row, rows of the others
-beyond that are not complete: the *frontier* is the least of the last keys of all that were cut, and the merge ends
-there. Whoever wants more goes on after it (node/scans.py), which is all there is to short reads.
+A slice is cut by limits on each replica. Where one of them has more to say beyond its last row, rows of the
+others beyond that are not complete: the *frontier* is the least of the last keys of all that were cut, and
+the merge ends there. Whoever wants more goes on after it (node/scans.py), which is all there is to short
+reads.
 """
 
 from __future__ import annotations
@@ -25,10 +27,22 @@ from core.consistency import Level, need
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
 from core.ports import BULK, SMALL, PeerId
 from core.requests import Broken, Timeout, Unavailable
-from core.row import EMPTY_HEADER, EMPTY_ROW, Row, covered, decode_header, decode_row, encode_header, encode_row
-from core.row import is_empty, merge_headers, merge_rows, normal
+from core.row import (
+    EMPTY_HEADER,
+    EMPTY_ROW,
+    Row,
+    covered,
+    decode_header,
+    decode_row,
+    encode_header,
+    encode_row,
+    is_empty,
+    merge_headers,
+    merge_rows,
+    normal,
+)
 from lsm.keys import HEADER_SUFFIX, split_row_key
-from lsm.store import digest_of
+from lsm.reading import digest_of
 from node.tally import Tally, reachable
 
 if TYPE_CHECKING:
@@ -43,7 +57,8 @@ MERGED_PAGES_BYTES = 2 * limits.SLICE_BYTES_MAX
 
 
 class SliceResult(msgspec.Struct, frozen=True):
-    """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`, may follow.
+    """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`,
+    may follow.
 
     `end` is the key the slice is complete up to, b"" if it is complete.
     """
@@ -85,7 +100,9 @@ class Reads:
         if not reach.met:
             finish(Unavailable(wanted.total, reach.received, level))
             return
-        ReadOperation(self, part, placement, level, finish).send(self.preferred(alive, placement), deadline_us)
+        ReadOperation(self, part, placement, level, finish).send(
+            self.preferred(alive, placement), deadline_us
+        )
 
     def preferred(self, alive: list[PeerId], placement: TablePlacement) -> list[PeerId]:
         """In the order of asking: ourselves, our datacentre, the others; who was slow just now comes last."""
@@ -134,7 +151,10 @@ class Reads:
 
 
 class ReadOperation:
-    """One slice on its way from its replicas: first answers and digests, then perhaps rows of all and repairs."""
+    """One slice on its way from its replicas.
+
+    First answers and digests, then perhaps rows of all and repairs.
+    """
 
     __slots__ = (
         "_asked",
@@ -196,7 +216,9 @@ class ReadOperation:
         chosen = self._choose(preferred)
         self._others = [peer for peer in preferred if peer not in chosen]
         if self._others:
-            self._speculate_timer = inside.timer(inside.settings.speculative_retry_us, "read_speculate", self._op)
+            self._speculate_timer = inside.timer(
+                inside.settings.speculative_retry_us, "read_speculate", self._op
+            )
         for index, peer in enumerate(chosen):
             if self._finish is None:
                 return
@@ -231,7 +253,9 @@ class ReadOperation:
             return
         message = ReadSlice(self._op, parent.metadata.state.epoch, self._slice, digest)
         if not parent.inside.world.send(peer, message, SMALL):
-            self._on_failed(peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full or gone"))
+            self._on_failed(
+                peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full or gone")
+            )
 
     def on_slow(self) -> None:
         """Someone is slow: ask another one for the rows as well."""
@@ -297,10 +321,12 @@ class ReadOperation:
     def _agree(self) -> bool:
         messages = list(self._rows.values())
         first = messages[0]
-        same = all(m.rows == first.rows and m.header == first.header and m.more == first.more for m in messages[1:])
+        same = all(
+            m.rows == first.rows and m.header == first.header and m.more == first.more for m in messages[1:]
+        )
         if not same or not self._digests or self._whole:
             return same
-        mine = digest_of(first.rows, first.header, first.more)
+        mine = digest_of(Rows(first.rows, first.header, first.more))
         return all(digest == mine for peer, digest in self._digests.items() if peer not in self._rows)
 
     def _want_whole(self) -> None:
@@ -334,11 +360,17 @@ class ReadOperation:
             if peer == parent.me:
                 inside.submit(("read_repair", self._op), MergeRows(self._slice.table, rows))
                 continue
-            lane = SMALL if sum(len(data) + len(key) for key, data in rows) < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
+            lane = (
+                SMALL
+                if sum(len(data) + len(key) for key, data in rows) < limits.SMALL_FRAME_BYTES_MAX // 2
+                else BULK
+            )
             epoch = parent.metadata.state.epoch
             repair = Repair(self._op, epoch, self._slice.table, self._read_us, rows)
             if not inside.world.send(peer, repair, lane):
-                self._on_failed(peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full"))
+                self._on_failed(
+                    peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
+                )
         self._end_if_repaired()
 
     def _on_repaired(self, peer: PeerId) -> None:
@@ -376,7 +408,9 @@ class ReadOperation:
         if not reachable(self._wanted, self._placement, local, possible).met:
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             received = len([p for p in self._asked if p in self._rows or p in self._digests])
-            self._end(Broken(received, self._wanted.total, len(self._failed), text, write=False, unknown=False))
+            self._end(
+                Broken(received, self._wanted.total, len(self._failed), text, write=False, unknown=False)
+            )
         elif self._repaired is None:
             self._decide()
 
@@ -404,7 +438,9 @@ class ReadOperation:
 def _result(part: Slice, message: SliceRead) -> SliceResult:
     """The answer when all agree: no merge, rows are decoded once."""
     rows = tuple(
-        (key, decode_row(data)) for key, data in message.rows if part.partition or part.point or not _is_header(key)
+        (key, decode_row(data))
+        for key, data in message.rows
+        if part.partition or part.point or not _is_header(key)
     )
     end = message.rows[-1][0] if message.more and message.rows else b""
     return SliceResult(rows, message.more, end)
@@ -417,10 +453,13 @@ def _is_header(key: bytes) -> bool:
 Lacking = dict[PeerId, tuple[tuple[bytes, bytes], ...]]
 
 
-def merge_slices(part: Slice, answers: dict[PeerId, SliceRead], has_clustering: bool) -> tuple[SliceResult, Lacking]:
+def merge_slices(
+    part: Slice, answers: dict[PeerId, SliceRead], has_clustering: bool
+) -> tuple[SliceResult, Lacking]:
     """Merge the answers of several replicas to one slice; and per replica, the rows and headers it lacks.
 
-    Pure. Rows beyond the frontier are left out: some replica may hold them and was cut before it could say so.
+    Pure. Rows beyond the frontier are left out: some replica may hold them and was cut before it could say
+    so.
     """
     frontier = _frontier(part, answers)
     found: dict[bytes, dict[PeerId, bytes]] = {}
@@ -431,7 +470,9 @@ def merge_slices(part: Slice, answers: dict[PeerId, SliceRead], has_clustering: 
     lacking: dict[PeerId, list[tuple[bytes, bytes]]] = {}
     header, header_key = EMPTY_HEADER, part.partition + HEADER_SUFFIX if part.partition else b""
     if part.partition:
-        header = _merge_header({p: a.header for p, a in answers.items() if a.header}, answers, header_key, lacking)
+        header = _merge_header(
+            {p: a.header for p, a in answers.items() if a.header}, answers, header_key, lacking
+        )
     rows: list[tuple[bytes, Row]] = []
     partition = part.partition
     for key in sorted(found):  # in key order, as a partition's header comes before its rows
@@ -468,7 +509,10 @@ def _frontier(part: Slice, answers: dict[PeerId, SliceRead]) -> bytes | None:
 
 
 def _merge_header(
-    held: dict[PeerId, bytes], answers: dict[PeerId, SliceRead], key: bytes, lacking: dict[PeerId, list[tuple[bytes, bytes]]]
+    held: dict[PeerId, bytes],
+    answers: dict[PeerId, SliceRead],
+    key: bytes,
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
 ) -> Any:
     header = EMPTY_HEADER
     for data in held.values():

@@ -1,7 +1,8 @@
-"""The replica's side of writes and reads: check the epoch, give the command to the store, answer when it is durable.
+"""The replica's side of writes and reads: check the epoch, give the command to the store, answer when it is
+durable.
 
-A message planned under a newer epoch waits until we have pulled it; one planned before an epoch that touched its table
-is refused with the epochs its sender lacks. Answers go to whoever asked, and are never kept.
+A message planned under a newer epoch waits until we have pulled it; one planned before an epoch that touched
+its table is refused with the epochs its sender lacks. Answers go to whoever asked, and are never kept.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Replica:
             self._inside.send(peer, OperationFailed(message.op, "overloaded", QUEUE_FULL))
             return False
         if metadata.state.placement(table) is None:
-            self._inside.send(peer, OperationFailed(message.op, "no_such_table", "there is no such table here"))
+            self._inside.send(
+                peer, OperationFailed(message.op, "no_such_table", "there is no such table here")
+            )
             return False
         self._queued += 1
         return True

@@ -1,8 +1,9 @@
 """Reading rows for a client: one row, a slice of a partition, or the whole ring in token order.
 
-Each is a sequence of slices (node/reads.py), one after the other, until there are rows enough or no more. A row that
-does not exist for a reader (all dead at `now`) counts for nothing, so a short page is continued, never the end.
-`now` is read once, where the request came in, and travels no further: replicas send what they hold, dead cells too.
+Each is a sequence of slices (node/reads.py), one after the other, until there are rows enough or no more. A
+row that does not exist for a reader (all dead at `now`) counts for nothing, so a short page is continued,
+never the end. `now` is read once, where the request came in, and travels no further: replicas send what they
+hold, dead cells too.
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ class Scans:
 def check_level(level: Level) -> Invalid | None:
     """Why a plain read cannot have this level."""
     if level in (Level.SERIAL, Level.LOCAL_SERIAL):
-        return Invalid("bad_level", f"{level.name} reads come with conditional updates, which this version does not have yet")
+        return Invalid(
+            "bad_level",
+            f"{level.name} reads come with conditional updates, which this version does not have yet",
+        )
     if not valid_for_reads(level):
         return Invalid("bad_level", "ANY is for writes: a hint is no answer; read at ONE or more")
     return None
@@ -155,9 +159,7 @@ class PartitionRead:
 def after_slice(part: Slice, end: bytes) -> Slice:
     """The slice that goes on where one that was complete up to `end` stopped."""
     first, last = (part.first, end) if part.reverse else (end + b"\x00", part.end)
-    return Slice(
-        part.table, first, last, part.partition, False, part.rows_max, part.bytes_max, part.reverse
-    )
+    return Slice(part.table, first, last, part.partition, False, part.rows_max, part.bytes_max, part.reverse)
 
 
 class RingScan:

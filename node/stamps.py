@@ -1,7 +1,8 @@
 """Timestamps for writes: the hybrid logical clock, and its ceiling that is made durable before it is used.
 
-A write that needs a stamp above the durable ceiling waits for the next group commit, which is what its own durability
-costs anyway. Under load the ceiling is raised ahead of need, twice a second; an idle peer writes nothing.
+A write that needs a stamp above the durable ceiling waits for the next group commit, which is what its own
+durability costs anyway. Under load the ceiling is raised ahead of need, twice a second; an idle peer writes
+nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Stamps:
     def _on_durable(self, outcome: Outcome, ceiling_us: int) -> None:
         self._raising = False
         if not isinstance(outcome, Done):
-            self._inside.log("warning", "ceiling_not_raised", f"the clock's ceiling could not be written: {outcome}")
+            self._inside.log(
+                "warning", "ceiling_not_raised", f"the clock's ceiling could not be written: {outcome}"
+            )
             self._waiting.clear()  # their requests time out; the next write tries again
             return
         self._clock.raised(ceiling_us)

@@ -1,4 +1,7 @@
-"""Counting a consistency level: who answered, whether that is enough, whether it still can become enough. Pure."""
+"""Counting a consistency level: who answered, whether that is enough, whether it still can become enough.
+
+Pure.
+"""
 
 from __future__ import annotations
 

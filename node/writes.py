@@ -1,13 +1,13 @@
 """Coordinating writes: one small object per request, from the stamp to the last replica's answer.
 
-A write is stamped, encoded once, and sent to all replicas; it is acknowledged when its level is met by durable
-answers, and goes on until every replica has it or is owed a hint. Two rules beyond counting:
+A write is stamped, encoded once, and sent to all replicas; it is acknowledged when its level is met by
+durable answers, and goes on until every replica has it or is owed a hint. Two rules beyond counting:
 
-- *Stamped again.* If a replica met a newer version than ours before we acknowledged, the write is made anew above
-  that version (attempt 1), once. So whoever reads at QUORUM after a QUORUM write sees it, whatever the clocks say.
-  It does not apply to timestamps that clients give: those mean what they say.
-- *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no replica
-  has it or ever will: only if each one refused definitely.
+- *Stamped again.* If a replica met a newer version than ours before we acknowledged, the write is made anew
+  above that version (attempt 1), once. So whoever reads at QUORUM after a QUORUM write sees it, whatever the
+  clocks say. It does not apply to timestamps that clients give: those mean what they say.
+- *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no
+  replica has it or ever will: only if each one refused definitely.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from node.swim import Swim
 
 SMALL_PAYLOAD_BYTES = limits.SMALL_FRAME_BYTES_MAX - 256
-DEFINITE = frozenset({Why.CORRUPT, Why.DISK_FULL, Why.STALLED, Why.TOO_LARGE, "overloaded", "not_a_replica", "no_such_table"})
+DEFINITE = frozenset(
+    {Why.CORRUPT, Why.DISK_FULL, Why.STALLED, Why.TOO_LARGE, "overloaded", "not_a_replica", "no_such_table"}
+)
 """Failures after which a replica certainly does not have the write."""
 
 Reply = Callable[[Answer], None]
@@ -202,7 +204,9 @@ class WriteOperation:
             if peer == me:
                 inside.submit(("write", op), Apply(self._bytes))
             elif not inside.world.send(peer, message, lane):
-                self.on_message(peer, OperationFailed(op, "overloaded", "the connection to the replica is full or gone"))
+                self.on_message(
+                    peer, OperationFailed(op, "overloaded", "the connection to the replica is full or gone")
+                )
         if self._op == op:
             self._finish_if_all_answered()
 
@@ -251,7 +255,10 @@ class WriteOperation:
         parent.stamps.take(stamped)
 
     def _on_stale(self, peer: PeerId) -> None:
-        """The epochs that we lacked are adopted by now: ask again under them, if there is still such a table."""
+        """The epochs that we lacked are adopted by now.
+
+        Ask again under them, if there is still such a table.
+        """
         parent = self._parent
         if parent.metadata.state.placement(self._request.table) is None:
             self._answer(no_such_table())
@@ -278,7 +285,9 @@ class WriteOperation:
         local = self._parent.inside.identity.datacentre
         possible = reachable(self._wanted, self._placement, local, [*self._tally.peers, *self._pending])
         if not possible.met:
-            unknown = bool(self._tally.peers or self._pending) or any(f.why not in DEFINITE for f in self._failed.values())
+            unknown = bool(self._tally.peers or self._pending) or any(
+                f.why not in DEFINITE for f in self._failed.values()
+            )
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             if not unknown and all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values()):
                 self._answer(Overloaded(text))
@@ -340,9 +349,14 @@ def check(request: WriteRequest, placement: TablePlacement | None, now_us: int) 
     if placement is None:
         return no_such_table()
     if not valid_for_writes(request.level):
-        return Invalid("bad_level", f"{request.level.name} is for reads and conditional updates: write at QUORUM or another")
+        return Invalid(
+            "bad_level",
+            f"{request.level.name} is for reads and conditional updates: write at QUORUM or another",
+        )
     if not 0 < len(request.partition) <= limits.KEY_BYTES_MAX:
-        return Invalid("bad_key", f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(request.partition)}")
+        return Invalid(
+            "bad_key", f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(request.partition)}"
+        )
     if request.timestamp_us > now_us + limits.FUTURE_TIMESTAMP_US_MAX:
         return Invalid("timestamp_ahead", "the timestamp is more than a minute ahead of this peer's clock")
     if not 0 <= request.ttl_s <= limits.TTL_S_MAX:
@@ -360,7 +374,9 @@ def build(
     header = None
     if request.partition_delete or request.ranges:
         deletion = Tombstone(timestamp_us, writer, admitted_us) if request.partition_delete else None
-        ranges = tuple(RangeTombstone(a, b, timestamp_us, writer, admitted_us) for a, b in sorted(request.ranges))
+        ranges = tuple(
+            RangeTombstone(a, b, timestamp_us, writer, admitted_us) for a, b in sorted(request.ranges)
+        )
         header = Header(deletion, ranges)
     start, sequence = origin
     return Mutation(
@@ -384,7 +400,15 @@ def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row
     if row.replace:
         deletion = Tombstone(timestamp_us - 1 if row.writes else timestamp_us, writer, admitted_us)
     cells = [
-        Cell(w.column, w.path, w.kind, timestamp_us, writer, admitted_us if w.value is None else dies_us, w.value)
+        Cell(
+            w.column,
+            w.path,
+            w.kind,
+            timestamp_us,
+            writer,
+            admitted_us if w.value is None else dies_us,
+            w.value,
+        )
         for w in row.writes
     ]
     if len(cells) > 1:

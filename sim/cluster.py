@@ -127,13 +127,11 @@ class SimCluster:
         world = SimWorld(self, machine, identity, options.seed)
         machine.settle()
         try:
-            store = self._software.store(machine.engine)
-            boot = self._software.boot(machine.engine)
+            world.node, executor = self._software.launch(world, identity, self.initial, options.settings)
         except StoreError as error:
             self.deaths.append((self.now_us, index, f"{type(error).__name__}: {error}"))
             return False
-        world.disk = SimDisk(world, self.scheduler, store, options.disk, options.seed)
-        world.node = self._software.node(world, identity, self.initial, options.settings, boot)
+        world.disk = SimDisk(world, self.scheduler, executor, options.disk, options.seed)
         machine.process = world
         if self.on_start is not None:
             self.on_start(world)

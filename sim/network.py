@@ -1,14 +1,14 @@
 """The network between simulated peers: connections made on first use, and what can befall messages on them.
 
-A connection is two `Link`s, one per direction, between two *processes* (incarnations): when either ends, both
-links are broken and never used again. Making one costs a round trip in which each side shows its Hello and
-may refuse, as a real transport does it. Nothing is made ahead of need, so a thousand peers cost what they
-say, not N^2.
+A connection is two `Link`s, one per direction, between two *processes* (incarnations): when either ends,
+both links are broken and never used again. Making one costs a round trip in which each side shows its Hello
+and may refuse, as a real transport does it. Nothing is made ahead of need, so a thousand peers cost what
+they say, not N^2.
 
 On a link messages arrive in order, each after the pair's latency and some jitter, unless the dice say
-otherwise: lost, doubled, overtaken by later ones, or held back for seconds (what a retransmission or a queue
-in a switch does to a datagram). Protocols are meant to survive all of it on one connection, which TCP would
-mostly spare them.
+otherwise: lost, doubled, overtaken by later ones, or held back for seconds (what a retransmission or a
+queue in a switch does to a datagram). Protocols are meant to survive all of it on one connection, which TCP
+would mostly spare them.
 
 A *cut* is a set of ordered pairs of machines that do not hear each other. Messages into a cut are gone; a
 connection that stays cut for `break_us` breaks, as a transport's keep-alive would find.

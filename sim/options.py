@@ -62,6 +62,10 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     execute_max_us: int = 200
     sync_min_us: int = 100
     sync_max_us: int = 2 * MS
+    cold: float = 0.0
+    """The share of records that are not in memory and take a while to come."""
+    cold_min_us: int = 100
+    cold_max_us: int = 10 * MS
 
 
 class ClockOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +163,7 @@ def _disk(draw: Random) -> DiskOptions:
         execute_max_us=execute,
         sync_min_us=draw.randint(50, sync),
         sync_max_us=sync,
+        cold=draw.choice((0.0, 0.0, 0.05)),
     )
 
 

@@ -1,10 +1,10 @@
 """Virtual time: one heap of events for a whole cluster.
 
-An event is a tuple (time_us, sequence, call, arguments). The sequence makes the order total, so two events of
-one microsecond happen in the order in which they were asked for and nothing ever compares two callables.
-Nothing waits for real time: `run` jumps from event to event. There is no cancelling here: whoever may change
-its mind keeps the thing to be done in a dict of its own and the event finds it gone (SimWorld's timers),
-which costs one dict operation instead of a search of the heap.
+An event is a tuple (time_us, sequence, call, arguments). The sequence makes the order total, so two events
+of one microsecond happen in the order in which they were asked for and nothing ever compares two callables.
+Nothing waits for real time: `run` jumps from event to event. There is no cancelling here: whoever may
+change its mind keeps the thing to be done in a dict of its own and the event finds it gone (SimWorld's
+timers), which costs one dict operation instead of a search of the heap.
 """
 
 from __future__ import annotations

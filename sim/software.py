@@ -1,33 +1,28 @@
-"""What runs on the simulated machines: the real thing, or the toys of the simulator's own tests."""
+"""What runs on the simulated machines: the real thing (sim/real.py), or the toys of tests."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from core.ports import Identity, InitialPeer
 from core.settings import Settings
-from lsm.memory import MemoryEngine
-from sim.disk import Executor
+from lsm.executor import Executor
 from sim.world import SimNode, SimWorld
 
 CLUSTER_NAME = "simulated"
 
 
+class Launched(NamedTuple):
+    """A node that was made and not yet started, and the executor of its store."""
+
+    node: SimNode
+    executor: Executor
+
+
 class Software(Protocol):
-    """How to make a store on a disk, read what a node needs of it at its start, and make the node."""
+    """How a process comes to be on a machine's disk."""
 
-    def store(self, engine: MemoryEngine) -> Executor:
-        """Open the store; raises StoreError if that cannot be."""
-
-    def boot(self, engine: MemoryEngine) -> dict[bytes, bytes]:
-        """All system records."""
-
-    def node(
-        self,
-        world: SimWorld,
-        identity: Identity,
-        initial: tuple[InitialPeer, ...],
-        settings: Settings,
-        boot: dict[bytes, bytes],
-    ) -> SimNode:
-        """Make the node, of a cluster named CLUSTER_NAME; it does nothing before on_start."""
+    def launch(
+        self, world: SimWorld, identity: Identity, initial: tuple[InitialPeer, ...], settings: Settings
+    ) -> Launched:
+        """Open the store and make the node; raises StoreError if the store cannot be opened."""

@@ -1,7 +1,7 @@
 """The World of one simulated process: what a node is given, from its start to its end.
 
-A machine (sim/machine.py) outlives its processes; a process never comes back. Whatever was under way when it
-ended (timers, messages, store outcomes, answers) finds `running` False and is dropped. A paused process
+A machine (sim/machine.py) outlives its processes; a process never comes back. Whatever was under way when
+it ended (timers, messages, store outcomes, answers) finds `running` False and is dropped. A paused process
 (SIGSTOP) is not running either, but what happens to it is kept, in order, and happens when it is resumed.
 """
 

@@ -1,7 +1,7 @@
 """A toy to simulate: a quorum register on every peer, so that the simulator is tested without the real node.
 
-Write: stamp (counter from the wall clock), send to all, acknowledge at a majority of durable copies. Read: ask all,
-answer the newest of a majority after writing it back. The register is one system record.
+Write: stamp (counter from the wall clock), send to all, acknowledge at a majority of durable copies. Read:
+ask all, answer the newest of a majority after writing it back. The register is one system record.
 """
 
 from __future__ import annotations
@@ -24,20 +24,32 @@ from core.messages import (
 from core.ports import SMALL, Event, Identity, InitialPeer, PeerId, Ticket, Timer, World
 from core.requests import AdminRequest, Request, Timeout, Told
 from core.settings import Settings
+from lsm.commit import Commit, Unsynced
+from lsm.executor import Executor
 from lsm.memory import MemoryEngine
-from sim.world import SimNode, SimWorld
+from lsm.store import Plan
+from sim.software import Launched
+from sim.world import SimWorld
 
 KEY = b"toy"
 SLICE = Slice(0, b"", b"", b"", True, 1, 1)
 
 
 class ToyStore:
-    """Executes the two commands of the toy."""
+    """Executes the two commands of the toy, as lsm.Store does for its executor."""
 
     def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
+        self.unsynced = Unsynced()
 
-    def execute(self, command: Command) -> tuple[Outcome, int]:
+    def plan(self, command: Command) -> Plan:
+        return Plan(command, None, ())
+
+    def next_sweep(self) -> None:
+        return None
+
+    def run(self, plan: Plan) -> tuple[Outcome, int]:
+        command = plan.command
         if isinstance(command, SystemWrite):
             (key, new), *_ = command.puts
             old = self.engine.get(key)
@@ -47,9 +59,6 @@ class ToyStore:
         assert isinstance(command, SystemScan)
         value = self.engine.get(KEY)
         return Records(((KEY, value or b""),), False), self.engine.written()
-
-    def on_synced(self, sequence: int) -> None:
-        pass
 
 
 class ToyNode:
@@ -172,21 +181,11 @@ class ToyNode:
 
 
 class ToySoftware:
-    def store(self, engine: MemoryEngine) -> ToyStore:
-        return ToyStore(engine)
-
-    def boot(self, engine: MemoryEngine) -> dict[bytes, bytes]:
-        return dict(engine.scan(b"", b"\xff"))
-
-    def node(
-        self,
-        world: SimWorld,
-        identity: Identity,
-        initial: tuple[InitialPeer, ...],
-        settings: Settings,
-        boot: dict[bytes, bytes],
-    ) -> SimNode:
-        return ToyNode(world, identity, initial)
+    def launch(
+        self, world: SimWorld, identity: Identity, initial: tuple[InitialPeer, ...], settings: Settings
+    ) -> Launched:
+        executor = Executor(ToyStore(world.machine.engine), Commit())  # type: ignore[arg-type]
+        return Launched(ToyNode(world, identity, initial), executor)
 
 
 def write(value: str) -> AdminRequest:

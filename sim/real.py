@@ -1,0 +1,44 @@
+"""The real node on the real store, as server/ constructs them too."""
+
+from __future__ import annotations
+
+from core.ports import Identity, InitialPeer
+from core.schema import Table
+from core.settings import Settings
+from lsm import keys
+from lsm.commit import Commit
+from lsm.executor import Executor
+from lsm.memory import MemoryEngine
+from lsm.store import Store
+from node.node import Node
+from sim.software import CLUSTER_NAME, Launched
+from sim.world import SimWorld
+
+HINTS = keys.system_key(b"hint/")
+"""What a node reads for itself when it replays hints, and so is not given at its start."""
+
+
+class RealSoftware:
+    """What server/ constructs too."""
+
+    def launch(
+        self, world: SimWorld, identity: Identity, initial: tuple[InitialPeer, ...], settings: Settings
+    ) -> Launched:
+        """Open the store and make the node."""
+        engine = world.machine.engine
+        node = Node(world, identity, initial, CLUSTER_NAME, settings, boot_records(engine))
+
+        def table(number: int) -> Table | None:
+            return node.metadata.state.tables.get(number)
+
+        return Launched(node, Executor(Store(engine, table), Commit()))
+
+
+def boot_records(engine: MemoryEngine) -> dict[bytes, bytes]:
+    """All system records but hints; raises CorruptionError for a damaged one."""
+    head = len(keys.SYSTEM)
+    return {
+        key[head:]: value
+        for key, value in engine.scan(keys.SYSTEM, keys.successor(keys.SYSTEM))
+        if not key.startswith(HINTS)
+    }

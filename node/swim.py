@@ -1,11 +1,11 @@
 """Liveness: who can be asked. It never decides who owns what; that is the metadata log's.
 
-SWIM (Das, Gupta, Motivala, 2002): each period a peer pings the next of its members in a shuffled order. If
-no ack comes, it asks k others to ping for it; if they hear nothing either, the silent peer is *suspect*,
-and dead if it does not refute in time. What is known of peers travels on pings and acks (node/rumours.py),
-and while there is news also in a few acks of nothing (sequence 0) every fifth of a second, so that it
-reaches 1,000 peers in about a second. The cost per peer is the same whatever their number: one ping sent
-and one answered per period.
+SWIM (Das, Gupta, Motivala, 2002): each period a peer pings the next of its targets (node/overlay.py). If no
+ack comes, it asks k others to ping for it; if they hear nothing either, the silent peer is *suspect*, and
+dead if it does not refute in time. What is known of peers travels on pings and acks (node/rumours.py), and
+while there is news also in a few acks of nothing (sequence 0) every fifth of a second, so that it reaches
+1,000 peers in about a second. The cost per peer is the same whatever their number: one ping sent and one
+answered per period.
 
 Lifeguard (Dadgar, Phillips, Currey, 2017): who misses answers that it should have got becomes more patient
 itself (`_health`); a suspicion that others confirm is shorter (node/suspicion.py); each ping to a suspect
@@ -24,7 +24,6 @@ What we add, and the invariants:
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from core.messages import Message, Ping, PingAck, PingNack, PingRequest, Rumour
 from core.ports import URGENT, PeerId, TimerId
 from core.schema import Member
 from node.inside import Inside
+from node.overlay import TARGETS, Overlay
 from node.rumours import (
     ALIVE,
     DEAD,
@@ -121,8 +121,7 @@ class Swim:
         self._ping_timeout_us = inside.settings.ping_timeout_us
         self._members: tuple[Member, ...] = ()
         self._number = 0
-        self._order = array("L")  # the other members; those before _position have been pinged in this round
-        self._position = 0
+        self._overlay = Overlay((), 0, self._world.below)
         self._periods = 0
         self._incarnation = first_incarnation(inside.identity.start)
         # Only exceptions to "alive, nothing ever heard": at 1,000 peers in one process memory is what counts.
@@ -187,13 +186,11 @@ class Swim:
         if members is self._members or members == self._members:
             return
         self._members = members
-        own = self._inside.identity.peer
-        self._number = self._metadata.state.number_of(own) or 0
-        self._order = array("L", [member.number for member in members if member.peer != own])
-        self._position = 0
+        self._number = self._metadata.state.number_of(self._inside.identity.peer) or 0
+        self._overlay = Overlay(members, self._number, self._world.below)
         self._transmissions = transmissions(len(members))
-        numbers = frozenset(self._order)
-        for number in [number for number in self._ranks if number not in numbers]:
+        peer_of = self._metadata.state.peer_of
+        for number in [number for number in self._ranks if peer_of(number) is None]:
             self._forget_member(number)
 
     def _forget_member(self, number: int) -> None:
@@ -204,40 +201,6 @@ class Swim:
             self._dead_peers.discard(peer)
         self._queue.discard(number)
 
-    def _next_target(self) -> int:
-        """The next member that is not dead, or 0. Shuffles as it goes: each round has every member once."""
-        order = self._order
-        count = len(order)
-        for _ in range(count):
-            position = self._position if self._position < count else 0
-            other = position + self._world.below(count - position)
-            number = order[other]
-            order[other] = order[position]
-            order[position] = number
-            self._position = position + 1
-            if number not in self._dead:
-                return number
-        return 0
-
-    def _pick(self, count: int, avoid: int) -> list[PeerId]:
-        """At most `count` different members at random, not the dead and not `avoid`."""
-        order = self._order
-        total = len(order)
-        picked: list[int] = []
-        if total <= 4 * count:
-            left = [number for number in order if number != avoid and number not in self._dead]
-            while left and len(picked) < count:
-                picked.append(left.pop(self._world.below(len(left))))
-        else:
-            for _ in range(4 * count):
-                number = order[self._world.below(total)]
-                if number != avoid and number not in self._dead and number not in picked:
-                    picked.append(number)
-                    if len(picked) == count:
-                        break
-        peer_of = self._metadata.state.peer_of
-        return [peer for number in picked if (peer := peer_of(number)) is not None]
-
     # --- pinging
 
     def _on_period(self, due_us: int) -> None:
@@ -247,27 +210,24 @@ class Swim:
         delay_us = self._ping_pause_us - jitter_us + self._world.below(2 * jitter_us + 1)
         self._inside.timer(delay_us, "swim_period", now_us + delay_us)
         self._periods += 1
-        number = self._next_target()
-        if number:
-            self._probe(number)
-        if self._dead and (not number or self._periods % DEAD_PING_PERIODS == 0):
+        target = self._overlay.next(self._dead)
+        if target is not None:
+            self._probe(target.number, target.peer)
+        if self._dead and (target is None or self._periods % DEAD_PING_PERIODS == 0):
             self._dead_turn += 1
-            self._ping(tuple(self._dead)[self._dead_turn % len(self._dead)])
+            number = tuple(self._dead)[self._dead_turn % len(self._dead)]
+            self._ping(number, self._dead[number])
 
-    def _ping(self, number: int) -> int:
+    def _ping(self, number: int, peer: PeerId) -> int:
         """Send a ping; returns its sequence."""
         self._sequence = sequence = self._sequence + 1
-        state = self._metadata.state
-        peer = state.peer_of(number)
-        assert peer is not None, number
-        self._send(peer, Ping(sequence, number, state.epoch, self._rumours_for(number)))
+        ping = Ping(sequence, number, self._metadata.state.epoch, self._rumours_for(number))
+        self._world.send(peer, ping, URGENT)
         return sequence
 
-    def _probe(self, number: int) -> None:
+    def _probe(self, number: int, peer: PeerId) -> None:
         """Ping, and suspect if neither we nor those we then ask hear anything."""
-        sequence = self._ping(number)
-        peer = self._metadata.state.peer_of(number)
-        assert peer is not None
+        sequence = self._ping(number, peer)
         self._probes[sequence] = _Probe(number, peer, self._silence_timer(sequence, self._patience_us()))
 
     def _silence_timer(self, sequence: int, delay_us: int) -> TimerId:
@@ -281,16 +241,16 @@ class Swim:
         patience_us = self._patience_us()
         return 2 * patience_us + patience_us // 4
 
-    def _look_at(self, number: int) -> bool:
+    def _look_at(self, number: int, peer: PeerId) -> bool:
         """Probe out of turn, unless too much is being probed; whether it is (already) being done."""
         if number in self._dead:
-            self._ping(number)
+            self._ping(number, peer)
             return True
         if any(probe.number == number for probe in self._probes.values()):
             return True
         if len(self._probes) > EXTRA_PROBES_MAX:
             return False
-        self._probe(number)
+        self._probe(number, peer)
         return True
 
     def _on_silent(self, sequence: int, due_us: int) -> None:
@@ -298,15 +258,15 @@ class Swim:
         if probe is None or self._notice_sleep(self._world.monotonic_us(), due_us):
             return
         if not probe.asked:
-            probe.asked = self._pick(HELPERS, probe.number)
-            if probe.asked:
+            helpers = self._overlay.pick(HELPERS, probe.number, self._dead)
+            if helpers:
+                probe.asked = [helper.peer for helper in helpers]
                 # A quarter more than we waited ourselves: their nacks must have time to arrive.
                 probe.timer = self._silence_timer(sequence, self._probe_us() - self._patience_us())
                 epoch = self._metadata.state.epoch
-                for helper in probe.asked:
-                    number = self._metadata.state.number_of(helper) or 0
-                    rumours = self._rumours_for(number)
-                    self._send(helper, PingRequest(sequence, probe.number, epoch, rumours))
+                for helper in helpers:
+                    rumours = self._rumours_for(helper.number)
+                    self._send(helper.peer, PingRequest(sequence, probe.number, epoch, rumours))
                 return
         del self._probes[sequence]
         if probe.nacks < max(1, len(probe.asked)):
@@ -350,12 +310,13 @@ class Swim:
         state = self._metadata.state
         if message.epoch > state.epoch:
             self._metadata.behind(peer, message.epoch)
+        target = state.peer_of(message.target)
         if message.target == self._number:
             self._send(peer, PingAck(message.sequence, state.epoch, ()))
-        elif state.peer_of(message.target) is None or len(self._relays) >= RELAYS_MAX:
+        elif target is None or len(self._relays) >= RELAYS_MAX:
             self._send(peer, PingNack(message.sequence))
         else:
-            sequence = self._ping(message.target)
+            sequence = self._ping(message.target, target)
             delay_us = self._ping_timeout_us * 3 // 4
             timer = self._inside.timer(delay_us, "swim_relay", sequence)
             self._relays[sequence] = (peer, message.sequence, timer)
@@ -376,11 +337,12 @@ class Swim:
         if number is None or number == self._number:
             return
         doubted = state_of_rank(self._ranks.get(number, 0)) != ALIVE
-        if connected == doubted and self._one_of_few():
-            self._look_at(number)
+        if connected == doubted and self._one_of_few(2 * TARGETS):
+            self._look_at(number, peer)
 
-    def _one_of_few(self) -> bool:
-        return self._world.below(max(1, len(self._order))) < EXTRA_PROBES_MAX
+    def _one_of_few(self, audience: int) -> bool:
+        """Chance chooses about EXTRA_PROBES_MAX of all the peers that learn something at the same time."""
+        return self._world.below(min(audience, len(self._members))) < EXTRA_PROBES_MAX
 
     def _send(self, peer: PeerId, message: Message) -> None:
         self._world.send(peer, message, URGENT)  # whether it arrives is what this part is here to find out
@@ -433,15 +395,16 @@ class Swim:
         now_us = self._world.monotonic_us()
         self._notice_sleep(now_us, due_us)
         for number, suspicion in tuple(self._suspicions.items()):
-            if suspicion.deadline_us() <= now_us:
-                self._declare_dead(number)
+            peer = self._metadata.state.peer_of(number)
+            if suspicion.deadline_us() <= now_us and peer is not None:
+                self._declare_dead(number, peer)
         if self._queue:
             epoch = self._metadata.state.epoch
-            for peer in self._pick(GOSSIP_FANOUT, 0):
+            for target in self._overlay.pick(GOSSIP_FANOUT, 0, self._dead):
                 rumours = self._queue.take(self._transmissions)
                 if not rumours:
                     break
-                self._send(peer, PingAck(0, epoch, rumours))
+                self._send(target.peer, PingAck(0, epoch, rumours))
         if self._queue or self._suspicions:
             self._arm_gossip(GOSSIP_PAUSE_US)
 
@@ -462,8 +425,9 @@ class Swim:
                 if state != ALIVE and state_of_rank(known) == ALIVE:
                     known_better.append(Rumour(number, ALIVE, incarnation_of_rank(known), number))
             elif heard > known:
-                if self._metadata.state.peer_of(number) is not None:
-                    self._believe(rumour)
+                peer = self._metadata.state.peer_of(number)
+                if peer is not None:
+                    self._believe(rumour, peer)
             elif state == SUSPECT and self._suspicions[number].confirm(by):
                 self._pass_on(rumour)
         return tuple(known_better)
@@ -486,20 +450,20 @@ class Swim:
         if state_of_rank(value) != DEAD and self._metadata.state.peer_of(number) is not None:
             self._learn((Rumour(number, SUSPECT, incarnation_of_rank(value), self._number),))
 
-    def _believe(self, rumour: Rumour) -> None:
+    def _believe(self, rumour: Rumour, peer: PeerId) -> None:
         """A rumour about another member that outranks what is known here."""
         number, state = rumour.number, rumour.state
         if state == DEAD and number not in self._dead:
-            self._hear_death(rumour)
+            self._hear_death(rumour, peer)
             return
         if state == SUSPECT:
             timeout_us = longest_us(
                 self._inside.settings.suspicion_multiplier, len(self._members), self._patience_us()
             )
             self._begin_suspicion(rumour, timeout_us)
-            if rumour.by != self._number and self._one_of_few():
-                self._look_at(number)  # more opinions end a true suspicion sooner, or a false one
-        self._set(number, state, rumour.incarnation)
+            if rumour.by != self._number and self._one_of_few(len(self._members)):
+                self._look_at(number, peer)  # more opinions end a true suspicion sooner, or a false one
+        self._set(number, peer, state, rumour.incarnation)
         self._pass_on(rumour)
 
     def _begin_suspicion(self, rumour: Rumour, timeout_us: int) -> None:
@@ -508,31 +472,30 @@ class Swim:
         self._arm_gossip(GOSSIP_PAUSE_US)
         self._inside.count("swim_suspicions")
 
-    def _hear_death(self, rumour: Rumour) -> None:
+    def _hear_death(self, rumour: Rumour, peer: PeerId) -> None:
         """Not believed before there was time for one probe of our own."""
         number = rumour.number
         suspicion = self._suspicions.get(number)
         if suspicion is None:
-            if not self._look_at(number):
+            if not self._look_at(number, peer):
                 return  # too much to look at; we will hear it again
             self._begin_suspicion(rumour, self._probe_us())
             suspicion = self._suspicions[number]
-        self._set(number, SUSPECT, rumour.incarnation)
+        self._set(number, peer, SUSPECT, rumour.incarnation)
         suspicion.shorten(self._probe_us())
         if suspicion.deadline_us() <= self._world.monotonic_us():
-            self._declare_dead(number)
+            self._declare_dead(number, peer)
 
-    def _declare_dead(self, number: int) -> None:
+    def _declare_dead(self, number: int, peer: PeerId) -> None:
         incarnation = incarnation_of_rank(self._ranks[number])
-        self._set(number, DEAD, incarnation)
+        self._set(number, peer, DEAD, incarnation)
         self._pass_on(Rumour(number, DEAD, incarnation, self._number))
 
-    def _set(self, number: int, state: int, incarnation: int) -> None:
+    def _set(self, number: int, peer: PeerId, state: int, incarnation: int) -> None:
         """Change what is known, and tell who listens."""
         before = state_of_rank(self._ranks.get(number, 0))
         self._ranks[number] = rank(state, incarnation)
-        peer = self._metadata.state.peer_of(number)
-        assert peer is not None and number != self._number
+        assert number != self._number
         if state != SUSPECT:
             self._suspicions.pop(number, None)
         if state == DEAD:

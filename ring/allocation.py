@@ -12,11 +12,13 @@ goes is found from the replicas of each range alone: putting p among them at its
 again gives what the whole walk would give. So a token is judged by looking at about as many ranges as there
 are replicas.
 
-How it is judged. Candidates are the ranges that the heaviest peer replicates. Each is judged by the sum over
-its donors of the squares of their distance from the fair load, which falls most where the donors are heavy,
-and by how far the newcomer ends from its step. Where in (a, b] the token goes is then the minimum of a
-parabola. Measured: to judge more ranges, those of the four heaviest peers, gives worse rings, for then one
-that is stuck high stays there while others are polished.
+How it is judged. Candidates are the ranges that the heaviest peer replicates, if a token there makes it a
+donor. Each is judged by the sum over its donors of the squares of their distance from the fair load, which
+falls most where the donors are heavy, and by how far the newcomer ends from its step. Where in (a, b] the
+token goes is the minimum of a parabola. Measured: judging more ranges without insisting on the heaviest gives
+worse rings, for then one that is stuck high stays there while others are polished. Slivers and leaps far
+beyond the step are ruled out: a vnode of one slice is wasted, and very unequal vnodes are hard to balance
+later.
 
 What is balanced is the load under NetworkTopologyStrategy with the given factor in the newcomer's datacentre,
 which for a datacentre of one rack is also SimpleStrategy. Other datacentres' vnodes are irrelevant to it, but
@@ -37,6 +39,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 
 from ring.placement import NetworkTopologyStrategy, Peer, PeerNumber, Placement, Replicas, Ring
 from ring.tokens import SLICES, is_slice_end, slice_end, slice_of, token_of
@@ -44,8 +47,17 @@ from ring.tokens import SLICES, is_slice_end, slice_end, slice_of, token_of
 VNODES = 16
 """Vnodes per peer unless told otherwise."""
 
-_STEP_WEIGHT = 2.0
+_STEP_WEIGHT = 4.0
 """How much the newcomer's distance from its step counts, a donor's distance from the fair load counting 1."""
+
+_OVERSHOOT_MAX = 0.5
+"""How far a token may take the newcomer beyond its step, in steps, however heavy the donor."""
+
+_WIDTH_MIN_PERCENT = 40
+"""Neither half of a split range is narrower than this, in percent of the mean vnode."""
+
+_RELIEVED_TRIED = 4
+"""How many of the heaviest peers are tried before the widest range is simply halved."""
 
 
 def allocate(
@@ -106,6 +118,8 @@ class _Load:
         self.load = {peer.number: 0 for peer in peers}
         self.held: dict[PeerNumber, dict[int, None]] = {peer.number: {} for peer in peers}
         self.stale = False
+        self.fair_load = self.step = 0.0
+        self.width_min = 1
         self._set_newcomer(newcomer)
         placement = Placement(Ring(peers), NetworkTopologyStrategy({datacentre: self.factor}))
         for token_range, replicas in placement.ranges():
@@ -140,18 +154,25 @@ class _Load:
             self.taken.update(chosen)
             self.stale = True  # they are all the newcomer's, and may replicate anew: not worth following
             return chosen
-        fair_load = self._fair_load()
+        self.fair_load = self._fair_load()
+        self.step = self.fair_load / vnodes
+        self.width_min = max(1, SLICES * _WIDTH_MIN_PERCENT // (100 * (len(self.ends) + vnodes)))
         donors = self._possible_donors()
         chosen = []
         for vnode in range(vnodes):
-            goal = fair_load * (vnode + 1) / vnodes
-            heaviest = max(donors, key=lambda number: (self.load[number], -number))
-            splits = (self._judge(end, goal, fair_load) for end in self.held[heaviest])
-            possible = [split for split in splits if split is not None]
-            split = min(possible, key=_Split.rank) if possible else self._widest_halved()
+            split = self._best_split(donors, self.step * (vnode + 1)) or self._widest_halved()
             self._insert(split)
             chosen.append(split.position)
         return chosen
+
+    def _best_split(self, donors: list[PeerNumber], goal: float) -> _Split | None:
+        """The best split that relieves the heaviest donor; if there is none, the next heaviest."""
+        for heavy in nsmallest(_RELIEVED_TRIED, donors, key=lambda number: (-self.load[number], number)):
+            judged = (self._judge(end, heavy, goal) for end in self.held[heavy])
+            best = min((split for split in judged if split is not None), key=_Split.rank, default=None)
+            if best is not None:
+                return best
+        return None
 
     def _possible_donors(self) -> list[PeerNumber]:
         """Who can lose to the newcomer: with as many racks as replicas only the peers of its own rack."""
@@ -230,35 +251,38 @@ class _Load:
                 return place
         return self.factor
 
-    def _judge(self, end: int, goal: float, fair_load: float) -> _Split | None:
-        """The best place for a token within range `end` and what it costs; None if there is none."""
+    def _judge(self, end: int, heavy: PeerNumber, goal: float) -> _Split | None:
+        """The best place for a token within range `end` and what it costs; None if `heavy` is no donor."""
         reached = self._ranges_reached(end)
         _, width, _, donor = next(reached, (0, 0, (), 0))
-        if width < 2:
+        if width < 2 * self.width_min:
             return None
         losses: dict[PeerNumber, int] = {}
         gained = self.load[self.newcomer.number]
         for _, lost, _, loser in reached:
             losses[loser] = losses.get(loser, 0) + lost
             gained += lost
-        excess = self.load[donor] - losses.get(donor, 0) - fair_load
+        excess = self.load[donor] - losses.get(donor, 0) - self.fair_load
         best = (excess + _STEP_WEIGHT * (goal - gained)) / (1 + _STEP_WEIGHT)
-        position = self._free_position(end, width, min(max(round(best), 1), width - 1))
-        if position is None:
+        best = min(best, goal + _OVERSHOOT_MAX * self.step - gained)
+        position = self._free_position(end, width, round(best))
+        if position is None or (heavy != donor and heavy not in losses):
             return None
         part = width - (end - position) % SLICES
         losses[donor] = losses.get(donor, 0) + part
         cost = _STEP_WEIGHT * (gained + part - goal) ** 2
         for number, lost in losses.items():
-            cost += lost * (lost - 2 * (self.load[number] - fair_load))
+            cost += lost * (lost - 2 * (self.load[number] - self.fair_load))
         return _Split(cost, end, position)
 
     def _free_position(self, end: int, width: int, part: int) -> int | None:
-        """The position nearest to `part` slices into the range that no datacentre has taken."""
+        """The free position nearest to `part` slices into the range that leaves no half too narrow."""
+        margin = min(self.width_min, width // 2)
+        part = min(max(part, margin), width - margin)
         for distance in range(width):
             for offset in (part + distance, part - distance):
                 position = (end - width + offset) % SLICES
-                if 0 < offset < width and position not in self.taken:
+                if margin <= offset <= width - margin and position not in self.taken:
                     return position
         return None
 

@@ -1,4 +1,4 @@
-"""Replicas stand where Cassandra puts them: golden rings, a plain walk as model, and properties of every placement."""
+"""Replicas stand where Cassandra puts them: golden rings, a plain walk as model, properties of any placement."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ strategies: st.SearchStrategy[Strategy] = st.one_of(
 def walk(ring: Ring, token: int) -> list[Peer]:
     """The distinct peers clockwise from a token."""
     vnodes = sorted((end, peer.number) for peer in ring.peers for end in peer.tokens)
-    after = [number for end, number in vnodes if end >= token] + [number for end, number in vnodes if end < token]
-    return [ring.peer(number) for number in dict.fromkeys(after)]
+    after = [number for end, number in vnodes if end >= token]
+    wrapped = [number for end, number in vnodes if end < token]
+    return [ring.peer(number) for number in dict.fromkeys(after + wrapped)]
 
 
 def replicas_by_the_book(ring: Ring, strategy: Strategy, token: int) -> list[int]:
-    """Per datacentre: new racks first, repeated racks when all racks have one, in the words of the documentation."""
+    """Per datacentre: new racks first; repeated racks, in order, when all racks have one."""
     order = walk(ring, token)
     if isinstance(strategy, SimpleStrategy):
         return [peer.number for peer in order[: strategy.replication_factor]]
@@ -118,7 +119,8 @@ def test_fewer_peers_than_replicas() -> None:
         assert placement.replicas(0) == (2, 1)
         assert placement.replication_factor == strategy.replication_factor
         assert ownership(placement) == {1: 1.0, 2: 1.0, 3: 0.0}
-        assert placement.ranges_of(3) == placement.neighbours(3) == ()
+        assert not placement.ranges_of(3)
+        assert not placement.neighbours(3)
 
 
 def test_one_vnode_is_the_whole_ring_and_none_is_nothing() -> None:
@@ -127,7 +129,8 @@ def test_one_vnode_is_the_whole_ring_and_none_is_nothing() -> None:
     assert alone.replicas(6) == (1,)
     assert alone.neighbours(1) == ()
     nobody = Placement(Ring([]), SimpleStrategy(3))
-    assert nobody.ranges() == nobody.replicas(0) == ()
+    assert not nobody.ranges()
+    assert not nobody.replicas(0)
 
 
 def test_a_ring_refuses_what_would_be_ambiguous() -> None:
@@ -152,7 +155,7 @@ def test_replicas_are_those_of_the_walk(peers: list[Peer], strategy: Strategy) -
 
 
 @given(rings(), strategies)
-def test_each_datacentre_has_its_factor_in_as_many_racks_as_it_can(peers: list[Peer], strategy: Strategy) -> None:
+def test_datacentres_have_their_factors_in_distinct_racks(peers: list[Peer], strategy: Strategy) -> None:
     ring = Ring(peers)
     for _, replicas in Placement(ring, strategy).ranges():
         for datacentre, factor in strategy.factors.items():

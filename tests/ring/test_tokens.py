@@ -1,4 +1,4 @@
-"""Tokens equal Cassandra's, by vectors, by an independent reference and by what is known of slices and ranges."""
+"""Tokens equal Cassandra's, by vectors and an independent reference; slices and ranges fit together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.models import murmur3_reference
 
 tokens = st.integers(MIN_TOKEN, MAX_TOKEN)
 
-# Made with cassandra-driver 3.30.1, whose C and pure Python hashes agree on all of them: text, ints as CQL encodes
-# them, a composite key, every tail length with bytes above 0x7f, with and without a full block before it.
+# Made with cassandra-driver 3.30.1, whose C and pure Python hashes agree on all of them: text, ints as CQL
+# encodes them, a composite key, every tail length with bytes above 0x7f, with and without a block before it.
 VECTORS = [
     ("61", -8839064797231613815),
     ("62", 8833996863197925870),
@@ -126,7 +126,9 @@ def test_partition_keys_come_apart_again(components: tuple[bytes, ...]) -> None:
     assert partition_key_components(partition_key(components), len(components)) == components
 
 
-@pytest.mark.parametrize("key", [b"", b"\x00", b"\x00\x05ab\x00", b"\x00\x01a\x01\x00\x01b\x00", b"\x00\x01a\x00"])
+@pytest.mark.parametrize(
+    "key", [b"", b"\x00", b"\x00\x05ab\x00", b"\x00\x01a\x01\x00\x01b\x00", b"\x00\x01a\x00"]
+)
 def test_a_damaged_partition_key_is_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match="partition key"):
         partition_key_components(key, 2)

@@ -1,4 +1,4 @@
-"""Replicas stand where Cassandra puts them: golden rings, a plain walk as model, properties of any placement."""
+"""Replicas stand where Cassandra puts them: golden rings, a plain walk as model, properties of placements."""
 
 from __future__ import annotations
 

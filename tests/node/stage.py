@@ -27,7 +27,7 @@ START_US = 1_000_000_000
 
 
 def cluster_state(datacentres: Sequence[str] = ("dc1", "dc1", "dc1")) -> State:
-    """Three peers that each replicate everything, a table `flat` (id 1) and one with clustering, `wide` (id 2)."""
+    """Three peers that replicate everything; tables `flat` (id 1) and, with clustering, `wide` (id 2)."""
     width = 2**64 // len(PEERS)
     members = tuple(
         Member(

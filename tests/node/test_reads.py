@@ -191,7 +191,7 @@ def test_a_header_of_one_masks_rows_of_another_and_both_learn() -> None:
 
 @given(st.data())
 def test_merging_cut_slices_loses_nothing_and_invents_nothing(data: st.DataObject) -> None:
-    """Page by page through cut answers of three replicas, forwards or backwards: the merge of all they hold."""
+    """Page by page through cut answers of three replicas, either way: the merge of all they hold."""
     keys = [KEY + bytes([n]) for n in range(8)]
     cells = st.builds(lambda at, value: row((1, at, value)), st.integers(1, 4), st.sampled_from([b"a", b"b"]))
     stores: dict[bytes, dict[bytes, Row]] = {

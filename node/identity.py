@@ -1,0 +1,206 @@
+"""Who may speak with whom: each side of a connection judges the other's hello.
+
+A peer is the random id in its data directory; name and address are attributes. So an empty directory under
+a known name is another peer, and one whose start counter is lower than was seen before has lost what it
+promised (an old backup, a rolled-back disk). Either would break quorums that counted on its memory: it is
+refused by name, with the reason, and a node that learns this of itself does not vote, propose or serve.
+
+`judge` is pure; `IdentityPart` remembers the highest start seen of each peer, durably, and our own refusal.
+A rolled-back directory stays refused by its own record, for its start counter catches up by restarting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from core.commands import Done, Outcome, SystemWrite
+from core.messages import PROTOCOL_VERSIONS, Hello, Refused
+from core.ports import InitialPeer, PeerId
+from node.inside import Inside
+from node.metadata_state import State
+
+START_PREFIX: Final = b"start/"
+"""System records: the highest start counter seen of a peer (8 bytes, big-endian), by its id."""
+
+REFUSED_KEY: Final = b"identity/refused"
+"""The system record that says why this directory must not be used any more."""
+
+SELF, COPY, PROTOCOL, CLUSTER = "self", "copy", "protocol", "cluster"
+WIPED, ROLLED_BACK, STRANGER, UNKNOWN_NAME = "wiped", "rolled_back", "stranger", "unknown_name"
+BARRING: Final = (WIPED, ROLLED_BACK, STRANGER)
+"""Codes of refusals after which the one refused is not ready."""
+
+_LOGGED_MAX: Final = 1_000
+
+
+def judge(
+    mine: Hello, theirs: Hello, state: State, initial: tuple[InitialPeer, ...], highest_start: int
+) -> Refused | None:
+    """Whether a hello is refused. `highest_start` is the highest start seen of that peer id (0: none)."""
+    return (
+        _wrong_self(mine, theirs)
+        or _wrong_protocol(mine, theirs)
+        or _wrong_cluster(mine, theirs)
+        or _rolled_back(theirs, highest_start)
+        or (_not_a_member(theirs, state) if state.epoch else _not_configured(theirs, initial))
+    )
+
+
+def _wrong_self(mine: Hello, theirs: Hello) -> Refused | None:
+    if mine.peer != theirs.peer:
+        return None
+    if (mine.name, mine.address, mine.start) == (theirs.name, theirs.address, theirs.start):
+        return Refused("this is the same peer", final=True, code=SELF)
+    text = (
+        f"peers {mine.name!r} and {theirs.name!r} have one identity: one runs on a copy of the other's "
+        "directory; stop it and give it a directory of its own"
+    )
+    return Refused(text, final=True, code=COPY)
+
+
+def _wrong_protocol(mine: Hello, theirs: Hello) -> Refused | None:
+    if max(mine.oldest, theirs.oldest) <= min(mine.newest, theirs.newest):
+        return None
+    text = (
+        f"peer {theirs.name!r} speaks protocol versions {theirs.oldest} to {theirs.newest}, "
+        f"peer {mine.name!r} {mine.oldest} to {mine.newest}: they have none in common"
+    )
+    return Refused(text, final=True, code=PROTOCOL)
+
+
+def _wrong_cluster(mine: Hello, theirs: Hello) -> Refused | None:
+    if mine.cluster_name != theirs.cluster_name:
+        text = (
+            f"peer {theirs.name!r} belongs to cluster {theirs.cluster_name!r}, "
+            f"peer {mine.name!r} to cluster {mine.cluster_name!r}"
+        )
+        return Refused(text, final=True, code=CLUSTER)
+    if mine.cluster and theirs.cluster and mine.cluster != theirs.cluster:
+        text = (
+            f"peers {theirs.name!r} and {mine.name!r} belong to different clusters that are both named "
+            f"{mine.cluster_name!r} ({theirs.cluster.hex()[:8]} and {mine.cluster.hex()[:8]})"
+        )
+        return Refused(text, final=True, code=CLUSTER)
+    return None
+
+
+def _rolled_back(theirs: Hello, highest_start: int) -> Refused | None:
+    if theirs.start >= highest_start:
+        return None
+    text = (
+        f"peer {theirs.name!r} says that this is its start number {theirs.start}, but {highest_start} was seen "
+        "already: its directory is an old copy and has lost what it promised; replace the peer"
+    )
+    return Refused(text, final=True, code=ROLLED_BACK)
+
+
+def _not_a_member(theirs: Hello, state: State) -> Refused | None:
+    if state.member(theirs.peer) is not None:
+        return None
+    if state.by_name(theirs.name) is not None:
+        text = (
+            f"peer {theirs.name!r} is a member with another identity: this directory is empty or another's; "
+            "restore its directory, or replace the peer"
+        )
+        return Refused(text, final=True, code=WIPED)
+    text = f"peer {theirs.name!r} is no member of cluster {state.name!r}"
+    return Refused(text, final=True, code=STRANGER)
+
+
+def _not_configured(theirs: Hello, initial: tuple[InitialPeer, ...]) -> Refused | None:
+    if theirs.cluster or any(peer.name == theirs.name for peer in initial):
+        return None
+    names = ", ".join(peer.name for peer in initial)
+    text = f"peer {theirs.name!r} is none of those that found this cluster ({names})"
+    return Refused(text, final=False, code=UNKNOWN_NAME)
+
+
+class IdentityPart:
+    """Our hello, our verdict on those of others, and theirs on ours."""
+
+    def __init__(self, inside: Inside, boot: dict[bytes, bytes], state: Callable[[], State]) -> None:
+        """`boot` holds all system records; `state` gives the metadata state of the moment."""
+        self._inside = inside
+        self._state = state
+        self._starts = {
+            key[len(START_PREFIX) :]: int.from_bytes(value, "big")
+            for key, value in boot.items()
+            if key.startswith(START_PREFIX)
+        }
+        self._logged: dict[str, str] = {}
+        self.refused = boot.get(REFUSED_KEY, b"").decode()
+        """Why this node must not vote, propose or serve; "" if it may."""
+        self.hellos: dict[PeerId, Hello] = {}
+        """The latest accepted hello of each peer; before birth only one per name."""
+        inside.on_stored("identity.stored", self._on_stored)
+
+    def hello(self) -> Hello:
+        """What this node says first on each connection."""
+        identity, state = self._inside.identity, self._state()
+        oldest, newest = PROTOCOL_VERSIONS
+        return Hello(
+            oldest,
+            newest,
+            self._inside.cluster_name,
+            state.cluster,
+            identity.peer,
+            identity.start,
+            identity.name,
+            identity.address,
+            identity.datacentre,
+            identity.rack,
+            state.epoch,
+        )
+
+    def on_hello(self, hello: Hello) -> Refused | None:
+        """Judge the other side of a new connection; None accepts it."""
+        state = self._state()
+        highest = self._starts.get(hello.peer, 0)
+        refused = judge(self.hello(), hello, state, self._inside.initial, highest)
+        if refused is not None:
+            if refused.code != SELF:
+                self._log_once("warning", "peer_refused", hello.name, refused.reason)
+            return refused
+        if hello.start > highest:
+            self._starts[hello.peer] = hello.start
+            put = (START_PREFIX + hello.peer, hello.start.to_bytes(8, "big"))
+            self._inside.submit(("identity.stored",), SystemWrite((put,)))
+        member = state.member(hello.peer)
+        if member is not None and (member.name, member.address) != (hello.name, hello.address):
+            text = f"member {member.name!r} at {member.address} now says {hello.name!r} at {hello.address}"
+            self._log_once("warning", "peer_moved", hello.name, text)
+        if not state.epoch:
+            for peer in [p for p, old in self.hellos.items() if old.name == hello.name]:
+                del self.hellos[peer]
+        if member is not None or any(peer.name == hello.name for peer in self._inside.initial):
+            self.hellos[hello.peer] = hello
+        return None
+
+    def on_refused(self, who: str, refused: Refused) -> None:
+        """The peer `who` did not accept our hello. Some refusals end this node's part in the cluster."""
+        if refused.code == SELF:
+            return
+        if not (refused.final and refused.code in BARRING):
+            self._log_once("warning", "refused", who, f"refused by {who}: {refused.reason}")
+            return
+        if self.refused:
+            return
+        self.refused = refused.reason
+        self._inside.log("error", "refused_for_good", f"refused by {who}: {refused.reason}", who)
+        if refused.code == ROLLED_BACK:
+            put = (REFUSED_KEY, refused.reason.encode())
+            self._inside.submit(("identity.stored",), SystemWrite((put,)))
+
+    def _on_stored(self, outcome: Outcome) -> None:
+        if not isinstance(outcome, Done):
+            self._inside.log("warning", "identity_not_stored", f"a start counter was not stored: {outcome}")
+
+    def _log_once(self, level: str, name: str, who: str, text: str) -> None:
+        """Refused peers come back all the time: say it again only when it is something else."""
+        if self._logged.get(who) == text:
+            return
+        if len(self._logged) >= _LOGGED_MAX:
+            self._logged.clear()
+        self._logged[who] = text
+        self._inside.log(level, name, text, who)

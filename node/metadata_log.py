@@ -1,0 +1,219 @@
+"""The metadata log of one peer: the epochs it has adopted, their state, and how it gets those it lacks.
+
+An epoch is adopted when it is known to be decided and all before it are adopted: the state changes at once,
+the record goes to disk behind it. That is sound, for a decided epoch is durable in enough voters; after a
+crash it is pulled again. Only what a voter *says* must be durable first (node/metadata_acceptor.py).
+
+Who sees a higher epoch (in a ping, a hello, a message about data) says so to `behind`; then one pull is under
+way at a time and is repeated until it answers. Messages that need an epoch which is not here yet are parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from core import limits
+from core.commands import Done, Outcome, SystemWrite
+from core.limits import SECOND_US
+from core.messages import Decided, Message, Pull, encode_message
+from core.metadata import Birth, Epoch
+from core.ports import BULK, URGENT, PeerId
+from node.inside import Inside
+from node.metadata_state import UNBORN, State, apply
+
+EPOCH_PREFIX: Final = b"meta/epoch/"
+"""System records of adopted epochs, by number."""
+
+SMALL_BYTES_MAX: Final = limits.SMALL_FRAME_BYTES_MAX * 3 // 4
+"""Epochs and proposals up to this many bytes travel in one small frame; a larger one goes alone, in bulk."""
+
+PULL_TIMEOUT_US: Final = SECOND_US // 2
+PARKED_US: Final = 2 * SECOND_US
+_RETRY_US: Final = SECOND_US
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Epoch)
+
+
+def lane_of(message: Message) -> int:
+    """URGENT if the message fits a small frame, else BULK."""
+    return URGENT if len(encode_message(message)) <= SMALL_BYTES_MAX + 1024 else BULK
+
+
+class MetadataLog:
+    """The adopted epochs and their state."""
+
+    def __init__(self, inside: Inside, boot: dict[bytes, bytes]) -> None:
+        """`boot` holds all system records."""
+        self._inside = inside
+        self._me = inside.identity.peer
+        self.state: State = UNBORN
+        self._epochs: list[Epoch] = []
+        self._sizes: list[int] = []
+        self._listeners: list[Callable[[], None]] = []
+        self.forget_vote: Callable[[int], tuple[tuple[bytes, None], ...]] = lambda _: ()
+        """What to delete from disk together with writing an epoch (the voter's record of it)."""
+        self._target: tuple[int, PeerId] = (0, b"")
+        self._pull_until_us = 0
+        self._parked: list[tuple[int, int, Callable[[], None]]] = []
+        self._ticking = False
+        for key in sorted(key for key in boot if key.startswith(EPOCH_PREFIX)):
+            epoch = _decoder.decode(boot[key])
+            if epoch.number == self.state.epoch + 1:  # a gap is pulled again
+                self._append(epoch)
+        inside.on_message(Pull, self._on_pull)
+        inside.on_message(Decided, lambda peer, message: self.on_decided(peer, message.epochs))
+        inside.on_timer("metadata.pull", self._on_tick)
+        inside.on_timer("metadata.store", self._store)
+        inside.on_stored("metadata.adopted", self._on_stored)
+
+    # --- what is known
+
+    def epochs_after(self, number: int, limit: int = limits.METADATA_ENTRIES_PER_PULL) -> tuple[Epoch, ...]:
+        """The epochs after `number`, in order: at most `limit`, as fit a small frame, but at least one."""
+        first = max(0, number)
+        end, size = first, 0
+        while end < len(self._epochs) and end < first + limit:
+            size += self._sizes[end]
+            if size > SMALL_BYTES_MAX and end > first:
+                break
+            end += 1
+        return tuple(self._epochs[first:end])
+
+    def epoch(self, number: int) -> Epoch:
+        """An adopted epoch."""
+        return self._epochs[number - 1]
+
+    def on_adopted(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` after each epoch adopted from now on; `state` is the new one."""
+        self._listeners.append(listener)
+
+    def stale_for(self, table_id: int, epoch: int) -> tuple[Epoch, ...] | None:
+        """None if what was planned at `epoch` may be served here now, else the epochs its planner lacks."""
+        state = self.state
+        if epoch >= state.epoch:
+            return None
+        table = state.tables.get(table_id)
+        if table is not None:
+            keyspace = state.keyspaces[table.keyspace]
+            if table.changed_epoch <= epoch and keyspace.changed_epoch <= epoch:
+                return None
+        return self.epochs_after(epoch)
+
+    # --- adopting
+
+    def adopt(self, epochs: tuple[Epoch, ...], peer: PeerId) -> None:
+        """Adopt decided epochs that `peer` told of; those known are passed over, a gap is pulled from it."""
+        for epoch in epochs:
+            if epoch.number > self.state.epoch + 1:
+                self.behind(peer, epoch.number)
+                return
+            if epoch.number == self.state.epoch + 1 and self._is_ours(epoch):
+                before = self.state
+                self._append(epoch)
+                self._store(epoch.number)
+                if self.state.members is not before.members:
+                    self.tell_addresses()
+                for listener in self._listeners:
+                    listener()
+                self._release_parked()
+
+    def _is_ours(self, epoch: Epoch) -> bool:
+        is_birth = isinstance(epoch.entry, Birth)
+        assert is_birth == (epoch.number == 1), "a log begins with its birth"
+        if isinstance(epoch.entry, Birth) and all(m.peer != self._me for m in epoch.entry.members):
+            name = self._inside.identity.name
+            text = f"the cluster was born with another identity for {name!r}: this is not its directory"
+            self._inside.log("error", "metadata_foreign", text)
+            return False
+        return True
+
+    def _append(self, epoch: Epoch) -> None:
+        self.state = apply(self.state, epoch)
+        assert self.state.last is not None
+        self._epochs.append(self.state.last)
+        self._sizes.append(self.state.last_bytes)
+
+    def tell_addresses(self) -> None:
+        """Tell the world where the members are."""
+        self._inside.world.know([(m.peer, m.address) for m in self.state.members if m.peer != self._me])
+
+    def _store(self, number: int) -> None:
+        put = (EPOCH_PREFIX + b"%016x" % number, _encoder.encode(self._epochs[number - 1]))
+        puts = (put, *self.forget_vote(number))
+        self._inside.submit(("metadata.adopted", number), SystemWrite(puts))
+
+    def _on_stored(self, outcome: Outcome, number: int) -> None:
+        if not isinstance(outcome, Done):
+            self._inside.log("warning", "epoch_not_stored", f"epoch {number} was not stored: {outcome}")
+            self._inside.timer(_RETRY_US, "metadata.store", number)
+
+    # --- catching up
+
+    def behind(self, peer: PeerId, epoch: int) -> None:
+        """`peer` knows `epoch`: if we do not, pull what we lack."""
+        if epoch <= self.state.epoch:
+            return
+        self._target = max(self._target, (epoch, peer))
+        if self._inside.world.monotonic_us() >= self._pull_until_us:
+            self._pull(peer)
+        self._tick()
+
+    def catch_up(self, peer: PeerId, epoch: int, then: Callable[[], None]) -> None:
+        """Call `then` once `epoch`, which `peer` knows, is adopted: at once or later; if it lasts, never."""
+        if epoch <= self.state.epoch:
+            then()
+            return
+        if len(self._parked) >= limits.PARKED_MESSAGES_MAX:
+            self._inside.count("metadata_parked_dropped")
+            return
+        self._parked.append((epoch, self._inside.world.monotonic_us() + PARKED_US, then))
+        self.behind(peer, epoch)
+
+    def _pull(self, peer: PeerId) -> None:
+        self._pull_until_us = self._inside.world.monotonic_us() + PULL_TIMEOUT_US
+        self._inside.send(peer, Pull(self.state.epoch), URGENT)
+
+    def _tick(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._inside.timer(PULL_TIMEOUT_US, "metadata.pull")
+
+    def _on_tick(self) -> None:
+        self._ticking = False
+        now_us = self._inside.world.monotonic_us()
+        kept = [parked for parked in self._parked if parked[1] > now_us]
+        self._inside.count("metadata_parked_dropped", len(self._parked) - len(kept))
+        self._parked = kept
+        epoch, peer = self._target
+        if self._parked and epoch > self.state.epoch and now_us >= self._pull_until_us:
+            self._pull(peer)
+        if self._parked:
+            self._tick()
+
+    def _release_parked(self) -> None:
+        ready = [parked for parked in self._parked if parked[0] <= self.state.epoch]
+        if ready:
+            self._parked = [parked for parked in self._parked if parked[0] > self.state.epoch]
+            for _, _, then in ready:
+                then()
+
+    def _on_pull(self, peer: PeerId, message: Pull) -> None:
+        if self.state.member(peer) is not None:
+            answer = Decided(self.epochs_after(message.after))
+            self._inside.send(peer, answer, lane_of(answer))
+
+    def on_decided(self, peer: PeerId, epochs: tuple[Epoch, ...]) -> None:
+        """News, or the answer to a pull: go on pulling until there is nothing more."""
+        if self.state.epoch and self.state.member(peer) is None:
+            return
+        before = self.state.epoch
+        self.adopt(epochs, peer)
+        epoch, source = self._target
+        if not epochs and source == peer:
+            self._target = (0, b"")  # it knows no more than we do
+        elif self.state.epoch > before and epoch > self.state.epoch:
+            self._pull(peer)

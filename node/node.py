@@ -45,7 +45,6 @@ from node.admission import Admission
 from node.anti_entropy import AntiEntropy
 from node.following import Following
 from node.hints import Hints
-from node.identity import IdentityPart
 from node.inside import Inside
 from node.metadata import Metadata
 from node.reads import Reads
@@ -78,8 +77,9 @@ class Node:
             world, identity, cluster_name=cluster_name, initial=initial, settings=settings, clock=clock
         )
         self.metadata = Metadata(self.inside, boot)
-        self.identity = IdentityPart(self.inside, self.metadata, boot)
+        self.identity = self.metadata.identity
         self.swim = Swim(self.inside, self.metadata)
+        self.metadata.set_alive(self.swim.is_alive)
         self.stamps = Stamps(self.inside)
         self.hints = Hints(self.inside, self.metadata, self.swim)
         self.replica = Replica(self.inside, self.metadata)
@@ -87,7 +87,7 @@ class Node:
         self.reads = Reads(self.inside, self.metadata, self.swim)
         self.scans = Scans(self.reads)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
-        self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim)
+        self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
         self.admission = Admission(settings)
         self.admin = Admin(self)
@@ -127,7 +127,7 @@ class Node:
             operation.on_message(peer, message)
 
     def _on_stale(self, peer: PeerId, message: Stale) -> None:
-        self.metadata.adopt(message.epochs)
+        self.metadata.adopt(message.epochs, peer)
         self._on_answer(peer, message)
 
     def on_peer(self, peer: PeerId, connected: bool) -> None:

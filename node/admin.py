@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from core.requests import AdminRequest, Answer, Invalid, Told
-from core.schema import Replication
+from core.schema import Member, Replication
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -28,9 +28,9 @@ class Admin:
             "status": self.status,
             "ring": self.ring,
             "schema": self.schema,
-            "hints": node.hints.status,
-            "following": node.following.status,
-            "repair": node.anti_entropy.status,
+            "hints": self.hints,
+            "following": self.following,
+            "repair": self.repair,
         }
 
     @property
@@ -81,6 +81,42 @@ class Admin:
                 for member in state.members
             ],
         }
+
+    def hints(self) -> dict[str, Any]:
+        """How many writes are kept here for each peer that missed them."""
+        node = self._node
+        return {"hints": {m.name: node.hints.pending(m.peer) for m in node.metadata.state.members}}
+
+    def following(self) -> dict[str, Any]:
+        """How far each sibling's log is known to be followed, and how many entries are known to be behind."""
+        node = self._node
+        return {
+            "siblings": {
+                member.name: {
+                    "offset": node.following.position(member.peer).offset,
+                    "behind": node.following.lag(member.peer),
+                }
+                for member in self._siblings()
+            }
+        }
+
+    def repair(self) -> dict[str, Any]:
+        """Per sibling and table: for how many seconds all shared ranges are proven equal (null: not yet)."""
+        node = self._node
+        now_us = node.inside.world.monotonic_us()
+        names = {member.peer: member.name for member in node.metadata.state.members}
+        found: dict[str, dict[str, float | None]] = {}
+        for (peer, table_id), equal_us in node.anti_entropy.status().items():
+            table = node.metadata.state.tables.get(table_id)
+            if table is not None:
+                age_s = None if equal_us is None else round((now_us - equal_us) / 1_000_000, 3)
+                found.setdefault(names[peer], {})[f"{table.keyspace}.{table.name}"] = age_s
+        return {"proven_equal_s": found}
+
+    def _siblings(self) -> list[Member]:
+        node = self._node
+        peers = node.metadata.state.neighbours(node.inside.identity.peer)
+        return [member for member in node.metadata.state.members if member.peer in peers]
 
     def ring(self) -> dict[str, Any]:
         """Every vnode: the last token of its range, and who owns it."""

@@ -93,7 +93,7 @@ class Admin:
         return {
             "siblings": {
                 member.name: {
-                    "offset": node.following.position(member.peer).offset,
+                    "offset": node.following.position(member.peer).after,
                     "behind": node.following.lag(member.peer),
                 }
                 for member in self._siblings()

@@ -1,9 +1,10 @@
-"""Judges of histories. Each takes what was recorded and gives the problems it sees; none means that it is fine.
+"""Judges of histories. Each takes what was recorded and gives the problems it sees; none means that it is
+fine.
 
 `set_full` follows Jepsen's checker of that name: per element, from all reads that could show it. `register`
-decides for reads at QUORUM whether each saw the last acknowledged write or one that was under way, and never
-less than an earlier read. `stats` keeps a run from passing because nothing worked. All are linear in the
-history, or nearly so.
+decides for reads at QUORUM whether each saw the last acknowledged write or one that was under way, and
+never less than an earlier read. `stats` keeps a run from passing because nothing worked. All are linear in
+the history, or nearly so.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class SetResult(NamedTuple):
 def set_full(
     adds: Iterable[Operation], sightings: Iterable[Sighting], finals: Iterable[Sighting]
 ) -> SetResult:
-    """Judge a set of integers: adds have the element as `value`; `finals` are the last reads and cover everything.
+    """Judge a set of integers: adds have it as `value`; `finals` are the last reads and cover everything.
 
     lost: known (acknowledged, or seen by a read) and absent from a final read. stale: known before a read
     began that lacks it. unexpected: seen, but never added or certainly not. duplicated: twice in one read.
@@ -119,7 +120,7 @@ class Seen(NamedTuple):
 
 
 def register(operations: Iterable[Operation]) -> list[Problem]:
-    """Judge registers: `write` with a unique `value` and its version as result, `read` with a `Seen` as result.
+    """Judge registers: `write` has a unique `value` and its version as result, `read` a `Seen`.
 
     phantom: a value that nobody wrote there, or whose write certainly failed. stale: between the write that a
     read returned and the read, another write was invoked and acknowledged. back: an earlier read, or an
@@ -129,8 +130,8 @@ def register(operations: Iterable[Operation]) -> list[Problem]:
     for operation in operations:
         by_key.setdefault(operation.key, []).append(operation)
     problems: list[Problem] = []
-    for key in by_key:
-        problems += _register(by_key[key])
+    for of_key in by_key.values():
+        problems += _register(of_key)
     return problems
 
 

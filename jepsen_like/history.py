@@ -1,12 +1,12 @@
 """What clients did and what came of it: the only thing that checkers look at.
 
-An operation is invoked and ends in one of three ways: `ok`; `fail`, which says that it certainly was not and
-never will be applied; `info`, which says that nobody knows (a timeout, a lost connection, a coordinator that
-died). The process whose operation ended in info is retired: its operation may still take effect at any later
-time, so the client goes on under a new process id.
+An operation is invoked and ends in one of three ways: `ok`; `fail`, which says that it certainly was not
+and never will be applied; `info`, which says that nobody knows (a timeout, a lost connection, a coordinator
+that died). The process whose operation ended in info is retired: its operation may still take effect at any
+later time, so the client goes on under a new process id.
 
-`invoked` and `completed` are positions in one total order of all invocations and completions, so "before" in
-real time is a comparison of two integers.
+`invoked` and `completed` are positions in one total order of all invocations and completions, so "before"
+in real time is a comparison of two integers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEVER = 1 << 62
 
 
 class Operation:
-    """One operation. `kind` says what (add, read, write...), `key` on what, `value` what it wrote or asked for.
+    """One operation. `kind` says what (add, read, write...), `key` on what, `value` what it wrote.
 
     `result` is what it brought; `completed` is NEVER unless `status` is ok or fail.
     """

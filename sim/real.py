@@ -11,6 +11,7 @@ from lsm.executor import Executor
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 from node.node import Node
+from sim.cluster import SimCluster
 from sim.software import CLUSTER_NAME, Launched
 from sim.world import SimWorld
 
@@ -26,7 +27,14 @@ class RealSoftware:
     ) -> Launched:
         """Open the store and make the node."""
         engine = world.machine.engine
-        node = Node(world, identity, initial, CLUSTER_NAME, settings, boot_records(engine))
+        node = Node(
+            world,
+            identity,
+            initial=initial,
+            cluster_name=CLUSTER_NAME,
+            settings=settings,
+            boot=boot_records(engine),
+        )
 
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)
@@ -42,3 +50,10 @@ def boot_records(engine: MemoryEngine) -> dict[bytes, bytes]:
         for key, value in engine.scan(keys.SYSTEM, keys.successor(keys.SYSTEM))
         if not key.startswith(HINTS)
     }
+
+
+def node_of(cluster: SimCluster, index: int) -> Node:
+    """The real node on a machine, for auditors."""
+    node = cluster.node(index)
+    assert isinstance(node, Node)
+    return node

@@ -1,0 +1,173 @@
+"""How workloads speak to a cluster: keys and values in, typed ends of operations out.
+
+Only this file knows requests, answers and the schema; workloads and checkers know keys, values and
+versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from core.cell import NO_VERSION, Version
+from core.consistency import Level
+from core.requests import (
+    Broken,
+    Changed,
+    Invalid,
+    MetadataRequest,
+    Overloaded,
+    ReadRequest,
+    Request,
+    RowsRead,
+    ScanRequest,
+    Timeout,
+    Unavailable,
+    Unready,
+    WriteRequest,
+    Written,
+)
+from jepsen_like.history import FAIL, INFO, OK
+from kv import buckets, operations
+from kv.buckets import Bucket, BucketSpec
+from sim.cluster import Reply, SimCluster
+from sim.real import node_of
+
+CONTENT_TYPE = "text/plain"
+SLACK_US = 500_000
+"""How much longer a client waits than it asks the coordinator to try."""
+
+
+class End(NamedTuple):
+    """How an operation ended: a status of jepsen_like/history.py, what it brought, and why it did not."""
+
+    status: str
+    result: Any
+    detail: str
+
+
+Then = Callable[[End], None]
+
+
+class Found(NamedTuple):
+    """A key with its value and version."""
+
+    key: str
+    value: bytes
+    version: Version
+
+
+class Door:
+    """One client's way into a cluster."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self.cluster = cluster
+
+    # --- schema
+
+    def bucket(self, name: str) -> Bucket | None:
+        """The bucket as the first running peer that knows it sees it."""
+        for index in self.cluster.running():
+            found = buckets.find(node_of(self.cluster, index).metadata.state, name)
+            if found is not None:
+                return found
+        return None
+
+    def create_bucket(self, peer: int, spec: BucketSpec, then: Then) -> None:
+        """Create a bucket if it is not there."""
+        state = node_of(self.cluster, peer).metadata.state
+        request = buckets.create_bucket(spec, state.members)
+        assert isinstance(request, MetadataRequest), request
+        self.ask(peer, request, then)
+
+    # --- keys
+
+    def put(self, peer: int, bucket: Bucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+        """Write (key, value); ok brings the version."""
+        request = operations.put(bucket, item[0], item[1], CONTENT_TYPE, level)
+        assert isinstance(request, WriteRequest), request
+        self.ask(peer, request, then)
+
+    def delete(self, peer: int, bucket: Bucket, key: str, level: Level, then: Then) -> None:
+        """Delete a key; ok brings the version."""
+        request = operations.delete(bucket, key, level)
+        assert isinstance(request, WriteRequest), request
+        self.ask(peer, request, then)
+
+    def get(self, peer: int, bucket: Bucket, key: str, level: Level, then: Then) -> None:
+        """Read a key; ok brings a Found or None."""
+        request = operations.get(bucket, key, level)
+        assert isinstance(request, ReadRequest), request
+
+        def found(end: End) -> None:
+            if end.status == OK:
+                value = operations.value_of(bucket, end.result[-1])
+                result = None if value is None else Found(key, value.value, value.version)
+                end = End(OK, result, "")
+            then(end)
+
+        self.ask(peer, request, found)
+
+    def page(self, peer: int, bucket: Bucket, window: tuple[str, str, int], level: Level, then: Then) -> None:
+        """Read the keys of an ordered bucket in (after, ...) with a prefix: ok brings (Founds, more).
+
+        `window` is (prefix, after, rows_max).
+        """
+        prefix, after, rows_max = window
+        cursor = operations.cursor(bucket, after) if after else ""
+        request = operations.listing(bucket, prefix, cursor, rows_max, level)
+        assert isinstance(request, (ReadRequest, ScanRequest)), request
+
+        def found(end: End) -> None:
+            if end.status == OK:
+                rows = [row for part in end.result for row in _found(bucket, part)]
+                end = End(OK, (rows, end.result[-1].more), "")
+            then(end)
+
+        self.ask(peer, request, found)
+
+    # --- how it ended
+
+    def ask(self, peer: int, request: Request, then: Then) -> None:
+        """Send a request; `then` is called once."""
+        settings = self.cluster.options.settings
+        limit_us = (
+            settings.write_timeout_us if isinstance(request, WriteRequest) else settings.read_timeout_us
+        )
+        if isinstance(request, MetadataRequest):
+            limit_us = max(limit_us, 5_000_000)
+        writes = isinstance(request, (WriteRequest, MetadataRequest))
+        self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, writes)))
+
+
+def _found(bucket: Bucket, part: RowsRead) -> list[Found]:
+    found = []
+    for item in part.rows:
+        value = operations.value_of(bucket, RowsRead((item,), part.now_us, False))
+        if value is not None:
+            found.append(Found(operations.key_of(bucket, item.key), value.value, value.version))
+    return found
+
+
+def end_of(reply: Reply, writes: bool) -> End:
+    """What a client may conclude. A read that failed changed nothing, so it is never info."""
+    unknown = INFO if writes else FAIL
+    answer = reply.answer
+    if answer is None:
+        return End(FAIL if reply.refused else unknown, None, "refused" if reply.refused else "no answer")
+    match answer:
+        case Written(version):
+            return End(OK, version, "")
+        case RowsRead():
+            return End(OK, reply.answers, "")
+        case Changed(error=error, code=code):
+            return End(FAIL, None, code) if error else End(OK, answer, code)
+        case Timeout() | Broken():
+            return End(unknown, None, type(answer).__name__)
+        case Unavailable() | Overloaded() | Unready() | Invalid():
+            return End(FAIL, None, f"{type(answer).__name__}: {getattr(answer, 'detail', '')}")
+        case _:
+            return End(OK, answer, "")
+
+
+NOTHING = Found("", b"", NO_VERSION)

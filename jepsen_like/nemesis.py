@@ -1,0 +1,294 @@
+"""Faults on a schedule, knowing nothing of workloads.
+
+Each kind of fault is a function that does it and returns how to undo it. A nemesis draws from the seed
+when, what, on whom and for how long. It sees to it that what it broke is mended in the end (`heal`):
+processes started and resumed, cuts and slow links and slow disks gone. Clocks stay as wrong as they are:
+they must not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from sim.cluster import SimCluster
+
+SECOND = 1_000_000
+CLOCK_JUMP_MAX_US = 288 * SECOND
+RESTART_WITHIN_US = 5 * SECOND
+
+Undo = Callable[[], None]
+Fault = Callable[["Nemesis"], Undo]
+
+
+class Nemesis:
+    """What goes wrong in one run, and a record of it."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self.cluster = cluster
+        self.options = cluster.options
+        self.random = Random(f"{cluster.options.seed}:nemesis")
+        self.done: list[tuple[int, str]] = []
+        self._active: dict[int, Undo] = {}
+        self._next = 0
+        self._running = False
+
+    # --- schedule
+
+    def start(self, duration_us: int, power_cuts: bool) -> None:
+        """Begin to draw faults; with `power_cuts` the power of all fails at least every 20 seconds."""
+        self._running = True
+        self._draw()
+        self._watch()
+        if power_cuts:
+            for number in range(max(1, duration_us // (20 * SECOND))):
+                at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random()))
+                at_us //= max(1, duration_us // (20 * SECOND))
+                self.cluster.scheduler.after(at_us, self._scheduled, "power_all")
+
+    def stop(self) -> None:
+        """No new faults."""
+        self._running = False
+
+    def heal(self) -> None:
+        """Undo everything: what a nemesis broke works again at once."""
+        self.stop()
+        active, self._active = self._active, {}
+        for undo in active.values():
+            undo()
+        self.cluster.heal()
+        for machine in self.cluster.machines:
+            self.cluster.resume(machine.index)
+        self.cluster.start_all()
+
+    def _draw(self) -> None:
+        if not self._running:
+            return
+        if not self._active or self.options.two_at_once:
+            self.inflict(self.random.choice(self.options.faults))
+        pause_us = int(self.options.fault_period_us * (0.5 + self.random.random()))
+        self.cluster.scheduler.after(pause_us, self._draw)
+
+    def _scheduled(self, name: str) -> None:
+        if self._running:
+            self.inflict(name)
+
+    def inflict(self, name: str) -> None:
+        """Do one fault now, and undo it after a drawn time."""
+        self.done.append((self.cluster.now_us, name))
+        undo = FAULTS[name](self)
+        self._next += 1
+        number = self._next
+        self._active[number] = undo
+        length_us = int(self.options.fault_length_us * 2 * self.random.random())
+        self.cluster.scheduler.after(length_us, self._undo, number)
+
+    def _undo(self, number: int) -> None:
+        undo = self._active.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def _watch(self) -> None:
+        """Whoever died of something else (a failed sync) is started again after a while."""
+        if not self._running:
+            return
+        for machine in self.cluster.machines:
+            if machine.process is None and not self._active:
+                self.cluster.start(machine.index)
+        self.cluster.scheduler.after(self.random.randrange(1, RESTART_WITHIN_US), self._watch)
+
+    # --- whom
+
+    def one(self) -> int:
+        """Some machine."""
+        return self.random.randrange(len(self.cluster.machines))
+
+    def some(self) -> list[int]:
+        """One machine or more, all but one at the most."""
+        everybody = self.everybody()
+        return sorted(self.random.sample(everybody, self.random.randint(1, len(everybody) - 1)))
+
+    def everybody(self) -> list[int]:
+        """All machines."""
+        return [machine.index for machine in self.cluster.machines]
+
+    def starts(self, indexes: list[int]) -> Undo:
+        """Undo a death."""
+
+        def undo() -> None:
+            for index in indexes:
+                self.cluster.start(index)
+
+        return undo
+
+
+def kill(nemesis: Nemesis) -> Undo:
+    """kill -9 some."""
+    victims = nemesis.some()
+    for index in victims:
+        nemesis.cluster.kill(index)
+    return nemesis.starts(victims)
+
+
+def kill_all(nemesis: Nemesis) -> Undo:
+    """kill -9 all."""
+    for index in nemesis.everybody():
+        nemesis.cluster.kill(index)
+    return nemesis.starts(nemesis.everybody())
+
+
+def power(nemesis: Nemesis) -> Undo:
+    """Cut the power of some."""
+    victims = nemesis.some()
+    nemesis.cluster.power_cut(victims)
+    return nemesis.starts(victims)
+
+
+def power_all(nemesis: Nemesis) -> Undo:
+    """Cut the power of all."""
+    nemesis.cluster.power_cut(nemesis.everybody())
+    return nemesis.starts(nemesis.everybody())
+
+
+def pause(nemesis: Nemesis) -> Undo:
+    """SIGSTOP some."""
+    victims = nemesis.some()
+    for index in victims:
+        nemesis.cluster.pause(index)
+
+    def undo() -> None:
+        for index in victims:
+            nemesis.cluster.resume(index)
+
+    return undo
+
+
+def halves(nemesis: Nemesis) -> Undo:
+    """Cut the cluster in two."""
+    one = nemesis.some()
+    nemesis.cluster.cut(one, [index for index in nemesis.everybody() if index not in one])
+    return nemesis.cluster.network.unblock_all
+
+
+def isolate(nemesis: Nemesis) -> Undo:
+    """Cut one off."""
+    nemesis.cluster.isolate(nemesis.one())
+    return nemesis.cluster.network.unblock_all
+
+
+def bridge(nemesis: Nemesis) -> Undo:
+    """Two halves that only one machine hears both of."""
+    everybody = nemesis.everybody()
+    nemesis.random.shuffle(everybody)
+    middle = len(everybody) // 2
+    nemesis.cluster.cut(everybody[:middle], everybody[middle + 1 :])
+    return nemesis.cluster.network.unblock_all
+
+
+def ring(nemesis: Nemesis) -> Undo:
+    """Everybody hears a majority, each another one."""
+    everybody = nemesis.everybody()
+    nemesis.random.shuffle(everybody)
+    n = len(everybody)
+    for at, index in enumerate(everybody):
+        heard = [everybody[(at + step) % n] for step in range(-(n // 4) - 1, n // 4 + 2)]
+        nemesis.cluster.cut([index], [other for other in everybody if other not in heard])
+    return nemesis.cluster.network.unblock_all
+
+
+def one_way(nemesis: Nemesis) -> Undo:
+    """What one group says to the other is lost; it still hears."""
+    one = nemesis.some()
+    nemesis.cluster.cut(one, [i for i in nemesis.everybody() if i not in one], one_way=True)
+    return nemesis.cluster.network.unblock_all
+
+
+def slow_link(nemesis: Nemesis) -> Undo:
+    """Everything to and from one machine takes longer."""
+    victim = nemesis.one()
+    nemesis.cluster.network.slow(victim, nemesis.random.choice((5, 20, 100)))
+    return lambda: nemesis.cluster.network.slow(victim, 1)
+
+
+def loss(nemesis: Nemesis) -> Undo:
+    """Many messages are lost."""
+    network = nemesis.cluster.network
+    network.loss = nemesis.random.choice((0.1, 0.3, 0.7))
+
+    def undo() -> None:
+        network.loss = nemesis.options.network.loss
+
+    return undo
+
+
+def reset(nemesis: Nemesis) -> Undo:
+    """Connections break."""
+    for index in nemesis.some():
+        for other in nemesis.everybody():
+            nemesis.cluster.network.reset(index, other)
+    return lambda: None
+
+
+def clock(nemesis: Nemesis) -> Undo:
+    """Some wall clocks jump, by a millisecond or by minutes, forward or back."""
+    for index in nemesis.some():
+        jump_us = int(CLOCK_JUMP_MAX_US ** nemesis.random.random())
+        nemesis.cluster.machines[index].clock.jump(jump_us if nemesis.random.randrange(2) else -jump_us)
+    return lambda: None
+
+
+def slow_disk(nemesis: Nemesis) -> Undo:
+    """A disk takes its time."""
+    machine = nemesis.cluster.machines[nemesis.one()]
+    machine.slow_disk = nemesis.random.choice((10, 100))
+
+    def undo() -> None:
+        machine.slow_disk = 1
+
+    return undo
+
+
+def full_disk(nemesis: Nemesis) -> Undo:
+    """Some disks are full for a while."""
+    engines = [nemesis.cluster.machines[index].engine for index in nemesis.some()]
+    for engine in engines:
+        engine.disk_full = True
+
+    def undo() -> None:
+        for engine in engines:
+            engine.disk_full = False
+
+    return undo
+
+
+def sync_error(nemesis: Nemesis) -> Undo:
+    """The next sync of one disk fails: its process ends, knowing nothing of what it wrote."""
+    machine = nemesis.cluster.machines[nemesis.one()]
+    machine.engine.sync_fails = True
+
+    def undo() -> None:
+        machine.engine.sync_fails = False
+        nemesis.cluster.start(machine.index)
+
+    return undo
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": kill,
+    "kill_all": kill_all,
+    "power": power,
+    "power_all": power_all,
+    "pause": pause,
+    "halves": halves,
+    "isolate": isolate,
+    "bridge": bridge,
+    "ring": ring,
+    "one_way": one_way,
+    "slow_link": slow_link,
+    "loss": loss,
+    "reset": reset,
+    "clock": clock,
+    "slow_disk": slow_disk,
+    "full_disk": full_disk,
+    "sync_error": sync_error,
+}

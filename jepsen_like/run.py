@@ -1,0 +1,198 @@
+"""One simulated run, from birth to verdict.
+
+    birth -> a healthy second or two -> safety phase: load under faults -> everything heals
+          -> liveness: every peer serves a write and a read within 30 virtual seconds
+          -> load stops; replicas are equal within 60 virtual seconds, with no help
+          -> final reads -> verdict
+
+What a run is, the seed decides. A final read that does not come makes the verdict unknown, and that is red.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from jepsen_like import convergence
+from jepsen_like.checkers import Problem, stats
+from jepsen_like.history import OK
+from jepsen_like.nemesis import Nemesis
+from jepsen_like.session import SECOND, Session
+from jepsen_like.workloads import Workload
+from jepsen_like.workloads.metadata import MetadataWorkload
+from jepsen_like.workloads.register import RegisterWorkload
+from jepsen_like.workloads.set_workload import SetWorkload
+from sim.cluster import SimCluster
+from sim.options import Options
+from sim.real import RealSoftware, node_of
+from sim.software import Software
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "set": SetWorkload,
+    "register": RegisterWorkload,
+    "metadata": MetadataWorkload,
+}
+
+BIRTH_US = 120 * SECOND
+HEALTHY_US = 2 * SECOND
+LIVENESS_US = 30 * SECOND
+CONVERGENCE_US = 60 * SECOND
+FINAL_US = 60 * SECOND
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """What came of a run. `problems` empty is green."""
+
+    seed: int
+    workload: str
+    options: str
+    problems: list[Problem] = []
+    problem_count: int = 0
+    operations: int = 0
+    counts: dict[str, dict[str, int]] = {}
+    virtual_us: int = 0
+    real_s: float = 0.0
+    events: int = 0
+    messages: int = 0
+    faults: int = 0
+    live_us: int = -1
+    converged_us: int = -1
+    trace: str = ""
+
+    @property
+    def green(self) -> bool:
+        """Whether nothing was wrong."""
+        return self.problem_count == 0
+
+    def line(self) -> str:
+        """One line for people."""
+        virtual_s = self.virtual_us / SECOND
+        rate = self.operations / virtual_s if virtual_s else 0.0
+        speed = virtual_s / self.real_s if self.real_s else 0.0
+        what = (
+            "ok"
+            if self.green
+            else f"RED {self.problem_count} {self.problems[0].name if self.problems else ''}"
+        )
+        live_s, equal_s = self.live_us / SECOND, self.converged_us / SECOND
+        return (
+            f"{self.workload} {what} | {self.operations} ops {rate:.0f}/s, {virtual_s:.0f} s at {speed:.0f}x"
+            f" | {self.faults} faults, live {live_s:.1f} s, equal {equal_s:.1f} s"
+            f" | {self.options}" + (f" | trace {self.trace}" if self.trace else "")
+        )
+
+    def replay(self) -> str:
+        """The one command that does it again."""
+        return f"python -m jepsen_like.simulate --workload {self.workload} --seed {self.seed}"
+
+
+class Run:
+    """The steps of one run; each gives what was wrong, and the first that finds something ends it."""
+
+    def __init__(self, options: Options, workload: str, software: Software, trace: bool) -> None:
+        self.cluster = SimCluster(options, software, trace)
+        self.name = workload
+        self.session = Session(self.cluster, workload)
+        self.workload = WORKLOADS[workload]()
+        self.nemesis = Nemesis(self.cluster)
+        self.live_us = self.converged_us = -1
+
+    def go(self, safety_us: int) -> list[Problem]:
+        """All steps."""
+        problems = self.begin()
+        if problems:
+            return problems
+        self.session.load(self.workload.step)
+        self.cluster.run_for(HEALTHY_US)
+        self.nemesis.start(safety_us, power_cuts=self.name == "set")
+        self.cluster.run_for(safety_us)
+        self.nemesis.heal()
+        problems = self.liveness()
+        self.session.stop_load()
+        problems += self.convergence()
+        problems += self.final()
+        problems += self.workload.problems()
+        return problems + stats(self.session.history, self.workload.kinds)
+
+    def begin(self) -> list[Problem]:
+        """Birth, and what the workload needs."""
+        cluster = self.cluster
+        cluster.start_all()
+        everybody = [machine.index for machine in cluster.machines]
+        if not cluster.run_until(lambda: all(node_of(cluster, i).ready()[0] for i in everybody), BIRTH_US):
+            return [Problem("unborn", f"{[node_of(cluster, i).ready() for i in everybody]}")]
+        if not self.workload.setup(self.session):
+            return [Problem("setup", "what the workload needs could not be made on a healthy cluster")]
+        return []
+
+    def liveness(self) -> list[Problem]:
+        """Every peer serves both kinds of requests soon after everything healed."""
+        cluster, history = self.cluster, self.session.history
+        began_us, first = cluster.now_us, len(history.operations)
+        missing = {(m.index, kind): True for m in cluster.machines for kind in ("probe_write", "probe_read")}
+        at = first
+        while missing and cluster.now_us < began_us + LIVENESS_US:
+            for peer in {peer: True for peer, _ in missing}:
+                self.workload.probe(peer)
+            cluster.run_for(SECOND // 2)
+            for operation in history.operations[first:]:
+                if operation.status == OK:
+                    missing.pop((operation.peer, operation.kind), None)
+        self.live_us = cluster.now_us - began_us
+        if not missing:
+            return []
+        last = [op for op in history.operations[at:] if op.kind.startswith("probe")][-3:]
+        return [Problem("not_live", f"{list(missing)} did not work in {LIVENESS_US // SECOND} s: {last}")]
+
+    def convergence(self) -> list[Problem]:
+        """All replicas are equal soon after the load stopped."""
+        cluster = self.cluster
+        began_us, pause_us = cluster.now_us, SECOND
+        while True:
+            cluster.run_for(pause_us)
+            problems = convergence.differences(cluster)
+            self.converged_us = cluster.now_us - began_us
+            if not problems or self.converged_us >= CONVERGENCE_US:
+                return problems
+            pause_us = min(2 * pause_us, CONVERGENCE_US - self.converged_us)
+
+    def final(self) -> list[Problem]:
+        """The final reads."""
+        self.workload.final()
+        if self.cluster.run_until(self.workload.finished, FINAL_US):
+            return []
+        return [Problem("unknown", "a final read did not come")]
+
+
+def run(
+    seed: int,
+    workload: str,
+    virtual_seconds: int = 60,
+    trace: bool = False,
+    options: Options | None = None,
+) -> Verdict:
+    """Simulate one seed; `virtual_seconds` is the length of the phase with faults."""
+    options = Options.draw(seed) if options is None else options
+    began = time.perf_counter()
+    this = Run(options, workload, RealSoftware(), trace)
+    problems = this.go(virtual_seconds * SECOND)
+    cluster, history = this.cluster, this.session.history
+    return Verdict(
+        seed=seed,
+        workload=workload,
+        options=options.line(),
+        problems=problems[:20],
+        problem_count=len(problems),
+        operations=len(history.operations),
+        counts=history.counts(),
+        virtual_us=cluster.now_us,
+        real_s=time.perf_counter() - began,
+        events=cluster.scheduler.events,
+        messages=cluster.network.counts.sent,
+        faults=len(this.nemesis.done),
+        live_us=this.live_us,
+        converged_us=this.converged_us,
+        trace=cluster.trace.digest() if cluster.trace is not None else "",
+    )

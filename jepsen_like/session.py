@@ -1,0 +1,95 @@
+"""Clients of a cluster and their operations: what every workload needs and no workload should write again.
+
+A session issues operations at a steady rate, each by an idle client (a new one if all are waiting), records
+them in a history, and retires the process of a client whose operation ended in info.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from jepsen_like.door import Door, End, Then
+from jepsen_like.history import INFO, OK, History, Operation
+from kv.buckets import Bucket, BucketSpec
+from sim.cluster import SimCluster
+
+SECOND = 1_000_000
+CLIENTS_MAX = 2_000
+
+
+class Session:
+    """The clients of one run."""
+
+    def __init__(self, cluster: SimCluster, name: str) -> None:
+        self.cluster = cluster
+        self.door = Door(cluster)
+        self.history = History()
+        self.random = Random(f"{cluster.options.seed}:workload:{name}")
+        self._idle = deque(self.history.new_process() for _ in range(cluster.options.clients))
+        self._loading = False
+        self.waiting = 0
+        self.skipped = 0
+
+    # --- operations
+
+    def begin(self, kind: str, key: Any, value: Any = None, peer: int = -1) -> Operation:
+        """An idle client invokes an operation at a peer (-1: any, alive or not)."""
+        if peer < 0:
+            peer = self.random.randrange(len(self.cluster.machines))
+        process = self._idle.popleft() if self._idle else self.history.new_process()
+        self.waiting += 1
+        return self.history.invoke(Operation(process, kind, key, value, peer), self.cluster.now_us)
+
+    def end(self, operation: Operation, end: End) -> None:
+        """It ended; its client is free again."""
+        self.history.complete(operation, end.status, self.cluster.now_us, end.result)
+        operation.detail = end.detail
+        self.waiting -= 1
+        self._idle.append(self.history.new_process() if end.status == INFO else operation.process)
+
+    # --- load
+
+    def load(self, step: Callable[[], None]) -> None:
+        """Call `step` at the options' rate until `stop_load`."""
+        self._loading = True
+        self._tick(step)
+
+    def stop_load(self) -> None:
+        """No more steps."""
+        self._loading = False
+
+    def _tick(self, step: Callable[[], None]) -> None:
+        if not self._loading:
+            return
+        if self.waiting < CLIENTS_MAX:
+            step()
+        else:
+            self.skipped += 1
+        self.cluster.scheduler.after(SECOND // self.cluster.options.rate, self._tick, step)
+
+    # --- things that are tried until they work
+
+    def make_bucket(self, spec: BucketSpec, timeout_us: int = 60 * SECOND) -> Bucket | None:
+        """Create a bucket; None if that does not work in time."""
+        made: list[bool] = []
+
+        def attempt(ask: Callable[[int, Then], None], at: int) -> None:
+            peer = at % len(self.cluster.machines)
+
+            def judge(end: End) -> None:
+                if end.status == OK:
+                    made.append(True)
+                else:
+                    self.cluster.scheduler.after(SECOND // 5, attempt, ask, at + 1)
+
+            if peer in self.cluster.running():
+                ask(peer, judge)
+            else:
+                self.cluster.scheduler.after(SECOND // 5, attempt, ask, at + 1)
+
+        attempt(lambda peer, then: self.door.create_bucket(peer, spec, then), 0)
+        self.cluster.run_until(lambda: bool(made), timeout_us)
+        return self.door.bucket(spec.name) if made else None

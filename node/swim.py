@@ -124,6 +124,7 @@ class Swim:
         self._overlay = Overlay((), 0, self._world.below)
         self._periods = 0
         self._incarnation = first_incarnation(inside.identity.start)
+        self._announced = 0  # the highest incarnation that we had to make known
         # Only exceptions to "alive, nothing ever heard": at 1,000 peers in one process memory is what counts.
         self._ranks: dict[int, int] = {}
         self._suspicions: dict[int, Suspicion] = {}
@@ -241,17 +242,14 @@ class Swim:
         patience_us = self._patience_us()
         return 2 * patience_us + patience_us // 4
 
-    def _look_at(self, number: int, peer: PeerId) -> bool:
-        """Probe out of turn, unless too much is being probed; whether it is (already) being done."""
+    def _look_at(self, number: int, peer: PeerId) -> None:
+        """Ping out of turn, unless that is under way or too much is."""
         if number in self._dead:
             self._ping(number, peer)
-            return True
-        if any(probe.number == number for probe in self._probes.values()):
-            return True
-        if len(self._probes) > EXTRA_PROBES_MAX:
-            return False
-        self._probe(number, peer)
-        return True
+        elif len(self._probes) <= EXTRA_PROBES_MAX and all(
+            probe.number != number for probe in self._probes.values()
+        ):
+            self._probe(number, peer)
 
     def _on_silent(self, sequence: int, due_us: int) -> None:
         probe = self._probes.get(sequence)
@@ -287,8 +285,9 @@ class Swim:
         self._send(peer, PingAck(message.sequence, state.epoch, rumours))
 
     def _on_ack(self, peer: PeerId, message: PingAck) -> None:
-        if message.rumours:
-            self._learn(message.rumours)
+        known_better = self._learn(message.rumours) if message.rumours else ()
+        if known_better:
+            self._send(peer, PingAck(0, self._metadata.state.epoch, known_better))
         if message.epoch > self._metadata.state.epoch:
             self._metadata.behind(peer, message.epoch)
         probe = self._probes.get(message.sequence)
@@ -434,13 +433,13 @@ class Swim:
 
     def _refute(self, incarnation: int) -> Rumour:
         """Somebody doubts us: say that we live, louder if need be."""
-        louder = incarnation >= self._incarnation
-        if louder:
+        if incarnation >= self._incarnation:
             self._incarnation = incarnation + 1
-            self._health = min(HEALTH_MAX, self._health + 1)
         rumour = Rumour(self._number, ALIVE, self._incarnation, self._number)
-        if louder:
+        if self._announced < self._incarnation:
+            self._announced = self._incarnation
             self._pass_on(rumour)
+            self._health = min(HEALTH_MAX, self._health + 1)
             self._inside.count("swim_refutations")
         return rumour
 
@@ -460,15 +459,17 @@ class Swim:
             timeout_us = longest_us(
                 self._inside.settings.suspicion_multiplier, len(self._members), self._patience_us()
             )
-            self._begin_suspicion(rumour, timeout_us)
+            self._begin_suspicion(rumour, peer, timeout_us)
             if rumour.by != self._number and self._one_of_few(len(self._members)):
                 self._look_at(number, peer)  # more opinions end a true suspicion sooner, or a false one
-        self._set(number, peer, state, rumour.incarnation)
+        else:
+            self._set(number, peer, state, rumour.incarnation)
         self._pass_on(rumour)
 
-    def _begin_suspicion(self, rumour: Rumour, timeout_us: int) -> None:
+    def _begin_suspicion(self, rumour: Rumour, peer: PeerId, timeout_us: int) -> None:
         now_us = self._world.monotonic_us()
         self._suspicions[rumour.number] = Suspicion(now_us, timeout_us, len(self._members), rumour.by)
+        self._set(rumour.number, peer, SUSPECT, rumour.incarnation)
         self._arm_gossip(GOSSIP_PAUSE_US)
         self._inside.count("swim_suspicions")
 
@@ -477,10 +478,11 @@ class Swim:
         number = rumour.number
         suspicion = self._suspicions.get(number)
         if suspicion is None:
-            if not self._look_at(number, peer):
+            if len(self._probes) > EXTRA_PROBES_MAX:
                 return  # too much to look at; we will hear it again
-            self._begin_suspicion(rumour, self._probe_us())
-            suspicion = self._suspicions[number]
+            self._begin_suspicion(rumour, peer, self._probe_us())
+            self._look_at(number, peer)
+            return
         self._set(number, peer, SUSPECT, rumour.incarnation)
         suspicion.shorten(self._probe_us())
         if suspicion.deadline_us() <= self._world.monotonic_us():

@@ -62,6 +62,8 @@ class Door:
 
     def __init__(self, cluster: SimCluster) -> None:
         self.cluster = cluster
+        self.patience_us = 0
+        """The least time that a client gives an operation; 0 for what the settings say."""
 
     # --- schema
 
@@ -134,8 +136,7 @@ class Door:
         limit_us = (
             settings.write_timeout_us if isinstance(request, WriteRequest) else settings.read_timeout_us
         )
-        if isinstance(request, MetadataRequest):
-            limit_us = max(limit_us, 5_000_000)
+        limit_us = max(limit_us, self.patience_us, 5_000_000 if isinstance(request, MetadataRequest) else 0)
         writes = isinstance(request, (WriteRequest, MetadataRequest))
         self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, writes)))
 

@@ -116,7 +116,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             clock=_clock(Random(f"{seed}:options:clock")),
             settings=_settings(Random(f"{seed}:options:settings")),
             clients=load.randint(5, 20),
-            rate=load.choice((60, 80, 100)),
+            rate=load.choice((55, 60, 80)),
             keys=load.choice((1, 5, 20, 100)),
             value_bytes=load.choice((8, 40, 400)),
             request_loss=load.choice((0.0, 0.0, 0.001, 0.01)),
@@ -195,7 +195,7 @@ def _faults(draw: Random) -> dict[str, Any]:
     chosen = tuple(name for name in FAULTS if draw.random() < 0.6)
     return {
         "faults": chosen or FAULTS,
-        "fault_period_us": draw.choice((2 * SECOND, 5 * SECOND, 10 * SECOND)),
-        "fault_length_us": draw.choice((500 * MS, 3 * SECOND, 10 * SECOND)),
+        "fault_period_us": draw.choice((1 * SECOND, 2 * SECOND, 5 * SECOND)),
+        "fault_length_us": draw.choice((500 * MS, 2 * SECOND, 6 * SECOND)),
         "two_at_once": draw.random() < 0.25,
     }

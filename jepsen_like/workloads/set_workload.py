@@ -16,7 +16,8 @@ from jepsen_like.history import NEVER, OK, Operation
 from jepsen_like.session import SECOND, Session
 from kv.buckets import Bucket, BucketSpec
 
-ALL_ROWS = 100_000
+FINAL_PAGE_ROWS = 300
+FINAL_PATIENCE_US = 30 * SECOND
 PAGE_ROWS = 40
 PLAIN, ROWS = "plain", "rows"
 RECENT = 200
@@ -119,6 +120,7 @@ class SetWorkload:
         plan = [(name, Level.ONE, peer) for name in (PLAIN, ROWS) for peer in peers]
         plan += [(name, self.read_level, 0) for name in (PLAIN, ROWS)]
         self._final_left = len(plan)
+        self.session.door.patience_us = FINAL_PATIENCE_US
         for name, level, peer in plan:
             self._final_page(name, level, peer, [])
 
@@ -142,7 +144,7 @@ class SetWorkload:
             self.finals[name].append(Sighting(operation, 0, NEVER, seen))
             self._final_left -= 1
 
-        window = ("", rows[-1].key if rows else "", ALL_ROWS if name == PLAIN else 1_000)
+        window = ("", rows[-1].key if rows else "", FINAL_PAGE_ROWS)
         self.session.door.page(peer, bucket, window, level, done)
 
     def finished(self) -> bool:

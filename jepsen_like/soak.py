@@ -1,0 +1,114 @@
+"""Hours of simulation over fresh seeds, and a ledger of all hours ever simulated.
+
+`python -m jepsen_like.soak --hours 50` goes on after the last seed in the ledger, so no seed is spent twice,
+and adds one line to it per workload: commit, seeds, virtual hours, counts, verdict. A red seed is printed
+with the command that does it again, and is in the ledger for ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from jepsen_like.run import WORKLOADS, Verdict
+from jepsen_like.simulate import Say, verdicts
+
+LEDGER = Path("docs/ledger.ndjson")
+SECONDS_PER_SEED = 90
+BATCH = 24
+"""Seeds between two looks at how far we are."""
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """One workload in one soak."""
+
+    commit: str
+    workload: str
+    seed_first: int
+    seed_end: int
+    virtual_hours: float
+    operations: int
+    ok: int
+    faults: int
+    real_s: float
+    red: list[int]
+    verdict: str
+
+
+def soak(hours: float, workers: int, ledger: Path = LEDGER, say: Say = print) -> bool:
+    """Simulate at least so many virtual hours, all workloads in turn; True if all were green."""
+    commit, at = _commit(), _next_seed(ledger)
+    lines = {
+        name: Line(
+            commit=commit,
+            workload=name,
+            seed_first=at,
+            seed_end=at,
+            virtual_hours=0.0,
+            operations=0,
+            ok=0,
+            faults=0,
+            real_s=0.0,
+            red=[],
+            verdict="green",
+        )
+        for name in WORKLOADS
+    }
+    while sum(line.virtual_hours for line in lines.values()) < hours:
+        jobs = [(seed, name, SECONDS_PER_SEED, False) for seed in range(at, at + BATCH) for name in WORKLOADS]
+        for verdict in verdicts(jobs, workers):
+            _count(lines[verdict.workload], verdict, say)
+        at += BATCH
+        done = sum(line.virtual_hours for line in lines.values())
+        say(f"{done:.1f} of {hours:.1f} virtual hours, seeds up to {at - 1}")
+    with ledger.open("ab") as file:
+        for line in lines.values():
+            file.write(msgspec.json.encode(line) + b"\n")
+    return not any(line.red for line in lines.values())
+
+
+def _count(line: Line, verdict: Verdict, say: Say) -> None:
+    line.seed_end = verdict.seed + 1
+    line.virtual_hours = round(line.virtual_hours + verdict.virtual_us / 3.6e9, 4)
+    line.operations += verdict.operations
+    line.ok += sum(counts["ok"] for counts in verdict.counts.values())
+    line.faults += verdict.faults
+    line.real_s = round(line.real_s + verdict.real_s, 1)
+    if not verdict.green:
+        line.red.append(verdict.seed)
+        line.verdict = "red"
+        say(verdict.line())
+        for problem in verdict.problems[:5]:
+            say(f"    {problem.name}: {problem.text}")
+        say(f"    again: {verdict.replay()}")
+
+
+def _next_seed(ledger: Path) -> int:
+    if not ledger.exists():
+        return 1_000
+    lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
+    return max((line.seed_end for line in lines), default=1_000)
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m jepsen_like.soak", description=__doc__)
+    parser.add_argument("--hours", type=float, default=50.0, help="virtual hours")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    return 0 if soak(given.hours, given.workers) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -51,7 +51,7 @@ class Executor:
         self._fetched: deque[Fetch] = deque()
         self._next_fetch = 0
         self._syncing = False
-        self._covered = store.engine.written()
+        self._covered = 0  # what an earlier process wrote is durable once this one has synced
         self._sweeping = True
 
     # --- commands

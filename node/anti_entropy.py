@@ -154,7 +154,7 @@ class AntiEntropy:
 
     def _all_jobs(self) -> list[Job]:
         state = self.metadata.state
-        if state.epoch == 0:
+        if self.metadata.unready:
             return []
         return [
             Job(peer, table, first, end)
@@ -165,9 +165,10 @@ class AntiEntropy:
 
     def _on_next(self) -> None:
         self._timer = None
-        if self.metadata.state.epoch > 0:
+        job = None
+        if not self.metadata.unready:
             self._plan_gaps()
-        job = self._take()
+            job = self._take()
         if job is None:
             self._timer = self.inside.timer(self.inside.settings.anti_entropy_pause_us, "tree_next")
             return

@@ -226,7 +226,7 @@ class Following:
         """Ask the next live sibling whose turn it is; whatever their number, one per tick."""
         self.inside.timer(self.inside.settings.follow_idle_us, "follow_tick")
         state = self.metadata.state
-        neighbours = state.neighbours(self.me) if state.epoch > 0 else ()
+        neighbours = () if self.metadata.unready else state.neighbours(self.me)
         for _ in neighbours:
             peer = neighbours[self._turn % len(neighbours)]
             self._turn += 1
@@ -236,7 +236,7 @@ class Following:
                 return
 
     def _may_ask(self, peer: PeerId) -> bool:
-        return self.metadata.state.epoch > 0 and self.swim.is_alive(peer)
+        return not self.metadata.unready and self.swim.is_alive(peer)
 
     def _on_liveness(self, peer: PeerId, state: int) -> None:
         """Whoever comes back may have logged something before it went, or lacks nothing: find out soon."""

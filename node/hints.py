@@ -202,7 +202,9 @@ class Hints:
         more goes to its successors.
         """
         state = self.metadata.state
-        return state.epoch > 0 and (self.swim.is_alive(peer) or state.number_of(peer) is None)
+        if self.metadata.unready:
+            return False
+        return self.swim.is_alive(peer) or state.number_of(peer) is None
 
     def _on_expire(self) -> None:
         for peer, shelf in self._shelves.items():
@@ -216,11 +218,11 @@ class Hints:
         assert replay is not None, "a replay ends only when nothing of it is under way"
         return replay
 
-    def ended(self, peer: PeerId, left: bool) -> None:
-        """A replay is over; `left` says that it is worth trying again soon."""
+    def ended(self, peer: PeerId, again: bool) -> None:
+        """A replay is over; what is left, or came meanwhile, is tried `again` after a while."""
         shelf = self._shelf(peer)
         shelf.replay = None
-        if shelf.count and left and self.may_deliver(peer):
+        if shelf.count and again and self.may_deliver(peer):
             self._plan(peer, RETRY_US)
 
     def _on_deadline(self, peer: PeerId, batch: int) -> None:
@@ -258,7 +260,6 @@ class _Replay:
         "_batch",
         "_deliver",
         "_gone",
-        "_left",
         "_letters",
         "_more",
         "_parent",
@@ -273,7 +274,6 @@ class _Replay:
         self._deliver = deliver
         self._after = b""
         self._more = False
-        self._left = False
         self._batch = 0
         self._timer = 0
         self._letters: dict[int, _Letter] = {}
@@ -290,7 +290,7 @@ class _Replay:
         inside = self._parent.inside
         if not isinstance(outcome, Records):
             inside.log("warning", "hints_unread", f"hints could not be read: {outcome}")
-            self._parent.ended(self._peer, left=False)  # the next look for expired ones tries again
+            self._parent.ended(self._peer, again=False)  # the next look for expired ones tries again
             return
         self._more = outcome.more
         self._gone = []
@@ -350,8 +350,6 @@ class _Replay:
         if applied:
             self._parent.inside.count("hints_delivered")
             self._gone.append((letter.key, len(letter.owed.mutation) + _RECORD_BYTES))
-        else:
-            self._left = True
         if not self._letters:
             self._parent.inside.world.cancel_timer(self._timer)
             self._finish_page()
@@ -362,7 +360,6 @@ class _Replay:
             for op in self._letters:
                 self._parent.inside.operations.pop(op)
             self._letters.clear()
-            self._left = True
             self._more = False
             self._finish_page()
 
@@ -386,4 +383,4 @@ class _Replay:
         if self._more and (not self._deliver or self._parent.may_deliver(self._peer)):
             inside.timer(inside.settings.hint_replay_pause_us, "hint_next", self._peer)
         else:
-            self._parent.ended(self._peer, self._left or self._deliver)
+            self._parent.ended(self._peer, again=True)

@@ -54,6 +54,10 @@ class MetadataView(Protocol):
     def state(self) -> StateView:
         """Immutable; replaced when an epoch is adopted."""
 
+    @property
+    def unready(self) -> str:
+        """Why this node neither serves nor asks (no cluster yet, refused); "" if it does."""
+
     def stale_for(self, table: int, epoch: int) -> tuple[Epoch, ...] | None:
         """The epochs that a peer at `epoch` lacks, if one of them touched this table; else None."""
 

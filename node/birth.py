@@ -154,12 +154,13 @@ class Midwife:
             self.propose(self._ballotting(known))
 
     def _ballotting(self, known: dict[str, PeerId]) -> Ballotting:
+        inside = self._inside
         voters = tuple(known[voter.name] for voter in self._voters)
 
         def objection(birth: object) -> str:
             assert isinstance(birth, Birth)
             if birth.voters == voters:
-                return ""
+                return self.objection(birth, inside.identity.peer)
             odd = [
                 v.name for v, old, new in zip(self._voters, birth.voters, voters, strict=True) if old != new
             ]

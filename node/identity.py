@@ -89,7 +89,7 @@ def _rolled_back(theirs: Hello, highest_start: int) -> Refused | None:
     if theirs.start >= highest_start:
         return None
     text = (
-        f"peer {theirs.name!r} says that this is its start number {theirs.start}, but {highest_start} was seen "
+        f"peer {theirs.name!r} says that this is its start number {theirs.start}; {highest_start} was seen "
         "already: its directory is an old copy and has lost what it promised; replace the peer"
     )
     return Refused(text, final=True, code=ROLLED_BACK)

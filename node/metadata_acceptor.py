@@ -84,7 +84,8 @@ class Acceptor:
 
     def forget(self, number: int) -> tuple[tuple[bytes, None], ...]:
         """An epoch is decided: forget it, and what else to write with it so that the disk forgets it too."""
-        return () if self._votes.pop(number, None) is None else ((vote_key(number), None),)
+        self._votes.pop(number, None)
+        return ((vote_key(number), None),)
 
     def _answer_when_durable(self, number: int, vote: Vote, peer: PeerId, answer: Message) -> None:
         self._votes[number] = vote

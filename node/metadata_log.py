@@ -60,10 +60,14 @@ class MetadataLog:
         self._pull_until_us = 0
         self._parked: list[tuple[int, int, Callable[[], None]]] = []
         self._ticking = False
+        self._beyond: dict[int, Epoch] = {}
+        """Stored beyond a gap that a failed write left: our votes on them are forgotten, so they are not."""
         for key in sorted(key for key in boot if key.startswith(EPOCH_PREFIX)):
             epoch = _decoder.decode(boot[key])
-            if epoch.number == self.state.epoch + 1:  # a gap is pulled again
+            if epoch.number == self.state.epoch + 1:
                 self._append(epoch)
+            else:
+                self._beyond[epoch.number] = epoch
         inside.on_message(Pull, self._on_pull)
         inside.on_message(Decided, lambda peer, message: self.on_decided(peer, message.epochs))
         inside.on_timer("metadata.pull", self._on_tick)
@@ -112,14 +116,19 @@ class MetadataLog:
                 self.behind(peer, epoch.number)
                 return
             if epoch.number == self.state.epoch + 1 and self._is_ours(epoch):
-                before = self.state
-                self._append(epoch)
-                self._store(epoch.number)
-                if self.state.members is not before.members:
-                    self.tell_addresses()
-                for listener in self._listeners:
-                    listener()
-                self._release_parked()
+                self._adopt_next(epoch)
+                while self.state.epoch + 1 in self._beyond:
+                    self._adopt_next(self._beyond.pop(self.state.epoch + 1))
+
+    def _adopt_next(self, epoch: Epoch) -> None:
+        before = self.state
+        self._append(epoch)
+        self._store(epoch.number)
+        if self.state.members is not before.members:
+            self.tell_addresses()
+        for listener in self._listeners:
+            listener()
+        self._release_parked()
 
     def _is_ours(self, epoch: Epoch) -> bool:
         is_birth = isinstance(epoch.entry, Birth)

@@ -1,0 +1,355 @@
+"""The `sullae` command: its whole surface in one place. What a command does is in the module it names.
+
+Modules are imported when their command runs, so that `sullae version` does not wait for what only `sullae up`
+needs. Every command has `--json`, and examples in its `--help`.
+
+Exit status: 0 done; 1 could not be done; 2 wrong usage; 4 the answer is no (no such key, a check failed).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import Failure, print_failure
+
+app = typer.Typer(
+    name="sullae",
+    help="Sullae: a distributed NoSQL store of equal peers on a consistent-hash ring.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+kv = typer.Typer(no_args_is_help=True, help="Put, get, delete and list keys.", rich_markup_mode=None)
+app.add_typer(kv, name="kv")
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The cluster's configuration.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the peers' data directories lie.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Listen off loopback without certificates.")]
+Url = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--url",
+        envvar="SULLAE_URL",
+        metavar="URL",
+        help="A peer's REST address; may be repeated. Default: the peers of the configuration.",
+    ),
+]
+Consistency = Annotated[
+    str | None,
+    typer.Option(
+        "--consistency", metavar="LEVEL", help="one, two, three, quorum (default), all, any, local_quorum..."
+    ),
+]
+Bucket = Annotated[str, typer.Argument(help="The bucket's name.", show_default=False)]
+Key = Annotated[str, typer.Argument(help="The key as it is, slashes included.", show_default=False)]
+
+CONFIG = Path("cluster.yml")
+DATA = Path("data")
+
+
+# ------------------------------------------------------------------------------------------------- serving
+
+
+@app.command()
+def up(
+    *,
+    config: Config = CONFIG,
+    data: Data = DATA,
+    sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Load it on the first start.")] = True,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart a peer that died.")] = False,
+    insecure: Insecure = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the peers log.")] = False,
+    json: Json = False,
+) -> None:
+    """Start every peer of the configuration on this machine and stay until Ctrl-C.
+
+    \b
+    Examples:
+      sullae up                            three peers, data in ./data, the sample loaded once
+      sullae up --no-sample --verbose      nothing loaded, every line of log shown
+      sullae up --config my.yml --data d   other peers, other data
+    """
+    from cli.up import Options, up as run
+
+    options = Options(config, data, sample, restart, insecure, verbose=verbose, as_json=json)
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def node(
+    name: Annotated[str, typer.Argument(help="A peer of the configuration.", show_default=False)],
+    *,
+    config: Config = CONFIG,
+    data: Data = DATA,
+    insecure: Insecure = False,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="text|json", help="Default: text on a terminal.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --log-format json.")] = False,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
+) -> None:
+    """Run one peer in the foreground until Ctrl-C or SIGTERM.
+
+    \b
+    Examples:
+      sullae node n2                                     start again what died under `sullae up`
+      sullae node n1 --config /etc/sullae/cluster.yml --data /var/lib/sullae --log-format json
+    """
+    from cli.node import run_node
+
+    chosen = "json" if json else log_format
+    raise typer.Exit(run_node(name, config, data, insecure=insecure, log_format=chosen, parent=parent))
+
+
+# ------------------------------------------------------------------------------------------------- looking
+
+
+@app.command()
+def status(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
+    """Show the peers: address, pid, state, load, tokens owned, version.
+
+    Any reachable peer is asked who there is, then each peer about itself. Exit status 4 if one is not up.
+
+    \b
+    Examples:
+      sullae status
+      sullae status --url http://10.0.0.7:8080 --json
+    """
+    from cli.status import status as run
+
+    raise typer.Exit(run(url or [], config, as_json=json))
+
+
+@app.command()
+def ring(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
+    """Show every vnode: the last token of its range and the peer that owns it.
+
+    \b
+    Examples:
+      sullae ring
+      sullae ring --json | jq '.vnodes | length'
+    """
+    from cli.status import ring as run
+
+    raise typer.Exit(run(url or [], config, as_json=json))
+
+
+# ---------------------------------------------------------------------------------------------------- keys
+
+
+@kv.command("put")
+def kv_put(
+    bucket: Bucket,
+    key: Key,
+    value: Annotated[
+        str | None, typer.Argument(help="The value; - is standard input.", show_default=False)
+    ] = None,
+    *,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Take the value from a file.")] = None,
+    content_type: Annotated[
+        str | None, typer.Option("--content-type", "-t", metavar="TYPE", help="Default: guessed.")
+    ] = None,
+    ttl: Annotated[
+        int | None, typer.Option("--ttl", metavar="SECONDS", help="Forget it after so long.")
+    ] = None,
+    consistency: Consistency = None,
+    url: Url = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Have a key hold a value.
+
+    \b
+    Examples:
+      sullae kv put demo a/b 'hello, ring'
+      sullae kv put demo logo --file logo.png --consistency all
+      date | sullae kv put demo now - --ttl 60
+    """
+    from cli.kv import Target, put, read_value
+
+    data, guessed = read_value(value, file)
+    target = Target(url or [], config, bucket, key, consistency)
+    raise typer.Exit(put(target, data, content_type or guessed, ttl_s=ttl, as_json=json))
+
+
+@kv.command("get")
+def kv_get(
+    bucket: Bucket,
+    key: Key,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the value to a file.")] = None,
+    consistency: Consistency = None,
+    url: Url = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Write what a key holds to standard output, byte for byte. Exit status 4 if it holds nothing.
+
+    \b
+    Examples:
+      sullae kv get demo a/b
+      sullae kv get movies the-land-girls-1998 | jq .Title
+      sullae kv get demo logo --out logo.png --consistency one
+    """
+    from cli.kv import Target, get
+
+    raise typer.Exit(get(Target(url or [], config, bucket, key, consistency), out, as_json=json))
+
+
+@kv.command("del")
+def kv_del(
+    bucket: Bucket, key: Key, *, consistency: Consistency = None, url: Url = None, config: Config = CONFIG,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Have a key hold nothing.
+
+    \b
+    Examples:
+      sullae kv del demo a/b
+    """
+    from cli.kv import Target, delete
+
+    raise typer.Exit(delete(Target(url or [], config, bucket, key, consistency), as_json=json))
+
+
+@kv.command("list")
+def kv_list(
+    bucket: Bucket,
+    *,
+    prefix: Annotated[str, typer.Option("--prefix", help="Only keys that begin so.")] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="KEYS", help="At most so many.")
+    ] = None,
+    after: Annotated[
+        str, typer.Option("--after", metavar="CURSOR", help="Go on where a listing ended.")
+    ] = "",
+    consistency: Consistency = None,
+    url: Url = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """List keys: in token order, or in key order in a bucket created as ordered.
+
+    \b
+    Examples:
+      sullae kv list cities --prefix KR/ --limit 10
+      sullae kv list movies --json | wc -l
+    """
+    from cli.kv import Target, listing
+
+    target = Target(url or [], config, bucket, "", consistency)
+    raise typer.Exit(listing(target, prefix=prefix, after=after, limit=limit, as_json=json))
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="NDJSON, CSV or TSV, also gzipped.", show_default=False)],
+    *,
+    bucket: Annotated[str | None, typer.Option("--bucket", "-b", help="Default: the file's name.")] = None,
+    key: Annotated[
+        str, typer.Option("--key", "-k", metavar="FIELD", help="The field that is the key.")
+    ] = "id",
+    kind: Annotated[
+        str | None, typer.Option("--format", help="ndjson, csv or tsv; default: by name.")
+    ] = None,
+    consistency: Consistency = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again from the first line.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check the file, send nothing.")
+    ] = False,
+    state: Annotated[Path | None, typer.Option("--state", help="Default: FILE.loading.")] = None,
+    rejects: Annotated[Path | None, typer.Option("--rejects", help="Default: FILE.rejects.")] = None,
+    url: Url = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Load a file of records into a bucket: a record's key is one of its fields, its value the JSON.
+
+    A load that was interrupted goes on when the same command is given again. Lines that are no record, or
+    that the cluster refuses, go to FILE.rejects with the reason. CSV values are kept as text.
+
+    \b
+    Examples:
+      sullae load sample/movies.ndjson.gz
+      sullae load people.csv --bucket people --key email --consistency all
+      sullae load big.ndjson --dry-run
+    """
+    from cli.loading import Wanted, load_file
+
+    wanted = Wanted(
+        file, bucket, key, kind, consistency, restart=restart, dry_run=dry_run, state=state, rejects=rejects
+    )
+    raise typer.Exit(load_file(wanted, url or [], config, as_json=json))
+
+
+# --------------------------------------------------------------------------------------------- the project
+
+
+@app.command()
+def cert(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("certificates"),
+    *,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Make the cluster's own authority and a certificate for each peer of the configuration.
+
+    What is there is never overwritten: run it again after adding a peer.
+
+    \b
+    Examples:
+      sullae cert
+      sullae cert /etc/sullae/tls --config /etc/sullae/cluster.yml
+    """
+    from cli.cert import cert as run
+
+    raise typer.Exit(run(folder, config, as_json=json))
+
+
+@app.command()
+def doctor(*, config: Config = CONFIG, data: Data = DATA, json: Json = False) -> None:
+    """Check what this machine offers the peers: clock, descriptors, memory, disk, addresses and ports.
+
+    Exit status 4 if something would keep a peer from working.
+
+    \b
+    Examples:
+      sullae doctor
+      sullae doctor --data /var/lib/sullae --json
+    """
+    from cli.doctor import doctor as run
+
+    raise typer.Exit(run(config, data, as_json=json))
+
+
+@app.command()
+def version(*, json: Json = False) -> None:
+    """Show the version.
+
+    \b
+    Examples:
+      sullae version
+    """
+    from cli.version import version as run
+
+    raise typer.Exit(run(as_json=json))
+
+
+def main() -> None:
+    """The entry point: run the command, end with its exit status."""
+    try:
+        app()
+    except Failure as failure:
+        print_failure(failure, as_json="--json" in sys.argv)
+        sys.exit(failure.exit_status)
+
+
+if __name__ == "__main__":
+    main()

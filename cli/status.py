@@ -1,0 +1,128 @@
+"""`sullae status` and `sullae ring`: what the peers say of themselves and of each other.
+
+One reachable peer says who there is and who it believes alive. Then each peer is asked about itself, all at
+the same time and with little patience, because only it knows its process, its version and what it holds.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table
+from cli.places import urls_to_try
+from cli.rest import Answer, Cluster, Peer, UnreachableError, expect, url_of
+
+ASK_TIMEOUT_S: Final = 2.0
+UNKNOWN: Final = "-"
+
+
+def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
+    """Show the peers; the exit status says whether all are up."""
+    answer, told = ask(urls_to_try(urls, config), "status")
+    peers = told.get("peers", [])
+    port = urlsplit(answer.url).port or 80
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        own = list(pool.map(lambda peer: about_itself(url_of(str(peer["address"]), port)), peers))
+    rows = [row_of(peer, itself) for peer, itself in zip(peers, own, strict=True)]
+    good = bool(rows) and all(row["state"] == "up" for row in rows)
+    head = {key: told.get(key) for key in ("cluster", "cluster_id", "epoch", "ready", "why_not")}
+    if as_json:
+        print_json({**head, "asked": answer.url, "peers": rows})
+        return 0 if good else ANSWERED_NO_EXIT
+    print(f"cluster {told.get('cluster')}, epoch {told.get('epoch')}, as {told.get('name')} sees it")
+    if not told.get("ready", True):
+        print(f"not ready: {told.get('why_not')}")
+    columns = ("peer", "address", "pid", "state", "load", "tokens", "owns", "replicates", "version", "rack")
+    print_table(columns, [texts_of(row) for row in rows], ("pid", "load", "tokens", "owns", "replicates"))
+    return 0 if good else ANSWERED_NO_EXIT
+
+
+def ask(urls: Sequence[str], verb: str) -> tuple[Answer, dict[str, Any]]:
+    """What the first reachable peer answers to an admin verb."""
+    answer = expect(Cluster(urls).request("GET", f"/v1/admin/{verb}"))
+    told = answer.json()
+    if not isinstance(told, dict):
+        raise Failure(f"{answer.url} answered to {verb} with something unknown", code="bad_answer")
+    return answer, told
+
+
+def about_itself(url: str) -> dict[str, Any]:
+    """What a peer says of itself, empty if it does not answer."""
+    peer = Peer(url, ASK_TIMEOUT_S)
+    try:
+        answer = expect(peer.request("GET", "/v1/admin/status"))
+        told = answer.json()
+    except (UnreachableError, Failure):
+        return {}
+    finally:
+        peer.close()
+    return told if isinstance(told, dict) else {}
+
+
+def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
+    """One peer as programs get it. A peer that is believed alive but does not serve says why."""
+    believed = str(peer.get("state", UNKNOWN))
+    state = believed
+    if itself.get("peer") == peer.get("peer") and not itself.get("ready", True):
+        state = "not ready"
+    elif believed == "up" and not itself:
+        state = "up, silent"
+    mine = itself if itself.get("peer") == peer.get("peer") else {}
+    return {
+        "name": peer.get("name"),
+        "address": peer.get("address"),
+        "peer": peer.get("peer"),
+        "pid": mine.get("pid"),
+        "state": state,
+        "why_not": mine.get("why_not") or "",
+        "load_bytes": mine.get("load_bytes"),
+        "vnodes": peer.get("vnodes"),
+        "owns": peer.get("owns"),
+        "replicates": peer.get("replicates"),
+        "version": mine.get("version"),
+        "datacentre": peer.get("datacentre"),
+        "rack": peer.get("rack"),
+        "voter": peer.get("voter"),
+    }
+
+
+def texts_of(row: dict[str, Any]) -> list[str]:
+    """The same as people get it."""
+    load, owns, replicates = row["load_bytes"], row["owns"], row["replicates"]
+    return [
+        str(row["name"]),
+        str(row["address"]),
+        text_of(row["pid"]),
+        ": ".join(text for text in (row["state"], row["why_not"]) if text),
+        UNKNOWN if load is None else bytes_text(load),
+        text_of(row["vnodes"]),
+        UNKNOWN if owns is None else f"{owns:.1%}",
+        UNKNOWN if replicates is None else f"{replicates:.1%}",
+        text_of(row["version"]),
+        f"{row['datacentre']}/{row['rack']}",
+    ]
+
+
+def text_of(value: object) -> str:
+    """A value, or a dash where nothing is known."""
+    return UNKNOWN if value is None else str(value)
+
+
+def ring(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
+    """Show every vnode in ring order."""
+    _, told = ask(urls_to_try(urls, config), "ring")
+    if as_json:
+        print_json(told)
+        return 0
+    vnodes = told.get("vnodes", [])
+    rows, before = [], (int(vnodes[-1]["token"]) - 2**64 if vnodes else 0)
+    for vnode in vnodes:
+        token = int(vnode["token"])
+        rows.append([str(token), str(vnode["peer"]), f"{(token - before) / 2**64:.2%}"])
+        before = token
+    print_table(("last token", "peer", "of the ring"), rows, ("last token", "of the ring"))
+    return 0

@@ -42,8 +42,13 @@ if TYPE_CHECKING:
 ROWS_PER_SECOND_MAX = 4_000
 """Rows looked at in the leaves that differ: a repair of millions takes minutes and is not felt."""
 
-TIMEOUT_US = 2 * limits.SECOND_US
+TIMEOUT_US = 300_000
+"""After this a question is taken for lost and put again; each time the wait doubles."""
+
 RETRIES = 4
+
+FOLLOW_US = 5 * limits.SECOND_US
+"""How long the sibling's log may take to be followed before a descent begins all the same."""
 
 SETTLE_US = 500_000
 """Between finding leaves that differ and comparing their rows: what was in flight has arrived by then."""
@@ -58,7 +63,8 @@ class TreeRun:
     """A job under way."""
 
     __slots__ = (
-        "_after",
+        "_differing",
+        "_end_key",
         "_followed",
         "_first",
         "_job",
@@ -92,8 +98,9 @@ class TreeRun:
         self._resume: Callable[[], None] = self._descend
         self._span: Span = (job.first, job.end)
         self._spans: list[Span] = []
+        self._differing: list[tuple[Span, bool]] = []
         self._suspects: list[Span] = []
-        self._first, self._after = b"", b""
+        self._first, self._end_key = b"", b""
         self._to_merge: tuple[Row, ...] = ()
         self._to_send: tuple[Row, ...] = ()
         self._followed = False
@@ -121,12 +128,13 @@ class TreeRun:
         self._theirs = None if message is not None else MutationApplied(self.op, None)
         self._then = then
         inside.operations[self.op] = self
-        self._timer = inside.timer(TIMEOUT_US, "tree_timeout", self.op)
+        self._timer = inside.timer(TIMEOUT_US << (RETRIES - self._retries), "tree_timeout", self.op)
         if command is not None:
             inside.submit(("tree_own", self.op), command)
         if message is not None:
             size = sum(len(key) + len(data) for key, data in message.rows) if type(message) is Repair else 0
-            inside.send(self._job.peer, message, lane_for(size))
+            if not inside.send(self._job.peer, message, lane_for(size)):
+                self._end(failure="")
 
     def _new_op(self) -> int:
         self._close()
@@ -204,28 +212,53 @@ class TreeRun:
             else:
                 self._descend()
         elif self._followed:
-            self._split(own.hashes, theirs.hashes)
-            self._descend()
+            self._differing = self._parts_that_differ(own.hashes, theirs.hashes)
+            if 2 * len(self._differing) >= len(own.hashes) > 1:
+                self._go(self._probe)
+            else:
+                self._split()
         else:
             self._followed = True
             now_us = self._parent.inside.world.monotonic_us()
             self._parent.following.follow_now(
-                (self._job.peer,), lambda _: self._go(self._ask_hashes), now_us + 2 * TIMEOUT_US
+                (self._job.peer,), lambda _: self._go(self._ask_hashes), now_us + FOLLOW_US
             )
 
-    def _split(self, own: tuple[int, ...], theirs: tuple[int, ...]) -> None:
-        """Note the parts that differ: leaves, and what one side has nothing of, are compared by rows."""
+    def _parts_that_differ(self, own: tuple[int, ...], theirs: tuple[int, ...]) -> list[tuple[Span, bool]]:
+        """Spans of leaves, and whether each is to be compared by rows: leaves, and what is empty on one
+        side.
+        """
         first, end = self._span
         bounds = [first + (end - first) * i // len(own) for i in range(len(own) + 1)]
+        found = []
         for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
             if a != b:
                 span = (bounds[i], bounds[i + 1])
-                if a and b and span[1] - span[0] > 1:
-                    self._spans.append(span)
-                elif self._suspects and self._suspects[-1][1] == span[0]:
-                    self._suspects[-1] = (self._suspects[-1][0], span[1])
-                else:
-                    self._suspects.append(span)
+                found.append((span, not a or not b or span[1] - span[0] == 1))
+        return found
+
+    def _probe(self) -> None:
+        """Most parts differ: if we hold no more than a page there, rows are sooner compared than hashes."""
+        self._new_op()
+        self._ask(Read(self._slice(*self._keys_of(self._span)), False), None, self._probed)
+
+    def _probed(self, own: Rows, _: MutationApplied) -> None:
+        if own.more:
+            self._split()
+        else:
+            self._suspects.append(self._span)
+            self._descend()
+
+    def _split(self) -> None:
+        """Note the parts that differ, to be descended into or to be compared by rows."""
+        for span, by_rows in self._differing:
+            if not by_rows:
+                self._spans.append(span)
+            elif self._suspects and self._suspects[-1][1] == span[0]:
+                self._suspects[-1] = (self._suspects[-1][0], span[1])
+            else:
+                self._suspects.append(span)
+        self._descend()
 
     def _descend(self) -> None:
         if self._spans and len(self._suspects) < LEAVES_AT_ONCE_MAX:
@@ -242,15 +275,17 @@ class TreeRun:
         if not self._suspects:
             self._descend()
             return
-        first, end = self._suspects.pop()
-        tokens = slice_start(first), slice_end(end - 1)
-        self._first, self._after = token_range_bounds(self._job.table, *tokens)
+        self._first, self._end_key = self._keys_of(self._suspects.pop())
         self._go(self._ask_page)
 
+    def _keys_of(self, span: Span) -> tuple[bytes, bytes]:
+        return token_range_bounds(self._job.table, slice_start(span[0]), slice_end(span[1] - 1))
+
+    def _slice(self, first: bytes, end: bytes) -> Slice:
+        return Slice(self._job.table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
+
     def _ask_page(self) -> None:
-        table = self._job.table
-        rows_max, bytes_max = limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX
-        page = Slice(table, self._first, self._after, b"", False, rows_max, bytes_max)
+        page = self._slice(self._first, self._end_key)
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
         self._ask(Read(page, False), ReadSlice(op, epoch, page, False), self._compare_page)
 

@@ -1,0 +1,222 @@
+"""Hash trees: siblings are made equal whatever differs, for little more than what differs, and quietly when
+nothing does.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from core.cell import Cell
+from core.messages import Message, ReadSlice, Repair, TreeAsk
+from core.metadata import Changes, DropTable, Epoch, Proposal
+from core.ports import PeerId
+from core.row import Header, RangeTombstone, Row, Tombstone, encode_row
+from core.settings import Settings
+from lsm import keys
+from node.tree_run import differences
+from ring.tokens import token_of
+from tests.node.replica_world import FLAT, MS, SECOND, WALL_US, WIDE, A, B, C, ReplicaWorld
+
+FAST = Settings(anti_entropy_pause_us=SECOND)
+
+
+def row(key: str, value: str, timestamp_us: int = WALL_US, table: int = FLAT) -> tuple[bytes, bytes]:
+    """A record without a mutation."""
+    partition = key.encode()
+    cell = Cell(1, (), 0, timestamp_us, 7, 0, value.encode())
+    return keys.row_key(table, token_of(partition), partition), encode_row(Row(None, (cell,)))
+
+
+def run_trees(world: ReplicaWorld) -> None:
+    for peer in world.peers.values():
+        peer.run_background(following=False)
+
+
+def converge(world: ReplicaWorld, limit_us: int = 300 * SECOND) -> int:
+    took_us = world.until(
+        lambda: world.equal() and world[A].root(FLAT) == world[B].root(FLAT), limit_us, SECOND
+    )
+    assert world[A].root(WIDE) == world[B].root(WIDE) == world[C].root(WIDE)
+    return took_us
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stores_with_random_differences_become_equal_by_trees_alone(seed: int) -> None:
+    """No logs to follow: the differences are cells without mutations."""
+    world = ReplicaWorld(seed, FAST)
+    world.loss, world.duplication = 0.05, 0.05
+    random = world.random
+    for i in range(400):
+        for peer in world.peers.values():
+            if random.random() < 0.9:
+                version = WALL_US + random.choice((0, 0, 0, 1, 2))
+                peer.merge(FLAT, [row(f"k{i}", f"v{random.choice((1, 1, 2))}", version)])
+    assert not world.equal()
+    run_trees(world)
+    converge(world)
+    assert not world.sent["Fetch"]
+
+
+def test_little_more_is_read_and_sent_than_what_differs() -> None:
+    world = ReplicaWorld(settings=FAST, peers=(A, B))
+    rows = [row(f"k{i}", "x" * 100) for i in range(5_000)]
+    world[A].merge(FLAT, rows)
+    world[B].merge(FLAT, [r for i, r in enumerate(rows) if i % 100])
+    sent: list[int] = []
+    read: list[int] = []
+
+    def watch(sender: PeerId, peer: PeerId, message: Message) -> None:
+        if isinstance(message, Repair):
+            sent.append(len(message.rows))
+        elif isinstance(message, ReadSlice):
+            read.append(1)
+
+    world.watch = watch
+    world[A].swim.set(C, alive=False)
+    world[A].run_background(following=False)
+    world.until(world.equal, 60 * SECOND, SECOND // 10)
+    assert sum(sent) == 50
+    assert world[A].counts["tree_rows_compared"] < 2 * 50
+    assert len(read) <= 55
+    # 50 rows of about 150 bytes, and what it takes to find 50 leaves of 262,144
+    assert world.bytes_sent < 100_000
+
+
+def test_equal_replicas_exchange_one_question_per_turn() -> None:
+    world = ReplicaWorld(settings=FAST)
+    for peer in world.peers.values():
+        peer.merge(FLAT, [row(f"k{i}", "v") for i in range(100)])
+    run_trees(world)
+    world.run(101 * SECOND)
+    assert 3 * 99 <= world.sent["TreeAsk"] <= 3 * 102
+    assert world.sent["TreeAnswer"] == world.sent["TreeAsk"]
+    assert not world.sent["ReadSlice"] and not world.sent["Repair"] and not world.sent["Follow"]
+    for key, at_us in world[A].trees.status().items():
+        assert key[0] in (B, C) and at_us is not None and world.now_us - at_us < 6 * SECOND
+
+
+def test_an_empty_sibling_is_filled_without_descending_to_each_leaf() -> None:
+    world = ReplicaWorld(settings=FAST, peers=(A, B))
+    world[A].merge(FLAT, [row(f"k{i}", "v" * 20) for i in range(3_000)])
+    world[A].swim.set(C, alive=False)
+    world[A].run_background(following=False)
+    took_us = world.until(world.equal, 60 * SECOND, SECOND // 10)
+    assert world.sent["TreeAsk"] < 10
+    assert took_us > 3_000 * SECOND // 4_000  # paced
+    world.until(lambda: world[A].trees.status()[B, FLAT] is not None, 5 * SECOND)
+
+
+def test_what_the_log_still_has_comes_as_mutations() -> None:
+    world = ReplicaWorld(settings=FAST)
+    world[B].apply(*(world.mutation(f"k{i}", "v") for i in range(30)))
+    world[A].run_background(following=False)
+    world.until(lambda: len(world[A].ids()) == 30, 20 * SECOND)
+    assert not world.sent["Repair"] and not world[A].counts["tree_rows_merged"]
+
+
+def test_tombstones_of_partitions_and_ranges_travel_and_cover() -> None:
+    """One replica missed a partition's deletion and a range's, the other rows under them."""
+    world = ReplicaWorld(settings=FAST, peers=(A, B))
+    suffixes = [keys.ROW_SUFFIX + keys.clustering_text(f"{i:04}") for i in range(600)]
+    old = tuple((suffix, "old") for suffix in suffixes)
+    kept = world.partition_mutation("p", old[:5])
+    world[A].apply(kept)
+    world[B].apply(kept, world.partition_mutation("p", old), world.partition_mutation("q", old))
+    deletion = Header(Tombstone(WALL_US + 10**6, 9, WALL_US))
+    in_range = RangeTombstone(suffixes[100], suffixes[500], WALL_US + 10**6, 9, WALL_US)
+    world[A].apply(world.partition_mutation("p", (), header=deletion))
+    world[A].apply(world.partition_mutation("q", (), header=Header(None, (in_range,))))
+    for peer in world.peers.values():
+        peer.store.log.trim(2**62, 0)
+    run_trees(world)
+    converge_two(world)
+    left = [key for key in world[B].rows() if key[keys.prefix_end(key) :] != keys.HEADER_SUFFIX]
+    assert len(left) == 200  # of q, those outside the range
+
+
+def converge_two(world: ReplicaWorld) -> None:
+    """Rows equal, and trees too once the store has swept what is covered."""
+    world.until(lambda: world.equal() and world[A].root(WIDE) == world[B].root(WIDE), 60 * SECOND)
+    world.run(10 * SECOND)
+    assert world.equal() and world[A].trees.status()[B, WIDE] is not None
+
+
+def test_damaged_rows_are_compared_with_all_siblings_at_once() -> None:
+    world = ReplicaWorld(settings=Settings(anti_entropy_pause_us=1_000 * SECOND))
+    for peer in (B, C):
+        world[peer].merge(FLAT, [row("k", "v"), row("other", "v")])
+    world[A].merge(FLAT, [row("other", "v")])
+    world[A].trees.start()
+    token = token_of(b"k")
+    world[A].trees.request(FLAT, token, token)
+    took_us = world.until(world.equal, 20 * SECOND)
+    assert took_us < 5 * SECOND
+    world.run(SECOND)
+    asked: list[PeerId] = []
+    world.watch = lambda _, peer, m: asked.append(peer) if isinstance(m, TreeAsk) else None
+    world[A].swim.set(C, alive=False)
+    world[A].trees.request(FLAT, token, token)
+    world.run(2_500 * SECOND)
+    assert asked[0] == B and C not in asked
+    world[A].swim.set(C, alive=True)
+    world.until(lambda: C in asked, 1_100 * SECOND)
+
+
+def test_a_dropped_table_is_not_compared_and_holds_no_gap_open() -> None:
+    world = ReplicaWorld(settings=FAST)
+    done: list[bool] = []
+    world[A].swim.set(B, alive=False)
+    world[A].trees.start()
+    world[A].trees.mend_gap(B, lambda: done.append(True))
+    world.run(3 * SECOND)
+    assert not done
+    world[A].metadata.adopt([Epoch(3, Changes((Proposal((1, 3), DropTable("kv", "flat")),)))])
+    world[A].swim.set(B, alive=True)
+    world[B].crash()
+    world.run(20 * SECOND)
+    assert not done
+    world[B].state = world[A].metadata.state
+    world[B].start()
+    world.until(lambda: bool(done), 60 * SECOND)
+    assert done == [True]
+    assert [key[1] for key in world[A].trees.status()] == [WIDE, WIDE]
+
+
+def test_a_row_that_cannot_be_read_is_said_once() -> None:
+    world = ReplicaWorld(settings=FAST, peers=(A, B))
+    world[A].merge(FLAT, [row("k", "v")])
+    world[A].engine.damage(row("k", "v")[0])
+    world[A].run_background(following=False)
+    world.run(60 * SECOND)
+    failures = [line for line in world[A].lines if "anti_entropy_failed" in line]
+    assert len(failures) == 1 and "corrupt" in failures[0]
+
+
+def test_hot_writes_during_a_comparison_do_no_harm() -> None:
+    world = ReplicaWorld(3, Settings(anti_entropy_pause_us=100 * MS))
+    run_trees(world)
+    for i in range(300):
+        mutation = world.mutation(f"k{i % 7}", f"v{i}")
+        for peer in world.peers.values():
+            world.at(world.random.randrange(5 * MS), lambda peer=peer, m=mutation: peer.apply(m))  # type: ignore[misc]
+        world.run(20 * MS)
+    world.run(SECOND)
+    assert world.equal()
+    assert world[A].counts["tree_rows_sent"] + world[A].counts["tree_rows_merged"] < 30
+
+
+def test_differences_say_what_each_side_lacks() -> None:
+    (ka, a1), (_, a2), (kb, b), (kc, c) = (
+        row("a", "1"),
+        row("a", "2", WALL_US + 1),
+        row("b", "1"),
+        row("c", "1"),
+    )
+    to_me, to_them = differences({ka: a1, kb: b}, {ka: a2, kc: c})
+    assert sorted(to_me) == sorted([(ka, a2), (kc, c)])
+    assert to_them == ((kb, b),)
+    assert differences({ka: a1}, {ka: a1}) == ((), ())
+    both = encode_row(Row(None, (Cell(1, (), 0, 5, 7, 0, b"x"), Cell(2, (), 0, 6, 7, 0, b"y"))))
+    one = encode_row(Row(None, (Cell(1, (), 0, 5, 7, 0, b"x"),)))
+    two = encode_row(Row(None, (Cell(2, (), 0, 6, 7, 0, b"y"),)))
+    assert differences({ka: one}, {ka: two}) == (((ka, both),), ((ka, both),))

@@ -1,0 +1,133 @@
+"""A peer's data directory: what it is, whose it is, and how often it was started.
+
+    format       the format stamp: a version that is not ours is refused
+    identity     peer id and start counter, as text
+    durable      see lsm/rocks.py
+    db/          the database, which holds the identity once more, in a system record
+
+An empty directory is a new peer. The record in the database is written and synced first, the file after it,
+both before the peer first speaks; so a file without its record means that the database is not the one this
+peer had, and a database without either is nobody's. Each opening raises the start counter, and it is durable
+before `open_store` returns: what a start number stamps is never stamped again, even if one of the two copies
+was rolled back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from core.errors import AmnesiaError, CorruptionError, FormatError
+from lsm.keys import FORMAT_KEY, system_key
+from lsm.rocks import DATABASE, RocksEngine
+
+FORMAT_STAMP = b"sullae data 1\n"
+IDENTITY_KEY = b"identity"
+START_MAX = 2**32 - 1
+
+
+class PeerRecord(msgspec.Struct, frozen=True):
+    """Who a directory is: 16 random bytes, and how often it was opened."""
+
+    peer: bytes
+    start: int
+
+
+class OpenedStore(msgspec.Struct, frozen=True):
+    """An open directory. `is_new` says that it was empty before."""
+
+    engine: RocksEngine
+    peer: bytes
+    start: int
+    is_new: bool
+
+
+def open_store(path: Path, new_peer: bytes, monotonic_us: Callable[[], int]) -> OpenedStore:
+    """Open a peer's data directory; an empty or missing one becomes that of `new_peer` (16 bytes).
+
+    Raises FormatError (not ours, or in use), AmnesiaError (it lacks what it once held), CorruptionError (a
+    file is damaged), DiskFullError. After any of them nothing is left open.
+    """
+    assert len(new_peer) == 16, "a peer id is 16 bytes"
+    path.mkdir(parents=True, exist_ok=True)
+    _check_format(path)
+    engine = RocksEngine.open(path, monotonic_us)
+    try:
+        record, is_new = _identity(path, engine, new_peer)
+        if record.start > START_MAX:
+            raise FormatError(f"{path} was opened too often")
+        data = msgspec.json.encode(record)
+        engine.write([(FORMAT_KEY, FORMAT_STAMP), (system_key(IDENTITY_KEY), data)])
+        engine.sync()
+        _write_file(path / "identity", data + b"\n")
+    except BaseException:
+        engine.close()
+        raise
+    return OpenedStore(engine, record.peer, record.start, is_new)
+
+
+def _check_format(path: Path) -> None:
+    file = path / "format"
+    if file.exists():
+        stamp = file.read_bytes()
+        if stamp != FORMAT_STAMP:
+            raise FormatError(f"{file} says {stamp[:80]!r}; this version knows {FORMAT_STAMP!r} only")
+        return
+    others = sorted(entry.name for entry in path.iterdir())
+    if others:
+        raise FormatError(
+            f"{path} is not empty ({', '.join(others[:5])}) and has no format stamp: not a peer's"
+        )
+    _write_file(file, FORMAT_STAMP)
+
+
+def _identity(path: Path, engine: RocksEngine, new_peer: bytes) -> tuple[PeerRecord, bool]:
+    """The identity for this start, and whether the directory is a new peer's."""
+    file = path / "identity"
+    stamp = engine.get(FORMAT_KEY)
+    if stamp not in (None, FORMAT_STAMP):
+        raise FormatError(f"{path / DATABASE} says {stamp!r}; this version knows {FORMAT_STAMP!r} only")
+    in_store = _decoded(engine.get(system_key(IDENTITY_KEY)), f"the identity record in {path / DATABASE}")
+    in_file = _decoded(file.read_bytes() if file.exists() else None, str(file))
+    if in_store is None:
+        if in_file is not None:
+            raise AmnesiaError(f"{file} names peer {in_file.peer.hex()}, but the database does not know it")
+        if engine.written() > 0:
+            raise FormatError(f"{path / DATABASE} holds data, but nothing says whose")
+        return PeerRecord(new_peer, 1), True
+    if in_file is not None and in_file.peer != in_store.peer:
+        raise FormatError(
+            f"{file} names peer {in_file.peer.hex()}, the database belongs to {in_store.peer.hex()}"
+        )
+    start = in_store.start if in_file is None else max(in_store.start, in_file.start)
+    return PeerRecord(in_store.peer, start + 1), False
+
+
+def _decoded(data: bytes | None, where: str) -> PeerRecord | None:
+    if data is None:
+        return None
+    try:
+        record = msgspec.json.decode(data, type=PeerRecord)
+    except msgspec.DecodeError as error:
+        raise CorruptionError(f"{where} is damaged: {error}") from error
+    if len(record.peer) != 16 or record.start < 1:
+        raise CorruptionError(f"{where} is damaged: {record}")
+    return record
+
+
+def _write_file(file: Path, data: bytes) -> None:
+    """Replace a small file: after a crash it is the old or the new one; durable when this returns."""
+    temporary = file.with_name(file.name + ".new")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

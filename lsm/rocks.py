@@ -1,0 +1,362 @@
+"""An engine on RocksDB: the only file that knows it.
+
+What was measured of rocksdict 0.3.29 (its version is pinned, since faults are told apart by their text):
+
+- A write with `sync=True` holds the interpreter's lock for the whole fsync; `flush_wal(True)` does not. So
+  writes are never synced one by one: `write` is unsynced, `sync` makes all of them durable, from a thread of
+  its own.
+- Single `get`s and iterators hold the lock while they wait for the disk; `get([..])` does not.
+  `key_may_exist(key, fetch=True)` looks into memtables and block cache only and answers (True, value),
+  (False, None) if the key is surely absent, or (True, None) if only the disk can tell. After `flush` and
+  reopening all 20,000 keys of a test were cold, a list-get made those asked for warm and their neighbours in
+  the block with them, absent ones turned (False, None) once their filter was loaded, and the values equalled
+  those of `get`. `warm` keeps what it found for the `get`s that follow: a point read costs one look-up.
+- `items()` ends silently at a damaged block; an iterator says so in `status()`, which `scan` always asks.
+- The default recovery drops whatever follows a damaged record of the write-ahead log. Here opening refuses; a
+  torn tail, which is what a power cut leaves, is accepted. Because a log that was cut short looks like a torn
+  tail, the last durable sequence number is kept a second time, in a file beside the database: if the log ends
+  before it, acknowledged writes are missing, and opening raises AmnesiaError.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from core.errors import (
+    AmnesiaError,
+    CorruptionError,
+    DiskFullError,
+    DurabilityError,
+    FormatError,
+    StallError,
+    StoreError,
+)
+from core.limits import KIB, MIB, SECOND_US
+
+MEMTABLE_BYTES = 16 * MIB
+BLOCK_CACHE_BYTES = 32 * MIB
+WAL_BYTES_MAX = 64 * MIB
+OPEN_FILES_MAX = 512
+"""Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""
+
+DATABASE, DURABLE = "db", "durable"
+"""The database's directory in a peer's, and the file that holds the last durable sequence number."""
+
+_READ, _WRITE, _SYNC, _OPEN = "read", "write", "sync", "open"
+
+_PROPERTIES = {
+    "background_errors": "rocksdb.background-errors",
+    "write_stopped": "rocksdb.is-write-stopped",
+    "pending_compaction_bytes": "rocksdb.estimate-pending-compaction-bytes",
+    "running_compactions": "rocksdb.num-running-compactions",
+    "memtable_bytes": "rocksdb.cur-size-all-mem-tables",
+    "block_cache_bytes": "rocksdb.block-cache-usage",
+    "table_reader_bytes": "rocksdb.estimate-table-readers-mem",
+    "sst_bytes": "rocksdb.total-sst-files-size",
+    "live_bytes": "rocksdb.estimate-live-data-size",
+    "keys": "rocksdb.estimate-num-keys",
+}
+
+
+def fault_of(error: Exception, doing: str) -> StoreError:
+    """Our fault for an exception of RocksDB, which has nothing but its text.
+
+    `doing` is "read", "write", "sync" or "open". What cannot be read is damaged; a sync that failed, for
+    whatever reason, leaves unknown what is durable; so does a write that failed for a reason not known to be
+    harmless.
+    """
+    text = str(error)
+    if doing == _SYNC:
+        return DurabilityError(text)
+    if text.startswith("Corruption"):
+        return CorruptionError(text)
+    if "No space left on device" in text:
+        return DiskFullError(text)
+    if doing == _READ:
+        return CorruptionError(text)
+    if doing == _OPEN:
+        if "lock" in text.lower():
+            return FormatError(f"in use by another process: {text}")
+        return CorruptionError(text)
+    if text.startswith(("Result incomplete", "Operation timed out", "Resource busy")):
+        return StallError(text)
+    return DurabilityError(text)
+
+
+def _options() -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_bloom_filter(10, False)
+    table.set_block_size(8 * KIB)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_paranoid_checks(True)
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_db_write_buffer_size(2 * MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(3)
+    options.set_max_total_wal_size(WAL_BYTES_MAX)
+    options.set_max_open_files(OPEN_FILES_MAX)
+    options.set_max_background_jobs(2)
+    options.set_level_compaction_dynamic_level_bytes(True)
+    options.set_bytes_per_sync(1 * MIB)
+    options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(4 * MIB)
+    options.set_stats_dump_period_sec(0)
+    return options
+
+
+class RocksEngine:
+    """`core.ports.Engine` on RocksDB. All but `sync` and `fetch` belong to one thread."""
+
+    def __init__(self, database: Rdict, durable: _DurableFile) -> None:
+        """Use `open`."""
+        self._db = database
+        self._durable = durable
+        self._near: dict[bytes, bytes | None] = {}
+        self._write_options = WriteOptions()
+        self._write_options.sync = False
+        self._write_options.no_slowdown = True
+        self._failed = ""
+        self._syncing = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, monotonic_us: Callable[[], int]) -> RocksEngine:
+        """Open or create the engine in this directory, which exists.
+
+        Raises CorruptionError (a file is damaged or missing: its text names it), AmnesiaError (the log is
+        shorter than what was durable), FormatError (in use), DiskFullError.
+        """
+        is_new = not (path / DATABASE / "CURRENT").exists()
+        files = sorted((path / DATABASE).glob("*")) if is_new else []
+        if any(file.suffix in (".sst", ".log") for file in files):
+            raise CorruptionError(f"{path / DATABASE / 'CURRENT'} is missing beside data")
+        durable = _DurableFile(path / DURABLE, monotonic_us)
+        if not is_new and not durable.existed:
+            durable.close()
+            raise CorruptionError(f"{path / DURABLE} is missing beside a database")
+        try:
+            database = Rdict(str(path / DATABASE), _options())
+        except Exception as error:  # rocksdict raises nothing narrower
+            durable.close()
+            raise fault_of(error, _OPEN) from error
+        latest = database.latest_sequence_number()
+        if latest < durable.sequence:
+            recorded = durable.sequence
+            database.close()
+            durable.close()
+            raise AmnesiaError(
+                f"{path / DATABASE}: the log ends at sequence number {latest}, but {recorded} was durable: "
+                "acknowledged writes are missing"
+            )
+        return cls(database, durable)
+
+    # --- reading
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        near = self._near
+        if near and key in near:
+            return near.pop(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise fault_of(error, _READ) from error
+        return value
+
+    def warm(self, keys: Sequence[bytes]) -> bool:
+        """Whether all these keys are in memory; what is found is kept for the reads that follow at once."""
+        near = self._near
+        near.clear()
+        look: Callable[..., Any] = self._db.key_may_exist
+        for key in keys:
+            try:
+                may_exist, value = look(key, fetch=True)
+            except Exception as error:
+                raise fault_of(error, _READ) from error
+            if value is not None:
+                near[key] = value
+            elif may_exist:
+                near.clear()
+                return False
+            else:
+                near[key] = None
+        return True
+
+    def fetch(self, keys: Sequence[bytes]) -> None:
+        """Read the keys into the block cache; from any thread.
+
+        What cannot be read, the next read will tell.
+        """
+        try:
+            self._db.get(list(keys))
+        except Exception as error:
+            raise fault_of(error, _READ) from error
+
+    def scan(self, first: bytes, end: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Records of [first, end) as they are now; raises CorruptionError rather than end early."""
+        if first >= end:
+            return
+        try:
+            options = ReadOptions()
+            options.set_iterate_lower_bound(first)
+            options.set_iterate_upper_bound(end)
+            iterator = self._db.iter(options)
+            if reverse:
+                iterator.seek_to_last()
+                step = iterator.prev
+            else:
+                iterator.seek_to_first()
+                step = iterator.next
+            valid, key, value = iterator.valid, iterator.key, iterator.value
+            while valid():
+                yield key(), value()
+                step()
+            iterator.status()
+        except Exception as error:
+            raise fault_of(error, _READ) from error
+
+    # --- writing
+
+    def write(self, puts: Sequence[tuple[bytes, bytes | None]]) -> int:
+        """Put and delete (None) all or nothing; not yet durable."""
+        batch = WriteBatch(raw_mode=True)
+        put = batch.put
+        for key, value in puts:
+            if value is None:
+                batch.delete(key)
+            else:
+                put(key, value)
+        return self._write(batch)
+
+    def delete_range(self, first: bytes, end: bytes) -> int:
+        """Delete [first, end)."""
+        if first >= end:
+            return self.written()
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(first, end)
+        return self._write(batch)
+
+    def _write(self, batch: WriteBatch) -> int:
+        if self._failed:
+            raise DurabilityError(self._failed)
+        self._near.clear()
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:
+            raise fault_of(error, _WRITE) from error
+        sequence: int = self._db.latest_sequence_number()
+        return sequence
+
+    def written(self) -> int:
+        """The sequence number after the last write."""
+        sequence: int = self._db.latest_sequence_number()
+        return sequence
+
+    def sync(self) -> None:
+        """Make all that was written before the call durable; from any thread, without holding up others.
+
+        Raises DurabilityError: what was written is unknown from then on, and nothing may be written any more.
+        """
+        with self._syncing:
+            if self._failed:
+                raise DurabilityError(self._failed)
+            try:
+                sequence = self._db.latest_sequence_number()
+                self._db.flush_wal(True)
+                self._durable.record(sequence)
+            except Exception as error:
+                self._failed = f"a sync failed: {error}"
+                raise fault_of(error, _SYNC) from error
+
+    def health(self) -> dict[str, int]:
+        """What RocksDB says of itself, in bytes and counts.
+
+        `background_errors` above 0 means damage was met.
+        """
+        return {name: int(self._db.property_int_value(text) or 0) for name, text in _PROPERTIES.items()}
+
+    def close(self) -> None:
+        """Sync and close; raises DurabilityError if that cannot be."""
+        try:
+            self.sync()
+        finally:
+            try:
+                self._db.close()
+            except Exception as error:
+                raise fault_of(error, _SYNC) from error
+            finally:
+                self._durable.close()
+
+    # --- for tools and tests
+
+    def flush(self) -> None:
+        """Write memtables to table files."""
+        try:
+            self._db.flush(True)
+        except Exception as error:
+            raise fault_of(error, _WRITE) from error
+
+    def compact(self) -> None:
+        """Compact everything; damage that is met shows in `health`, not here."""
+        try:
+            self._db.compact_range(None, None)
+        except Exception as error:
+            raise fault_of(error, _WRITE) from error
+
+
+class _DurableFile:
+    """The last durable sequence number: 8 bytes, then the same inverted. Written after every sync.
+
+    Its own fsync comes at most once a second: a power cut may leave an older number, which asks for less.
+    """
+
+    def __init__(self, path: Path, monotonic_us: Callable[[], int]) -> None:
+        self.existed = path.exists()
+        self.sequence = 0
+        self._monotonic_us = monotonic_us
+        self._synced_at_us = monotonic_us()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        data = os.pread(self._descriptor, 17, 0)
+        if data:
+            self.sequence = int.from_bytes(data[:8], "big")
+            if len(data) != 16 or self.sequence ^ int.from_bytes(data[8:], "big") != 2**64 - 1:
+                os.close(self._descriptor)
+                raise CorruptionError(f"{path} is damaged")
+
+    def record(self, sequence: int) -> None:
+        """All up to this sequence number is durable."""
+        if sequence == self.sequence:
+            return
+        data = sequence.to_bytes(8, "big") + (sequence ^ (2**64 - 1)).to_bytes(8, "big")
+        os.pwrite(self._descriptor, data, 0)
+        self.sequence = sequence
+        now_us = self._monotonic_us()
+        if now_us - self._synced_at_us >= SECOND_US:
+            self._synced_at_us = now_us
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Sync and close."""
+        os.fdatasync(self._descriptor)
+        os.close(self._descriptor)

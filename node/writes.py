@@ -3,9 +3,11 @@
 A write is stamped, encoded once, and sent to all replicas; it is acknowledged when its level is met by
 durable answers, and goes on until every replica has it or is owed a hint. Two rules beyond counting:
 
-- *Stamped again.* If a replica met a newer version than ours before we acknowledged, the write is made anew
-  above that version (attempt 1), once. So whoever reads at QUORUM after a QUORUM write sees it, whatever the
-  clocks say. It does not apply to timestamps that clients give: those mean what they say.
+- *Stamped again.* If replicas met newer versions than ours before we acknowledged, the write is made anew
+  above the newest of them (attempt 1), once. The newest is known when the level is met: a single replica may
+  have met an older one than the last that was acknowledged, but no quorum can. So whoever reads at QUORUM after
+  a QUORUM write sees it, whatever the clocks say. It does not apply to timestamps that clients give: those mean
+  what they say.
 - *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no
   replica has it or ever will: only if each one refused definitely.
 """
@@ -128,6 +130,7 @@ class WriteOperation:
         "_bytes",
         "_failed",
         "_mutation",
+        "_newer",
         "_op",
         "_parent",
         "_pending",
@@ -168,6 +171,7 @@ class WriteOperation:
         self._timer = 0
         self._deadline_us = 0
         self._restamping = False
+        self._newer: Version | None = None
         self._replicas: tuple[PeerId, ...] = ()
         self._alive: list[PeerId] = []
 
@@ -226,10 +230,12 @@ class WriteOperation:
     def _on_applied(self, peer: PeerId, newer: Version | None) -> None:
         self._pending.remove(peer)
         mutation = self._mutation
-        if newer is not None and mutation.stamped and mutation.attempt == 0 and self._reply is not None:
-            self._stamp_again(newer)
-            return
+        if newer is not None and mutation.stamped and mutation.attempt == 0:
+            self._newer = newer if self._newer is None else max(self._newer, newer)
         if self._tally.add(peer) and self._reply is not None:
+            if self._newer is not None and mutation.attempt == 0:
+                self._stamp_again(self._newer)
+                return
             self._answer(Written(self._version()))
         self._finish_if_all_answered()
 

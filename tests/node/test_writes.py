@@ -107,7 +107,7 @@ def test_counterexample_2_a_write_that_meets_a_newer_version_is_stamped_again_ab
     sent = begin(stage, request())
     newer = (START_US + 500_000, 9)
     stage.message(B, MutationApplied(sent[0][1].op, newer))
-    stage.message(C, MutationApplied(sent[0][1].op, None))  # to the first attempt: too late
+    stage.message(C, MutationApplied(sent[0][1].op, None))
     again = stage.take(ApplyMutation)
     assert [peer for peer, _ in again] == [B, C]
     assert stage.answers == []
@@ -118,6 +118,19 @@ def test_counterexample_2_a_write_that_meets_a_newer_version_is_stamped_again_ab
     for peer, _ in again:
         stage.message(peer, MutationApplied(again[0][1].op, (START_US + 10**6, 9)))  # once, not for ever
     assert stage.answers == [Written(mutation.rows[0][1].cells[0].version)]
+
+
+def test_the_new_stamp_lies_above_the_newest_that_a_quorum_met() -> None:
+    """The replica that answers first may have met an older version than the last one acknowledged."""
+    stage = Stage()
+    sent = begin(stage, request())
+    lagging, acknowledged = (START_US + 100, 8), (START_US + 500_000, 9)
+    stage.message(B, MutationApplied(sent[0][1].op, lagging))
+    assert stage.take(ApplyMutation) == []
+    stage.message(C, MutationApplied(sent[0][1].op, acknowledged))
+    again = stage.take(ApplyMutation)
+    mutation = decode_mutation(again[0][1].mutation)
+    assert all(cell.version > acknowledged for _, row in mutation.rows for cell in row.cells)
 
 
 def test_a_client_timestamp_is_not_stamped_again() -> None:
@@ -134,6 +147,7 @@ def test_what_is_relative_to_the_stamp_stays_so_when_stamped_again() -> None:
     rows = (RowWrite(ROW_SUFFIX, (Write(1, (), VALUE, b"x"),), replace=True),)
     sent = begin(stage, WriteRequest(1, b"key", rows, Level.QUORUM, INSERT))
     stage.message(B, MutationApplied(sent[0][1].op, (START_US + 5, 1)))
+    stage.message(C, MutationApplied(sent[0][1].op, None))
     mutation = decode_mutation(stage.take(ApplyMutation)[0][1].mutation)
     ((_, row),) = mutation.rows
     assert row.deletion is not None

@@ -236,7 +236,8 @@ class Following:
                 return
 
     def _may_ask(self, peer: PeerId) -> bool:
-        return not self.metadata.unready and self.swim.is_alive(peer)
+        ready = not self.metadata.unready and self.swim.is_alive(peer)
+        return ready and bool(self.serving.shared_with(peer))
 
     def _on_liveness(self, peer: PeerId, state: int) -> None:
         """Whoever comes back may have logged something before it went, or lacks nothing: find out soon."""

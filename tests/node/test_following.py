@@ -26,7 +26,7 @@ def world_following(seed: int = 0, settings: Settings | None = None) -> ReplicaW
 
 
 def test_a_write_that_only_one_replica_got_reaches_all() -> None:
-    """Only A got it; the coordinator died before any hint; nobody reads."""
+    """Counterexample 34: only A got it; the coordinator died before any hint; nobody reads."""
     world = world_following()
     world[A].apply(world.mutation("k", "v"))
     world.until(lambda: len(world[B].ids()) == 1 == len(world[C].ids()), 20 * SECOND)
@@ -34,7 +34,7 @@ def test_a_write_that_only_one_replica_got_reaches_all() -> None:
 
 
 def test_superseded_mutations_and_every_update_of_a_key_are_followed() -> None:
-    """A straggler that changed nothing, and 100 updates of one key: each is in each log, under its id."""
+    """Counterexamples 19, 20: a straggler that changed nothing, 100 updates of one key: all in all logs."""
     world = ReplicaWorld()
     newer = world.mutation("k", "new", timestamp_us=20)
     straggler = world.mutation("k", "old", timestamp_us=15)
@@ -126,20 +126,20 @@ def test_positions_survive_and_following_goes_on_from_them() -> None:
     assert min(asked) == 300
 
 
-def test_a_position_never_runs_ahead_of_what_is_durable() -> None:
+@pytest.mark.parametrize("seed", range(12))
+def test_a_position_never_runs_ahead_of_what_is_durable(seed: int) -> None:
     """Power cuts of the follower at any moment: what it had not got durably it asks for again."""
-    for seed in range(12):
-        world = ReplicaWorld(seed, Settings(follow_pause_us=20 * MS, follow_idle_us=20 * MS))
-        world[A].apply(*(world.mutation(f"k{i}", "v" * 50) for i in range(200)))
-        for _ in range(6):
-            world[B].run_background(trees=False)
-            world[A].apply(world.mutation(f"more{world.now_us}", "v"))
-            world.run(world.random.randrange(12 * SECOND if world.random.random() < 0.3 else 60 * MS))
-            world.down(B)
-            world.restart(B)
+    world = ReplicaWorld(seed, Settings(follow_pause_us=20 * MS, follow_idle_us=20 * MS))
+    world[A].apply(*(world.mutation(f"k{i}", "v" * 50) for i in range(200)))
+    for _ in range(6):
         world[B].run_background(trees=False)
-        world.until(lambda: world[B].ids() == world[A].ids(), 30 * SECOND)
-        assert world[B].rows() == world[A].rows()
+        world[A].apply(world.mutation(f"more{world.now_us}", "v"))
+        world.run(world.random.randrange(12 * SECOND if world.random.random() < 0.3 else 60 * MS))
+        world.down(B)
+        world.restart(B)
+    world[B].run_background(trees=False)
+    world.until(lambda: world[B].ids() == world[A].ids(), 30 * SECOND)
+    assert world[B].rows() == world[A].rows()
 
 
 def test_another_log_is_followed_from_its_beginning() -> None:
@@ -296,6 +296,16 @@ def test_mutations_of_a_table_dropped_meanwhile_hold_nothing_up() -> None:
     world[B].run_background(trees=False)
     world.until(lambda: world[B].following.position(A).after == 2, 20 * SECOND)
     assert len(world[B].ids()) == 1
+
+
+def test_nothing_is_asked_where_nothing_is_shared() -> None:
+    world = ReplicaWorld()
+    drops = tuple(Proposal((1, 9 + i), DropTable("kv", name)) for i, name in enumerate(("flat", "wide")))
+    for peer in world.peers.values():
+        peer.metadata.adopt([Epoch(3, Changes(drops))])
+        peer.run_background()
+    world.run(60 * SECOND)
+    assert not world.sent
 
 
 def test_nothing_is_asked_before_birth() -> None:

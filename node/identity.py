@@ -28,6 +28,7 @@ REFUSED_KEY: Final = b"identity/refused"
 
 SELF, COPY, PROTOCOL, CLUSTER = "self", "copy", "protocol", "cluster"
 WIPED, ROLLED_BACK, STRANGER, UNKNOWN_NAME = "wiped", "rolled_back", "stranger", "unknown_name"
+BARRED = "barred"
 BARRING: Final = (WIPED, ROLLED_BACK, STRANGER)
 """Codes of refusals after which the one refused is not ready."""
 
@@ -154,7 +155,10 @@ class IdentityPart:
         )
 
     def on_hello(self, hello: Hello) -> Refused | None:
-        """Judge the other side of a new connection; None accepts it."""
+        """Judge the other side of a new connection; None accepts it. Who is refused for good is alone."""
+        if self.refused:
+            text = f"peer {self._inside.identity.name!r} takes no part: {self.refused}"
+            return Refused(text, final=False, code=BARRED)
         state = self._state()
         highest = self._starts.get(hello.peer, 0)
         refused = judge(self.hello(), hello, state, self._inside.initial, highest)

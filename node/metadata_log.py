@@ -144,15 +144,16 @@ class MetadataLog:
         self.state = apply(self.state, epoch)
         assert self.state.last is not None
         self._epochs.append(self.state.last)
-        self._sizes.append(self.state.last_bytes)
+        self._sizes.append(len(self.state.last_data))
 
     def tell_addresses(self) -> None:
         """Tell the world where the members are."""
-        self._inside.world.know([(m.peer, m.address) for m in self.state.members if m.peer != self._me])
+        self._inside.world.know(self.state.addresses)
 
     def _store(self, number: int) -> None:
-        put = (EPOCH_PREFIX + b"%016x" % number, _encoder.encode(self._epochs[number - 1]))
-        puts = (put, *self.forget_vote(number))
+        is_last = number == self.state.epoch
+        data = self.state.last_data if is_last else _encoder.encode(self._epochs[number - 1])
+        puts = ((EPOCH_PREFIX + b"%016x" % number, data), *self.forget_vote(number))
         self._inside.submit(("metadata.adopted", number), SystemWrite(puts))
 
     def _on_stored(self, outcome: Outcome, number: int) -> None:

@@ -63,6 +63,19 @@ RESULTS_MAX: Final = 4_096
 _BIRTHS_MAX, _STATES_MAX = 16, 128
 """How many first states, which carry the rings, and later ones all peers of this process share."""
 
+_UNTOUCHED: Final = (
+    "cluster",
+    "name",
+    "members",
+    "addresses",
+    "voters",
+    "_by_peer",
+    "_by_number",
+    "_by_name",
+    "_rings",
+)
+"""What no change of the schema touches, handed from state to state."""
+
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
 _FACTOR_MAX: Final = 1_000
 _KINDS: Final = (PARTITION, CLUSTERING, STATIC, REGULAR)
@@ -167,12 +180,14 @@ class State:
         """A hash over all epochs: two states are equal exactly if these are."""
         self.last: Epoch | None = None
         """The epoch that led here; the one object that all peers of this process share."""
-        self.last_bytes = 0
-        """The size of `last` when encoded."""
+        self.last_data = b""
+        """`last` as it is stored; shared too, for a birth of 1,000 peers has 200 KB."""
         self.cluster = b""
         self.name = ""
         self.members: tuple[Member, ...] = ()
         """By ascending number."""
+        self.addresses: tuple[tuple[PeerId, str], ...] = ()
+        """Of all members, by ascending number."""
         self.voters: tuple[PeerId, ...] = ()
         """In rank order: the first is who proposes as long as it lives."""
         self.keyspaces: Mapping[str, Keyspace] = {}
@@ -330,7 +345,7 @@ def _apply_changes(before: State, encoded: _Encoded) -> State:
 def _sealed(state: State, digest_before: bytes, encoded: _Encoded) -> State:
     state.epoch = encoded.epoch.number
     state.last = encoded.epoch
-    state.last_bytes = len(encoded.data)
+    state.last_data = encoded.data
     state.digest = hashlib.blake2b(digest_before + encoded.data, digest_size=16).digest()
     return state
 
@@ -340,6 +355,7 @@ def _born(birth: Birth) -> State:
     state.cluster = birth.cluster
     state.name = birth.name
     state.members = tuple(sorted(birth.members, key=lambda member: member.number))
+    state.addresses = tuple((member.peer, member.address) for member in state.members)
     state.voters = birth.voters
     state._by_peer = {member.peer: member for member in state.members}
     state._by_number = {member.number: member for member in state.members}
@@ -380,7 +396,7 @@ class _Draft:
         self._forget()
         state = State()
         before = self.before
-        for name in ("cluster", "name", "members", "voters", "_by_peer", "_by_number", "_by_name", "_rings"):
+        for name in _UNTOUCHED:
             setattr(state, name, getattr(before, name))
         state.keyspaces = self.keyspaces
         state.tables = self.tables

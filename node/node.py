@@ -118,7 +118,9 @@ class Node:
             part.start()
 
     def on_message(self, peer: PeerId, message: Message) -> None:
-        """A message from a peer whose hello was accepted."""
+        """A message from a peer whose hello was accepted; a node that was refused for good takes no part."""
+        if self.identity.refused:
+            return
         self.inside.message_handlers[type(message)](peer, message)
 
     def _on_answer(self, peer: PeerId, message: Any) -> None:

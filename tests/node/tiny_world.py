@@ -209,6 +209,8 @@ class TinyCluster:
         self.decided: dict[int, Epoch] = {}
         self.events: list[tuple[str, Event]] = []
         self.cuts: set[tuple[int, int]] = set()
+        self.drop: Callable[[int, int, Message], bool] = lambda source, target, message: False
+        """Whether a message (from and to these machines) is lost, on top of all else."""
         self.configurations = [configuration(peers, voters)] * peers
         self.machines = [Machine(self, i, self.configurations[i][i]) for i in range(peers)]
         self.every(300 * MS, self._gossip)
@@ -317,6 +319,8 @@ class TinyCluster:
     def transmit(self, source: Process, target: Process, message: Message) -> None:
         if self.faults.codec:
             message = decode_message(encode_message(message))
+        if self.drop(source.machine.index, target.machine.index, message):
+            return
         copies = 2 if self.random.random() < self.faults.doubled else 1
         for _ in range(copies):
             if self.random.random() < self.faults.loss or not self.passes(source, target):

@@ -120,27 +120,34 @@ class Seen(NamedTuple):
 
 
 def register(operations: Iterable[Operation]) -> list[Problem]:
-    """Judge registers: `write` has a unique `value` and its version as result, `read` a `Seen`.
-
-    phantom: a value that nobody wrote there, or whose write certainly failed. stale: between the write that a
-    read returned and the read, another write was invoked and acknowledged. back: an earlier read, or an
-    acknowledged write, had a greater version.
-    """
+    """Judge registers by `key`; see `registers`."""
     by_key: dict[object, list[Operation]] = {}
     for operation in operations:
         by_key.setdefault(operation.key, []).append(operation)
+    return registers(by_key)
+
+
+def registers(by_key: Mapping[object, list[Operation]]) -> list[Problem]:
+    """Judge registers, given all that touched each.
+
+    `write` has a unique `value` and its version as result, `delete` a version (it may stand in many lists),
+    `read` a `Seen`. phantom: a value that nobody wrote there, or whose write certainly failed. stale: between
+    what a read returned and the read, something else was invoked and acknowledged (a value that a delete
+    should have taken is a ghost). back: an earlier read, or an acknowledged write, had a greater version.
+    """
     problems: list[Problem] = []
-    for of_key in by_key.values():
-        problems += _register(of_key)
+    for operations in by_key.values():
+        problems += _register(operations)
     return problems
 
 
 def _register(operations: list[Operation]) -> list[Problem]:
     writes = {op.value: op for op in operations if op.kind == "write"}
+    deletes = [op for op in operations if op.kind == "delete" and op.status != FAIL]
     ends = sorted((op for op in operations if op.status == OK), key=lambda op: op.completed)
     reads = [op for op in operations if op.kind == "read" and op.status == OK]
     problems: list[Problem] = []
-    newest_write = -1  # the latest invocation among the writes acknowledged so far
+    newest: Operation | None = None  # of what was acknowledged so far, the one invoked last
     greatest: Version = NO_VERSION
     greatest_of: Operation | None = None
     at = 0
@@ -148,20 +155,26 @@ def _register(operations: list[Operation]) -> list[Problem]:
         while at < len(ends) and ends[at].completed < read.invoked:
             done = ends[at]
             at += 1
-            version = done.result if done.kind == "write" else done.result.version
-            if done.kind == "write":
-                newest_write = max(newest_write, done.invoked)
+            version = done.result.version if done.kind == "read" else done.result
+            if done.kind != "read" and (newest is None or done.invoked > newest.invoked):
+                newest = done
             if version > greatest:
                 greatest, greatest_of = version, done
         seen: Seen = read.result
-        source = None if seen.value is None else writes.get(seen.value)
-        if seen.value is not None and (
-            source is None or source.status == FAIL or source.invoked > read.completed
-        ):
-            problems.append(Problem("phantom", f"{read!r} saw what was not written: {source!r}"))
-        elif (source.completed if source is not None else -1) < newest_write:
-            problems.append(Problem("stale", f"{read!r} saw {source!r}, but a later write was acknowledged"))
-        if seen.version < greatest:
+        if seen.value is None:
+            source_completed = max(
+                (op.completed for op in deletes if op.invoked < read.completed), default=-1
+            )
+        else:
+            source = writes.get(seen.value)
+            if source is None or source.status == FAIL or source.invoked > read.completed:
+                problems.append(Problem("phantom", f"{read!r} saw what was not written: {source!r}"))
+                continue
+            source_completed = source.completed
+        if newest is not None and source_completed < newest.invoked:
+            name = "ghost" if newest.kind == "delete" else "stale"
+            problems.append(Problem(name, f"{read!r}, but {newest!r} was acknowledged"))
+        if seen.version < greatest and not (seen.value is None and deletes):
             problems.append(Problem("back", f"{read!r} went back behind {greatest} of {greatest_of!r}"))
     return problems
 

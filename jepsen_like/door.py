@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from core.cell import NO_VERSION, Version
 from core.consistency import Level
+from core.mutation import DELETE
 from core.requests import (
     Broken,
     Changed,
@@ -30,6 +31,7 @@ from core.requests import (
 from jepsen_like.history import FAIL, INFO, OK
 from kv import buckets, operations
 from kv.buckets import Bucket, BucketSpec
+from lsm import keys
 from sim.cluster import Reply, SimCluster
 from sim.real import node_of
 
@@ -94,6 +96,23 @@ class Door:
         """Delete a key; ok brings the version."""
         request = operations.delete(bucket, key, level)
         assert isinstance(request, WriteRequest), request
+        self.ask(peer, request, then)
+
+    def delete_many(
+        self, peer: int, bucket: Bucket, window: tuple[str, str], level: Level, then: Then
+    ) -> None:
+        """Delete the keys of [first, end) of an ordered bucket, or ("", "") for all of its partition."""
+        suffixes = [keys.ROW_SUFFIX + keys.clustering_text(key) for key in window]
+        ranges = ((suffixes[0], suffixes[1]),) if window != ("", "") else ()
+        request = WriteRequest(
+            bucket.table,
+            bucket.name.encode(),
+            (),
+            level,
+            DELETE,
+            partition_delete=not ranges,
+            ranges=ranges,
+        )
         self.ask(peer, request, then)
 
     def get(self, peer: int, bucket: Bucket, key: str, level: Level, then: Then) -> None:

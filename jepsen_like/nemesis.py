@@ -16,6 +16,8 @@ from sim.cluster import SimCluster
 SECOND = 1_000_000
 CLOCK_JUMP_MAX_US = 288 * SECOND
 RESTART_WITHIN_US = 5 * SECOND
+SHORTEST_US = 300_000
+"""No fault is shorter."""
 
 Undo = Callable[[], None]
 Fault = Callable[["Nemesis"], Undo]
@@ -35,16 +37,15 @@ class Nemesis:
 
     # --- schedule
 
-    def start(self, duration_us: int, power_cuts: bool) -> None:
-        """Begin to draw faults; with `power_cuts` the power of all fails at least every 20 seconds."""
+    def start(self, duration_us: int) -> None:
+        """Begin to draw faults; whatever is drawn, the power of all fails at least every 20 seconds."""
         self._running = True
         self._draw()
         self._watch()
-        if power_cuts:
-            for number in range(max(1, duration_us // (20 * SECOND))):
-                at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random()))
-                at_us //= max(1, duration_us // (20 * SECOND))
-                self.cluster.scheduler.after(at_us, self._scheduled, "power_all")
+        cuts = max(1, duration_us // (20 * SECOND))
+        for number in range(cuts):
+            at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random())) // cuts
+            self.cluster.scheduler.after(at_us, self._scheduled, "power_all")
 
     def stop(self) -> None:
         """No new faults."""
@@ -80,7 +81,7 @@ class Nemesis:
         self._next += 1
         number = self._next
         self._active[number] = undo
-        length_us = int(self.options.fault_length_us * 2 * self.random.random())
+        length_us = SHORTEST_US + int(self.options.fault_length_us * 2 * self.random.random())
         self.cluster.scheduler.after(length_us, self._undo, number)
 
     def _undo(self, number: int) -> None:
@@ -139,15 +140,40 @@ def kill_all(nemesis: Nemesis) -> Undo:
 
 def power(nemesis: Nemesis) -> Undo:
     """Cut the power of some."""
-    victims = nemesis.some()
-    nemesis.cluster.power_cut(victims)
-    return nemesis.starts(victims)
+    return _power(nemesis, nemesis.some())
 
 
 def power_all(nemesis: Nemesis) -> Undo:
     """Cut the power of all."""
-    nemesis.cluster.power_cut(nemesis.everybody())
-    return nemesis.starts(nemesis.everybody())
+    return _power(nemesis, nemesis.everybody())
+
+
+def _power(nemesis: Nemesis, victims: list[int]) -> Undo:
+    """Cut the power, mostly after a moment in which syncs take long: then there is something to lose."""
+    cluster = nemesis.cluster
+    machines = [cluster.machines[index] for index in victims]
+    if not nemesis.random.randrange(4):
+        cluster.power_cut(victims)
+        return nemesis.starts(victims)
+    moment_us = nemesis.random.randrange(1, SHORTEST_US)
+    over: list[bool] = []
+    for machine in machines:
+        machine.slow_sync_us = SHORTEST_US
+
+    def cut() -> None:
+        for machine in machines:
+            machine.slow_sync_us = 0
+        if not over:
+            cluster.power_cut(victims)
+
+    def undo() -> None:
+        over.append(True)
+        for machine in machines:
+            machine.slow_sync_us = 0
+        nemesis.starts(victims)()
+
+    cluster.scheduler.after(moment_us, cut)
+    return undo
 
 
 def pause(nemesis: Nemesis) -> Undo:

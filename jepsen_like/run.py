@@ -15,12 +15,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from core.consistency import Level
 from jepsen_like import convergence
 from jepsen_like.checkers import Problem, stats
 from jepsen_like.history import OK
 from jepsen_like.nemesis import Nemesis
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
+from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
 from jepsen_like.workloads.set_workload import SetWorkload
@@ -31,7 +33,9 @@ from sim.software import Software
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "set": SetWorkload,
+    "set-any": lambda: SetWorkload((Level.ANY, Level.QUORUM), immediate=False),
     "register": RegisterWorkload,
+    "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
 }
 
@@ -113,7 +117,7 @@ class Run:
         began_us = self.cluster.now_us
         self.session.load(self.workload.step)
         self.cluster.run_for(HEALTHY_US)
-        self.nemesis.start(safety_us, power_cuts=self.name == "set")
+        self.nemesis.start(safety_us)
         self.cluster.run_for(safety_us)
         self.nemesis.heal()
         problems = self.liveness()

@@ -218,6 +218,7 @@ class SimCluster:
         for machine in self.machines:
             self.network.slow(machine.index, 1)
             machine.slow_disk = 1
+            machine.slow_sync_us = 0
             machine.engine.disk_full = False
             machine.engine.sync_fails = False
 
@@ -296,7 +297,8 @@ class SimCluster:
     def noted(self, world: SimWorld, event: Event) -> None:
         """Metrics are added up over all peers; log lines are kept."""
         if event.level == "count":
-            self.events[event.name] = self.events.get(event.name, 0) + event.amount
+            before = 0 if event.name.endswith("_now") else self.events.get(event.name, 0)
+            self.events[event.name] = before + event.amount
         else:
             self.log.append((self.now_us, world.identity.name, event))
         if self.on_note is not None:

@@ -67,7 +67,9 @@ class SimDisk:
         executor = self.executor
         sequence = executor.begin_sync()
         if sequence is not None:
-            self._after(self._options.sync_min_us, self._options.sync_max_us, self._synced, sequence)
+            more_us = self._machine.slow_sync_us
+            low_us, high_us = self._options.sync_min_us + more_us, self._options.sync_max_us + more_us
+            self._after(low_us, high_us, self._synced, sequence)
         for fetch in executor.take_fetches():
             self._after(self._options.cold_min_us, self._options.cold_max_us, self._fetched, fetch)
         on_stored = self._world.on_stored

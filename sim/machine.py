@@ -22,6 +22,7 @@ class Machine:
         self.clock = clock
         self.process: SimWorld | None = None
         self.slow_disk = 1
+        self.slow_sync_us = 0
         self._seed = seed
         self._directories = 0
         self.engine = MemoryEngine()

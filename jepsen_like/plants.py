@@ -1,0 +1,182 @@
+"""Planted bugs: does the suite see what it is there to see?
+
+A plant is a patch to product code (an attribute, replaced in this process for a while) and the workload and
+seed that catch it. Without the patch the same run is green; with it, one of the named problems must be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+
+import lsm.writing
+import node.reads
+import node.writes
+from core.cell import NO_VERSION
+from core.commands import Digest
+from core.consistency import Need, need
+from jepsen_like.run import Verdict, run
+from lsm.commit import Commit
+from lsm.reading import digest_of, read_slice
+from lsm.store import Store
+from node.anti_entropy import AntiEntropy
+from node.following import Following
+from node.hints import Hints
+from node.metadata_acceptor import Acceptor
+from node.reads import ReadOperation, merge_slices
+from node.writes import Writes
+
+Patch = tuple[Any, str, Any]
+"""(owner, attribute, replacement)."""
+
+
+class Plant(NamedTuple):
+    """A bug, and what catches it."""
+
+    name: str
+    patches: tuple[Patch, ...]
+    workload: str
+    seed: int
+    problems: tuple[str, ...]
+    seconds: int = 10
+
+
+@contextmanager
+def planted(plant: Plant) -> Iterator[None]:
+    """The bug is there while this is open."""
+    before = [(owner, name, owner.__dict__[name]) for owner, name, _ in plant.patches]
+    for owner, name, replacement in plant.patches:
+        setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        for owner, name, original in before:
+            setattr(owner, name, original)
+
+
+def verdict_of(plant: Plant, seed: int, with_bug: bool) -> Verdict:
+    """The plant's run under a seed, with or without the bug."""
+    if not with_bug:
+        return run(seed, plant.workload, plant.seconds)
+    with planted(plant):
+        return run(seed, plant.workload, plant.seconds)
+
+
+def catch(plant: Plant, seeds_max: int = 20) -> Verdict | None:
+    """The verdict that names the bug: under the recorded seed or, as code moves on, one of those after it."""
+    for seed in range(plant.seed, plant.seed + seeds_max):
+        verdict = verdict_of(plant, seed, with_bug=True)
+        if any(problem.name in plant.problems for problem in verdict.problems):
+            return verdict
+    return None
+
+
+# --- the bugs
+
+
+def _release_at_once(self: Any, ticket: Any, outcome: Any, _: int) -> None:
+    self._released.append((ticket, outcome))
+
+
+def _read_undurable(self: Any, command: Any) -> Any:
+    rows = read_slice(self.engine, command.slice, self._info(command.slice.table).has_clustering)
+    return (Digest(digest_of(rows)) if command.digest else rows), 0
+
+
+def _merge_without_repair(self: Any) -> None:
+    merged, _ = merge_slices(self._slice, self._rows, self._placement.table.has_clustering)
+    self._end(merged)
+
+
+def _pretend_to_keep(*arguments: Any) -> None:
+    done: Callable[[bool], None] | None = arguments[4] if len(arguments) > 4 else None
+    if done is not None:
+        done(True)
+
+
+def _vote_without_writing(self: Any, number: int, vote: Any, peer: Any, answer: Any) -> None:
+    self._votes[number] = vote
+    self._reply(peer, answer)
+
+
+def _do_nothing(*_: Any) -> None:
+    return None
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _one_less(*arguments: Any) -> Need:
+    wanted = need(*arguments)
+    return msgspec.structs.replace(wanted, total=max(1, wanted.total - 1))
+
+
+def _number_without_start(self: Any) -> int:
+    number = self.metadata.state.number_of(self.me)
+    assert number is not None
+    return int(number) << 32
+
+
+def _no_conflict(*_: Any) -> Any:
+    return NO_VERSION
+
+
+PLANTS = (
+    Plant("acknowledged before the sync", ((Commit, "add", _release_at_once),), "set", 3, ("lost", "stale")),
+    Plant(
+        "read before it is durable", ((Store, "_read", _read_undurable),), "register", 21, ("stale", "back")
+    ),
+    Plant(
+        "read repair skipped", ((ReadOperation, "_repair", _merge_without_repair),), "register", 5, ("back",)
+    ),
+    Plant("digests ignored", ((ReadOperation, "_agree", _always),), "register", 1, ("stale", "back")),
+    Plant("hints dropped", ((Hints, "add", _pretend_to_keep),), "set-any", 2, ("lost",)),
+    Plant(
+        "votes not written",
+        ((Acceptor, "_answer_when_durable", _vote_without_writing),),
+        "metadata",
+        1,
+        ("two_won", "lost", "diverged", "unknown", "phantom", "not_live", "crash"),
+    ),
+    Plant(
+        "row write ignores the partition's tombstones",
+        ((lsm.writing, "covered", _no_conflict),),
+        "deletes",
+        1,
+        ("diverged", "ghost", "stale"),
+    ),
+    Plant("logs not followed", ((Following, "_begin", _do_nothing),), "set", 2, ("unfollowed", "diverged")),
+    Plant("not stamped again", ((lsm.writing, "newer_met", _no_conflict),), "register", 1, ("stale", "back")),
+    Plant(
+        "acknowledged by one less",
+        ((node.writes, "need", _one_less),),
+        "register",
+        1,
+        ("stale", "back"),
+    ),
+    Plant(
+        "read from one less",
+        ((node.reads, "need", _one_less),),
+        "register",
+        1,
+        ("stale", "back"),
+    ),
+    Plant(
+        "mutation ids repeat after a restart",
+        ((Writes, "writer", property(_number_without_start)),),
+        "set",
+        1,
+        ("lost", "stale"),
+    ),
+    Plant(
+        "replicas never compared nor followed",
+        ((Following, "_begin", _do_nothing), (AntiEntropy, "start", _do_nothing)),
+        "set",
+        1,
+        ("diverged",),
+    ),
+)

@@ -90,7 +90,7 @@ class Metadata:
         self._origin.alive = alive
 
     def change(self, change: Change, done: Callable[[Changed | Unready], None], deadline_us: int) -> None:
-        """Have a change decided; `done` is called once: at once, when it is adopted, or at the deadline."""
+        """Have a change decided; `done` is called once: at once, when adopted, or before the deadline."""
         if self.unready:
             done(Unready(self.unready))
         else:

@@ -24,7 +24,18 @@ from node.inside import Inside
 from node.metadata_log import SMALL_BYTES_MAX, MetadataLog, lane_of
 
 REPEAT_US: Final = SECOND_US // 2
+REPEAT_MAX_US: Final = 4 * SECOND_US
+"""How long an origin waits before it turns to the next voter: longer each time, for voters that all propose
+the same get into each other's way if their rounds take long.
+"""
+
 QUEUED_US: Final = 10 * SECOND_US
+CHANGE_TIMEOUT_US: Final = 10 * SECOND_US
+"""A client that would wait longer hears after this long that there was no decision."""
+
+ANSWER_AHEAD_US: Final = 20_000
+"""How long before a deadline that is said, so that it still reaches the client."""
+
 CHANGES_MAX: Final = 10_000
 """How many changes an origin has under way, and a voter in its queue, at most."""
 
@@ -51,6 +62,7 @@ class Origin:
         self._pending: dict[ChangeId, _Pending] = {}
         self._sequence = 0
         self._turn = 0
+        self._repeat_us = REPEAT_US
         self._repeating = False
         self.alive: Callable[[PeerId], bool] = lambda _: True
         inside.on_timer("metadata.repeat", self._on_repeat)
@@ -58,7 +70,7 @@ class Origin:
         log.on_adopted(self._on_adopted)
 
     def change(self, change: Change, done: Done, deadline_us: int) -> None:
-        """Have a change decided; `done` is called once, at the latest at the deadline (monotonic)."""
+        """Have a change decided; `done` is called once, a little before the deadline (monotonic) at last."""
         number = self._log.state.number_of(self._me)
         assert number is not None
         if len(self._pending) >= CHANGES_MAX:
@@ -67,19 +79,18 @@ class Origin:
         self._sequence += 1
         proposal = Proposal((number << 32 | self._inside.identity.start, self._sequence), change)
         now_us = self._inside.world.monotonic_us()
-        timer = self._inside.timer(max(0, deadline_us - now_us), "metadata.deadline", proposal.id)
+        patience_us = min(deadline_us - ANSWER_AHEAD_US - now_us, CHANGE_TIMEOUT_US)
+        timer = self._inside.timer(max(0, patience_us), "metadata.deadline", proposal.id)
         self._pending[proposal.id] = _Pending(proposal, done, now_us, timer)
-        self._send([proposal], self._first_voter())
+        self._send([proposal], self._living_voters()[0])
         if not self._repeating:
             self._repeating = True
+            self._repeat_us = REPEAT_US
             self._inside.timer(REPEAT_US, "metadata.repeat")
 
     def _living_voters(self) -> list[PeerId]:
         voters = self._log.state.voters
         return [voter for voter in voters if voter == self._me or self.alive(voter)] or list(voters)
-
-    def _first_voter(self) -> PeerId:
-        return self._living_voters()[0]
 
     def _send(self, proposals: list[Proposal], voter: PeerId) -> None:
         if voter == self._me:
@@ -99,11 +110,13 @@ class Origin:
             self._turn += 1
             voters = self._living_voters()
             self._send([pending.proposal for pending in late], voters[self._turn % len(voters)])
-        self._inside.timer(REPEAT_US + self._inside.world.below(REPEAT_US), "metadata.repeat")
+            self._repeat_us = min(2 * self._repeat_us, REPEAT_MAX_US)
+        self._inside.timer(self._repeat_us + self._inside.world.below(REPEAT_US), "metadata.repeat")
 
     def _on_adopted(self) -> None:
         state = self._log.state
         for change in [change for change in self._pending if state.result(change) is not None]:
+            self._repeat_us = REPEAT_US
             pending = self._pending.pop(change)
             self._inside.world.cancel_timer(pending.timer)
             result = state.result(change)

@@ -26,7 +26,7 @@ from node.metadata_acceptor import Acceptor
 ROUND_TIMEOUT_US: Final = SECOND_US // 2
 ROUND_TIMEOUT_MAX_US: Final = 8 * SECOND_US
 PAUSE_US: Final = 20_000
-PAUSE_MAX_US: Final = 2 * SECOND_US
+PAUSE_MAX_US: Final = 4 * SECOND_US
 RANK_BITS: Final = 32
 
 

@@ -106,11 +106,14 @@ _Batches = queue.Queue["_Batch | None"]
 class Loader:
     """One load. `run` reads and blocks; `stop` may be called from another thread."""
 
-    def __init__(self, urls: Sequence[str], job: Job, progress: Progress) -> None:
+    def __init__(
+        self, urls: Sequence[str], job: Job, progress: Progress, *, patience_s: float = PATIENCE_S
+    ) -> None:
         """`progress` is called now and then from the thread that runs."""
         self._urls = urls
         self._job = job
         self._progress = progress
+        self._patience_s = patience_s
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._open: dict[int, _Batch] = {}
@@ -205,7 +208,12 @@ class Loader:
         """One worker: put batch after batch; after a failure only empty the queue, so that nobody waits."""
         query = f"?consistency={self._job.consistency}" if self._job.consistency else ""
         writer = BulkWriter(
-            self._urls, self._job.bucket, query=query, first=number, patience_s=PATIENCE_S, stop=self._stopped
+            self._urls,
+            self._job.bucket,
+            query=query,
+            first=number,
+            patience_s=self._patience_s,
+            stop=self._stopped,
         )
         while (batch := batches.get()) is not None:
             if self._ending:

@@ -68,7 +68,10 @@ def up(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the peers log.")] = False,
     json: Json = False,
 ) -> None:
-    """Start every peer of the configuration on this machine and stay until Ctrl-C.
+    """Start all peers on this machine.
+
+    Every peer of the configuration runs as a process of its own until Ctrl-C; a second Ctrl-C kills. The
+    sample is loaded once. What a peer logs goes to DATA/NAME.log.
 
     \b
     Examples:
@@ -95,7 +98,9 @@ def node(
     json: Annotated[bool, typer.Option("--json", help="The same as --log-format json.")] = False,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
-    """Run one peer in the foreground until Ctrl-C or SIGTERM.
+    """Run one peer in the foreground.
+
+    Ctrl-C or SIGTERM stops it. Its data is in DATA/NAME unless the configuration says where.
 
     \b
     Examples:
@@ -113,7 +118,7 @@ def node(
 
 @app.command()
 def status(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
-    """Show the peers: address, pid, state, load, tokens owned, version.
+    """Show the peers and how they are.
 
     Any reachable peer is asked who there is, then each peer about itself. Exit status 4 if one is not up.
 
@@ -129,7 +134,9 @@ def status(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> N
 
 @app.command()
 def ring(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
-    """Show every vnode: the last token of its range and the peer that owns it.
+    """Show who owns which tokens.
+
+    One line for each vnode: the last token of its range, the peer, its share of the ring.
 
     \b
     Examples:
@@ -270,10 +277,11 @@ def load(
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
-    """Load a file of records into a bucket: a record's key is one of its fields, its value the JSON.
+    """Load a file of records into a bucket.
 
-    A load that was interrupted goes on when the same command is given again. Lines that are no record, or
-    that the cluster refuses, go to FILE.rejects with the reason. CSV values are kept as text.
+    A record's key is one of its fields, its value the JSON. A load that was interrupted goes on when the
+    same command is given again. Lines that are no record, or that the cluster refuses, go to FILE.rejects
+    with the reason. CSV values are kept as text.
 
     \b
     Examples:
@@ -293,15 +301,49 @@ def load(
 
 
 @app.command()
+def simulate(
+    *,
+    workload: Annotated[
+        str, typer.Option("--workload", "-w", help="set, set-any, register, deletes, metadata or all.")
+    ] = "all",
+    seed: Annotated[int | None, typer.Option("--seed", help="The first seed; default: by the clock.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, help="How many.")] = 1,
+    seconds: Annotated[int, typer.Option("--seconds", min=1, help="Virtual seconds with faults.")] = 60,
+    trace: Annotated[bool, typer.Option("--trace", help="Show a hash over all that happened.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; default: one a core.")] = None,
+    json: Json = False,
+) -> None:
+    """Simulate whole clusters under faults.
+
+    Everything in a run comes from its seed: peers, network, disks, clocks, faults, clients. The same seed
+    does the same again, byte for byte. Exit status 4 if a run found something wrong.
+
+    \b
+    Examples:
+      sullae simulate                             every workload once
+      sullae simulate --workload set --seeds 20
+      sullae simulate --workload set --seed 12345 --trace
+    """
+    import time
+
+    from cli.simulate import simulate as run
+
+    first = int(time.time()) if seed is None else seed
+    chosen = range(first, first + seeds)
+    raise typer.Exit(run(workload, chosen, seconds, trace=trace, workers=workers, as_json=json))
+
+
+@app.command()
 def cert(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("certificates"),
     *,
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
-    """Make the cluster's own authority and a certificate for each peer of the configuration.
+    """Make the certificates of the cluster.
 
-    What is there is never overwritten: run it again after adding a peer.
+    That is an authority of its own and a certificate for each peer of the configuration. What is there is
+    never overwritten: run it again after adding a peer.
 
     \b
     Examples:
@@ -315,9 +357,10 @@ def cert(
 
 @app.command()
 def doctor(*, config: Config = CONFIG, data: Data = DATA, json: Json = False) -> None:
-    """Check what this machine offers the peers: clock, descriptors, memory, disk, addresses and ports.
+    """Check this machine.
 
-    Exit status 4 if something would keep a peer from working.
+    Looks at clock, descriptors, memory, disk, addresses and ports. Exit status 4 if something would keep
+    a peer from working.
 
     \b
     Examples:

@@ -99,14 +99,22 @@ def holder_of(address: str, port: int) -> str:
     inodes = _listening_inodes(address, port)
     if not inodes:
         return ""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in sorted(path for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
-            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
-            if any(f"socket:[{inode}]" in links for inode in inodes):
+            if any(_link_of(file) in wanted for file in (process / "fd").iterdir()):
                 return f"{_words(process)} (pid {process.name})"
         except OSError:
             continue  # it ended, or belongs to somebody else
     return ""
+
+
+def _link_of(file: Path) -> str:
+    """What a descriptor stands for, "" if it is closed by now."""
+    try:
+        return str(file.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def _words(process: Path) -> str:

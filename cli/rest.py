@@ -130,7 +130,7 @@ class Peer:
 
 
 class Cluster:
-    """Several peers of which any will do."""
+    """Several peers of which any will do; connections are closed after each request."""
 
     def __init__(self, urls: Sequence[str], timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """`urls` in the order in which they are tried."""
@@ -149,6 +149,8 @@ class Cluster:
                 if error.sent:
                     raise broken(error) from error
                 reasons.append(error)
+            finally:
+                peer.close()
         raise nobody_answers(reasons)
 
     @contextlib.contextmanager
@@ -157,6 +159,7 @@ class Cluster:
         reasons = []
         for peer in self.peers:
             with contextlib.ExitStack() as stack:
+                stack.callback(peer.close)
                 try:
                     response = stack.enter_context(peer.stream(method, path))
                 except UnreachableError as error:

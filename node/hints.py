@@ -33,8 +33,15 @@ from node.views import MetadataView, SwimView, lane_for
 
 PREFIX = b"hint/"
 
-RETRY_US = 5 * limits.SECOND_US
+RETRY_US = 2 * limits.SECOND_US
 """After a replay that left something behind, and before hints made for a live peer are tried."""
+
+ANSWER_US = 500_000
+"""After this what was not answered is sent again; each time the wait doubles."""
+
+SENDS = 3
+FEW = 4
+"""So often a hint is sent in one replay, if the peer answers others or so few are left."""
 
 EXPIRE_US = 60 * limits.SECOND_US
 """How often the hints of absent peers are looked through for expired ones."""
@@ -257,6 +264,7 @@ class _Replay:
 
     __slots__ = (
         "_after",
+        "_answered",
         "_batch",
         "_deliver",
         "_gone",
@@ -264,6 +272,7 @@ class _Replay:
         "_more",
         "_parent",
         "_peer",
+        "_sends",
         "_timer",
     )
 
@@ -276,6 +285,8 @@ class _Replay:
         self._more = False
         self._batch = 0
         self._timer = 0
+        self._sends = 0
+        self._answered = False
         self._letters: dict[int, _Letter] = {}
         self._gone: list[tuple[bytes, int]] = []
 
@@ -301,7 +312,14 @@ class _Replay:
             self._finish_page()
             return
         self._batch += 1
-        self._timer = inside.timer(inside.settings.write_timeout_us, "hint_deadline", self._peer, self._batch)
+        self._sends = 0
+        self._send_all()
+
+    def _send_all(self) -> None:
+        wait_us = ANSWER_US << self._sends
+        self._sends += 1
+        self._answered = False
+        self._timer = self._parent.inside.timer(wait_us, "hint_deadline", self._peer, self._batch)
         for op, letter in tuple(self._letters.items()):
             self._send(op, letter)
 
@@ -347,6 +365,7 @@ class _Replay:
     def _settle(self, op: int, applied: bool) -> None:
         letter = self._letters.pop(op)
         self._parent.inside.operations.pop(op)
+        self._answered = True
         if applied:
             self._parent.inside.count("hints_delivered")
             self._gone.append((letter.key, len(letter.owed.mutation) + _RECORD_BYTES))
@@ -355,8 +374,11 @@ class _Replay:
             self._finish_page()
 
     def on_deadline(self, batch: int) -> None:
-        """Whoever has not answered by now does not get the next page."""
+        """Send again what may be lost; whoever does not answer at all does not get the next page."""
         if batch == self._batch and self._letters:
+            if self._sends < SENDS and (self._answered or len(self._letters) <= FEW):
+                self._send_all()
+                return
             for op in self._letters:
                 self._parent.inside.operations.pop(op)
             self._letters.clear()

@@ -1,0 +1,174 @@
+"""`python -m bench`: measure a real cluster of three on this machine, beside what it is compared with.
+
+Everything runs in one temporary folder and goes away, but for the JSON file that is asked for. `--quick`
+takes well under a minute; the whole takes three, most of which is etcd's own check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from bench import micro, rivals, scenarios
+from bench.peers import Peers, Process
+from bench.scenarios import Loaded
+
+CONNECTIONS_PER_PEER: Final = 8
+"""As many as the prototype's load has writes in flight per connection."""
+
+MANY_CONNECTIONS_PER_PEER: Final = 64
+SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
+SCENARIOS: Final = ("micro", "prototype", "writes", "bulk", "reads", "big", "slow", "memory", "etcd")
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print a table, write JSON; the exit status."""
+    about = "measure a real cluster on this machine"
+    parser = argparse.ArgumentParser(prog="python -m bench", description=about)
+    parser.add_argument("--quick", action="store_true", help="smaller loads, and no etcd")
+    parser.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--folder", type=Path, help="where data goes; else the system's temporary folder")
+    chosen = parser.parse_args(arguments)
+    wanted = tuple(chosen.only.split(",")) if chosen.only else SCENARIOS
+    if unknown := [name for name in wanted if name not in SCENARIOS]:
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(SCENARIOS)}")
+    if chosen.quick and not chosen.only:
+        wanted = tuple(name for name in wanted if name != "etcd")
+    with tempfile.TemporaryDirectory(prefix="sullae-bench-", dir=chosen.folder) as folder:
+        found = _Run(Path(folder), wanted, 4 if chosen.quick else 1).all()
+    if chosen.json is not None:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(scenarios.as_json(found) + "\n")
+    return 0
+
+
+class _Run:
+    """One run: what is wanted, and what was found so far."""
+
+    def __init__(self, folder: Path, wanted: tuple[str, ...], divide: int) -> None:
+        self._folder = folder
+        self._wanted = wanted
+        self._divide = divide
+        self.found: dict[str, Any] = {"machine": scenarios.machine()}
+
+    def all(self) -> dict[str, Any]:
+        """Run everything that is wanted."""
+        say(f"machine: {self.found['machine']}")
+        if "micro" in self._wanted:
+            self._micro()
+        if {"writes", "bulk", "reads", "big", "slow", "memory"} & {*self._wanted}:
+            with Peers(self._folder / "cluster") as peers:
+                self.found["ready_s"] = round(peers.up(), 2)
+                say(f"three peers ready in {self.found['ready_s']} s")
+                asyncio.run(self._cluster(peers))
+        elif "prototype" in self._wanted:
+            asyncio.run(self._prototype())
+        if "etcd" in self._wanted:
+            (self._folder / "etcd").mkdir()
+            self.found["etcd"] = rivals.etcd(self._folder / "etcd")
+            say(f"etcd, three members, etcdctl check perf --load=l: {self.found['etcd']}")
+        self._compare()
+        return self.found
+
+    def _micro(self) -> None:
+        found = micro.run(4000 // self._divide)
+        found["http library: a trivial request and its client"] = asyncio.run(
+            micro.rest_overhead(8000 // self._divide)
+        )
+        self.found["micro_us"] = found
+        say("\nmicroseconds of processor time for one")
+        for name, us in found.items():
+            say(f"  {name:<48}{us:>10.2f}")
+
+    async def _cluster(self, peers: Peers) -> None:
+        divide = self._divide
+        if "memory" in self._wanted:
+            await self._memory(peers)
+        say(HEADER)
+        if "prototype" in self._wanted:
+            await self._prototype()
+        loads: dict[str, Callable[[], Any]] = {
+            "writes": lambda: scenarios.writes(peers, 32_000 // divide, CONNECTIONS_PER_PEER),
+            "writes, many": lambda: scenarios.writes(peers, 32_000 // divide, MANY_CONNECTIONS_PER_PEER),
+            "bulk": lambda: scenarios.bulk(peers, 48_000 // divide, 4),
+            "reads": lambda: scenarios.reads(peers, 48_000 // divide, CONNECTIONS_PER_PEER, 4000),
+            "reads, many": lambda: scenarios.reads(peers, 48_000 // divide, MANY_CONNECTIONS_PER_PEER, 4000),
+        }
+        for name, load in loads.items():
+            if name.partition(",")[0] in self._wanted:
+                self.found[name] = measured = await load()
+                say(row(f"QUORUM {name}", measured))
+        if "big" in self._wanted:
+            self.found["big_read"] = await scenarios.big_read(peers, sent_bytes)
+            say(f"sent between peers for a QUORUM read of 1 MiB: {self.found['big_read']}")
+        if "slow" in self._wanted:
+            self.found["slow"] = await scenarios.slow_replica(peers, 8000 // divide, 1000)
+            say(f"QUORUM reads, one replica answering after up to 1 s: {self.found['slow']}")
+
+    async def _memory(self, peers: Peers) -> None:
+        with gzip.open(SAMPLE) as file:
+            lines = file.read().splitlines()
+        items = [(f"/v1/kv/sample/{number}", line) for number, line in enumerate(lines)]
+        await scenarios.put_all(peers, items)
+        self.found["idle_memory_mib"] = scenarios.idle_memory(peers)
+        say(f"memory after loading the sample: {self.found['idle_memory_mib']} MiB")
+
+    async def _prototype(self) -> None:
+        (self._folder / "prototype").mkdir()
+        depths = (CONNECTIONS_PER_PEER, MANY_CONNECTIONS_PER_PEER)
+        found = await rivals.prototype(self._folder / "prototype", 12_000 // self._divide, depths)
+        self.found["prototype"] = {str(depth): figures for depth, figures in found.items()}
+        for depth, figures in found.items():
+            measured = Loaded(figures=figures, cpu_percent={}, memory_mib={})
+            say(row(f"prototype, {depth} in flight x 3", measured))
+
+    def _compare(self) -> None:
+        prototype, ours = self.found.get("prototype"), self.found.get("writes")
+        if prototype and ours:
+            ratio = ours.figures.per_s / prototype[str(CONNECTIONS_PER_PEER)].per_s
+            self.found["writes_to_prototype"] = round(ratio, 3)
+            say(f"QUORUM writes are {ratio:.2f} of the prototype's, as many in flight")
+        etcd = self.found.get("etcd", {})
+        if ours and "writes_per_s" in etcd:
+            self.found["writes_to_etcd"] = round(ours.figures.per_s / etcd["writes_per_s"], 2)
+            say(f"QUORUM writes are {self.found['writes_to_etcd']} times etcd's")
+
+
+def sent_bytes(peer: Process) -> float:
+    """Bytes this peer has sent to others, by its own account."""
+    found = [value for series, value in peer.metrics().items() if series.startswith("sullae_peer_bytes_sent")]
+    if not found:
+        raise scenarios.Failed(f"{peer.name} does not say how much it sent")
+    return sum(found)
+
+
+HEADER: Final = f"\n{'':<30}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'p999 ms':>9}  cpu %, memory MiB"
+
+
+def row(name: str, measured: Loaded) -> str:
+    """A line of the table."""
+    figures = measured.figures
+    numbers = f"{figures.per_s:>9.0f}{figures.p50_ms:>9.2f}{figures.p99_ms:>9.2f}{figures.p999_ms:>9.2f}"
+    costs = " ".join(f"{name}:{value:.0f}" for name, value in measured.cpu_percent.items())
+    memory = "/".join(str(value) for value in measured.memory_mib.values())
+    return f"{name:<30}{numbers}  {costs}  {memory}"
+
+
+def say(text: str) -> None:
+    """A line for whoever waits."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    uvloop.install()
+    sys.exit(main(sys.argv[1:]))

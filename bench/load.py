@@ -1,0 +1,187 @@
+"""A lean HTTP load: many kept connections on one event loop, one request in flight on each.
+
+The load shares its two cores with the peers it measures, so it must cost little: requests are bytes, made in
+advance where they can be; answers are parsed by hand (status line and where they end); nothing is a task, a
+future or an exception. A full HTTP client costs three times what it measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, cast
+
+import msgspec
+
+STATUS_AT: Final = len(b"HTTP/1.1 ")
+END_OF_HEAD: Final = b"\r\n\r\n"
+LENGTH_HEADER: Final = b"content-length:"
+CHUNKED_HEADER: Final = b"transfer-encoding: chunked"
+LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+CHUNKED: Final = -1
+ANSWER_TIMEOUT_S: Final = 60.0
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What a load measured. Latencies in milliseconds."""
+
+    operations: int
+    seconds: float
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    failed: int
+    """Answers with a status other than 2xx."""
+
+
+def figures_of(latencies_s: list[float], seconds: float, failed: int) -> Figures:
+    """Figures of at least one latency; sorts the list."""
+    latencies_s.sort()
+    count = len(latencies_s)
+
+    def at(quantile: float) -> float:
+        return round(latencies_s[min(count - 1, int(count * quantile))] * 1000, 2)
+
+    return Figures(
+        operations=count,
+        seconds=round(seconds, 2),
+        per_s=round(count / seconds, 1),
+        p50_ms=at(0.5),
+        p99_ms=at(0.99),
+        p999_ms=at(0.999),
+        max_ms=round(latencies_s[-1] * 1000, 2),
+        failed=failed,
+    )
+
+
+class _Load:
+    """What the connections of one run share."""
+
+    def __init__(self, requests: Iterator[bytes], judge: Callable[[bytes], bool] | None) -> None:
+        self.requests = requests
+        self.judge = judge
+        self.latencies_s: list[float] = []
+        self.failed = 0
+        self.busy = 0
+        self.first_failure = b""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(self, error: str = "") -> None:
+        """A connection has nothing more to do."""
+        self.busy -= 1
+        if not self.done.done():
+            if error:
+                self.done.set_exception(ConnectionError(error))
+            elif self.busy == 0:
+                self.done.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One kept connection."""
+
+    __slots__ = ("_buffer", "_finished", "_load", "_sent_at", "_transport", "_wanted")
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._buffer = b""
+        self._wanted = 0
+        self._sent_at = 0.0
+        self._finished = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+
+    def begin(self) -> None:
+        """Send the next request, or end."""
+        request = next(self._load.requests, None)
+        assert self._transport is not None
+        if request is None:
+            self._finished = True
+            self._transport.close()
+            self._load.ended()
+            return
+        self._sent_at = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = data = self._buffer + data if self._buffer else data
+        if not self._wanted:
+            self._wanted = _answer_bytes(data)
+        if self._wanted == CHUNKED:
+            if not data.endswith(LAST_CHUNK):
+                return
+        elif not self._wanted or len(data) < self._wanted:
+            return
+        load = self._load
+        load.latencies_s.append(time.perf_counter() - self._sent_at)
+        if data[STATUS_AT] != ord("2") or (load.judge is not None and not load.judge(data)):
+            load.failed += 1
+            load.first_failure = load.first_failure or data[:600]
+        self._buffer, self._wanted = b"", 0
+        self.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._finished:
+            self._load.ended(f"a peer closed a connection: {exc}")
+
+
+def _answer_bytes(data: bytes) -> int:
+    """How long the answer that begins here is; CHUNKED if that is not said, 0 if its head is not here yet."""
+    head_end = data.find(END_OF_HEAD)
+    if head_end < 0:
+        return 0
+    head = data[:head_end].lower()
+    at = head.find(LENGTH_HEADER)
+    if at < 0:
+        return CHUNKED if CHUNKED_HEADER in head else head_end + len(END_OF_HEAD)
+    line_end = head.find(b"\r\n", at)
+    length = int(head[at + len(LENGTH_HEADER) : line_end if line_end > 0 else None])
+    return head_end + len(END_OF_HEAD) + length
+
+
+async def run_load(
+    places: Sequence[tuple[str, int]],
+    connections: int,
+    requests: Iterator[bytes],
+    judge: Callable[[bytes], bool] | None = None,
+) -> tuple[Figures, bytes]:
+    """Run so many connections to each place, which share the requests, until there are no more of them.
+
+    `judge` looks at a whole answer of 2xx and says whether it is a good one. Returns the figures and the
+    first answer that was not a success (b"" if there was none). Raises ConnectionError if a connection is lost
+    and TimeoutError if all stand still for too long.
+    """
+    loop = asyncio.get_running_loop()
+    load = _Load(requests, judge)
+    made: list[_Connection] = []
+    for address, port in places:
+        for _ in range(connections):
+            _, connection = await loop.create_connection(lambda: _Connection(load), address, port)
+            made.append(connection)
+    load.busy = len(made)
+    began = time.perf_counter()
+    for connection in made:
+        connection.begin()
+    await _until_done(load)
+    return figures_of(load.latencies_s, time.perf_counter() - began, load.failed), load.first_failure
+
+
+async def _until_done(load: _Load) -> None:
+    seen = -1
+    while not load.done.done():
+        await asyncio.wait([load.done], timeout=ANSWER_TIMEOUT_S)
+        if len(load.latencies_s) == seen:
+            raise TimeoutError(f"no answer within {ANSWER_TIMEOUT_S} s")
+        seen = len(load.latencies_s)
+    await load.done
+
+
+def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:
+    """The bytes of a request on a kept connection. `path` is encoded already."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\n"
+    if method in {"PUT", "POST"}:
+        head += f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}\r\n".encode() + body

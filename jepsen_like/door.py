@@ -156,8 +156,10 @@ class Door:
             settings.write_timeout_us if isinstance(request, WriteRequest) else settings.read_timeout_us
         )
         limit_us = max(limit_us, self.patience_us, 5_000_000 if isinstance(request, MetadataRequest) else 0)
-        writes = isinstance(request, (WriteRequest, MetadataRequest))
-        self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, writes)))
+        effect = READ
+        if isinstance(request, (WriteRequest, MetadataRequest)):
+            effect = CHANGE if isinstance(request, MetadataRequest) else WRITE
+        self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, effect)))
 
 
 def _found(bucket: Bucket, part: RowsRead) -> list[Found]:
@@ -169,9 +171,17 @@ def _found(bucket: Bucket, part: RowsRead) -> list[Found]:
     return found
 
 
-def end_of(reply: Reply, writes: bool) -> End:
-    """What a client may conclude. A read that failed changed nothing, so it is never info."""
-    unknown = INFO if writes else FAIL
+READ, WRITE, CHANGE = "read", "write", "change"
+"""What an operation does: nothing, something to rows, something to the schema."""
+
+
+def end_of(reply: Reply, effect: str) -> End:
+    """What a client may conclude.
+
+    A read that failed changed nothing, so it is never info. A schema change that a peer was not ready for may
+    have been proposed and may still be decided.
+    """
+    unknown = FAIL if effect == READ else INFO
     answer = reply.answer
     if answer is None:
         return End(FAIL if reply.refused else unknown, None, "refused" if reply.refused else "no answer")
@@ -182,8 +192,12 @@ def end_of(reply: Reply, writes: bool) -> End:
             return End(OK, reply.answers, "")
         case Changed(error=error, code=code):
             return End(FAIL, None, code) if error else End(OK, answer, code)
+        case Broken(unknown=False):
+            return End(FAIL, None, answer.detail)
         case Timeout() | Broken():
             return End(unknown, None, type(answer).__name__)
+        case Unready() if effect == CHANGE:
+            return End(INFO, None, answer.detail)
         case Unavailable() | Overloaded() | Unready() | Invalid():
             return End(FAIL, None, f"{type(answer).__name__}: {getattr(answer, 'detail', '')}")
         case _:

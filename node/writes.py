@@ -100,7 +100,9 @@ class Writes:
             start = self.writer
             version = (request.timestamp_us, 0) if request.timestamp_us else (stamp_us, start)
             mutation = build(request, token, (start, self._sequence), version, stamp_us)
-            operation = WriteOperation(self, request, mutation, placement, wanted, reply)
+            operation = WriteOperation(
+                self, request, mutation, placement=placement, wanted=wanted, reply=reply
+            )
             operation.send(replicas, alive, deadline_us)
 
         self.stamps.take(stamped)
@@ -151,6 +153,7 @@ class WriteOperation:
         parent: Writes,
         request: WriteRequest,
         mutation: Mutation,
+        *,
         placement: TablePlacement,
         wanted: Need,
         reply: Reply,

@@ -151,8 +151,8 @@ async def run_load(
     """Run so many connections to each place, which share the requests, until there are no more of them.
 
     `judge` looks at a whole answer of 2xx and says whether it is a good one. Returns the figures and the
-    first answer that was not a success (b"" if there was none). Raises ConnectionError if a connection is lost
-    and TimeoutError if all stand still for too long.
+    first answer that was not a success (b"" if there was none). Raises ConnectionError if a connection is
+    lost and TimeoutError if all stand still for too long.
     """
     loop = asyncio.get_running_loop()
     load = _Load(requests, judge)

@@ -24,6 +24,7 @@ class _Writer(asyncio.Protocol):
         self._buffer = b""
         self._began: dict[int, float] = {}
         self._transport: asyncio.Transport | None = None
+        self.lost = False
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,7 +60,8 @@ class _Writer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(ConnectionError("the prototype closed a connection"))
+            self.lost = True
+            self.done.set_result(None)
 
 
 async def run_prototype_load(port: int, writes: int, in_flight: int) -> Figures:
@@ -75,5 +77,7 @@ async def run_prototype_load(port: int, writes: int, in_flight: int) -> Figures:
     for writer in writers:
         writer.begin()
     await asyncio.gather(*(writer.done for writer in writers))
+    if any(writer.lost for writer in writers):
+        raise ConnectionError("the prototype closed a connection")
     seconds = time.perf_counter() - began
     return figures_of(latencies_s, seconds, 0)

@@ -5,9 +5,9 @@ durable answers, and goes on until every replica has it or is owed a hint. Two r
 
 - *Stamped again.* If replicas met newer versions than ours before we acknowledged, the write is made anew
   above the newest of them (attempt 1), once. The newest is known when the level is met: a single replica may
-  have met an older one than the last that was acknowledged, but no quorum can. So whoever reads at QUORUM after
-  a QUORUM write sees it, whatever the clocks say. It does not apply to timestamps that clients give: those mean
-  what they say.
+  have met an older one than the last that was acknowledged, but no quorum can. So whoever reads at QUORUM
+  after a QUORUM write sees it, whatever the clocks say. It does not apply to timestamps that clients give:
+  those mean what they say.
 - *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no
   replica has it or ever will: only if each one refused definitely.
 """

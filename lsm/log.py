@@ -111,13 +111,24 @@ class ChangeLog:
 
     # --- writing
 
-    def stage(self, puts: Puts, kind: int, mutation: Mutation, data: bytes, images: Sequence[Image]) -> None:
-        """Add a mutation (its bytes are `data`) and its id to a batch."""
-        self._newest_us = max(self._newest_us, mutation.admitted_us)
-        entry = (kind, *mutation.id, mutation.table, mutation.token, mutation.admitted_us)
+    def stage(
+        self,
+        puts: Puts,
+        kind: int,
+        mutation: Mutation,
+        data: bytes,
+        images: Sequence[Image],
+        *,
+        id_key: bytes,
+    ) -> None:
+        """Add a mutation (its bytes are `data`) and its id, whose record key is `id_key`, to a batch."""
+        m = mutation
+        if m.admitted_us > self._newest_us:
+            self._newest_us = m.admitted_us
+        entry = (kind, m.start, m.sequence, m.attempt, m.table, m.token, m.admitted_us)
         offset = self._stage(puts, entry, len(data))
         puts.append((keys.log_key(keys.LOG_BODY, offset), data))
-        puts.append((keys.mutation_id_key(mutation.id), _OFFSET.pack(offset)))
+        puts.append((id_key, _OFFSET.pack(offset)))
         if images:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
 

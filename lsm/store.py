@@ -59,6 +59,8 @@ from lsm.log import ChangeLog
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
 
+ROW_SUFFIXES = (keys.STATIC_SUFFIX, keys.ROW_SUFFIX)
+
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
 
@@ -91,12 +93,13 @@ class Damage(msgspec.Struct, frozen=True):
 class _Info:
     """What the store keeps in mind of a table."""
 
-    __slots__ = ("changes", "has_clustering", "schema")
+    __slots__ = ("changes", "has_clustering", "prefix", "schema")
 
     def __init__(self, schema: Table) -> None:
         self.schema = schema
         self.has_clustering = schema.has_clustering
         self.changes = schema.options.changes
+        self.prefix = keys.table_prefix(schema.id)
 
 
 class Store:
@@ -170,7 +173,7 @@ class Store:
             text = f"a partition header for table {mutation.table}, which has no clustering columns"
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
         prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
-        needs = [keys.mutation_id_key(mutation.id)]
+        needs = [keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))]
         if info.has_clustering:
             needs.append(prefix + keys.HEADER_SUFFIX)
         needs += [prefix + suffix for suffix, _ in mutation.rows]
@@ -240,7 +243,8 @@ class Store:
                 if info is None:
                     return _no_table(plan.mutation.table), 0
                 assert isinstance(plan.command, Apply)
-                return self._writer.apply(plan.mutation, plan.command.mutation, info)
+                assert plan.order is not None
+                return self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
             return self._run[type(plan.command)](plan.command)
         except CorruptionError as error:
             self._remember(plan, str(error))
@@ -349,18 +353,18 @@ def _no_table(table: int) -> Failed:
 
 def _fault(mutation: Mutation) -> str:
     """Why a mutation that decoded cannot be stored all the same; "" if it can."""
-    unsigned = (mutation.start, mutation.sequence)
-    if not all(0 <= number < 2**64 for number in unsigned) or not 0 <= mutation.attempt < 2**16:
+    if not (0 <= mutation.start < 2**64 and 0 <= mutation.sequence < 2**64 and 0 <= mutation.attempt < 2**16):
         return "mutation id out of range"
     if not 0 <= mutation.table < 2**32:
         return "table id out of range"
-    signed = (mutation.token, mutation.admitted_us)
-    if not all(keys.TOKEN_MIN <= number <= keys.TOKEN_MAX for number in signed):
+    least, most = keys.TOKEN_MIN, keys.TOKEN_MAX
+    if not (least <= mutation.token <= most and least <= mutation.admitted_us <= most):
         return "token or time out of range"
-    suffixes = [suffix for suffix, _ in mutation.rows]
-    if any(suffix[:1] not in (keys.STATIC_SUFFIX, keys.ROW_SUFFIX) for suffix in suffixes):
-        return "not the key suffix of a row"
-    if len(suffixes) > 1 and len(set(suffixes)) < len(suffixes):
+    rows = mutation.rows
+    for suffix, _ in rows:
+        if not suffix.startswith(ROW_SUFFIXES):
+            return "not the key suffix of a row"
+    if len(rows) > 1 and len({suffix for suffix, _ in rows}) < len(rows):
         return "one row twice"
     return ""
 

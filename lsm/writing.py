@@ -58,6 +58,7 @@ class Info(Protocol):
     schema: Table
     has_clustering: bool
     changes: str
+    prefix: bytes
 
 
 class _Change:
@@ -73,12 +74,12 @@ class _Change:
 
     def put(self, leaf: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Replace a row or header record."""
-        delta = 0
+        delta = self.deltas.get(leaf, 0)
         if old is not None:
             delta -= record_hash(key, old)
         if new is not None:
             delta += record_hash(key, new)
-        self.deltas[leaf] = self.deltas.get(leaf, 0) + delta
+        self.deltas[leaf] = delta
         self.puts.append((key, new))
         self.names.append(key)
         self.pending[key] = new
@@ -102,11 +103,14 @@ class Writer:
 
     # --- mutations
 
-    def apply(self, mutation: Mutation, data: bytes, info: Info) -> tuple[Outcome, int]:
-        """Merge a mutation whose bytes are `data`; one that is logged already is only compared."""
-        fresh = self._log.offset_of(mutation.id) is None
+    def apply(self, mutation: Mutation, data: bytes, info: Info, prefix: bytes) -> tuple[Outcome, int]:
+        """Merge a mutation whose bytes are `data`; one that is logged already is only compared.
+
+        `prefix` is its partition's key prefix.
+        """
+        id_key = keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))
+        fresh = self._engine.get(id_key) is None
         change = _Change()
-        prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
         leaf = leaf_of(mutation.token)
         header, header_changed = None, False
         if info.has_clustering:
@@ -127,10 +131,12 @@ class Writer:
             met = max(met, self._newer_than_header(prefix, mutation.header))
         if fresh:
             kind = EVENT if changed or header_changed else SUPERSEDED
-            self._log.stage(change.puts, kind, mutation, data, images)
-            self._write(mutation.table, prefix if info.has_clustering else b"", change)
+            self._log.stage(change.puts, kind, mutation, data, images, id_key=id_key)
+            sequence = self._write(info, change, (prefix,) if info.has_clustering else ())
             self._after(mutation, prefix if header_changed else b"")
-        return Applied(None if met == NO_VERSION else met, fresh), self._engine.written()
+        else:
+            sequence = self._engine.written()
+        return Applied(None if met == NO_VERSION else met, fresh), sequence
 
     def _apply_rows(
         self, change: _Change, prefix: bytes, header: Header | None, mutation: Mutation, info: Info
@@ -140,21 +146,22 @@ class Writer:
         """
         met, changed = NO_VERSION, False
         images: list[Image] = []
+        leaf = leaf_of(mutation.token)
         for suffix, addition in mutation.rows:
             key = prefix + suffix
             floor = NO_VERSION if header is None else covered(header, suffix)
-            old = self._engine.get(key)
+            before = old = self._engine.get(key)
             stored = EMPTY_ROW if old is None else stored_row(key, old)
-            before = old
             if floor != NO_VERSION:
                 stored = normal(stored.deletion, stored.cells, floor)
                 before = _row_bytes(stored)
-            met = max(met, newer_met(stored, addition, floor))
+            if stored is not EMPTY_ROW:
+                met = max(met, newer_met(stored, addition, floor))
             new = _row_bytes(merge_rows(stored, addition, floor))
             if new != before:
                 changed = True
             if new != old:
-                self._put_row(change, leaf_of(mutation.token), (key, old, new), info)
+                self._put_row(change, leaf, (key, old, new), info)
             if info.changes not in ("none", "keys"):
                 images.append(_image(info.changes, suffix, before, new))
         return met, changed, images
@@ -162,7 +169,9 @@ class Writer:
     def _after(self, mutation: Mutation, swept_prefix: bytes) -> None:
         """Keep in mind what a written mutation means for later."""
         for _, row in mutation.rows:
-            self._newest = max(self._newest, newest_version(row))
+            newest = newest_version(row)
+            if newest > self._newest:
+                self._newest = newest
         if swept_prefix:
             self._sweeps[swept_prefix] = b""
             self._sweeps.move_to_end(swept_prefix)
@@ -207,7 +216,7 @@ class Writer:
         if change.puts:
             for row, images in logged:
                 self._log.stage_repaired(change.puts, table, row, images)
-            self._write(table, b"", change, prefixes)
+            self._write(info, change, prefixes)
             for prefix in swept:
                 self._sweeps[prefix] = b""
         return Merged(len(logged)), self._engine.written()
@@ -297,7 +306,7 @@ class Writer:
         if done and is_ours:
             change.puts.append((keys.sweep_key(prefix), None))
         if change.puts:
-            self._write(command.table, prefix, change)
+            self._write(info, change, (prefix,))
         if is_ours:
             if done:
                 del self._sweeps[prefix]
@@ -322,10 +331,14 @@ class Writer:
         change.put(leaf, key, old, encode_header(header))
         change.puts.append((keys.sweep_key(key[:-1]), b""))
 
-    def _write(self, table: int, prefix: bytes, change: _Change, prefixes: Iterable[bytes] = ()) -> None:
-        """Write the batch with its hash-tree sums, then let what is kept in memory follow."""
+    def _write(self, info: Info, change: _Change, prefixes: Iterable[bytes]) -> int:
+        """Write the batch with its hash-tree sums, then let what is kept in memory follow.
+
+        `prefixes` are the partitions that were written, where anybody asks for whole partitions. Returns the
+        sequence number after it.
+        """
         try:
-            sums = self._tree.stage(table, change.deltas, change.puts)
+            sums = self._tree.stage(info.schema.id, change.deltas, change.puts)
             sequence = self._engine.write(change.puts)
         except BaseException:
             self._log.abort()
@@ -333,11 +346,10 @@ class Writer:
         self._log.commit()
         self._tree.commit(sums)
         if change.names:
-            change.names.append(keys.table_prefix(table))
-            if prefix:
-                change.names.append(prefix)
+            change.names.append(info.prefix)
             change.names.extend(prefixes)
             self._unsynced.wrote(change.names, sequence)
+        return sequence
 
 
 def _row_bytes(row: Row) -> bytes | None:

@@ -67,6 +67,7 @@ class AntiEntropy:
         self.me = inside.identity.peer
         self._urgent: deque[Job] = deque()
         self._gaps: list[tuple[PeerId, Callable[[], None]]] = []
+        self._urgent_failed = False
         self._cycle: deque[Job] = deque()
         self._run: TreeRun | None = None
         self._timer: TimerId | None = None
@@ -177,7 +178,9 @@ class AntiEntropy:
 
     def _take(self) -> Job | None:
         """The first job that was asked for and can be done now, else the next in turn."""
-        for _ in range(len(self._urgent)):
+        urgent = 0 if self._urgent_failed and self._cycle else len(self._urgent)
+        self._urgent_failed = False  # what cannot be mended for now takes every second turn only
+        for _ in range(urgent):
             job = self._urgent.popleft()
             if self.metadata.state.placement(job.table) is None:
                 if job.done is not None:
@@ -211,6 +214,7 @@ class AntiEntropy:
                 self.inside.log("warning", "anti_entropy_failed", text, job.peer.hex())
             if job.urgent:
                 self._urgent.append(job)
+                self._urgent_failed = True
         if equal:
             self._equal_us[job.peer, job.table, job.first, job.end] = self.inside.world.monotonic_us()
         urgent = bool(self._urgent or self._gaps) and failure is None

@@ -15,8 +15,9 @@ mutation seen missing is given `GRACE_US` to arrive from its coordinator. *On de
 goes on to the end of the log as the sibling states it in answer to a question asked after the call; all who
 wait share it.
 
-A sibling that trimmed entries we have not seen leaves a **gap**: the position moves on, but whoever asks is
-told that the sibling was not reached until hash trees have made both equal (`on_gap`).
+A sibling that trimmed entries we have not seen, or a mutation that hits damaged bytes here, leaves a
+**gap**: the position moves on, but whoever asks is told that the sibling was not reached until hash trees
+have made both equal (`on_gap`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 import msgspec
 
 from core import limits
-from core.commands import Applied, Apply, Done, Failed, LogMissing, Missing, Outcome, SystemWrite
+from core.commands import Applied, Apply, Done, Failed, LogMissing, Missing, Outcome, SystemWrite, Why
 from core.messages import Fetch, Fetched, Follow, Followed, OperationFailed, Stale
 from core.mutation import MutationId, decode_mutation
 from core.ports import Event, PeerId, TimerId
@@ -46,6 +47,13 @@ SAVE_US = 5 * limits.SECOND_US
 
 TIMEOUT_US = 1 * limits.SECOND_US
 """After this a question is taken for lost."""
+
+TRIMMED = "were trimmed before they were followed"
+
+BEYOND_FOLLOWING = (Why.CORRUPT, Why.TOO_LARGE, Why.MALFORMED)
+"""Why a mutation cannot be applied, now or later: one damaged row must not hold up all that was logged
+after.
+"""
 
 RETRIES = 3
 """How often one round asks again, after a timeout or with a newer epoch."""
@@ -327,6 +335,7 @@ class _Round:
         "_parent",
         "_retries",
         "_sibling",
+        "_skipped",
         "_target",
         "_timer",
         "_waiters",
@@ -345,6 +354,7 @@ class _Round:
         self._lacking: dict[int, MutationId] = {}
         self._applying = 0
         self._failure = ""
+        self._skipped = ""
         self._grace = not waiters
         self._news = False
         self._retries = RETRIES
@@ -411,7 +421,7 @@ class _Round:
                 self.ask()
                 return
         if page.first > after + 1:
-            self._gap(page)
+            self._gap(page, TRIMMED)
         self._page = page
         self._target = page.end if self._target is None else self._target
         self._news = self._news or bool(page.entries)
@@ -467,7 +477,7 @@ class _Round:
         wanted = [(offset, data) for offset, data in message.mutations if offset in self._lacking]
         if not wanted:  # trimmed since the page was read
             assert self._page is not None, "offsets of a page"
-            self._gap(self._page)
+            self._gap(self._page, TRIMMED)
             self._advance()
             return
         tables = self._parent.metadata.state.tables
@@ -489,7 +499,14 @@ class _Round:
                 self._parent.inside.count("following_applied")
         else:
             assert isinstance(outcome, Failed), outcome
-            self._failure = f"own store: {outcome.why}: {outcome.detail}"
+            text = f"own store: {outcome.why}: {outcome.detail}"
+            if outcome.why is Why.NO_TABLE:
+                del self._lacking[offset]
+            elif outcome.why in BEYOND_FOLLOWING:
+                del self._lacking[offset]
+                self._skipped = text
+            else:
+                self._failure = text
         self._applied_one()
 
     def _applied_one(self) -> None:
@@ -498,14 +515,20 @@ class _Round:
             return
         if self._failure:
             self._fail(self._failure)
-        elif self._lacking:
+            return
+        if self._skipped:
+            assert self._page is not None, "mutations of a page"
+            self._parent.failing(self._sibling, self._skipped)
+            self._gap(self._page, "could not be applied here")
+            self._skipped = ""
+        if self._lacking:
             self._fetch()
         else:
             self._advance()
 
-    def _gap(self, page: Followed) -> None:
+    def _gap(self, page: Followed, why: str) -> None:
         after = self._sibling.position.after
-        text = f"log entries after {after} were trimmed before they were followed: hash trees mend that"
+        text = f"log entries after {after} {why}: hash trees mend what they held"
         self._parent.inside.log("info", "following_gap", text, self._sibling.peer.hex())
         self._parent.move(self._sibling, Position(page.log, after, True), page.end)
         self._parent.mend(self._sibling)
@@ -516,7 +539,8 @@ class _Round:
         assert page is not None and self._target is not None, "a page to move over"
         gap = self._sibling.position.gap
         self._parent.move(self._sibling, Position(page.log, page.next_after, gap), page.end)
-        self._parent.failing(self._sibling, "")
+        if not gap:
+            self._parent.failing(self._sibling, "")
         if self._waiters and page.next_after < self._target:
             self.ask()
         else:

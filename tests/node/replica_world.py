@@ -81,6 +81,7 @@ class TestMetadata:
 
     def catch_up(self, peer: PeerId, epoch: int, then: Callable[[], None]) -> None:
         self.adopt([e for e in self._epochs if e.number <= epoch])
+        assert self.state.epoch >= epoch, "an epoch that the test forgot to make known"
         then()
 
 

@@ -170,7 +170,8 @@ def test_a_dropped_table_is_not_compared_and_holds_no_gap_open() -> None:
     world[A].trees.mend_gap(B, lambda: done.append(True))
     world.run(3 * SECOND)
     assert not done
-    world[A].metadata.adopt([Epoch(3, Changes((Proposal((1, 3), DropTable("kv", "flat")),)))])
+    world.epochs.append(Epoch(3, Changes((Proposal((1, 3), DropTable("kv", "flat")),))))
+    world[A].metadata.adopt(world.epochs)
     world[A].swim.set(B, alive=True)
     world[B].crash()
     world.run(20 * SECOND)

@@ -346,6 +346,28 @@ def test_a_full_disk_of_the_follower_moves_no_position() -> None:
     assert world[B].rows() == world[A].rows()
 
 
+def test_a_damaged_row_here_does_not_hold_up_the_rest_of_a_log() -> None:
+    world = ReplicaWorld()
+    world[B].apply(world.mutation("damaged", "old"))
+    key = next(iter(world[B].rows()))
+    world[B].engine.damage(key)
+    world[A].apply(world.mutation("damaged", "new"), *(world.mutation(f"k{i}", "v") for i in range(20)))
+    world[B].run_background()
+    world.until(lambda: world[B].following.position(A).after == 21, 20 * SECOND)
+    assert world[B].following.position(A) == Position(log_name(A), 21, True)
+    assert len(world[B].ids()) == 21
+    done: list[frozenset[PeerId]] = []
+    world[B].following.follow_now((A,), done.append, world.now_us + SECOND)
+    world.until(lambda: bool(done), SECOND)
+    assert done == [frozenset()], "we do not hold all that A holds"
+    world.run(60 * SECOND)
+    assert len([line for line in world[B].lines if "following_failed" in line]) == 1
+
+    world[B].engine.delete_range(key, key + b"\0")  # what was damaged is thrown away
+    world.until(lambda: not world[B].following.position(A).gap, 60 * SECOND)
+    assert world[B].rows() == world[A].rows()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_replicas_become_equal_through_loss_duplication_reordering_and_power_cuts(seed: int) -> None:
     settings = Settings(follow_pause_us=50 * MS, follow_idle_us=200 * MS)

@@ -1,0 +1,172 @@
+"""The threads around a store: one that syncs, a few that fetch cold records, and the event loop that does the rest.
+
+Commands run on the event loop, as what they read is in memory as a rule. What is not is fetched by a thread, in a
+call that lets other threads run; meanwhile other commands overtake (lsm/executor.py has the order). A sync runs in a
+thread of its own as long as somebody waits for one: all that was written since the last one began shares it.
+
+A sync that fails ends the process at once: what it was to make durable is unknown, and whoever goes on after it is
+believed on something that may not be there. Nothing is answered any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from core import limits
+from core.commands import Command, Failed, Outcome, Why
+from core.errors import StoreError
+from core.ports import Ticket
+from lsm.executor import Executor, Fetch
+
+FETCH_THREADS = 4
+COMMANDS_PER_TICK = 200
+"""So that a burst of commands does not keep the event loop from its sockets for long."""
+
+QUEUE_FULL = "the store has more to do than it can take in"
+
+
+class Disk:
+    """Runs a store's executor on an event loop, with threads for what waits for a disk."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor,
+        on_stored: Callable[[Ticket, Outcome], None],
+        *,
+        on_fatal: Callable[[str], None],
+        sync_pause_us: int = 0,
+    ) -> None:
+        """`on_fatal` must end the process. `sync_pause_us` is the least time between syncs (periodic mode)."""
+        self._loop = loop
+        self._executor = executor
+        self._engine = executor.store.engine
+        self._on_stored = on_stored
+        self._on_fatal = on_fatal
+        self._pause_s = sync_pause_us / 1_000_000
+        self._awake = False
+        self._dead = False
+        self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._pausing = False
+        self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+        self._thread = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
+        self.syncs = 0
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Commands not executed yet."""
+        return self._executor.queued
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes that wait for a sync."""
+        return self._executor.commit.waiting
+
+    def submit(self, ticket: Ticket, command: Command) -> None:
+        """Execute soon; the outcome comes through `on_stored`, never before this returns."""
+        if self._executor.queued >= limits.STORE_QUEUE_MAX:
+            self._loop.call_soon(self._on_stored, ticket, Failed(Why.STALLED, QUEUE_FULL))
+            return
+        self._executor.submit(ticket, command)
+        self._wake()
+
+    def wake(self) -> None:
+        """Look for work that did not come through `submit` (sweeps left by an earlier start)."""
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._awake and not self._dead:
+            self._awake = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._awake = False
+        if self._dead:
+            return
+        self._executor.run(COMMANDS_PER_TICK)
+        self._release()
+
+    def _release(self) -> None:
+        executor = self._executor
+        self._sync_if_wanted()
+        for fetch in executor.take_fetches():
+            self._fetchers.submit(self._fetch, fetch)
+        on_stored = self._on_stored
+        for ticket, outcome in executor.take_released():
+            on_stored(ticket, outcome)
+        if executor.ready:
+            self._wake()
+
+    # --- cold records
+
+    def _fetch(self, fetch: Fetch) -> None:
+        try:
+            self._engine.fetch(fetch.keys)
+        except StoreError:
+            pass_on = self._fetched  # executing the command will meet the same fault, and say it
+        else:
+            pass_on = self._fetched
+        self._call(pass_on, fetch)
+
+    def _fetched(self, fetch: Fetch) -> None:
+        self._executor.end_fetch(fetch)
+        self._wake()
+
+    # --- durability
+
+    def _sync_if_wanted(self) -> None:
+        if self._pausing:
+            return
+        sequence = self._executor.begin_sync()
+        if sequence is not None:
+            self._syncs.put(sequence)
+
+    def _sync_loop(self) -> None:
+        while True:
+            sequence = self._syncs.get()
+            if sequence is None:
+                return
+            try:
+                self._engine.sync()
+            except StoreError as error:
+                self._call(self._fatal, str(error))
+                return
+            self._call(self._synced, sequence)
+
+    def _synced(self, sequence: int) -> None:
+        self.syncs += 1
+        if self._dead:
+            return
+        self._executor.end_sync(sequence)
+        if self._pause_s:
+            self._pausing = True
+            self._loop.call_later(self._pause_s, self._pause_over)
+        self._release()
+
+    def _pause_over(self) -> None:
+        self._pausing = False
+        if not self._dead:
+            self._release()
+
+    def _fatal(self, text: str) -> None:
+        self._dead = True
+        self._on_fatal(text)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """From a thread to the event loop; one that is closed has no more use for it."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def close(self) -> None:
+        """Wait for the threads, sync and close the engine. Commands not executed yet are dropped, unanswered."""
+        self._dead = True
+        self._syncs.put(None)
+        self._thread.join()
+        self._fetchers.shutdown(wait=True)
+        self._engine.close()

@@ -1,0 +1,193 @@
+"""Nothing leaves before it is durable; what is durable leaves at once; cold records hold up one partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from core.commands import Applied, Done, Failed, Read, Rows, SystemScan, SystemWrite, Why
+from core.errors import DurabilityError
+from core.ports import Ticket
+from lsm.commit import Commit, Unsynced
+from lsm.executor import Executor
+from lsm.memory import MemoryEngine
+from tests.lsm.support import Client, cell, partition_slice, point_slice, row, store_on, token_slice
+
+
+def executor_on(engine: MemoryEngine, periodic: bool = False) -> Executor:
+    return Executor(store_on(engine), Commit(periodic))
+
+
+def names(released: list[tuple[Ticket, Any]]) -> list[Any]:
+    return [ticket[0] for ticket, _ in released]
+
+
+def synced(executor: Executor, engine: MemoryEngine) -> None:
+    token = executor.begin_sync()
+    assert token is not None
+    engine.sync()
+    executor.end_sync(token)
+
+
+def test_a_read_of_what_is_not_durable_waits_and_others_do_not() -> None:
+    """Counterexample 10: what a power cut could take back must not have been answered."""
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    executor.submit(("old",), client.put("old", cell(5, b"v")))
+    executor.run()
+    synced(executor, engine)
+    executor.take_released()
+    for name, command in (
+        ("write", client.put("new", cell(5, b"v"))),
+        ("read it", Read(point_slice("new"), False)),
+        ("scan it", Read(partition_slice(), True)),
+        ("scan all", Read(token_slice(), False)),
+        ("read other", Read(point_slice("old"), False)),
+    ):
+        executor.submit((name,), command)
+    executor.run()
+    assert names(executor.take_released()) == ["read other"]
+    synced(executor, engine)
+    assert names(executor.take_released()) == ["write", "read it", "scan it", "scan all"]
+    executor.submit(("read it",), Read(point_slice("new"), False))
+    executor.run()
+    assert names(executor.take_released()) == ["read it"]
+
+
+def test_a_point_read_waits_for_the_tombstone_that_masks_it() -> None:
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    executor.submit(("put",), client.put("a", cell(5, b"v")))
+    executor.run()
+    synced(executor, engine)
+    executor.submit(("delete",), client.delete_partition(9))
+    executor.submit(("read",), Read(point_slice("a"), False))
+    executor.run(2)
+    assert names(executor.take_released()) == ["put"]
+    synced(executor, engine)
+    released = executor.take_released()
+    assert names(released) == ["delete", "read"]
+    assert isinstance(released[1][1], Rows) and released[1][1].rows == ()
+
+
+def test_a_sync_covers_only_what_was_written_before_it_began() -> None:
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    executor.submit(("1",), client.put("a", cell(5, b"v")))
+    executor.run()
+    token = executor.begin_sync()
+    assert token is not None and executor.begin_sync() is None
+    executor.submit(("2",), client.put("b", cell(5, b"v")))
+    executor.submit(("read b",), Read(point_slice("b"), False))
+    executor.run()
+    engine.finish_sync(token)
+    executor.end_sync(token)
+    assert names(executor.take_released()) == ["1"]
+    assert engine.unsynced() == 1
+    synced(executor, engine)
+    assert names(executor.take_released()) == ["2", "read b"]
+    assert executor.begin_sync() is None
+
+
+def test_periodic_releases_at_once() -> None:
+    executor = executor_on(MemoryEngine(), periodic=True)
+    executor.submit(("w",), Client().put("a", cell(5, b"v")))
+    executor.run()
+    assert executor.take_released() == [(("w",), Applied(None, True))]
+    assert executor.begin_sync() is not None
+
+
+def test_a_failed_sync_releases_nothing_and_later_writes_raise() -> None:
+    """Counterexample 45: unknown, never failed; the process ends."""
+    engine = MemoryEngine()
+    executor = executor_on(engine)
+    executor.submit(("w",), SystemWrite(((b"a", b"b"),)))
+    executor.run()
+    engine.sync_fails = True
+    assert executor.begin_sync() is not None
+    with pytest.raises(DurabilityError):
+        engine.sync()
+    executor.submit(("w2",), SystemWrite(((b"a", b"c"),)))
+    with pytest.raises(DurabilityError):
+        executor.run()
+    assert executor.take_released() == []
+
+
+def test_a_refused_write_is_answered_without_a_sync() -> None:
+    engine = MemoryEngine()
+    executor = executor_on(engine)
+    engine.disk_full = True
+    executor.submit(("w",), SystemWrite(((b"a", b"b"),)))
+    executor.run()
+    assert [o.why for _, o in executor.take_released() if isinstance(o, Failed)] == [Why.DISK_FULL]
+    engine.disk_full = False
+    executor.submit(("w",), SystemWrite(((b"a", b"b"),)))
+    executor.submit(("s",), SystemScan(b"", b"", 9, 99))
+    executor.run()
+    assert executor.take_released() == []
+    synced(executor, engine)
+    assert isinstance(executor.take_released()[0][1], Done)
+
+
+def test_cold_records_hold_up_their_partition_only_and_keep_its_order() -> None:
+    engine = MemoryEngine()
+    executor = executor_on(engine, periodic=True)
+    client = Client()
+    cold = {point_slice("cold").first}
+    engine.cold = cold.__contains__
+    other = client.mutation({client.suffix("x"): row(cell(5, b"v"))}, partition=b"q", token=6)
+    executor.submit(("1",), client.put("cold", cell(5, b"1")))
+    executor.submit(("2",), Read(point_slice("warm"), False))
+    executor.submit(("3",), client.put("cold", cell(6, b"2")))
+    executor.submit(("4",), other)
+    executor.run()
+    assert names(executor.take_released()) == ["4"] and executor.queued == 3
+    (fetch,) = executor.take_fetches()
+    assert executor.take_fetches() == [] and not executor.ready
+    engine.fetch(fetch.keys)
+    executor.end_fetch(fetch)
+    executor.submit(("5",), Read(point_slice("cold"), False))
+    executor.run()
+    assert names(executor.take_released()) == ["1", "2"]
+    (fetch,) = executor.take_fetches()
+    cold.clear()
+    executor.end_fetch(fetch)
+    executor.run()
+    assert names(executor.take_released()) == ["3", "5"] and executor.queued == 0
+
+
+def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:
+    engine = MemoryEngine()
+    executor, client = executor_on(engine, periodic=True), Client()
+    for i in range(3):
+        executor.submit((i,), client.put(f"{i}", cell(5, b"v")))
+    executor.submit(("d",), client.delete_partition(9))
+    executor.run()
+    assert executor.ready
+    engine.disk_full = True
+    executor.run()
+    assert not executor.ready and executor.store.next_sweep() is not None
+    engine.disk_full = False
+    executor.submit(("r",), Read(point_slice("0"), False))
+    for _ in range(3):
+        executor.run()
+    assert executor.store.next_sweep() is None and not executor.ready
+
+
+@given(st.lists(st.tuples(st.sampled_from(["write", "sync", "read"]), st.sampled_from([b"a", b"b"]))))
+@settings(max_examples=60)
+def test_unsynced_names_are_forgotten_exactly_when_durable(steps: list[tuple[str, bytes]]) -> None:
+    unsynced, model, sequence = Unsynced(), {b"a": 0, b"b": 0}, 0
+    begun = 0
+    for step, name in steps:
+        if step == "write":
+            sequence += 1
+            unsynced.wrote([name], sequence)
+            model[name] = sequence
+        elif step == "sync":
+            unsynced.on_synced(begun)
+            model = {n: at if at > begun else 0 for n, at in model.items()}
+            begun = sequence
+        assert {n: unsynced.newest(n) for n in model} == model

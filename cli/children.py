@@ -1,9 +1,9 @@
 """Peers as child processes: started, watched, told to stop; what they say is kept and the worst of it shown.
 
-A child writes structured logs, one JSON object a line. Every line goes to the child's log file; lines of
-warning and above (all of them with `verbose`), and lines that are not ours, such as a traceback, are shown
-too, with the peer's name before them. Two threads per child: one reads its output and then waits for its end,
-one asks its REST port until it says that it is ready. Both report by putting an `Event` into one queue.
+A child writes structured logs, one JSON object a line. Every line goes to the child's log file, and to
+whoever shows the worst of them (cli/telling.py). Two threads per child: one reads its output and then waits
+for its end, one asks its REST port until it says that it is ready. Both report by putting an `Event` into
+one queue.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ LINE_BYTES_MAX: Final = 64 * 1024
 TAIL_LINES: Final = 12
 ASK_PAUSE_S: Final = 0.1
 ASK_TIMEOUT_S: Final = 1.0
-SHOWN_LEVELS: Final = frozenset(["warning", "error", "critical"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +154,6 @@ def entry_text(entry: dict[str, Any]) -> str:
     values = [f"{key}={value}" for key, value in entry.items() if key not in skipped]
     text = " ".join([str(entry["event"]), *values])
     return f"{text}\n{entry['exception']}" if entry.get("exception") else text
-
-
-def is_shown(level: str) -> bool:
-    """Whether a line is shown to whoever did not ask for all."""
-    return level == "" or level in SHOWN_LEVELS
 
 
 class RotatingLog:

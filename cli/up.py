@@ -21,13 +21,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from cli import children, output, places
+from cli import output, places
 from cli.children import Child, Event
 from cli.output import Failure
 from cli.rest import url_of
 from cli.sample import Sample
+from cli.telling import Telling
 
 TICK_S: Final = 0.25
 STILL_WAITING_S: Final = 10.0
@@ -38,7 +39,6 @@ HEALTHY_AFTER_S: Final = 60.0
 """A peer that ran this long before it ended is restarted without waiting longer than the first time."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,10 @@ class _Supervisor:
         self._options = options
         self._cluster = cluster
         self._crew = crew
+        names = [child.name for child in crew]
+        self._telling = Telling(names, as_json=options.as_json, verbose=options.verbose)
+        self._tell = self._telling.tell
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._console = output.console()
         self._began_s = time.monotonic()
         self._told_s = self._began_s
         self._was_ready = False
@@ -142,7 +144,7 @@ class _Supervisor:
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             for child in self._crew:
-                child.start(self._events, self._show)
+                child.start(self._events, self._telling.line_of)
             while self._stopping_since_s is None or any(child.running for child in self._crew):
                 self._step()
         finally:
@@ -200,10 +202,9 @@ class _Supervisor:
         if not self._was_ready:
             text = f"{child.name} could not start: it {_how(status)}. Its last words:"
             self._tell("cannot_start", text, **facts, log=str(child.log), last=list(child.tail))
-            if not self._options.as_json:
-                for line in child.tail:
-                    self._console.print(f"  {line}", style="red")
-                self._console.print(f"  (all of them: {child.log})")
+            for line in child.tail:
+                self._telling.add(f"  {line}", "red")
+            self._telling.add(f"  (all of them: {child.log})")
             self._exit_status = 1
             self._stop()
         elif self._options.restart:
@@ -233,7 +234,7 @@ class _Supervisor:
         for child in self._crew:
             if child.restart_at_s is not None and now_s >= child.restart_at_s:
                 child.restarts += 1
-                child.start(self._events, self._show)
+                child.start(self._events, self._telling.line_of)
         if not self._was_ready and now_s - self._told_s > STILL_WAITING_S:
             self._told_s = now_s
             missing = "; ".join(f"{c.name}: {c.why_not}" for c in self._crew if not c.ready)
@@ -266,14 +267,10 @@ class _Supervisor:
         count = output.count_text(len(peers), "peer")
         text = f"ready: {count} of cluster {self._cluster} in {took_s:.1f} s"
         self._tell("ready", text, peers=peers, seconds=took_s)
-        if not self._options.as_json:
-            output.print_table(
-                ("peer", "REST", "pid", "log"),
-                [(c.name, c.url, str(c.pid), str(c.log)) for c in self._crew],
-            )
+        self._telling.peers([(c.name, c.url, str(c.pid), str(c.log)) for c in self._crew])
         urls = [child.url for child in self._crew]
         if self._options.sample:
-            self._sample = Sample(urls, self._options.data, self._console, self._after_sample)
+            self._sample = Sample(urls, self._options.data, self._telling.console, self._after_sample)
             self._sample.start()
         else:
             self._after_sample("")
@@ -282,34 +279,12 @@ class _Supervisor:
         """Called by the sample's thread when it is done, or at once where none was wanted."""
         if said:
             self._tell("sample", said)
-        if self._options.as_json:
-            return
         urls = [child.url for child in self._crew]
         lines = ["", "Try, in another terminal:"]
         lines += [f"  {line}" for line in _to_try(urls, sample=self._options.sample)]
         lines += [f"  {output.own_command('status')}", ""]
         lines += [f"The API: {urls[0]}/docs. Ctrl-C stops the cluster.", ""]
-        self._console.print("\n".join(lines))
-
-    # -------------------------------------------------------------------------------------------- talking
-
-    def _show(self, name: str, level: str, text: str) -> None:
-        if self._options.as_json or not (self._options.verbose or children.is_shown(level)):
-            return
-        colour = COLOURS[[child.name for child in self._crew].index(name) % len(COLOURS)]
-        from rich.text import Text
-
-        style = {"": "", "warning": "yellow", "error": "red", "critical": "bold red"}.get(level, "dim")
-        for line in text.splitlines():
-            shown = Text(f"{name} ", style=colour)
-            shown.append(f"{level} {line}".lstrip(), style=style)
-            self._console.print(shown)
-
-    def _tell(self, event: str, text: str, **facts: Any) -> None:
-        if self._options.as_json:
-            output.print_json({"event": event, "text": text, **facts})
-        else:
-            self._console.print(text)
+        self._telling.add("\n".join(lines))
 
 
 def _to_try(urls: list[str], *, sample: bool) -> list[str]:

@@ -30,15 +30,20 @@ main()
 """
 
 
+def up_command(*arguments: str, stub: Path | None = None) -> list[str]:
+    """The command line of `sullae up`, with the stub's script in place of each peer where one is given."""
+    program = ["-m", "cli.main"] if stub is None else ["-c", STUBBED.format(stub=str(stub))]
+    return [sys.executable, *program, "up", *arguments]
+
+
 class Up:
     """The process; `text` holds what it printed that was not JSON, its standard error included."""
 
     def __init__(
         self, folder: Path, *arguments: str, stub: Path | None = None, env: dict[str, str] | None = None
     ):
-        program = ["-m", "cli.main"] if stub is None else ["-c", STUBBED.format(stub=str(stub))]
         self.process = subprocess.Popen(
-            [sys.executable, *program, "up", *arguments],
+            up_command(*arguments, stub=stub),
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

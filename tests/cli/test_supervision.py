@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Up, process_is_there, wait_until_gone, write_config
+from tests.cli.running import Up, process_is_there, up_command, wait_until_gone, write_config
 
 STUB = Path(__file__).resolve().parent / "stub_peer.py"
 
@@ -159,3 +160,16 @@ def test_when_up_itself_is_killed_its_peers_end(tmp_path: Path) -> None:
         assert process_is_there(child)
         parent.kill()
         wait_until_gone([child])
+
+
+def test_nobody_listening_any_more_does_not_keep_peers_from_stopping(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    command = up_command("--json", "--no-sample", stub=STUB)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        started = pids(json.loads(process.stdout.readline()))
+        process.stdout.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+        assert not any(process_is_there(pid) for pid in started)
+    assert "ended" in (tmp_path / "data" / "n1.log").read_text().splitlines()[-1]

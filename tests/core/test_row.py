@@ -43,12 +43,12 @@ def cells(draw: st.DrawFn) -> Cell:
     return Cell(draw(st.integers(0, 1)), draw(PATHS), kind, timestamp_us, writer, dead, value)
 
 
-TOMBSTONES = st.builds(lambda v, admitted: Tombstone(*v, admitted), VERSIONS, st.integers(1, 2))
+TOMBSTONES = st.builds(lambda v, admitted: Tombstone(v[0], v[1], admitted), VERSIONS, st.integers(1, 2))
 ROWS = st.builds(normal, st.none() | TOMBSTONES, st.lists(cells(), max_size=6))
 COVERED = st.just(NO_VERSION) | VERSIONS
 BOUNDS = st.sampled_from([b"\x01", b"\x02", b"\x02a", b"\x02b", b"\x03"])
 RANGES = st.builds(
-    lambda a, b, v, admitted: RangeTombstone(min(a, b), max(a, b), *v, admitted),
+    lambda a, b, v, admitted: RangeTombstone(min(a, b), max(a, b), v[0], v[1], admitted),
     BOUNDS,
     BOUNDS,
     VERSIONS,

@@ -158,6 +158,10 @@ def test_cold_records_hold_up_their_partition_only_and_keep_its_order() -> None:
     assert names(executor.take_released()) == ["3", "5"] and executor.queued == 0
 
 
+def is_idle_with_work(executor: Executor) -> bool:
+    return not executor.ready and executor.store.next_sweep() is not None
+
+
 def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:
     engine = MemoryEngine()
     executor, client = executor_on(engine, periodic=True), Client()
@@ -168,7 +172,7 @@ def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:
     assert executor.ready
     engine.disk_full = True
     executor.run()
-    assert not executor.ready and executor.store.next_sweep() is not None
+    assert is_idle_with_work(executor)
     engine.disk_full = False
     executor.submit(("r",), Read(point_slice("0"), False))
     for _ in range(3):

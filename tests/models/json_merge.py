@@ -85,11 +85,11 @@ def reference(document: Any, operation: tuple[Any, ...]) -> Any:
         here[path[-1]] = copy.deepcopy(operation[2])
         return root
     root = copy.deepcopy(document)
-    here = root
+    below: Any = root
     for key in path[:-1]:
-        here = here.get(key) if isinstance(here, dict) else None
-    if isinstance(here, dict):
-        here.pop(path[-1], None)
+        below = below.get(key) if isinstance(below, dict) else None
+    if isinstance(below, dict):
+        below.pop(path[-1], None)
     return root
 
 

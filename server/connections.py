@@ -160,14 +160,12 @@ class Outgoing(Connection):
             else:
                 self._pause_s = BACKOFF_REFUSED_S
                 self.write_message(refused)
-                text = f"{self.remote()}: we refuse {message.name or 'a peer'}: {refused.reason}"
-                self.owner.log("warning", "refused_peer", text, message.name)
+                self.owner.refusing(self.remote(), message, refused)
                 self.close()
 
     def _refused(self, refused: Refused) -> None:
         self._pause_s = BACKOFF_REFUSED_S
         self.owner.counters.refused += 1
-        self.owner.log("warning", "refused_by_peer", f"{self.remote()} refuses us: {refused.reason}")
         self.close()
         self.owner.hooks.on_refused(self._link.address, refused)
 
@@ -273,9 +271,7 @@ class Incoming(Connection):
             return
         refused = self.owner.judge(message, self.certificate(), None)
         if refused is not None:
-            self.owner.counters.refused += 1
-            text = f"{self.remote()}: we refuse {message.name or 'a peer'}: {refused.reason}"
-            self.owner.log("warning", "refused_peer", text, message.name)
+            self.owner.refusing(self.remote(), message, refused)
             self.write_message(refused)
             self.close()
             return

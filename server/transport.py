@@ -259,7 +259,7 @@ class Transport:
         if expected is not None and hello.peer != expected:
             return Refused("another peer answers at this address", False)
         if hello.peer == self.hooks.hello().peer:
-            return Refused("this is a connection to myself", True)
+            return Refused("this is a connection to myself", True, "self")
         if certificate is not None:
             try:
                 cluster, name = peer_identity(certificate)
@@ -268,6 +268,12 @@ class Transport:
             if (cluster, name) != (self.options.cluster_name, hello.name):
                 return Refused(f"the certificate is that of peer {name} of the cluster {cluster}", True)
         return self.hooks.on_hello(hello)
+
+    def refusing(self, who: str, hello: Hello, refused: Refused) -> None:
+        """Note that a hello is refused; the node itself tells the operator why it does so."""
+        self.counters.refused += 1
+        level = "warning" if not refused.code else "debug"
+        self.log(level, "refused_peer", f"{who}: we refuse {hello.name or 'a peer'}: {refused.reason}")
 
     def stranger(self, incoming: Incoming) -> None:
         """Somebody connected; the oldest of too many strangers is let go."""

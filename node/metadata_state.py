@@ -108,6 +108,10 @@ class RingPlacement:
         self.lookup = (*table, table[0])
         """Replicas of the range that ends at each of `tokens`, and of what lies above the last token."""
         self.ranges = tuple(sorted(pairs, key=lambda pair: pair[0]))
+        self._held: dict[PeerId, list[tuple[TokenPair, Replicas]]] = {}
+        for entry in self.ranges:
+            for peer in entry[1]:
+                self._held.setdefault(peer, []).append(entry)
         self._shared: dict[tuple[PeerId, PeerId], tuple[TokenPair, ...]] = {}
 
     def neighbours(self, peer: PeerId) -> tuple[PeerId, ...]:
@@ -119,7 +123,7 @@ class RingPlacement:
         """What both replicate, ascending, adjoining ranges joined. Remembered, for following asks often."""
         known = self._shared.get((one, other))
         if known is None:
-            known = _joined([pair for pair, replicas in self.ranges if one in replicas and other in replicas])
+            known = _joined([pair for pair, replicas in self._held.get(one, ()) if other in replicas])
             self._shared[one, other] = self._shared[other, one] = known
         return known
 

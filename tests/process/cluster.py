@@ -165,10 +165,10 @@ class Cluster(Peers):
             self[name].signal(signal.SIGCONT)
 
     def set_clock(self, name: str, offset_s: float) -> None:
-        """From the peer's next look at its clock on, it goes wrong by this much. Before its first start."""
+        """Have the peer's clock be wrong by this much. The first time must be before it is started."""
         file = self.folder / f"{name}.clock"
         fresh = file.with_suffix(".new")
-        fresh.write_text(f"{offset_s}\n")
+        fresh.write_text(f"{int(offset_s * 1_000_000)}\n")
         fresh.replace(file)
         self[name].environment["SULLAE_CLOCK_OFFSET_FILE"] = str(file)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from core.consistency import Level
 from core.messages import ApplyMutation, Follow, Followed, MutationApplied, Ping, TreeAsk
+from core.requests import MetadataRequest, Unready
 from jepsen_like.history import INFO, OK
 from jepsen_like.scenarios import Scenario
+from kv.buckets import BucketSpec, create_bucket
 from ring.tokens import token_of
 
 QUIET = {
@@ -203,3 +205,64 @@ def test_the_language_itself_loses_and_counts_what_it_is_told() -> None:
     assert lost
     s.heal()
     assert s.until(lambda: all(s.sees_all(peer) for peer in range(3)))
+
+
+def test_10_a_restored_old_disk_is_refused() -> None:
+    s = Scenario()
+    s.start()
+    s.bucket("b")
+    machine = s.cluster.machines[2]
+    s.run(1)
+    backup = machine.backup()
+    s.kill(2)
+    s.start(2)
+    assert s.put("b", "k", b"v", at=2).status == OK
+    s.kill(2)
+    machine.restore(backup)
+    machine.start -= 1  # the file with the start counter is as old as the rest
+    s.cluster.start(2)
+    s.run(10)
+    ready, why = s.node(2).ready()
+    assert not ready, "an old backup must not serve"
+    assert why
+    assert s.put("b", "k", b"w", at=0).status == OK
+
+
+def test_44_a_damaged_record_is_never_served_nor_read_as_absent() -> None:
+    s = Scenario()
+    s.start()
+    s.bucket("b")
+    for number in range(10):
+        assert s.put("b", f"k{number}", b"v").status == OK
+    s.run(3)
+    engine = s.cluster.machines[1].engine
+    key = min(s.stored(1, "b"))
+    engine.damage(key)
+    for number in range(10):
+        for peer in range(3):
+            found = s.get("b", f"k{number}", at=peer)
+            assert found.status == OK and found.result.value == b"v"
+    alone = [s.get("b", f"k{number}", at=1, level=Level.ONE) for number in range(10)]
+    assert all(end.status != OK or end.result.value == b"v" for end in alone)
+
+
+def test_with_the_voters_majority_away_data_is_served_and_only_the_schema_waits() -> None:
+    s = Scenario(peers=5, voters=3)
+    s.start()
+    s.bucket("b", factor=5)
+    s.run(1)
+    s.kill(0, 1)
+    s.kill(4)
+    s.start(4, serving=False)
+    assert s.until(lambda: s.node(4).ready()[0]), "restarts go on"
+    assert s.until(lambda: all(s.sees_dead(peer, 0, 1) and s.sees_all(peer) for peer in (2, 3, 4)))
+    for peer in (2, 3, 4):
+        assert s.put("b", "k", b"%d" % peer, at=peer).status == OK
+        assert s.get("b", "k", at=peer).result.value == b"%d" % peer
+    request = create_bucket(BucketSpec("new"), s.state(2).members)
+    assert isinstance(request, MetadataRequest)
+    answer = s.ask(request, at=2, timeout_s=20).answer
+    assert isinstance(answer, Unready)
+    s.start(0, 1)
+    assert s.bucket("newer").name == "newer"
+    assert s.equal_within(60)

@@ -143,9 +143,10 @@ class _Load:
 
     def admit(self, newcomer: Peer) -> bool:
         """Make `newcomer` the next to choose for; False if the ranges must be worked out anew first."""
-        before = self.factor, self.racks
+        before = self.factor, min(self.racks, self.factor + 1)
         self._set_newcomer(newcomer)
-        return not self.stale and before == (self.factor, self.racks)
+        # With more racks than replicas another rack changes nothing of what is there.
+        return not self.stale and before == (self.factor, min(self.racks, self.factor + 1))
 
     def choose(self, vnodes: int) -> list[int]:
         """Put `vnodes` vnodes of the newcomer into the ring; their positions."""

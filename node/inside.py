@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from core.commands import Command, Outcome
+from core.commands import Command, Failed, Outcome, Slice, Why
 from core.hlc import HybridClock
 from core.messages import Message
 from core.ports import SMALL, Event, Identity, InitialPeer, PeerId, TimerId, World
 from core.settings import Settings
+from lsm.keys import TOKEN_MAX, token_of
 
 M = TypeVar("M")
+
+TOKEN_BYTES_END = 13
+"""A row key or bound that is shorter ends before its token: it is the end of a table."""
 
 MessageHandler = Callable[[PeerId, Any], None]
 
@@ -26,6 +30,14 @@ class Operation(Protocol):
 
     def on_message(self, peer: PeerId, message: Any) -> None:
         """An answer, perhaps a late or a repeated one."""
+
+
+def tokens_of(part: Slice) -> tuple[int, int]:
+    """The first and the last token that a slice may touch."""
+    first = token_of(part.first)
+    if part.point or part.partition:
+        return first, first
+    return first, token_of(part.end) if len(part.end) >= TOKEN_BYTES_END else TOKEN_MAX
 
 
 class Inside:
@@ -52,6 +64,7 @@ class Inside:
         self.timer_handlers: dict[str, Callable[..., None]] = {}
         self.stored_handlers: dict[str, Callable[..., None]] = {}
         self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
+        self.on_damage: Callable[[int, int, int], None] | None = None
         self.operations: dict[int, Operation] = {}
         self._next_op = identity.start << 40
 
@@ -104,6 +117,13 @@ class Inside:
     def count(self, name: str, amount: float = 1) -> None:
         """Add to a metric (or set it, if the name ends in _now)."""
         self.world.note(Event(name, "count", "", amount))
+
+    def note_damage(self, outcome: Outcome, part: Slice) -> None:
+        """If a slice could not be read for damage, have its tokens compared with the siblings'."""
+        if isinstance(outcome, Failed) and outcome.why is Why.CORRUPT:
+            self.log("error", "damaged_data", outcome.detail)
+            if self.on_damage is not None:
+                self.on_damage(part.table, *tokens_of(part))
 
     # --- dispatch (called by Node)
 

@@ -89,6 +89,7 @@ class Node:
         self.following = Following(self.inside, self.metadata, self.swim, boot)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
+        self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)
         self.admin = Admin(self)
         self._stopping = False

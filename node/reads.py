@@ -126,6 +126,8 @@ class Reads:
             operation.on_message(self.me, DigestRead(op, outcome.digest))
         else:
             assert isinstance(outcome, Failed), outcome
+            assert isinstance(operation, ReadOperation)
+            self.inside.note_damage(outcome, operation.part)
             operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
 
     def _on_local_repair(self, outcome: Outcome, op: int) -> None:
@@ -171,11 +173,11 @@ class ReadOperation:
         "_repaired",
         "_repairing",
         "_rows",
-        "_slice",
         "_speculate_timer",
         "_timer",
         "_wanted",
         "_whole",
+        "part",
     )
 
     def __init__(
@@ -184,7 +186,7 @@ class ReadOperation:
         """Nobody is asked yet."""
         local = parent.inside.identity.datacentre
         self._parent = parent
-        self._slice = part
+        self.part = part
         self._placement = placement
         self._level = level
         self._finish: Finish | None = finish
@@ -249,9 +251,9 @@ class ReadOperation:
         if peer not in self._asked:
             self._asked.append(peer)
         if peer == parent.me:
-            parent.inside.submit(("read", self._op), Read(self._slice, digest))
+            parent.inside.submit(("read", self._op), Read(self.part, digest))
             return
-        message = ReadSlice(self._op, parent.metadata.state.epoch, self._slice, digest)
+        message = ReadSlice(self._op, parent.metadata.state.epoch, self.part, digest)
         if not parent.inside.world.send(peer, message, SMALL):
             self._on_failed(
                 peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full or gone")
@@ -316,7 +318,7 @@ class ReadOperation:
                 self._want_whole()
             return
         first = next(iter(rows.values()))
-        self._end(_result(self._slice, first))
+        self._end(_result(self.part, first))
 
     def _agree(self) -> bool:
         messages = list(self._rows.values())
@@ -342,7 +344,7 @@ class ReadOperation:
         parent = self._parent
         inside = parent.inside
         has_clustering = self._placement.table.has_clustering
-        self._merged, lacking = merge_slices(self._slice, self._rows, has_clustering)
+        self._merged, lacking = merge_slices(self.part, self._rows, has_clustering)
         inside.world.cancel_timer(self._speculate_timer)
         if not inside.settings.read_repair:
             self._end(self._merged)
@@ -358,7 +360,7 @@ class ReadOperation:
             if self._finish is None:
                 return
             if peer == parent.me:
-                inside.submit(("read_repair", self._op), MergeRows(self._slice.table, rows))
+                inside.submit(("read_repair", self._op), MergeRows(self.part.table, rows))
                 continue
             lane = (
                 SMALL
@@ -366,7 +368,7 @@ class ReadOperation:
                 else BULK
             )
             epoch = parent.metadata.state.epoch
-            repair = Repair(self._op, epoch, self._slice.table, self._read_us, rows)
+            repair = Repair(self._op, epoch, self.part.table, self._read_us, rows)
             if not inside.world.send(peer, repair, lane):
                 self._on_failed(
                     peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
@@ -385,7 +387,7 @@ class ReadOperation:
 
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now: ask again under them."""
-        if self._repaired is None and self._parent.metadata.state.placement(self._slice.table) is not None:
+        if self._repaired is None and self._parent.metadata.state.placement(self.part.table) is not None:
             self._ask(peer, digest=False)
         else:
             self._on_failed(peer, OperationFailed(self._op, "no_such_table", "the table was dropped"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.commands import Applied, Apply, Digest, Failed, MergeRows, Outcome, Read, Rows
+from core.commands import Applied, Apply, Digest, Failed, MergeRows, Outcome, Read, Rows, Slice
 from core.messages import (
     ApplyMutation,
     DigestRead,
@@ -80,7 +80,7 @@ class Replica:
         if not 0 < part.rows_max <= limits.LIST_KEYS_MAX:
             self._inside.send(peer, OperationFailed(message.op, "overloaded", "a slice of too many rows"))
         elif self._may(peer, message, part.table):
-            self._inside.world.submit(("replica_read", peer, message.op), Read(part, message.digest))
+            self._inside.world.submit(("replica_read", peer, message.op, part), Read(part, message.digest))
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
         if self._may(peer, message, message.table):
@@ -96,7 +96,7 @@ class Replica:
         else:
             self._failed(outcome, peer, op)
 
-    def _was_read(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice) -> None:
         self._queued -= 1
         if isinstance(outcome, Digest):
             self._inside.world.send(peer, DigestRead(op, outcome.digest), SMALL)
@@ -106,6 +106,7 @@ class Replica:
             answer: Message = SliceRead(op, outcome.rows, outcome.header, outcome.more)
             self._inside.world.send(peer, answer, lane)
         else:
+            self._inside.note_damage(outcome, part)
             self._failed(outcome, peer, op)
 
     def _repaired(self, outcome: Outcome, peer: PeerId, op: int) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 from hypothesis import given, strategies as st
 
 from core.cell import VALUE, Cell
-from core.commands import Digest, Merged, MergeRows, Read, Rows, Slice
+from core.commands import Digest, Failed, Merged, MergeRows, Read, Rows, Slice, Why
 from core.consistency import Level
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead
 from core.requests import Broken, Invalid, ReadRequest, RowsRead, Timeout, Unavailable
 from core.row import EMPTY_ROW, Header, Row, Tombstone, encode_header, encode_row, merge_rows
-from lsm.keys import HEADER_SUFFIX, ROW_SUFFIX, clustering_text, partition_prefix
+from lsm.keys import HEADER_SUFFIX, ROW_SUFFIX, clustering_text, partition_prefix, token_range_bounds
 from lsm.reading import digest_of
+from node.inside import tokens_of
 from node.reads import merge_slices
-from ring.tokens import token_of
+from ring.tokens import MAX_TOKEN, token_of
 from tests.node.stage import ME, B, C, Stage, cluster_state
 
 PREFIX = partition_prefix(1, token_of(b"key"), b"key")
@@ -120,6 +121,24 @@ def test_if_only_digests_come_the_rows_are_asked_for() -> None:
     assert not message.digest
     stage.message(B, read_from(op, rows(OLD)))
     assert [found.row for found in stage.answers[0].rows] == [OLD]
+
+
+def test_damage_is_reported_with_its_tokens() -> None:
+    stage = Stage()
+    reported: list[tuple[int, int, int]] = []
+    stage.inside.on_damage = lambda table, first, last: reported.append((table, first, last))
+    begin(stage)
+    stage.stored(Failed(Why.CORRUPT, "a bad block"), "read")
+    token = token_of(b"key")
+    assert reported == [(1, token, token)]
+    assert [message.digest for _, message in stage.take(ReadSlice)] == [True, False]  # another one is asked
+
+
+def test_the_tokens_of_a_slice() -> None:
+    first, end = token_range_bounds(1, 5, 9)
+    assert tokens_of(Slice(1, first, end, b"", False, 1, 1)) == (5, 10)
+    first, end = token_range_bounds(1, 5, MAX_TOKEN)
+    assert tokens_of(Slice(1, first, end, b"", False, 1, 1)) == (5, MAX_TOKEN)
 
 
 def test_damage_is_never_not_found() -> None:

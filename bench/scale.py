@@ -243,6 +243,7 @@ def measure(peers: int, seed: int, loss: float, idle_s: float, crashes: int) -> 
     draw = Random(f"{seed}:crashes")
     ended = [crash(cluster, watch, draw.randrange(peers), number % 2 == 1) for number in range(crashes)]
     memory_kib = _memory_kib()
+    gc.unfreeze()
     return Measured(
         peers=peers,
         seed=seed,

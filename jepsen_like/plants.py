@@ -87,7 +87,7 @@ def _read_undurable(self: Any, command: Any) -> Any:
 
 
 def _merge_without_repair(self: Any) -> None:
-    merged, _ = merge_slices(self._slice, self._rows, self._placement.table.has_clustering)
+    merged, _ = merge_slices(self.part, self._rows, self._placement.table.has_clustering)
     self._end(merged)
 
 

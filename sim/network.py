@@ -37,7 +37,7 @@ BULK_EXTRA_US = 500
 class Link:
     """One direction of a connection: from one process to another, up until either ends or it is broken."""
 
-    __slots__ = ("back", "bytes", "last_us", "latency_us", "pair", "source", "target", "up")
+    __slots__ = ("back", "free_us", "last_us", "latency_us", "pair", "source", "target", "up")
 
     def __init__(self, source: SimWorld, target: SimWorld, latency_us: int) -> None:
         self.source = source
@@ -46,7 +46,8 @@ class Link:
         self.latency_us = latency_us
         self.last_us = [0, 0, 0]
         self.up = True
-        self.bytes = 0
+        self.free_us = [0, 0]
+        """When the small and the bulk connection will have sent all they were given, if bytes take time."""
         self.back: Link | None = None
 
 
@@ -254,6 +255,8 @@ class Network:
         if self._slow:
             latency *= self._slow.get(link.pair[0], 1) * self._slow.get(link.pair[1], 1)
         at_us = scheduler.now_us + latency + int(random() * options.jitter_us)
+        if options.bytes_per_s:
+            at_us += self._sending_us(link, message, lane)
         if lane == BULK:
             at_us += BULK_EXTRA_US
         last_us = link.last_us
@@ -272,6 +275,17 @@ class Network:
         if options.duplication and random() < options.duplication:
             counts.doubled += 1
             scheduler.at(at_us + int(random() * options.reorder_us), self._arrive, link, message)
+
+    def _sending_us(self, link: Link, message: Message, lane: int) -> int:
+        """How long until the last byte has left: what was given to the same connection before goes first, and
+        while both connections are busy each gets half of the wire.
+        """
+        now_us, free_us = self._scheduler.now_us, link.free_us
+        mine = 1 if lane == BULK and self._options.connections > 1 else 0
+        share = 2 if free_us[1 - mine] > now_us else 1
+        sending_us = len(encode_message(message)) * share * 1_000_000 // self._options.bytes_per_s
+        free_us[mine] = max(now_us, free_us[mine]) + sending_us
+        return free_us[mine] - now_us
 
     def _arrive(self, link: Link, message: Message) -> None:
         if not link.up:

@@ -53,6 +53,10 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     break_us: int = 4 * SECOND
     codec: bool = False
     count_bytes: bool = False
+    bytes_per_s: int = 0
+    """What goes through the wire between two peers, each way; 0: bytes take no time."""
+    connections: int = 2
+    """Between two peers: small and bulk, as a real transport has them; 1 sends everything in one row."""
 
 
 class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):

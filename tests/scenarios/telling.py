@@ -13,6 +13,7 @@ import msgspec
 
 from core.cell import VALUE
 from core.consistency import Level
+from core.messages import Message, Ping, PingAck
 from core.metadata import CreateTable
 from core.mutation import UPDATE
 from core.requests import (
@@ -102,3 +103,21 @@ def executor(s: Scenario, peer: int) -> Executor:
 def log_kinds(s: Scenario, peer: int) -> list[int]:
     """The kind of each entry of a peer's log, in order."""
     return [entry.kind for _, entry in executor(s, peer).store.log.entries(0, 10_000)]
+
+
+def ping_answers_us(s: Scenario, peer: int) -> list[int]:
+    """Becomes, as things happen, how long each ping took from its sender until `peer` answered it."""
+    sent: dict[tuple[int, int], int] = {}
+    took: list[int] = []
+
+    def look(source: int, target: int, message: Message) -> bool:
+        if isinstance(message, Ping) and target == peer:
+            sent.setdefault((source, message.sequence), s.cluster.now_us)
+        elif isinstance(message, PingAck) and source == peer:
+            at_us = sent.pop((target, message.sequence), None)
+            if at_us is not None:
+                took.append(s.cluster.now_us - at_us)
+        return False
+
+    s.lose(look)
+    return took

@@ -12,6 +12,10 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
   the block with them, absent ones turned (False, None) once their filter was loaded, and the values equalled
   those of `get`. `warm` keeps what it found for the `get`s that follow: a point read costs one look-up.
 - Iterator bounds set in `ReadOptions` do not hold (a scan ran through the whole database): `scan` compares.
+- On a full disk RocksDB refuses writes and goes on by itself some 5 s after there is space, but not if it is
+  asked to flush its log in between: then every write fails until the process ends ("Writer has previous
+  error"). What it accepted before is in the log file all the same, so `sync` syncs the files themselves
+  after a write was refused for want of space, until one is accepted again.
 - `items()` ends silently at a damaged block; an iterator says so in `status()`, which `scan` always asks.
 - The default recovery drops whatever follows a damaged record of the write-ahead log. Here opening refuses; a
   torn tail, which is what a power cut leaves, is accepted. Because a log that was cut short looks like a torn
@@ -138,6 +142,8 @@ class RocksEngine:
         self._write_options.sync = False
         self._write_options.no_slowdown = True
         self._failed = ""
+        self._full = False
+        self._path = Path(database.path())
         self._syncing = threading.Lock()
 
     @classmethod
@@ -266,7 +272,10 @@ class RocksEngine:
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
-            raise fault_of(error, _WRITE) from error
+            fault = fault_of(error, _WRITE)
+            self._full = self._full or isinstance(fault, DiskFullError)
+            raise fault from error
+        self._full = False
         sequence: int = self._db.latest_sequence_number()
         return sequence
 
@@ -285,7 +294,10 @@ class RocksEngine:
                 raise DurabilityError(self._failed)
             try:
                 sequence = self._db.latest_sequence_number()
-                self._db.flush_wal(True)
+                if self._full:
+                    _sync_logs(self._path)
+                else:
+                    self._db.flush_wal(True)
                 self._durable.record(sequence)
             except Exception as error:
                 self._failed = f"a sync failed: {error}"
@@ -327,6 +339,19 @@ class RocksEngine:
             raise fault_of(error, _WRITE) from error
 
 
+def _sync_logs(path: Path) -> None:
+    """Make the write-ahead logs in this directory durable as they are, without RocksDB."""
+    for file in (*sorted(path.glob("*.log")), path):
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # its rows have just become a table file, which is durable
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 class _DurableFile:
     """The last durable sequence number: 8 bytes, then the same inverted. Written after every sync.
 
@@ -340,18 +365,23 @@ class _DurableFile:
         self._synced_at_us = monotonic_us()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         data = os.pread(self._descriptor, 17, 0)
-        if data:
+        if not data:  # its block is taken now, so that recording works on a full disk
+            os.pwrite(self._descriptor, self._encoded(0), 0)
+        else:
             self.sequence = int.from_bytes(data[:8], "big")
             if len(data) != 16 or self.sequence ^ int.from_bytes(data[8:], "big") != 2**64 - 1:
                 os.close(self._descriptor)
                 raise CorruptionError(f"{path} is damaged")
 
+    @staticmethod
+    def _encoded(sequence: int) -> bytes:
+        return sequence.to_bytes(8, "big") + (sequence ^ (2**64 - 1)).to_bytes(8, "big")
+
     def record(self, sequence: int) -> None:
         """All up to this sequence number is durable."""
         if sequence == self.sequence:
             return
-        data = sequence.to_bytes(8, "big") + (sequence ^ (2**64 - 1)).to_bytes(8, "big")
-        os.pwrite(self._descriptor, data, 0)
+        os.pwrite(self._descriptor, self._encoded(sequence), 0)
         self.sequence = sequence
         now_us = self._monotonic_us()
         if now_us - self._synced_at_us >= SECOND_US:

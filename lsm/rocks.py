@@ -26,7 +26,6 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ def _options() -> Options:
 
 
 class RocksEngine:
-    """`core.ports.Engine` on RocksDB. All but `sync` and `fetch` belong to one thread."""
+    """`core.ports.Engine` on RocksDB. All but `sync` and `fetch` belong to one thread, `sync` to one at a time."""
 
     def __init__(self, database: Rdict, durable: _DurableFile) -> None:
         """Use `open`."""
@@ -144,7 +143,6 @@ class RocksEngine:
         self._failed = ""
         self._full = False
         self._path = Path(database.path())
-        self._syncing = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, monotonic_us: Callable[[], int]) -> RocksEngine:
@@ -289,19 +287,18 @@ class RocksEngine:
 
         Raises DurabilityError: what was written is unknown from then on, and nothing may be written any more.
         """
-        with self._syncing:
-            if self._failed:
-                raise DurabilityError(self._failed)
-            try:
-                sequence = self._db.latest_sequence_number()
-                if self._full:
-                    _sync_logs(self._path)
-                else:
-                    self._db.flush_wal(True)
-                self._durable.record(sequence)
-            except Exception as error:
-                self._failed = f"a sync failed: {error}"
-                raise fault_of(error, _SYNC) from error
+        if self._failed:
+            raise DurabilityError(self._failed)
+        try:
+            sequence = self._db.latest_sequence_number()
+            if self._full:
+                _sync_logs(self._path)
+            else:
+                self._db.flush_wal(True)
+            self._durable.record(sequence)
+        except Exception as error:
+            self._failed = f"a sync failed: {error}"
+            raise fault_of(error, _SYNC) from error
 
     def health(self) -> dict[str, int]:
         """What RocksDB says of itself, in bytes and counts.

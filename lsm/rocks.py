@@ -130,7 +130,10 @@ def _options() -> Options:
 
 
 class RocksEngine:
-    """`core.ports.Engine` on RocksDB. All but `sync` and `fetch` belong to one thread, `sync` to one at a time."""
+    """`core.ports.Engine` on RocksDB.
+
+    All but `sync` and `fetch` belong to one thread, and `sync` to one at a time.
+    """
 
     def __init__(self, database: Rdict, durable: _DurableFile) -> None:
         """Use `open`."""

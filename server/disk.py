@@ -1,16 +1,18 @@
-"""The threads around a store: one that syncs, a few that fetch cold records, and the event loop that does the rest.
+"""The threads around a store: one syncs, a few fetch cold records, the event loop does the rest.
 
-Commands run on the event loop, as what they read is in memory as a rule. What is not is fetched by a thread, in a
-call that lets other threads run; meanwhile other commands overtake (lsm/executor.py has the order). A sync runs in a
-thread of its own as long as somebody waits for one: all that was written since the last one began shares it.
+Commands run on the event loop, as what they read is in memory as a rule. What is not is fetched by a thread,
+in a call that lets other threads run; meanwhile other commands overtake (lsm/executor.py has the order). A
+sync runs in a thread of its own as long as somebody waits for one: all that was written since the last one
+began shares it.
 
-A sync that fails ends the process at once: what it was to make durable is unknown, and whoever goes on after it is
-believed on something that may not be there. Nothing is answered any more.
+A sync that fails ends the process at once: what it was to make durable is unknown, and whoever goes on after
+it is believed on something that may not be there. Nothing is answered any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from typing import Any
 
 from core import limits
 from core.commands import Command, Failed, Outcome, Why
-from core.errors import StoreError
+from core.errors import DurabilityError, StoreError
 from core.ports import Ticket
 from lsm.executor import Executor, Fetch
 
@@ -42,7 +44,7 @@ class Disk:
         on_fatal: Callable[[str], None],
         sync_pause_us: int = 0,
     ) -> None:
-        """`on_fatal` must end the process. `sync_pause_us` is the least time between syncs (periodic mode)."""
+        """`on_fatal` must end the process; `sync_pause_us` is the least time between syncs (periodic)."""
         self._loop = loop
         self._executor = executor
         self._engine = executor.store.engine
@@ -89,7 +91,11 @@ class Disk:
         self._awake = False
         if self._dead:
             return
-        self._executor.run(COMMANDS_PER_TICK)
+        try:
+            self._executor.run(COMMANDS_PER_TICK)
+        except DurabilityError as error:
+            self._fatal(str(error))
+            return
         self._release()
 
     def _release(self) -> None:
@@ -106,13 +112,9 @@ class Disk:
     # --- cold records
 
     def _fetch(self, fetch: Fetch) -> None:
-        try:
+        with contextlib.suppress(StoreError):  # executing the command will meet the same fault, and say it
             self._engine.fetch(fetch.keys)
-        except StoreError:
-            pass_on = self._fetched  # executing the command will meet the same fault, and say it
-        else:
-            pass_on = self._fetched
-        self._call(pass_on, fetch)
+        self._call(self._fetched, fetch)
 
     def _fetched(self, fetch: Fetch) -> None:
         self._executor.end_fetch(fetch)
@@ -164,7 +166,7 @@ class Disk:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Wait for the threads, sync and close the engine. Commands not executed yet are dropped, unanswered."""
+        """Wait for the threads, sync and close the engine; what was not executed is never answered."""
         self._dead = True
         self._syncs.put(None)
         self._thread.join()

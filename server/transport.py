@@ -28,7 +28,7 @@ import msgspec
 
 from core import limits
 from core.messages import Hello, Message, Refused, encode_message
-from core.ports import BULK, Event, PeerId
+from core.ports import BULK, SMALL, URGENT, Event, PeerId
 from server.certificates import CertificateError, peer_identity
 from server.connections import Incoming
 from server.frames import LENGTH_BYTES, SMALL_KIND
@@ -225,6 +225,10 @@ class Transport:
     def waiting_bytes(self) -> int:
         """Bytes that wait to be written, over all peers and lanes."""
         return sum(link.waiting_bytes() for link in self._links.values())
+
+    def waiting_by_lane(self) -> list[int]:
+        """Bytes in each lane, over all peers."""
+        return [sum(link.waiting[lane] for link in self._links.values()) for lane in (URGENT, SMALL, BULK)]
 
     def strangers(self) -> int:
         """Connections without an accepted hello."""

@@ -1,0 +1,94 @@
+"""Between coroutines and the node: a request in, a future or a stream of parts out.
+
+A door awaits `ask` for one answer, or iterates over `stream`, whose parts come only as fast as they are
+taken. One that is cancelled (the client is gone) tells the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
+
+from core.requests import Answer, Request
+
+if TYPE_CHECKING:
+    from core.ports import NodePort
+
+PARTS_AHEAD = 2
+"""Parts of a streamed answer that may wait for who reads them."""
+
+
+class Bridge:
+    """Gives requests their ids, and their answers to whoever waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, node: NodePort) -> None:
+        """`on_reply` must be what the node's World calls."""
+        self._loop = loop
+        self._node = node
+        self.on_bug: Callable[[BaseException], None] | None = None
+        self._next_id = 0
+        self._futures: dict[int, asyncio.Future[Answer]] = {}
+        self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Requests without their last answer."""
+        return len(self._futures) + len(self._streams)
+
+    def on_reply(self, request_id: int, answer: Answer, last: bool) -> None:
+        """What the node has to say; for one who is gone, nothing."""
+        future = self._futures.pop(request_id, None)
+        if future is not None:
+            if not future.done():
+                future.set_result(answer)
+            return
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            stream.put_nowait((answer, last))
+
+    def begin(self, request: Request, timeout_us: int) -> asyncio.Future[Answer]:
+        """Ask, and have a future of the answer. Cancelling it tells the node that nobody waits any more."""
+        self._next_id = request_id = self._next_id + 1
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._futures[request_id] = future
+        self._request(request_id, request, timeout_us)
+        if not future.done():
+            future.add_done_callback(lambda done: self._abandoned(request_id, done))
+        return future
+
+    def _abandoned(self, request_id: int, future: asyncio.Future[Answer]) -> None:
+        if future.cancelled() and self._futures.pop(request_id, None) is not None:
+            self._node.on_cancel(request_id)
+
+    def _request(self, request_id: int, request: Request, timeout_us: int) -> None:
+        """Call the node; an exception of it is a bug that must not be taken for a failed request."""
+        try:
+            self._node.on_request(request_id, request, time.monotonic_ns() // 1000 + timeout_us)
+        except Exception as error:
+            if self.on_bug is not None:
+                self.on_bug(error)
+            raise
+
+    async def ask(self, request: Request, timeout_us: int) -> Answer:
+        """The answer to a request that has one part."""
+        return await self.begin(request, timeout_us)
+
+    async def stream(self, request: Request, timeout_us: int) -> AsyncGenerator[Answer, None]:
+        """The parts of a streamed answer; the node reads on only as they are taken."""
+        self._next_id = request_id = self._next_id + 1
+        parts: asyncio.Queue[tuple[Answer, bool]] = asyncio.Queue()  # bounded by credit
+        self._streams[request_id] = parts
+        self._request(request_id, request, timeout_us)
+        last = False
+        try:
+            self._node.on_want(request_id, PARTS_AHEAD)
+            while not last:
+                answer, last = await parts.get()
+                yield answer
+                self._node.on_want(request_id, 1)
+        finally:
+            del self._streams[request_id]
+            if not last:
+                self._node.on_cancel(request_id)

@@ -1,0 +1,376 @@
+"""One peer as a process: from its data directory to a node that serves, and back in order.
+
+    config -> directory, engine, store -> node -> peers' port -> REST port -> "ready"
+
+Stopping takes the way back: no new requests, those in work get up to `FINISH_S`, then the node is told, its
+connections close, what was written is synced, and the engine closes. A second signal ends the process at
+once, which loses nothing that was acknowledged; it only makes the next start read more of the log.
+
+What must not go on ends the process, with an exit status of its own and a line that says what to do: a sync
+that failed (what it was to make durable is unknown), a store that cannot be opened, and an error of our own
+(whoever catches those goes on with a state that nobody has thought about). Assertions are part of that, so
+`python -O` is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatError, StoreError
+from core.ports import Identity, InitialPeer
+from core.schema import Table
+from core.settings import Settings
+from lsm import keys
+from lsm.commit import Commit
+from lsm.directory import OpenedStore, open_store
+from lsm.executor import Executor
+from lsm.rocks import RocksEngine
+from lsm.store import Store
+from node.node import Node
+from server import logs
+from server.bridge import Bridge
+from server.certificates import CertificateError, internode_context
+from server.clock import WallClock, monotonic_us
+from server.config import ClusterConfig, PeerConfig
+from server.disk import Disk
+from server.metrics import Metrics, Sample, resident_bytes
+from server.rest.service import RestService
+from server.transport import Transport, TransportOptions
+from server.world import RealWorld
+
+EXIT_OK, EXIT_BUG, EXIT_DISK, EXIT_STORE, EXIT_CONFIG, EXIT_PORT = 0, 70, 74, 65, 78, 69
+"""Exit statuses (sysexits.h): ours is broken; a sync failed; the store cannot be opened; so cannot a port."""
+
+FINISH_S = 5.0
+LAG_PROBE_S = 0.010
+READY_POLL_S = 0.02
+YOUNG_OBJECTS, OLDER, OLDEST = 50_000, 20, 50
+"""Garbage collection begins after so many new objects: requests free theirs by reference counts alone."""
+
+HINTS = keys.system_key(b"hint/")
+"""System records that the node reads for itself when it replays hints."""
+
+
+def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_format: str) -> int:
+    """Run the peer called `name` with its data in `data` until SIGINT or SIGTERM; the exit status.
+
+    `log_format` is json or text. Off loopback it refuses to start without `insecure`, because REST has no
+    users yet; peers speak TLS among themselves if the configuration has certificates.
+    """
+    logs.configure(log_format, config.process.log_level)
+    journal = logs.logger(name)
+    if not __debug__:
+        journal.critical("run without -O: assertions guard what is stored", code="optimized")
+        return EXIT_CONFIG
+    peer = config.peer(name)
+    problem = _unsafe(config, insecure)
+    if problem:
+        journal.critical(problem, code="insecure")
+        return EXIT_CONFIG
+    try:
+        tls = _tls(config, name)
+        opened = open_store(data, secrets.token_bytes(16), monotonic_us)
+    except CertificateError as error:
+        journal.critical(str(error), code="certificate")
+        return EXIT_CONFIG
+    except (StoreError, OSError) as error:
+        journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
+        return EXIT_STORE
+    gc.set_threshold(YOUNG_OBJECTS, OLDER, OLDEST)
+    process = PeerProcess(config, peer, opened, journal)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process.run(tls))
+
+
+def _unsafe(config: ClusterConfig, insecure: bool) -> str:
+    """Why this configuration may not be run, or nothing."""
+    if insecure or config.on_loopback_only:
+        return ""
+    if config.tls is None:
+        return (
+            "peers off loopback need certificates (`sullae cert`, then `tls` in cluster.yml), or --insecure"
+        )
+    return "REST off loopback is open to everybody who reaches it: say --insecure if that is meant"
+
+
+def _tls(config: ClusterConfig, name: str) -> Any:
+    if config.tls is None:
+        return None
+    files = config.tls.for_peer(name)
+    return internode_context(files, server_side=True), internode_context(files, server_side=False)
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a store that does not open."""
+    if isinstance(error, AmnesiaError):
+        return "this directory has lost what it acknowledged: do not start it again, rebuild the peer"
+    if isinstance(error, CorruptionError):
+        return "the disk or a copy damaged it: keep it for inspection, rebuild the peer from its replicas"
+    if isinstance(error, DiskFullError):
+        return "free some space and start again"
+    if isinstance(error, FormatError):
+        return "give the peer its own directory, or a version that knows this one"
+    return "check the path and its permissions"
+
+
+def node_settings(config: ClusterConfig) -> Settings:
+    """The node's settings, with what is decided once, at birth."""
+    factor = config.process.replication_factor
+    return msgspec.structs.replace(
+        config.settings, num_tokens=config.process.num_tokens, replication_factor=factor
+    )
+
+
+def initial_peers(config: ClusterConfig) -> tuple[InitialPeer, ...]:
+    """The peers that found the cluster, as the node knows them."""
+    return tuple(
+        InitialPeer(peer.name, peer.address, peer.datacentre, peer.rack, peer.name in config.voters)
+        for peer in config.peers
+    )
+
+
+def boot_records(engine: RocksEngine) -> dict[bytes, bytes]:
+    """All system records but hints; raises CorruptionError for a damaged one."""
+    head = len(keys.SYSTEM)
+    return {
+        key[head:]: value
+        for key, value in engine.scan(keys.SYSTEM, keys.successor(keys.SYSTEM))
+        if not key.startswith(HINTS)
+    }
+
+
+def version() -> str:
+    """The version of this distribution."""
+    try:
+        return metadata.version("sullae-server")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class PeerProcess:
+    """Everything around one node. `run` is its whole life."""
+
+    def __init__(self, config: ClusterConfig, peer: PeerConfig, opened: OpenedStore, journal: Any) -> None:
+        self.config = config
+        self.peer = peer
+        self.journal = journal
+        self.metrics = Metrics()
+        self.engine = opened.engine
+        self.identity = Identity(
+            opened.peer, opened.start, peer.name, peer.address, peer.datacentre, peer.rack
+        )
+        self._started_s = time.monotonic()
+        self._signals = 0
+        self.node: Node
+        self.disk: Disk
+        self.transport: Transport
+        self.bridge: Bridge
+        self.rest: RestService
+
+    async def run(self, tls: Any) -> int:
+        """Build, serve until a signal, take down; the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unhandled)
+        self._stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            self._build(loop, tls)
+        except StoreError as error:
+            self.journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
+            self.engine.close()
+            return EXIT_STORE
+        try:
+            await self.transport.start()
+            await self.rest.start(self.peer.address, self.config.ports.rest)
+        except OSError as error:
+            self.journal.critical(f"{self.peer.address}: {error}", code="port")
+            await self.transport.stop()
+            self.disk.close()
+            return EXIT_PORT
+        self.node.on_start()
+        gc.collect()
+        gc.freeze()
+        probe = loop.call_later(LAG_PROBE_S, self._probe, loop, loop.time() + LAG_PROBE_S)
+        self._probe_handle = probe
+        await self._until_ready()
+        await self._stop.wait()
+        return await self._take_down()
+
+    def _build(self, loop: asyncio.AbstractEventLoop, tls: Any) -> None:
+        config, peer = self.config, self.peer
+        world = self.world = RealWorld(loop, WallClock.from_environment(), self.metrics, self.journal)
+        node = self.node = Node(
+            world,
+            self.identity,
+            initial=initial_peers(config),
+            cluster_name=config.name,
+            settings=node_settings(config),
+            boot=boot_records(self.engine),
+        )
+
+        def table(number: int) -> Table | None:
+            return node.metadata.state.tables.get(number)
+
+        periodic = config.process.commitlog_sync == "periodic"
+        executor = Executor(Store(self.engine, table), Commit(periodic=periodic))
+        self.disk = Disk(
+            loop,
+            executor,
+            node.on_stored,
+            on_fatal=self._disk_failed,
+            sync_pause_us=config.process.commitlog_sync_period_us if periodic else 0,
+        )
+        options = TransportOptions(peer.address, config.ports.peer, config.name, tls)
+        self.transport = Transport(loop, options, node, world.note)
+        self.bridge = Bridge(loop, node)
+        world.node, world.disk, world.transport = node, self.disk, self.transport
+        world.on_reply = self.bridge.on_reply
+        self.bridge.on_bug = self.fatal
+        self.rest = RestService(node, self.bridge, self.metrics, self._complain, self.about)
+        self.metrics.ask(self._samples)
+
+    async def _until_ready(self) -> None:
+        self.journal.info(
+            f"listening at {self.peer.address}",
+            rest_port=self.config.ports.rest,
+            peer_port=self.config.ports.peer,
+            code="listening",
+            pid=os.getpid(),
+            start=self.identity.start,
+            version=version(),
+        )
+        while not self._stop.is_set():
+            ready, _ = self.node.ready()
+            if ready:
+                took_s = time.monotonic() - self._started_s
+                self.journal.info(
+                    "ready", code="ready", epoch=self.node.metadata.state.epoch, after_s=round(took_s, 3)
+                )
+                return
+            try:
+                async with asyncio.timeout(READY_POLL_S):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _take_down(self) -> int:
+        self.journal.info("stopping", code="stopping")
+        await self.rest.stop(FINISH_S)
+        self.node.on_stop()
+        await self.transport.stop()
+        self.world.stop_timers()
+        self._probe_handle.cancel()
+        try:
+            self.disk.close()
+        except StoreError as error:
+            self.journal.critical(f"closing the store: {error}", code="not_synced")
+            return EXIT_DISK
+        self.journal.info("stopped", code="stopped")
+        return EXIT_OK
+
+    # --- what must not go on
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self.journal.warning("stopped at once by a second signal", code="stopped_at_once")
+            _exit_now(EXIT_OK)
+        self._stop.set()
+
+    def _disk_failed(self, text: str) -> None:
+        self.journal.critical(
+            f"{text}; what was being written is unknown, so this peer ends: check the disk, then start again",
+            code="disk_failed",
+        )
+        _exit_now(EXIT_DISK)
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception reached the event loop: of the network, or a bug of ours, which ends the process."""
+        error = context.get("exception")
+        if error is None or isinstance(error, (OSError, asyncio.CancelledError)):
+            self.journal.warning(f"{context.get('message')}: {error}", code="event_loop")
+            return
+        self.fatal(error)
+
+    def _complain(self, doing: str, error: BaseException) -> None:
+        """A request met a bug outside the node: it is answered with 500, and the process goes on."""
+        text = "".join(traceback.format_exception(error))
+        self.journal.error(f"a bug in answering {doing}: {error!r}", code="request_bug", exception=text)
+
+    def fatal(self, error: BaseException) -> None:
+        """End the process because of a bug."""
+        text = "".join(traceback.format_exception(error))
+        self.journal.critical(f"a bug, so this peer ends: {error!r}", code="bug", exception=text)
+        _exit_now(EXIT_BUG)
+
+    # --- looking at itself
+
+    def _probe(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        now_s = loop.time()
+        self.metrics.lagged(max(0, int((now_s - due_s) * 1e6)))
+        self._probe_handle = loop.call_later(LAG_PROBE_S, self._probe, loop, now_s + LAG_PROBE_S)
+
+    def about(self) -> dict[str, Any]:
+        """What only the process knows of this peer, for its status."""
+        health = self.engine.health()
+        return {
+            "pid": os.getpid(),
+            "version": version(),
+            "load_bytes": health["sst_bytes"] + health["memtable_bytes"],
+            "resident_bytes": resident_bytes(),
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "connected_peers": self.transport.connected(),
+        }
+
+    def _samples(self) -> Iterator[Sample]:
+        """What is asked for when the metrics page is read."""
+        none: dict[str, str] = {}
+        yield "process_resident_bytes", none, resident_bytes()
+        yield "ready", none, float(self.node.ready()[0])
+        yield "epoch", none, self.node.metadata.state.epoch
+        yield "requests_in_flight", none, self.node.admission.requests
+        yield "request_bytes_in_flight", none, self.node.admission.bytes
+        yield "store_queue", none, self.disk.queued
+        yield "store_waiting_for_sync", none, self.disk.waiting
+        yield "syncs_total", none, self.disk.syncs
+        for name, value in self.engine.health().items():
+            yield f"store_{name}", none, value
+        for part in ("following", "hints"):
+            yield from self._admin_samples(part)
+        transport = self.transport
+        yield "peers_connected", none, transport.connected()
+        yield "peer_strangers", none, transport.strangers()
+        yield "peer_waiting_bytes", none, transport.waiting_bytes()
+        for name in transport.counters.__slots__:
+            yield f"peer_{name}_total", none, getattr(transport.counters, name)
+        for lane, value in zip(("urgent", "small", "bulk"), transport.waiting_by_lane(), strict=True):
+            yield "peer_lane_bytes", {"lane": lane}, value
+
+    def _admin_samples(self, part: str) -> Iterator[Sample]:
+        if part == "following":
+            for name, sibling in self.node.admin.following()["siblings"].items():
+                yield "following_lag_entries", {"sibling": name}, sibling["behind"] or 0
+        else:
+            for name, count in self.node.admin.hints()["hints"].items():
+                yield "hints_kept", {"sibling": name}, count
+
+
+def _exit_now(status: int) -> None:
+    """End without a word to anybody: threads, sockets and buffers are the kernel's."""
+    sys.stderr.flush()
+    os._exit(status)

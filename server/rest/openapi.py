@@ -1,0 +1,316 @@
+"""The API in OpenAPI 3.1: what `/openapi.json` serves and `/docs` shows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from core import limits
+from core.consistency import Level
+from server.rest.problems import PROBLEM_JSON, TITLES
+
+_INTRODUCTION = f"""
+Keys and values on a cluster of equal peers; any peer answers for all. A bucket is made by the first PUT to
+it.
+
+Keys are UTF-8 text of 1 to {limits.KEY_BYTES_MAX} bytes, percent-encoded in the path; slashes may be left as
+they are. Values are bytes, up to {limits.VALUE_BYTES_MAX} of them, with their content type.
+
+Errors are problem details (RFC 9457); `type` is a stable word. `outcome-unknown` (504) means that a write may
+or may not have happened: repeating it is safe. Any other error of a write means that nothing was written.
+"""
+
+
+def _parameter(name: str, where: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    required = {"required": True} if where == "path" else {}
+    return {"name": name, "in": where, "description": description, "schema": schema, **required}
+
+
+_TEXT = {"type": "string"}
+_LEVELS = {"type": "string", "enum": [level.value for level in Level], "default": "quorum"}
+
+_PARAMETERS = {
+    "bucket": _parameter("bucket", "path", "The bucket: 1 to 48 letters, digits, - or _.", _TEXT),
+    "key": _parameter("key", "path", "The key, percent-encoded.", _TEXT),
+    "verb": _parameter("verb", "path", "status, ring, schema, hints, following or repair.", _TEXT),
+    "consistency": _parameter("consistency", "query", "How many replicas must answer.", _LEVELS),
+    "timeout_ms": _parameter(
+        "timeout_ms",
+        "query",
+        "How long to wait for them.",
+        {"type": "integer", "minimum": 1, "maximum": 600_000},
+    ),
+    "ttl": _parameter(
+        "ttl",
+        "query",
+        "Seconds until the value is gone; 0 for ever; by default the bucket's.",
+        {"type": "integer", "minimum": 0, "maximum": limits.TTL_S_MAX},
+    ),
+    "prefix": _parameter("prefix", "query", "Only keys that begin so.", _TEXT),
+    "after": _parameter("after", "query", "The cursor at which an earlier listing ended.", _TEXT),
+    "limit": _parameter("limit", "query", "At most so many keys.", {"type": "integer", "minimum": 1}),
+    "if_none_match": _parameter("If-None-Match", "header", "Answer 304 if the value has this tag.", _TEXT),
+}
+
+
+def _refs(*names: str) -> list[dict[str, str]]:
+    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def _content(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {kind: {"schema": schema}}
+
+
+def _answer(description: str, content: dict[str, Any] | None = None, tagged: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": description}
+    if content is not None:
+        found["content"] = content
+    if tagged:
+        found["headers"] = {"ETag": {"description": "The value's version.", "schema": _TEXT}}
+    return found
+
+
+def _problems(*kinds: str) -> dict[str, Any]:
+    """Answers for these problems, one per status."""
+    by_status: dict[int, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(TITLES[kind][0], []).append(kind)
+    return {
+        str(status): _answer(
+            ", ".join(names), _content(PROBLEM_JSON, {"$ref": "#/components/schemas/Problem"})
+        )
+        for status, names in sorted(by_status.items())
+    }
+
+
+_NEVER_WRITTEN = ("unavailable", "overloaded", "not-ready", "replicas-failed")
+_BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_JSON_OBJECT = _content("application/json", {"type": "object"})
+_BUCKET = _content("application/json", {"$ref": "#/components/schemas/Bucket"})
+
+
+def _values() -> dict[str, Any]:
+    read = {
+        "200": _answer("The value, with the content type it was put with.", _BYTES, tagged=True),
+        "304": _answer("The value has the tag given in If-None-Match."),
+        **_problems(
+            "bad-path", "no-such-bucket", "no-such-key", "precondition-failed", "timeout", *_NEVER_WRITTEN
+        ),
+    }
+    updated = {"204": _answer("Done, and durable on as many replicas as asked.", tagged=True)}
+    return {
+        "parameters": _refs("bucket", "key", "consistency", "timeout_ms"),
+        "get": {
+            "operationId": "getValue",
+            "summary": "What a key holds",
+            "parameters": _refs("if_none_match"),
+            "responses": read,
+        },
+        "head": {
+            "operationId": "headValue",
+            "summary": "The same without the value",
+            "parameters": _refs("if_none_match"),
+            "responses": {status: {"description": a["description"]} for status, a in read.items()},
+        },
+        "put": {
+            "operationId": "putValue",
+            "summary": "Have a key hold these bytes",
+            "parameters": _refs("ttl"),
+            "requestBody": {"required": True, "content": _BYTES},
+            "responses": {
+                **updated,
+                **_problems(
+                    "bad-key",
+                    "bad-ttl",
+                    "value-too-large",
+                    "content-encoding-not-supported",
+                    "conditional-not-supported",
+                    "bucket-not-created",
+                    *_NEVER_WRITTEN,
+                    "outcome-unknown",
+                ),
+            },
+        },
+        "delete": {
+            "operationId": "deleteValue",
+            "summary": "Have a key hold nothing",
+            "description": "That it held nothing before is no error.",
+            "responses": {
+                **updated,
+                **_problems(
+                    "bad-path",
+                    "no-such-bucket",
+                    "conditional-not-supported",
+                    *_NEVER_WRITTEN,
+                    "outcome-unknown",
+                ),
+            },
+        },
+    }
+
+
+def _listing() -> dict[str, Any]:
+    return {
+        "parameters": _refs("bucket"),
+        "get": {
+            "operationId": "listKeys",
+            "summary": "The keys of a bucket, streamed",
+            "description": (
+                "In token order, or in key order for an ordered bucket. Every line but the last is a key: "
+                '`{"key", "bytes", "content_type", "etag"}`. The last is `{"cursor": ...}`: null if that was '
+                "all, else what to give as `after` to go on. A listing that breaks off ends with a problem "
+                "that has a cursor."
+            ),
+            "parameters": _refs("prefix", "after", "limit", "consistency", "timeout_ms"),
+            "responses": {
+                "200": _answer("The keys.", _content("application/x-ndjson", _TEXT)),
+                **_problems("bad-cursor", "no-such-bucket", "timeout", *_NEVER_WRITTEN),
+            },
+        },
+    }
+
+
+def _bulk() -> dict[str, Any]:
+    lines = _content("application/x-ndjson", {"$ref": "#/components/schemas/BulkLine"})
+    return {
+        "parameters": _refs("bucket"),
+        "post": {
+            "operationId": "bulk",
+            "summary": "Many operations, one outcome per line",
+            "description": (
+                "Streamed both ways: read outcomes while you send. They come in the order of the lines; "
+                "operations that are in work at the same time run side by side. A put has one of `value` "
+                "(text), `json` (any JSON) and `base64` (bytes)."
+            ),
+            "parameters": _refs("consistency", "ttl", "timeout_ms"),
+            "requestBody": {"required": True, "content": lines},
+            "responses": {
+                "200": _answer(
+                    "Outcomes: key, status and etag, for a get the value, or a problem's members.",
+                    _content("application/x-ndjson", {"type": "object"}),
+                ),
+                **_problems("bad-query"),
+            },
+        },
+    }
+
+
+def _buckets() -> dict[str, Any]:
+    return {
+        "/v1/buckets": {
+            "get": {
+                "operationId": "listBuckets",
+                "summary": "All buckets",
+                "responses": {"200": _answer("The buckets.", _JSON_OBJECT), **_problems("not-ready")},
+            }
+        },
+        "/v1/buckets/{bucket}": {
+            "parameters": _refs("bucket"),
+            "get": {
+                "operationId": "getBucket",
+                "summary": "What a bucket is",
+                "responses": {
+                    "200": _answer("The bucket.", _BUCKET),
+                    **_problems("no-such-bucket", "not-ready"),
+                },
+            },
+            "put": {
+                "operationId": "putBucket",
+                "summary": "Have a bucket be so",
+                "description": "Of a bucket that exists only the default TTL can change.",
+                "requestBody": {
+                    "content": _content("application/json", {"$ref": "#/components/schemas/BucketOptions"})
+                },
+                "responses": {
+                    "200": _answer("It is so.", _BUCKET),
+                    "201": _answer("It was made.", _BUCKET),
+                    **_problems(
+                        "bad-bucket-name", "bad-replication-factor", "bad-body", "bucket-exists", "not-ready"
+                    ),
+                },
+            },
+            "delete": {
+                "operationId": "deleteBucket",
+                "summary": "Remove a bucket and all that it holds",
+                "responses": {"204": _answer("It is gone."), **_problems("no-such-bucket", "not-ready")},
+            },
+        },
+    }
+
+
+def _operations() -> dict[str, Any]:
+    def page(name: str, summary: str, kind: str, **more: Any) -> dict[str, Any]:
+        schema = {"type": "object"} if kind == "application/json" else _TEXT
+        responses = {"200": _answer(summary, _content(kind, schema)), **more}
+        return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+
+    not_ready = {"503": _answer("It lives, but does not serve; `why_not` says why.", _JSON_OBJECT)}
+    told = {"200": _answer("What the verb says.", _JSON_OBJECT), **_problems("no-such-verb", "bad-argument")}
+    return {
+        "/v1/health": page("health", "Whether this peer lives and serves", "application/json", **not_ready),
+        "/v1/cluster": page("cluster", "All peers, as this one sees them", "application/json"),
+        "/metrics": page("metrics", "Numbers for Prometheus", "text/plain"),
+        "/openapi.json": page("openapi", "This description", "application/json"),
+        "/docs": page("docs", "The same for people", "text/html"),
+        "/v1/admin/{verb}": {
+            "parameters": _refs("verb"),
+            "get": {"operationId": "admin", "summary": "What an operator asks", "responses": told},
+            "post": {
+                "operationId": "adminWithArguments",
+                "summary": "The same with arguments",
+                "requestBody": {"content": _JSON_OBJECT},
+                "responses": told,
+            },
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    integer, boolean = {"type": "integer"}, {"type": "boolean"}
+    settable = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
+    return {
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail"],
+            "properties": {
+                "type": {"type": "string", "enum": list(TITLES)},
+                "title": _TEXT,
+                "status": integer,
+                "detail": _TEXT,
+            },
+        },
+        "BucketOptions": {"type": "object", "properties": settable, "additionalProperties": False},
+        "Bucket": {"type": "object", "properties": {"bucket": _TEXT, "table": _TEXT, **settable}},
+        "BulkLine": {
+            "type": "object",
+            "required": ["op", "key"],
+            "additionalProperties": False,
+            "properties": {
+                "op": {"type": "string", "enum": ["put", "get", "delete"]},
+                "key": _TEXT,
+                "value": _TEXT,
+                "json": {},
+                "base64": {"type": "string", "contentEncoding": "base64"},
+                "content_type": _TEXT,
+                "ttl": integer,
+            },
+        },
+    }
+
+
+@lru_cache(1)
+def document() -> dict[str, Any]:
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sullae", "version": "1", "description": _INTRODUCTION.strip()},
+        "paths": {
+            "/v1/kv/{bucket}/{key}": _values(),
+            "/v1/kv/{bucket}": _listing(),
+            "/v1/kv/{bucket}/_bulk": _bulk(),
+            **_buckets(),
+            **_operations(),
+        },
+        "components": {"parameters": _PARAMETERS, "schemas": _schemas()},
+        "x-problems": TITLES,
+    }

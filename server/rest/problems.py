@@ -1,0 +1,153 @@
+"""Errors as RFC 9457 problem details: what each refusal of a node, and each bad request, is in HTTP.
+
+`type` is a stable word that programs may rely on; `detail` is for people and may change. The distinction that
+counts: `outcome-unknown` (504) says that a write may have happened, all other errors of a write say that it
+has not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from core.requests import (
+    Answer,
+    Broken,
+    Changed,
+    Invalid,
+    Overloaded,
+    Timeout,
+    Unavailable,
+    Unready,
+)
+
+PROBLEM_JSON: Final = "application/problem+json"
+RETRY_AFTER_S: Final = "1"
+
+TITLES: Final[dict[str, tuple[int, str]]] = {
+    "bad-path": (400, "The path is malformed"),
+    "bad-query": (400, "The query is malformed"),
+    "bad-body": (400, "The body is malformed"),
+    "bad-key": (400, "This cannot be a key"),
+    "bad-bucket-name": (400, "This cannot be a bucket's name"),
+    "bad-level": (400, "There is no such consistency level for this"),
+    "bad-ttl": (400, "This cannot be a time to live"),
+    "bad-timeout": (400, "This cannot be a timeout"),
+    "bad-cursor": (400, "This is no cursor of this listing"),
+    "bad-prefix": (400, "This cannot be a prefix of keys"),
+    "bad-limit": (400, "This cannot be a limit"),
+    "bad-content-type": (400, "This content type cannot be kept"),
+    "bad-replication-factor": (400, "This cannot be a replication factor"),
+    "bad-argument": (400, "The verb does not take this"),
+    "bad-request": (400, "The request cannot be done as asked"),
+    "not-found": (404, "There is nothing at this path"),
+    "no-such-bucket": (404, "There is no such bucket"),
+    "no-such-key": (404, "There is no such key"),
+    "no-such-verb": (404, "There is no such verb"),
+    "method-not-allowed": (405, "This cannot be done with this resource"),
+    "bucket-exists": (409, "The bucket exists and is different"),
+    "precondition-failed": (412, "The precondition does not hold"),
+    "value-too-large": (413, "The value is too large"),
+    "body-too-large": (413, "The body is too large"),
+    "content-encoding-not-supported": (415, "Bodies are taken as they are, without encodings"),
+    "expectation-failed": (417, "This expectation cannot be met"),
+    "internal-error": (500, "A bug in this peer"),
+    "conditional-not-supported": (501, "Conditional updates are not supported yet"),
+    "unavailable": (503, "Too few replicas are alive; nothing was written"),
+    "overloaded": (503, "Too much to do; nothing was written"),
+    "not-ready": (503, "This peer does not serve now"),
+    "replicas-failed": (503, "Replicas answered with failures"),
+    "bucket-not-created": (503, "The bucket's first use needs the metadata voters"),
+    "outcome-unknown": (504, "Too few replicas answered in time: the write may or may not be there"),
+    "timeout": (504, "Too few replicas answered in time"),
+}
+"""Every type, with its status and title."""
+
+_INVALID: Final = {
+    "no_such_table": "no-such-bucket",
+    "no_such_keyspace": "no-such-bucket",
+    "too_large": "value-too-large",
+    "already_exists": "bucket-exists",
+    "bad_name": "bad-bucket-name",
+}
+
+
+class ProblemError(Exception):
+    """A request ends with this problem. `members` are added to the problem's own."""
+
+    def __init__(self, kind: str, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        assert kind in TITLES, kind
+        self.kind = kind
+        self.detail = detail
+        self.members = members
+        self.headers: dict[str, str] = {}
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return TITLES[self.kind][0]
+
+    def body(self) -> dict[str, Any]:
+        """The problem details object."""
+        status, title = TITLES[self.kind]
+        return {
+            "type": self.kind,
+            "title": title,
+            "status": status,
+            "detail": self.detail,
+            **self.members,
+        }
+
+    def response(self) -> web.Response:
+        """The HTTP answer."""
+        headers = {"Server": "sullae", "Content-Type": PROBLEM_JSON, **self.headers}
+        if self.status == 503:
+            headers["Retry-After"] = RETRY_AFTER_S
+        return web.Response(status=self.status, body=orjson.dumps(self.body()), headers=headers)
+
+
+def problem_of(answer: Answer) -> ProblemError:
+    """The problem that a node's refusal is."""
+    if isinstance(answer, Timeout):
+        kind = "outcome-unknown" if answer.write else "timeout"
+        detail = f"{answer.received} of {answer.required} replicas answered at {answer.level.value} in time"
+        return ProblemError(
+            kind, detail, received=answer.received, required=answer.required, level=answer.level.value
+        )
+    if isinstance(answer, Unavailable):
+        detail = f"{answer.level.value} needs {answer.required} replicas; {answer.alive} are alive"
+        return ProblemError(
+            "unavailable", detail, required=answer.required, alive=answer.alive, level=answer.level.value
+        )
+    if isinstance(answer, Overloaded):
+        return ProblemError("overloaded", answer.detail)
+    if isinstance(answer, Unready):
+        return ProblemError("not-ready", answer.detail)
+    if isinstance(answer, Broken):
+        return _broken(answer)
+    if isinstance(answer, Invalid):
+        return invalid(answer)
+    if isinstance(answer, Changed):
+        kind = _kind_of(answer.code)
+        return ProblemError(kind, answer.error)
+    raise AssertionError(f"no refusal: {answer}")
+
+
+def invalid(answer: Invalid) -> ProblemError:
+    """The problem that an invalid request is."""
+    return ProblemError(_kind_of(answer.code), answer.detail)
+
+
+def _kind_of(code: str) -> str:
+    kind = _INVALID.get(code, code.replace("_", "-"))
+    return kind if kind in TITLES else "bad-request"
+
+
+def _broken(answer: Broken) -> ProblemError:
+    counts = {"received": answer.received, "required": answer.required, "failures": answer.failures}
+    if answer.write and answer.unknown:
+        return ProblemError("outcome-unknown", answer.detail, **counts)
+    return ProblemError("replicas-failed", answer.detail, **counts)

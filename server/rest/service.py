@@ -1,0 +1,297 @@
+"""The REST port: which path is what, and whose connections are kept.
+
+aiohttp's low-level server is used with a dispatch of its own: paths hold keys, which no router may normalise,
+and the hot path is one comparison away. The protocol work (framing, chunks, header limits) is aiohttp's.
+
+Nothing untrusted costs more than it may: the target and headers are bounded, bodies have a budget,
+connections are counted, and those that neither finish a request's head nor its body are closed after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from core import limits
+from core.consistency import Level
+from core.requests import AdminRequest, Told
+from node.node import Node
+from server.bridge import Bridge
+from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
+from server.rest import buckets as buckets_module
+from server.rest.bodies import Budget, read_body
+from server.rest.buckets import Buckets
+from server.rest.bulk import Bulk
+from server.rest.docs import page as docs_page
+from server.rest.listing import Listing
+from server.rest.openapi import document as openapi_document
+from server.rest.problems import ProblemError, problem_of
+from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
+from server.rest.values import Values
+
+TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + 64 * limits.KIB
+"""A key with every byte percent-encoded, and a query with a cursor."""
+HEADER_BYTES_MAX: Final = 16 * limits.KIB
+HEADERS_MAX: Final = 100
+CONNECTIONS_MAX: Final = 4_000
+IDLE_S: Final = 75.0
+"""A connection on which nothing was asked, or a body did not come to its end, for so long is closed."""
+SWEEP_S: Final = 5.0
+ADMIN_TIMEOUT_US: Final = 30_000_000
+ADMIN_BODY_BYTES_MAX: Final = 64 * limits.KIB
+
+_KV = "/v1/kv/"
+_BUCKETS = "/v1/buckets"
+_ADMIN = "/v1/admin/"
+
+
+class RestService:
+    """REST on one node."""
+
+    def __init__(
+        self,
+        node: Node,
+        bridge: Bridge,
+        metrics: Metrics,
+        complain: Callable[[str, BaseException], None],
+        about: Callable[[], dict[str, Any]],
+    ) -> None:
+        """`complain` logs an error of ours; `about` is what the process adds to the node's status."""
+        settings = node.inside.settings
+        self._node = node
+        self._bridge = bridge
+        self._metrics = metrics
+        self._complain = complain
+        self._about = about
+        self._settings = settings
+        self._budget = Budget(settings.request_bytes_in_flight_max)
+        self._buckets = Buckets(node, bridge)
+        self._values = Values(bridge, self._buckets, self._budget, settings)
+        self._busy: dict[object, float] = {}
+        self._seen: dict[object, float] = {}
+        self._stopping = False
+        self._runner: web.ServerRunner | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # --- life
+
+    async def start(self, address: str, port: int) -> None:
+        """Listen; raises OSError if the address or port cannot be had."""
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=IDLE_S,
+            max_line_size=TARGET_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            auto_decompress=False,
+        )
+        self._server = server
+        self._runner = web.ServerRunner(server, handle_signals=False)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, address, port, backlog=1024, reuse_address=True).start()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    @property
+    def port(self) -> int:
+        """The port listened on (of use when 0 was asked for)."""
+        assert self._runner is not None
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nothing more; let requests in work finish for so long, then end them."""
+        self._stopping = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._runner is None:
+            return
+        for site in list(self._runner.sites):
+            await site.stop()
+        self._server.pre_shutdown()
+        end_s = time.monotonic() + grace_s
+        while self._busy and time.monotonic() < end_s:  # noqa: ASYNC110 - the end of many requests
+            await asyncio.sleep(0.01)
+        await self._runner.shutdown()
+        await self._runner.cleanup()
+
+    def _sweep(self) -> None:
+        """Close connections that are held open for nothing, and those that are too many."""
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        now_s = time.monotonic()
+        alive = self._server.connections
+        self._seen = {one: self._seen.get(one, now_s) for one in alive}
+        idle = sorted((s, i) for i, (one, s) in enumerate(self._seen.items()) if one not in self._busy)
+        too_many = max(0, len(alive) - CONNECTIONS_MAX)
+        for rank, (since_s, index) in enumerate(idle):
+            if rank < too_many or now_s - since_s > IDLE_S:
+                transport = alive[index].transport
+                if transport is not None:
+                    transport.abort()
+
+    # --- requests
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        begun_ns = time.perf_counter_ns()
+        protocol = request.protocol
+        self._busy[protocol] = self._seen[protocol] = time.monotonic()
+        operation, level, status = "other", "", 499
+        try:
+            path, _, query = request.raw_path.partition("?")
+            if path.startswith(_KV):
+                bucket, slash, key = path[len(_KV) :].partition("/")
+                operation = _operation(request.method, slash, key)
+                level = _level_label(query)
+                response = await self._kv(request, (decoded(bucket), slash, key), query)
+            else:
+                response = await self._elsewhere(request, path, query)
+            status = response.status
+        except ProblemError as error:
+            status = error.status
+            response = error.response()
+            if not request.content.at_eof():
+                response.force_close()
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
+            self._complain(f"{request.method} {request.raw_path[:200]}", error)
+            status = 500
+            response = ProblemError("internal-error", "this peer's log says more").response()
+        finally:
+            del self._busy[protocol]
+            self._seen[protocol] = time.monotonic()
+            us = (time.perf_counter_ns() - begun_ns) // 1000
+            self._metrics.latency(operation, level, status, us)
+        return response
+
+    async def _kv(
+        self, request: web.BaseRequest, place: tuple[str, str, str], query: str
+    ) -> web.StreamResponse:
+        bucket, slash, key = place
+        method = request.method
+        if slash:
+            if method in {"GET", "HEAD"}:
+                return await self._values.get(request, bucket, key, query)
+            if method == "PUT":
+                return await self._values.put(request, bucket, key, query)
+            if method == "DELETE":
+                return await self._values.delete(request, bucket, key, query)
+            if method == "POST" and key == "_bulk":
+                wanted = options(query, WRITE_PARAMETERS)
+                return await Bulk(self._bridge, self._buckets, bucket, wanted, self._settings).respond(
+                    request
+                )
+            raise _not_allowed("DELETE, GET, HEAD, PUT" + (", POST" if key == "_bulk" else ""))
+        if method in {"GET", "HEAD"}:
+            wanted = options(query, LIST_PARAMETERS)
+            known = self._buckets.known(bucket)
+            return await Listing(self._bridge, known, wanted, self._settings).respond(request)
+        raise _not_allowed("GET, HEAD")
+
+    async def _elsewhere(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
+        if path == _BUCKETS or path.startswith(_BUCKETS + "/"):
+            return await self._bucket(request, path[len(_BUCKETS) + 1 :], query)
+        if path.startswith(_ADMIN):
+            return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
+        page = self._pages().get(path)
+        if page is None:
+            raise ProblemError("not-found", "the API is described at /openapi.json, for people at /docs")
+        if request.method not in {"GET", "HEAD"}:
+            raise _not_allowed("GET, HEAD")
+        options(query, ())
+        return page()
+
+    def _pages(self) -> dict[str, Callable[[], web.Response]]:
+        return {
+            "/v1/health": self._health,
+            "/v1/cluster": lambda: _json(self._node.status()),
+            "/metrics": lambda: _content(self._metrics.page(), METRICS_TYPE),
+            "/openapi.json": lambda: _json(openapi_document()),
+            "/docs": lambda: _content(docs_page(), "text/html; charset=utf-8"),
+        }
+
+    def _health(self) -> web.Response:
+        ready, why = self._node.ready()
+        if ready and self._stopping:
+            ready, why = False, "this peer is stopping: use another"
+        return _json({"live": True, "ready": ready, "why_not": why}, 200 if ready else 503)
+
+    async def _bucket(self, request: web.BaseRequest, raw_name: str, query: str) -> web.Response:
+        options(query, ())
+        name, method = decoded(raw_name), request.method
+        if not name:
+            if method not in {"GET", "HEAD"}:
+                raise _not_allowed("GET, HEAD")
+            return _json({"buckets": self._buckets.listed()})
+        if method in {"GET", "HEAD"}:
+            return _json(buckets_module.describe(self._buckets.known(name)))
+        if method == "PUT":
+            body = await read_body(request, buckets_module.BODY_BYTES_MAX, self._budget, "body-too-large")
+            is_new, described = await self._buckets.put(name, body)
+            return _json(described, 201 if is_new else 200)
+        if method == "DELETE":
+            await self._buckets.drop(name)
+            return web.Response(status=204, headers={"Server": "sullae"})
+        raise _not_allowed("DELETE, GET, HEAD, PUT")
+
+    async def _admin(self, request: web.BaseRequest, verb: str, query: str) -> web.Response:
+        options(query, ())
+        if request.method not in {"GET", "HEAD", "POST"}:
+            raise _not_allowed("GET, HEAD, POST")
+        arguments: Any = {}
+        if request.method == "POST":
+            body = await read_body(request, ADMIN_BODY_BYTES_MAX, self._budget, "body-too-large")
+            try:
+                arguments = orjson.loads(body) if body.strip() else {}
+            except orjson.JSONDecodeError as error:
+                raise ProblemError("bad-body", f"the arguments are no JSON: {error}") from None
+            if not isinstance(arguments, dict):
+                raise ProblemError("bad-body", "the arguments are a JSON object")
+        answer = await self._bridge.ask(AdminRequest(verb, arguments), ADMIN_TIMEOUT_US)
+        if not isinstance(answer, Told):
+            raise problem_of(answer)
+        extra = self._about() if verb == "status" else {}
+        return _json({**answer.body, **extra})
+
+
+def _operation(method: str, slash: str, key: str) -> str:
+    """What a request on keys is called in the metrics."""
+    if not slash:
+        return "list"
+    if method == "POST":
+        return "bulk" if key == "_bulk" else "other"
+    return method.lower() if method in {"GET", "HEAD", "PUT", "DELETE"} else "other"
+
+
+_LEVELS = {f"consistency={level.value}": level.value for level in Level}
+
+
+def _level_label(query: str) -> str:
+    """The level in a query for the metrics: one of those that exist, whatever the query says."""
+    if not query:
+        return Level.QUORUM.value
+    for pair in query[:200].split("&"):
+        if pair.startswith("consistency="):
+            return _LEVELS.get(pair.lower(), "unknown")
+    return Level.QUORUM.value
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    data = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+    headers = {"Server": "sullae", "Content-Type": "application/json"}
+    return web.Response(status=status, body=data, headers=headers)
+
+
+def _content(body: bytes, content_type: str) -> web.Response:
+    return web.Response(body=body, headers={"Server": "sullae", "Content-Type": content_type})
+
+
+def _not_allowed(allowed: str) -> ProblemError:
+    error = ProblemError("method-not-allowed", f"there are: {allowed}")
+    error.headers["Allow"] = allowed
+    return error

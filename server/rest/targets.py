@@ -1,0 +1,128 @@
+"""What a request's target says: path, key, and query parameters, each checked.
+
+Keys may hold anything, slashes and dots included, so paths are taken as they were sent: cut at slashes, then
+decoded, and nothing is normalised. `a%2Fb` and `a/b` are the same key; `%2e%2e` is a key like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from core.consistency import Level
+from core.settings import Settings
+from server.rest.problems import ProblemError
+
+TIMEOUT_MS_MAX: Final = 600_000
+LIMIT_MAX: Final = 2**31 - 1
+QUERY_CHARS_MAX: Final = 256 * 1024
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+READ_PARAMETERS: Final = ("consistency", "timeout_ms")
+WRITE_PARAMETERS: Final = ("consistency", "ttl", "timeout_ms")
+LIST_PARAMETERS: Final = ("prefix", "after", "limit", "consistency", "timeout_ms")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """The query parameters of a request; None where nothing was said."""
+
+    level: Level = Level.QUORUM
+    ttl_s: int | None = None
+    timeout_us: int | None = None
+    prefix: str = ""
+    after: str = ""
+    limit: int = LIMIT_MAX
+
+    def write_timeout_us(self, settings: Settings) -> int:
+        """How long to wait for a write's outcome."""
+        return settings.write_timeout_us if self.timeout_us is None else self.timeout_us
+
+    def read_timeout_us(self, settings: Settings) -> int:
+        """How long to wait for a read's answer."""
+        return settings.read_timeout_us if self.timeout_us is None else self.timeout_us
+
+
+DEFAULTS: Final = Options()
+
+
+def decoded(text: str, what: str = "path") -> str:
+    """Percent-decoded UTF-8; a ProblemError for anything else."""
+    if "%" not in text:
+        return text
+    kind = "bad-query" if what == "query" else "bad-path"
+    if _BAD_ESCAPE.search(text):
+        raise ProblemError(kind, f"the {what} holds a % that is not followed by two hexadecimal digits")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ProblemError(kind, f"the {what} is not UTF-8 when decoded") from None
+
+
+def options(query: str, allowed: tuple[str, ...]) -> Options:
+    """The parameters in a query; a ProblemError for one that is unknown, twice there or out of bounds."""
+    if not query:
+        return DEFAULTS
+    if len(query) > 200:
+        return _options(query, allowed)
+    return _cached_options(query, allowed)
+
+
+def _options(query: str, allowed: tuple[str, ...]) -> Options:
+    found: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        name = decoded(name, "query")
+        if name not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {known}")
+        if name in found:
+            raise ProblemError("bad-query", f"the parameter {name} is there twice")
+        found[name] = decoded(value.replace("+", " "), "query")
+    return Options(
+        level=_level(found["consistency"]) if "consistency" in found else Level.QUORUM,
+        ttl_s=_ttl_s(found["ttl"]) if "ttl" in found else None,
+        timeout_us=_timeout_us(found["timeout_ms"]) if "timeout_ms" in found else None,
+        prefix=found.get("prefix", ""),
+        after=found.get("after", ""),
+        limit=_limit(found["limit"]) if "limit" in found else LIMIT_MAX,
+    )
+
+
+_cached_options = lru_cache(1024)(_options)
+
+
+def _level(text: str) -> Level:
+    try:
+        return Level(text.lower())
+    except ValueError:
+        known = ", ".join(level.value for level in Level)
+        raise ProblemError("bad-level", f"no level is called {text[:60]!r}; there are: {known}") from None
+
+
+def _whole(text: str, kind: str, what: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,12}", text):
+        raise ProblemError(kind, f"{what} must be a whole number; found {text[:60]!r}")
+    return int(text)
+
+
+def _ttl_s(text: str) -> int:
+    return _whole(text, "bad-ttl", "ttl (seconds)")
+
+
+def _timeout_us(text: str) -> int:
+    timeout_ms = _whole(text, "bad-timeout", "timeout_ms")
+    if not 1 <= timeout_ms <= TIMEOUT_MS_MAX:
+        raise ProblemError("bad-timeout", f"timeout_ms must be 1 to {TIMEOUT_MS_MAX}; found {timeout_ms}")
+    return timeout_ms * 1000
+
+
+def _limit(text: str) -> int:
+    limit = _whole(text, "bad-limit", "limit")
+    if not 1 <= limit <= LIMIT_MAX:
+        raise ProblemError("bad-limit", f"limit must be 1 to {LIMIT_MAX}; found {limit}")
+    return limit

@@ -1,0 +1,124 @@
+"""`/v1/kv/{bucket}/{key}`: one value at a time. This is the hot path of the key-value door."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from core.requests import Invalid, RowsRead, Written
+from core.settings import Settings
+from kv import operations as kv
+from server.bridge import Bridge
+from server.rest.bodies import Budget, read_body
+from server.rest.buckets import Buckets
+from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
+
+DELETE_PARAMETERS = ("consistency", "timeout_ms")
+UPDATE_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+LARGE_BYTES = 256 * 1024
+LARGE_WRITE_S = 120.0
+
+
+class Values:
+    """GET, HEAD, PUT and DELETE of a value."""
+
+    def __init__(self, bridge: Bridge, buckets: Buckets, budget: Budget, settings: Settings) -> None:
+        self._bridge = bridge
+        self._buckets = buckets
+        self._budget = budget
+        self._settings = settings
+
+    async def put(self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str) -> web.Response:
+        """Have the key hold this body."""
+        wanted = options(query, WRITE_PARAMETERS)
+        key = decoded(raw_key)
+        headers = request.headers
+        _refuse_conditions(headers)
+        if "Content-Range" in headers:
+            raise ProblemError("bad-request", "a part of a value cannot be written: leave Content-Range out")
+        encoding = headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            detail = f"send the value without Content-Encoding: {encoding[:60]}, or as a type of its own"
+            raise ProblemError("content-encoding-not-supported", detail)
+        body = await read_body(request, self._settings.value_bytes_max, self._budget, "value-too-large")
+        bucket = self._buckets.find(bucket_name) or await self._buckets.used(bucket_name)
+        content_type = headers.get("Content-Type", kv.OCTETS)
+        write = kv.put(bucket, key, body, content_type, wanted.level, ttl_s=wanted.ttl_s)
+        if isinstance(write, Invalid):
+            raise invalid(write)
+        answer = await self._bridge.begin(write, wanted.write_timeout_us(self._settings))
+        if isinstance(answer, Written):
+            return web.Response(status=204, headers={"Server": "sullae", "ETag": kv.etag(answer.version)})
+        raise problem_of(answer)
+
+    async def delete(
+        self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str
+    ) -> web.Response:
+        """Have the key hold nothing; that it held nothing before is no error."""
+        wanted = options(query, DELETE_PARAMETERS)
+        _refuse_conditions(request.headers)
+        write = kv.delete(self._buckets.known(bucket_name), decoded(raw_key), wanted.level)
+        if isinstance(write, Invalid):
+            raise invalid(write)
+        answer = await self._bridge.begin(write, wanted.write_timeout_us(self._settings))
+        if isinstance(answer, Written):
+            return web.Response(status=204, headers={"Server": "sullae", "ETag": kv.etag(answer.version)})
+        raise problem_of(answer)
+
+    async def get(self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str) -> web.Response:
+        """What the key holds."""
+        wanted = options(query, READ_PARAMETERS)
+        bucket = self._buckets.known(bucket_name)
+        key = decoded(raw_key)
+        read = kv.get(bucket, key, wanted.level)
+        if isinstance(read, Invalid):
+            raise invalid(read)
+        answer = await self._bridge.begin(read, wanted.read_timeout_us(self._settings))
+        if not isinstance(answer, RowsRead):
+            raise problem_of(answer)
+        value = kv.value_of(bucket, answer)
+        if value is None:
+            raise ProblemError("no-such-key", f"the bucket {bucket_name} holds nothing under this key")
+        etag = value.etag
+        headers = request.headers
+        if "If-Match" in headers and not _matches(headers["If-Match"], etag):
+            raise ProblemError("precondition-failed", f"the value's entity tag is {etag}")
+        found = {"Server": "sullae", "ETag": etag}
+        if "If-None-Match" in headers and _matches(headers["If-None-Match"], etag):
+            return web.Response(status=304, headers=found)
+        found["Content-Type"] = value.content_type or kv.OCTETS
+        response = web.Response(body=value.value, headers=found)
+        if len(value.value) >= LARGE_BYTES:
+            await self._write_large(request, response, len(value.value))
+        return response
+
+    async def _write_large(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
+        """Hold a large value only as long as there is memory for it and its reader takes it."""
+        self._budget.take(size)
+        try:
+            async with asyncio.timeout(LARGE_WRITE_S):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._budget.give(size)
+
+
+def _refuse_conditions(headers: object) -> None:
+    """A condition on an update must not be ignored: that would lose what it protects."""
+    for name in UPDATE_CONDITIONS:
+        if name in headers:  # type: ignore[operator]
+            raise ProblemError(
+                "conditional-not-supported", f"{name} on updates comes later; nothing was written"
+            )
+
+
+def _matches(condition: str, etag: str) -> bool:
+    """Whether a list of entity tags (or *) names this one."""
+    if condition.strip() == "*":
+        return True
+    return any(tag.strip().removeprefix("W/") == etag for tag in condition.split(","))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from core.cell import VALUE
 from core.consistency import Level
@@ -121,3 +122,16 @@ def ping_answers_us(s: Scenario, peer: int) -> list[int]:
 
     s.lose(look)
     return took
+
+
+def scenarios_begun(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """Becomes the scenarios that begin from now on: for broken rules that have to know the time."""
+    begun: list[Scenario] = []
+    begin = Scenario.__init__
+
+    def remembered(self: Scenario, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        begun.append(self)
+
+    monkeypatch.setattr(Scenario, "__init__", remembered)
+    return begun

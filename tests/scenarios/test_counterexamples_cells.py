@@ -39,6 +39,7 @@ from tests.scenarios.telling import (
     held,
     log_kinds,
     row,
+    scenarios_begun,
     table_of,
     update,
     values,
@@ -268,20 +269,14 @@ def test_counterexample_06_expiring_wins_over_live_of_one_version_whenever_they_
 def test_counterexample_06_if_the_order_asks_a_clock_replicas_that_merged_at_other_times_differ(
     monkeypatch: Patch,
 ) -> None:
-    clusters: list[Scenario] = []
-    begin = Scenario.__init__
-
-    def remembered(self: Scenario, *arguments: Any, **named: Any) -> None:
-        begin(self, *arguments, **named)
-        clusters.append(self)
+    begun = scenarios_begun(monkeypatch)
 
     def by_the_clock(cell: Cell) -> Any:
-        now_us = clusters[-1].cluster.now_us + EPOCH_US
+        now_us = begun[-1].cluster.now_us + EPOCH_US
         if cell.value is not None and not cell.is_dead(now_us):
             return rank(msgspec.structs.replace(cell, dead_from_us=0))
         return rank(msgspec.structs.replace(cell, value=None))
 
-    monkeypatch.setattr(Scenario, "__init__", remembered)
     monkeypatch.setattr(core.row, "rank", by_the_clock)
     assert an_expiring_and_a_live_value_of_one_version() == [[(b"b", 0)], [(b"b", 0)], [(b"a", 1)]]
 
@@ -312,16 +307,11 @@ def test_counterexample_07_replicas_with_other_clocks_agree_around_an_expiry() -
 
 
 def test_counterexample_07_if_replicas_judge_by_their_own_clocks_digests_differ(monkeypatch: Patch) -> None:
-    scenarios: list[Scenario] = []
-    begin = Scenario.__init__
-
-    def remembered(self: Scenario, *arguments: Any, **named: Any) -> None:
-        begin(self, *arguments, **named)
-        scenarios.append(self)
+    begun = scenarios_begun(monkeypatch)
 
     def judging(engine: Any, wanted: Any, has_clustering: bool) -> Any:
         found = read_slice(engine, wanted, has_clustering)
-        clock = next(m.clock for m in scenarios[-1].cluster.machines if m.engine is engine)
+        clock = next(m.clock for m in begun[-1].cluster.machines if m.engine is engine)
         alive = [
             (key, data)
             for key, data in found.rows
@@ -329,7 +319,6 @@ def test_counterexample_07_if_replicas_judge_by_their_own_clocks_digests_differ(
         ]
         return msgspec.structs.replace(found, rows=tuple(alive))
 
-    monkeypatch.setattr(Scenario, "__init__", remembered)
     monkeypatch.setattr(lsm.store, "read_slice", judging)
     assert reads_around_an_expiry() > 5
 

@@ -23,6 +23,8 @@ from core.messages import (
     Message,
     MutationApplied,
     OperationFailed,
+    Ping,
+    PingAck,
     Refused,
     SliceRead,
     Stale,
@@ -54,6 +56,9 @@ from node.scans import Scans
 from node.stamps import Stamps, ceiling_of
 from node.swim import Swim
 from node.writes import Writes
+
+SETTLE_US = 1_000_000
+"""How long a peer that starts again waits for word of the present epoch before it serves by what it knows."""
 
 ANSWERS = (SliceRead, DigestRead, MutationApplied, Stale, OperationFailed, Followed, Fetched, TreeAnswer)
 
@@ -93,6 +98,8 @@ class Node:
         self.admission = Admission(settings)
         self.admin = Admin(self)
         self._stopping = False
+        self._settling = False
+        self.inside.on_timer("settled", self._settled)
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer
         self.inside.message_handlers[Stale] = self._on_stale
@@ -117,12 +124,21 @@ class Node:
         """Begin: liveness, birth or catching up, the background parts."""
         for part in (self.metadata, self.swim, self.hints, self.following, self.anti_entropy, self.retention):
             part.start()
+        if len(self.metadata.state.members) > 1:
+            self._settling = True
+            self.inside.timer(SETTLE_US, "settled")
+
+    def _settled(self) -> None:
+        """Nobody said so, but we have waited: serve by what we know, as the voters may be away for long."""
+        self._settling = False
 
     def on_message(self, peer: PeerId, message: Message) -> None:
         """A message from a peer whose hello was accepted; a node that was refused for good takes no part."""
         if self.identity.refused:
             return
         self.inside.message_handlers[type(message)](peer, message)
+        if self._settling and isinstance(message, Ping | PingAck):
+            self._settling = message.epoch > self.metadata.state.epoch
 
     def _on_answer(self, peer: PeerId, message: Any) -> None:
         operation = self.inside.operations.get(message.op)
@@ -196,6 +212,8 @@ class Node:
             return False, "this peer is stopping: use another"
         if self.identity.refused:
             return False, self.identity.refused
+        if self._settling:
+            return False, "this peer has just started and asks what it missed: try again in a second"
         if not self.metadata.born:
             return False, "there is no cluster yet: all its initial voters have to be up once"
         return True, ""

@@ -128,7 +128,7 @@ def _no_conflict(*_: Any) -> Any:
 PLANTS = (
     Plant("acknowledged before the sync", ((Commit, "add", _release_at_once),), "set", 3, ("lost", "stale")),
     Plant(
-        "read before it is durable", ((Store, "_read", _read_undurable),), "register", 21, ("stale", "back")
+        "read before it is durable", ((Store, "_read", _read_undurable),), "register", 44, ("stale", "back")
     ),
     Plant(
         "read repair skipped", ((ReadOperation, "_repair", _merge_without_repair),), "register", 5, ("back",)

@@ -60,7 +60,10 @@ class Child:
     restarts: int = 0
     started_s: float = 0.0
     restart_at_s: float | None = None
-    tail: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=TAIL_LINES))
+    tail: collections.deque[tuple[str, str]] = field(
+        default_factory=lambda: collections.deque(maxlen=TAIL_LINES)
+    )
+    """Level and text of what it said last."""
 
     @property
     def running(self) -> bool:
@@ -107,7 +110,7 @@ class Child:
                 log.write(line)
                 level, text = read_line(line)
                 if text:
-                    self.tail.append(text)
+                    self.tail.append((level, text))
                     show(self.name, level, text)
         events.put(Event("ended", self, process.wait()))
 
@@ -150,7 +153,7 @@ def read_line(line: bytes) -> tuple[str, str]:
 
 def entry_text(entry: dict[str, Any]) -> str:
     """A structured log entry as a person reads it: what happened, then key=value."""
-    skipped = {"event", "level", "timestamp", "time", "ts", "peer", "name", "exception", "exc_info"}
+    skipped = {"event", "level", "code", "timestamp", "time", "ts", "peer", "name", "exception", "exc_info"}
     values = [f"{key}={value}" for key, value in entry.items() if key not in skipped]
     text = " ".join([str(entry["event"]), *values])
     return f"{text}\n{entry['exception']}" if entry.get("exception") else text

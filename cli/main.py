@@ -120,7 +120,8 @@ def node(
 def status(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
     """Show the peers and how they are.
 
-    Any reachable peer is asked who there is, then each peer about itself. Exit status 4 if one is not up.
+    Any reachable peer is asked who there is, then each peer about itself. "Tokens" are a peer's vnodes,
+    "holds" the share of all data that it replicates. Exit status 4 if a peer is not up.
 
     \b
     Examples:

@@ -158,13 +158,17 @@ def _checked(offset: int, line: int, value: bytes, key: str) -> Record | Reject:
     if len(value) > VALUE_BYTES_MAX:
         return reject(f"longer than {VALUE_BYTES_MAX} bytes")
     try:
-        record = json.loads(value)
+        record = json.loads(value.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         return reject(f"not JSON: {error}")
     if not isinstance(record, dict):
         return reject("not a JSON object")
     found, reason = key_text(record.get(key), key)
     return Record(offset, line, found, value) if not reason else reject(reason)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def key_text(value: Any, field: str) -> tuple[str, str]:

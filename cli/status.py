@@ -2,6 +2,8 @@
 
 One reachable peer says who there is and who it believes alive. Then each peer is asked about itself, all at
 the same time and with little patience, because only it knows its process, its version and what it holds.
+
+"Holds" is the share of all tokens that a peer replicates: with three replicas on three peers all of them.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
     print(f"cluster {told.get('cluster')}, epoch {told.get('epoch')}, as {told.get('name')} sees it")
     if not told.get("ready", True):
         print(f"not ready: {told.get('why_not')}")
-    columns = ("peer", "address", "pid", "state", "load", "tokens", "owns", "replicates", "version", "rack")
-    print_table(columns, [texts_of(row) for row in rows], ("pid", "load", "tokens", "owns", "replicates"))
+    columns = ("peer", "address", "pid", "state", "load", "tokens", "holds", "version", "rack")
+    print_table(columns, [texts_of(row) for row in rows], ("pid", "load", "tokens", "holds"))
     return 0 if good else ANSWERED_NO_EXIT
 
 
@@ -82,7 +84,6 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
         "load_bytes": mine.get("load_bytes"),
         "vnodes": peer.get("vnodes"),
         "owns": peer.get("owns"),
-        "replicates": peer.get("replicates"),
         "version": mine.get("version"),
         "datacentre": peer.get("datacentre"),
         "rack": peer.get("rack"),
@@ -92,7 +93,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
 
 def texts_of(row: dict[str, Any]) -> list[str]:
     """The same as people get it."""
-    load, owns, replicates = row["load_bytes"], row["owns"], row["replicates"]
+    load, owns = row["load_bytes"], row["owns"]
     return [
         str(row["name"]),
         str(row["address"]),
@@ -101,7 +102,6 @@ def texts_of(row: dict[str, Any]) -> list[str]:
         UNKNOWN if load is None else bytes_text(load),
         text_of(row["vnodes"]),
         UNKNOWN if owns is None else f"{owns:.1%}",
-        UNKNOWN if replicates is None else f"{replicates:.1%}",
         text_of(row["version"]),
         f"{row['datacentre']}/{row['rack']}",
     ]

@@ -50,9 +50,13 @@ class Telling:
             with contextlib.suppress(OSError):
                 output.print_table(("peer", "REST", "pid", "log"), rows, ("pid",))
 
+    def shows(self, level: str) -> bool:
+        """Whether log lines of this level are shown."""
+        return not self.as_json and (self._verbose or level in SHOWN_LEVELS)
+
     def line_of(self, name: str, level: str, text: str) -> None:
         """A line of a peer's log."""
-        if self.as_json or not (self._verbose or level in SHOWN_LEVELS):
+        if not self.shows(level):
             return
         for line in text.splitlines():
             shown = Text(f"{name} ", style=self._colours[name])

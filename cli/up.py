@@ -200,11 +200,11 @@ class _Supervisor:
         again = output.own_command(*_node_arguments(self._options, child.name))
         facts = {"peer": child.name, "pid": pid, "status": status, "restart": again}
         if not self._was_ready:
-            text = f"{child.name} could not start: it {_how(status)}. Its last words:"
-            self._tell("cannot_start", text, **facts, log=str(child.log), last=list(child.tail))
-            for line in child.tail:
-                self._telling.add(f"  {line}", "red")
-            self._telling.add(f"  (all of them: {child.log})")
+            last = [text for _, text in child.tail]
+            text = f"{child.name} could not start: it {_how(status)}; its log is {child.log}"
+            self._tell("cannot_start", text, **facts, log=str(child.log), last=last)
+            if not any(self._telling.shows(level) for level, _ in child.tail):
+                self._telling.add("Its last words:\n  " + "\n  ".join(last), "red")
             self._exit_status = 1
             self._stop()
         elif self._options.restart:

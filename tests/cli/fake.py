@@ -32,7 +32,6 @@ STATUS = {
             "voter": True,
             "vnodes": 16,
             "owns": 1.0,
-            "replicates": 1.0,
         }
     ],
 }
@@ -148,9 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
             if request["key"] in self.cluster.refused_keys:
                 outcomes.append({"status": 400, "detail": "this key is refused"})
                 continue
-            value = request["value"].encode()
-            self.cluster.buckets.setdefault(bucket, {})[request["key"]] = value, request["content_type"]
-            outcomes.append({"status": 200})
+            value = line.partition(b',"json":')[2][:-1]
+            assert json.loads(value) == request["json"]
+            self.cluster.buckets.setdefault(bucket, {})[request["key"]] = value, "application/json"
+            outcomes.append({"status": 204})
         self._answer(200, b"".join(json.dumps(outcome).encode() + b"\n" for outcome in outcomes))
 
 

@@ -117,12 +117,12 @@ def test_status_as_table_and_json(sullae: Run, cluster: FakeCluster) -> None:
     assert outcome.status == 0
     assert "cluster fake, epoch 7" in outcome.out
     row = outcome.out.splitlines()[-1].split()
-    assert row == ["n1", "127.0.0.1", "4242", "up", "2.0", "KiB", "16", "100.0%", "100.0%", "9.9.9", "dc1/r1"]
+    assert row == ["n1", "127.0.0.1", "4242", "up", "2.0", "KiB", "16", "100.0%", "9.9.9", "dc1/r1"]
     told = json.loads(sullae("status", "--url", cluster.url, "--json").out)
     assert told["epoch"] == 7
     assert told["peers"][0] == {
         "name": "n1", "address": "127.0.0.1", "peer": "aa", "pid": 4242, "state": "up", "why_not": "",
-        "load_bytes": 2048, "vnodes": 16, "owns": 1.0, "replicates": 1.0, "version": "9.9.9",
+        "load_bytes": 2048, "vnodes": 16, "owns": 1.0, "version": "9.9.9",
         "datacentre": "dc1", "rack": "r1", "voter": True,
     }  # fmt: skip
 

@@ -44,6 +44,8 @@ def test_ndjson_values_are_the_lines_byte_for_byte(tmp_path: Path) -> None:
         (b'{"id":""}', "a key has 1 to"),
         (b'{"id":"\\ud800"}', "half of a surrogate pair"),
         (b"\xff\xfe", "not JSON"),
+        ('{"id":1}'.encode("utf-16-be"), "not JSON"),
+        (b'{"id":"a","x":NaN}', "NaN is no JSON"),
         (b'{"id":' + b"[" * 100_000, "not JSON"),
         (json.dumps({"id": "k" * 70_000}).encode(), "70000 bytes"),
     ],

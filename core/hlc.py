@@ -32,8 +32,16 @@ class HybridClock:
         """No stamp is above this."""
         return self._ceiling_us
 
+    def bound_us(self) -> int:
+        """What a client's timestamp is measured against: the wall clock alone.
+
+        Stamps follow what they meet: measured against them, timestamps a minute ahead of them would push each
+        other ahead without end.
+        """
+        return self._wall_us()
+
     def now_us(self) -> int:
-        """A reading for `now` of reads and for admission: at least the last stamp; takes no stamp."""
+        """A reading for `now` of reads and of hints: at least the last stamp; takes no stamp."""
         return max(self._wall_us(), self._last_us)
 
     def stamp(self) -> int | None:

@@ -82,7 +82,7 @@ class Writes:
     def begin(self, request: WriteRequest, deadline_us: int, reply: Reply) -> None:
         """Plan and send; `reply` is called exactly once."""
         placement = self.metadata.state.placement(request.table)
-        refusal = check(request, placement, self.inside.clock.now_us())
+        refusal = check(request, placement, self.inside.clock.bound_us())
         if refusal is not None or placement is None:
             reply(refusal or no_such_table())
             return
@@ -353,7 +353,7 @@ def no_such_table() -> Invalid:
     return Invalid("no_such_table", "there is no such table (any more)")
 
 
-def check(request: WriteRequest, placement: TablePlacement | None, now_us: int) -> Invalid | None:
+def check(request: WriteRequest, placement: TablePlacement | None, wall_us: int) -> Invalid | None:
     """What is wrong with a write, before anything is done about it."""
     if placement is None:
         return no_such_table()
@@ -366,7 +366,7 @@ def check(request: WriteRequest, placement: TablePlacement | None, now_us: int) 
         return Invalid(
             "bad_key", f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(request.partition)}"
         )
-    if request.timestamp_us > now_us + limits.FUTURE_TIMESTAMP_US_MAX:
+    if request.timestamp_us > wall_us + limits.FUTURE_TIMESTAMP_US_MAX:
         return Invalid("timestamp_ahead", "the timestamp is more than a minute ahead of this peer's clock")
     if not 0 <= request.ttl_s <= limits.TTL_S_MAX:
         return Invalid("bad_ttl", f"a time to live is 1 to {limits.TTL_S_MAX} seconds (0: for ever)")

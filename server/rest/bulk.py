@@ -1,15 +1,16 @@
 """`POST /v1/kv/{bucket}/_bulk`: many operations on one connection, one outcome per line, in the same order.
 
-    {"op": "put", "key": "k", "value": "text"}            text/plain; charset=utf-8 unless `content_type` says
-    else {"op": "put", "key": "k", "json": {"any": ["JSON"]}}  application/json, kept as it was written {"op":
-    "put", "key": "k", "base64": "3q2+7w=="}       application/octet-stream {"op": "get", "key": "k"}
-    answers with `value`, or `base64` where it is no UTF-8 {"op": "delete", "key": "k"}
+    {"op": "put", "key": "k", "value": "text"}            as text/plain; charset=utf-8
+    {"op": "put", "key": "k", "json": {"any": ["JSON"]}}  as application/json, kept as it was written
+    {"op": "put", "key": "k", "base64": "3q2+7w=="}       as application/octet-stream
+    {"op": "get", "key": "k"}                             answers `value`, or `base64` where it is no UTF-8
+    {"op": "delete", "key": "k"}
 
-A put may have `ttl` (seconds). An outcome is {"key", "status", ...} with the status that the single request
-would have had, and the members of a problem where it is one. Lines are read as fast as outcomes are: at most
-`LINES_AHEAD` lines and `BYTES_AHEAD` bytes are in work at once, so a load of any size needs constant memory.
-Operations in work at the same time run side by side: two on one key within one request may happen in either
-order.
+A put may have `ttl` (seconds) and a `content_type` of its own. An outcome is {"key", "status", ...} with the
+status that the single request would have had, and the members of a problem where it is one. Lines are read as
+fast as outcomes are: at most `LINES_AHEAD` lines and `BYTES_AHEAD` bytes are in work at once, so a load of
+any size needs constant memory. Operations on different keys run side by side; one on a key that is in work
+waits until that is done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -80,6 +81,7 @@ class Bulk:
         self._settings = settings
         self._line_bytes_max = settings.value_bytes_max * 4 // 3 + LINE_OVERHEAD
         self._in_work: deque[_InWork] = deque()
+        self._keys: Counter[str] = Counter()
         self._bytes = 0
         self._out = bytearray()
 
@@ -97,7 +99,7 @@ class Bulk:
                     self._in_work and self._bytes + len(line) > BYTES_AHEAD
                 ):
                     await self._finish_first(response)
-                await self._begin(line)
+                await self._begin(line, response)
             while self._in_work:
                 await self._finish_first(response)
         except ProblemError as error:  # not a line: nothing after it can be understood
@@ -134,11 +136,13 @@ class Bulk:
         limit = self._line_bytes_max
         return ProblemError("body-too-large", f"a line has at most {limit} bytes", limit_bytes=limit)
 
-    async def _begin(self, data: bytes) -> None:
+    async def _begin(self, data: bytes, response: web.StreamResponse) -> None:
         item = _InWork(None, len(data))
         try:
             line = _decoder.decode(data)
             item.key = line.key
+            while self._keys[line.key]:
+                await self._finish_first(response)
             await self._send(line, item)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             item.problem = ProblemError("bad-body", f"this line is no operation: {error}")
@@ -146,6 +150,8 @@ class Bulk:
             item.problem = error
         self._in_work.append(item)
         self._bytes += item.bytes
+        if item.key is not None:
+            self._keys[item.key] += 1
 
     async def _send(self, line: Line, item: _InWork) -> None:
         if line.op == "put":
@@ -188,6 +194,10 @@ class Bulk:
         outcome = await _outcome(item)
         self._in_work.popleft()
         self._bytes -= item.bytes
+        if item.key is not None:
+            self._keys[item.key] -= 1
+            if not self._keys[item.key]:
+                del self._keys[item.key]
         self._out += orjson.dumps(outcome) + b"\n"
         if len(self._out) >= FLUSH_BYTES:
             await self._flush(response)

@@ -1,0 +1,140 @@
+"""A node that answers as it is told, for tests of what stands in front of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from core.cell import Cell
+from core.metadata import Birth, Change, Changes, Epoch, Proposal
+from core.requests import (
+    AdminRequest,
+    Answer,
+    Changed,
+    Invalid,
+    MetadataRequest,
+    ReadRequest,
+    ReadRow,
+    Request,
+    RowsRead,
+    ScanRequest,
+    Told,
+    WriteRequest,
+    Written,
+)
+from core.row import Row
+from core.schema import Member
+from core.settings import Settings
+from lsm import keys
+from node.metadata_state import UNBORN, State, apply
+from ring.tokens import token_of
+
+MEMBERS = tuple(Member(bytes([n]) * 16, n, f"n{n}", f"127.0.0.{n}", "dc1", f"r{n}", (n,)) for n in (1, 2, 3))
+
+
+class FakeNode:
+    """Keeps rows in a dict and answers at once; `answers` are given instead, first come first served."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        birth = Birth(b"c" * 16, "test", MEMBERS, (MEMBERS[0].peer,))
+        self.metadata = SimpleNamespace(state=apply(UNBORN, Epoch(1, birth)))
+        self.inside = SimpleNamespace(settings=settings or Settings())
+        self.on_reply: Callable[[int, Answer, bool], None] = lambda *_: None
+        self.requests: list[Request] = []
+        self.deadlines_us: list[int] = []
+        self.answers: list[Answer] = []
+        self.silent = False
+        self.cancelled: list[int] = []
+        self.why_not = ""
+        self.rows: dict[tuple[int, bytes], Row] = {}
+        self._scans: dict[int, list[ReadRow]] = {}
+        self._version = 1_000
+
+    @property
+    def state(self) -> State:
+        state: State = self.metadata.state
+        return state
+
+    def ready(self) -> tuple[bool, str]:
+        return not self.why_not, self.why_not
+
+    def status(self) -> dict[str, Any]:
+        return {"name": "n1", "peers": [member.name for member in MEMBERS]}
+
+    def change(self, change: Change) -> Changed:
+        """Decide an epoch with this change."""
+        number = self.state.epoch + 1
+        self.metadata.state = apply(self.state, Epoch(number, Changes((Proposal((1, number), change),))))
+        result = self.state.result((1, number))
+        assert result is not None
+        return result
+
+    def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
+        self.requests.append(request)
+        self.deadlines_us.append(deadline_us)
+        if self.silent:
+            return
+        if self.answers:
+            self.on_reply(request_id, self.answers.pop(0), True)
+        elif isinstance(request, ScanRequest):
+            found = [ReadRow(key, row) for (_, key), row in sorted(self.rows.items()) if key > request.after]
+            self._scans[request_id] = [r for r in found if keys.split_row_key(r.key)[0] == request.table]
+        else:
+            self.on_reply(request_id, self._answer(request), True)
+
+    def _answer(self, request: Request) -> Answer:
+        if isinstance(request, WriteRequest):
+            return self._write(request)
+        if isinstance(request, ReadRequest):
+            return self._read(request)
+        if isinstance(request, MetadataRequest):
+            return self.change(request.change)
+        assert isinstance(request, AdminRequest)
+        if request.verb == "status":
+            return Told({**self.status(), "arguments": request.arguments})
+        return Invalid("no_such_verb", "no such verb")
+
+    def _write(self, request: WriteRequest) -> Written:
+        self._version += 1
+        for write in request.rows:
+            key = keys.row_key(request.table, token_of(request.partition), request.partition, write.suffix)
+            cells = [Cell(w.column, w.path, w.kind, self._version, 7, 0, w.value) for w in write.writes]
+            if cells:
+                self.rows[request.table, key] = Row(None, tuple(cells))
+            else:
+                self.rows.pop((request.table, key), None)
+        return Written((self._version, 7))
+
+    def _read(self, request: ReadRequest) -> RowsRead:
+        prefix = keys.partition_prefix(request.table, token_of(request.partition), request.partition)
+        end = request.first + b"\0" if request.point else request.end
+        found = [
+            ReadRow(key, row)
+            for (table, key), row in sorted(self.rows.items())
+            if table == request.table and prefix + request.first <= key < prefix + end
+        ]
+        cut = found[: request.rows_max]
+        return RowsRead(tuple(cut), self._version, len(found) > len(cut))
+
+    def on_want(self, request_id: int, parts: int) -> None:
+        for _ in range(parts):
+            rows = self._scans.get(request_id)
+            if rows is None:
+                return
+            part, rest = tuple(rows[:2]), rows[2:]
+            self._scans[request_id] = rest
+            if not rest:
+                del self._scans[request_id]
+            self.on_reply(request_id, RowsRead(part, self._version, bool(rest)), not rest)
+
+    def on_cancel(self, request_id: int) -> None:
+        self._scans.pop(request_id, None)
+        self.cancelled.append(request_id)
+
+
+def with_value_limit(size: int) -> Settings:
+    """Settings under which a value of more bytes is too large."""
+    return msgspec.structs.replace(Settings(), value_bytes_max=size)

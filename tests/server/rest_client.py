@@ -1,0 +1,114 @@
+"""A REST service on a fake node, and a client that sends exactly the bytes it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from core.settings import Settings
+from server.bridge import Bridge
+from server.metrics import Metrics
+from server.rest.service import RestService
+from tests.server.fake_node import FakeNode
+
+
+class Reply(NamedTuple):
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines()]
+
+
+class Door:
+    """The service under test, and how to talk to it."""
+
+    def __init__(self, service: RestService, node: FakeNode, bugs: list[BaseException]) -> None:
+        self.service = service
+        self.node = node
+        self.bugs = bugs
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.service.port, limit=1 << 26)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send these bytes, then read to the end."""
+        reader, writer = await self.open()
+        writer.write(data)
+        writer.write_eof()
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    async def __call__(
+        self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
+        """One request on a connection of its own."""
+        reader, writer = await self.open()
+        try:
+            writer.write(head(method, target, body, headers) + (body or b""))
+            return await read_reply(reader, method)
+        finally:
+            writer.close()
+
+
+def head(method: str, target: str, body: bytes | None, headers: dict[str, str] | None = None) -> bytes:
+    """A request's head."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: x"]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+async def read_reply(reader: asyncio.StreamReader, method: str = "GET") -> Reply:
+    """Read one answer."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    status = int(lines[0].split()[1])
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])
+    }
+    body = b""
+    if method != "HEAD" and status not in {204, 304}:
+        if headers.get("transfer-encoding") == "chunked":
+            while size := int(await reader.readline(), 16):
+                body += await reader.readexactly(size)
+                await reader.readline()
+            await reader.readline()
+        else:
+            body = await reader.readexactly(int(headers["content-length"]))
+    return Reply(status, headers, body)
+
+
+@contextlib.asynccontextmanager
+async def door(settings: Settings | None = None) -> AsyncIterator[Door]:
+    """A service on a fake node; a bug that it reports fails the test."""
+    node = FakeNode(settings)
+    bridge = Bridge(asyncio.get_running_loop(), node)  # type: ignore[arg-type]
+    node.on_reply = bridge.on_reply
+    bugs: list[BaseException] = []
+    service = RestService(
+        node,  # type: ignore[arg-type]
+        bridge,
+        Metrics(),
+        lambda _, error: bugs.append(error),
+        lambda: {"pid": 1},
+    )
+    await service.start("127.0.0.1", 0)
+    try:
+        yield Door(service, node, bugs)
+    finally:
+        await service.stop(0.5)
+    assert not bugs, bugs

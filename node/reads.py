@@ -86,6 +86,7 @@ class Reads:
         inside.on_stored("read_repair", self._on_local_repair)
         inside.on_timer("read", self._on_timer)
         inside.on_timer("read_speculate", self._on_speculate)
+        inside.on_peer(self._on_peer)
 
     def begin(
         self, part: Slice, replicas: tuple[PeerId, ...], level: Level, deadline_us: int, finish: Finish
@@ -139,6 +140,12 @@ class Reads:
         else:
             operation.on_message(self.me, MutationApplied(op, None))
 
+    def _on_peer(self, peer: PeerId, connected: bool) -> None:
+        """What was asked is lost with the connection: ask another at once, and again who is back."""
+        for operation in list(self.inside.operations.values()):
+            if isinstance(operation, ReadOperation):
+                operation.on_peer(peer, connected)
+
     def _on_timer(self, op: int) -> None:
         operation = self.inside.operations.get(op)
         if operation is not None:
@@ -163,6 +170,7 @@ class ReadOperation:
         "_digests",
         "_failed",
         "_finish",
+        "_lacking",
         "_level",
         "_merged",
         "_op",
@@ -201,6 +209,7 @@ class ReadOperation:
         self._merged: SliceResult | None = None
         self._repaired: Tally | None = None
         self._repairing: list[PeerId] = []
+        self._lacking: Lacking = {}
         self._read_us = 0
         self._timer = 0
         self._speculate_timer = 0
@@ -260,7 +269,10 @@ class ReadOperation:
             )
 
     def on_slow(self) -> None:
-        """Someone is slow: ask another one for the rows as well."""
+        """Someone is slow: ask another one for the rows as well, or have another one repaired."""
+        if self._repaired is not None:
+            self._repair_another()
+            return
         for peer in self._asked:
             if peer not in self._rows and peer not in self._digests:
                 self._parent.was_slow(peer)
@@ -272,6 +284,23 @@ class ReadOperation:
         self._parent.inside.count(why)
         self._ask(self._others.pop(0), digest=False)
         return True
+
+    def on_peer(self, peer: PeerId, connected: bool) -> None:
+        """A connection came or went on which we may be waiting for an answer."""
+        if self._finish is None:
+            return
+        if self._repaired is not None:
+            if peer in self._repairing:
+                if connected:
+                    self._send_repair(peer)
+                else:
+                    self._repair_another()
+        elif peer in self._asked and peer not in self._rows and peer not in self._failed:
+            if self._whole or peer not in self._digests:
+                if connected:
+                    self._ask(peer, digest=False)
+                else:
+                    self._ask_another("reads_asked_elsewhere")
 
     # --- answers
 
@@ -344,36 +373,63 @@ class ReadOperation:
         parent = self._parent
         inside = parent.inside
         has_clustering = self._placement.table.has_clustering
-        self._merged, lacking = merge_slices(self.part, self._rows, has_clustering)
-        inside.world.cancel_timer(self._speculate_timer)
+        self._merged, self._lacking = merge_slices(self.part, self._rows, has_clustering)
         if not inside.settings.read_repair:
             self._end(self._merged)
             return
+        inside.world.cancel_timer(self._speculate_timer)
         inside.count("read_repairs")
         self._repaired = Tally(self._wanted, self._placement, inside.identity.datacentre)
         for peer in self._rows:
-            if peer in lacking:
+            if peer in self._lacking:
                 self._repairing.append(peer)
             else:
                 self._repaired.add(peer)
-        for peer, rows in lacking.items():
+        if self._others:
+            retry_us = inside.settings.speculative_retry_us
+            self._speculate_timer = inside.timer(retry_us, "read_speculate", self._op)
+        for peer in tuple(self._lacking):
             if self._finish is None:
                 return
-            if peer == parent.me:
-                inside.submit(("read_repair", self._op), MergeRows(self.part.table, rows))
-                continue
-            lane = (
-                SMALL
-                if sum(len(data) + len(key) for key, data in rows) < limits.SMALL_FRAME_BYTES_MAX // 2
-                else BULK
-            )
-            epoch = parent.metadata.state.epoch
-            repair = Repair(self._op, epoch, self.part.table, self._read_us, rows)
-            if not inside.world.send(peer, repair, lane):
-                self._on_failed(
-                    peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
-                )
+            self._send_repair(peer)
         self._end_if_repaired()
+
+    def _send_repair(self, peer: PeerId) -> None:
+        parent, rows = self._parent, self._lacking[peer]
+        if peer == parent.me:
+            parent.inside.submit(("read_repair", self._op), MergeRows(self.part.table, rows))
+            return
+        size = sum(len(data) + len(key) for key, data in rows)
+        lane = SMALL if size < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
+        repair = Repair(self._op, parent.metadata.state.epoch, self.part.table, self._read_us, rows)
+        if not parent.inside.world.send(peer, repair, lane):
+            self._on_failed(
+                peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
+            )
+
+    def _repair_another(self) -> bool:
+        """Who is being repaired is slow or gone: give what was merged to a replica that was not asked.
+
+        It counts like any other once it has that: then a quorum holds what the reader is about to see.
+        """
+        if not self._others or self._repaired is None or self._finish is None:
+            return False
+        inside, peer = self._parent.inside, self._others.pop(0)
+        inside.count("reads_repaired_elsewhere")
+        nothing = SliceRead(self._op, (), None, False)
+        has_clustering = self._placement.table.has_clustering
+        _, lacking = merge_slices(self.part, {**self._rows, peer: nothing}, has_clustering)
+        self._asked.append(peer)
+        self._repairing.append(peer)
+        if peer in lacking:
+            self._lacking[peer] = lacking[peer]
+            self._send_repair(peer)
+        else:
+            self._on_repaired(peer)
+        if self._others and self._finish is not None:
+            retry_us = inside.settings.speculative_retry_us
+            self._speculate_timer = inside.timer(retry_us, "read_speculate", self._op)
+        return True
 
     def _on_repaired(self, peer: PeerId) -> None:
         if self._repaired is not None and peer in self._repairing:
@@ -405,6 +461,8 @@ class ReadOperation:
         else:
             if peer in self._repairing:
                 self._repairing.remove(peer)
+            if self._repair_another():
+                return
             possible = [*self._repaired.peers, *self._repairing]
         local = self._parent.inside.identity.datacentre
         if not reachable(self._wanted, self._placement, local, possible).met:

@@ -59,6 +59,14 @@ class Link:
         if self._connections[SMALL_KIND] is None and self._retry is None:
             self._dial(SMALL_KIND)
 
+    def alive(self) -> None:
+        """Who is at this address has just dialled us: do not sit out a pause that its absence caused."""
+        if self._retry is not None and self._connections[SMALL_KIND] is None:
+            self._retry.cancel()
+            self._retry = None
+            self._failures = 0
+        self.wanted()
+
     def _dial(self, kind: int) -> None:
         if not (self._dialling[kind] or self._closed or self._transport.stopping):
             self._dialling[kind] = True

@@ -296,7 +296,7 @@ class Transport:
             old.close()
         if hello.peer not in self._by_peer:
             self._by_peer[hello.peer] = self._link_to(hello.address)
-        self._by_peer[hello.peer].wanted()
+        self._by_peer[hello.peer].alive()
         self.update(hello.peer)
 
     def incoming_gone(self, incoming: Incoming) -> None:

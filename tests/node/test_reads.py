@@ -96,6 +96,28 @@ def test_the_other_side_is_repaired_too() -> None:
     assert [found.row for found in stage.answers[0].rows] == [NEW]
 
 
+def test_if_who_is_repaired_goes_away_another_is_repaired_in_its_place() -> None:
+    for unreachable in (False, True):
+        stage = Stage()
+        op = begin(stage)
+        stage.stored(rows(NEW), "read")
+        stage.message(B, DigestRead(op, digest_of(rows(OLD))))
+        if unreachable:
+            stage.unreachable = [B]
+        stage.message(B, read_from(op, rows(OLD)))
+        if not unreachable:
+            assert [peer for peer, _ in stage.take(Repair)] == [B]
+            stage.pass_time(25_000)
+        (to, repair) = stage.take(Repair)[-1]
+        assert to == C
+        assert repair.rows == ((KEY, encode_row(NEW)),)
+        assert stage.answers == []
+        stage.message(C, MutationApplied(op, None))
+        assert [found.row for found in stage.answers[0].rows] == [NEW]
+        assert stage.inside.operations == {}
+        assert stage.timers == {}
+
+
 def test_a_slow_replica_is_passed_by_and_asked_last_for_a_while() -> None:
     stage = Stage()
     op = begin(stage)

@@ -145,7 +145,7 @@ class _Run:
 
 def sent_bytes(peer: Process) -> float:
     """Bytes this peer has sent to others, by its own account."""
-    found = [value for series, value in peer.metrics().items() if series.startswith("sullae_peer_bytes_sent")]
+    found = [value for series, value in peer.metrics().items() if series.startswith("sullae_peer_bytes_sent_total")]
     if not found:
         raise scenarios.Failed(f"{peer.name} does not say how much it sent")
     return sum(found)

@@ -297,11 +297,11 @@ class Account:
     """What the clients of a run know."""
 
     acknowledged: dict[str, bytes] = field(default_factory=dict)
-    unknown: dict[str, bytes] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reads: int = 0
     wrong: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")
 
     @staticmethod
     def of(accounts: Sequence[Account]) -> Account:
@@ -313,7 +313,7 @@ class Account:
             whole.failed |= account.failed
             whole.reads += account.reads
             whole.wrong += account.wrong
-            whole.slowest_s = max(whole.slowest_s, account.slowest_s)
+            whole.slowest = max(whole.slowest, account.slowest)
         return whole
 
 
@@ -369,10 +369,11 @@ class Worker(threading.Thread):
             if known is Known.ACKNOWLEDGED:
                 account.acknowledged[key] = value
             elif known is Known.UNKNOWN:
-                account.unknown[key] = value
+                account.unknown[key] = why
             else:
                 account.failed[key] = why
-        account.slowest_s = max(account.slowest_s, time.monotonic() - began)
+        slowness = time.monotonic() - began, f"a write through {client.peer.name}: {known.name} {why}"
+        account.slowest = max(account.slowest, slowness)
 
     def _read(self, client: Client) -> None:
         account, register = self.account, self._register
@@ -381,11 +382,14 @@ class Worker(threading.Thread):
             key, expected = self._random.choice(list(account.acknowledged.items()))
         elif not register.acknowledged:
             return
+        began = time.monotonic()
         try:
             reply = client.get(key)
-        except LostError:
+        except LostError as error:
+            account.slowest = max(account.slowest, (time.monotonic() - began, f"a read was lost: {error}"))
             return
-        account.slowest_s = max(account.slowest_s, reply.seconds)
+        slowness = reply.seconds, f"a read through {client.peer.name}: {reply.status} {reply.body[:300]!r}"
+        account.slowest = max(account.slowest, slowness)
         if reply.status in (503, 504):
             return
         account.reads += 1

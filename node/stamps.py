@@ -28,19 +28,19 @@ class Stamps:
         """Nothing is written before the first stamp is asked for."""
         self._inside = inside
         self._clock = inside.clock
-        self._waiting: deque[Callable[[int], None]] = deque()
+        self._waiting: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
         self._raising = False
         inside.on_stored("ceiling", self._on_durable)
 
-    def take(self, then: Callable[[int], None]) -> None:
-        """Call `then(timestamp_us)` with a stamp above all before it."""
+    def take(self, then: Callable[[int], None], refused: Callable[[str], None]) -> None:
+        """Call `then(timestamp_us)` with a stamp above all before it; or `refused(why)` if there is none."""
         if not self._waiting:
             stamp_us = self._clock.stamp()
             if stamp_us is not None:
                 then(stamp_us)
                 self.keep_ahead()
                 return
-        self._waiting.append(then)
+        self._waiting.append((then, refused))
         self.keep_ahead()
 
     def keep_ahead(self) -> None:
@@ -56,15 +56,17 @@ class Stamps:
     def _on_durable(self, outcome: Outcome, ceiling_us: int) -> None:
         self._raising = False
         if not isinstance(outcome, Done):
-            self._inside.log(
-                "warning", "ceiling_not_raised", f"the clock's ceiling could not be written: {outcome}"
-            )
-            self._waiting.clear()  # their requests time out; the next write tries again
+            text = f"the clock's ceiling could not be written: {outcome}"
+            self._inside.log("warning", "ceiling_not_raised", text)
+            waiting, self._waiting = self._waiting, deque()
+            for _, refused in waiting:  # the next write tries again
+                refused(text)
             return
         self._clock.raised(ceiling_us)
         while self._waiting:
             stamp_us = self._clock.stamp()
             if stamp_us is None:
                 break
-            self._waiting.popleft()(stamp_us)
+            then, _ = self._waiting.popleft()
+            then(stamp_us)
         self.keep_ahead()

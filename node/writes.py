@@ -1,7 +1,9 @@
 """Coordinating writes: one small object per request, from the stamp to the last replica's answer.
 
 A write is stamped, encoded once, and sent to all replicas; it is acknowledged when its level is met by
-durable answers, and goes on until every replica has it or is owed a hint. Two rules beyond counting:
+durable answers, and goes on until every replica has it or is owed a hint. Hints are written when the client
+is told (for ANY at once, since they count): a hint of what was refused everywhere would bring it back. Two
+rules beyond counting:
 
 - *Stamped again.* If replicas met newer versions than ours before we acknowledged, the write is made anew
   above the newest of them (attempt 1), once. The newest is known when the level is met: a single replica may
@@ -9,7 +11,7 @@ durable answers, and goes on until every replica has it or is owed a hint. Two r
   after a QUORUM write sees it, whatever the clocks say. It does not apply to timestamps that clients give:
   those mean what they say.
 - *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no
-  replica has it or ever will: only if each one refused definitely.
+  replica has it or ever will: only if each one refused definitely, and no earlier attempt was taken.
 """
 
 from __future__ import annotations
@@ -50,7 +52,16 @@ if TYPE_CHECKING:
 
 SMALL_PAYLOAD_BYTES = limits.SMALL_FRAME_BYTES_MAX - 256
 DEFINITE = frozenset(
-    {Why.CORRUPT, Why.DISK_FULL, Why.STALLED, Why.TOO_LARGE, "overloaded", "not_a_replica", "no_such_table"}
+    {
+        Why.CORRUPT,
+        Why.DISK_FULL,
+        Why.STALLED,
+        Why.TOO_LARGE,
+        Why.MALFORMED,
+        "overloaded",
+        "not_a_replica",
+        "no_such_table",
+    }
 )
 """Failures after which a replica certainly does not have the write."""
 
@@ -71,6 +82,7 @@ class Writes:
         self._sequence = 0
         inside.on_stored("write", self._on_local)
         inside.on_timer("write", self._on_timer)
+        inside.on_peer(self._on_peer)
 
     @property
     def writer(self) -> int:
@@ -105,7 +117,7 @@ class Writes:
             )
             operation.send(replicas, alive, deadline_us)
 
-        self.stamps.take(stamped)
+        self.stamps.take(stamped, lambda why: reply(Overloaded(why)))
 
     def _on_local(self, outcome: Outcome, op: int) -> None:
         operation = self.inside.operations.get(op)
@@ -116,6 +128,13 @@ class Writes:
         else:
             assert isinstance(outcome, Failed), outcome
             operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
+
+    def _on_peer(self, peer: PeerId, connected: bool) -> None:
+        """What was sent to a peer, or its answer, may be lost with the connection: send it again."""
+        if connected:
+            for operation in list(self.inside.operations.values()):
+                if isinstance(operation, WriteOperation):
+                    operation.on_connected(peer)
 
     def _on_timer(self, op: int) -> None:
         operation = self.inside.operations.get(op)
@@ -134,6 +153,7 @@ class WriteOperation:
         "_mutation",
         "_newer",
         "_op",
+        "_owed",
         "_parent",
         "_pending",
         "_placement",
@@ -141,6 +161,7 @@ class WriteOperation:
         "_replicas",
         "_request",
         "_restamping",
+        "_sent_twice",
         "_deadline_us",
         "_stamp_us",
         "_tally",
@@ -170,10 +191,12 @@ class WriteOperation:
         self._tally = Tally(wanted, placement, parent.inside.identity.datacentre)
         self._pending: list[PeerId] = []
         self._failed: dict[PeerId, OperationFailed] = {}
+        self._owed: list[PeerId] = []
         self._op = 0
         self._timer = 0
         self._deadline_us = 0
         self._restamping = False
+        self._sent_twice = False
         self._newer: Version | None = None
         self._replicas: tuple[PeerId, ...] = ()
         self._alive: list[PeerId] = []
@@ -196,6 +219,7 @@ class WriteOperation:
         delay_us = max(1_000, self._deadline_us - inside.world.monotonic_us())
         self._timer = inside.timer(delay_us, "write", self._op)
         self._pending = list(self._alive)
+        self._owed.clear()
         if len(self._alive) < len(self._replicas):
             for peer in self._replicas:
                 if peer not in self._alive:
@@ -261,7 +285,12 @@ class WriteOperation:
             parent.inside.count("writes_stamped_again")
             self._begin_attempt()
 
-        parent.stamps.take(stamped)
+        def refused(why: str) -> None:
+            if self._op in parent.inside.operations:
+                received, required = self._tally.received, self._wanted.total
+                self._give_up(Broken(received, required, 1, why, write=True, unknown=True))
+
+        parent.stamps.take(stamped, refused)
 
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now.
@@ -273,6 +302,16 @@ class WriteOperation:
             self._answer(no_such_table())
             self._finish()
             return
+        self._send_again(peer)
+
+    def on_connected(self, peer: PeerId) -> None:
+        """A replica is back; one that has the write already answers as if it were new to it."""
+        if peer in self._pending and not self._restamping:
+            self._sent_twice = True  # what refuses the second may have taken the first
+            self._send_again(peer)
+
+    def _send_again(self, peer: PeerId) -> None:
+        parent = self._parent
         lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
         message = ApplyMutation(self._op, parent.metadata.state.epoch, self._request.table, self._bytes)
         parent.inside.world.send(peer, message, lane)
@@ -294,9 +333,8 @@ class WriteOperation:
         local = self._parent.inside.identity.datacentre
         possible = reachable(self._wanted, self._placement, local, [*self._tally.peers, *self._pending])
         if not possible.met:
-            unknown = bool(self._tally.peers or self._pending) or any(
-                f.why not in DEFINITE for f in self._failed.values()
-            )
+            taken = bool(self._tally.peers or self._pending or self._mutation.attempt or self._sent_twice)
+            unknown = taken or any(f.why not in DEFINITE for f in self._failed.values())
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             if not unknown and all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values()):
                 self._answer(Overloaded(text))
@@ -305,8 +343,14 @@ class WriteOperation:
             self._answer(Broken(received, required, len(self._failed), text, write=True, unknown=unknown))
 
     def on_timeout(self) -> None:
+        """Too few answers in time, unless the client has been told."""
+        required = self._wanted.total
+        received = min(self._tally.received, required - 1)  # all, if what they had was to be stamped again
+        self._give_up(Timeout(received, required, self._request.level, write=True))
+
+    def _give_up(self, answer: Answer) -> None:
         """Answer, if nobody has; and owe a hint to whoever has not answered."""
-        self._answer(Timeout(self._tally.received, self._wanted.total, self._request.level, write=True))
+        self._answer(answer)
         for peer in self._pending:
             self._hint(peer)
         self._finish()
@@ -316,10 +360,12 @@ class WriteOperation:
     def _hint(self, peer: PeerId) -> None:
         if peer == self._parent.me:
             return  # what the own store refused it would refuse as a hint; following brings it
-        if self._request.level is Level.ANY and self._reply is not None:
+        if self._reply is None:
+            self._parent.hints.add(peer, self._request.table, self._bytes)
+        elif self._request.level is Level.ANY:
             self._parent.hints.add(peer, self._request.table, self._bytes, self._hinted)
         else:
-            self._parent.hints.add(peer, self._request.table, self._bytes)
+            self._owed.append(peer)
 
     def _hinted(self, stored: bool) -> None:
         """A durable hint is all that ANY asks for."""
@@ -332,8 +378,13 @@ class WriteOperation:
 
     def _answer(self, answer: Answer) -> None:
         reply, self._reply = self._reply, None
-        if reply is not None:
-            reply(answer)
+        if reply is None:
+            return
+        if not _says_nowhere(answer):
+            for peer in self._owed:
+                self._hint(peer)
+        self._owed.clear()
+        reply(answer)
 
     def _finish_if_all_answered(self) -> None:
         if not self._pending and (self._reply is None or self._failed):
@@ -346,6 +397,11 @@ class WriteOperation:
         if inside.operations.pop(self._op, None) is not None:
             inside.world.cancel_timer(self._timer)
         assert self._reply is None, "a write that ends without an answer"
+
+
+def _says_nowhere(answer: Answer) -> bool:
+    """Whether this tells a client that its write is nowhere and never will be."""
+    return isinstance(answer, Invalid | Overloaded) or (isinstance(answer, Broken) and not answer.unknown)
 
 
 def no_such_table() -> Invalid:
@@ -368,6 +424,8 @@ def check(request: WriteRequest, placement: TablePlacement | None, wall_us: int)
         )
     if request.timestamp_us > wall_us + limits.FUTURE_TIMESTAMP_US_MAX:
         return Invalid("timestamp_ahead", "the timestamp is more than a minute ahead of this peer's clock")
+    if request.timestamp_us < limits.TIMESTAMP_US_MIN:
+        return Invalid("bad_timestamp", f"a timestamp is at least {limits.TIMESTAMP_US_MIN} microseconds")
     if not 0 <= request.ttl_s <= limits.TTL_S_MAX:
         return Invalid("bad_ttl", f"a time to live is 1 to {limits.TTL_S_MAX} seconds (0: for ever)")
     return None

@@ -77,8 +77,37 @@ def test_too_few_alive_is_unavailable_at_once_and_nothing_is_written() -> None:
 def test_a_dead_replica_is_owed_a_hint() -> None:
     stage = Stage()
     stage.swim.dead = [C]
-    begin(stage, request())
+    ((_, message),) = begin(stage, request())
+    stage.message(B, MutationApplied(message.op, None))
+    stage.stored(Applied(None, fresh=True), "write")
     assert [peer for peer, _ in stage.hints.owed] == [C]
+
+
+def test_a_write_that_is_said_to_be_nowhere_is_owed_to_nobody() -> None:
+    stage = Stage()
+    stage.swim.dead = [C]
+    ((_, message),) = begin(stage, request(Level.ONE))
+    stage.message(B, OperationFailed(message.op, Why.DISK_FULL, "full"))
+    stage.stored(Failed(Why.DISK_FULL, "full"), "write")
+    (answer,) = stage.answers
+    assert isinstance(answer, Broken)
+    assert not answer.unknown
+    assert stage.hints.owed == []
+
+
+def test_what_was_taken_before_it_was_stamped_again_is_not_nowhere() -> None:
+    stage = Stage()
+    sent = begin(stage, request(Level.ONE))
+    stage.message(B, MutationApplied(sent[0][1].op, (START_US + 500_000, 9)))
+    again = stage.take(ApplyMutation)
+    for peer, message in again:
+        stage.message(peer, OperationFailed(message.op, Why.DISK_FULL, "full"))
+    stage.stored(Applied(None, fresh=True), "write")  # of the first attempt: too late to count
+    stage.stored(Failed(Why.DISK_FULL, "full"), "write")
+    (answer,) = stage.answers
+    assert isinstance(answer, Broken)
+    assert answer.unknown
+    assert [peer for peer, _ in stage.hints.owed] == [B, C]
 
 
 def test_a_timeout_says_how_many_answered_and_owes_hints() -> None:
@@ -166,6 +195,63 @@ def test_no_stamp_above_the_durable_ceiling() -> None:
     assert local_mutation(stage).rows[0][1].cells[0].timestamp_us == stage.wall
 
 
+def test_a_replica_that_is_back_gets_the_write_again_and_what_it_then_refuses_may_be_there() -> None:
+    stage = Stage()
+    sent = begin(stage, request(Level.ONE))
+    for listener in stage.inside.peer_listeners:
+        listener(B, True)
+    assert stage.take(ApplyMutation) == [sent[0]]
+    for peer in (B, C):
+        stage.message(peer, OperationFailed(sent[0][1].op, "overloaded", "busy"))
+    stage.stored(Failed(Why.STALLED, "busy"), "write")
+    (answer,) = stage.answers
+    assert isinstance(answer, Broken)
+    assert answer.unknown
+
+
+def test_if_the_ceiling_cannot_be_raised_the_writes_that_wait_are_told() -> None:
+    stage = Stage()
+    stage.wall = stage.clock.ceiling_us + 1
+    begin(stage, request())
+    begin(stage, request())
+    stage.stored(Failed(Why.DISK_FULL, "no space"), "ceiling")
+    assert len(stage.answers) == 2
+    for answer in stage.answers:
+        assert isinstance(answer, Overloaded)
+        assert "no space" in answer.detail
+    assert stage.hints.owed == []
+    begin(stage, request())  # tried again
+    stage.stored(Done(), "ceiling")
+    assert len(stage.take(ApplyMutation)) == 2
+
+
+def test_if_the_ceiling_cannot_be_raised_to_stamp_again_the_outcome_is_unknown() -> None:
+    stage = Stage()
+    sent = begin(stage, request())
+    ahead = (stage.clock.ceiling_us + 5, 9)
+    for peer in (B, C):
+        stage.message(peer, MutationApplied(sent[0][1].op, ahead))
+    assert stage.answers == []
+    stage.stored(Failed(Why.DISK_FULL, "no space"), "ceiling")
+    (answer,) = stage.answers
+    assert isinstance(answer, Broken)
+    assert answer.unknown
+    assert stage.inside.operations == {}
+    assert stage.timers == {}
+
+
+def test_a_timeout_while_it_waits_to_be_stamped_again() -> None:
+    stage = Stage()
+    sent = begin(stage, request())
+    for peer in (B, C):
+        stage.message(peer, MutationApplied(sent[0][1].op, (stage.clock.ceiling_us + 5, 9)))
+    stage.pass_time(3_000_000)
+    assert stage.answers == [Timeout(1, 2, Level.QUORUM, write=True)]
+    stage.stored(Done(), "ceiling")
+    assert stage.take(ApplyMutation) == []
+    assert len(stage.answers) == 1
+
+
 @pytest.mark.parametrize("why", [Why.DISK_FULL, Why.STALLED, "overloaded"])
 def test_definite_refusals_by_all_are_a_failure_that_left_nothing(why: str) -> None:
     stage = Stage()
@@ -225,6 +311,7 @@ def test_a_full_connection_counts_as_a_refusal() -> None:
     [
         (request(Level.SERIAL), "bad_level"),
         (request(timestamp_us=START_US + 61_000_000), "timestamp_ahead"),
+        (request(timestamp_us=-(2**63)), "bad_timestamp"),
         (request(ttl_s=-1), "bad_ttl"),
         (WriteRequest(99, b"k", (), Level.ONE, INSERT), "no_such_table"),
         (WriteRequest(1, b"", (), Level.ONE, INSERT), "bad_key"),

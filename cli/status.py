@@ -67,20 +67,24 @@ def about_itself(url: str) -> dict[str, Any]:
 
 def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
     """One peer as programs get it. A peer that is believed alive but does not serve says why."""
-    believed = str(peer.get("state", UNKNOWN))
-    state = believed
-    if itself.get("peer") == peer.get("peer") and not itself.get("ready", True):
+    state = str(peer.get("state", UNKNOWN))
+    is_it = itself.get("peer") == peer.get("peer")
+    mine = itself if is_it else {}
+    if itself and not is_it:
+        state = (
+            "another peer"  # at this address answers one that is not the member: a wiped directory, mostly
+        )
+    elif not mine.get("ready", True):
         state = "not ready"
-    elif believed == "up" and not itself:
+    elif state == "up" and not itself:
         state = "up, silent"
-    mine = itself if itself.get("peer") == peer.get("peer") else {}
     return {
         "name": peer.get("name"),
         "address": peer.get("address"),
         "peer": peer.get("peer"),
         "pid": mine.get("pid"),
         "state": state,
-        "why_not": mine.get("why_not") or "",
+        "why_not": itself.get("why_not") or "",
         "load_bytes": mine.get("load_bytes"),
         "vnodes": peer.get("vnodes"),
         "owns": peer.get("owns"),

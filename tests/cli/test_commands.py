@@ -141,6 +141,14 @@ def test_status_says_why_a_peer_does_not_serve(sullae: Run, cluster: FakeCluster
     assert outcome.status == 4 and "not ready: waiting for the voters" in outcome.out
 
 
+def test_status_says_who_answers_in_the_place_of_a_member(sullae: Run, cluster: FakeCluster) -> None:
+    cluster.status.update(peer="cc", ready=False, why_not="this directory is empty or another's")
+    outcome = sullae("status", "--url", cluster.url)
+    assert outcome.status == 4 and "another peer: this directory is empty" in outcome.out
+    row = json.loads(sullae("status", "--url", cluster.url, "--json").out)["peers"][0]
+    assert (row["pid"], row["state"]) == (None, "another peer")
+
+
 def test_ring_shows_shares(sullae: Run, cluster: FakeCluster) -> None:
     lines = sullae("ring", "--url", cluster.url).out.splitlines()[1:]
     assert [line.split()[1:] for line in lines] == [["n1", "50.00%"], ["n1", "50.00%"]]

@@ -1,0 +1,33 @@
+"""An hour of virtual time on fresh seeds: drawn from the commit, so that they can be had again."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jepsen_like.run import WORKLOADS
+from jepsen_like.simulate import simulate
+
+TOP = Path(__file__).resolve().parents[2]
+SEEDS = 12
+SECONDS = 60
+FRESH_FROM = 1_000_000
+"""Below are the seeds of soaks and those with a name."""
+
+
+def seeds_of_this_commit() -> range:
+    """Seeds drawn from the commit's hash; outside a checkout always the same."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=TOP, capture_output=True, text=True, check=False)
+    first = FRESH_FROM + int(asked.stdout[:8] or "0", 16) % 1_000_000 * SEEDS
+    return range(first, first + SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_an_hour_of_faults_on_fresh_seeds(workload: str) -> None:
+    said: list[str] = []
+    green = simulate(workload, seeds_of_this_commit(), SECONDS, workers=2, say=said.append)
+    assert green, "\n".join(said)
+    print(said[-1])

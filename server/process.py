@@ -307,8 +307,11 @@ class PeerProcess:
             return
         self.fatal(error)
 
-    def _complain(self, doing: str, error: BaseException) -> None:
-        """A request met a bug outside the node: it is answered with 500, and the process goes on."""
+    def _complain(self, doing: str, error: BaseException | None) -> None:
+        """Bad input; or a bug outside the node: that is answered with 500, and the process goes on."""
+        if error is None:
+            self.world.note_limited("malformed_request", doing)
+            return
         text = "".join(traceback.format_exception(error))
         self.journal.error(f"a bug in answering {doing}: {error!r}", code="request_bug", exception=text)
 

@@ -14,6 +14,7 @@ from core.ports import Event, NodePort, PeerId, Ticket, Timer, TimerId
 from core.requests import Answer
 from server.clock import WallClock, monotonic_us
 from server.disk import Disk
+from server.log_limit import LogLimit
 from server.logs import LEVELS
 from server.metrics import Metrics
 from server.transport import Transport
@@ -35,6 +36,7 @@ class RealWorld:
         self._random = random.Random(secrets.randbits(128))
         self._timers: dict[TimerId, asyncio.TimerHandle] = {}
         self._next_timer = 0
+        self._log_limit = LogLimit(loop.time)
         self.wall_us: Callable[[], int] = clock.read_us
         self.monotonic_us: Callable[[], int] = monotonic_us
 
@@ -89,6 +91,12 @@ class RealWorld:
         if level is not None:
             about = {"about": event.peer} if event.peer else {}
             self._log.log(level, event.text or event.name, code=event.name, **about)
+
+    def note_limited(self, name: str, text: str) -> None:
+        """A warning, unless there were too many of its name just now."""
+        line = self._log_limit.allowed(name, text)
+        if line is not None:
+            self.note(Event(name, "warning", line))
 
     def stop_timers(self) -> None:
         """Nothing fires any more."""

@@ -179,8 +179,8 @@ def _bulk() -> dict[str, Any]:
             "summary": "Many operations, one outcome per line",
             "description": (
                 "Streamed both ways: read outcomes while you send. They come in the order of the lines; "
-                "operations on different keys run side by side, those on one key one after the other. A put has "
-                "one of `value` (text), `json` (any JSON) and `base64` (bytes)."
+                "operations on different keys run side by side, those on one key one after the other. "
+                "A put has one of `value` (text), `json` (any JSON) and `base64` (bytes)."
             ),
             "parameters": _refs("consistency", "ttl", "timeout_ms"),
             "requestBody": {"required": True, "content": lines},

@@ -28,6 +28,7 @@ from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk
 from server.rest.docs import page as docs_page
+from server.rest.http_server import HttpServer
 from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
@@ -41,6 +42,10 @@ HEADERS_MAX: Final = 100
 CONNECTIONS_MAX: Final = 4_000
 IDLE_S: Final = 75.0
 """A connection on which nothing was asked, or a body did not come to its end, for so long is closed."""
+LINGER_S: Final = 2.0
+"""So long the rest of a refused body is still taken, so that its sender gets to read the refusal."""
+PROGRESS_BYTES: Final = limits.KIB
+"""A body gets anywhere if at least so many bytes of it came."""
 SWEEP_S: Final = 5.0
 ADMIN_TIMEOUT_US: Final = 30_000_000
 ADMIN_BODY_BYTES_MAX: Final = 64 * limits.KIB
@@ -58,10 +63,10 @@ class RestService:
         node: Node,
         bridge: Bridge,
         metrics: Metrics,
-        complain: Callable[[str, BaseException], None],
+        complain: Callable[[str, BaseException | None], None],
         about: Callable[[], dict[str, Any]],
     ) -> None:
-        """`complain` logs an error of ours; `about` is what the process adds to the node's status."""
+        """`complain` logs bad input, or an error of ours; `about` is what the process adds to status."""
         settings = node.inside.settings
         self._node = node
         self._bridge = bridge
@@ -72,8 +77,9 @@ class RestService:
         self._budget = Budget(settings.request_bytes_in_flight_max)
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
-        self._busy: dict[object, float] = {}
-        self._seen: dict[object, float] = {}
+        self._busy: dict[object, web.BaseRequest] = {}
+        self._seen: dict[object, tuple[float, int]] = {}
+        """Of each connection: when it last got anywhere, and how much of its request's body was there then."""
         self._stopping = False
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -82,11 +88,13 @@ class RestService:
 
     async def start(self, address: str, port: int) -> None:
         """Listen; raises OSError if the address or port cannot be had."""
-        server = web.Server(
+        server = HttpServer(
             self._handle,
+            self._malformed,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
             max_line_size=TARGET_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=HEADERS_MAX,
@@ -125,21 +133,35 @@ class RestService:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
         now_s = time.monotonic()
         alive = self._server.connections
-        self._seen = {one: self._seen.get(one, now_s) for one in alive}
-        idle = sorted((s, i) for i, (one, s) in enumerate(self._seen.items()) if one not in self._busy)
+        seen = self._seen
+        self._seen = {one: seen.get(one, (now_s, 0)) for one in alive}
+        waiting = []
+        for index, one in enumerate(alive):
+            request = self._busy.get(one)
+            if request is not None:
+                if request.content.is_eof():
+                    continue  # we are working on it
+                received = request.content.total_bytes
+                if received >= self._seen[one][1] + PROGRESS_BYTES:
+                    self._seen[one] = (now_s, received)
+            waiting.append((self._seen[one][0], index))
         too_many = max(0, len(alive) - CONNECTIONS_MAX)
-        for rank, (since_s, index) in enumerate(idle):
-            if rank < too_many or now_s - since_s > IDLE_S:
-                transport = alive[index].transport
-                if transport is not None:
-                    transport.abort()
+        for rank, (since_s, index) in enumerate(sorted(waiting)):
+            transport = alive[index].transport
+            if transport is not None and (rank < too_many or now_s - since_s > IDLE_S):
+                transport.abort()
+
+    def _malformed(self, text: str) -> None:
+        self._metrics.count("rest_malformed")
+        self._complain(text, None)
 
     # --- requests
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         begun_ns = time.perf_counter_ns()
         protocol = request.protocol
-        self._busy[protocol] = self._seen[protocol] = time.monotonic()
+        self._busy[protocol] = request
+        self._seen[protocol] = (time.monotonic(), 0)
         operation, level, status = "other", "", 499
         try:
             path, _, query = request.raw_path.partition("?")
@@ -164,7 +186,7 @@ class RestService:
             response = ProblemError("internal-error", "this peer's log says more").response()
         finally:
             del self._busy[protocol]
-            self._seen[protocol] = time.monotonic()
+            self._seen[protocol] = (time.monotonic(), 0)
             us = (time.perf_counter_ns() - begun_ns) // 1000
             self._metrics.latency(operation, level, status, us)
         return response

@@ -32,23 +32,26 @@ class Reply(NamedTuple):
 class Door:
     """The service under test, and how to talk to it."""
 
-    def __init__(self, service: RestService, node: FakeNode, bugs: list[BaseException]) -> None:
+    def __init__(self, service: RestService, node: FakeNode, lines: list[str]) -> None:
         self.service = service
+        self.port = service.port
         self.node = node
-        self.bugs = bugs
+        self.lines = lines
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.service.port, limit=1 << 26)
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26)
 
-    async def raw(self, data: bytes) -> bytes:
-        """Send these bytes, then read to the end."""
+    async def raw(self, data: bytes, wait_s: float = 10.0) -> bytes | None:
+        """Send these bytes and read to the end, which the service makes; None if it does not."""
         reader, writer = await self.open()
         writer.write(data)
-        writer.write_eof()
         try:
-            return await reader.read()
+            async with asyncio.timeout(wait_s):
+                return await reader.read()
         except ConnectionError:
             return b""
+        except TimeoutError:
+            return None
         finally:
             writer.close()
 
@@ -99,16 +102,21 @@ async def door(settings: Settings | None = None) -> AsyncIterator[Door]:
     bridge = Bridge(asyncio.get_running_loop(), node)  # type: ignore[arg-type]
     node.on_reply = bridge.on_reply
     bugs: list[BaseException] = []
+    lines: list[str] = []
+
+    def complain(text: str, error: BaseException | None) -> None:
+        lines.append(text) if error is None else bugs.append(error)
+
     service = RestService(
         node,  # type: ignore[arg-type]
         bridge,
         Metrics(),
-        lambda _, error: bugs.append(error),
+        complain,
         lambda: {"pid": 1},
     )
     await service.start("127.0.0.1", 0)
     try:
-        yield Door(service, node, bugs)
+        yield Door(service, node, lines)
     finally:
         await service.stop(0.5)
     assert not bugs, bugs

@@ -19,12 +19,18 @@ from core.row import Row
 
 
 class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A cell to be written, before it has a version; `value` None deletes it."""
+    """A cell to be written, before it has a version; `value` None deletes it.
+
+    `ttl_s` is its own time to live (0: the request's). `worthless` says that nobody is to read the value: it
+    is dead from its admission, and only hides what is older below it (a collection that is replaced).
+    """
 
     column: int
     path: Path
     kind: int
     value: bytes | None
+    ttl_s: int = 0
+    worthless: bool = False
 
 
 class RowWrite(msgspec.Struct, frozen=True, array_like=True):

@@ -34,6 +34,7 @@ from core.requests import (
     RowWrite,
     Timeout,
     Unavailable,
+    Write,
     WriteRequest,
     Written,
 )
@@ -473,7 +474,7 @@ def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row
             w.kind,
             timestamp_us,
             writer,
-            admitted_us if w.value is None else dies_us,
+            _dead_from_us(w, admitted_us, dies_us),
             w.value,
         )
         for w in row.writes
@@ -481,6 +482,13 @@ def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row
     if len(cells) > 1:
         cells.sort(key=_address)
     return Row(deletion, tuple(cells))
+
+
+def _dead_from_us(write: Write, admitted_us: int, dies_us: int) -> int:
+    """A worthless value is written as one that has expired: it still hides, and makes no row exist."""
+    if write.value is None or write.worthless:
+        return admitted_us
+    return admitted_us + write.ttl_s * limits.SECOND_US if write.ttl_s else dies_us
 
 
 def _address(cell: Cell) -> Any:

@@ -184,3 +184,17 @@ def test_an_inserted_row_outlives_its_columns_and_an_updated_one_does_not() -> N
     updated = merge_rows(Row(None, (value,)), Row(None, (cleared,)))
     assert exists(inserted, 10) and not exists(updated, 10)
     assert newest_version(inserted) == (6, 0) and newest_version(EMPTY_ROW) == NO_VERSION
+
+
+def test_a_collection_replaced_by_nothing_hides_its_elements_and_makes_no_row_exist() -> None:
+    """The replacement is an expired value: it hides what is older, for ever, and is nothing to a reader."""
+    element = Cell(1, (b"a",), VALUE, 5, 0, 0, b"")
+    replacement = Cell(1, (), VALUE, 7, 0, 7, b"")
+    row = normal(None, [element, replacement])
+    assert row.cells == (replacement,)
+    assert not exists(row, 8)
+    beside = Cell(1, (b"b",), VALUE, 7, 0, 0, b"")
+    row = merge_rows(row, normal(None, [beside]))
+    assert row.cells == (replacement, beside)
+    assert exists(row, 8)
+    assert live_cells(row, 8) == (beside,)

@@ -324,3 +324,13 @@ def test_bad_requests_are_refused_with_a_code(wanted: WriteRequest, code: str) -
     (answer,) = stage.answers
     assert isinstance(answer, Invalid)
     assert answer.code == code
+
+
+def test_a_worthless_value_is_dead_from_its_admission_and_a_cell_may_have_a_ttl_of_its_own() -> None:
+    stage = Stage()
+    writes = (Write(1, (), VALUE, b"", worthless=True), Write(1, (b"e",), VALUE, b"", ttl_s=5))
+    begin(stage, WriteRequest(1, b"key", (RowWrite(ROW_SUFFIX, writes),), Level.QUORUM, INSERT, ttl_s=9))
+    ((_, row),) = local_mutation(stage).rows
+    assert [cell.dead_from_us - START_US for cell in row.cells] == [0, 5_000_000]
+    assert not row.cells[0].is_dead(START_US - 1)
+    assert row.cells[0].is_dead(START_US)

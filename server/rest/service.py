@@ -79,7 +79,7 @@ class RestService:
         self._values = Values(bridge, self._buckets, self._budget, settings)
         self._busy: dict[object, web.BaseRequest] = {}
         self._seen: dict[object, tuple[float, int]] = {}
-        """Of each connection: when it last got anywhere, and how much of its request's body was there then."""
+        """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None

@@ -43,7 +43,7 @@ class Peer:
         self._cluster = cluster
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self) -> subprocess.Popen[bytes]:
         """Start it; `wait_ready` says when it serves."""
         assert self.process is None or self.process.poll() is not None
         with self.log.open("ab") as log:
@@ -55,6 +55,7 @@ class Peer:
                 cwd=Path(__file__).resolve().parents[2],
                 env={**os.environ, **self._cluster.environment},
             )
+        return self.process
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
@@ -134,9 +135,8 @@ class Cluster:
 
     def logs(self) -> str:
         """The ends of all logs."""
-        return "\n".join(
-            f"{peer.name}: {peer.log.read_text()[-2_000:]}" for peer in self.peers if peer.log.exists()
-        )
+        kept = [peer for peer in self.peers if peer.log.exists()]
+        return "\n".join(f"{peer.name}: {peer.log.read_text()[-2_000:]}" for peer in kept)
 
     def close(self) -> None:
         """Kill what still runs."""

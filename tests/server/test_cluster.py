@@ -155,12 +155,10 @@ def test_a_wiped_peer_is_refused_and_says_why(cluster: Cluster) -> None:
 def test_a_directory_that_lost_its_end_is_not_opened(cluster: Cluster) -> None:
     n1 = cluster.peers[0]
     assert n1.request("PUT", "/v1/kv/demo/k", b"v").status == 204
-    assert n1.stop() == 0
+    n1.kill()
     logs = sorted(n1.data.glob("db/*.log"), key=lambda file: file.stat().st_size)
     logs[-1].write_bytes(logs[-1].read_bytes()[: logs[-1].stat().st_size // 2])
-    n1.start()
-    assert n1.process is not None
-    assert n1.process.wait(20) == 65
+    assert n1.start().wait(20) == 65
     last = n1.lines()[-1]
     assert (last["code"], last["level"]) == ("store_not_opened", "critical")
     assert "rebuild" in last["event"]
@@ -169,19 +167,15 @@ def test_a_directory_that_lost_its_end_is_not_opened(cluster: Cluster) -> None:
 def test_a_port_that_is_taken_and_a_directory_in_use(cluster: Cluster) -> None:
     n1 = cluster.peers[0]
     data = n1.data
-    engine_in_use = n1.process
-    n1.process = None
-    n1.start()
-    assert n1.process is not None
-    assert n1.process.wait(20) == 65
+    running, n1.process = n1.process, None
+    assert n1.start().wait(20) == 65
     assert "in use" in n1.lines()[-1]["event"]
     n1.data = data.with_name("other")
-    n1.start()
-    assert n1.process.wait(20) == 69
+    assert n1.start().wait(20) == 69
     assert n1.lines()[-1]["code"] == "port"
-    assert engine_in_use is not None and engine_in_use.poll() is None
     RocksEngine.open(n1.data, monotonic_us).close()  # it was closed in order
-    n1.data, n1.process = data, engine_in_use
+    n1.data, n1.process = data, running
+    assert n1.ready()
 
 
 def test_clocks_may_be_shifted(tmp_path: Path) -> None:

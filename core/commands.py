@@ -19,8 +19,8 @@ class Slice(msgspec.Struct, frozen=True, array_like=True):
     """Rows of one table in [first, end) of the store's key order (see lsm/keys.py), at most so many.
 
     `partition` is the key prefix of a single partition whose header is wanted too, or b"" for a range of
-    tokens: then headers come as rows of their own. `point` says that `first` is one exact row key (`end` is
-    not used).
+    tokens: then headers come as rows of their own, but for that of a partition inside which the slice begins.
+    `point` says that `first` is one exact row key (`end` is not used).
     """
 
     table: int

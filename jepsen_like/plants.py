@@ -26,7 +26,8 @@ from node.anti_entropy import AntiEntropy
 from node.following import Following
 from node.hints import Hints
 from node.metadata_acceptor import Acceptor
-from node.reads import ReadOperation, merge_slices
+from node.reads import ReadOperation
+from node.slices import merge_slices
 from node.writes import Writes
 
 Patch = tuple[Any, str, Any]

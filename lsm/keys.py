@@ -103,6 +103,16 @@ def prefix_end(key: bytes) -> int:
     return key.index(_TERMINATOR, _ESCAPED_AT) + 2
 
 
+def partition_begun(first: bytes) -> bytes:
+    """The key prefix of the partition whose header lies before `first` and rows do not; b"" if there is none.
+
+    Where a slice goes on inside a partition, that is the partition.
+    """
+    at = first.find(_TERMINATOR, _ESCAPED_AT)
+    prefix = first[: at + 2]
+    return prefix if at >= 0 and first > prefix + HEADER_SUFFIX else b""
+
+
 def token_of(key: bytes) -> int:
     """The token in a row key or partition prefix."""
     return int.from_bytes(key[5:13], "big") - 2**63

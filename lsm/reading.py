@@ -17,7 +17,7 @@ from core.commands import Rows, Slice
 from core.errors import CorruptionError
 from core.ports import Engine
 from core.row import Header, Row, covered, decode_header, decode_row, encode_row, is_empty, normal
-from lsm.keys import HEADER_SUFFIX, prefix_end
+from lsm.keys import HEADER_SUFFIX, partition_begun, prefix_end
 
 Record = tuple[bytes, bytes]
 
@@ -61,6 +61,8 @@ def read_slice(engine: Engine, wanted: Slice, has_clustering: bool) -> Rows:
         header_data = engine.get(wanted.partition + HEADER_SUFFIX)
         records = _partition_rows(engine, wanted, header_data)
     else:
+        begun = partition_begun(wanted.first)
+        header_data = engine.get(begun + HEADER_SUFFIX) if begun else None
         records = _rows_and_headers(engine, wanted)
     rows: list[Record] = []
     size = 0

@@ -19,31 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from core import limits
 from core.commands import Digest, Failed, MergeRows, Read, Rows, Slice
 from core.consistency import Level, need
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
 from core.ports import BULK, SMALL, PeerId
-from core.requests import Broken, Timeout, Unavailable
-from core.row import (
-    EMPTY_HEADER,
-    EMPTY_ROW,
-    Row,
-    covered,
-    decode_header,
-    decode_row,
-    encode_header,
-    encode_row,
-    is_empty,
-    merge_headers,
-    merge_rows,
-    normal,
-)
-from lsm.keys import HEADER_SUFFIX, split_row_key
+from core.requests import Broken, Invalid, Timeout, Unavailable
 from lsm.reading import digest_of
+from node.slices import Lacking, SliceResult, merge_slices, result_of
 from node.tally import Tally, reachable
+from node.writes import no_such_table
 
 if TYPE_CHECKING:
     from core.commands import Outcome
@@ -53,22 +38,9 @@ if TYPE_CHECKING:
     from node.swim import Swim
 
 SLOW_FOR_US = 1_000_000
-MERGED_PAGES_BYTES = 2 * limits.SLICE_BYTES_MAX
 
 
-class SliceResult(msgspec.Struct, frozen=True):
-    """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`,
-    may follow.
-
-    `end` is the key the slice is complete up to, b"" if it is complete.
-    """
-
-    rows: tuple[tuple[bytes, Row], ...]
-    more: bool
-    end: bytes
-
-
-ReadFailure = Unavailable | Timeout | Broken
+ReadFailure = Unavailable | Timeout | Broken | Invalid
 Finish = Callable[[SliceResult | ReadFailure], None]
 
 
@@ -93,7 +65,9 @@ class Reads:
     ) -> None:
         """Read a slice that these replicas hold; `finish` is called exactly once."""
         placement = self.metadata.state.placement(part.table)
-        assert placement is not None
+        if placement is None:  # dropped since the slice before
+            finish(no_such_table())
+            return
         alive = [peer for peer in replicas if self.swim.is_alive(peer)]
         local = self.inside.identity.datacentre
         wanted = need(level, placement.factors, local)
@@ -225,7 +199,10 @@ class ReadOperation:
         timeout_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
         self._timer = inside.timer(timeout_us, "read", self._op)
         chosen = self._choose(preferred)
-        self._others = [peer for peer in preferred if peer not in chosen]
+        local, where = inside.identity.datacentre, self._placement.datacentre
+        self._others = [
+            peer for peer in preferred if peer not in chosen and self._wanted.counts(where(peer), local)
+        ]
         if self._others:
             self._speculate_timer = inside.timer(
                 inside.settings.speculative_retry_us, "read_speculate", self._op
@@ -271,19 +248,37 @@ class ReadOperation:
     def on_slow(self) -> None:
         """Someone is slow: ask another one for the rows as well, or have another one repaired."""
         if self._repaired is not None:
-            self._repair_another()
+            self._repair_another(self._repaired.peers)
             return
+        answered = [peer for peer in self._asked if peer in self._rows or peer in self._digests]
         for peer in self._asked:
-            if peer not in self._rows and peer not in self._digests:
+            if peer not in answered:
                 self._parent.was_slow(peer)
-        self._ask_another("reads_speculated")
+        self._ask_another("reads_speculated", answered)
+        if self._others and self._finish is not None:
+            retry_us = self._parent.inside.settings.speculative_retry_us
+            self._speculate_timer = self._parent.inside.timer(retry_us, "read_speculate", self._op)
 
-    def _ask_another(self, why: str) -> bool:
-        if self._repaired is not None or not self._others:
+    def _ask_another(self, why: str, good: list[PeerId]) -> bool:
+        """Ask one more; `good` are those who are counted on without it."""
+        peer = self._stand_in(good) if self._repaired is None else None
+        if peer is None:
             return False
         self._parent.inside.count(why)
-        self._ask(self._others.pop(0), digest=False)
+        self._ask(peer, digest=False)
         return True
+
+    def _stand_in(self, good: list[PeerId]) -> PeerId | None:
+        """The next that was not asked; for EACH_QUORUM one of a datacentre in which too few are good."""
+        where, each = self._placement.datacentre, dict(self._wanted.each)
+        for peer in good:
+            if each:
+                each[where(peer)] -= 1
+        for peer in self._others:
+            if not each or each.get(where(peer), 0) > 0:
+                self._others.remove(peer)
+                return peer
+        return None
 
     def on_peer(self, peer: PeerId, connected: bool) -> None:
         """A connection came or went on which we may be waiting for an answer."""
@@ -294,13 +289,14 @@ class ReadOperation:
                 if connected:
                     self._send_repair(peer)
                 else:
-                    self._repair_another()
+                    self._repair_another([*self._repaired.peers, *(p for p in self._repairing if p != peer)])
         elif peer in self._asked and peer not in self._rows and peer not in self._failed:
             if self._whole or peer not in self._digests:
                 if connected:
                     self._ask(peer, digest=False)
                 else:
-                    self._ask_another("reads_asked_elsewhere")
+                    good = [p for p in self._asked if p not in self._failed and p != peer]
+                    self._ask_another("reads_asked_elsewhere", good)
 
     # --- answers
 
@@ -347,7 +343,7 @@ class ReadOperation:
                 self._want_whole()
             return
         first = next(iter(rows.values()))
-        self._end(_result(self.part, first))
+        self._end(result_of(self.part, first))
 
     def _agree(self) -> bool:
         messages = list(self._rows.values())
@@ -407,14 +403,15 @@ class ReadOperation:
                 peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
             )
 
-    def _repair_another(self) -> bool:
+    def _repair_another(self, good: list[PeerId]) -> bool:
         """Who is being repaired is slow or gone: give what was merged to a replica that was not asked.
 
         It counts like any other once it has that: then a quorum holds what the reader is about to see.
         """
-        if not self._others or self._repaired is None or self._finish is None:
+        peer = self._stand_in(good) if self._finish is not None else None
+        if peer is None:
             return False
-        inside, peer = self._parent.inside, self._others.pop(0)
+        inside = self._parent.inside
         inside.count("reads_repaired_elsewhere")
         nothing = SliceRead(self._op, (), None, False)
         has_clustering = self._placement.table.has_clustering
@@ -455,15 +452,15 @@ class ReadOperation:
             return
         if self._repaired is None:
             self._digests.pop(peer, None)
-            if self._ask_another("reads_asked_elsewhere"):
-                return
             possible = [p for p in self._asked if p not in self._failed]
+            if self._ask_another("reads_asked_elsewhere", possible):
+                return
         else:
             if peer in self._repairing:
                 self._repairing.remove(peer)
-            if self._repair_another():
-                return
             possible = [*self._repaired.peers, *self._repairing]
+            if self._repair_another(possible):
+                return
         local = self._parent.inside.identity.datacentre
         if not reachable(self._wanted, self._placement, local, possible).met:
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
@@ -493,102 +490,3 @@ class ReadOperation:
         if self._speculate_timer:
             inside.world.cancel_timer(self._speculate_timer)
         finish(result)
-
-
-def _result(part: Slice, message: SliceRead) -> SliceResult:
-    """The answer when all agree: no merge, rows are decoded once."""
-    rows = tuple(
-        (key, decode_row(data))
-        for key, data in message.rows
-        if part.partition or part.point or not _is_header(key)
-    )
-    end = message.rows[-1][0] if message.more and message.rows else b""
-    return SliceResult(rows, message.more, end)
-
-
-def _is_header(key: bytes) -> bool:
-    return key.endswith(HEADER_SUFFIX) and split_row_key(key)[3] == HEADER_SUFFIX
-
-
-Lacking = dict[PeerId, tuple[tuple[bytes, bytes], ...]]
-
-
-def merge_slices(
-    part: Slice, answers: dict[PeerId, SliceRead], has_clustering: bool
-) -> tuple[SliceResult, Lacking]:
-    """Merge the answers of several replicas to one slice; and per replica, the rows and headers it lacks.
-
-    Pure. Rows beyond the frontier are left out: some replica may hold them and was cut before it could say
-    so.
-    """
-    frontier = _frontier(part, answers)
-    found: dict[bytes, dict[PeerId, bytes]] = {}
-    for peer, answer in answers.items():
-        for key, data in answer.rows:
-            if frontier is None or (key >= frontier if part.reverse else key <= frontier):
-                found.setdefault(key, {})[peer] = data
-    lacking: dict[PeerId, list[tuple[bytes, bytes]]] = {}
-    header, header_key = EMPTY_HEADER, part.partition + HEADER_SUFFIX if part.partition else b""
-    if part.partition:
-        header = _merge_header(
-            {p: a.header for p, a in answers.items() if a.header}, answers, header_key, lacking
-        )
-    rows: list[tuple[bytes, Row]] = []
-    partition = part.partition
-    for key in sorted(found):  # in key order, as a partition's header comes before its rows
-        held = found[key]
-        suffix = b""
-        if has_clustering:
-            suffix = split_row_key(key)[3]
-            prefix = key[: len(key) - len(suffix)]
-            if suffix == HEADER_SUFFIX:
-                header, partition = _merge_header(held, answers, key, lacking), prefix
-                continue
-            if prefix != partition:
-                header, partition = EMPTY_HEADER, prefix
-        floor = covered(header, suffix)
-        merged = EMPTY_ROW
-        for data in held.values():
-            merged = merge_rows(merged, decode_row(data), floor)
-        merged = normal(merged.deletion, merged.cells, floor)
-        if is_empty(merged):
-            continue
-        rows.append((key, merged))
-        _note_lacking(key, encode_row(merged), held, answers, lacking)
-    if part.reverse:
-        rows.reverse()
-    result = SliceResult(tuple(rows), frontier is not None, frontier or b"")
-    return result, {peer: tuple(items) for peer, items in lacking.items()}
-
-
-def _frontier(part: Slice, answers: dict[PeerId, SliceRead]) -> bytes | None:
-    cut = [answer.rows[-1][0] for answer in answers.values() if answer.more and answer.rows]
-    if not cut:
-        return None
-    return max(cut) if part.reverse else min(cut)
-
-
-def _merge_header(
-    held: dict[PeerId, bytes],
-    answers: dict[PeerId, SliceRead],
-    key: bytes,
-    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
-) -> Any:
-    header = EMPTY_HEADER
-    for data in held.values():
-        header = merge_headers(header, decode_header(data))
-    if held:
-        _note_lacking(key, encode_header(header), held, answers, lacking)
-    return header
-
-
-def _note_lacking(
-    key: bytes,
-    merged: bytes,
-    held: dict[PeerId, bytes],
-    answers: dict[PeerId, SliceRead],
-    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
-) -> None:
-    for peer in answers:
-        if held.get(peer) != merged:
-            lacking.setdefault(peer, []).append((key, merged))

@@ -18,7 +18,7 @@ from core.consistency import Level, valid_for_reads
 from core.requests import Answer, Invalid, ReadRequest, ReadRow, RowsRead, ScanRequest
 from core.row import exists
 from lsm.keys import partition_prefix, token_of as token_of_key, token_range_bounds
-from node.reads import SliceResult
+from node.slices import SliceResult
 from node.writes import no_such_table
 from ring.tokens import token_of
 

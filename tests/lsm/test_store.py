@@ -557,3 +557,21 @@ def test_a_dropped_table_is_not_swept_for_ever() -> None:
     assert isinstance(sweep, Sweep)
     assert isinstance(store.execute(sweep), Failed)
     assert store.next_sweep() is None
+
+
+def test_a_slice_that_begins_inside_a_partition_brings_its_header() -> None:
+    store, client = store_on(), Client()
+    for name in "abc":
+        store.execute(client.put(name, cell(5, b"x")))
+    begun = msgspec.structs.replace(token_slice(), first=partition_slice().first + suffix("a") + b"\0")
+    assert read(store, begun).header is None
+    store.execute(client.delete_range("b", "c", 9))
+    prefix = partition_slice().partition
+    found = read(store, begun)
+    assert [key for key, _ in found.rows] == [prefix + suffix("c")]
+    assert found.header == stored(store)[prefix + keys.HEADER_SUFFIX]
+    digest = store.execute(Read(begun, True))
+    sweep_all(store)
+    assert store.execute(Read(begun, True)) == digest
+    at_header = msgspec.structs.replace(token_slice(), first=prefix)
+    assert read(store, at_header).header is None  # it comes as a row of its own

@@ -8,14 +8,15 @@ from hypothesis import given, strategies as st
 
 from core.cell import VALUE, Cell
 from core.commands import Digest, Failed, Merged, MergeRows, Read, Rows, Slice, Why
-from core.consistency import Level
+from core.consistency import Level, Need
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead
 from core.requests import Broken, Invalid, ReadRequest, RowsRead, Timeout, Unavailable
 from core.row import EMPTY_ROW, Header, Row, Tombstone, encode_header, encode_row, merge_rows
 from lsm.keys import HEADER_SUFFIX, ROW_SUFFIX, clustering_text, partition_prefix, token_range_bounds
 from lsm.reading import digest_of
 from node.inside import tokens_of
-from node.reads import merge_slices
+from node.reads import ReadOperation
+from node.slices import merge_slices
 from ring.tokens import MAX_TOKEN, token_of
 from tests.node.stage import ME, B, C, Stage, cluster_state
 
@@ -198,6 +199,36 @@ def test_local_quorum_asks_its_own_datacentre() -> None:
     assert sorted(peer for peer, _ in stage.take(ReadSlice)) == [B, C]
 
 
+def test_who_does_not_count_is_not_asked_in_place_of_who_does() -> None:
+    stage = Stage(state=cluster_state(("dc1", "dc2", "dc2")), datacentre="dc1")
+    begin(stage, Level.LOCAL_QUORUM)
+    stage.stored(Failed(Why.CORRUPT, "a bad block"), "read")
+    assert isinstance(stage.answers[0], Broken)  # at once: B and C could not help
+    assert stage.take(ReadSlice) == []
+
+
+def test_each_quorum_asks_again_where_answers_lack() -> None:
+    """As if a quorum of dc2 were one: C stands in for B, but not for us, who are all of dc1."""
+    for fails, asked in ((B, [C]), (ME, [])):
+        stage = Stage(state=cluster_state(("dc1", "dc2", "dc2")), datacentre="dc1")
+        placement = stage.metadata.state.placement(1)
+        operation = ReadOperation(stage.reads, slice_of(False), placement, Level.EACH_QUORUM, stage.answer)
+        operation._wanted = Need(2, each=(("dc1", 1), ("dc2", 1)))
+        operation.send([ME, B, C], stage.deadline_us)
+        ((_, message),) = stage.take(ReadSlice)
+        stage.message(fails, OperationFailed(message.op, "corrupt", "a bad block"))
+        assert [peer for peer, _ in stage.take(ReadSlice)] == asked
+        assert len(stage.answers) == (0 if asked else 1)
+
+
+def test_silence_is_passed_by_again_and_again() -> None:
+    stage = Stage()
+    begin(stage, Level.ONE)
+    for expected in (B, C):
+        stage.pass_time(25_000)
+        assert [peer for peer, _ in stage.take(ReadSlice)] == [expected]
+
+
 def test_a_local_digest_outcome_is_understood() -> None:
     stage = Stage()
     stage.reads.was_slow(ME)
@@ -210,6 +241,20 @@ def test_a_local_digest_outcome_is_understood() -> None:
 
 
 # --- merging
+
+
+def test_what_is_deleted_in_a_partition_is_so_for_a_slice_that_begins_inside_it() -> None:
+    prefix = partition_prefix(2, token_of(b"p"), b"p")
+    first, at = (prefix + ROW_SUFFIX + clustering_text(name) for name in ("a", "b"))
+    header = encode_header(Header(Tombstone(7, 1, 7)))
+    part = Slice(2, first + b"\x00", token_range_bounds(2, 0, MAX_TOKEN)[1], b"", False, 100, 1 << 20)
+    answers = {
+        B: SliceRead(1, ((at, encode_row(OLD)),), None, False),
+        C: SliceRead(1, (), header, False),  # whose own header has masked the row
+    }
+    result, lacking = merge_slices(part, answers, True)
+    assert result.rows == ()
+    assert lacking == {B: ((prefix + HEADER_SUFFIX, header),)}
 
 
 def slice_of(wide: bool, reverse: bool = False) -> Slice:

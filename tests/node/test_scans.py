@@ -5,9 +5,11 @@ from __future__ import annotations
 from core.cell import VALUE, Cell
 from core.commands import Read, Rows
 from core.consistency import Level
+from core.metadata import Changes, DropTable, Epoch, Proposal
 from core.requests import Invalid, ReadRequest, RowsRead, ScanRequest, Unavailable
 from core.row import Row, encode_row
 from lsm.keys import ROW_SUFFIX, clustering_text, partition_prefix, row_key
+from node.metadata_state import apply
 from node.scans import joined_ranges
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
 from tests.node.stage import B, C, Stage
@@ -122,3 +124,20 @@ def test_ranges_with_the_same_replicas_are_one() -> None:
     ((first, last, replicas),) = joined_ranges(stage.metadata.state.placement(1))
     assert (first, last) == (MIN_TOKEN, MAX_TOKEN)
     assert len(replicas) == 3
+
+
+def test_a_table_dropped_between_two_parts_ends_a_scan_and_a_read() -> None:
+    stage = Stage()
+    stage.scans.scan(5, ScanRequest(1, b"", 1_000, Level.ONE), stage.deadline_us, stage.answer)
+    stage.scans.want(5, 1)
+    key = row_key(1, token_of(b"x"), b"x")
+    stage.stored(Rows(((key, encode_row(LIVE)),), None, True), "read")
+    begin(stage, rows_max=2)
+    state = stage.metadata.state
+    drops = tuple(Proposal((1, 9 + n), DropTable("kv", name)) for n, name in enumerate(("flat", "wide")))
+    stage.metadata.state = apply(state, Epoch(state.epoch + 1, Changes(drops)))
+    stage.stored(page(True, a=LIVE), "read")
+    stage.scans.want(5, 1)
+    codes = [answer.code for answer in stage.answers if isinstance(answer, Invalid)]
+    assert codes == ["no_such_table", "no_such_table"]
+    assert stage.inside.operations == {}

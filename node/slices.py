@@ -1,0 +1,146 @@
+"""Slices as several replicas answered them: the merge of all, and what each of them lacks.
+
+A slice is cut by limits on each replica. Where one of them has more to say beyond its last row, rows of the
+others beyond that are not complete: the *frontier* is the least of the last keys of all that were cut, and
+the merge ends there. Whoever wants more goes on after it (node/scans.py), which is all there is to short
+reads.
+
+Each replica has left out what its own tombstones cover. So a partition's header, wherever in the partition
+the slice begins, has to be known to the merge: what one replica deleted another may still send.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from core.commands import Slice
+from core.messages import SliceRead
+from core.ports import PeerId
+from core.row import (
+    EMPTY_HEADER,
+    EMPTY_ROW,
+    Row,
+    covered,
+    decode_header,
+    decode_row,
+    encode_header,
+    encode_row,
+    is_empty,
+    merge_headers,
+    merge_rows,
+    normal,
+)
+from lsm.keys import HEADER_SUFFIX, partition_begun, split_row_key
+
+
+class SliceResult(msgspec.Struct, frozen=True):
+    """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`,
+    may follow.
+
+    `end` is the key the slice is complete up to, b"" if it is complete.
+    """
+
+    rows: tuple[tuple[bytes, Row], ...]
+    more: bool
+    end: bytes
+
+
+def result_of(part: Slice, message: SliceRead) -> SliceResult:
+    """The answer when all agree: no merge, rows are decoded once."""
+    rows = tuple(
+        (key, decode_row(data))
+        for key, data in message.rows
+        if part.partition or part.point or not _is_header(key)
+    )
+    end = message.rows[-1][0] if message.more and message.rows else b""
+    return SliceResult(rows, message.more, end)
+
+
+def _is_header(key: bytes) -> bool:
+    return key.endswith(HEADER_SUFFIX) and split_row_key(key)[3] == HEADER_SUFFIX
+
+
+Lacking = dict[PeerId, tuple[tuple[bytes, bytes], ...]]
+
+
+def merge_slices(
+    part: Slice, answers: dict[PeerId, SliceRead], has_clustering: bool
+) -> tuple[SliceResult, Lacking]:
+    """Merge the answers of several replicas to one slice; and per replica, the rows and headers it lacks.
+
+    Pure. Rows beyond the frontier are left out: some replica may hold them and was cut before it could say
+    so.
+    """
+    frontier = _frontier(part, answers)
+    found: dict[bytes, dict[PeerId, bytes]] = {}
+    for peer, answer in answers.items():
+        for key, data in answer.rows:
+            if frontier is None or (key >= frontier if part.reverse else key <= frontier):
+                found.setdefault(key, {})[peer] = data
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]] = {}
+    header, partition = EMPTY_HEADER, part.partition
+    if has_clustering and not partition:
+        partition = partition_begun(part.first)
+    if partition:
+        headers = {peer: answer.header for peer, answer in answers.items() if answer.header}
+        header = _merge_header(headers, answers, partition + HEADER_SUFFIX, lacking)
+    rows: list[tuple[bytes, Row]] = []
+    for key in sorted(found):  # in key order, as a partition's header comes before its rows
+        held = found[key]
+        suffix = b""
+        if has_clustering:
+            suffix = split_row_key(key)[3]
+            prefix = key[: len(key) - len(suffix)]
+            if suffix == HEADER_SUFFIX:
+                header, partition = _merge_header(held, answers, key, lacking), prefix
+                continue
+            if prefix != partition:
+                header, partition = EMPTY_HEADER, prefix
+        floor = covered(header, suffix)
+        merged = EMPTY_ROW
+        for data in held.values():
+            merged = merge_rows(merged, decode_row(data), floor)
+        merged = normal(merged.deletion, merged.cells, floor)
+        if is_empty(merged):
+            continue
+        rows.append((key, merged))
+        _note_lacking(key, encode_row(merged), held, answers, lacking)
+    if part.reverse:
+        rows.reverse()
+    result = SliceResult(tuple(rows), frontier is not None, frontier or b"")
+    return result, {peer: tuple(items) for peer, items in lacking.items()}
+
+
+def _frontier(part: Slice, answers: dict[PeerId, SliceRead]) -> bytes | None:
+    cut = [answer.rows[-1][0] for answer in answers.values() if answer.more and answer.rows]
+    if not cut:
+        return None
+    return max(cut) if part.reverse else min(cut)
+
+
+def _merge_header(
+    held: dict[PeerId, bytes],
+    answers: dict[PeerId, SliceRead],
+    key: bytes,
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
+) -> Any:
+    header = EMPTY_HEADER
+    for data in held.values():
+        header = merge_headers(header, decode_header(data))
+    if held:
+        _note_lacking(key, encode_header(header), held, answers, lacking)
+    return header
+
+
+def _note_lacking(
+    key: bytes,
+    merged: bytes,
+    held: dict[PeerId, bytes],
+    answers: dict[PeerId, SliceRead],
+    lacking: dict[PeerId, list[tuple[bytes, bytes]]],
+) -> None:
+    for peer in answers:
+        if held.get(peer) != merged:
+            lacking.setdefault(peer, []).append((key, merged))

@@ -110,14 +110,17 @@ class FakeNode:
 
     def _read(self, request: ReadRequest) -> RowsRead:
         prefix = keys.partition_prefix(request.table, token_of(request.partition), request.partition)
-        end = request.first + b"\0" if request.point else request.end
-        found = [
+        if request.point:
+            row = self.rows.get((request.table, prefix + request.first))
+            found = () if row is None else (ReadRow(prefix + request.first, row),)
+            return RowsRead(found, self._version, False)
+        listed = [
             ReadRow(key, row)
             for (table, key), row in sorted(self.rows.items())
-            if table == request.table and prefix + request.first <= key < prefix + end
+            if table == request.table and prefix + request.first <= key < prefix + request.end
         ]
-        cut = found[: request.rows_max]
-        return RowsRead(tuple(cut), self._version, len(found) > len(cut))
+        cut = listed[: request.rows_max]
+        return RowsRead(tuple(cut), self._version, len(listed) > len(cut))
 
     def on_want(self, request_id: int, parts: int) -> None:
         for _ in range(parts):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from core.settings import Settings
 from server.bridge import Bridge
 from server.metrics import Metrics
+from server.rest.problems import TITLES
 from server.rest.service import RestService
 from tests.server.fake_node import FakeNode
 
@@ -93,6 +94,16 @@ async def read_reply(reader: asyncio.StreamReader, method: str = "GET") -> Reply
         else:
             body = await reader.readexactly(int(headers["content-length"]))
     return Reply(status, headers, body)
+
+
+def problem(reply: Reply) -> tuple[int, str]:
+    """Status and type, after checking that it is a whole problem."""
+    assert reply.headers["content-type"] == "application/problem+json"
+    body = reply.json()
+    assert body["status"] == reply.status
+    assert body["title"] and body["detail"]
+    assert TITLES[body["type"]][0] == reply.status
+    return reply.status, body["type"]
 
 
 @contextlib.asynccontextmanager

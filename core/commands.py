@@ -124,6 +124,57 @@ class Sweep(msgspec.Struct, frozen=True):
     rows_max: int
 
 
+Ballot = tuple[int, int]
+"""(hybrid-logical-clock microseconds, start number of the coordinator), compared as tuples; never repeats."""
+
+NO_BALLOT: Ballot = (0, 0)
+"""Before any ballot."""
+
+
+class PaxosPrepare(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Promise a ballot for a partition (its key prefix), and read slices of it; answered with Promised.
+
+    NO_BALLOT only looks: nothing is promised or written. `ids` are mutations whose presence in the log is
+    told. Refused unless the ballot is above all that was promised and committed.
+    """
+
+    table: int
+    partition: bytes
+    ballot: Ballot
+    slices: tuple[Slice, ...]
+    ids: tuple[MutationId, ...] = ()
+
+
+class PaxosAccept(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Accept a proposal (mutation bytes) under a ballot; an empty one ends all that was before the ballot."""
+
+    table: int
+    partition: bytes
+    ballot: Ballot
+    proposal: bytes
+
+
+class PaxosCommit(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Apply what was decided under a ballot (b"": nothing), as `Apply` does, and note the ballot with it."""
+
+    table: int
+    partition: bytes
+    ballot: Ballot
+    mutation: bytes
+
+
+class PaxosFetch(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The mutation that was accepted, or committed, under this very ballot."""
+
+    table: int
+    partition: bytes
+    ballot: Ballot
+    committed: bool
+
+
+PaxosStep = PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch
+"""One step of a conditional update at one replica: reading, deciding and writing are one command."""
+
 Command = (
     Apply
     | MergeRows
@@ -136,6 +187,10 @@ Command = (
     | SystemWrite
     | SystemScan
     | Sweep
+    | PaxosPrepare
+    | PaxosAccept
+    | PaxosCommit
+    | PaxosFetch
 )
 
 
@@ -229,6 +284,41 @@ class Swept(msgspec.Struct, frozen=True):
     after: bytes
 
 
+class Promised(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A promise, or a look: what was promised `before`, what is accepted and not committed, the last commit.
+
+    `accepted` is NO_BALLOT if nothing is. `version` is the greatest that a commit here ever had. `holds` says
+    of each id asked about whether its mutation is logged; `rows` answers each slice.
+    """
+
+    before: Ballot
+    accepted: Ballot
+    committed: Ballot
+    version: Version
+    holds: tuple[bool, ...]
+    rows: tuple[Rows, ...]
+
+
+class PaxosRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Neither promised nor accepted: the ballot is not above these."""
+
+    promised: Ballot
+    committed: Ballot
+
+
+class PaxosAccepted(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The proposal is accepted, durably."""
+
+
+class PaxosFetched(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The bytes asked for (b"" for a commit without any); None if the replica has gone on since."""
+
+    data: bytes | None
+
+
+PaxosOutcome = Promised | PaxosRefused | PaxosAccepted | PaxosFetched
+
+
 class Done(msgspec.Struct, frozen=True):
     """It is done and durable."""
 
@@ -253,5 +343,20 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Outcome = (
-    Applied | Merged | Rows | Digest | LogIds | Missing | Mutations | Hashes | Records | Swept | Done | Failed
+    Applied
+    | Merged
+    | Rows
+    | Digest
+    | LogIds
+    | Missing
+    | Mutations
+    | Hashes
+    | Records
+    | Swept
+    | Promised
+    | PaxosRefused
+    | PaxosAccepted
+    | PaxosFetched
+    | Done
+    | Failed
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from core.cell import Version
-from core.commands import LogEntryId, Slice
+from core.commands import LogEntryId, PaxosOutcome, PaxosStep, Slice
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
 
@@ -237,6 +237,27 @@ class OperationFailed(msgspec.Struct, frozen=True, array_like=True, tag=47):
     detail: str
 
 
+# --- conditional updates
+
+
+class PaxosAsk(msgspec.Struct, frozen=True, array_like=True, tag=50):
+    """Do a step of a conditional update.
+
+    Prepare and accept of a ballot carry one epoch. Answered with PaxosTold, a commit with MutationApplied.
+    """
+
+    op: int
+    epoch: int
+    step: PaxosStep
+
+
+class PaxosTold(msgspec.Struct, frozen=True, array_like=True, tag=51):
+    """What came of it, durably."""
+
+    op: int
+    outcome: PaxosOutcome
+
+
 # --- following, hash trees
 
 
@@ -318,6 +339,8 @@ Message = (
     | Repair
     | Stale
     | OperationFailed
+    | PaxosAsk
+    | PaxosTold
     | Follow
     | Followed
     | Fetch

@@ -7,6 +7,7 @@ answers, and replies with a value: refusals are values too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -80,6 +81,35 @@ class ReadRequest(msgspec.Struct, frozen=True):
     reverse: bool = False
 
 
+class PartRead(msgspec.Struct, frozen=True):
+    """Rows of a partition with suffixes in [first, end), at most `rows_max`; a `point` is `first` alone."""
+
+    first: bytes
+    end: bytes = b""
+    point: bool = True
+    rows_max: int = 1
+    reverse: bool = False
+
+
+class ConditionalRequest(msgspec.Struct, frozen=True):
+    """Read parts of one partition, judge them, and write there or not, in one: linearizable per partition.
+
+    `decide` is given what was read, part by part, with the `now_us` at which to look at it. It returns what
+    to write (of its WriteRequest the level and the timestamp are not used), None for "not applied", or why
+    it cannot be done. It must be pure: when rivals come first it is called again. A door reads the rows that
+    it writes, so that the new version lies above theirs. `serial_level` (SERIAL or LOCAL_SERIAL) decides, at
+    `level` the write is waited for. `bytes_held` is about what `decide` keeps in memory.
+    """
+
+    table: int
+    partition: bytes
+    reads: tuple[PartRead, ...]
+    decide: Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
+    level: Level
+    serial_level: Level = Level.SERIAL
+    bytes_held: int = 0
+
+
 class ScanRequest(msgspec.Struct, frozen=True):
     """Read rows in token order from the whole ring, streamed in parts (`RowsRead`), at most `rows_max` rows.
 
@@ -105,7 +135,7 @@ class AdminRequest(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
 
 
-Request = WriteRequest | ReadRequest | ScanRequest | MetadataRequest | AdminRequest
+Request = WriteRequest | ReadRequest | ConditionalRequest | ScanRequest | MetadataRequest | AdminRequest
 
 
 # --- answers
@@ -136,6 +166,17 @@ class RowsRead(msgspec.Struct, frozen=True):
     after: bytes = b""
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """A conditional update is decided: `applied` or not, for ever.
+
+    `reads` is what it was judged by; `version` what the cells carry if it was applied, else None.
+    """
+
+    applied: bool
+    reads: tuple[RowsRead, ...]
+    version: Version | None
+
+
 class Changed(msgspec.Struct, frozen=True):
     """A schema change was decided at `epoch`.
 
@@ -164,13 +205,16 @@ class Unavailable(msgspec.Struct, frozen=True):
 class Timeout(msgspec.Struct, frozen=True):
     """Too few answers in time.
 
-    For a write the outcome is *unknown*: it may or may not be there, now or later.
+    For a write the outcome is *unknown*: it may or may not be there, now or later; with `conditional` it was
+    not even decided in time, and a SERIAL read settles it. A conditional update that proposed nothing in time
+    was certainly not applied: then `write` is False.
     """
 
     received: int
     required: int
     level: Level
     write: bool
+    conditional: bool = False
 
 
 class Overloaded(msgspec.Struct, frozen=True):
@@ -215,4 +259,16 @@ class Broken(msgspec.Struct, frozen=True):
     unknown: bool
 
 
-Answer = Written | RowsRead | Changed | Told | Unavailable | Timeout | Overloaded | Unready | Invalid | Broken
+Answer = (
+    Written
+    | RowsRead
+    | Judged
+    | Changed
+    | Told
+    | Unavailable
+    | Timeout
+    | Overloaded
+    | Unready
+    | Invalid
+    | Broken
+)

@@ -31,10 +31,11 @@ LOG_REPAIRED = b"P"
 MUTATION_ID = b"I"
 TREE = b"H"
 SWEEP = b"W"
+PAXOS = b"X"
 SYSTEM = b"S"
 META = b"M"
 """The regions: rows; log entries, their mutations, images and repaired rows; mutation ids; the hash tree;
-sweeps to finish; system records; what the store knows of itself.
+sweeps to finish; Paxos state of partitions; system records; what the store knows of itself.
 """
 
 HEADER_SUFFIX = b"\x00"
@@ -183,6 +184,17 @@ def tree_index(key: bytes) -> int:
 def sweep_key(partition: bytes) -> bytes:
     """The note that rows of this partition (its key prefix) are covered by its header and still stored."""
     return SWEEP + partition
+
+
+PAXOS_RECORD = b"\x00"
+PAXOS_PROPOSAL = b"\x01"
+PAXOS_COMMIT = b"\x02"
+"""What is kept of Paxos per partition: the ballots, the accepted proposal, the last commit."""
+
+
+def paxos_key(partition: bytes, slot: bytes) -> bytes:
+    """Where one of these is kept for a partition (its key prefix)."""
+    return PAXOS + partition[1:] + slot
 
 
 def system_key(key: bytes) -> bytes:

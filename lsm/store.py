@@ -38,6 +38,11 @@ from core.commands import (
     Missing,
     Mutations,
     Outcome,
+    PaxosAccept,
+    PaxosCommit,
+    PaxosFetch,
+    PaxosPrepare,
+    PaxosStep,
     Read,
     Records,
     Slice,
@@ -56,6 +61,7 @@ from lsm import keys
 from lsm.commit import Unsynced
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
+from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
 
@@ -120,6 +126,7 @@ class Store:
         self._tables = tables
         self._infos: dict[int, _Info] = {}
         self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries)
+        self._paxos = PaxosSteps(engine, self.unsynced, self._writer, self._newest_in)
         self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
             MergeRows: self._merge_rows,
             Read: self._read,
@@ -145,6 +152,8 @@ class Store:
             return self._plan_merge(command)
         if isinstance(command, Sweep):
             return Plan(command, command.partition, ())
+        if isinstance(command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
+            return self._plan_paxos(command)
         return Plan(command, None, ())
 
     def needs(self, command: Command) -> tuple[bytes, ...]:
@@ -215,6 +224,29 @@ class Store:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, str(error)))
         return Plan(command, None, tuple(dict.fromkeys(needs)))
 
+    def _plan_paxos(self, command: PaxosStep) -> Plan:
+        info = self._info(command.table)
+        if info is None:
+            return Plan(command, None, (), failed=_no_table(command.table))
+        fault = _partition_fault(command.table, command.partition)
+        parts = command.slices if isinstance(command, PaxosPrepare) else ()
+        for part in parts:
+            inside = part.table == command.table and part.first.startswith(command.partition)
+            inside = inside and (part.point or part.end <= keys.successor(command.partition))
+            fault = fault or _slice_fault(part) or ("" if inside else "a slice of another partition")
+        if isinstance(command, PaxosAccept) and len(command.proposal) > MUTATION_BYTES_MAX:
+            fault = f"proposal of {len(command.proposal)} bytes"
+        if fault:
+            return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
+        needs = paxos_needs(command, info.has_clustering)
+        if not isinstance(command, PaxosCommit) or not command.mutation:
+            return Plan(command, command.partition, tuple(needs))
+        plan = self._plan_apply(Apply(command.mutation))
+        failed = plan.failed
+        if failed is None and plan.order != command.partition:
+            failed = Failed(Why.MALFORMED, "a commit of another partition's mutation")
+        return Plan(command, command.partition, (*needs, *plan.needs), plan.mutation, failed)
+
     def _info(self, table: int) -> _Info | None:
         schema = self._tables(table)
         if schema is None:
@@ -238,13 +270,14 @@ class Store:
         if plan.failed is not None:
             return plan.failed, 0
         try:
-            if plan.mutation is not None:
+            if plan.mutation is not None and isinstance(plan.command, Apply):
                 info = self._info(plan.mutation.table)
                 if info is None:
                     return _no_table(plan.mutation.table), 0
-                assert isinstance(plan.command, Apply)
                 assert plan.order is not None
                 return self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
+            if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
+                return self._paxos_step(plan.command, plan.mutation)
             return self._run[type(plan.command)](plan.command)
         except CorruptionError as error:
             self._remember(plan, str(error))
@@ -260,15 +293,31 @@ class Store:
         if info is None:
             return _no_table(wanted.table), 0
         rows = read_slice(self.engine, wanted, info.has_clustering)
-        newest = self.unsynced.newest
-        if wanted.point:
-            depends_on = newest(wanted.first)
-            if info.has_clustering:
-                header_key = wanted.first[: keys.prefix_end(wanted.first)] + keys.HEADER_SUFFIX
-                depends_on = max(depends_on, newest(header_key))
-        else:
-            depends_on = newest(wanted.partition or keys.table_prefix(wanted.table))
+        depends_on = self._newest_in(wanted, info.has_clustering)
         return (Digest(digest_of(rows)) if command.digest else rows), depends_on
+
+    def _newest_in(self, wanted: Slice, has_clustering: bool) -> int:
+        """The last unsynced sequence number on which what is read of a slice may depend."""
+        newest = self.unsynced.newest
+        if not wanted.point:
+            return newest(wanted.partition or keys.table_prefix(wanted.table))
+        depends_on = newest(wanted.first)
+        if has_clustering:
+            header_key = wanted.first[: keys.prefix_end(wanted.first)] + keys.HEADER_SUFFIX
+            depends_on = max(depends_on, newest(header_key))
+        return depends_on
+
+    def _paxos_step(self, step: PaxosStep, mutation: Mutation | None) -> tuple[Outcome, int]:
+        info = self._info(step.table)
+        if info is None:
+            return _no_table(step.table), 0
+        if isinstance(step, PaxosPrepare):
+            return self._paxos.prepare(step, info.has_clustering)
+        if isinstance(step, PaxosAccept):
+            return self._paxos.accept(step)
+        if isinstance(step, PaxosCommit):
+            return self._paxos.commit(step, mutation, info)
+        return self._paxos.fetch(step)
 
     def _merge_rows(self, command: MergeRows) -> tuple[Outcome, int]:
         info = self._info(command.table)
@@ -367,6 +416,16 @@ def _fault(mutation: Mutation) -> str:
     if len(rows) > 1 and len({suffix for suffix, _ in rows}) < len(rows):
         return "one row twice"
     return ""
+
+
+def _partition_fault(table: int, partition: bytes) -> str:
+    """Why this is not the key prefix of a partition of this table; "" if it is."""
+    if not 0 <= table < 2**32 or not partition.startswith(keys.table_prefix(table)):
+        return "the partition lies in another table"
+    try:
+        return "" if keys.prefix_end(partition) == len(partition) else "not a partition prefix"
+    except ValueError as error:
+        return str(error)
 
 
 def _slice_fault(wanted: Slice) -> str:

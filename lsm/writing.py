@@ -52,6 +52,9 @@ this store has seen since it was opened stands for the rest.
 """
 
 
+Puts = list[tuple[bytes, bytes | None]]
+
+
 class Info(Protocol):
     """What writing has to know of a table."""
 
@@ -103,10 +106,26 @@ class Writer:
 
     # --- mutations
 
-    def apply(self, mutation: Mutation, data: bytes, info: Info, prefix: bytes) -> tuple[Outcome, int]:
+    def apply_beside(
+        self, mutation: Mutation | None, data: bytes, info: Info, prefix: bytes, *, beside: Puts
+    ) -> tuple[Outcome, int]:
+        """As `apply`, with other records in the same batch; without a mutation they alone are written."""
+        if mutation is not None:
+            return self.apply(mutation, data, info, prefix, beside)
+        return Applied(None, fresh=False), self._write_beside(beside)
+
+    def _write_beside(self, beside: Puts) -> int:
+        if beside:
+            sequence = self._engine.write(beside)
+            self._unsynced.wrote([key for key, _ in beside], sequence)
+        return self._engine.written()
+
+    def apply(
+        self, mutation: Mutation, data: bytes, info: Info, prefix: bytes, beside: Puts | None = None
+    ) -> tuple[Outcome, int]:
         """Merge a mutation whose bytes are `data`; one that is logged already is only compared.
 
-        `prefix` is its partition's key prefix.
+        `prefix` is its partition's key prefix. The records `beside` are written in any case.
         """
         id_key = keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))
         fresh = self._engine.get(id_key) is None
@@ -132,10 +151,13 @@ class Writer:
         if fresh:
             kind = EVENT if changed or header_changed else SUPERSEDED
             self._log.stage(change.puts, kind, mutation, data, images, id_key=id_key)
+            if beside:
+                change.puts += beside
+                change.names += [key for key, _ in beside]
             sequence = self._write(info, change, (prefix,) if info.has_clustering else ())
             self._after(mutation, prefix if header_changed else b"")
         else:
-            sequence = self._engine.written()
+            sequence = self._write_beside(beside or [])
         return Applied(None if met == NO_VERSION else met, fresh), sequence
 
     def _apply_rows(

@@ -30,6 +30,7 @@ INSIDE_MAY_IMPORT = frozenset(
 )
 
 ADAPTERS = {
+    "cql_lite/frames.py": frozenset(["lz4"]),
     "lsm/rocks.py": frozenset(["rocksdict", "os", "pathlib"]),
     "lsm/directory.py": frozenset(["os", "pathlib"]),
 }

@@ -1,0 +1,207 @@
+"""The threads around a store: one sync for many, none that blocks the loop, and the end when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+
+from core import limits
+from core.commands import Command, Done, Failed, Outcome, Read, Rows, Slice, SystemWrite, Why
+from core.errors import CorruptionError, DurabilityError
+from core.ports import Ticket
+from core.schema import Column, Table, TableOptions
+from lsm import keys
+from lsm.commit import Commit
+from lsm.executor import Executor
+from lsm.memory import MemoryEngine
+from lsm.store import Store
+from server import disk as disk_module
+from server.clock import WallClock
+from server.disk import Disk
+from server.log_limit import LINES_MAX, WINDOW_S, LogLimit
+from server.metrics import Metrics
+from tests.server.harness import run, until
+
+COLUMNS = (Column(0, "key", "text", "partition"), Column(1, "value", "blob", "regular"))
+TABLE = Table(1, "kv", "b", COLUMNS, TableOptions(), 1)
+
+
+class SlowEngine(MemoryEngine):
+    """Syncs when it is let, or fails to; counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.syncs = 0
+        self.broken = ""
+        self.fetch_gate = threading.Event()
+        self.fetched: list[Sequence[bytes]] = []
+
+    def sync(self) -> None:
+        self.gate.wait(20)
+        if self.broken:
+            raise DurabilityError(self.broken)
+        super().sync()
+        self.syncs += 1
+
+    def fetch(self, keys: Sequence[bytes]) -> None:
+        self.fetched.append(keys)
+        self.fetch_gate.wait(20)
+        raise CorruptionError("cannot be read")
+
+
+class Bench:
+    """A disk on a slow engine."""
+
+    def __init__(self, periodic_us: int = 0) -> None:
+        self.engine = SlowEngine()
+        self.outcomes: list[tuple[Ticket, Outcome]] = []
+        self.fatal: list[str] = []
+        executor = Executor(Store(self.engine, lambda _: TABLE), Commit(periodic=periodic_us > 0))
+        self.disk = Disk(
+            asyncio.get_running_loop(),
+            executor,
+            lambda ticket, outcome: self.outcomes.append((ticket, outcome)),
+            on_fatal=self.fatal.append,
+            sync_pause_us=periodic_us,
+        )
+
+    def write(self, number: int) -> None:
+        self.disk.submit(("t", number), put(number))
+
+
+def put(number: int) -> Command:
+    return SystemWrite(((b"k%d" % number, b"v"),))
+
+
+def test_nothing_is_told_before_its_sync_and_one_sync_is_for_all() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.engine.gate.clear()
+        bench.write(0)
+        await asyncio.sleep(0.01)  # the first sync is under way; what comes now shares the next
+        for number in range(1, 1_000):
+            bench.write(number)
+        worst_s, end_s = 0.0, time.monotonic() + 0.3
+        while time.monotonic() < end_s:
+            before_s = time.monotonic()
+            await asyncio.sleep(0.001)
+            worst_s = max(worst_s, time.monotonic() - before_s)
+        assert not bench.outcomes
+        assert worst_s < 0.2  # a sync that takes long holds up nobody else
+        bench.engine.gate.set()
+        await until(lambda: len(bench.outcomes) == 1_000)
+        assert bench.outcomes == [(("t", number), Done()) for number in range(1_000)]
+        assert bench.engine.syncs <= 4
+        bench.disk.close()
+
+    run(work())
+
+
+def test_a_failed_sync_is_the_end_and_nothing_is_told() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.engine.broken = "the disk said no"
+        bench.write(1)
+        await until(lambda: bench.fatal)
+        assert bench.fatal == ["the disk said no"]
+        bench.engine.broken = ""
+        bench.write(2)
+        await asyncio.sleep(0.02)
+        assert not bench.outcomes
+
+    run(work())
+
+
+def test_what_is_cold_is_fetched_in_a_thread_and_overtaken() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.engine.cold = lambda key: b"cold" in key
+        reads = [Slice(1, keys.row_key(1, 7, name), b"", b"", True, 1, 1_000) for name in (b"cold", b"warm")]
+        for ticket, part in enumerate((reads[0], reads[0], reads[1])):
+            bench.disk.submit(("t", ticket), Read(part, False))
+        await until(lambda: bench.outcomes)
+        assert bench.outcomes == [(("t", 2), Rows((), None, False))]
+        assert len(bench.engine.fetched) == 1
+        bench.engine.fetch_gate.set()
+        await until(lambda: len(bench.outcomes) == 3 or len(bench.engine.fetched) == 2)
+        await until(lambda: len(bench.outcomes) == 3)
+        assert [ticket for ticket, _ in bench.outcomes] == [("t", 2), ("t", 0), ("t", 1)]
+        bench.disk.close()
+
+    run(work())
+
+
+def test_a_full_queue_refuses_and_says_so_later() -> None:
+    async def work() -> None:
+        bench = Bench()
+        for number in range(limits.STORE_QUEUE_MAX):
+            bench.write(number)
+        bench.write(-1)
+        assert not bench.outcomes  # never before submit returns
+        await until(lambda: bench.outcomes)
+        ticket, outcome = bench.outcomes[0]
+        assert ticket == ("t", -1)
+        assert isinstance(outcome, Failed)
+        assert outcome.why is Why.STALLED
+        assert bench.disk.queued > limits.STORE_QUEUE_MAX - 10 * disk_module.COMMANDS_PER_TICK
+        bench.disk.close()
+
+    run(work())
+
+
+def test_periodic_syncs_tell_at_once() -> None:
+    async def work() -> None:
+        bench = Bench(periodic_us=20_000)
+        bench.engine.gate.clear()
+        bench.write(1)
+        await until(lambda: bench.outcomes)
+        assert bench.engine.syncs == 0
+        bench.engine.gate.set()
+        bench.write(2)
+        await until(lambda: bench.engine.syncs >= 2)
+        bench.disk.close()
+
+    run(work())
+
+
+def test_log_lines_of_one_name_are_limited() -> None:
+    now_s = [0.0]
+    limit = LogLimit(lambda: now_s[0])
+    kept = [limit.allowed("a", f"line {n}") for n in range(50)]
+    assert [line for line in kept if line] == [f"line {n}" for n in range(LINES_MAX)]
+    assert limit.allowed("b", "another") == "another"
+    now_s[0] += WINDOW_S
+    assert limit.allowed("a", "again") == f"again (and {50 - LINES_MAX} more like it before)"
+
+
+def test_metrics_are_counted_and_asked_for() -> None:
+    metrics = Metrics()
+    metrics.count("hints_added")
+    metrics.count("hints_added", 2)
+    metrics.count("peers_dead_now", 3)
+    metrics.count("peers_dead_now", 1)
+    metrics.latency("put", "quorum", 204, 3_000)
+    metrics.latency("put", "quorum", 204, 70_000_000)
+    metrics.lagged(12_000)
+    metrics.ask(lambda: [("queue", {"lane": "bulk"}, 5.0), ("things_total", {}, 6.0)])
+    page = metrics.page().decode().splitlines()
+    for line in (
+        "sullae_hints_added_total 3.0",
+        "sullae_peers_dead 1.0",
+        'sullae_request_seconds_bucket{le="0.004",level="quorum",operation="put",status="204"} 1.0',
+        'sullae_request_seconds_bucket{le="+Inf",level="quorum",operation="put",status="204"} 2.0',
+        "sullae_loop_lag_max_seconds 0.012",
+        'sullae_queue{lane="bulk"} 5.0',
+        "sullae_things_total 6.0",
+    ):
+        assert line in page, line
+
+
+def test_the_wall_clock_is_that_of_the_machine() -> None:
+    before_us = time.time_ns() // 1000
+    read_us = WallClock(None).read_us()
+    assert before_us <= read_us <= time.time_ns() // 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from core.schema import Column, Member, Replication, TableOptions
+from core.schema import Column, Index, Member, Replication, TableOptions, TypeField
 
 ChangeId = tuple[int, int]
 """(start number or, before birth, 0; sequence): a change that is proposed twice is applied once."""
@@ -20,6 +20,23 @@ class CreateKeyspace(msgspec.Struct, frozen=True, tag="create_keyspace"):
     name: str
     replication: Replication
     if_not_exists: bool = False
+    durable_writes: bool = True
+
+
+class AlterKeyspace(msgspec.Struct, frozen=True, tag="alter_keyspace"):
+    """Give a keyspace another replication (as long as it has no tables) or durability; None leaves it."""
+
+    name: str
+    replication: Replication | None = None
+    durable_writes: bool | None = None
+    if_exists: bool = False
+
+
+class DropKeyspace(msgspec.Struct, frozen=True, tag="drop_keyspace"):
+    """Drop a keyspace with its tables, indexes and types."""
+
+    name: str
+    if_exists: bool = False
 
 
 class CreateTable(msgspec.Struct, frozen=True, tag="create_table"):
@@ -39,11 +56,50 @@ class CreateTable(msgspec.Struct, frozen=True, tag="create_table"):
 
 
 class AlterTable(msgspec.Struct, frozen=True, tag="alter_table"):
-    """Give a table other options."""
+    """Give a table other options: those named in `only` (fields of `options`), or all if none is named."""
 
     keyspace: str
     name: str
     options: TableOptions
+    only: tuple[str, ...] = ()
+    if_exists: bool = False
+
+
+class AddColumns(msgspec.Struct, frozen=True, tag="add_columns"):
+    """Add static or regular columns; their ids are given when it is applied.
+
+    `if_exists` is about the table, `if_not_exists` about each column.
+    """
+
+    keyspace: str
+    name: str
+    columns: tuple[Column, ...]
+    if_exists: bool = False
+    if_not_exists: bool = False
+
+
+class DropColumns(msgspec.Struct, frozen=True, tag="drop_columns"):
+    """Drop static or regular columns that have no index; `dropped_us` is the time of it by the asker's clock.
+
+    `if_exists` is about the table, `if_column_exists` about each column.
+    """
+
+    keyspace: str
+    name: str
+    columns: tuple[str, ...]
+    dropped_us: int = 0
+    if_exists: bool = False
+    if_column_exists: bool = False
+
+
+class RenameColumns(msgspec.Struct, frozen=True, tag="rename_columns"):
+    """Rename key columns: (old, new) pairs, done in order."""
+
+    keyspace: str
+    name: str
+    renames: tuple[tuple[str, str], ...]
+    if_exists: bool = False
+    if_column_exists: bool = False
 
 
 class DropTable(msgspec.Struct, frozen=True, tag="drop_table"):
@@ -61,7 +117,72 @@ class TruncateTable(msgspec.Struct, frozen=True, tag="truncate_table"):
     name: str
 
 
-Change = CreateKeyspace | CreateTable | AlterTable | DropTable | TruncateTable
+class CreateType(msgspec.Struct, frozen=True, tag="create_type"):
+    """Create a user type."""
+
+    keyspace: str
+    name: str
+    fields: tuple[TypeField, ...]
+    if_not_exists: bool = False
+
+
+class AlterType(msgspec.Struct, frozen=True, tag="alter_type"):
+    """Add fields to a user type, then rename fields: (old, new) pairs, done in order.
+
+    `if_exists` is about the type, the other two about each field.
+    """
+
+    keyspace: str
+    name: str
+    add: tuple[TypeField, ...] = ()
+    rename: tuple[tuple[str, str], ...] = ()
+    if_exists: bool = False
+    if_field_not_exists: bool = False
+    if_field_exists: bool = False
+
+
+class DropType(msgspec.Struct, frozen=True, tag="drop_type"):
+    """Drop a user type that no table and no other type uses."""
+
+    keyspace: str
+    name: str
+    if_exists: bool = False
+
+
+class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
+    """Create an index. Its id is given when it is applied, and its name too if that is empty."""
+
+    keyspace: str
+    table: str
+    index: Index
+    if_not_exists: bool = False
+
+
+class DropIndex(msgspec.Struct, frozen=True, tag="drop_index"):
+    """Drop the index of that name in a keyspace."""
+
+    keyspace: str
+    name: str
+    if_exists: bool = False
+
+
+Change = (
+    CreateKeyspace
+    | CreateTable
+    | AlterTable
+    | DropTable
+    | TruncateTable
+    | AlterKeyspace
+    | DropKeyspace
+    | AddColumns
+    | DropColumns
+    | RenameColumns
+    | CreateType
+    | AlterType
+    | DropType
+    | CreateIndex
+    | DropIndex
+)
 
 
 class Birth(msgspec.Struct, frozen=True, tag="birth"):

@@ -1,4 +1,7 @@
-"""Keyspaces, tables and columns as the metadata log has them. Ids are given by the log and never reused."""
+"""Keyspaces, types, tables, columns and indexes as the metadata log has them.
+
+Ids are given by the log and never reused. All this is stored: a new field goes to the end and has a default.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,78 @@ SIMPLE, NETWORK_TOPOLOGY = "SimpleStrategy", "NetworkTopologyStrategy"
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column: `id` addresses its cells (regular and static count from 1, key columns have none: 0)."""
+    """A column: `id` addresses its cells (regular and static count from 1, key columns have none: 0).
+
+    `type` is CQL text. `descending` is the order of a clustering column.
+    """
 
     id: int
     name: str
     type: str
     kind: str
+    descending: bool = False
+
+
+class DroppedColumn(msgspec.Struct, frozen=True):
+    """A column that was dropped at `dropped_us`: its cells may still lie around, under an id of their own."""
+
+    id: int
+    name: str
+    type: str
+    kind: str
+    dropped_us: int
+
+
+Pairs = tuple[tuple[str, str], ...]
+"""A map of text, in the order given."""
 
 
 class TableOptions(msgspec.Struct, frozen=True):
-    """What may change in the life of a table. `changes` is none, keys, new, old or new_and_old."""
+    """What may change in the life of a table. `changes` is none, keys, new, old or new_and_old.
+
+    `gc_grace_s`, the maps (empty: Cassandra's defaults) and `other` (Cassandra's remaining options by name,
+    as text) are kept for tools that read them back; nothing here depends on them.
+    """
 
     default_ttl_s: int = 0
     changes: str = "none"
     comment: str = ""
+    gc_grace_s: int = 864_000
+    compaction: Pairs = ()
+    compression: Pairs = ()
+    caching: Pairs = ()
+    other: Pairs = ()
+
+
+SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = (
+    "simple",
+    "keys",
+    "values",
+    "entries",
+    "full",
+)
+
+
+class Index(msgspec.Struct, frozen=True):
+    """A secondary index on a column, or on the keys, values or entries of a collection, or on a frozen one.
+
+    Its name is unique in the keyspace. Its id is one of a table: never given twice, renewed by TRUNCATE.
+    """
+
+    id: int
+    name: str
+    column: str
+    kind: str = SIMPLE_INDEX
+    using: str = ""
+    options: Pairs = ()
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table. `changed_epoch` is the epoch that last touched it: requests planned before it are stale."""
+    """A table. `changed_epoch` is the epoch that last touched it: requests planned before it are stale.
+
+    Of dropped columns there is at most one of a name, the latest. `next_column_id` 0 means: one more than
+    the greatest id of `columns`.
+    """
 
     id: int
     keyspace: str
@@ -46,6 +103,9 @@ class Table(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
     options: TableOptions
     changed_epoch: int
+    next_column_id: int = 0
+    dropped: tuple[DroppedColumn, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
     @property
     def has_clustering(self) -> bool:
@@ -56,14 +116,41 @@ class Table(msgspec.Struct, frozen=True):
         """The column of that name."""
         return next((column for column in self.columns if column.name == name), None)
 
+    def index(self, name: str) -> Index | None:
+        """The index of that name."""
+        return next((index for index in self.indexes if index.name == name), None)
+
+
+class TypeField(msgspec.Struct, frozen=True):
+    """A field of a user type; `type` is CQL text."""
+
+    name: str
+    type: str
+
+
+class UserType(msgspec.Struct, frozen=True):
+    """A user type of a keyspace. Fields are only ever added, and renamed."""
+
+    name: str
+    fields: tuple[TypeField, ...]
+    changed_epoch: int
+
 
 class Keyspace(msgspec.Struct, frozen=True):
-    """A keyspace: a name and where its rows live."""
+    """A keyspace: a name, where its rows live, and its types in the order they were made.
+
+    `durable_writes` is kept for tools that read it back: every write is durable.
+    """
 
     name: str
     replication: Replication
     changed_epoch: int
     durable_writes: bool = True
+    types: tuple[UserType, ...] = ()
+
+    def type(self, name: str) -> UserType | None:
+        """The user type of that name."""
+        return next((each for each in self.types if each.name == name), None)
 
 
 class Member(msgspec.Struct, frozen=True):

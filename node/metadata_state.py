@@ -9,53 +9,27 @@ the same. A change that is decided twice (its proposer repeats it until it sees 
 results are remembered by `ChangeId`. They are bounded; once results of a start number were forgotten, what
 comes late with a sequence at or below the forgotten ones is refused as "expired" and not applied again.
 
-Invariants: the ids of tables are never given twice, TRUNCATE included; a table's name is unique in its
-keyspace, and where asked in its family of keyspaces (`kv`, `kv_rf2`, ...); every table's keyspace exists.
+How a change is applied to the schema is in node/metadata_apply.py. Invariants: the ids of tables are never
+given twice, TRUNCATE included; a table's name is unique in its keyspace, and where asked in its family of
+keyspaces (`kv`, `kv_rf2`, ...); every table's keyspace exists.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from core import limits
-from core.metadata import (
-    AlterTable,
-    Birth,
-    Change,
-    ChangeId,
-    CreateKeyspace,
-    CreateTable,
-    DropTable,
-    Epoch,
-    Proposal,
-    TruncateTable,
-)
+from core.metadata import Birth, ChangeId, Epoch, Proposal
 from core.ports import PeerId
 from core.requests import Changed
-from core.schema import (
-    CLUSTERING,
-    NETWORK_TOPOLOGY,
-    PARTITION,
-    REGULAR,
-    SIMPLE,
-    STATIC,
-    Column,
-    Keyspace,
-    Member,
-    Replication,
-    Table,
-)
+from core.schema import NETWORK_TOPOLOGY, SIMPLE, Index, Keyspace, Member, Replication, Table
+from node.metadata_apply import DEFAULT_KEYSPACES, SchemaDraft, in_family
 from ring.placement import NetworkTopologyStrategy, Peer, Placement, Ring, SimpleStrategy, Strategy
-
-DEFAULT_KEYSPACES: Final = ("kv", "docs")
-"""Created with the cluster: where buckets and document collections live."""
 
 RESULTS_MAX: Final = 4_096
 """How many results of changes are remembered."""
@@ -75,10 +49,6 @@ _UNTOUCHED: Final = (
     "_rings",
 )
 """What no change of the schema touches, handed from state to state."""
-
-_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
-_FACTOR_MAX: Final = 1_000
-_KINDS: Final = (PARTITION, CLUSTERING, STATIC, REGULAR)
 
 Replicas = tuple[PeerId, ...]
 TokenPair = tuple[int, int]
@@ -233,7 +203,7 @@ class State:
         known = self._neighbours.get(peer)
         if known is None:
             met: dict[PeerId, None] = {}
-            for replication in dict.fromkeys(k.replication for k in self.keyspaces.values()):
+            for replication in dict.fromkeys(_replications(self)):
                 met.update(dict.fromkeys(self._ring(replication).neighbours(peer)))
             known = tuple(sorted(met, key=lambda other: self._by_peer[other].number))
             self._neighbours[peer] = known
@@ -254,6 +224,14 @@ class State:
         for keyspace in self.keyspaces:
             if in_family(family, keyspace) and (keyspace, name) in self.table_ids:
                 return self.table(keyspace, name)
+        return None
+
+    def index(self, keyspace: str, name: str) -> tuple[Table, Index] | None:
+        """The index of that name, with its table."""
+        for table in self.tables.values():
+            index = table.index(name) if table.keyspace == keyspace else None
+            if index is not None:
+                return table, index
         return None
 
     def placement(self, table_id: int) -> TablePlacement | None:
@@ -301,11 +279,6 @@ UNBORN: Final = State()
 """The state of a peer that knows of no epoch."""
 
 _encoder = msgspec.msgpack.Encoder()
-
-
-def in_family(family: str, keyspace: str) -> bool:
-    """Whether names of tables are unique across this keyspace and `family` (docs, docs_rf1, ...)."""
-    return keyspace == family or keyspace.startswith(f"{family}_rf")
 
 
 def apply(state: State, epoch: Epoch) -> State:
@@ -383,32 +356,31 @@ class _Draft:
 
     def __init__(self, before: State) -> None:
         self.before = before
-        self.keyspaces = dict(before.keyspaces)
-        self.tables = dict(before.tables)
-        self.table_ids = dict(before.table_ids)
-        self.next_table_id = before.next_table_id
+        datacentres = tuple(sorted({member.datacentre for member in before.members}))
+        self.schema = SchemaDraft(
+            before.keyspaces, before.tables, before.next_table_id, epoch=before.epoch + 1, known=datacentres
+        )
         self.results = dict(before._results)
         self.forgotten = dict(before._forgotten)
-        self.epoch = before.epoch + 1
 
     def changed(self, proposals: tuple[Proposal, ...]) -> State:
         """Apply the changes of an epoch in order, each once."""
         for proposal in proposals:
             start, sequence = proposal.id
             if proposal.id not in self.results and sequence > self.forgotten.get(start, -1):
-                self.results[proposal.id] = self._apply(proposal.change)
+                self.results[proposal.id] = self.schema.apply(proposal.change)
         self._forget()
         state = State()
         before = self.before
         for name in _UNTOUCHED:
             setattr(state, name, getattr(before, name))
-        state.keyspaces = self.keyspaces
-        state.tables = self.tables
-        state.table_ids = self.table_ids
-        state.next_table_id = self.next_table_id
+        state.keyspaces = self.schema.keyspaces
+        state.tables = self.schema.tables
+        state.table_ids = self.schema.table_ids
+        state.next_table_id = self.schema.next_table_id
         state._results = self.results
         state._forgotten = self.forgotten
-        if self.keyspaces.keys() == before.keyspaces.keys():
+        if _replications(state) == _replications(before):
             state._neighbours = before._neighbours
         return state
 
@@ -420,155 +392,6 @@ class _Draft:
             del self.results[change]
             self.forgotten[start] = max(sequence, self.forgotten.get(start, -1))
 
-    def _apply(self, change: Change) -> Changed:
-        handler: Callable[[_Draft, Change], Changed] = _HANDLERS[type(change)]
-        return handler(self, change)
 
-    def _done(self, code: str = "") -> Changed:
-        return Changed(self.epoch, "", code)
-
-    def _error(self, code: str, text: str) -> Changed:
-        return Changed(self.epoch, text, code)
-
-    def create_keyspace(self, change: CreateKeyspace) -> Changed:
-        """CREATE KEYSPACE."""
-        if change.name in self.keyspaces:
-            if change.if_not_exists:
-                return self._done("exists")
-            return self._error("already_exists", f"keyspace {change.name} exists already")
-        problem = self._wrong_name("keyspace", change.name) or self._wrong_replication(change.replication)
-        if problem:
-            return self._error("invalid", problem)
-        self.keyspaces[change.name] = Keyspace(change.name, _normal(change.replication), self.epoch)
-        return self._done()
-
-    def create_table(self, change: CreateTable) -> Changed:
-        """CREATE TABLE, or a bucket's or collection's first use."""
-        present = self._present(change)
-        if present is not None:
-            if change.if_not_exists:
-                return self._done("exists")
-            return self._error("already_exists", f"table {present.keyspace}.{present.name} exists already")
-        problem = self._wrong_name("table", change.name) or _wrong_columns(change.columns)
-        if problem:
-            return self._error("invalid", problem)
-        if change.keyspace not in self.keyspaces:
-            if change.replication is None or not change.unique_across:
-                return self._no_keyspace(change.keyspace)
-            made = self.create_keyspace(CreateKeyspace(change.keyspace, change.replication))
-            if made.error:
-                return made
-        key_columns = (PARTITION, CLUSTERING)
-        next_id = 1
-        columns: list[Column] = []
-        for column in change.columns:
-            is_key = column.kind in key_columns
-            columns.append(msgspec.structs.replace(column, id=0 if is_key else next_id))
-            next_id += not is_key
-        self._put(Table(0, change.keyspace, change.name, tuple(columns), change.options, self.epoch))
-        return self._done()
-
-    def alter_table(self, change: AlterTable) -> Changed:
-        """ALTER TABLE ... WITH."""
-        table = self._find(change.keyspace, change.name)
-        if isinstance(table, Changed):
-            return table
-        self.tables[table.id] = msgspec.structs.replace(
-            table, options=change.options, changed_epoch=self.epoch
-        )
-        return self._done()
-
-    def drop_table(self, change: DropTable) -> Changed:
-        """DROP TABLE."""
-        table = self._find(change.keyspace, change.name)
-        if isinstance(table, Changed):
-            return self._done("absent") if change.if_exists and change.keyspace in self.keyspaces else table
-        del self.tables[table.id]
-        del self.table_ids[table.keyspace, table.name]
-        return self._done()
-
-    def truncate_table(self, change: TruncateTable) -> Changed:
-        """TRUNCATE: another id, so what is in flight to the old one finds no table."""
-        table = self._find(change.keyspace, change.name)
-        if isinstance(table, Changed):
-            return table
-        del self.tables[table.id]
-        self._put(msgspec.structs.replace(table, changed_epoch=self.epoch))
-        return self._done()
-
-    def _put(self, table: Table) -> None:
-        table = msgspec.structs.replace(table, id=self.next_table_id)
-        self.next_table_id += 1
-        self.tables[table.id] = table
-        self.table_ids[table.keyspace, table.name] = table.id
-
-    def _present(self, change: CreateTable) -> Table | None:
-        """The table that has the name already, in the keyspace or in the family where it must be unique."""
-        names = [change.keyspace]
-        if change.unique_across:
-            names += [name for name in self.keyspaces if in_family(change.unique_across, name)]
-        for keyspace in names:
-            table_id = self.table_ids.get((keyspace, change.name))
-            if table_id is not None:
-                return self.tables[table_id]
-        return None
-
-    def _find(self, keyspace: str, name: str) -> Table | Changed:
-        if keyspace not in self.keyspaces:
-            return self._no_keyspace(keyspace)
-        table_id = self.table_ids.get((keyspace, name))
-        if table_id is None:
-            return self._error("no_such_table", f"there is no table {keyspace}.{name}")
-        return self.tables[table_id]
-
-    def _no_keyspace(self, keyspace: str) -> Changed:
-        return self._error("no_such_keyspace", f"there is no keyspace {keyspace}")
-
-    def _wrong_name(self, what: str, name: str) -> str:
-        if _NAME.fullmatch(name):
-            return ""
-        return (
-            f"a {what}'s name has 1 to {limits.NAME_CHARS_MAX} letters, digits, - or _ "
-            f"and begins with a letter or digit; {name[:60]!r} is none"
-        )
-
-    def _wrong_replication(self, replication: Replication) -> str:
-        factors = dict(replication.factors)
-        if replication.strategy == SIMPLE:
-            known = [""]
-        elif replication.strategy == NETWORK_TOPOLOGY:
-            known = sorted({member.datacentre for member in self.before.members})
-        else:
-            return f"there is no replication strategy {replication.strategy[:60]!r}"
-        for name in factors:
-            if name not in known:
-                return f"there is no datacentre {name[:60]!r}; there are {', '.join(known)}"
-        if len(factors) != len(replication.factors) or not 0 < sum(factors.values()) <= _FACTOR_MAX:
-            return "a keyspace has at least one replica, and one factor per datacentre"
-        return "" if min(factors.values()) >= 0 else "a replication factor is not negative"
-
-
-def _normal(replication: Replication) -> Replication:
-    kept = tuple(sorted((name, factor) for name, factor in replication.factors if factor > 0))
-    return Replication(replication.strategy, kept)
-
-
-def _wrong_columns(columns: tuple[Column, ...]) -> str:
-    names = [column.name for column in columns]
-    if len(dict.fromkeys(names)) != len(names):
-        return "two columns have one name"
-    unknown = [column.kind for column in columns if column.kind not in _KINDS]
-    if unknown:
-        return f"there is no kind of column {unknown[0][:60]!r}"
-    if not any(column.kind == PARTITION for column in columns):
-        return "a table has at least one partition key column"
-    return ""
-
-
-_HANDLERS: Final[dict[type, Callable[..., Changed]]] = {
-    CreateKeyspace: _Draft.create_keyspace,
-    CreateTable: _Draft.create_table,
-    AlterTable: _Draft.alter_table,
-    DropTable: _Draft.drop_table,
-    TruncateTable: _Draft.truncate_table,
-}
+def _replications(state: State) -> list[Replication]:
+    return [keyspace.replication for keyspace in state.keyspaces.values()]

@@ -28,7 +28,7 @@ from kv.buckets import drop_bucket
 from lsm import keys
 from lsm.log import SUPERSEDED
 from lsm.reading import read_slice
-from node import metadata_state
+from node import metadata_apply, metadata_state
 from node.writes import Writes
 from sim.clock import EPOCH_US
 from sim.world import SimWorld
@@ -391,7 +391,7 @@ def test_counterexample_09_if_ids_are_reused_what_was_in_flight_comes_back(monke
         self.tables[table.id] = table
         self.table_ids[table.keyspace, table.name] = table.id
 
-    monkeypatch.setattr(metadata_state._Draft, "_put", put)
+    monkeypatch.setattr(metadata_apply.SchemaDraft, "_put", put)
     assert a_bucket_dropped_and_made_again(seed=2) == {
         "dropped": ["hinted"],
         "truncated": ["hinted", "in flight"],

@@ -31,14 +31,19 @@ class Bridge:
         self._next_id = 0
         self._futures: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
+        self._calls: dict[int, Callable[[Answer], None]] = {}
 
     @property
     def waiting(self) -> int:
         """Requests without their last answer."""
-        return len(self._futures) + len(self._streams)
+        return len(self._futures) + len(self._streams) + len(self._calls)
 
     def on_reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """What the node has to say; for one who is gone, nothing."""
+        call = self._calls.pop(request_id, None)
+        if call is not None:
+            call(answer)
+            return
         future = self._futures.pop(request_id, None)
         if future is not None:
             if not future.done():
@@ -57,6 +62,18 @@ class Bridge:
         if not future.done():
             future.add_done_callback(lambda done: self._abandoned(request_id, done))
         return future
+
+    def call(self, request: Request, timeout_us: int, then: Callable[[Answer], None]) -> int:
+        """Ask, and have `then` called with the one answer, perhaps before this returns; gives the number."""
+        self._next_id = request_id = self._next_id + 1
+        self._calls[request_id] = then
+        self._request(request_id, request, timeout_us)
+        return request_id
+
+    def forget(self, request_id: int) -> None:
+        """Nobody waits any more for the answer of this `call`."""
+        if self._calls.pop(request_id, None) is not None:
+            self._node.on_cancel(request_id)
 
     def _abandoned(self, request_id: int, future: asyncio.Future[Answer]) -> None:
         if future.cancelled() and self._futures.pop(request_id, None) is not None:

@@ -32,6 +32,7 @@ from server.rest.http_server import HttpServer
 from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
+from server.rest.quick import Quick
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
 
@@ -77,7 +78,8 @@ class RestService:
         self._budget = Budget(settings.request_bytes_in_flight_max)
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
-        self._busy: dict[object, web.BaseRequest] = {}
+        self._busy: dict[object, web.BaseRequest | None] = {}
+        """Connections with a request in work: which (None: one whose body is here)."""
         self._seen: dict[object, tuple[float, int]] = {}
         """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
@@ -91,6 +93,9 @@ class RestService:
         server = HttpServer(
             self._handle,
             self._malformed,
+            quick=Quick(self._bridge, self._buckets, self._settings, self._metrics, self._complain),
+            began=self._began,
+            ended=self._ended,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=IDLE_S,
@@ -137,9 +142,9 @@ class RestService:
         self._seen = {one: seen.get(one, (now_s, 0)) for one in alive}
         waiting = []
         for index, one in enumerate(alive):
-            request = self._busy.get(one)
-            if request is not None:
-                if request.content.is_eof():
+            if one in self._busy:
+                request = self._busy[one]
+                if request is None or request.content.is_eof():
                     continue  # we are working on it
                 received = request.content.total_bytes
                 if received >= self._seen[one][1] + PROGRESS_BYTES:
@@ -150,6 +155,13 @@ class RestService:
             transport = alive[index].transport
             if transport is not None and (rank < too_many or now_s - since_s > IDLE_S):
                 transport.abort()
+
+    def _began(self, connection: object) -> None:
+        self._busy[connection] = None
+
+    def _ended(self, connection: object) -> None:
+        self._busy.pop(connection, None)
+        self._seen[connection] = (time.monotonic(), 0)
 
     def _malformed(self, text: str) -> None:
         self._metrics.count("rest_malformed")

@@ -118,8 +118,11 @@ class Executor:
             self._sweeping = False
             return
         outcome, _ = self.store.run(self.store.plan(sweep))
-        # On a full or damaged disk: not again before the next command.
-        self._sweeping = not isinstance(outcome, Failed)
+        if isinstance(
+            outcome, Failed
+        ):  # a full or damaged disk: not before the next command, and then others
+            self.store.put_off_sweep(sweep)
+            self._sweeping = False
 
     # --- cold records
 

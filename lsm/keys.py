@@ -204,3 +204,4 @@ def system_key(key: bytes) -> bytes:
 
 FORMAT_KEY = META + b"format"
 TRIMMED_KEY = META + b"trimmed"
+NEWEST_KEY = META + b"newest"

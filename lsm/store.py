@@ -381,6 +381,10 @@ class Store:
         """The oldest sweep still to be done."""
         return self._writer.next_sweep()
 
+    def put_off_sweep(self, sweep: Sweep) -> None:
+        """It failed: have others done first."""
+        self._writer.put_off_sweep(sweep.partition)
+
     def _sweep(self, command: Sweep) -> tuple[Outcome, int]:
         info = self._info(command.table)
         if info is None:

@@ -19,7 +19,7 @@ import msgspec
 
 from core.cell import NO_VERSION, Version
 from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
-from core.limits import RANGE_TOMBSTONES_MAX
+from core.limits import RANGE_TOMBSTONES_MAX, SECOND_US
 from core.mutation import Mutation
 from core.ports import Engine, Entries
 from core.row import (
@@ -48,7 +48,12 @@ from lsm.reading import stored_header, stored_row
 
 HEADER_CONFLICT_ROWS_MAX = 1_000
 """Rows of a partition that a range deletion looks at for newer versions; beyond it the newest version that
-this store has seen since it was opened stands for the rest.
+this store has ever seen in such tables stands for the rest.
+"""
+
+NEWEST_AHEAD_US = 1 * SECOND_US
+"""How far ahead of the newest version its durable bound is put, so that it is written once a second at most;
+after a restart the bound stands for that version.
 """
 
 
@@ -67,12 +72,13 @@ class Info(Protocol):
 class _Change:
     """One batch in the making."""
 
-    __slots__ = ("deltas", "names", "pending", "puts")
+    __slots__ = ("deltas", "names", "newest", "pending", "puts")
 
     def __init__(self) -> None:
         self.puts: list[tuple[bytes, bytes | None]] = []
         self.deltas: dict[int, int] = {}
         self.names: list[bytes] = []
+        self.newest: Version = NO_VERSION
         self.pending: dict[bytes, bytes | None] = {}
 
     def put(self, leaf: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
@@ -99,7 +105,9 @@ class Writer:
         self._tree = tree
         self._unsynced = unsynced
         self._entries = entries
-        self._newest: Version = NO_VERSION
+        bound = engine.get(keys.NEWEST_KEY)
+        self._newest_bound_us = 0 if bound is None else int.from_bytes(bound, "big")
+        self._newest: Version = (self._newest_bound_us, 0) if bound is not None else NO_VERSION
         self._sweeps: OrderedDict[bytes, bytes] = OrderedDict()
         for key, _ in engine.scan(keys.SWEEP, keys.successor(keys.SWEEP)):
             self._sweeps[key[1:]] = b""
@@ -154,8 +162,12 @@ class Writer:
             if beside:
                 change.puts += beside
                 change.names += [key for key, _ in beside]
+            if info.has_clustering:
+                change.newest = max((newest_version(row) for _, row in mutation.rows), default=NO_VERSION)
             sequence = self._write(info, change, (prefix,) if info.has_clustering else ())
-            self._after(mutation, prefix if header_changed else b"")
+            if header_changed:
+                self._sweeps[prefix] = b""
+                self._sweeps.move_to_end(prefix)
         else:
             sequence = self._write_beside(beside or [])
         return Applied(None if met == NO_VERSION else met, fresh), sequence
@@ -188,23 +200,17 @@ class Writer:
                 images.append(_image(info.changes, suffix, before, new))
         return met, changed, images
 
-    def _after(self, mutation: Mutation, swept_prefix: bytes) -> None:
-        """Keep in mind what a written mutation means for later."""
-        for _, row in mutation.rows:
-            newest = newest_version(row)
-            if newest > self._newest:
-                self._newest = newest
-        if swept_prefix:
-            self._sweeps[swept_prefix] = b""
-            self._sweeps.move_to_end(swept_prefix)
-
     def _newer_than_header(self, prefix: bytes, header: Header) -> Version:
-        """The newest version among rows that a deletion names but does not reach."""
+        """The newest version among rows that a mutation's deletions name but do not reach."""
+        first, end = keys.STATIC_SUFFIX, b""
+        if header.deletion is None and header.ranges:
+            first = min(item.first for item in header.ranges)
+            end = max(item.end for item in header.ranges)
         met = NO_VERSION
-        rows = self._engine.scan(prefix + keys.STATIC_SUFFIX, keys.successor(prefix))
+        rows = self._engine.scan(prefix + first, prefix + end if end else keys.successor(prefix))
         for looked_at, (key, data) in enumerate(rows):
             if looked_at == HEADER_CONFLICT_ROWS_MAX:
-                return max(met, self._newest)
+                return max(met, self._newest) if self._newest > _oldest(header) else met
             version = covered(header, key[len(prefix) :])
             if version != NO_VERSION:
                 newest = newest_version(stored_row(key, data))
@@ -258,6 +264,7 @@ class Writer:
         end = keys.prefix_end(key)
         floor = NO_VERSION
         if info.has_clustering:
+            change.newest = max(change.newest, newest_version(addition))
             header_key = key[:end] + keys.HEADER_SUFFIX
             header_data = self._current(change, header_key)
             if header_data is not None:
@@ -294,6 +301,11 @@ class Writer:
 
     def _command(self, prefix: bytes, after: bytes) -> Sweep:
         return Sweep(int.from_bytes(prefix[1:5], "big"), prefix, after, 200)
+
+    def put_off_sweep(self, prefix: bytes) -> None:
+        """It cannot be done for now: others first."""
+        if prefix in self._sweeps:
+            self._sweeps.move_to_end(prefix)
 
     def forget_sweep(self, prefix: bytes) -> None:
         """Its table is gone."""
@@ -359,6 +371,10 @@ class Writer:
         `prefixes` are the partitions that were written, where anybody asks for whole partitions. Returns the
         sequence number after it.
         """
+        bound_us = self._newest_bound_us
+        if change.newest[0] >= bound_us:
+            bound_us = max(0, change.newest[0]) + NEWEST_AHEAD_US
+            change.puts.append((keys.NEWEST_KEY, bound_us.to_bytes(8, "big")))
         try:
             sums = self._tree.stage(info.schema.id, change.deltas, change.puts)
             sequence = self._engine.write(change.puts)
@@ -367,11 +383,18 @@ class Writer:
             raise
         self._log.commit()
         self._tree.commit(sums)
+        self._newest_bound_us, self._newest = bound_us, max(self._newest, change.newest)
         if change.names:
             change.names.append(info.prefix)
             change.names.extend(prefixes)
             self._unsynced.wrote(change.names, sequence)
         return sequence
+
+
+def _oldest(header: Header) -> Version:
+    """The least version at which a header deletes."""
+    versions = [item.version for item in header.ranges]
+    return min(versions if header.deletion is None else [header.deletion.version, *versions])
 
 
 def _row_bytes(row: Row) -> bytes | None:

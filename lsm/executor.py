@@ -118,9 +118,8 @@ class Executor:
             self._sweeping = False
             return
         outcome, _ = self.store.run(self.store.plan(sweep))
-        if isinstance(
-            outcome, Failed
-        ):  # a full or damaged disk: not before the next command, and then others
+        if isinstance(outcome, Failed):
+            # A full or damaged disk: not again before the next command, and others first.
             self.store.put_off_sweep(sweep)
             self._sweeping = False
 

@@ -7,7 +7,7 @@ and of the hash trees. So hints may be bounded: what exceeds `hint_bytes_max`, o
 A hint is a system record `hint/ | peer | sequence`, written once and deleted when the peer has said that
 the mutation is durable there. Sequences begin with the start counter, so they never repeat and sort by age.
 In memory there are two numbers per peer, how many hints and how many bytes; they are counted once, by a
-scan after the start.
+scan after the start. A hint that is deleted before the scan has come to it was never counted.
 
 A replay takes one peer's hints page by page, oldest first, a page in flight, with a pause between pages.
 Each hint is planned anew under the placement of *now*: to its peer if that is still a replica, else to
@@ -80,6 +80,7 @@ class Hints:
         self.me = inside.identity.peer
         self.size = 0
         self._sequence = 0
+        self._counted_to: bytes | None = b""
         self._shelves: dict[PeerId, _Shelf] = {}
         self._adding: dict[int, tuple[PeerId, int, Callable[[bool], None] | None]] = {}
         inside.on_stored("hint_counted", self._on_counted)
@@ -148,14 +149,21 @@ class Hints:
         if done is not None:
             done(kept)
 
-    def forget(self, peer: PeerId, count: int, size: int) -> None:
-        """So many hints of this peer were deleted."""
+    def forget(self, peer: PeerId, gone: list[tuple[bytes, int]]) -> None:
+        """These hints (key, size) of this peer were deleted."""
         shelf = self._shelf(peer)
-        shelf.count -= count
-        shelf.size -= size
-        self.size -= size
+        for key, size in gone:
+            if self._is_counted(key):
+                shelf.count -= 1
+                shelf.size -= size
+                self.size -= size
         assert shelf.count >= 0 and shelf.size >= 0 and self.size >= 0, "more hints deleted than kept"
         self.inside.count("hint_bytes_now", self.size)
+
+    def _is_counted(self, key: bytes) -> bool:
+        """Whether a hint is among those counted: one of this start, or one that the scan has passed."""
+        own = int.from_bytes(key[-8:], "big") >> 32 == self.inside.identity.start
+        return own or self._counted_to is None or key <= self._counted_to
 
     def _shelf(self, peer: PeerId) -> _Shelf:
         return self._shelves.setdefault(peer, _Shelf())
@@ -179,8 +187,10 @@ class Hints:
                 shelf.size += size_of(value)
                 self.size += size_of(value)
         if outcome.more:
-            self._count_from(outcome.records[-1][0])
+            self._counted_to = outcome.records[-1][0]
+            self._count_from(self._counted_to)
             return
+        self._counted_to = None
         for peer, shelf in self._shelves.items():
             if shelf.count and self.may_deliver(peer):
                 self._plan(peer, self.inside.settings.hint_replay_pause_us)
@@ -397,7 +407,7 @@ class _Replay:
     def on_deleted(self, outcome: Outcome) -> None:
         """What was delivered or expired is gone (if not, it is delivered again, which changes nothing)."""
         if isinstance(outcome, Done):
-            self._parent.forget(self._peer, len(self._gone), sum(size for _, size in self._gone))
+            self._parent.forget(self._peer, self._gone)
         self._go_on()
 
     def _go_on(self) -> None:

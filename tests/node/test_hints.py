@@ -9,6 +9,7 @@ from core.metadata import Changes, DropTable, Epoch, Proposal
 from core.mutation import decode_mutation
 from core.ports import PeerId
 from core.settings import Settings
+from lsm.keys import system_key
 from node.hints import PREFIX
 from tests.node.replica_world import FLAT, SECOND, WALL_US, A, B, C, ReplicaWorld
 
@@ -42,6 +43,25 @@ def test_delivered_when_the_peer_is_back_and_then_deleted() -> None:
     world.run(SECOND)
     assert world[A].hints.pending(C) == 0 == world[A].hints.size
     assert world.sent["ApplyMutation"] == 200
+
+
+def test_those_that_could_not_be_counted_are_delivered_all_the_same() -> None:
+    world = ReplicaWorld()
+    peer = world[A]
+    for other in (B, C):
+        peer.swim.set(other, alive=False)
+    peer.hints.add(B, FLAT, world.mutation("k", "v"))
+    add(world, 300)
+    (unreadable,) = (key for key in kept(world, A) if key.startswith(PREFIX + B))
+    peer.crash()
+    world.run(SECOND)
+    peer.start()
+    peer.swim.set(B, alive=False)
+    peer.engine.damage(system_key(unreadable))  # the scan that counts comes no further
+    peer.hints.add(C, FLAT, world.mutation("new", "v"))
+    world.until(lambda: len(world[C].rows()) == 301, 30 * SECOND)
+    world.run(SECOND)
+    assert peer.hints.pending(C) == 0 == peer.hints.size
 
 
 def test_survive_a_power_cut_and_a_restart_and_are_counted_once() -> None:

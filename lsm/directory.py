@@ -22,7 +22,7 @@ import msgspec
 
 from core.errors import AmnesiaError, CorruptionError, FormatError
 from lsm.keys import FORMAT_KEY, system_key
-from lsm.rocks import DATABASE, RocksEngine
+from lsm.rocks import DATABASE, Memory, RocksEngine
 
 FORMAT_STAMP = b"sullae data 1\n"
 IDENTITY_KEY = b"identity"
@@ -45,7 +45,9 @@ class OpenedStore(msgspec.Struct, frozen=True):
     is_new: bool
 
 
-def open_store(path: Path, new_peer: bytes, monotonic_us: Callable[[], int]) -> OpenedStore:
+def open_store(
+    path: Path, new_peer: bytes, monotonic_us: Callable[[], int], memory: Memory | None = None
+) -> OpenedStore:
     """Open a peer's data directory; an empty or missing one becomes that of `new_peer` (16 bytes).
 
     Raises FormatError (not ours, or in use), AmnesiaError (it lacks what it once held), CorruptionError (a
@@ -54,7 +56,7 @@ def open_store(path: Path, new_peer: bytes, monotonic_us: Callable[[], int]) -> 
     assert len(new_peer) == 16, "a peer id is 16 bytes"
     path.mkdir(parents=True, exist_ok=True)
     _check_format(path)
-    engine = RocksEngine.open(path, monotonic_us)
+    engine = RocksEngine.open(path, monotonic_us, memory)
     try:
         record, is_new = _identity(path, engine, new_peer)
         if record.start > START_MAX:

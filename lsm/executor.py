@@ -48,6 +48,7 @@ class Executor:
         self._fetches: list[Fetch] = []
         self._fetching: dict[int, Fetch] = {}
         self._behind: dict[bytes, deque[tuple[Ticket, Plan]]] = {}
+        self._waiting = 0
         self._fetched: deque[Fetch] = deque()
         self._next_fetch = 0
         self._syncing = False
@@ -63,8 +64,7 @@ class Executor:
     @property
     def queued(self) -> int:
         """Commands not yet executed, those that wait for cold records included."""
-        waiting = sum(len(behind) for behind in self._behind.values())
-        return len(self._queue) + len(self._fetching) + len(self._fetched) + waiting
+        return len(self._queue) + len(self._fetching) + len(self._fetched) + self._waiting
 
     @property
     def ready(self) -> bool:
@@ -91,6 +91,7 @@ class Executor:
         order = plan.order
         if order is not None and order in self._behind:
             self._behind[order].append((ticket, plan))
+            self._waiting += 1
         elif plan.needs and not self.store.engine.warm(plan.needs):
             self._next_fetch += 1
             fetch = Fetch(self._next_fetch, plan.needs, ticket, plan)
@@ -109,7 +110,9 @@ class Executor:
         """Execute what was fetched for, then what waited behind it, up to the next cold one."""
         self._execute(fetch.ticket, fetch.plan)
         if fetch.plan.order is not None:
-            for ticket, plan in self._behind.pop(fetch.plan.order):
+            behind = self._behind.pop(fetch.plan.order)
+            self._waiting -= len(behind)
+            for ticket, plan in behind:
                 self._take(ticket, plan)
 
     def _sweep(self) -> None:

@@ -30,7 +30,7 @@ from lsm import keys
 EVENT, SUPERSEDED, REPAIRED = 0, 1, 2
 """Kinds of entries: it changed something; it changed nothing; cells that came without their mutation."""
 
-LOG_SCAN_MAX = 4_000
+LOG_SCAN_MAX = 1_000
 """Entries looked at by one LogRead, whether they match or not."""
 
 TRIM_MAX = 2_000

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -102,9 +103,18 @@ def fault_of(error: Exception, doing: str) -> StoreError:
     return DurabilityError(text)
 
 
-def _options() -> Options:
+class Memory(msgspec.Struct, frozen=True):
+    """How much memory the engine may use outside Python: for blocks read, and for each table of rows not yet
+    in a file (there are two of them at most times).
+    """
+
+    block_cache_bytes: int = BLOCK_CACHE_BYTES
+    memtable_bytes: int = MEMTABLE_BYTES
+
+
+def _options(memory: Memory) -> Options:
     table = BlockBasedOptions()
-    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_block_cache(Cache(memory.block_cache_bytes))
     table.set_bloom_filter(10, False)
     table.set_block_size(8 * KIB)
     table.set_cache_index_and_filter_blocks(True)
@@ -115,8 +125,8 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_paranoid_checks(True)
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_write_buffer_size(MEMTABLE_BYTES)
-    options.set_db_write_buffer_size(2 * MEMTABLE_BYTES)
+    options.set_write_buffer_size(memory.memtable_bytes)
+    options.set_db_write_buffer_size(2 * memory.memtable_bytes)
     options.set_max_write_buffer_number(3)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
     options.set_max_open_files(OPEN_FILES_MAX)
@@ -148,7 +158,7 @@ class RocksEngine:
         self._path = Path(database.path())
 
     @classmethod
-    def open(cls, path: Path, monotonic_us: Callable[[], int]) -> RocksEngine:
+    def open(cls, path: Path, monotonic_us: Callable[[], int], memory: Memory | None = None) -> RocksEngine:
         """Open or create the engine in this directory, which exists.
 
         Raises CorruptionError (a file is damaged or missing: its text names it), AmnesiaError (the log is
@@ -163,7 +173,7 @@ class RocksEngine:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
         try:
-            database = Rdict(str(path / DATABASE), _options())
+            database = Rdict(str(path / DATABASE), _options(memory or Memory()))
         except Exception as error:  # rocksdict raises nothing narrower
             durable.close()
             raise fault_of(error, _OPEN) from error

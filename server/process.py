@@ -38,7 +38,7 @@ from lsm import keys
 from lsm.commit import Commit
 from lsm.directory import OpenedStore, open_store
 from lsm.executor import Executor
-from lsm.rocks import RocksEngine
+from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
 from node.node import Node
 from server import logs
@@ -83,7 +83,8 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         return EXIT_CONFIG
     try:
         tls = _tls(config, name)
-        opened = open_store(data, secrets.token_bytes(16), monotonic_us)
+        memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
+        opened = open_store(data, secrets.token_bytes(16), monotonic_us, memory)
     except CertificateError as error:
         journal.critical(str(error), code="certificate")
         return EXIT_CONFIG

@@ -21,7 +21,7 @@ from core.errors import (
     StoreError,
 )  # fmt: skip
 from lsm.directory import FORMAT_STAMP, open_store
-from lsm.rocks import RocksEngine, fault_of
+from lsm.rocks import Memory, RocksEngine, fault_of
 
 PEER, OTHER = b"p" * 16, b"q" * 16
 EVERY = (b"", b"\xff")
@@ -385,3 +385,16 @@ def test_a_start_that_was_cut_off_at_birth_begins_again(tmp_path: Path) -> None:
     (tmp_path / "format").write_bytes(FORMAT_STAMP)
     opened(tmp_path).close()
     made(tmp_path)
+
+
+def test_memory_is_what_the_configuration_says(tmp_path: Path) -> None:
+    engine = RocksEngine.open(
+        tmp_path, lambda: 0, Memory(block_cache_bytes=9 * 2**20, memtable_bytes=3 * 2**20)
+    )
+    try:
+        engine.write([(b"Sk", bytes(4 * 2**20))])
+        engine.write([(b"Sl", b"")])
+        options = next((tmp_path / "db").glob("OPTIONS-*")).read_text()
+    finally:
+        engine.close()
+    assert f"write_buffer_size={3 * 2**20}" in options

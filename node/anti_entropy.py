@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from core import limits
 from core.commands import Failed, Hashes, Outcome, TreeHashes
@@ -66,7 +67,8 @@ class AntiEntropy:
         self.following = following
         self.me = inside.identity.peer
         self._urgent: deque[Job] = deque()
-        self._gaps: list[tuple[PeerId, Callable[[], None]]] = []
+        self._gaps: dict[PeerId, Callable[[], None]] = {}
+        self._mending: dict[PeerId, int] = {}
         self._urgent_failed = False
         self._cycle: deque[Job] = deque()
         self._run: TreeRun | None = None
@@ -110,29 +112,35 @@ class AntiEntropy:
                     self._add_urgent(Job(peer, table, max(a, first), min(b, end), None, urgent=True))
 
     def mend_gap(self, peer: PeerId, done: Callable[[], None]) -> None:
-        """Make all that is shared with this sibling equal, then call `done`."""
-        self._gaps.append((peer, done))
+        """Make all that is shared with this sibling equal, then call `done`.
+
+        Called again for the same sibling before that has begun, the later call takes the place of the
+        earlier; what has begun is finished first, so that gaps which keep coming do not pile up.
+        """
+        self._gaps[peer] = done
         self._hurry()
 
     def _plan_gaps(self) -> None:
-        gaps, self._gaps = self._gaps, []
-        for peer, done in gaps:
-            spans = [
-                (table, span)
+        for peer in [peer for peer in self._gaps if peer not in self._mending]:
+            done = self._gaps.pop(peer)
+            one_done = partial(self._mended, peer, done)
+            jobs = [
+                Job(peer, table, first, end, one_done, urgent=True)
                 for table in sorted(self.metadata.state.tables)
-                for span in self._spans(peer, table)
+                for first, end in self._spans(peer, table)
             ]
-            left = [len(spans)]
-
-            def one_done(left: list[int] = left, done: Callable[[], None] = done) -> None:
-                left[0] -= 1
-                if not left[0]:
-                    done()
-
-            if not spans:
+            if jobs:
+                self._mending[peer] = len(jobs)
+                self._urgent.extend(jobs)
+            else:
                 done()
-            for table, (first, end) in spans:
-                self._urgent.append(Job(peer, table, first, end, one_done, urgent=True))
+
+    def _mended(self, peer: PeerId, done: Callable[[], None]) -> None:
+        """One of the jobs of a gap is done."""
+        self._mending[peer] -= 1
+        if not self._mending[peer]:
+            del self._mending[peer]
+            done()
 
     def _add_urgent(self, job: Job) -> None:
         same = (job.peer, job.table, job.first, job.end)

@@ -193,6 +193,23 @@ def test_a_row_that_cannot_be_read_is_said_once() -> None:
     assert len(failures) == 1 and "corrupt" in failures[0]
 
 
+def test_gaps_that_keep_coming_do_not_pile_up() -> None:
+    """Every write to a row that is damaged here is another gap."""
+    world = ReplicaWorld(settings=Settings(follow_idle_us=500 * MS, follow_pause_us=100 * MS))
+    for peer in (A, B, C):
+        world[peer].run_background()
+        world[peer].apply(world.mutation("k", "v"))
+    (row,) = world[A].rows()
+    world[A].engine.damage(row)
+    most = 0
+    for n in range(60):
+        world[B].apply(world.mutation("k", f"v{n}"))
+        world.run(SECOND)
+        most = max(most, len(world[A].trees._urgent))
+    assert world[A].counts["following_gaps"] > 30
+    assert most < 10
+
+
 def test_hot_writes_during_a_comparison_do_no_harm() -> None:
     world = ReplicaWorld(3, Settings(anti_entropy_pause_us=100 * MS))
     run_trees(world)

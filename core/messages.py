@@ -258,6 +258,38 @@ class PaxosTold(msgspec.Struct, frozen=True, array_like=True, tag=51):
     outcome: PaxosOutcome
 
 
+# --- the batch log
+
+
+class BatchStore(msgspec.Struct, frozen=True, array_like=True, tag=52):
+    """Keep a logged batch until it is done: (table, mutation bytes) of each partition it writes.
+
+    `batch` names it (start number of the coordinator, sequence). A higher `attempt` replaces what is kept of
+    a lower one. `holders` are who is asked to keep it too. `rank` counts them: the first begins to replay
+    before the others. Answered with BatchStored, or OperationFailed.
+    """
+
+    op: int
+    batch: tuple[int, int]
+    attempt: int
+    rank: int
+    holders: tuple[PeerId, ...]
+    mutations: tuple[tuple[int, bytes], ...]
+
+
+class BatchStored(msgspec.Struct, frozen=True, array_like=True, tag=53):
+    """This attempt or a later one is durable here."""
+
+    op: int
+
+
+class BatchDone(msgspec.Struct, frozen=True, array_like=True, tag=54):
+    """All that this batch writes up to this attempt is where it belongs: forget it. Not answered."""
+
+    batch: tuple[int, int]
+    attempt: int
+
+
 # --- following, hash trees
 
 
@@ -341,6 +373,9 @@ Message = (
     | OperationFailed
     | PaxosAsk
     | PaxosTold
+    | BatchStore
+    | BatchStored
+    | BatchDone
     | Follow
     | Followed
     | Fetch

@@ -61,7 +61,8 @@ def decode_mutation(data: bytes) -> Mutation:
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:
     """Attempt 1 of a mutation stamped at `old_us`.
 
-    Made anew at `version`, what was relative to the stamp stays so.
+    Made anew at `version`, what was relative to the stamp stays so; what has a client's timestamp (writer 0)
+    keeps it.
     """
     timestamp_us, writer = version
     shift_us = timestamp_us - old_us
@@ -86,4 +87,6 @@ Stamped = TypeVar("Stamped", Cell, Tombstone, RangeTombstone)
 
 
 def _shifted(item: Stamped, shift_us: int, writer: int) -> Stamped:
+    if not item.writer:
+        return item
     return msgspec.structs.replace(item, timestamp_us=item.timestamp_us + shift_us, writer=writer)

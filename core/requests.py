@@ -65,6 +65,22 @@ class WriteRequest(msgspec.Struct, frozen=True):
     ranges: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class BatchRequest(msgspec.Struct, frozen=True):
+    """Writes that belong together; each one's own `level` is not used.
+
+    They share one stamp, but for those with a timestamp of their own, and those to one partition of one
+    table become one mutation, which is atomic and isolated; cells of one batch at one address merge as cells
+    of one version do. A `logged` batch that was begun is applied wholly, whoever dies: per cell the last
+    writer wins, everywhere the same. Without the log each partition is a write of its own. At level ANY a
+    logged batch is answered when it is in the batch log. Bounded by limits.BATCH_MUTATIONS_MAX and
+    BATCH_BYTES_MAX.
+    """
+
+    writes: tuple[WriteRequest, ...]
+    level: Level
+    logged: bool = True
+
+
 class ReadRequest(msgspec.Struct, frozen=True):
     """Read rows of one partition with key suffixes in [first, end), at most `rows_max`.
 
@@ -135,7 +151,15 @@ class AdminRequest(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
 
 
-Request = WriteRequest | ReadRequest | ConditionalRequest | ScanRequest | MetadataRequest | AdminRequest
+Request = (
+    WriteRequest
+    | BatchRequest
+    | ReadRequest
+    | ConditionalRequest
+    | ScanRequest
+    | MetadataRequest
+    | AdminRequest
+)
 
 
 # --- answers
@@ -205,16 +229,17 @@ class Unavailable(msgspec.Struct, frozen=True):
 class Timeout(msgspec.Struct, frozen=True):
     """Too few answers in time.
 
-    For a write the outcome is *unknown*: it may or may not be there, now or later; with `conditional` it was
-    not even decided in time, and a SERIAL read settles it. A conditional update that proposed nothing in time
-    was certainly not applied: then `write` is False.
+    For a write the outcome is *unknown*: it may or may not be there, now or later. `write_type` is that of
+    CQL: after BATCH it is certain to come, after BATCH_LOG nobody knows whether any of it will; after CAS a
+    SERIAL read settles it. A conditional update that proposed nothing in time was certainly not applied: then
+    `write` is False.
     """
 
     received: int
     required: int
     level: Level
     write: bool
-    conditional: bool = False
+    write_type: str = "SIMPLE"
 
 
 class Overloaded(msgspec.Struct, frozen=True):
@@ -248,6 +273,8 @@ class Invalid(msgspec.Struct, frozen=True):
 class Broken(msgspec.Struct, frozen=True):
     """Replicas answered with failures (damaged data, full disks): `received` good answers of `required`.
 
+    `write_type` as in Timeout.
+
     `unknown`: a write may be there all the same, now or later; False: it is certainly nowhere.
     """
 
@@ -257,6 +284,7 @@ class Broken(msgspec.Struct, frozen=True):
     detail: str
     write: bool
     unknown: bool
+    write_type: str = "SIMPLE"
 
 
 Answer = (

@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     follow_pause_us: int = 500_000
     follow_idle_us: int = 2_000_000
     anti_entropy_pause_us: int = 5_000_000
+    batch_replay_us: int = 10_000_000
+    batch_log_bytes_max: int = limits.BATCH_LOG_BYTES_MAX
     log_retention_us: int = 24 * 3600 * 1_000_000
     log_bytes_max: int = 1024 * limits.MIB
     requests_in_flight_max: int = limits.REQUESTS_IN_FLIGHT_MAX

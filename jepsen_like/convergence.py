@@ -1,8 +1,8 @@
 """Whether the replicas of every row are equal, by looking at what their disks hold.
 
 The rows and partition headers that the replicas of a token store must be the same bytes, and where every peer
-holds everything, all logs must hold the same mutations; and no hint is left. Nothing here helps anybody: it
-only looks.
+holds everything, all logs must hold the same mutations; and no hint and no logged batch is left. Nothing here
+helps anybody: it only looks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from jepsen_like.checkers import Problem
 from lsm import keys
 from sim.cluster import SimCluster
-from sim.real import HINTS, node_of
+from sim.real import BATCHES, HINTS, node_of
 
 
 def differences(cluster: SimCluster, problems_max: int = 20) -> list[Problem]:
@@ -20,7 +20,7 @@ def differences(cluster: SimCluster, problems_max: int = 20) -> list[Problem]:
     states = [node_of(cluster, index).metadata.state for index in cluster.running()]
     if len({(state.epoch, state.digest) for state in states}) > 1:
         return [Problem("diverged", f"epochs {[state.epoch for state in states]}")]
-    problems = _logs(cluster) + _hints(cluster)
+    problems = _logs(cluster) + _hints(cluster) + _batches(cluster)
     index_of = {machine.peer: machine.index for machine in cluster.machines}
     for table in states[0].tables:
         placement = states[0].placement(table)
@@ -52,6 +52,13 @@ def _hints(cluster: SimCluster) -> list[Problem]:
     end = keys.successor(HINTS)
     owed = [len(machine.engine.keys(HINTS, end)) for machine in cluster.machines]
     return [Problem("owed", f"hints are still kept, so many: {owed}")] if any(owed) else []
+
+
+def _batches(cluster: SimCluster) -> list[Problem]:
+    """Everybody lives, so all logged batches are where they belong."""
+    end = keys.successor(BATCHES)
+    kept = [len(machine.engine.keys(BATCHES, end)) for machine in cluster.machines]
+    return [Problem("kept", f"logged batches are still kept, so many: {kept}")] if any(kept) else []
 
 
 def _logs(cluster: SimCluster) -> list[Problem]:

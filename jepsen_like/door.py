@@ -13,6 +13,7 @@ from core.cell import NO_VERSION, Version
 from core.consistency import Level
 from core.mutation import DELETE
 from core.requests import (
+    BatchRequest,
     Broken,
     Changed,
     Invalid,
@@ -36,6 +37,7 @@ from sim.cluster import Reply, SimCluster
 from sim.real import node_of
 
 CONTENT_TYPE = "text/plain"
+WRITES = (WriteRequest, BatchRequest)
 SLACK_US = 500_000
 """How much longer a client waits than it asks the coordinator to try."""
 
@@ -91,6 +93,15 @@ class Door:
         request = operations.put(bucket, item[0], item[1], CONTENT_TYPE, level)
         assert isinstance(request, WriteRequest), request
         self.ask(peer, request, then)
+
+    def put_all(
+        self, peer: int, bucket: Bucket, items: list[tuple[str, bytes]], level: Level, then: Then
+    ) -> None:
+        """Write (key, value) pairs as one logged batch; ok brings the version of all."""
+        writes = [operations.put(bucket, key, value, CONTENT_TYPE, level) for key, value in items]
+        puts = tuple(write for write in writes if isinstance(write, WriteRequest))
+        assert len(puts) == len(items), writes
+        self.ask(peer, BatchRequest(puts, level), then)
 
     def delete(self, peer: int, bucket: Bucket, key: str, level: Level, then: Then) -> None:
         """Delete a key; ok brings the version."""
@@ -152,12 +163,10 @@ class Door:
     def ask(self, peer: int, request: Request, then: Then) -> None:
         """Send a request; `then` is called once."""
         settings = self.cluster.options.settings
-        limit_us = (
-            settings.write_timeout_us if isinstance(request, WriteRequest) else settings.read_timeout_us
-        )
+        limit_us = settings.write_timeout_us if isinstance(request, WRITES) else settings.read_timeout_us
         limit_us = max(limit_us, self.patience_us, 5_000_000 if isinstance(request, MetadataRequest) else 0)
         effect = READ
-        if isinstance(request, (WriteRequest, MetadataRequest)):
+        if isinstance(request, (*WRITES, MetadataRequest)):
             effect = CHANGE if isinstance(request, MetadataRequest) else WRITE
         self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, effect)))
 

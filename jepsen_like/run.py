@@ -22,6 +22,7 @@ from jepsen_like.history import OK
 from jepsen_like.nemesis import Nemesis
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
+from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
@@ -37,6 +38,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "register": RegisterWorkload,
     "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
+    "batches": BatchesWorkload,
 }
 
 BIRTH_US = 120 * SECOND

@@ -5,7 +5,7 @@ Over it is `Overloaded`, at once.
 
 from __future__ import annotations
 
-from core.requests import Overloaded, Request, WriteRequest
+from core.requests import BatchRequest, Overloaded, Request, WriteRequest
 from core.settings import Settings
 
 REQUEST_OVERHEAD_BYTES = 512
@@ -17,6 +17,8 @@ def request_bytes(request: Request) -> int:
         return REQUEST_OVERHEAD_BYTES + sum(
             len(write.value) for row in request.rows for write in row.writes if write.value is not None
         )
+    if isinstance(request, BatchRequest):
+        return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
     return REQUEST_OVERHEAD_BYTES
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from core.hlc import HybridClock
 from core.messages import (
+    BatchStored,
     DigestRead,
     Fetched,
     Followed,
@@ -34,6 +35,7 @@ from core.ports import Identity, InitialPeer, PeerId, World
 from core.requests import (
     AdminRequest,
     Answer,
+    BatchRequest,
     MetadataRequest,
     ReadRequest,
     Request,
@@ -45,6 +47,8 @@ from core.settings import Settings
 from node.admin import Admin
 from node.admission import Admission
 from node.anti_entropy import AntiEntropy
+from node.batch_log import BatchLog
+from node.batches import Batches
 from node.following import Following
 from node.hints import Hints
 from node.inside import Inside
@@ -60,7 +64,17 @@ from node.writes import Writes
 SETTLE_US = 1_000_000
 """How long a peer that starts again waits for word of the present epoch before it serves by what it knows."""
 
-ANSWERS = (SliceRead, DigestRead, MutationApplied, Stale, OperationFailed, Followed, Fetched, TreeAnswer)
+ANSWERS = (
+    SliceRead,
+    DigestRead,
+    MutationApplied,
+    Stale,
+    OperationFailed,
+    BatchStored,
+    Followed,
+    Fetched,
+    TreeAnswer,
+)
 
 
 class Node:
@@ -89,6 +103,10 @@ class Node:
         self.hints = Hints(self.inside, self.metadata, self.swim)
         self.replica = Replica(self.inside, self.metadata)
         self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
+        self.batch_log = BatchLog(self.inside, self.metadata, self.swim, self.writes)
+        self.batches = Batches(
+            self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps, log=self.batch_log
+        )
         self.reads = Reads(self.inside, self.metadata, self.swim)
         self.scans = Scans(self.reads)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
@@ -122,7 +140,10 @@ class Node:
 
     def on_start(self) -> None:
         """Begin: liveness, birth or catching up, the background parts."""
-        for part in (self.metadata, self.swim, self.hints, self.following, self.anti_entropy, self.retention):
+        for part in (self.metadata, self.swim, self.hints):
+            part.start()
+        self.batch_log.start()
+        for part in (self.following, self.anti_entropy, self.retention):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True
@@ -182,6 +203,8 @@ class Node:
 
         if isinstance(request, WriteRequest):
             self.writes.begin(request, deadline_us, answer)
+        elif isinstance(request, BatchRequest):
+            self.batches.begin(request, deadline_us, answer)
         elif isinstance(request, ReadRequest):
             self.scans.read(request, deadline_us, answer)
         elif isinstance(request, ScanRequest):

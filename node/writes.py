@@ -92,6 +92,11 @@ class Writes:
         assert number is not None, "only members coordinate"
         return number << 32 | self.inside.identity.start
 
+    def next_sequence(self) -> int:
+        """A sequence that no mutation of this start has."""
+        self._sequence += 1
+        return self._sequence
+
     def begin(self, request: WriteRequest, deadline_us: int, reply: Reply) -> None:
         """Plan and send; `reply` is called exactly once."""
         placement = self.metadata.state.placement(request.table)
@@ -109,10 +114,9 @@ class Writes:
             return
 
         def stamped(stamp_us: int) -> None:
-            self._sequence += 1
             start = self.writer
             version = (request.timestamp_us, 0) if request.timestamp_us else (stamp_us, start)
-            mutation = build(request, token, (start, self._sequence), version, stamp_us)
+            mutation = build(request, token, (start, self.next_sequence()), version, stamp_us)
             operation = WriteOperation(
                 self, request, mutation, placement=placement, wanted=wanted, reply=reply
             )

@@ -192,6 +192,7 @@ def _settings(draw: Random) -> Settings:
         ping_pause_us=ping_pause_us,
         ping_timeout_us=ping_pause_us // 2,
         suspicion_multiplier=draw.choice((2, 4)),
+        batch_replay_us=draw.choice((500 * MS, 3 * SECOND, 10 * SECOND)),
     )
 
 

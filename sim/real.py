@@ -16,7 +16,8 @@ from sim.software import CLUSTER_NAME, Launched
 from sim.world import SimWorld
 
 HINTS = keys.system_key(b"hint/")
-"""What a node reads for itself when it replays hints, and so is not given at its start."""
+BATCHES = keys.system_key(b"batch/")
+"""What a node reads for itself when it replays them, and so is not given at its start."""
 
 
 class RealSoftware:
@@ -43,12 +44,12 @@ class RealSoftware:
 
 
 def boot_records(engine: MemoryEngine) -> dict[bytes, bytes]:
-    """All system records but hints; raises CorruptionError for a damaged one."""
+    """All system records but hints and batches; raises CorruptionError for a damaged one."""
     head = len(keys.SYSTEM)
     return {
         key[head:]: value
         for key, value in engine.scan(keys.SYSTEM, keys.successor(keys.SYSTEM))
-        if not key.startswith(HINTS)
+        if not key.startswith((HINTS, BATCHES))
     }
 
 

@@ -16,9 +16,12 @@ from core.requests import (
     BatchRequest,
     Broken,
     Changed,
+    ConditionalRequest,
     Invalid,
+    Judged,
     MetadataRequest,
     Overloaded,
+    PartRead,
     ReadRequest,
     Request,
     RowsRead,
@@ -37,7 +40,7 @@ from sim.cluster import Reply, SimCluster
 from sim.real import node_of
 
 CONTENT_TYPE = "text/plain"
-WRITES = (WriteRequest, BatchRequest)
+WRITES = (WriteRequest, BatchRequest, ConditionalRequest)
 SLACK_US = 500_000
 """How much longer a client waits than it asks the coordinator to try."""
 
@@ -102,6 +105,32 @@ class Door:
         puts = tuple(write for write in writes if isinstance(write, WriteRequest))
         assert len(puts) == len(items), writes
         self.ask(peer, BatchRequest(puts, level), then)
+
+    def update(
+        self, peer: int, bucket: Bucket, key: str, change: Callable[[bytes | None], bytes | None], then: Then
+    ) -> None:
+        """Have a key hold what `change` makes of its value, in one, or leave it if that is None.
+
+        Ok brings whether it was changed: False says that `change` gave None.
+        """
+        place = operations.put(bucket, key, b"", CONTENT_TYPE, Level.QUORUM)
+        assert isinstance(place, WriteRequest), place
+
+        def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | None:
+            value = operations.value_of(bucket, reads[0])
+            new = change(None if value is None else value.value)
+            if new is None:
+                return None
+            write = operations.put(bucket, key, new, CONTENT_TYPE, Level.QUORUM)
+            assert isinstance(write, WriteRequest), write
+            return write
+
+        part = PartRead(place.rows[0].suffix)
+        self.ask(
+            peer,
+            ConditionalRequest(bucket.table, place.partition, (part,), decide, Level.QUORUM),
+            then,
+        )
 
     def delete(self, peer: int, bucket: Bucket, key: str, level: Level, then: Then) -> None:
         """Delete a key; ok brings the version."""
@@ -197,12 +226,16 @@ def end_of(reply: Reply, effect: str) -> End:
     match answer:
         case Written(version):
             return End(OK, version, "")
+        case Judged(applied):
+            return End(OK, applied, "")
         case RowsRead():
             return End(OK, reply.answers, "")
         case Changed(error=error, code=code):
             return End(FAIL, None, code) if error else End(OK, answer, code)
         case Broken(unknown=False):
             return End(FAIL, None, answer.detail)
+        case Timeout(write=False, write_type="CAS"):
+            return End(FAIL, None, "nothing proposed in time")
         case Timeout() | Broken():
             return End(unknown, None, type(answer).__name__)
         case Unready() if effect == CHANGE:

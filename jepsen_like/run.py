@@ -23,6 +23,7 @@ from jepsen_like.nemesis import Nemesis
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
 from jepsen_like.workloads.batches import BatchesWorkload
+from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
@@ -38,6 +39,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "register": RegisterWorkload,
     "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
+    "cas-register": CasRegisterWorkload,
     "batches": BatchesWorkload,
 }
 

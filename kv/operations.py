@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,7 +22,17 @@ from core import limits
 from core.cell import ROW_MARKER_COLUMN, VALUE, Version
 from core.consistency import Level
 from core.mutation import DELETE, INSERT
-from core.requests import Invalid, ReadRequest, RowsRead, RowWrite, ScanRequest, Write, WriteRequest
+from core.requests import (
+    ConditionalRequest,
+    Invalid,
+    PartRead,
+    ReadRequest,
+    RowsRead,
+    RowWrite,
+    ScanRequest,
+    Write,
+    WriteRequest,
+)
 from core.row import live_cells
 from kv.buckets import Bucket, check_ttl
 from lsm import keys
@@ -124,6 +135,54 @@ def delete(bucket: Bucket, key: str, level: Level, *, timestamp_us: int = 0) -> 
     partition, suffix = _place(bucket, key)
     rows = (RowWrite(suffix, (), replace=True),)
     return WriteRequest(bucket.table, partition, rows, level, DELETE, 0, timestamp_us)
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """On what a key must hold: entity tags of which one must match, or none may; ("*",) stands for any value.
+
+    RFC 9110: If-Match compares strongly, so a weak tag matches nothing; If-None-Match does not.
+    """
+
+    match: tuple[str, ...] | None = None
+    none_match: tuple[str, ...] | None = None
+
+    def holds(self, value: Value | None) -> bool:
+        """Whether it holds of what the key holds."""
+        tag = None if value is None else value.etag
+        if self.match is not None and not _among(tag, self.match):
+            return False
+        return self.none_match is None or not _among(tag, _strong(self.none_match))
+
+
+def _among(tag: str | None, tags: tuple[str, ...]) -> bool:
+    return tag is not None and (tags == ("*",) or tag in tags)
+
+
+def _strong(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(tag.removeprefix("W/") for tag in tags)
+
+
+def conditional(
+    bucket: Bucket,
+    write: WriteRequest,
+    condition: Callable[[Value | None], bool],
+    serial_level: Level = Level.SERIAL,
+) -> ConditionalRequest:
+    """Make a `put` or `delete` (without a timestamp) if what the key holds meets a condition."""
+    suffix = write.rows[0].suffix
+
+    def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | None:
+        return write if condition(value_of(bucket, reads[0])) else None
+
+    return ConditionalRequest(
+        table=write.table,
+        partition=write.partition,
+        reads=(PartRead(suffix),),
+        decide=decide,
+        level=write.level,
+        serial_level=serial_level,
+        bytes_held=sum(len(cell.value or b"") for row in write.rows for cell in row.writes),
+    )
 
 
 def get(bucket: Bucket, key: str, level: Level) -> ReadRequest | Invalid:

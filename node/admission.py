@@ -5,7 +5,7 @@ Over it is `Overloaded`, at once.
 
 from __future__ import annotations
 
-from core.requests import BatchRequest, Overloaded, Request, WriteRequest
+from core.requests import BatchRequest, ConditionalRequest, Overloaded, Request, WriteRequest
 from core.settings import Settings
 
 REQUEST_OVERHEAD_BYTES = 512
@@ -19,6 +19,8 @@ def request_bytes(request: Request) -> int:
         )
     if isinstance(request, BatchRequest):
         return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
+    if isinstance(request, ConditionalRequest):
+        return REQUEST_OVERHEAD_BYTES + request.bytes_held
     return REQUEST_OVERHEAD_BYTES
 
 

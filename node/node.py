@@ -2,6 +2,7 @@
 
     on_request  -> writes.py (stamp, send, count)  -> on_stored / on_message -> reply
                    scans.py -> reads.py (slices, digests, repair)            -> reply
+                   paxos.py (conditions, SERIAL reads)                       -> reply
                    metadata.py (schema changes)                              -> reply
                    admin.py (what operators ask)                             -> reply
     on_message  -> replica.py (serve a coordinator), swim.py, metadata.py, following.py, anti_entropy.py
@@ -24,6 +25,7 @@ from core.messages import (
     Message,
     MutationApplied,
     OperationFailed,
+    PaxosTold,
     Ping,
     PingAck,
     Refused,
@@ -36,6 +38,7 @@ from core.requests import (
     AdminRequest,
     Answer,
     BatchRequest,
+    ConditionalRequest,
     MetadataRequest,
     ReadRequest,
     Request,
@@ -53,6 +56,7 @@ from node.following import Following
 from node.hints import Hints
 from node.inside import Inside
 from node.metadata import Metadata
+from node.paxos import Paxos
 from node.reads import Reads
 from node.replica import Replica
 from node.retention import Retention
@@ -74,6 +78,7 @@ ANSWERS = (
     Followed,
     Fetched,
     TreeAnswer,
+    PaxosTold,
 )
 
 
@@ -108,7 +113,8 @@ class Node:
             self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps, log=self.batch_log
         )
         self.reads = Reads(self.inside, self.metadata, self.swim)
-        self.scans = Scans(self.reads)
+        self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
+        self.scans = Scans(self.reads, self.paxos)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
@@ -205,6 +211,8 @@ class Node:
             self.writes.begin(request, deadline_us, answer)
         elif isinstance(request, BatchRequest):
             self.batches.begin(request, deadline_us, answer)
+        elif isinstance(request, ConditionalRequest):
+            self.paxos.begin(request, deadline_us, answer)
         elif isinstance(request, ReadRequest):
             self.scans.read(request, deadline_us, answer)
         elif isinstance(request, ScanRequest):

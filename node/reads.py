@@ -24,7 +24,7 @@ from core.commands import Digest, Failed, MergeRows, Read, Rows, Slice
 from core.consistency import Level, need
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
 from core.ports import BULK, SMALL, PeerId
-from core.requests import Broken, Invalid, Timeout, Unavailable
+from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from lsm.reading import digest_of
 from node.slices import Lacking, SliceResult, merge_slices, result_of
 from node.tally import Tally, reachable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SLOW_FOR_US = 1_000_000
 
 
-ReadFailure = Unavailable | Timeout | Broken | Invalid
+ReadFailure = Unavailable | Timeout | Broken | Overloaded | Invalid
 Finish = Callable[[SliceResult | ReadFailure], None]
 
 

@@ -10,18 +10,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.commands import Applied, Apply, Digest, Failed, MergeRows, Outcome, Read, Rows, Slice
+from core.commands import (
+    Applied,
+    Apply,
+    Digest,
+    Failed,
+    MergeRows,
+    Outcome,
+    PaxosAccepted,
+    PaxosFetched,
+    PaxosOutcome,
+    PaxosPrepare,
+    PaxosRefused,
+    PaxosStep,
+    Promised,
+    Read,
+    Rows,
+    Slice,
+    Why,
+)
 from core.messages import (
     ApplyMutation,
     DigestRead,
     MutationApplied,
     OperationFailed,
+    PaxosAsk,
+    PaxosTold,
     ReadSlice,
     Repair,
     SliceRead,
     Stale,
 )
-from core.ports import BULK, SMALL, PeerId
+from core.ports import BULK, SMALL, URGENT, PeerId
 
 if TYPE_CHECKING:
     from core.messages import Message
@@ -42,6 +62,8 @@ class Replica:
         inside.on_message(ApplyMutation, self._on_apply)
         inside.on_message(ReadSlice, self._on_read)
         inside.on_message(Repair, self._on_repair)
+        inside.on_message(PaxosAsk, self._on_paxos)
+        inside.on_stored("replica_paxos", self._paxos_done)
         inside.on_stored("replica_apply", self._applied)
         inside.on_stored("replica_read", self._was_read)
         inside.on_stored("replica_repair", self._repaired)
@@ -87,7 +109,34 @@ class Replica:
             command = MergeRows(message.table, message.rows)
             self._inside.world.submit(("replica_repair", peer, message.op), command)
 
+    def _on_paxos(self, peer: PeerId, message: PaxosAsk) -> None:
+        step = message.step
+        if isinstance(step, PaxosPrepare) and len(step.slices) > limits.PAXOS_READS_MAX:
+            self._inside.send(
+                peer, OperationFailed(message.op, "overloaded", "a condition on too many slices")
+            )
+        elif self._may(peer, message, step.table):
+            self._inside.world.submit(("replica_paxos", peer, message.op, step), step)
+
     # --- outcomes
+
+    def _paxos_done(self, outcome: Outcome, peer: PeerId, op: int, step: PaxosStep) -> None:
+        self._queued -= 1
+        if isinstance(outcome, Applied):
+            self._inside.world.send(peer, MutationApplied(op, outcome.newer), URGENT)
+        elif isinstance(outcome, Failed):
+            if isinstance(step, PaxosPrepare) and step.slices:
+                self._inside.note_damage(outcome, step.slices[0])
+            self._failed(outcome, peer, op)
+        else:
+            assert isinstance(outcome, Promised | PaxosRefused | PaxosAccepted | PaxosFetched), outcome
+            size = _bytes_of(outcome)
+            if size > limits.FRAME_BYTES_MAX - limits.MIB:
+                text = f"what is asked for takes {size} bytes: ask for fewer rows"
+                self._failed(Failed(Why.TOO_LARGE, text), peer, op)
+                return
+            lane = URGENT if size < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
+            self._inside.world.send(peer, PaxosTold(op, outcome), lane)
 
     def _applied(self, outcome: Outcome, peer: PeerId, op: int) -> None:
         self._queued -= 1
@@ -121,3 +170,13 @@ class Replica:
         self._inside.count("replica_failures")
         name = self._inside.identity.name
         self._inside.world.send(peer, OperationFailed(op, outcome.why, f"{name}: {outcome.detail}"), SMALL)
+
+
+def _bytes_of(outcome: PaxosOutcome) -> int:
+    """About what an answer takes on the wire."""
+    if isinstance(outcome, PaxosFetched):
+        return len(outcome.data or b"")
+    if isinstance(outcome, Promised):
+        rows = [(len(key) + len(data) + 16) for answer in outcome.rows for key, data in answer.rows]
+        return sum(rows) + sum(len(answer.header or b"") + 16 for answer in outcome.rows)
+    return 0

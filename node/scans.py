@@ -24,25 +24,29 @@ from ring.tokens import token_of
 
 if TYPE_CHECKING:
     from node.metadata_state import TablePlacement
-    from node.reads import ReadFailure, Reads
+    from node.paxos import Paxos
+    from node.reads import Finish, ReadFailure, Reads
 
 Replicas = tuple[bytes, ...]
+SERIAL_LEVELS = (Level.SERIAL, Level.LOCAL_SERIAL)
 POINT_BYTES_MAX = limits.FRAME_BYTES_MAX // 2
 
 
 class Scans:
     """The coordinator's side of reading for clients."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: Reads, paxos: Paxos) -> None:
         """No state but what is being scanned."""
         self._reads = reads
+        self._paxos = paxos
         self._inside = reads.inside
         self._scans: dict[int, RingScan] = {}
 
     def read(self, request: ReadRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
         """Read of one partition; `reply` is called exactly once."""
         placement = self._reads.metadata.state.placement(request.table)
-        refusal = check_level(request.level)
+        is_serial = request.level in SERIAL_LEVELS
+        refusal = None if is_serial else check_level(request.level)
         if placement is None or refusal is not None:
             reply(refusal or no_such_table())
             return
@@ -60,10 +64,17 @@ class Scans:
         )
         replicas = placement.replicas(token)
         now_us = self._inside.clock.now_us()
+
+        def begin(part: Slice, finish: Finish) -> None:
+            if is_serial:
+                self._paxos.read(part, request.partition, request.level, deadline_us, finish)
+            else:
+                self._reads.begin(part, replicas, request.level, deadline_us, finish)
+
         if request.point:
-            self._reads.begin(part, replicas, request.level, deadline_us, lambda r: reply(_point(r, now_us)))
+            begin(part, lambda result: reply(_point(result, now_us)))
         else:
-            PartitionRead(self._reads, request, replicas, (now_us, deadline_us), reply).ask(part)
+            PartitionRead(begin, request, now_us, reply).ask(part)
 
     def scan(
         self, request_id: int, request: ScanRequest, deadline_us: int, reply: Callable[[Answer, bool], None]
@@ -97,11 +108,8 @@ class Scans:
 
 def check_level(level: Level) -> Invalid | None:
     """Why a plain read cannot have this level."""
-    if level in (Level.SERIAL, Level.LOCAL_SERIAL):
-        return Invalid(
-            "bad_level",
-            f"{level.name} reads come with conditional updates, which this version does not have yet",
-        )
+    if level in SERIAL_LEVELS:
+        return Invalid("bad_level", f"{level.name} is for one partition: read the ring at QUORUM or another")
     if not valid_for_reads(level):
         return Invalid("bad_level", "ANY is for writes: a hint is no answer; read at ONE or more")
     return None
@@ -119,17 +127,15 @@ class PartitionRead:
 
     def __init__(
         self,
-        reads: Reads,
+        begin: Callable[[Slice, Finish], None],
         request: ReadRequest,
-        replicas: Replicas,
-        times_us: tuple[int, int],
+        now_us: int,
         reply: Callable[[Answer], None],
     ) -> None:
-        """`times_us` is now and the deadline."""
-        self._reads = reads
+        """`begin` reads a slice, plainly or in order with conditional updates."""
+        self._begin = begin
         self._request = request
-        self._replicas = replicas
-        self._now_us, self._deadline_us = times_us
+        self._now_us = now_us
         self._reply = reply
         self._rows: list[ReadRow] = []
         self._part: Slice | None = None
@@ -137,7 +143,7 @@ class PartitionRead:
     def ask(self, part: Slice) -> None:
         """Read the next slice."""
         self._part = part
-        self._reads.begin(part, self._replicas, self._request.level, self._deadline_us, self._on_slice)
+        self._begin(part, self._on_slice)
 
     def _on_slice(self, result: SliceResult | ReadFailure) -> None:
         if not isinstance(result, SliceResult):

@@ -15,6 +15,7 @@ from core.schema import CLUSTERING, PARTITION, REGULAR, Column, Member, TableOpt
 from core.settings import Settings
 from node.inside import Inside
 from node.metadata_state import UNBORN, State, apply
+from node.paxos import Paxos
 from node.reads import Reads
 from node.scans import Scans
 from node.stamps import Stamps
@@ -102,7 +103,8 @@ class Stage:
         self.stamps = Stamps(self.inside)
         self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
         self.reads = Reads(self.inside, self.metadata, self.swim)
-        self.scans = Scans(self.reads)
+        self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
+        self.scans = Scans(self.reads, self.paxos)
         self.answers: list[Any] = []
 
     # --- World

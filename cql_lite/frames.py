@@ -10,8 +10,9 @@ Versions 3 and 4 send envelopes; a body may be compressed, as its flag says: fou
 segments: a self-contained one holds whole envelopes, a longer envelope spans several of the other kind. A
 payload with length 0 in the second field of an LZ4 header is not compressed.
 
-Nothing is allocated for a length that was merely announced, and every length is bounded before it is believed.
-What cannot be a frame raises MalformedError, which knows the stream to answer on; the reader is then dead.
+Nothing is allocated for a length that was merely announced, and every length is bounded before it is
+believed. What cannot be a frame raises MalformedError, which knows the stream to answer on; the reader is
+then dead.
 
 Source: native_protocol_v3.spec, native_protocol_v4.spec and native_protocol_v5.spec, sections 1 and 2.
 """

@@ -17,7 +17,8 @@ from core.consistency import Level, valid_for_writes
 from core.messages import MutationApplied, OperationFailed, PaxosTold
 from core.requests import ConditionalRequest, Invalid, PartRead
 from lsm.keys import partition_prefix
-from node.paxos_round import Aim, CasOperation
+from node.paxos_phases import Aim, Phases
+from node.paxos_round import CasOperation
 from node.scans import SERIAL_LEVELS
 from node.writes import no_such_table
 from ring.tokens import token_of
@@ -116,16 +117,20 @@ class Paxos:
         waiting.append(operation)
         self._give_turn(key)
 
-    def leave(self, operation: CasOperation) -> None:
+    def leave(self, operation: Phases) -> None:
         """It is decided, or given up: the next one's turn."""
         key = operation.aim.partition
         if self._turns.get(key) is operation:
             del self._turns[key]
             self._give_turn(key)
-        elif operation in self._queues.get(key, ()):
-            self._queues[key].remove(operation)
+            return
+        waiting = self._queues.get(key, deque())
+        for place, one in enumerate(waiting):
+            if one is operation:
+                del waiting[place]
+                return
 
-    def ended(self, operation: CasOperation) -> None:
+    def ended(self, operation: Phases) -> None:
         """Nothing of it is left to do."""
         self._running.pop(operation.number, None)
 

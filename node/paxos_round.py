@@ -47,15 +47,14 @@ from core.commands import (
     PaxosFetched,
     PaxosPrepare,
     PaxosRefused,
-    PaxosStep,
     Promised,
     Slice,
     Why,
 )
-from core.consistency import Level, need
-from core.messages import MutationApplied, OperationFailed, PaxosAsk, SliceRead, Stale
+from core.consistency import need
+from core.messages import MutationApplied, OperationFailed, SliceRead, Stale
 from core.mutation import MutationId, encode_mutation
-from core.ports import BULK, URGENT, PeerId
+from core.ports import PeerId
 from core.requests import (
     Broken,
     Invalid,
@@ -68,48 +67,30 @@ from core.requests import (
     WriteRequest,
 )
 from core.row import exists
+from node.paxos_phases import (
+    ACCEPT,
+    CATCH_UP,
+    COMMIT,
+    CONFIRM,
+    FETCH,
+    LOOK,
+    PREPARE,
+    SETTLE,
+    Aim,
+    Phases,
+)
 from node.paxos_view import View, newest_read, view_of
 from node.slices import SliceResult, merge_slices
-from node.tally import Tally, reachable
-from node.views import SMALL_PAYLOAD_BYTES
 from node.writes import build, check as check_write, no_such_table
 
 if TYPE_CHECKING:
-    from core.consistency import Need
-    from node.metadata_state import TablePlacement
     from node.paxos import Paxos
 
-LOOK, CONFIRM, PREPARE, FETCH, CATCH_UP, ACCEPT, SETTLE, COMMIT, WAITING = (
-    "look",
-    "confirm",
-    "prepare",
-    "fetch",
-    "catch_up",
-    "accept",
-    "settle",
-    "commit",
-    "waiting",
-)
 LOOKS_MAX = 3
 """So often a read looks and finds replicas that differ before it takes a ballot."""
 BACK_OFF_MAX_US = 300_000
 OURS_MAX = 64
 """So many proposals of its own an operation makes at most; each prepare asks for all of them."""
-
-Decide = Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
-
-
-class Aim(msgspec.Struct, frozen=True):
-    """What is to be read of a partition (`partition` is its prefix) and, unless `decide` is None, judged."""
-
-    table: int
-    token: int
-    partition: bytes
-    key: bytes
-    slices: tuple[Slice, ...]
-    serial_level: Level
-    level: Level
-    decide: Decide | None
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -122,29 +103,12 @@ class Proposal(msgspec.Struct, frozen=True):
     reads: tuple[RowsRead, ...]
 
 
-class CasOperation:
-    """See above. `finish` is called exactly once: with Judged, a SliceResult for a read, or a refusal."""
+class CasOperation(Phases):
+    """See above. `finish` is called with Judged, with a SliceResult for a read, or with a refusal."""
 
     def __init__(self, parent: Paxos, aim: Aim, deadline_us: int, finish: Callable[[Any], None]) -> None:
-        """Nothing is asked yet, but time runs."""
-        inside = parent.inside
-        self.aim = aim
-        self._parent = parent
-        self._finish: Callable[[Any], None] | None = finish
-        self.number = inside.new_op()
-        self._op = 0
-        self._deadline_us = deadline_us
-        self._timeout_us = max(1_000, deadline_us - inside.world.monotonic_us())
-        self._deadline_timer = inside.timer(self._timeout_us, "paxos", self.number)
-        self._phase_timer = 0
-        self._phase = WAITING
-        self._step: PaxosStep | None = None
-        self._pending: list[PeerId] = []
-        self._failed: dict[PeerId, OperationFailed] = {}
-        self._promises: dict[PeerId, Promised] = {}
-        self._ballot = NO_BALLOT
-        self._epoch = 0
-        self._began_us = 0
+        """As Phases."""
+        super().__init__(parent, aim, deadline_us, finish)
         self._defeats = 0
         self._looks = 0
         self._looked = NO_BALLOT
@@ -153,16 +117,6 @@ class CasOperation:
         self._proposing: Proposal | None = None
         self._result: Any = None
         self._view: View | None = None
-        placement = parent.metadata.state.placement(aim.table)
-        assert placement is not None, "checked by who begins"
-        self._local = inside.identity.datacentre
-        self._placement: TablePlacement = placement
-        self._replicas: tuple[PeerId, ...] = ()
-        self._alive: list[PeerId] = []
-        self._targets: list[PeerId] = []
-        self._serial: Need = need(aim.serial_level, placement.factors, self._local)
-        self._wanted = self._serial
-        self._tally = Tally(self._wanted, placement, self._local)
 
     @property
     def _reading(self) -> bool:
@@ -184,36 +138,6 @@ class CasOperation:
         """There was no place in the queue."""
         text = f"{limits.PAXOS_QUEUE_MAX} conditional updates of this partition wait already: try again"
         self._end(Overloaded(text))
-
-    def _plan(self) -> bool:
-        """Who is asked, and under which epoch; False if that ended the operation."""
-        parent, aim = self._parent, self.aim
-        inside, state = parent.inside, parent.metadata.state
-        if inside.world.monotonic_us() >= self._deadline_us:
-            self.on_deadline()
-            return False
-        placement = state.placement(aim.table)
-        if placement is None:
-            self._end(no_such_table())
-            return False
-        self._placement = placement
-        self._serial = need(aim.serial_level, placement.factors, self._local)
-        self._epoch, self._began_us = state.epoch, inside.world.monotonic_us()
-        self._replicas = placement.replicas(aim.token)
-        self._alive = [peer for peer in self._replicas if parent.swim.is_alive(peer)]
-        where = placement.datacentre
-        self._targets = [peer for peer in self._alive if self._serial.counts(where(peer), self._local)]
-        refusal = self._unavailable(aim.serial_level) or self._unavailable(aim.level)
-        if refusal is not None:
-            self._end(self._broken("too few replicas are alive to settle it") if self._ours else refusal)
-        return refusal is None
-
-    def _unavailable(self, level: Level) -> Unavailable | None:
-        if level is Level.ANY:
-            return None
-        wanted = need(level, self._placement.factors, self._local)
-        reach = reachable(wanted, self._placement, self._local, self._alive)
-        return None if reach.met else Unavailable(wanted.total, reach.received, level)
 
     def _again(self) -> None:
         """A new ballot, above all that was seen."""
@@ -240,63 +164,6 @@ class CasOperation:
     def _prepare_step(self, ballot: Ballot, slices: tuple[Slice, ...]) -> PaxosPrepare:
         ids = tuple(proposal.id for proposal in self._ours)
         return PaxosPrepare(self.aim.table, self.aim.partition, ballot, slices, ids)
-
-    # --- asking
-
-    def _pause(self) -> int:
-        """Listen to nobody for now."""
-        inside = self._parent.inside
-        inside.operations.pop(self._op, None)
-        inside.world.cancel_timer(self._phase_timer)
-        self._op = inside.new_op()
-        self._phase = WAITING
-        self._pending = []
-        return self._op
-
-    def _ask(self, phase: str, step: PaxosStep, peers: list[PeerId]) -> None:
-        """Begin a phase: the same step at each of these."""
-        inside = self._parent.inside
-        inside.operations.pop(self._op, None)
-        self._op = op = inside.new_op()
-        inside.operations[op] = self
-        self._phase, self._step = phase, step
-        self._pending = list(peers)
-        self._failed = {}
-        if phase in (LOOK, CONFIRM, PREPARE):
-            self._promises = {}
-        level = self.aim.level if phase == COMMIT else self.aim.serial_level
-        self._wanted = need(level, self._placement.factors, self._local)
-        self._tally = Tally(self._wanted, self._placement, self._local)
-        if phase != COMMIT:
-            self._arm(max(1_000, self._timeout_us // 2))
-        for peer in peers:
-            if self._op != op or op not in inside.operations:
-                return
-            self._send(peer)
-
-    def _send(self, peer: PeerId) -> None:
-        parent, step = self._parent, self._step
-        assert step is not None
-        if peer == parent.me:
-            parent.inside.submit(("paxos", self._op), step)
-            return
-        one_epoch = self._phase in (PREPARE, ACCEPT)
-        epoch = self._epoch if one_epoch else parent.metadata.state.epoch
-        lane = URGENT if _bytes_of(step) <= SMALL_PAYLOAD_BYTES // 2 else BULK
-        if not parent.inside.world.send(peer, PaxosAsk(self._op, epoch, step), lane):
-            text = "the connection to the replica is full or gone"
-            self.on_message(peer, OperationFailed(self._op, "overloaded", text))
-
-    def on_connected(self, peer: PeerId) -> None:
-        """A replica is back. What may be asked twice is; a promise comes but once."""
-        if self._phase not in (PREPARE, WAITING) and peer in self._pending:
-            self._send(peer)
-
-    def _arm(self, delay_us: int) -> None:
-        """Begin again after a while, if this phase comes to nothing."""
-        inside = self._parent.inside
-        inside.world.cancel_timer(self._phase_timer)
-        self._phase_timer = inside.timer(delay_us, "paxos_phase", self.number, self._op)
 
     def on_phase_timer(self, op: int) -> None:
         """Too few have answered, or it is time to try again."""
@@ -366,10 +233,6 @@ class CasOperation:
             else:
                 self._back_off()
 
-    def _is_hopeless(self) -> bool:
-        possible = [*self._tally.peers, *self._pending]
-        return not reachable(self._wanted, self._placement, self._local, possible).met
-
     def _give_up_if_hopeless(self) -> None:
         """Failures, not rivals, leave too few replicas for this phase."""
         if self._phase in (FETCH, CATCH_UP):
@@ -384,6 +247,9 @@ class CasOperation:
         elif hopeless:
             shed = all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values())
             self._end(Overloaded(text) if shed and not self._ours else self._broken(text))
+
+    def _unsettled(self, refusal: Unavailable) -> Broken | Unavailable:
+        return self._broken("too few replicas are alive to settle it") if self._ours else refusal
 
     def _broken(self, text: str) -> Broken:
         unknown = bool(self._ours)
@@ -479,7 +345,7 @@ class CasOperation:
         self._say(calm)
 
     def _say(self, calm: bool) -> None:
-        """Answer `_result`: at once if nothing was newer than the last commit, else with an empty proposal."""
+        """Answer `_result`: at once if nothing is newer than the last commit, else after an empty round."""
         if calm:
             self._end(self._result)
         else:
@@ -604,40 +470,10 @@ class CasOperation:
                 self._answer(Timeout(received, required, self.aim.level, write=True))
             self._close()
             return
-        required = self._serial.total
+        required = need(self.aim.serial_level, self._placement.factors, self._local).total
         received = min(self._tally.received, required - 1)
         unknown = bool(self._ours)
         self._end(Timeout(received, required, self.aim.serial_level, write=unknown, write_type="CAS"))
-
-    def _answer(self, answer: Any) -> None:
-        finish, self._finish = self._finish, None
-        if finish is not None:
-            finish(answer)
-
-    def _end(self, answer: Any) -> None:
-        """Answer, and make room for the next."""
-        self._close()
-        self._answer(answer)
-        self._parent.leave(self)
-
-    def _close(self) -> None:
-        inside = self._parent.inside
-        inside.operations.pop(self._op, None)
-        inside.world.cancel_timer(self._deadline_timer)
-        inside.world.cancel_timer(self._phase_timer)
-        self._pending = []
-        self._parent.ended(self)
-
-
-def _bytes_of(step: PaxosStep) -> int:
-    """About what the parts of a step that may be large take."""
-    if isinstance(step, PaxosAccept):
-        return len(step.proposal)
-    if isinstance(step, PaxosCommit):
-        return len(step.mutation)
-    if isinstance(step, PaxosPrepare):
-        return sum(len(part.first) + len(part.end) + len(part.partition) for part in step.slices)
-    return 0
 
 
 def _rows_read(result: SliceResult, now_us: int) -> RowsRead:

@@ -214,13 +214,15 @@ class Describe(SchemaStatement, frozen=True, gc=False):
 
     `what` is cluster, schema, keyspaces, tables, types, indexes, functions, aggregates, materialized views,
     or one of keyspace, table, type, index, function, aggregate, materialized view, and `any` (just a name).
-    For a keyspace the name is `name.name`, empty for the current one. `full` is that of FULL SCHEMA.
+    For a keyspace the name is `name.name`; None is the current one. `full` is that of FULL SCHEMA, `only`
+    that of ONLY KEYSPACE (without its tables and types).
     """
 
     what: str
     name: QualifiedName | None = None
     full: bool = False
     internals: bool = False
+    only: bool = False
     at: At = START
 
 

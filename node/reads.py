@@ -440,10 +440,12 @@ class ReadOperation:
 
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now: ask again under them."""
-        if self._repaired is None and self._parent.metadata.state.placement(self.part.table) is not None:
-            self._ask(peer, digest=False)
-        else:
+        if self._parent.metadata.state.placement(self.part.table) is None:
             self._on_failed(peer, OperationFailed(self._op, "no_such_table", "the table was dropped"))
+        elif self._repaired is None:
+            self._ask(peer, digest=False)
+        elif peer in self._repairing:
+            self._send_repair(peer)
 
     def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:
         """A replica cannot: another one, if there is one; else say so at once."""

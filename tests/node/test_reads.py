@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from core.cell import VALUE, Cell
 from core.commands import Digest, Failed, Merged, MergeRows, Read, Rows, Slice, Why
 from core.consistency import Level, Need
-from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead
+from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
 from core.requests import Broken, Invalid, ReadRequest, RowsRead, Timeout, Unavailable
 from core.row import EMPTY_ROW, Header, Row, Tombstone, encode_header, encode_row, merge_rows
 from lsm.keys import HEADER_SUFFIX, ROW_SUFFIX, clustering_text, partition_prefix, token_range_bounds
@@ -94,6 +94,20 @@ def test_the_other_side_is_repaired_too() -> None:
     assert repair.rows == ((KEY, encode_row(NEW)),)
     assert stage.answers == []
     stage.message(peer, MutationApplied(op, None))
+    assert [found.row for found in stage.answers[0].rows] == [NEW]
+
+
+def test_a_repair_planned_before_an_epoch_that_touched_its_table_is_sent_again() -> None:
+    stage = Stage()
+    op = begin(stage)
+    stage.stored(rows(NEW), "read")
+    stage.message(B, DigestRead(op, digest_of(rows())))
+    stage.message(B, read_from(op, rows()))
+    (first,) = stage.take(Repair)
+    stage.message(B, Stale(op, ()))
+    assert stage.take(Repair) == [first]
+    assert stage.answers == []
+    stage.message(B, MutationApplied(op, None))
     assert [found.row for found in stage.answers[0].rows] == [NEW]
 
 

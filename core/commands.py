@@ -124,6 +124,15 @@ class Sweep(msgspec.Struct, frozen=True):
     rows_max: int
 
 
+class CounterAdd(msgspec.Struct, frozen=True):
+    """Add to this replica's shards of counters: `increments` is a mutation (bytes) with deltas for values.
+
+    Answered with CounterAdded. One whose mutation id is logged already is not added again.
+    """
+
+    increments: bytes
+
+
 Ballot = tuple[int, int]
 """(hybrid-logical-clock microseconds, start number of the coordinator), compared as tuples; never repeats."""
 
@@ -191,6 +200,7 @@ Command = (
     | PaxosAccept
     | PaxosCommit
     | PaxosFetch
+    | CounterAdd
 )
 
 
@@ -319,6 +329,12 @@ class PaxosFetched(msgspec.Struct, frozen=True, array_like=True, tag=4):
 PaxosOutcome = Promised | PaxosRefused | PaxosAccepted | PaxosFetched
 
 
+class CounterAdded(msgspec.Struct, frozen=True):
+    """The mutation that the increments became, applied and logged here: other replicas apply it as it is."""
+
+    mutation: bytes
+
+
 class Done(msgspec.Struct, frozen=True):
     """It is done and durable."""
 
@@ -357,6 +373,7 @@ Outcome = (
     | PaxosRefused
     | PaxosAccepted
     | PaxosFetched
+    | CounterAdded
     | Done
     | Failed
 )

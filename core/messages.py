@@ -290,6 +290,30 @@ class BatchDone(msgspec.Struct, frozen=True, array_like=True, tag=54):
     attempt: int
 
 
+# --- counters
+
+
+class AddToCounters(msgspec.Struct, frozen=True, array_like=True, tag=55):
+    """Lead an increment: add (column, delta) pairs, row by row, to your shards. Answered with CountersAdded.
+
+    The mutation gets this id (start, sequence, attempt); an id that was done is answered as it was then.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    partition: bytes
+    id: tuple[int, int, int]
+    rows: tuple[tuple[bytes, tuple[tuple[int, int], ...]], ...]
+
+
+class CountersAdded(msgspec.Struct, frozen=True, array_like=True, tag=56):
+    """The mutation (its bytes) that the leader applied, durably: for the other replicas."""
+
+    op: int
+    mutation: bytes
+
+
 # --- following, hash trees
 
 
@@ -376,6 +400,8 @@ Message = (
     | BatchStore
     | BatchStored
     | BatchDone
+    | AddToCounters
+    | CountersAdded
     | Follow
     | Followed
     | Fetch

@@ -65,6 +65,19 @@ class WriteRequest(msgspec.Struct, frozen=True):
     ranges: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class CounterRequest(msgspec.Struct, frozen=True):
+    """Add to counters of one partition: per row (its key suffix) pairs of column and delta (signed 64 bits).
+
+    Not idempotent: after a Timeout or Broken(unknown) it may be counted or not, and one that is tried again
+    may count twice. What is read is summed by core.counter.counter_value, which tells about deletes too.
+    """
+
+    table: int
+    partition: bytes
+    rows: tuple[tuple[bytes, tuple[tuple[int, int], ...]], ...]
+    level: Level
+
+
 class BatchRequest(msgspec.Struct, frozen=True):
     """Writes that belong together; each one's own `level` is not used.
 
@@ -73,10 +86,11 @@ class BatchRequest(msgspec.Struct, frozen=True):
     of one version do. A `logged` batch that was begun is applied wholly, whoever dies: per cell the last
     writer wins, everywhere the same. Without the log each partition is a write of its own. At level ANY a
     logged batch is answered when it is in the batch log. Bounded by limits.BATCH_MUTATIONS_MAX and
-    BATCH_BYTES_MAX.
+    BATCH_BYTES_MAX. A batch of counters, which holds nothing else, is never logged: each partition is an
+    increment of its own.
     """
 
-    writes: tuple[WriteRequest, ...]
+    writes: tuple[WriteRequest, ...] | tuple[CounterRequest, ...]
     level: Level
     logged: bool = True
 
@@ -154,6 +168,7 @@ class AdminRequest(msgspec.Struct, frozen=True):
 Request = (
     WriteRequest
     | BatchRequest
+    | CounterRequest
     | ReadRequest
     | ConditionalRequest
     | ScanRequest

@@ -17,6 +17,7 @@ from core.requests import (
     Broken,
     Changed,
     ConditionalRequest,
+    CounterRequest,
     Invalid,
     Judged,
     MetadataRequest,
@@ -40,7 +41,7 @@ from sim.cluster import Reply, SimCluster
 from sim.real import node_of
 
 CONTENT_TYPE = "text/plain"
-WRITES = (WriteRequest, BatchRequest, ConditionalRequest)
+WRITES = (WriteRequest, BatchRequest, ConditionalRequest, CounterRequest)
 SLACK_US = 500_000
 """How much longer a client waits than it asks the coordinator to try."""
 

@@ -24,6 +24,7 @@ from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
 from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
+from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
@@ -41,6 +42,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "metadata": MetadataWorkload,
     "cas-register": CasRegisterWorkload,
     "batches": BatchesWorkload,
+    "counter": CounterWorkload,
 }
 
 BIRTH_US = 120 * SECOND

@@ -19,13 +19,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from core.commands import (
+    Applied,
     Apply,
     Command,
+    CounterAdd,
+    CounterAdded,
     Digest,
     Done,
     Failed,
@@ -54,11 +58,12 @@ from core.commands import (
 )
 from core.errors import CorruptionError, DiskFullError, StallError
 from core.limits import MUTATION_BYTES_MAX
-from core.mutation import Mutation, decode_mutation
+from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
 from core.schema import Table
 from lsm import keys
 from lsm.commit import Unsynced
+from lsm.counters import resolve
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.paxos import PaxosSteps, needs as paxos_needs
@@ -154,6 +159,8 @@ class Store:
             return Plan(command, command.partition, ())
         if isinstance(command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
             return self._plan_paxos(command)
+        if isinstance(command, CounterAdd):
+            return msgspec.structs.replace(self._plan_apply(Apply(command.increments)), command=command)
         return Plan(command, None, ())
 
     def needs(self, command: Command) -> tuple[bytes, ...]:
@@ -278,6 +285,8 @@ class Store:
                 return self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)
+            if isinstance(plan.command, CounterAdd):
+                return self._counter_add(plan)
             return self._run[type(plan.command)](plan.command)
         except CorruptionError as error:
             self._remember(plan, str(error))
@@ -318,6 +327,26 @@ class Store:
         if isinstance(step, PaxosCommit):
             return self._paxos.commit(step, mutation, info)
         return self._paxos.fetch(step)
+
+    def _counter_add(self, plan: Plan) -> tuple[Outcome, int]:
+        increments, prefix = plan.mutation, plan.order
+        assert increments is not None and prefix is not None
+        info = self._info(increments.table)
+        if info is None:
+            return _no_table(increments.table), 0
+        offset = self.log.offset_of(increments.id)
+        if offset is not None:
+            held = self.log.mutations((offset,), MUTATION_BYTES_MAX)
+            if not held:
+                return Failed(Why.UNKNOWN, "added before, and the log has forgotten what"), 0
+            return CounterAdded(held[0][1]), self.engine.written()
+        try:
+            mutation = resolve(increments, partial(self._writer.stored, prefix, info.has_clustering))
+        except ValueError as error:
+            return Failed(Why.MALFORMED, str(error)), 0
+        data = encode_mutation(mutation)
+        outcome, sequence = self._writer.apply(mutation, data, info, prefix)
+        return (CounterAdded(data) if isinstance(outcome, Applied) else outcome), sequence
 
     def _merge_rows(self, command: MergeRows) -> tuple[Outcome, int]:
         info = self._info(command.table)

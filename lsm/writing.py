@@ -172,6 +172,19 @@ class Writer:
             sequence = self._write_beside(beside or [])
         return Applied(None if met == NO_VERSION else met, fresh), sequence
 
+    def stored(self, prefix: bytes, has_clustering: bool, suffix: bytes) -> tuple[Row, Version]:
+        """A row in normal form, and the version up to which its partition's tombstones cover it."""
+        floor = NO_VERSION
+        if has_clustering:
+            header_key = prefix + keys.HEADER_SUFFIX
+            header = self._engine.get(header_key)
+            if header is not None:
+                floor = covered(stored_header(header_key, header), suffix)
+        key = prefix + suffix
+        data = self._engine.get(key)
+        row = EMPTY_ROW if data is None else stored_row(key, data)
+        return (row if floor == NO_VERSION else normal(row.deletion, row.cells, floor)), floor
+
     def _apply_rows(
         self, change: _Change, prefix: bytes, header: Header | None, mutation: Mutation, info: Info
     ) -> tuple[Version, bool, list[Image]]:

@@ -6,6 +6,7 @@ version. It does not isolate partitions from each other: a reader may see one wr
 
     logged:    stamp -> two holders have it durably -> mutations to their replicas -> answer -> holders forget
     unlogged:  stamp -> each mutation is a write of its own, answered when all are
+    counters:  each is an increment of its own (node/counters.py), answered when all are
 
 *Stamped again, as a whole.* If replicas met newer versions, a plain write is made anew above them before it
 is acknowledged. If each mutation of a batch did that for itself, one partition could end with this batch's
@@ -35,6 +36,7 @@ from core.requests import (
     Answer,
     BatchRequest,
     Broken,
+    CounterRequest,
     Invalid,
     Overloaded,
     Timeout,
@@ -53,6 +55,7 @@ from ring.tokens import token_of
 if TYPE_CHECKING:
     from core.cell import Version
     from node.batch_log import BatchLog
+    from node.counters import Counters
     from node.inside import Inside
     from node.metadata import Metadata
     from node.metadata_state import TablePlacement
@@ -83,7 +86,15 @@ class Batches:
     """The coordinator's side of batches."""
 
     def __init__(
-        self, inside: Inside, metadata: Metadata, swim: Swim, writes: Writes, *, stamps: Stamps, log: BatchLog
+        self,
+        inside: Inside,
+        metadata: Metadata,
+        swim: Swim,
+        writes: Writes,
+        *,
+        stamps: Stamps,
+        log: BatchLog,
+        counters: Counters,
     ) -> None:
         """Register for timers."""
         self.inside = inside
@@ -92,11 +103,16 @@ class Batches:
         self.writes = writes
         self.stamps = stamps
         self.log = log
+        self.counters = counters
         inside.on_timer("batch_ask", lambda op: self._on_timer(op, LoggedBatch.ask_again))
         inside.on_timer("batch_deadline", lambda op: self._on_timer(op, LoggedBatch.on_deadline))
 
     def begin(self, request: BatchRequest, deadline_us: int, reply: Reply) -> None:
         """Plan and send; `reply` is called exactly once."""
+        counted = [write for write in request.writes if isinstance(write, CounterRequest)]
+        if counted:
+            self._count(request, counted, deadline_us, reply)
+            return
         parts = self._plan(request)
         if not isinstance(parts, list):
             reply(parts)
@@ -126,12 +142,25 @@ class Batches:
 
         self.stamps.take(stamped, lambda why: reply(Overloaded(why)))
 
+    def _count(
+        self, request: BatchRequest, counted: list[CounterRequest], deadline_us: int, reply: Reply
+    ) -> None:
+        """A batch of increments: each is one of its own."""
+        if len(counted) < len(request.writes) or len(counted) > limits.BATCH_MUTATIONS_MAX:
+            reply(Invalid("bad_batch", "a batch of counters holds nothing else, and not too many"))
+            return
+        join = Join(len(counted), "COUNTER", reply)
+        for increment in counted:
+            levelled = msgspec.structs.replace(increment, level=request.level)
+            self.counters.begin(levelled, deadline_us, join.on_answer)
+
     def _plan(self, request: BatchRequest) -> list[Part] | Answer:
         """The parts of a batch; or why it cannot be tried."""
         groups: dict[tuple[int, bytes], list[WriteRequest]] = {}
         wall_us = self.inside.clock.bound_us()
         state, local = self.metadata.state, self.inside.identity.datacentre
         for write in request.writes:
+            assert isinstance(write, WriteRequest), "increments were taken out before"
             levelled = msgspec.structs.replace(write, level=request.level)
             refusal = check(levelled, state.placement(write.table), wall_us)
             if refusal is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from core.hlc import HybridClock
 from core.messages import (
     BatchStored,
+    CountersAdded,
     DigestRead,
     Fetched,
     Followed,
@@ -39,6 +40,7 @@ from core.requests import (
     Answer,
     BatchRequest,
     ConditionalRequest,
+    CounterRequest,
     MetadataRequest,
     ReadRequest,
     Request,
@@ -52,6 +54,7 @@ from node.admission import Admission
 from node.anti_entropy import AntiEntropy
 from node.batch_log import BatchLog
 from node.batches import Batches
+from node.counters import Counters
 from node.following import Following
 from node.hints import Hints
 from node.inside import Inside
@@ -75,6 +78,7 @@ ANSWERS = (
     Stale,
     OperationFailed,
     BatchStored,
+    CountersAdded,
     Followed,
     Fetched,
     TreeAnswer,
@@ -109,8 +113,15 @@ class Node:
         self.replica = Replica(self.inside, self.metadata)
         self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
         self.batch_log = BatchLog(self.inside, self.metadata, self.swim, self.writes)
+        self.counters = Counters(self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps)
         self.batches = Batches(
-            self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps, log=self.batch_log
+            self.inside,
+            self.metadata,
+            self.swim,
+            self.writes,
+            stamps=self.stamps,
+            log=self.batch_log,
+            counters=self.counters,
         )
         self.reads = Reads(self.inside, self.metadata, self.swim)
         self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
@@ -211,6 +222,8 @@ class Node:
             self.writes.begin(request, deadline_us, answer)
         elif isinstance(request, BatchRequest):
             self.batches.begin(request, deadline_us, answer)
+        elif isinstance(request, CounterRequest):
+            self.counters.begin(request, deadline_us, answer)
         elif isinstance(request, ConditionalRequest):
             self.paxos.begin(request, deadline_us, answer)
         elif isinstance(request, ReadRequest):

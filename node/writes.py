@@ -206,6 +206,11 @@ class WriteOperation:
         self._replicas: tuple[PeerId, ...] = ()
         self._alive: list[PeerId] = []
 
+    def precount(self, peer: PeerId) -> None:
+        """This replica has it already (before anything is sent)."""
+        if self._tally.add(peer):
+            self._answer(Written(self._version()))
+
     def send(self, replicas: tuple[PeerId, ...], alive: list[PeerId], deadline_us: int) -> None:
         """Send to the live replicas, owe hints to the others, wait until the deadline."""
         inside = self._parent.inside

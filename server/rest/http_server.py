@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from server.rest.problems import ProblemError
-from server.rest.quick import Quick, Verdict
+from server.rest.quick import Quick, Verdict, split
 
 
 class _Connection(RequestHandler):
@@ -35,14 +35,14 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several, or of none."""
-        if self._long_way:
+        if self._long_way or not data:  # aiohttp calls this itself, with nothing, to parse what it holds
             super().data_received(data)
         elif self._asked is not None or self._paused:
             self._behind += data
             assert self.transport is not None
             self.transport.pause_reading()
         elif not self._is_idle():
-            self._long_way = True
+            self._long_way = split(data) is None
             super().data_received(data)
         else:
             self._take(data)

@@ -93,6 +93,18 @@ def plain_headers(block: bytes) -> tuple[int, str] | None:
     return -1 if length is None else int(length), found.get(b"content-type", b"").decode("ascii")
 
 
+def split(data: bytes) -> tuple[re.Match[bytes], int, str] | None:
+    """The head, length and type of the body if this is certainly one whole plain request, else None."""
+    match = _HEAD.match(data)
+    if match is None:
+        return None
+    method, block = match[1], match[5]
+    headers = plain_headers(block) if len(block) <= HEADER_BYTES_MAX else None
+    if headers is None or (headers[0] >= 0) != (method == b"PUT"):
+        return None
+    return (match, *headers) if match.end() + max(0, headers[0]) == len(data) else None
+
+
 class Quick:
     """The short way of one service."""
 
@@ -116,17 +128,12 @@ class Quick:
 
         Returns what becomes of it, and its number for `Bridge.forget`.
         """
-        match = _HEAD.match(data)
-        if match is None:
+        whole = split(data)
+        if whole is None:
             return Verdict.OTHER, 0
-        method, bucket_name, raw_key, query, block = match.groups()
-        headers = plain_headers(block) if len(block) <= HEADER_BYTES_MAX else None
-        if headers is None:
-            return Verdict.OTHER, 0
-        size, content_type = headers
+        match, size, content_type = whole
+        method, bucket_name, raw_key, query, _ = match.groups()
         is_put = method == b"PUT"
-        if match.end() + (size if is_put else 0) != len(data) or (size >= 0) != is_put:
-            return Verdict.OTHER, 0
         bucket = self._buckets.find(bucket_name.decode("ascii"))
         if bucket is None or size > self._settings.value_bytes_max:
             return Verdict.WHOLE, 0

@@ -95,10 +95,10 @@ def test_what_needs_more_is_left_to_the_long_way(verdicts: list[Verdict], target
             reply = await read_reply(reader)
             assert reply.status == status
             assert verdicts == [Verdict.WHOLE]
-            if reply.headers.get("connection") != "close":
+            while reply.headers.get("connection") != "close" and verdicts[-1] is not Verdict.TAKEN:
+                # Not at once, as aiohttp may hear this before it knows that it has done with the other.
                 writer.write(head("GET", "/v1/kv/demo/k", None))
                 assert (await read_reply(reader)).body == b"v"
-                assert verdicts == [Verdict.WHOLE, Verdict.TAKEN]
             writer.close()
 
     run(work())

@@ -78,7 +78,8 @@ def _check_format(path: Path) -> None:
         if stamp != FORMAT_STAMP:
             raise FormatError(f"{file} says {stamp[:80]!r}; this version knows {FORMAT_STAMP!r} only")
         return
-    others = sorted(entry.name for entry in path.iterdir())
+    unfinished = _temporary(file).name  # all that a power cut in the very first moment leaves
+    others = sorted(entry.name for entry in path.iterdir() if entry.name != unfinished)
     if others:
         raise FormatError(
             f"{path} is not empty ({', '.join(others[:5])}) and has no format stamp: not a peer's"
@@ -120,9 +121,13 @@ def _decoded(data: bytes | None, where: str) -> PeerRecord | None:
     return record
 
 
+def _temporary(file: Path) -> Path:
+    return file.with_name(file.name + ".new")
+
+
 def _write_file(file: Path, data: bytes) -> None:
     """Replace a small file: after a crash it is the old or the new one; durable when this returns."""
-    temporary = file.with_name(file.name + ".new")
+    temporary = _temporary(file)
     with temporary.open("wb") as out:
         out.write(data)
         out.flush()

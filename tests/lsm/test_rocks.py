@@ -398,3 +398,10 @@ def test_memory_is_what_the_configuration_says(tmp_path: Path) -> None:
     finally:
         engine.close()
     assert f"write_buffer_size={3 * 2**20}" in options
+
+
+def test_a_power_cut_in_the_very_first_moment_does_not_spoil_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "format.new").write_bytes(b"sul")
+    opened = open_store(tmp_path, b"x" * 16, lambda: 0)
+    opened.engine.close()
+    assert opened.is_new

@@ -6,8 +6,8 @@
     transport.write(connection.data_to_send())              # what is ready leaves in one write
 
 The connection itself answers what concerns only itself: OPTIONS, STARTUP and REGISTER, what does not belong
-to its state, what cannot be read, and requests over the limit in flight. Everything else it gives to its caller,
-who answers each request once. The states and what each allows are a table:
+to its state, what cannot be read, and requests over the limit in flight. Everything else it gives to its
+caller, who answers each request once. The states and what each allows are a table:
 
     NEW             OPTIONS, STARTUP
     AUTHENTICATING  OPTIONS, AUTH_RESPONSE; READY follows when the caller responds with AuthSuccess

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
-import lz4.block  # type: ignore[import-untyped]
+import lz4.block
 
 from core.errors import ProtocolError
 from core.limits import CQL_ENVELOPE_BYTES_MAX

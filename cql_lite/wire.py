@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from cql_lite import frames
 from cql_lite.wire_errors import (
     WRITE_TYPES,
@@ -120,7 +122,7 @@ def write_prelude(
 
 
 __all__ = [
-    "COUNTER_BATCH", "EVENT_TYPES", "LEVELS", "LOGGED", "NO_COLUMNS", "REQUEST_OPCODES", "UNLOGGED",
+    "COUNTER_BATCH", "EVENT_TYPES", "LEVELS", "LOGGED", "NO_COLUMNS", "REQUEST_OPCODES", "UNLOGGED", "UNSET",
     "WRITE_TYPES", "AlreadyExists", "AuthChallenge", "AuthResponse", "AuthSuccess", "Authenticate",
     "BadCredentials", "Batch", "BatchStatement", "BoundValue", "CasWriteUnknown", "ColumnSpec",
     "ConfigError", "Error", "Event", "Execute", "FunctionFailure", "Invalid", "IsBootstrapping",

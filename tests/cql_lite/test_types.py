@@ -349,8 +349,8 @@ def test_sets_and_maps_are_put_in_order() -> None:
     of = parse_type("map<text, frozen<set<int>>>")
     unordered = bytes.fromhex(
         "00000002"
-        "0000000162" "00000014000000020000000400000002" "0000000400000001"
-        "0000000161" "0000000400000000"
+        "0000000162000000140000000200000004000000020000000400000001"
+        "00000001610000000400000000"
     )  # fmt: skip
     assert of.check(unordered) == of.encode({"a": [], "b": [1, 2]})
 
@@ -359,10 +359,10 @@ def test_claims_are_not_believed() -> None:
     for text, data in [
         ("list<int>", "7fffffff"),
         ("list<int>", "ffffffff"),
-        ("list<int>", "00000001" "7fffffff" "00000000"),
-        ("map<int, int>", "00000001" "00000004" "00000001"),
-        ("tuple<int>", "00000004" "0000"),
-        ("tuple<int>", "00000004" "00000001" "ffffffff"),
+        ("list<int>", "000000017fffffff00000000"),
+        ("map<int, int>", "000000010000000400000001"),
+        ("tuple<int>", "000000040000"),
+        ("tuple<int>", "0000000400000001ffffffff"),
         ("vector<text, 2>", "ffffffffffffffffff"),
         ("duration", "0102"),
         ("duration", "0102fffe"),

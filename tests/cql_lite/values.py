@@ -5,6 +5,7 @@ The model compares Python values and knows nothing of our bytes: it is what the 
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 from typing import Any
@@ -54,9 +55,7 @@ _JSON = st.recursive(
 
 
 def json_text(value: Any) -> str:
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 SCALARS: dict[Type, st.SearchStrategy[Any]] = {

@@ -10,7 +10,9 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
   (False, None) if the key is surely absent, or (True, None) if only the disk can tell. After `flush` and
   reopening all 20,000 keys of a test were cold, a list-get made those asked for warm and their neighbours in
   the block with them, absent ones turned (False, None) once their filter was loaded, and the values equalled
-  those of `get`. `warm` keeps what it found for the `get`s that follow: a point read costs one look-up.
+  those of `get`. While the index of a table file is not in the cache it answers (True, b""), for absent keys
+  too: an empty value from it says nothing. `warm` keeps what else it found for the `get`s that follow: a
+  point read costs one look-up.
 - Iterator bounds set in `ReadOptions` do not hold (a scan ran through the whole database): `scan` compares.
 - On a full disk RocksDB refuses writes and goes on by itself some 5 s after there is space, but not if it is
   asked to flush its log in between: then every write fails until the process ends ("Writer has previous
@@ -211,7 +213,7 @@ class RocksEngine:
                 may_exist, value = look(key, fetch=True)
             except Exception as error:
                 raise fault_of(error, _READ) from error
-            if value is not None:
+            if value:  # an empty one may be no value at all: see above
                 near[key] = value
             elif may_exist:
                 near.clear()

@@ -233,6 +233,26 @@ def test_a_sync_from_another_thread_while_writing(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.parametrize(("key", "value"), [(b"k000500", b"v" * 100), (b"k000501", None)])
+def test_while_an_index_is_cold_nothing_is_taken_for_an_empty_value(
+    tmp_path: Path, key: bytes, value: bytes | None
+) -> None:
+    """There `key_may_exist` gives b"" for keys that are there and for keys that are not."""
+    engine = opened(tmp_path)
+    engine.write([(b"k%06d" % number, b"v" * 100) for number in range(0, 20_000, 2)])
+    engine.flush()
+    engine.compact()
+    engine.close()
+    engine = opened(tmp_path)
+    assert engine._db.key_may_exist(key, fetch=True) == (True, b""), "what this test is about"
+    assert not engine.warm([key])
+    assert engine.get(key) == value
+    engine.fetch([key])
+    assert engine.warm([key])
+    assert engine.get(key) == value
+    engine.close()
+
+
 def test_cold_keys_are_told_fetched_and_then_warm(tmp_path: Path) -> None:
     filled(tmp_path, flush=True)
     engine = opened(tmp_path)

@@ -1,0 +1,111 @@
+"""The statements that recreate what the schema holds: what DESCRIBE answers with.
+
+Each function gives the tree; `text` prints it with its semicolon. A table's indexes are statements of their
+own, after it; a keyspace's types come in the order they were made, so that each finds those it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from core.schema import (
+    CLUSTERING,
+    PARTITION,
+    SIMPLE,
+    SIMPLE_INDEX,
+    STATIC,
+    Index,
+    Keyspace,
+    Pairs,
+    Table,
+    UserType,
+)
+from cql_lite import ast
+from cql_lite.formatting_schema import statement
+
+
+def text(node: ast.SchemaStatement) -> str:
+    """The statement with its semicolon."""
+    return f"{statement(node)};"
+
+
+def create_keyspace(keyspace: Keyspace) -> ast.CreateKeyspace:
+    """CREATE KEYSPACE."""
+    replication = keyspace.replication
+    factors = [(name or "replication_factor", str(factor)) for name, factor in replication.factors]
+    assert replication.strategy != SIMPLE or len(factors) == 1, replication
+    options = (
+        ast.Option("replication", (("class", replication.strategy), *factors)),
+        ast.Option("durable_writes", "true" if keyspace.durable_writes else "false"),
+    )
+    return ast.CreateKeyspace(ast.Name(keyspace.name), options)
+
+
+def create_type(keyspace: str, made: UserType) -> ast.CreateType:
+    """CREATE TYPE."""
+    fields = tuple(ast.ColumnDefinition(field.name, ast.Type(field.type)) for field in made.fields)
+    return ast.CreateType(ast.QualifiedName(keyspace, made.name), fields)
+
+
+def create_table(table: Table) -> ast.CreateTable:
+    """CREATE TABLE, with the options that are not what a new table has."""
+    clustering = [column for column in table.columns if column.kind == CLUSTERING]
+    return ast.CreateTable(
+        ast.QualifiedName(table.keyspace, table.name),
+        tuple(ast.ColumnDefinition(c.name, ast.Type(c.type), c.kind == STATIC) for c in table.columns),
+        tuple(ast.Name(column.name) for column in table.columns if column.kind == PARTITION),
+        tuple(ast.Name(column.name) for column in clustering),
+        tuple(ast.ClusteringOrder(column.name, column.descending) for column in clustering),
+        tuple(_options(table)),
+    )
+
+
+def _options(table: Table) -> Iterator[ast.Option]:
+    options = table.options
+    if options.comment:
+        yield ast.Option("comment", options.comment)
+    if options.default_ttl_s:
+        yield ast.Option("default_time_to_live", str(options.default_ttl_s))
+    yield ast.Option("gc_grace_seconds", str(options.gc_grace_s))
+    maps: tuple[tuple[str, Pairs], ...] = (
+        ("caching", options.caching),
+        ("compaction", options.compaction),
+        ("compression", options.compression),
+    )
+    for name, value in maps:
+        if value:
+            yield ast.Option(name, value)
+    for name, text_of in options.other:
+        yield ast.Option(name, text_of)
+    if options.changes != "none":
+        yield ast.Option("changes", options.changes)
+
+
+def create_index(table: Table, index: Index) -> ast.CreateIndex:
+    """CREATE INDEX."""
+    kind = "" if index.kind == SIMPLE_INDEX else index.kind
+    return ast.CreateIndex(
+        index.name,
+        ast.QualifiedName(table.keyspace, table.name),
+        (ast.IndexTarget(index.column, kind),),
+        index.using,
+        index.options,
+        custom=bool(index.using),
+    )
+
+
+def table_statements(table: Table) -> Iterator[ast.SchemaStatement]:
+    """A table and its indexes."""
+    yield create_table(table)
+    for index in table.indexes:
+        yield create_index(table, index)
+
+
+def keyspace_statements(keyspace: Keyspace, tables: Iterable[Table]) -> Iterator[ast.SchemaStatement]:
+    """A keyspace, its types, and its tables by name; `tables` may hold those of others too."""
+    yield create_keyspace(keyspace)
+    for made in keyspace.types:
+        yield create_type(keyspace.name, made)
+    own = [table for table in tables if table.keyspace == keyspace.name]
+    for table in sorted(own, key=lambda table: table.name):
+        yield from table_statements(table)

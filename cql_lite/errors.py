@@ -1,0 +1,37 @@
+"""What a statement can be refused for, before or instead of asking the cluster: one class per error code of the
+native protocol that we raise ourselves. What the cluster answers (Unavailable, Timeout...) becomes the others in
+cql_lite/outcomes.py.
+"""
+
+from __future__ import annotations
+
+from core.errors import RequestError
+
+
+class InvalidRequestError(RequestError):
+    """The statement is CQL, but means nothing here; the text says what to do (code 0x2200)."""
+
+
+class ConfigurationError(RequestError):
+    """Options of a keyspace or table that cannot be (code 0x2300)."""
+
+
+class AlreadyExistsError(RequestError):
+    """What is to be created is there (code 0x2400); `table` is empty for a keyspace."""
+
+    def __init__(self, text: str, keyspace: str, table: str) -> None:
+        super().__init__(text)
+        self.keyspace = keyspace
+        self.table = table
+
+
+class UnpreparedError(RequestError):
+    """The statement of this id is not known here: the driver prepares it again (code 0x2500)."""
+
+    def __init__(self, statement_id: bytes) -> None:
+        super().__init__(f"no statement is prepared here under the id {statement_id.hex()}: prepare it again")
+        self.statement_id = statement_id
+
+
+class UnauthorizedError(RequestError):
+    """System tables are read only (code 0x2100)."""

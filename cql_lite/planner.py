@@ -1,0 +1,189 @@
+"""Planning: a statement and the schema as it is, to something that can be executed many times.
+
+    planner_tables   tables as statements see them           planner_select   SELECT
+    planner_terms    values                                  planner_source   where its rows come from
+    planner_where    which partitions and slices             planner_modify   INSERT, UPDATE, DELETE
+    planner_rows     cells to records                        planner_batch    BATCH
+    planner_schema   the schema                              planner_results  requests, answers, results
+
+A `Catalog` is the schema at one epoch. Plans hold views of tables, not names, so a plan is good as long as the
+tables it is about are what they were; `Catalog.same` tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from core.schema import Table
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_batch import BatchPlan
+from cql_lite.planner_modify import ModifyPlan
+from cql_lite.planner_results import Execution, KeyspaceResult, Options
+from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
+from cql_lite.planner_select import SelectPlan
+from cql_lite.planner_tables import TableView, view_of
+from cql_lite.planner_terms import Context, MarkerSpec, Markers
+from cql_lite.system import TABLES, Place, State, virtual_rows
+from cql_lite.types import ResolveUdt, UserType, parse_type
+
+
+class Plan(Protocol):
+    """What a statement became."""
+
+    @property
+    def markers(self) -> tuple[MarkerSpec, ...]:
+        """What each bind marker stands for."""
+
+    @property
+    def key_markers(self) -> tuple[int, ...]:
+        """The markers that are the partition key, in its order, or none."""
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """The requests of one execution."""
+
+
+class UsePlan:
+    """USE."""
+
+    markers: tuple[MarkerSpec, ...] = ()
+    key_markers: tuple[int, ...] = ()
+
+    def __init__(self, keyspace: str) -> None:
+        self._keyspace = keyspace
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """Nothing to ask."""
+        yield from ()
+        return KeyspaceResult(self._keyspace)
+
+
+class Catalog:
+    """Tables and types at one epoch, with what was made of them."""
+
+    def __init__(self, state: State, place: Place) -> None:
+        self.state = state
+        self.place = place
+        self._views: dict[int, TableView] = {}
+        self._types: dict[tuple[str, str], UserType] = {}
+
+    def table(self, keyspace: str, name: str) -> Table:
+        """The table of that name; raises InvalidRequestError."""
+        table = self.state.table(keyspace, name)
+        if table is None:
+            if keyspace not in self.state.keyspaces and keyspace not in SYSTEM_KEYSPACES:
+                raise InvalidRequestError(f"there is no keyspace {keyspace}")
+            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+        return table
+
+    def view(self, keyspace: str, name: str) -> TableView:
+        """The view of a stored table."""
+        table = self.table(keyspace, name)
+        view = self._views.get(table.id)
+        if view is None:
+            resolve = self.resolver(keyspace)
+            types = {column.name: parse_type(column.type, resolve) for column in table.columns}
+            view = self._views[table.id] = view_of(table, types)
+        return view
+
+    def resolver(self, keyspace: str) -> ResolveUdt:
+        """Finds user types by name, in this keyspace if none is named."""
+
+        def resolve(named: str, name: str) -> UserType | None:
+            where = named or keyspace
+            known = self._types.get((where, name))
+            if known is None:
+                found = self.state.keyspaces.get(where)
+                of = None if found is None else found.type(name)
+                if of is None:
+                    return None
+                inner = self.resolver(where)
+                types = tuple(parse_type(field.type, inner) for field in of.fields)
+                names = tuple(field.name for field in of.fields)
+                known = UserType(types=types, keyspace=where, name=name, names=names, frozen=False)
+                self._types[where, name] = known
+            return known
+
+        return resolve
+
+    def same(self, views: Sequence[TableView]) -> bool:
+        """Whether these tables are what they were when they were viewed."""
+        for view in views:
+            if view.id < 0 or view.id not in self.state.tables or self.view(view.keyspace, view.name) != view:
+                return False
+        return True
+
+
+class Planned:
+    """A plan with the tables it is about."""
+
+    __slots__ = ("plan", "views")
+
+    def __init__(self, plan: Plan, views: Sequence[TableView]) -> None:
+        self.plan = plan
+        self.views = tuple(views)
+
+
+def plan_statement(
+    statement: ast.Statement, catalog: Catalog, keyspace: str, text: str, now_us: int
+) -> Planned:
+    """Plan a statement; `keyspace` is for names that say none. Raises RequestError."""
+    if isinstance(statement, ast.Select):
+        return _plan_select(statement, catalog, keyspace, text)
+    if isinstance(statement, (ast.Insert, ast.InsertJson, ast.Update, ast.Delete)):
+        view = _writable_view(statement.table, catalog, keyspace)
+        return Planned(ModifyPlan(statement, view, catalog.resolver(view.keyspace)), [view])
+    if isinstance(statement, ast.Batch):
+        return _plan_batch(statement, catalog, keyspace)
+    if isinstance(statement, ast.Use):
+        name = statement.keyspace.text
+        if name not in catalog.state.keyspaces and name not in SYSTEM_KEYSPACES:
+            raise InvalidRequestError(f"there is no keyspace {name}")
+        return Planned(UsePlan(name), [])
+    planner = SchemaPlanner(catalog.state, keyspace, catalog.resolver, now_us)
+    plan = planner.plan(statement)
+    if plan is None:
+        raise InvalidRequestError(
+            f"{type(statement).__name__} is understood, but there is nothing behind it yet in this version"
+        )
+    return Planned(plan, [])
+
+
+def _place(name: ast.QualifiedName, keyspace: str) -> str:
+    found = name.keyspace or keyspace
+    if not found:
+        raise InvalidRequestError(f"no keyspace is in use: write keyspace.{name.name}, or USE one first")
+    return found
+
+
+def _writable_view(name: ast.QualifiedName, catalog: Catalog, keyspace: str) -> TableView:
+    place = _place(name, keyspace)
+    writable(place)
+    return catalog.view(place, name.name)
+
+
+def _plan_select(statement: ast.Select, catalog: Catalog, keyspace: str, text: str) -> Planned:
+    place = _place(statement.table, keyspace)
+    computed = TABLES.get((place, statement.table.name))
+    if computed is not None and catalog.state.table(place, statement.table.name) is None:
+        rows = virtual_rows(computed, catalog.state, catalog.place)
+        return Planned(SelectPlan(statement, computed.view, catalog.resolver(place), rows), [computed.view])
+    view = catalog.view(place, statement.table.name)
+    plan = SelectPlan(statement, view, catalog.resolver(place))
+    plan.fingerprint = hashlib.blake2b(
+        b"%d %d " % (view.id, view.epoch) + text.encode(), digest_size=8
+    ).digest()
+    return Planned(plan, [view])
+
+
+def _plan_batch(statement: ast.Batch, catalog: Catalog, keyspace: str) -> Planned:
+    views = [_writable_view(one.table, catalog, keyspace) for one in statement.statements]
+    place = (views[0].keyspace, views[0].name) if views else ("", "")
+    markers = Markers(len(statement.markers), *place)
+    plans = []
+    for one, view in zip(statement.statements, views, strict=True):
+        markers.about(view.keyspace, view.name)
+        plans.append(ModifyPlan(one, view, catalog.resolver(view.keyspace), markers))
+    return Planned(BatchPlan(statement, plans, markers, catalog.resolver(place[0])), views)

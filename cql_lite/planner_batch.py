@@ -1,0 +1,80 @@
+"""BATCH, planned: what several modifications do, drafted together and written partition by partition.
+
+All that a batch does to one partition is one mutation: atomic, and seen by readers at once. A logged batch over
+several partitions goes through the batch log, so that all of it happens or nothing (core/requests.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from core.requests import BatchRequest
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_modify import Drafts, ModifyPlan, read_rows
+from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
+from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.types import BIGINT, ResolveUdt
+
+WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.COUNTER: "COUNTER"}
+
+
+class Step(NamedTuple):
+    """One modification of a batch, with its values."""
+
+    plan: ModifyPlan
+    context: Context
+    options: Options
+
+
+def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Execution:
+    """The requests of a batch; an empty one succeeds."""
+    if kind == ast.COUNTER:
+        raise InvalidRequestError("counters cannot be written yet in this version, so neither can their batches")
+    for step in steps:
+        if step.plan.is_conditional:
+            raise InvalidRequestError("conditions in a batch are not there yet: send the statement alone")
+    drafts = Drafts()
+    for step in steps:
+        before = yield from read_rows(step.plan, step.context, step.options)
+        step.plan.draft(drafts, step.context, step.options, before)
+    writes = tuple(draft.request(options.level) for draft in drafts.all())
+    if len(writes) == 1:
+        (answer,) = yield writes
+        unless_failed(answer, WRITE_TYPES[kind])
+    elif writes:
+        (answer,) = yield (BatchRequest(writes, options.level, kind == ast.LOGGED),)
+        unless_failed(answer, WRITE_TYPES[kind])
+    return VoidResult()
+
+
+class BatchPlan:
+    """BEGIN BATCH ... APPLY BATCH as one statement."""
+
+    is_read: Final = False
+
+    def __init__(self, statement: ast.Batch, plans: list[ModifyPlan], markers: Markers, udt: ResolveUdt) -> None:
+        """`plans` were compiled with `markers`."""
+        self._kind = statement.kind
+        self._plans = plans
+        scope = Expressions(markers, udt).scope
+        using = statement.using
+        if using.ttl is not None:
+            raise InvalidRequestError("a batch has no TTL: give one to each of its statements")
+        self._timestamp: Term | None = None
+        if using.timestamp is not None:
+            self._timestamp = compile_term(using.timestamp, BIGINT, "[timestamp]", scope)
+        self.markers: tuple[MarkerSpec, ...] = markers.specs()
+        self.key_markers: tuple[int, ...] = ()
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """The requests of one execution."""
+        if self._timestamp is not None:
+            value = self._timestamp(context)
+            if isinstance(value, bytes):
+                timestamp_us = int(BIGINT.decode(value))
+                options = Options(options.level, options.serial_level, 0, None, timestamp_us)
+        steps = [Step(plan, context, options) for plan in self._plans]
+        return execute_batch(self._kind, steps, options)

@@ -1,0 +1,486 @@
+"""Expressions over rows: columns, elements, functions, arithmetic, aggregates; compiled to closures.
+
+Each compiled expression is a function of a record (cql_lite/planner_rows.py) and a context. An aggregate takes a
+slot at the end of the record, which query/operators.py fills when its group ends; so what is selected around it
+(`count(*) + 1`) is an ordinary expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UnsetType
+
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_functions import FUNCTIONS, Compiled, Evaluate, cast
+from cql_lite.planner_numbers import common, computed, converted, encoded, is_number, quotient
+from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
+from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_terms import (
+    Context, MarkerSpec, Markers, Scope, Term, assignable, compile_term, literal_bytes
+)  # fmt: skip
+from cql_lite.types import (
+    BIGINT, BLOB, BOOLEAN, COUNTER, DECIMAL, DOUBLE, DURATION, INT, JSON, TEXT, UUID, VARINT,
+    SCALARS, TIMESTAMP, TIMEUUID, Collection, InvalidTypeError, InvalidValueError, ListType, MapType, ResolveUdt, SetType, Type, UserType,
+    VectorType, parse_type,
+)  # fmt: skip
+from query.aggregates import Count, Extreme, Sum
+from query.operators import Aggregate
+from ring.tokens import token_of
+
+AGGREGATES: Final = ("count", "min", "max", "sum", "avg")
+
+MakeAggregate = Callable[[Context], Aggregate]
+
+
+class Folded(NamedTuple):
+    """An aggregate of a statement: how to make one, and where its result goes."""
+
+    make: MakeAggregate
+    slot: int
+
+
+class Expressions:
+    """Compiles the expressions of one statement."""
+
+    def __init__(self, markers: Markers, resolve_udt: ResolveUdt, layout: Layout | None = None) -> None:
+        """Without a layout there are no columns: terms of a WHERE or of VALUES."""
+        self.markers = markers
+        self.layout = layout
+        self.aggregates: list[Folded] = []
+        self._resolve_udt = resolve_udt
+        self._within_aggregate = False
+        self.scope = Scope(markers, self._term)
+
+    # --- as terms
+
+    def _term(
+        self, expression: ast.Expression, of: Type | None, markers: Markers
+    ) -> tuple[Type, Term]:
+        layout, self.layout = self.layout, None
+        try:
+            compiled = self.compile(expression, of)
+        finally:
+            self.layout = layout
+        nothing: Record = []
+        return compiled.type, lambda context: compiled.evaluate(nothing, context)
+
+    # --- the table of forms
+
+    def compile(self, expression: ast.Expression, expected: Type | None = None) -> Compiled:
+        """The compiled expression; `expected` is the type of a marker or literal that says none itself."""
+        if isinstance(expression, ast.ColumnRef):
+            return self._column(expression)
+        if isinstance(expression, ast.FunctionCall):
+            return self._call(expression, expected)
+        if isinstance(expression, ast.Cast):
+            of = self.type_of(expression.type)
+            return cast(self.compile(expression.term), of)
+        if isinstance(expression, ast.TypeHint):
+            of = self.type_of(expression.type)
+            inner = self.compile(expression.term, of)
+            if not assignable(inner.type, of):
+                raise InvalidRequestError(f"a value of type {inner.type} is no {of}: use CAST")
+            return Compiled(of, inner.evaluate)
+        if isinstance(expression, ast.ElementAccess):
+            return self._element(expression)
+        if isinstance(expression, ast.SliceAccess):
+            return self._slice(expression)
+        if isinstance(expression, ast.FieldAccess):
+            return self._field(expression)
+        if isinstance(expression, ast.Arithmetic):
+            return self._arithmetic(expression, expected)
+        if isinstance(expression, ast.Negation):
+            zero = ast.Literal(ast.INTEGER, "0", expression.at)
+            return self._arithmetic(ast.Arithmetic("-", zero, expression.term, expression.at), expected)
+        if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1:
+            return self.compile(expression.items[0], expected)
+        return self._value(expression, expected)
+
+    def type_of(self, node: ast.Type) -> Type:
+        """The type that a text names."""
+        try:
+            return parse_type(node.text, self._resolve_udt)
+        except InvalidTypeError as error:
+            raise InvalidRequestError(f"{error} (line {node.at.line}, column {node.at.column})") from None
+
+    def _value(self, expression: ast.Expression, expected: Type | None) -> Compiled:
+        if isinstance(expression, ast.Star):
+            raise InvalidRequestError("* stands in count(*) only")
+        of = expected or _natural_type(expression)
+        if of is None:
+            raise InvalidRequestError(
+                f"the type of the value at line {expression.at.line}, column {expression.at.column} is not "
+                "known: write (type) before it"
+            )
+        if isinstance(expression, ast.Literal):
+            value = literal_bytes(expression, of, "a constant")
+            return Compiled(of, lambda _, __: value)
+        term = compile_term(expression, of, "value", self.scope)
+
+        def evaluate(_: Record, context: Context) -> bytes | None:
+            found = term(context)
+            if isinstance(found, UnsetType):
+                raise InvalidRequestError("a value inside an expression is unset: bind one or null")
+            return found
+
+        return Compiled(of, evaluate)
+
+    # --- columns and their parts
+
+    def view(self) -> TableView:
+        """The table whose columns may be named here; raises InvalidRequestError if none may."""
+        if self.layout is None:
+            raise InvalidRequestError("columns cannot be named where a value is expected")
+        return self.layout.view
+
+    def _column(self, expression: ast.ColumnRef) -> Compiled:
+        view = self.view()
+        assert self.layout is not None
+        column = view.by_name.get(expression.name)
+        if column is None:
+            raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {expression.name}")
+        return column_value(self.layout, column)
+
+    def _element(self, expression: ast.ElementAccess) -> Compiled:
+        whole = self.compile(expression.of)
+        of = whole.type
+        if isinstance(of, MapType):
+            key = self.compile(expression.key, of.keys)
+            return Compiled(of.values, _map_element(whole.evaluate, key.evaluate, of))
+        if isinstance(of, SetType):
+            key = self.compile(expression.key, of.element)
+            return Compiled(of.element, _set_element(whole.evaluate, key.evaluate, of))
+        if isinstance(of, (ListType, VectorType)):
+            key = self.compile(expression.key, INT)
+            return Compiled(of.element, _indexed(whole.evaluate, key.evaluate, of))
+        if of == JSON:
+            key = self.compile(expression.key, TEXT)
+            return Compiled(JSON, _member(whole.evaluate, key.evaluate))
+        raise InvalidRequestError(f"a value of type {of} has no elements")
+
+    def _slice(self, expression: ast.SliceAccess) -> Compiled:
+        whole = self.compile(expression.of)
+        of = whole.type
+        if not isinstance(of, (MapType, SetType)):
+            raise InvalidRequestError(f"slices are of sets and maps, not of {of}")
+        element = of.keys if isinstance(of, MapType) else of.element
+        ends = [
+            None if end is None else self.compile(end, element).evaluate
+            for end in (expression.first, expression.last)
+        ]
+        step, key = of.per_element, element.key
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            value = whole.evaluate(record, context)
+            if value is None:
+                return None
+            first, last = (None if end is None else end(record, context) for end in ends)
+            parts = of.unpack(value)
+            kept: list[bytes] = []
+            for index in range(0, len(parts), step):
+                at = key(parts[index])
+                if (first is None or key(first) <= at) and (last is None or at <= key(last)):
+                    kept += parts[index : index + step]
+            return of.pack(kept) if kept else None
+
+        return Compiled(of, evaluate)
+
+    def _field(self, expression: ast.FieldAccess) -> Compiled:
+        whole = self.compile(expression.of)
+        of = whole.type
+        if not isinstance(of, UserType):
+            raise InvalidRequestError(f"a value of type {of} has no fields")
+        if expression.field not in of.names:
+            raise InvalidRequestError(f"type {of.name} has no field {expression.field}")
+        number = of.names.index(expression.field)
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            value = whole.evaluate(record, context)
+            return None if value is None else of.unpack(value)[number]
+
+        return Compiled(of.types[number], evaluate)
+
+    # --- numbers
+
+    def _arithmetic(self, expression: ast.Arithmetic, expected: Type | None) -> Compiled:
+        left, right = self._operands(expression, expected)
+        of = common(left.type, right.type)
+        operator = expression.operator
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            a, b = left.evaluate(record, context), right.evaluate(record, context)
+            if a is None or b is None:
+                return None
+            values = converted(left.type.decode(a), of), converted(right.type.decode(b), of)
+            return encoded(computed(operator, *values, of), of)
+
+        return Compiled(of, evaluate)
+
+    def _operands(
+        self, expression: ast.Arithmetic, expected: Type | None
+    ) -> tuple[Compiled, Compiled]:
+        """Both sides; a marker or constant has the type of what stands beside it."""
+        sides = [expression.left, expression.right]
+        known: list[Compiled | None] = [
+            None if isinstance(side, (ast.Marker, ast.Literal)) else self.compile(side, expected)
+            for side in sides
+        ]
+        hint = next((side.type for side in known if side is not None), expected)
+        found = []
+        for side, compiled in zip(sides, known, strict=True):
+            if compiled is None:
+                natural = _natural_type(side)
+                of = hint if natural is None or (hint is not None and is_number(hint)) else natural
+                if of is not None and natural == DOUBLE and of not in (DOUBLE, DECIMAL):
+                    of = DOUBLE
+                compiled = self.compile(side, of)
+            if not is_number(compiled.type):
+                raise InvalidRequestError(f"{expression.operator} is for numbers, not {compiled.type}")
+            found.append(compiled)
+        return found[0], found[1]
+
+    # --- functions
+
+    def _call(self, expression: ast.FunctionCall, expected: Type | None) -> Compiled:
+        if expression.keyspace not in ("", "system"):
+            raise InvalidRequestError(
+                f"there is no function {expression.keyspace}.{expression.name}: functions of users do not exist"
+            )
+        name = expression.name
+        if name in AGGREGATES or name == "countrows":
+            return self._aggregate(name, expression)
+        if name in (WRITETIME, TTL, "maxwritetime"):
+            return self._life(name, expression)
+        if name == "token":
+            return self._token(expression)
+        if name in ("fromjson", "from_json"):
+            return self._from_json(expression, expected)
+        builder = FUNCTIONS.get(name)
+        if builder is None:
+            raise InvalidRequestError(f"there is no function {name}()")
+        hint = None if name in ("tojson", "to_json") else _argument_type(name)
+        arguments = [self.compile(argument, hint) for argument in expression.arguments]
+        return builder(name, arguments)
+
+    def _life(self, name: str, expression: ast.FunctionCall) -> Compiled:
+        view = self.view()
+        assert self.layout is not None
+        arguments = expression.arguments
+        if len(arguments) != 1 or not isinstance(arguments[0], ast.ColumnRef):
+            raise InvalidRequestError(f"{name}() takes a column")
+        column = view.by_name.get(arguments[0].name)
+        if column is None:
+            raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {arguments[0].name}")
+        if column.is_key:
+            raise InvalidRequestError(f"{name}() is of columns outside the primary key; {column.name} is in it")
+        if column.type.is_multicell or column.type == JSON:
+            raise InvalidRequestError(f"{name}() of {column.name} is many: its parts are written one by one")
+        what = TTL if name == TTL else WRITETIME
+        slot = self.layout.life_slot(column, what)
+        return Compiled(INT if what == TTL else BIGINT, lambda record, _: record[slot])
+
+    def _token(self, expression: ast.FunctionCall) -> Compiled:
+        arguments = expression.arguments
+        if self.layout is None:
+            compiled = [self.compile(argument) for argument in arguments]
+        else:
+            names = [a.name if isinstance(a, ast.ColumnRef) else "" for a in arguments]
+            wanted = [column.name for column in self.layout.view.partition]
+            if any(names) and names != wanted:
+                raise InvalidRequestError(f"token() is of the whole partition key: token({', '.join(wanted)})")
+            types = [column.type for column in self.layout.view.partition]
+            compiled = [
+                self.compile(argument, types[index] if index < len(types) else None)
+                for index, argument in enumerate(arguments)
+            ]
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            values = [one.evaluate(record, context) for one in compiled]
+            present = [value for value in values if value is not None]
+            if len(present) != len(values):
+                return None
+            if len(present) > 1:
+                key = b"".join(len(v).to_bytes(2, "big") + v + b"\x00" for v in present)
+            else:
+                key = present[0]
+            return BIGINT.encode(token_of(key))
+
+        return Compiled(BIGINT, evaluate)
+
+    def _from_json(self, expression: ast.FunctionCall, expected: Type | None) -> Compiled:
+        if expected is None or len(expression.arguments) != 1:
+            raise InvalidRequestError("fromJson() takes one text, where the type of its value is known")
+        of = expected
+        text = self.compile(expression.arguments[0], TEXT)
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            value = text.evaluate(record, context)
+            try:
+                return None if value is None else of.from_json(value)
+            except InvalidValueError as error:
+                raise InvalidRequestError(f"fromJson(): {error}") from None
+
+        return Compiled(of, evaluate)
+
+    # --- aggregates
+
+    def _aggregate(self, name: str, expression: ast.FunctionCall) -> Compiled:
+        if self.layout is None:
+            raise InvalidRequestError(f"{name}() is of many rows and stands in SELECT only")
+        if self._within_aggregate:
+            raise InvalidRequestError("an aggregate of an aggregate has no meaning")
+        arguments = expression.arguments
+        if len(arguments) != 1:
+            raise InvalidRequestError(f"{name}() takes one argument")
+        if name == "count" and isinstance(arguments[0], (ast.Star, ast.Literal)):
+            return self._folded(BIGINT, lambda _: _Encoded(Count(), BIGINT))
+        self._within_aggregate = True
+        try:
+            argument = self.compile(arguments[0])
+        finally:
+            self._within_aggregate = False
+        return self._fold(name, argument)
+
+    def _fold(self, name: str, argument: Compiled) -> Compiled:
+        of, inner = argument.type, argument.evaluate
+        if name == "count":
+            return self._folded(
+                BIGINT, lambda context: _Encoded(Count(lambda record: inner(record, context)), BIGINT)
+            )
+        if name in ("min", "max"):
+            sign = 1 if name == "min" else -1
+            return self._folded(
+                of, lambda context: Extreme(lambda record: inner(record, context), of.compare, sign)
+            )
+        if not is_number(of):
+            raise InvalidRequestError(f"{name}() is of numbers, not of {of}")
+        result = BIGINT if of == COUNTER else of
+
+        def number(context: Context) -> Callable[[Record], Any]:
+            def value(record: Record) -> Any:
+                found = inner(record, context)
+                return None if found is None else of.decode(found)
+
+            return value
+
+        def total(total_: Any, count: int) -> bytes:
+            return encoded(converted(total_, result), result)
+
+        def average(total_: Any, count: int) -> bytes:
+            if not count:
+                return encoded(converted(0, result), result)
+            return encoded(quotient(converted(total_, result), converted(count, result), result), result)
+
+        finish = total if name == "sum" else average
+        return self._folded(result, lambda context: Sum(number(context), finish))
+
+    def _folded(self, of: Type, make: MakeAggregate) -> Compiled:
+        assert self.layout is not None
+        slot = self.layout.extra()
+        self.aggregates.append(Folded(make, slot))
+        return Compiled(of, lambda record, _: record[slot])
+
+
+class _Encoded:
+    """An aggregate whose result is a number to encode."""
+
+    def __init__(self, inner: Count, of: Type) -> None:
+        self._inner = inner
+        self._of = of
+
+    def add(self, row: Record) -> None:
+        self._inner.add(row)
+
+    def result(self) -> bytes:
+        return self._of.encode(self._inner.result())
+
+
+def column_value(layout: Layout, column: ColumnView) -> Compiled:
+    """A column's value."""
+    slot = layout.slot(column)
+    return Compiled(column.type, lambda record, _: record[slot])
+
+
+def _natural_type(expression: ast.Expression) -> Type | None:
+    """The type of a constant where nothing else says it."""
+    if not isinstance(expression, ast.Literal):
+        return None
+    if expression.kind == ast.INTEGER:
+        value = int(expression.text)
+        if -(2**31) <= value < 2**31:
+            return INT
+        return BIGINT if -(2**63) <= value < 2**63 else VARINT
+    return {
+        ast.FLOAT: DOUBLE, ast.STRING: TEXT, ast.BOOLEAN: BOOLEAN, ast.UUID: UUID, ast.BLOB: BLOB,
+        ast.DURATION: DURATION,
+    }.get(expression.kind)  # fmt: skip
+
+
+def _argument_type(name: str) -> Type | None:
+    """What a marker or constant is, that stands as argument of this function."""
+    lowered = name.replace("_", "")
+    if lowered in ("mintimeuuid", "maxtimeuuid"):
+        return TIMESTAMP
+    if lowered in ("todate", "totimestamp", "tounixtimestamp", "dateof", "unixtimestampof"):
+        return TIMEUUID if lowered in ("dateof", "unixtimestampof") else None
+    if lowered.startswith("blobas"):
+        return BLOB
+    return SCALARS.get(lowered.removesuffix("asblob")) if lowered.endswith("asblob") else None
+
+
+# --- parts of values
+
+
+def _map_element(whole: Evaluate, key: Evaluate, of: MapType) -> Evaluate:
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        value, wanted = whole(record, context), key(record, context)
+        if value is None or wanted is None:
+            return None
+        return next((item for k, item in of.pairs(value) if of.keys.compare(k, wanted) == 0), None)
+
+    return evaluate
+
+
+def _set_element(whole: Evaluate, key: Evaluate, of: SetType) -> Evaluate:
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        value, wanted = whole(record, context), key(record, context)
+        if value is None or wanted is None:
+            return None
+        return next((item for item in of.unpack(value) if of.element.compare(item, wanted) == 0), None)
+
+    return evaluate
+
+
+def _indexed(whole: Evaluate, key: Evaluate, of: Collection | VectorType) -> Evaluate:
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        value, wanted = whole(record, context), key(record, context)
+        if value is None or wanted is None:
+            return None
+        parts, index = of.unpack(value), INT.decode(wanted)
+        return parts[index] if 0 <= index < len(parts) else None
+
+    return evaluate
+
+
+def _member(whole: Evaluate, key: Evaluate) -> Evaluate:
+    """A member of a JSON object, or an element of an array by its number."""
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
+
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        value, wanted = whole(record, context), key(record, context)
+        if value is None or wanted is None or value.lstrip()[:1] not in (b"{", b"["):
+            return None
+        found, name = decode(value), wanted.decode()
+        if isinstance(found, dict):
+            item = found.get(name)
+            return None if item is None else bytes(item)
+        return bytes(found[int(name)]) if name.isdecimal() and int(name) < len(found) else None
+
+    return evaluate
+
+
+__all__ = ["Expressions", "Folded", "MarkerSpec", "column_value"]

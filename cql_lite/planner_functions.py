@@ -1,0 +1,326 @@
+"""The scalar functions of CQL, by name: what they take, what they give, how it is computed.
+
+A function is a builder: given its compiled arguments it gives the compiled call, or refuses with words that say
+what it takes. Values are wire bytes; null in, null out, but where a function says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_numbers import converted, encoded, is_number
+from cql_lite.planner_rows import Record
+from cql_lite.planner_terms import Context, thawed
+from cql_lite.types import (
+    BIGINT, BLOB, DATE, INT, SCALARS, TEXT, TIME, TIMESTAMP, TIMEUUID, UUID,
+    Collection, InvalidValueError, ListType, MapType, SetType, Type,
+)  # fmt: skip
+from cql_lite.types_base import i32, i64
+
+Evaluate = Callable[[Record, Context], "bytes | None"]
+
+
+class Compiled(NamedTuple):
+    """An expression: its type, and its value for a record."""
+
+    type: Type
+    evaluate: Evaluate
+
+
+Arguments = Sequence[Compiled]
+Builder = Callable[[str, Arguments], Compiled]
+
+UUID_EPOCH_100NS: Final = 0x01B21DD213814000
+"""100 ns steps from 1582-10-15 to 1970-01-01 (RFC 9562)."""
+DAY_MS: Final = 86_400_000
+
+
+# --- time
+
+
+def timeuuid(time_us: int, tail: bytes) -> bytes:
+    """A version 1 uuid of a time, with 8 bytes that make it unique."""
+    steps = time_us * 10 + UUID_EPOCH_100NS
+    high = (steps & 0xFFFFFFFF) << 32 | (steps >> 32 & 0xFFFF) << 16 | 0x1000 | (steps >> 48 & 0x0FFF)
+    return high.to_bytes(8, "big") + bytes((tail[0] & 0x3F | 0x80,)) + tail[1:8]
+
+
+def timeuuid_ms(value: bytes) -> int:
+    """Milliseconds since 1970 of a time uuid."""
+    high = int.from_bytes(value[:8], "big")
+    steps = (high & 0x0FFF) << 48 | (high >> 16 & 0xFFFF) << 32 | high >> 32
+    return (steps - UUID_EPOCH_100NS) // 10_000
+
+
+def _now(_: Record, context: Context) -> bytes:
+    return timeuuid(context.tick_us(), context.entropy.token_bytes(8))
+
+
+def _uuid(_: Record, context: Context) -> bytes:
+    data = bytearray(context.entropy.token_bytes(16))
+    data[6] = data[6] & 0x0F | 0x40
+    data[8] = data[8] & 0x3F | 0x80
+    return bytes(data)
+
+
+def _constant(of: Type, evaluate: Evaluate) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 0)
+        return Compiled(of, evaluate)
+
+    return build
+
+
+def _count(name: str, arguments: Arguments, wanted: int) -> None:
+    if len(arguments) != wanted:
+        raise InvalidRequestError(f"{name}() takes {wanted} argument(s), not {len(arguments)}")
+
+
+def unary(argument: Compiled, of: Type, function: Callable[[bytes], bytes | None]) -> Compiled:
+    """A function of one value."""
+    inner = argument.evaluate
+
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        value = inner(record, context)
+        return None if value is None else function(value)
+
+    return Compiled(of, evaluate)
+
+
+def milliseconds(of: Type) -> Callable[[bytes], int] | None:
+    """How to read a point in time of this type as milliseconds since 1970."""
+    if of == TIMEUUID:
+        return timeuuid_ms
+    if of == TIMESTAMP:
+        return lambda value: int(TIMESTAMP.decode(value))
+    if of == DATE:
+        return lambda value: int(DATE.decode(value)) * DAY_MS
+    return None
+
+
+def _of_time(of: Type, encode: Callable[[int], bytes]) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        read = milliseconds(arguments[0].type)
+        if read is None:
+            raise InvalidRequestError(
+                f"{name}() takes a timeuuid, timestamp or date, not {arguments[0].type}"
+            )
+        return unary(arguments[0], of, lambda value: encode(read(value)))
+
+    return build
+
+
+def _bound_uuid(tail: bytes, step_100ns: int) -> Builder:
+    """The least or greatest time uuid of a millisecond."""
+
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        if arguments[0].type != TIMESTAMP:
+            raise InvalidRequestError(f"{name}() takes a timestamp, not {arguments[0].type}")
+
+        def made(value: bytes) -> bytes:
+            steps = int(TIMESTAMP.decode(value)) * 10_000 + UUID_EPOCH_100NS + step_100ns
+            high = (steps & 0xFFFFFFFF) << 32 | (steps >> 32 & 0xFFFF) << 16
+            return (high | 0x1000 | (steps >> 48 & 0x0FFF)).to_bytes(8, "big") + tail
+
+        return unary(arguments[0], TIMEUUID, made)
+
+    return build
+
+
+def _timestamp(ms: int) -> bytes:
+    return TIMESTAMP.encode(ms)
+
+
+def _date(ms: int) -> bytes:
+    return DATE.encode(ms // DAY_MS)
+
+
+# --- conversions
+
+
+def _as_blob(name: str, arguments: Arguments) -> Compiled:
+    _count(name, arguments, 1)
+    return unary(arguments[0], BLOB, lambda value: value)
+
+
+def _blob_as(of: Type) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+
+        def checked(value: bytes) -> bytes:
+            try:
+                return of.check(value)
+            except InvalidValueError as error:
+                raise InvalidRequestError(f"{name}(): {error}") from None
+
+        return unary(arguments[0], of, checked)
+
+    return build
+
+
+def _to_json(name: str, arguments: Arguments) -> Compiled:
+    _count(name, arguments, 1)
+    of, inner = arguments[0].type, arguments[0].evaluate
+
+    def evaluate(record: Record, context: Context) -> bytes:
+        value = inner(record, context)
+        return b"null" if value is None else of.to_json(value).encode()
+
+    return Compiled(TEXT, evaluate)
+
+
+# --- numbers
+
+
+def _math(function: Callable[[Any], Any]) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        of = arguments[0].type
+        if not is_number(of):
+            raise InvalidRequestError(f"{name}() takes a number, not {of}")
+
+        def applied(value: bytes) -> bytes:
+            number = of.decode(value)
+            try:
+                result = function(number)
+            except (ValueError, OverflowError, ArithmeticError):
+                raise InvalidRequestError(f"{name}({number}) has no value") from None
+            if isinstance(number, int):
+                result = int(result)
+            elif isinstance(number, Decimal) and not isinstance(result, Decimal):
+                result = Decimal(str(result))
+            return encoded(result, of)
+
+        return unary(arguments[0], of, applied)
+
+    return build
+
+
+def _natural_log(number: Any) -> Any:
+    return number.ln() if isinstance(number, Decimal) else math.log(number)
+
+
+def _log10(number: Any) -> Any:
+    return number.log10() if isinstance(number, Decimal) else math.log10(number)
+
+
+def _exp(number: Any) -> Any:
+    return number.exp() if isinstance(number, Decimal) else math.exp(number)
+
+
+def _round(number: Any) -> Any:
+    """Half away from zero."""
+    if isinstance(number, int):
+        return number
+    if isinstance(number, Decimal):
+        return number.to_integral_value(rounding="ROUND_HALF_UP")
+    return math.copysign(math.floor(abs(number) + 0.5), number) if math.isfinite(number) else number
+
+
+# --- collections
+
+
+def _collection_count(name: str, arguments: Arguments) -> Compiled:
+    _count(name, arguments, 1)
+    of = arguments[0].type
+    if not isinstance(of, Collection):
+        raise InvalidRequestError(f"{name}() takes a collection, not {of}")
+    step = of.per_element
+    return unary(arguments[0], INT, lambda value: i32.pack(len(of.unpack(value)) // step))
+
+
+def _map_part(offset: int) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        of = arguments[0].type
+        if not isinstance(of, MapType):
+            raise InvalidRequestError(f"{name}() takes a map, not {of}")
+        result: Type = ListType(element=of.values) if offset else SetType(element=of.keys)
+        assert isinstance(result, Collection)
+        made = result
+        return unary(arguments[0], made, lambda value: made.pack(of.unpack(value)[offset::2]))
+
+    return build
+
+
+def _collection_extreme(sign: int) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        of = arguments[0].type
+        if not isinstance(of, (ListType, SetType)):
+            raise InvalidRequestError(f"{name}() takes a list or a set, not {of}")
+        element = of.element
+
+        def found(value: bytes) -> bytes | None:
+            parts = sorted(of.unpack(value), key=element.key)
+            return parts[0 if sign > 0 else -1] if parts else None
+
+        return unary(arguments[0], element, found)
+
+    return build
+
+
+def _timed(encode: Callable[[int], bytes], of: Type) -> Builder:
+    return _constant(of, lambda _, context: encode(context.now_us))
+
+
+FUNCTIONS: Final[dict[str, Builder]] = {
+    "now": _constant(TIMEUUID, _now),
+    "uuid": _constant(UUID, _uuid),
+    "currenttimeuuid": _constant(TIMEUUID, _now),
+    "currenttimestamp": _timed(lambda us: TIMESTAMP.encode(us // 1000), TIMESTAMP),
+    "currentdate": _timed(lambda us: DATE.encode(us // 1000 // DAY_MS), DATE),
+    "currenttime": _timed(lambda us: TIME.encode(us * 1000 % (DAY_MS * 1_000_000)), TIME),
+    "todate": _of_time(DATE, _date),
+    "totimestamp": _of_time(TIMESTAMP, _timestamp),
+    "tounixtimestamp": _of_time(BIGINT, i64.pack),
+    "dateof": _of_time(TIMESTAMP, _timestamp),
+    "unixtimestampof": _of_time(BIGINT, i64.pack),
+    "mintimeuuid": _bound_uuid(b"\x80" * 8, 0),
+    "maxtimeuuid": _bound_uuid(b"\x7f" * 8, 9_999),
+    "tojson": _to_json,
+    "abs": _math(abs),
+    "exp": _math(_exp),
+    "log": _math(_natural_log),
+    "log10": _math(_log10),
+    "round": _math(_round),
+    "collection_count": _collection_count,
+    "collection_min": _collection_extreme(1),
+    "collection_max": _collection_extreme(-1),
+    "map_keys": _map_part(0),
+    "map_values": _map_part(1),
+}
+"""By lowered name, without underscores where CQL 5 has them (`to_json`, `current_date`)."""
+
+_UNDERSCORED: Final = (
+    "current_timeuuid", "current_timestamp", "current_date", "current_time", "to_date", "to_timestamp",
+    "to_unix_timestamp", "min_timeuuid", "max_timeuuid", "to_json",
+)  # fmt: skip
+FUNCTIONS.update({name: FUNCTIONS[name.replace("_", "")] for name in _UNDERSCORED})
+for _name, _type in SCALARS.items():
+    if _name not in ("blob", "counter", "json"):
+        FUNCTIONS[f"{_name}asblob"] = FUNCTIONS[f"{_name}_as_blob"] = _as_blob
+        FUNCTIONS[f"blobas{_name}"] = FUNCTIONS[f"blob_as_{_name}"] = _blob_as(_type)
+
+
+def cast(argument: Compiled, of: Type) -> Compiled:
+    """CAST(argument AS of); raises InvalidRequestError if there is no such conversion."""
+    source = argument.type
+    if thawed(source) == thawed(of):
+        return Compiled(of, argument.evaluate)
+    if is_number(source) and is_number(of):
+        return unary(argument, of, lambda value: encoded(converted(source.decode(value), of), of))
+    if of in (TEXT, SCALARS["ascii"]):
+        return unary(argument, of, lambda value: source.to_text(value).encode())
+    read = milliseconds(source)
+    if read is not None and of in (TIMESTAMP, DATE):
+        encode = _timestamp if of == TIMESTAMP else _date
+        return unary(argument, of, lambda value: encode(read(value)))
+    raise InvalidRequestError(f"there is no conversion of {source} to {of}")
+

@@ -1,0 +1,86 @@
+"""What executing a statement asks for on the way, and what it comes to.
+
+An execution is a generator: it yields tuples of core requests, which may run side by side, and is sent their
+answers in the same order; it returns a `Result`. So everything that takes several requests (IN, scans, batches)
+is plain code that knows no I/O, and whoever drives it (cql_lite/running.py) decides how many run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import msgspec
+
+from core.consistency import Level
+from core.requests import Answer, Broken, Invalid, Overloaded, Request, Timeout, Unavailable, Unready
+from cql_lite.types_base import Type
+
+
+class ResultColumn(msgspec.Struct, frozen=True):
+    """A column of a result."""
+
+    keyspace: str
+    table: str
+    name: str
+    type: Type
+
+
+class RowsResult(msgspec.Struct, frozen=True):
+    """Rows of wire values; `paging_state` is None at the end."""
+
+    columns: tuple[ResultColumn, ...]
+    rows: Sequence[Sequence[bytes | None]]
+    paging_state: bytes | None = None
+
+
+class VoidResult(msgspec.Struct, frozen=True):
+    """Done."""
+
+
+class KeyspaceResult(msgspec.Struct, frozen=True):
+    """USE."""
+
+    keyspace: str
+
+
+class SchemaResult(msgspec.Struct, frozen=True):
+    """The schema changed: CREATED, UPDATED or DROPPED; of a KEYSPACE, TABLE or TYPE."""
+
+    change: str
+    target: str
+    keyspace: str
+    name: str = ""
+
+
+Result = RowsResult | VoidResult | KeyspaceResult | SchemaResult
+Asked = tuple[Request, ...]
+Execution = Generator[Asked, "list[Answer]", Result]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a request says beside statement and values. `timestamp_us` None: the coordinator stamps."""
+
+    level: Level = Level.ONE
+    serial_level: Level = Level.SERIAL
+    page_rows: int = 0
+    paging_state: bytes | None = None
+    timestamp_us: int | None = None
+
+
+Failure = Unavailable | Timeout | Overloaded | Unready | Invalid | Broken
+
+
+class FailedError(Exception):
+    """The cluster did not do what was asked; `write_type` is the protocol's word if it was a write."""
+
+    def __init__(self, answer: Failure, write_type: str = "") -> None:
+        super().__init__(type(answer).__name__)
+        self.answer = answer
+        self.write_type = write_type
+
+
+def unless_failed(answer: Answer, write_type: str = "") -> Answer:
+    """The answer, if it is a good one; raises FailedError."""
+    if isinstance(answer, Failure):
+        raise FailedError(answer, write_type)
+    return answer

@@ -1,0 +1,170 @@
+"""Rows of cells as records of wire values: what a statement needs of each row, in numbered slots.
+
+A layout is made while a statement is compiled: whoever needs a column asks for its slot. Filling a record then
+is a walk over the row's cells with two dictionaries. Scalars are copied as they lie in their cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from core.cell import VALUE, Cell
+from core.json_cells import assemble as assemble_json
+from core.row import Row
+from core.schema import CLUSTERING, PARTITION, STATIC
+from cql_lite.planner_tables import ColumnView, TableView, i32
+from cql_lite.types import JSON, ListType, MapType, SetType, UserType
+from cql_lite.types_base import Type, i64
+
+Record = list[Any]
+"""Wire bytes or None, by slot."""
+
+WRITETIME, TTL = "writetime", "ttl"
+SECOND_US: Final = 1_000_000
+
+
+class Layout:
+    """Which slot of a record holds what."""
+
+    def __init__(self, view: TableView) -> None:
+        self.view = view
+        self.size = 0
+        self._slots: dict[tuple[str, str], int] = {}
+        self._partition: list[tuple[int, int]] = []
+        self._clustering: list[tuple[int, int]] = []
+        self._static = _Filler()
+        self._regular = _Filler()
+        self.needs_static = False
+        self.needs_regular = False
+
+    def slot(self, column: ColumnView) -> int:
+        """The slot of a column's value."""
+        return self._slot(column, "")
+
+    def life_slot(self, column: ColumnView, what: str) -> int:
+        """The slot of a column's write time or remaining time to live."""
+        return self._slot(column, what)
+
+    def extra(self) -> int:
+        """A slot that somebody else fills."""
+        self.size += 1
+        return self.size - 1
+
+    def _slot(self, column: ColumnView, what: str) -> int:
+        known = self._slots.get((column.name, what))
+        if known is not None:
+            return known
+        slot = self._slots[column.name, what] = self.extra()
+        if column.kind == PARTITION:
+            self._partition.append((column.position, slot))
+        elif column.kind == CLUSTERING:
+            self._clustering.append((column.position, slot))
+        elif column.kind == STATIC:
+            self.needs_static = True
+            self._static.add(column, what, slot)
+        else:
+            self.needs_regular = True
+            self._regular.add(column, what, slot)
+        return slot
+
+    # --- filling
+
+    def template(self, partition: bytes, static: Row | None, now_us: int) -> Record:
+        """A record with what all rows of a partition share."""
+        record: Record = [None] * self.size
+        if self._partition:
+            values = self.view.partition_values(partition)
+            for position, slot in self._partition:
+                record[slot] = values[position]
+        if static is not None:
+            self._static.fill(record, static.cells, now_us)
+        return record
+
+    def record(self, template: Record, suffix: bytes, row: Row, now_us: int) -> Record:
+        """The record of one row."""
+        record = template.copy()
+        if self._clustering:
+            values = self.view.clustering_values(suffix)
+            for position, slot in self._clustering:
+                record[slot] = values[position]
+        self._regular.fill(record, row.cells, now_us)
+        return record
+
+
+class _Filler:
+    """Puts the values of cells of one row into their slots."""
+
+    def __init__(self) -> None:
+        self._scalars: dict[int, int] = {}
+        self._lives: dict[int, list[tuple[str, int]]] = {}
+        self._parts: dict[int, tuple[int, Type]] = {}
+
+    def add(self, column: ColumnView, what: str, slot: int) -> None:
+        if what:
+            self._lives.setdefault(column.id, []).append((what, slot))
+        elif column.type.is_multicell or column.type == JSON:
+            self._parts[column.id] = (slot, column.type)
+        else:
+            self._scalars[column.id] = slot
+
+    def fill(self, record: Record, cells: Sequence[Cell], now_us: int) -> None:
+        scalars, parts = self._scalars, self._parts
+        found: dict[int, list[Cell]] | None = None
+        for cell in cells:
+            column = cell.column
+            slot = scalars.get(column)
+            if slot is not None:
+                if not cell.is_dead(now_us):
+                    record[slot] = cell.value
+            elif column in parts:
+                found = {} if found is None else found
+                found.setdefault(column, []).append(cell)
+            if column in self._lives and not cell.is_dead(now_us):
+                for what, life_slot in self._lives[column]:
+                    record[life_slot] = _life(cell, what, now_us)
+        if found is not None:
+            for column, its_cells in found.items():
+                slot, of = parts[column]
+                record[slot] = assembled(of, its_cells, now_us)
+
+
+def _life(cell: Cell, what: str, now_us: int) -> bytes | None:
+    if what == WRITETIME:
+        return i64.pack(cell.timestamp_us)
+    if not cell.dead_from_us:
+        return None
+    return i32.pack(-(-(cell.dead_from_us - now_us) // SECOND_US))
+
+
+def assembled(of: Type, cells: Sequence[Cell], now_us: int) -> bytes | None:
+    """The wire value of a column that is kept in several cells; None if nothing of it lives."""
+    if of == JSON:
+        return assemble_json([dead_as_tombstone(cell, now_us) for cell in cells])
+    live = [cell for cell in cells if cell.path and not cell.is_dead(now_us)]
+    if not live:
+        return None
+    if isinstance(of, ListType):
+        return of.pack([cell.value or b"" for cell in live])
+    if isinstance(of, SetType):
+        unkey = of.element.unkey
+        return of.pack([unkey(cell.path[0], 0)[0] for cell in live])
+    if isinstance(of, MapType):
+        parts: list[bytes] = []
+        for cell in live:
+            parts += (of.keys.unkey(cell.path[0], 0)[0], cell.value or b"")
+        return of.pack(parts)
+    assert isinstance(of, UserType), of
+    fields: list[bytes | None] = [None] * len(of.types)
+    for cell in live:
+        number = int.from_bytes(cell.path[0], "big")
+        if number < len(fields):
+            fields[number] = cell.value
+    return of.pack(fields)
+
+
+def dead_as_tombstone(cell: Cell, now_us: int) -> Cell:
+    """An expired cell as the tombstone that it is."""
+    if cell.value is None or not cell.is_dead(now_us):
+        return cell
+    return Cell(cell.column, cell.path, VALUE, cell.timestamp_us, cell.writer, cell.dead_from_us, None)

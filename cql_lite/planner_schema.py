@@ -1,0 +1,426 @@
+"""Statements about the schema, as changes of the metadata log.
+
+What can be said without knowing whether it still holds when the change is applied (types exist, options mean
+something) is checked here, in words about the statement; the log checks the rest when it applies the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from core import limits, metadata
+from core.metadata import Change
+from core.requests import Changed, MetadataRequest
+from core.schema import (
+    CLUSTERING, NETWORK_TOPOLOGY, PARTITION, REGULAR, SIMPLE, STATIC,
+    Column, Keyspace, Member, Replication, Table, TableOptions, TypeField,
+)  # fmt: skip
+from cql_lite import ast
+from cql_lite.errors import AlreadyExistsError, ConfigurationError, InvalidRequestError
+from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
+from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.types import COUNTER, JSON, InvalidTypeError, ResolveUdt, Type, check_column_type, parse_type
+
+CREATED, UPDATED, DROPPED = "CREATED", "UPDATED", "DROPPED"
+KEYSPACE, TABLE, TYPE = "KEYSPACE", "TABLE", "TYPE"
+
+KEPT_OPTIONS: Final = (
+    "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "cdc", "crc_check_chance",
+    "dclocal_read_repair_chance", "extensions", "incremental_backups", "max_index_interval", "memtable",
+    "memtable_flush_period_in_ms", "min_index_interval", "read_repair", "read_repair_chance",
+    "speculative_retry",
+)  # fmt: skip
+"""Options of Cassandra that are read back and mean nothing here."""
+
+
+class Schema(Protocol):
+    """What planning looks up in the metadata state."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """All members."""
+
+    @property
+    def keyspaces(self) -> Mapping[str, Keyspace]:
+        """All keyspaces by name."""
+
+    @property
+    def tables(self) -> Mapping[int, Table]:
+        """All tables by id."""
+
+    def table(self, keyspace: str, name: str) -> Table | None:
+        """The table of that name."""
+
+
+class SchemaPlan:
+    """A change of the schema."""
+
+    is_read: Final = False
+    markers: tuple[MarkerSpec, ...] = ()
+    key_markers: tuple[int, ...] = ()
+
+    def __init__(self, change: Change, told: SchemaResult | None) -> None:
+        """`told` is what clients hear when it was made; None for what is no event (TRUNCATE)."""
+        self.change = change
+        self.told = told
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """One request to the metadata log."""
+        (answer,) = yield (MetadataRequest(self.change),)
+        changed = unless_failed(answer)
+        assert isinstance(changed, Changed), changed
+        if changed.error:
+            raise self._error(changed)
+        if changed.code in ("exists", "absent") or self.told is None:
+            return VoidResult()
+        return self.told
+
+    def _error(self, changed: Changed) -> Exception:
+        if changed.code == "already_exists" and self.told is not None:
+            table = self.told.name if self.told.target == TABLE else ""
+            return AlreadyExistsError(changed.error, self.told.keyspace, table)
+        return InvalidRequestError(changed.error)
+
+
+class SchemaPlanner:
+    """Plans one statement, with `keyspace` for names that say none."""
+
+    def __init__(self, schema: Schema, keyspace: str, resolve_udt: Callable[[str], ResolveUdt], now_us: int) -> None:
+        """`resolve_udt` gives the resolver of a keyspace's types."""
+        self._schema = schema
+        self._keyspace = keyspace
+        self._resolve_udt = resolve_udt
+        self._now_us = now_us
+
+    def plan(self, statement: ast.Statement) -> SchemaPlan | None:
+        """The plan; None if the statement is not about keyspaces, tables or types."""
+        method = _METHODS.get(type(statement))
+        return None if method is None else method(self, statement)
+
+    # --- names and types
+
+    def _place(self, name: ast.QualifiedName) -> str:
+        keyspace = name.keyspace or self._keyspace
+        if not keyspace:
+            raise InvalidRequestError(f"no keyspace is in use: write keyspace.{name.name}, or USE one first")
+        writable(keyspace)
+        return keyspace
+
+    def _type(self, node: ast.Type, keyspace: str) -> Type:
+        try:
+            of = parse_type(node.text, self._resolve_udt(keyspace))
+            check_column_type(of)
+        except InvalidTypeError as error:
+            raise InvalidRequestError(f"{error} (line {node.at.line}, column {node.at.column})") from None
+        if of == COUNTER:
+            raise InvalidRequestError("counters are not there yet in this version: use bigint and IF, or another type")
+        return of
+
+    # --- keyspaces
+
+    def create_keyspace(self, statement: ast.CreateKeyspace) -> SchemaPlan:
+        """CREATE KEYSPACE."""
+        name = statement.name.text
+        writable(name)
+        replication, durable = self._keyspace_options(statement.options)
+        if replication is None:
+            raise ConfigurationError(
+                "a keyspace needs WITH replication = {'class': 'NetworkTopologyStrategy', "
+                "'replication_factor': 3} or another"
+            )
+        change = metadata.CreateKeyspace(name, replication, statement.if_not_exists, durable is not False)
+        return SchemaPlan(change, SchemaResult(CREATED, KEYSPACE, name))
+
+    def alter_keyspace(self, statement: ast.AlterKeyspace) -> SchemaPlan:
+        """ALTER KEYSPACE."""
+        name = statement.name.text
+        writable(name)
+        replication, durable = self._keyspace_options(statement.options)
+        change = metadata.AlterKeyspace(name, replication, durable, statement.if_exists)
+        return SchemaPlan(change, SchemaResult(UPDATED, KEYSPACE, name))
+
+    def drop_keyspace(self, statement: ast.DropKeyspace) -> SchemaPlan:
+        """DROP KEYSPACE."""
+        name = statement.name.text
+        writable(name)
+        return SchemaPlan(
+            metadata.DropKeyspace(name, statement.if_exists), SchemaResult(DROPPED, KEYSPACE, name)
+        )
+
+    def _keyspace_options(self, options: Sequence[ast.Option]) -> tuple[Replication | None, bool | None]:
+        replication, durable = None, None
+        for option in options:
+            if option.name == "replication" and isinstance(option.value, tuple):
+                replication = self._replication(dict(option.value))
+            elif option.name == "durable_writes" and str(option.value).lower() in ("true", "false"):
+                durable = str(option.value).lower() == "true"
+            else:
+                raise ConfigurationError(
+                    f"a keyspace has replication (a map) and durable_writes (true or false), not {option.name} "
+                    f"= {option.value}"
+                )
+        return replication, durable
+
+    def _replication(self, options: dict[str, str]) -> Replication:
+        strategy = options.pop("class", "").rpartition(".")[2]
+        datacentres = sorted({member.datacentre for member in self._schema.members})
+        factors = {name: _factor(value) for name, value in options.items()}
+        everywhere = factors.pop("replication_factor", None)
+        if strategy == SIMPLE:
+            if everywhere is None or factors:
+                raise ConfigurationError("SimpleStrategy takes 'replication_factor' and nothing else")
+            return Replication(SIMPLE, (("", everywhere),))
+        if strategy != NETWORK_TOPOLOGY:
+            raise ConfigurationError(
+                f"there is no replication strategy {strategy[:60]!r}: use {NETWORK_TOPOLOGY} or {SIMPLE}"
+            )
+        unknown = [name for name in factors if name not in datacentres]
+        if unknown:
+            raise ConfigurationError(
+                f"there is no datacentre {unknown[0]!r}; there are {', '.join(datacentres)}"
+            )
+        if everywhere is not None:
+            factors = {**dict.fromkeys(datacentres, everywhere), **factors}
+        if not factors:
+            raise ConfigurationError(f"{NETWORK_TOPOLOGY} takes 'replication_factor' or one for each datacentre")
+        return Replication(NETWORK_TOPOLOGY, tuple(sorted(factors.items())))
+
+    # --- tables
+
+    def create_table(self, statement: ast.CreateTable) -> SchemaPlan:
+        """CREATE TABLE."""
+        keyspace = self._place(statement.table)
+        if statement.compact_storage:
+            raise InvalidRequestError("COMPACT STORAGE is of old tables: leave it out")
+        columns = self._columns(statement, keyspace)
+        options = table_options(statement.options, TableOptions())[0]
+        change = metadata.CreateTable(
+            keyspace, statement.table.name, columns, options, if_not_exists=statement.if_not_exists
+        )
+        return SchemaPlan(change, SchemaResult(CREATED, TABLE, keyspace, statement.table.name))
+
+    def _columns(self, statement: ast.CreateTable, keyspace: str) -> tuple[Column, ...]:
+        defined = {column.name: column for column in statement.columns}
+        if len(defined) != len(statement.columns):
+            raise InvalidRequestError("two columns have one name")
+        descending = {part.column: part.descending for part in statement.clustering_order}
+        partition = [name.text for name in statement.partition_key]
+        clustering = [name.text for name in statement.clustering_key]
+        if list(descending) and list(descending) != clustering[: len(descending)]:
+            raise InvalidRequestError("CLUSTERING ORDER BY takes the clustering columns in their order")
+        keys = partition + clustering
+        if len(dict.fromkeys(keys)) != len(keys):
+            raise InvalidRequestError("the primary key names a column twice")
+        found = []
+        for name in [*keys, *(name for name in defined if name not in keys)]:
+            if name not in defined:
+                raise InvalidRequestError(f"the primary key names {name}, which is no column of the table")
+            kind = PARTITION if name in partition else CLUSTERING if name in clustering else REGULAR
+            column = self._column(defined[name], kind, keyspace)
+            found.append(msgspec.structs.replace(column, descending=descending.get(name, False)))
+        if any(column.kind == STATIC for column in found) and not clustering:
+            raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
+        return tuple(found)
+
+    def _column(self, definition: ast.ColumnDefinition, kind: str, keyspace: str) -> Column:
+        of = self._type(definition.type, keyspace)
+        if kind in (PARTITION, CLUSTERING):
+            if definition.static:
+                raise InvalidRequestError(f"{definition.name} is part of the primary key and cannot be static")
+            if not of.may_be_key or of.cql == "duration" or of == JSON:
+                raise InvalidRequestError(
+                    f"{definition.name} is a {of}, which cannot be part of a primary key"
+                    + (f": use frozen<{of}>" if of.is_multicell else "")
+                )
+        elif definition.static:
+            kind = STATIC
+        return Column(0, definition.name, of.cql, kind)
+
+    def add_columns(self, statement: ast.AddColumns) -> SchemaPlan:
+        """ALTER TABLE ... ADD."""
+        keyspace = self._place(statement.table)
+        columns = tuple(self._column(column, REGULAR, keyspace) for column in statement.columns)
+        table = self._schema.table(keyspace, statement.table.name)
+        if table is not None and not table.has_clustering and any(c.kind == STATIC for c in columns):
+            raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
+        change = metadata.AddColumns(
+            keyspace, statement.table.name, columns, statement.if_exists, statement.if_not_exists
+        )
+        return self._altered(change, keyspace, statement.table.name)
+
+    def drop_columns(self, statement: ast.DropColumns) -> SchemaPlan:
+        """ALTER TABLE ... DROP."""
+        keyspace = self._place(statement.table)
+        change = metadata.DropColumns(
+            keyspace,
+            statement.table.name,
+            tuple(name.text for name in statement.columns),
+            self._now_us,
+            statement.if_exists,
+            statement.if_column_exists,
+        )
+        return self._altered(change, keyspace, statement.table.name)
+
+    def rename_columns(self, statement: ast.RenameColumns) -> SchemaPlan:
+        """ALTER TABLE ... RENAME."""
+        keyspace = self._place(statement.table)
+        renames = tuple((old.text, new.text) for old, new in statement.renames)
+        change = metadata.RenameColumns(
+            keyspace, statement.table.name, renames, statement.if_exists, statement.if_column_exists
+        )
+        return self._altered(change, keyspace, statement.table.name)
+
+    def alter_table(self, statement: ast.AlterTable) -> SchemaPlan:
+        """ALTER TABLE ... WITH."""
+        keyspace = self._place(statement.table)
+        table = self._schema.table(keyspace, statement.table.name)
+        options, only = table_options(statement.options, TableOptions() if table is None else table.options)
+        change = metadata.AlterTable(keyspace, statement.table.name, options, only, statement.if_exists)
+        return self._altered(change, keyspace, statement.table.name)
+
+    def drop_table(self, statement: ast.DropTable) -> SchemaPlan:
+        """DROP TABLE."""
+        keyspace = self._place(statement.table)
+        change = metadata.DropTable(keyspace, statement.table.name, statement.if_exists)
+        return SchemaPlan(change, SchemaResult(DROPPED, TABLE, keyspace, statement.table.name))
+
+    def truncate(self, statement: ast.Truncate) -> SchemaPlan:
+        """TRUNCATE."""
+        return SchemaPlan(metadata.TruncateTable(self._place(statement.table), statement.table.name), None)
+
+    def _altered(self, change: Change, keyspace: str, table: str) -> SchemaPlan:
+        return SchemaPlan(change, SchemaResult(UPDATED, TABLE, keyspace, table))
+
+    # --- types
+
+    def create_type(self, statement: ast.CreateType) -> SchemaPlan:
+        """CREATE TYPE."""
+        keyspace, name = self._place(statement.type), statement.type.name
+        change = metadata.CreateType(
+            keyspace, name, self._fields(statement.fields, keyspace), statement.if_not_exists
+        )
+        return SchemaPlan(change, SchemaResult(CREATED, TYPE, keyspace, name))
+
+    def _fields(self, fields: Sequence[ast.ColumnDefinition], keyspace: str) -> tuple[TypeField, ...]:
+        return tuple(TypeField(field.name, self._type(field.type, keyspace).cql) for field in fields)
+
+    def add_fields(self, statement: ast.AddFields) -> SchemaPlan:
+        """ALTER TYPE ... ADD."""
+        keyspace, name = self._place(statement.type), statement.type.name
+        change = metadata.AlterType(
+            keyspace,
+            name,
+            add=self._fields(statement.fields, keyspace),
+            if_exists=statement.if_exists,
+            if_field_not_exists=statement.if_not_exists,
+        )
+        return SchemaPlan(change, SchemaResult(UPDATED, TYPE, keyspace, name))
+
+    def rename_fields(self, statement: ast.RenameFields) -> SchemaPlan:
+        """ALTER TYPE ... RENAME."""
+        keyspace, name = self._place(statement.type), statement.type.name
+        change = metadata.AlterType(
+            keyspace,
+            name,
+            rename=tuple((old.text, new.text) for old, new in statement.renames),
+            if_exists=statement.if_exists,
+            if_field_exists=statement.if_field_exists,
+        )
+        return SchemaPlan(change, SchemaResult(UPDATED, TYPE, keyspace, name))
+
+    def drop_type(self, statement: ast.DropType) -> SchemaPlan:
+        """DROP TYPE."""
+        keyspace, name = self._place(statement.type), statement.type.name
+        change = metadata.DropType(keyspace, name, statement.if_exists)
+        return SchemaPlan(change, SchemaResult(DROPPED, TYPE, keyspace, name))
+
+    # --- indexes
+
+    def create_index(self, statement: ast.CreateIndex) -> SchemaPlan:
+        """CREATE INDEX."""
+        raise InvalidRequestError(
+            "secondary indexes are not served yet in this version: use a table of its own, or ALLOW FILTERING"
+        )
+
+    def drop_index(self, statement: ast.DropIndex) -> SchemaPlan:
+        """DROP INDEX."""
+        keyspace = self._place(statement.index)
+        change = metadata.DropIndex(keyspace, statement.index.name, statement.if_exists)
+        return SchemaPlan(change, SchemaResult(UPDATED, KEYSPACE, keyspace))
+
+
+SYSTEM_KEYSPACES: Final = (
+    "system", "system_schema", "system_traces", "system_virtual_schema", "system_views", "system_auth",
+    "system_distributed",
+)  # fmt: skip
+
+
+def writable(keyspace: str) -> None:
+    """Refuse what is computed."""
+    if keyspace in SYSTEM_KEYSPACES:
+        raise InvalidRequestError(f"{keyspace} is the system's: it can be read only")
+
+
+def _factor(text: str) -> int:
+    digits = text.partition("/")[0]
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 4 or "/" in text:
+        raise ConfigurationError(f"a replication factor is a whole number, not {text[:60]!r}")
+    return int(digits)
+
+
+def _whole(option: ast.Option, most: int) -> int:
+    text = option.value
+    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or int(text) > most:
+        raise ConfigurationError(f"{option.name} is a whole number from 0 to {most}, not {text}")
+    return int(text)
+
+
+def table_options(options: Sequence[ast.Option], before: TableOptions) -> tuple[TableOptions, tuple[str, ...]]:
+    """Options of WITH on top of others, and the names of the fields that they are in."""
+    found, only, other = before, [], dict(before.other)
+    for option in options:
+        name, value = option.name, option.value
+        if name == "default_time_to_live":
+            field, kept = "default_ttl_s", _whole(option, limits.TTL_S_MAX)
+            found = msgspec.structs.replace(found, default_ttl_s=kept)
+        elif name == "gc_grace_seconds":
+            field = "gc_grace_s"
+            found = msgspec.structs.replace(found, gc_grace_s=_whole(option, 2**31 - 1))
+        elif name == "comment" and isinstance(value, str):
+            field = "comment"
+            found = msgspec.structs.replace(found, comment=value)
+        elif name in ("compaction", "compression", "caching") and isinstance(value, tuple):
+            field = name
+            found = msgspec.structs.replace(found, **{name: value})
+        elif name in KEPT_OPTIONS and isinstance(value, str):
+            field = "other"
+            other[name] = value
+        elif name in KEPT_OPTIONS:
+            continue
+        else:
+            raise ConfigurationError(f"a table has no option {name} = {value}")
+        only.append(field)
+    return msgspec.structs.replace(found, other=tuple(other.items())), tuple(dict.fromkeys(only))
+
+
+_METHODS: Final[dict[type, Callable[[SchemaPlanner, Any], SchemaPlan]]] = {
+    ast.CreateKeyspace: SchemaPlanner.create_keyspace,
+    ast.AlterKeyspace: SchemaPlanner.alter_keyspace,
+    ast.DropKeyspace: SchemaPlanner.drop_keyspace,
+    ast.CreateTable: SchemaPlanner.create_table,
+    ast.AddColumns: SchemaPlanner.add_columns,
+    ast.DropColumns: SchemaPlanner.drop_columns,
+    ast.RenameColumns: SchemaPlanner.rename_columns,
+    ast.AlterTable: SchemaPlanner.alter_table,
+    ast.DropTable: SchemaPlanner.drop_table,
+    ast.Truncate: SchemaPlanner.truncate,
+    ast.CreateType: SchemaPlanner.create_type,
+    ast.AddFields: SchemaPlanner.add_fields,
+    ast.RenameFields: SchemaPlanner.rename_fields,
+    ast.DropType: SchemaPlanner.drop_type,
+    ast.CreateIndex: SchemaPlanner.create_index,
+    ast.DropIndex: SchemaPlanner.drop_index,
+}

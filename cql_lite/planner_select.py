@@ -1,0 +1,423 @@
+"""SELECT, planned: compiled once, executed with bound values any number of times.
+
+    source (planner_source) -> filter -> distinct -> groups -> limits -> page        (query/operators.py)
+
+The commonest statement, one row by its whole key, goes past all of it: one request, one projection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import UnsetType
+
+from core import limits
+from core.requests import ReadRequest
+from core.schema import PARTITION, STATIC
+from cql_lite import ast, planner_paging
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_expressions import Expressions, column_value
+from cql_lite.planner_filters import compile_filters
+from cql_lite.planner_functions import Compiled
+from cql_lite.planner_paging import PagingState
+from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
+from cql_lite.planner_rows import Layout, Record
+from cql_lite.planner_source import Consumer, Position, Reading, from_partitions, from_ring
+from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.planner_where import Where, column_of, compile_where
+from cql_lite.types import INT, TEXT, ResolveUdt, json_name
+from query.operators import Distinct, Filtered, Grouped, Limited, PerPartition, Rows, Sink, Sorted
+
+SORTED_ROWS_MAX: Final = 10_000
+"""Rows of several partitions that are put in order in memory."""
+
+Virtual = Callable[[], Sequence[dict[str, "bytes | None"]]]
+"""The rows of a table that is computed: wire values by column."""
+
+
+class Selected(msgspec.Struct, frozen=True):
+    """One projection."""
+
+    name: str
+    value: Compiled
+
+
+class SelectPlan:
+    """A SELECT that is ready to be executed."""
+
+    is_read: Final = True
+
+    def __init__(
+        self, statement: ast.Select, view: TableView, resolve_udt: ResolveUdt, virtual: Virtual | None = None
+    ) -> None:
+        """Compile; raises InvalidRequestError. With `virtual` the rows are computed and anything may filter."""
+        self.view = view
+        self.fingerprint = b""
+        self._statement = statement
+        self._virtual = virtual
+        self._markers = Markers(len(statement.markers), view.keyspace, view.name)
+        self._layout = Layout(view)
+        self._expressions = Expressions(self._markers, resolve_udt, self._layout)
+        scope = self._expressions.scope
+        self._selected = self._compile_selectors()
+        if virtual is None:
+            self._where = compile_where(view, statement.where, scope)
+            filtered = self._where.others
+        else:
+            self._where = Where(view, [], [], [], [], [], scope)
+            filtered = list(statement.where)
+        self._check_filtering()
+        self._filters = compile_filters(filtered, self._layout, scope, self._expressions)
+        self._is_filtered = bool(filtered)
+        self._limit = self._count_term(statement.limit, "[limit]")
+        self._per_partition = self._count_term(statement.per_partition_limit, "[per_partition_limit]")
+        self._group = self._compile_group_by()
+        self._reverse, self._sort = self._compile_order()
+        self._check_distinct()
+        self.markers: tuple[MarkerSpec, ...] = self._markers.specs()
+        self.key_markers = key_markers(view, statement.where)
+        self.columns = self._result_columns()
+        self._wants_static = self._layout.needs_static or (
+            view.has_static and not self._where.restricts_rows
+        )
+        self._project = self._projection()
+        self._is_point = self._where.names_partitions and self._where.names_rows and self._is_plain()
+
+    # --- compiling
+
+    def _compile_selectors(self) -> tuple[Selected, ...]:
+        statement, view = self._statement, self.view
+        if not statement.selectors:
+            return tuple(
+                Selected(column.name, column_value(self._layout, column)) for column in view.columns
+            )
+        found = []
+        for selector in statement.selectors:
+            value = self._expressions.compile(selector.expression)
+            found.append(Selected(selector.alias or _name_of(selector), value))
+        return tuple(found)
+
+    def _result_columns(self) -> tuple[ResultColumn, ...]:
+        view = self.view
+        if self._statement.json:
+            return (ResultColumn(view.keyspace, view.name, "[json]", TEXT),)
+        return tuple(ResultColumn(view.keyspace, view.name, s.name, s.value.type) for s in self._selected)
+
+    def _count_term(self, expression: ast.Expression | None, name: str) -> Term | None:
+        return None if expression is None else compile_term(expression, INT, name, self._expressions.scope)
+
+    def _check_filtering(self) -> None:
+        if self._where.others and not self._statement.allow_filtering:
+            what = self._where.others[0].left
+            name = what.column if isinstance(what, ast.Target) else what.columns[0].text
+            raise InvalidRequestError(
+                f"restricting {name} so makes this query read rows that it does not return, at a cost that "
+                "grows with the table: restrict the primary key from its front, or add ALLOW FILTERING"
+            )
+
+    def _check_distinct(self) -> None:
+        if not self._statement.distinct:
+            return
+        names = [s.expression.name for s in self._statement.selectors if isinstance(s.expression, ast.ColumnRef)]
+        columns = [column_of(self.view, name) for name in names]
+        if len(names) != len(self._statement.selectors) or any(
+            column.kind not in (PARTITION, STATIC) for column in columns
+        ):
+            raise InvalidRequestError("SELECT DISTINCT is of partition key and static columns")
+        missing = [column.name for column in self.view.partition if column not in columns]
+        if missing:
+            raise InvalidRequestError(
+                f"SELECT DISTINCT is of the whole partition key: add {', '.join(missing)}"
+            )
+        if self._where.restricts_rows:
+            raise InvalidRequestError("SELECT DISTINCT restricts partition key and static columns only")
+
+    def _compile_group_by(self) -> Callable[[Record], Any] | None:
+        keys = (*self.view.partition, *self.view.clustering)
+        fixed = {choice.columns[0].name for choice in self._where.choices if not choice.is_in}
+        fixed |= {choice.columns[0].name for choice in self._where.partition if not choice.is_in}
+        position, slots = 0, []
+        for expression in self._statement.group_by:
+            if not isinstance(expression, ast.ColumnRef):
+                raise InvalidRequestError("GROUP BY takes columns of the primary key")
+            column = column_of(self.view, expression.name)
+            while position < len(keys) and keys[position] != column and keys[position].name in fixed:
+                position += 1
+            if position == len(keys) or keys[position] != column:
+                raise InvalidRequestError(
+                    "GROUP BY takes columns of the primary key in their order, from the first one on"
+                )
+            slots.append(self._layout.slot(column))
+            position += 1
+        if not slots:
+            return None
+        if position < len(self.view.partition):
+            raise InvalidRequestError("GROUP BY takes the whole partition key first")
+        return lambda record: [record[slot] for slot in slots]
+
+    def _compile_order(self) -> tuple[bool, Callable[[Record, Record], int] | None]:
+        orderings = self._statement.order_by
+        if not orderings:
+            return False, None
+        if self._virtual is not None or not self._where.names_partitions:
+            raise InvalidRequestError("ORDER BY needs the whole partition key restricted by = or IN")
+        fixed = {c.columns[0].name for c in self._where.choices if not c.is_in}
+        expected = list(self.view.clustering)
+        directions: list[bool] = []
+        columns: list[tuple[ColumnView, bool]] = []
+        for ordering in orderings:
+            if ordering.near is not None:
+                raise InvalidRequestError("ANN OF needs a vector index, and this version has none")
+            column = column_of(self.view, ordering.column)
+            while expected and expected[0] != column and expected[0].name in fixed:
+                expected.pop(0)
+            if not expected or expected.pop(0) != column:
+                raise InvalidRequestError("ORDER BY takes clustering columns in their order, from the first one on")
+            directions.append(ordering.descending != column.descending)
+            columns.append((column, ordering.descending))
+        if any(directions) and not all(directions):
+            raise InvalidRequestError("ORDER BY takes the order of the table, or all of it reversed")
+        several = any(choice.is_in for choice in self._where.partition)
+        return directions[0], self._comparison(columns) if several else None
+
+    def _comparison(self, columns: list[tuple[ColumnView, bool]]) -> Callable[[Record, Record], int]:
+        keys = [(self._layout.slot(column), column.type, descending) for column, descending in columns]
+
+        def compare(a: Record, b: Record) -> int:
+            for slot, of, descending in keys:
+                left, right = a[slot], b[slot]
+                if left is None or right is None:
+                    order = (left is not None) - (right is not None)
+                else:
+                    order = of.compare(left, right)
+                if order:
+                    return -order if descending else order
+            return 0
+
+        return compare
+
+    def _is_plain(self) -> bool:
+        statement = self._statement
+        return not (
+            self._is_filtered
+            or self._expressions.aggregates
+            or statement.group_by
+            or statement.distinct
+            or statement.order_by
+            or statement.limit is not None
+            or statement.per_partition_limit is not None
+            or self._layout.needs_static
+            or any(choice.is_in for choice in (*self._where.partition, *self._where.choices))
+        )
+
+    # --- projecting
+
+    def _projection(self) -> Callable[[Record, Context], list[bytes | None]]:
+        values = [selected.value.evaluate for selected in self._selected]
+        if self._statement.json:
+            names = [json_name(selected.name) for selected in self._selected]
+            types = [selected.value.type for selected in self._selected]
+
+            def as_json(record: Record, context: Context) -> list[bytes | None]:
+                members = []
+                for name, of, value in zip(names, types, values, strict=True):
+                    data = value(record, context)
+                    members.append(f"{name}: {'null' if data is None else of.to_json(data)}")
+                return [f"{{{', '.join(members)}}}".encode()]
+
+            return as_json
+        return lambda record, context: [value(record, context) for value in values]
+
+    # --- executing
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """The requests of one execution, and its rows."""
+        if self._is_point and options.paging_state is None:
+            return self._point(context, options)
+        return self._any(context, options)
+
+    def _point(self, context: Context, options: Options) -> Execution:
+        (partition,) = self._where.partitions(context)
+        (interval,) = self._where.intervals(context)
+        request = ReadRequest(self.view.id, partition, interval.first, b"", True, options.level)
+        (told,) = yield (request,)
+        answer: Any = unless_failed(told)
+        consumed: list[Record] = []
+        if answer.rows:
+            consumer = Consumer(self._layout, lambda _, record: consumed.append(record) is None, False)
+            consumer.begin(partition, None, answer.now_us)
+            consumer.row(interval.first, answer.rows[0].row, answer.now_us)
+        return RowsResult(self.columns, [self._project(record, context) for record in consumed])
+
+    def _any(self, context: Context, options: Options) -> Execution:
+        run = _Run(self, context, options)
+        if self._virtual is not None:
+            run.push_all(self._virtual())
+        elif self._where.names_partitions:
+            yield from from_partitions(
+                self._where.partitions(context),
+                self._where.intervals(context),
+                run.reading(),
+                run.consumer,
+                run.after,
+            )
+        else:
+            tokens = self._where.token_range(context)
+            distinct = self._statement.distinct and not self._is_filtered
+            yield from from_ring(tokens, run.reading(), run.consumer, run.after, distinct)
+        return run.result()
+
+
+class _Run:
+    """One execution: the chain of operators, and what its page remembers."""
+
+    def __init__(self, plan: SelectPlan, context: Context, options: Options) -> None:
+        self._plan = plan
+        self._context = context
+        self._options = options
+        statement = plan._statement
+        is_folded = bool(plan._expressions.aggregates) and plan._group is None
+        pages = options.page_rows > 0 and not is_folded and plan._sort is None and plan._virtual is None
+        self._page_rows = options.page_rows if pages else 0
+        self._fingerprint = _fingerprint(plan, context)
+        state = None
+        if options.paging_state is not None:
+            state = planner_paging.decode(options.paging_state, self._fingerprint)
+        self.after = None if state is None else Position(state.partition, state.suffix)
+        limit = _count(plan._limit, context, "LIMIT")
+        self._rows = Rows(self._page_rows or None)
+        sink: Sink = self._rows
+        self._limited: Limited | None = None
+        if limit is not None:
+            self._limited = Limited(limit if state is None else state.left, sink)
+            sink = self._limited
+        sink = self._sorted = Sorted(plan._sort, SORTED_ROWS_MAX, sink) if plan._sort is not None else sink
+        self._per_partition: PerPartition | None = None
+        most = _count(plan._per_partition, context, "PER PARTITION LIMIT")
+        if most is not None:
+            last, taken = (None, 0) if state is None else (state.partition, state.taken)
+            self._per_partition = PerPartition(most, sink, last, taken)
+            sink = self._per_partition
+        self._grouped: Grouped | None = None
+        if plan._expressions.aggregates or plan._group is not None:
+            self._grouped = self._groups(sink)
+            sink = self._grouped
+        if statement.distinct:
+            sink = Distinct(sink, None if state is None else state.partition)
+        predicate = plan._filters(context)
+        self._sink: Sink = sink if predicate is None else Filtered(predicate, sink)
+        alone = plan.view.has_static and not plan._where.restricts_rows
+        self.consumer = Consumer(plan._layout, self._sink.push, alone)
+
+    def _groups(self, sink: Sink) -> Grouped:
+        plan, context = self._plan, self._context
+        folded = plan._expressions.aggregates
+
+        def emit(first: Record, results: list[Any]) -> Record:
+            record = first.copy()
+            for one, result in zip(folded, results, strict=True):
+                record[one.slot] = result
+            return record
+
+        empty: Record = [None] * plan._layout.size
+        return Grouped(plan._group, lambda: [one.make(context) for one in folded], emit, sink, empty)
+
+    def reading(self) -> Reading:
+        """How the source reads."""
+        plan = self._plan
+        wanted = limits.LIST_KEYS_MAX
+        if self._grouped is None and not plan._is_filtered:
+            if self._page_rows:
+                wanted = self._page_rows
+            if self._limited is not None and self._per_partition is None:
+                wanted = min(wanted, self._limited.left)
+        return Reading(plan.view.id, self._options.level, plan._wants_static, plan._reverse, wanted)
+
+    def push_all(self, rows: Sequence[dict[str, bytes | None]]) -> None:
+        """Rows that were computed."""
+        layout, columns = self._plan._layout, self._plan.view.columns
+        slots = [(layout.slot(column), column.name) for column in columns]
+        for row in rows:
+            record: Record = [None] * layout.size
+            for slot, name in slots:
+                record[slot] = row.get(name)
+            if not self._sink.push(b"", record):
+                break
+
+    def result(self) -> RowsResult:
+        """The page: projected rows, and where the next one begins."""
+        rows, state = self._rows.rows, None
+        is_full = self._page_rows and len(rows) >= self._page_rows
+        if is_full and not self.consumer.wants_more and (self._limited is None or self._limited.left > 0):
+            state = self._state()
+            if self._grouped is not None:
+                self._grouped.abandon()
+        self._sink.end()
+        if isinstance(self._sorted, Sorted) and self._sorted.overflowed:
+            raise InvalidRequestError(
+                f"over {SORTED_ROWS_MAX} rows of several partitions are to be put in order: ask for fewer "
+                "partitions at once, or add a PER PARTITION LIMIT"
+            )
+        project, context = self._plan._project, self._context
+        return RowsResult(self._plan.columns, [project(record, context) for record in rows], state)
+
+    def _state(self) -> bytes:
+        at = self.consumer.at if self._grouped is None else self.consumer.before
+        assert at is not None, "a full page has consumed rows"
+        left = -1 if self._limited is None else self._limited.left
+        taken = 0 if self._per_partition is None else self._per_partition.taken
+        return planner_paging.encode(PagingState(self._fingerprint, at.partition, at.suffix, left, taken))
+
+
+def _fingerprint(plan: SelectPlan, context: Context) -> bytes:
+    """Tells the query: the table as it is now, its statement, and the bound values."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(plan.fingerprint)
+    for value in context.values:
+        digest.update(b"-" if value is None or isinstance(value, UnsetType) else b"+%d:" % len(value) + value)
+    return digest.digest()
+
+
+def _count(term: Term | None, context: Context, what: str) -> int | None:
+    if term is None:
+        return None
+    value = term(context)
+    if isinstance(value, UnsetType):
+        return None
+    if value is None:
+        raise InvalidRequestError(f"{what} is null: it takes a number above 0")
+    count = int(INT.decode(value))
+    if count <= 0:
+        raise InvalidRequestError(f"{what} is {count}: it takes a number above 0")
+    return count
+
+
+def key_markers(view: TableView, relations: Sequence[ast.Relation]) -> tuple[int, ...]:
+    """The indexes of the markers that are the partition key, for drivers that route by token; or none."""
+    found: dict[str, int] = {}
+    for relation in relations:
+        if (
+            isinstance(relation.left, ast.Target)
+            and relation.operator == ast.EQ
+            and isinstance(relation.right, ast.Marker)
+        ):
+            found[relation.left.column] = relation.right.index
+    names = [column.name for column in view.partition]
+    return tuple(found[name] for name in names) if all(name in found for name in names) else ()
+
+
+def _name_of(selector: ast.Selector) -> str:
+    expression = selector.expression
+    if isinstance(expression, ast.ColumnRef):
+        return expression.name
+    if (
+        isinstance(expression, ast.FunctionCall)
+        and expression.name == "count"
+        and isinstance(expression.arguments[0], (ast.Star, ast.Literal))
+    ):
+        return "count"
+    return selector.text

@@ -1,0 +1,220 @@
+"""Terms: what stands for a value in a statement, compiled once, evaluated for each execution.
+
+`compile_term` turns an expression, given the type that is expected, into a function of a *context*: the bound
+values, the time, and entropy. What needs no context is evaluated when the statement is prepared, so that a
+constant that is no value of its type is refused then. Nothing is parsed and no type is looked up afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import UnsetType
+
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.types import Collection, Fields, InvalidValueError, MapType, Type, UserType, VectorType
+
+
+Bound = bytes | None | UnsetType
+"""Wire bytes; None for null; UNSET: the column stays as it is."""
+
+
+class Entropy(Protocol):
+    """Where uuids come from."""
+
+    def token_bytes(self, n: int) -> bytes:
+        """n random bytes."""
+
+
+class Context:
+    """What one execution of a statement gives its terms."""
+
+    __slots__ = ("_last_us", "entropy", "now_us", "values")
+
+    def __init__(self, values: Sequence[Bound], now_us: int, entropy: Entropy) -> None:
+        self.values = values
+        self.now_us = now_us
+        self.entropy = entropy
+        self._last_us = now_us
+
+    def tick_us(self) -> int:
+        """The time, another one at each call: for time uuids and elements of lists."""
+        self._last_us += 1
+        return self._last_us
+
+
+Term = Callable[[Context], Bound]
+
+
+class MarkerSpec(msgspec.Struct, frozen=True):
+    """What a bind marker stands for, as drivers are told."""
+
+    name: str
+    type: Type
+    keyspace: str = ""
+    table: str = ""
+
+
+class Markers:
+    """The bind markers of one statement, noted while it is compiled."""
+
+    def __init__(self, count: int, keyspace: str, table: str) -> None:
+        self._specs: list[MarkerSpec | None] = [None] * count
+        self._place = (keyspace, table)
+
+    def about(self, keyspace: str, table: str) -> None:
+        """Markers from here on stand in a statement about this table."""
+        self._place = (keyspace, table)
+
+    def note(self, marker: ast.Marker, name: str, of: Type) -> None:
+        """A marker stands where a value of this type is expected."""
+        self._specs[marker.index] = MarkerSpec(marker.name or name, of, *self._place)
+
+    def specs(self) -> tuple[MarkerSpec, ...]:
+        """All of them; each was met."""
+        assert all(spec is not None for spec in self._specs), "a marker that nobody compiled"
+        return tuple(spec for spec in self._specs if spec is not None)
+
+
+FunctionCompiler = Callable[[ast.Expression, "Type | None", Markers], "tuple[Type, Term]"]
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What terms of one statement share: its markers, and who compiles calls of functions."""
+
+    markers: Markers
+    function: FunctionCompiler
+
+
+def compile_term(expression: ast.Expression, of: Type, name: str, scope: Scope) -> Term:
+    """The term where a value of type `of` is expected; `name` is what a marker there is called."""
+    if isinstance(expression, ast.Marker):
+        scope.markers.note(expression, name, of)
+        return marker_term(expression.index, of)
+    if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1 and not _takes_tuple(of):
+        return compile_term(expression.items[0], of, name, scope)
+    if isinstance(expression, (*_CALLS, ast.ColumnRef)):
+        return _compile_call(expression, of, scope)
+    leaves: dict[tuple[str, ast.Expression], Term] = {}
+    for leaf, leaf_type in _leaves(expression, of):
+        key = (leaf_type.cql, leaf)
+        leaves[key] = compile_term(leaf, leaf_type, name, scope)
+    if not leaves:
+        return constant(literal_bytes(expression, of, name))
+
+    def term(context: Context) -> Bound:
+        def leaf_value(leaf_type: Type, leaf: ast.Expression) -> bytes | None:
+            value = leaves[leaf_type.cql, leaf](context)
+            if isinstance(value, UnsetType):
+                raise InvalidRequestError(f"a value inside the {of} for {name} is unset: bind one or null")
+            return value
+
+        try:
+            return of.from_literal(expression, leaf_value)
+        except InvalidValueError as error:
+            raise InvalidRequestError(f"{name}: {error}") from None
+
+    return term
+
+
+def literal_bytes(expression: ast.Expression, of: Type, name: str) -> bytes | None:
+    """Wire bytes of a literal; raises InvalidRequestError that names what it is for."""
+    try:
+        return of.from_literal(expression)
+    except InvalidValueError as error:
+        raise InvalidRequestError(f"{name}: {error}") from None
+
+
+def constant(value: bytes | None) -> Term:
+    """A term that is always this."""
+    return lambda _: value
+
+
+def marker_term(index: int, of: Type) -> Term:
+    """The bound value at this index, checked to be one of its type."""
+    check = of.check
+
+    def term(context: Context) -> Bound:
+        value = context.values[index]
+        if value is None or isinstance(value, UnsetType):
+            return value
+        try:
+            return check(value)
+        except InvalidValueError as error:
+            raise InvalidRequestError(f"the bound value {index}: {error}") from None
+
+    return term
+
+
+_CALLS: Final = (ast.FunctionCall, ast.Cast, ast.TypeHint, ast.Arithmetic, ast.Negation)
+_LITERALS: Final = (
+    ast.Literal, ast.ListLiteral, ast.SetLiteral, ast.MapLiteral, ast.TupleLiteral, ast.UdtLiteral
+)  # fmt: skip
+
+
+def _takes_tuple(of: Type) -> bool:
+    return isinstance(of, Fields)
+
+
+def _compile_call(expression: ast.Expression, of: Type, scope: Scope) -> Term:
+    if isinstance(expression, ast.ColumnRef):
+        raise InvalidRequestError(
+            f"{expression.name} at line {expression.at.line}, column {expression.at.column} is a column's name "
+            "where a value is expected: put text in single quotes"
+        )
+    found, term = scope.function(expression, of, scope.markers)
+    if not assignable(found, of):
+        raise InvalidRequestError(f"a value of type {found} stands where one of type {of} is expected")
+    return term
+
+
+def assignable(found: Type, expected: Type) -> bool:
+    """Whether wire values of one type are wire values of the other."""
+    if found == expected or thawed(found) == thawed(expected):
+        return True
+    pair = (found.cql, expected.cql)
+    return expected.cql == "blob" or pair in {("ascii", "text"), ("timeuuid", "uuid"), ("bigint", "counter")}
+
+
+def thawed(of: Type) -> str:
+    """A type's text without `frozen`."""
+    text = of.cql
+    return text[7:-1] if text.startswith("frozen<") else text
+
+
+def _leaves(expression: ast.Expression, of: Type) -> Iterator[tuple[ast.Expression, Type]]:
+    """What in a literal is none, with the types expected there; what cannot stand there is left out, for
+    `from_literal` to refuse.
+    """
+    if isinstance(expression, ast.Literal):
+        return
+    if not isinstance(expression, _LITERALS):
+        yield expression, of
+    elif isinstance(expression, (ast.ListLiteral, ast.SetLiteral)):
+        element = getattr(of, "element", None)
+        if element is not None:
+            for item in expression.items:
+                yield from _leaves(item, element)
+    elif isinstance(expression, ast.MapLiteral):
+        if isinstance(of, MapType):
+            for key, value in expression.entries:
+                yield from _leaves(key, of.keys)
+                yield from _leaves(value, of.values)
+    elif isinstance(expression, ast.TupleLiteral):
+        if isinstance(of, Fields):
+            for item, field in zip(expression.items, of.types, strict=False):
+                yield from _leaves(item, field)
+    elif isinstance(expression, ast.UdtLiteral) and isinstance(of, UserType):
+        types = dict(of.fields)
+        for name, item in expression.fields:
+            if name.text in types:
+                yield from _leaves(item, types[name.text])
+
+
+def parts_of(value: bytes, of: Type) -> Sequence[bytes | None]:
+    """The wire values of the parts of a wire value with parts."""
+    assert isinstance(of, (Collection, Fields, VectorType)), of
+    return of.unpack(value)

@@ -1,0 +1,402 @@
+"""WHERE: which partitions, which slices of them, and what is left to filter.
+
+A row's place in its partition is a byte string whose order is the order of rows (lsm/keys.py), so every
+restriction of clustering columns is a list of byte intervals: `=` and `IN` make prefixes, a bound on the next
+column cuts the interval under a prefix, and a bound on several columns at once is a union of such cuts, one per
+column, whatever their directions are. What cannot be said so becomes a filter over records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UnsetType
+
+from core import limits
+from core.schema import CLUSTERING, PARTITION
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
+from cql_lite.types import BIGINT, ListType, TupleType
+from cql_lite.types_base import Type
+from lsm.keys import ROW_SUFFIX, TOKEN_MAX, TOKEN_MIN, successor
+
+PLACES_MAX: Final = 10_000
+"""Partitions or slices that one statement may name."""
+
+LOWER, UPPER = (ast.GT, ast.GE), (ast.LT, ast.LE)
+
+
+class Interval(NamedTuple):
+    """Suffixes of row keys in [first, end); a point is `first` alone."""
+
+    first: bytes
+    end: bytes
+    point: bool = False
+
+
+WHOLE: Final = Interval(ROW_SUFFIX, successor(ROW_SUFFIX))
+
+Tuples = Callable[[Context], list[tuple[bytes, ...]]]
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """`=` or IN: the values that some columns, side by side in the key, may have."""
+
+    columns: tuple[ColumnView, ...]
+    values: Tuples
+    is_in: bool
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """A bound on one column or on several side by side."""
+
+    columns: tuple[ColumnView, ...]
+    operator: str
+    values: Tuples
+
+
+class TokenBound(msgspec.Struct, frozen=True):
+    """token(key) against a number."""
+
+    operator: str
+    term: Term
+
+
+class Where(msgspec.Struct):
+    """The relations of a WHERE by what they restrict; `others` are left to filter."""
+
+    view: TableView
+    partition: list[Choice]
+    choices: list[Choice]
+    cuts: list[Cut]
+    tokens: list[TokenBound]
+    others: list[ast.Relation]
+    scope: Scope
+
+    @property
+    def names_partitions(self) -> bool:
+        """Whether every partition key column is given."""
+        return len(self.partition) == len(self.view.partition)
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether every clustering column is given too."""
+        return sum(len(choice.columns) for choice in self.choices) == len(self.view.clustering)
+
+    @property
+    def restricts_rows(self) -> bool:
+        """Whether anything is said of clustering columns."""
+        return bool(self.choices or self.cuts)
+
+    # --- for one execution
+
+    def partitions(self, context: Context) -> list[bytes]:
+        """The partition keys, in the order of their values, each once."""
+        columns = self.view.partition
+        options = [
+            [value for (value,) in choice.values(context)]
+            for choice in sorted(self.partition, key=lambda choice: choice.columns[0].position)
+        ]
+        for column, values in zip(columns, options, strict=True):
+            if len(values) > 1:
+                values[:] = _ordered(values, column.type.key)
+        count = 1
+        for values in options:
+            count *= len(values)
+        if count > PLACES_MAX:
+            raise InvalidRequestError(
+                f"the statement names {count} partitions; at most {PLACES_MAX} can be: use several"
+            )
+        keys = [self.view.partition_key(values) for values in product(*options)]
+        for key in keys:
+            if not 0 < len(key) <= limits.KEY_BYTES_MAX:
+                raise InvalidRequestError(
+                    f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(key)}"
+                )
+        return keys
+
+    def intervals(self, context: Context) -> list[Interval]:
+        """The slices of each partition, ascending and disjoint."""
+        if self.names_rows and not self.choices:
+            return [Interval(ROW_SUFFIX, b"", point=True)]
+        prefixes = [ROW_SUFFIX]
+        for choice in self.choices:
+            values = choice.values(context)
+            if len(values) * len(prefixes) > PLACES_MAX:
+                raise InvalidRequestError(f"the statement names over {PLACES_MAX} rows: use several")
+            keys = [_key(choice.columns, value) for value in values]
+            prefixes = [prefix + key for prefix in prefixes for key in keys]
+        prefixes = sorted(dict.fromkeys(prefixes))
+        if self.names_rows:
+            return [Interval(prefix, b"", point=True) for prefix in prefixes]
+        slices = []
+        bounds = [(cut, cut.values(context)[0]) for cut in self.cuts]
+        for prefix in prefixes:
+            found = [Interval(prefix, successor(prefix))]
+            for cut, values in bounds:
+                found = _intersected(found, _cut(prefix, cut, values))
+            slices += found
+        return slices
+
+    def token_range(self, context: Context) -> tuple[int, int]:
+        """The first and last token, both included; first > last if there are none."""
+        first, last = TOKEN_MIN, TOKEN_MAX
+        for bound in self.tokens:
+            value = required(bound.term(context), "token")
+            token = BIGINT.decode(value)
+            if bound.operator in (ast.EQ, ast.GE, ast.GT):
+                first = max(first, token + (bound.operator == ast.GT))
+            if bound.operator in (ast.EQ, ast.LE, ast.LT):
+                last = min(last, token - (bound.operator == ast.LT))
+        return first, last
+
+
+def required(value: Bound, name: str) -> bytes:
+    """A value that may be neither null nor unset."""
+    if value is None:
+        raise InvalidRequestError(f"{name} is compared with null: no row has a null there")
+    if isinstance(value, UnsetType):
+        raise InvalidRequestError(f"the value for {name} is unset: bind one")
+    return value
+
+
+def _ordered(values: list[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
+    return [value for _, value in sorted({key(value): value for value in values}.items())]
+
+
+def _key(columns: Sequence[ColumnView], values: Sequence[bytes]) -> bytes:
+    parts = [
+        column.type.to_key(value, column.descending) for column, value in zip(columns, values, strict=True)
+    ]
+    return b"".join(parts)
+
+
+def _cut(prefix: bytes, cut: Cut, values: tuple[bytes, ...]) -> list[Interval]:
+    """The intervals under a prefix in which rows stand so to the values, ascending."""
+    found: list[Interval] = []
+    is_lower = cut.operator in LOWER
+    for index, (column, value) in enumerate(zip(cut.columns, values, strict=True)):
+        key = prefix + column.type.to_key(value, column.descending)
+        after = successor(key)
+        if is_lower != column.descending:
+            beyond = Interval(after, successor(prefix))
+        else:
+            beyond = Interval(prefix, key)
+        found.append(beyond)
+        if index == len(values) - 1 and cut.operator in (ast.GE, ast.LE):
+            found.append(Interval(key, after))
+        prefix = key
+    return _joined(found)
+
+
+def _joined(intervals: list[Interval]) -> list[Interval]:
+    joined: list[Interval] = []
+    for interval in sorted(intervals):
+        if interval.first >= interval.end:
+            continue
+        if joined and joined[-1].end == interval.first:
+            joined[-1] = Interval(joined[-1].first, interval.end)
+        else:
+            joined.append(interval)
+    return joined
+
+
+def _intersected(left: list[Interval], right: list[Interval]) -> list[Interval]:
+    both = [
+        Interval(max(a.first, b.first), min(a.end, b.end))
+        for a in left
+        for b in right
+        if max(a.first, b.first) < min(a.end, b.end)
+    ]
+    return sorted(both)
+
+
+# --- compiling
+
+
+def compile_where(view: TableView, relations: Sequence[ast.Relation], scope: Scope) -> Where:
+    """Sort relations by what they restrict. What the key cannot serve goes to `others`."""
+    where = Where(view, [], [], [], [], [], scope)
+    rows: list[tuple[Choice | Cut, ast.Relation]] = []
+    seen: dict[str, str] = {}
+    for relation in relations:
+        if isinstance(relation.left, ast.TokenOf):
+            _check_token(view, relation)
+            term = compile_term(_no_list(relation), BIGINT, "partition key token", scope)
+            where.tokens.append(TokenBound(relation.operator, term))
+            continue
+        columns = columns_of(view, relation.left)
+        _check_twice(seen, columns, relation)
+        if not _is_of_key(columns, relation):
+            where.others.append(relation)
+        elif columns[0].kind == PARTITION:
+            if relation.operator not in (ast.EQ, ast.IN) or isinstance(relation.left, ast.ColumnTuple):
+                _only_filter(relation, columns[0])
+                where.others.append(relation)
+            else:
+                where.partition.append(_choice(columns, relation, scope))
+        elif relation.operator in (ast.EQ, ast.IN):
+            rows.append((_choice(columns, relation, scope), relation))
+        else:
+            rows.append((Cut(columns, relation.operator, _tuples(columns, relation, scope)), relation))
+    _place_rows(where, rows)
+    if where.partition and not where.names_partitions:
+        where.partition.clear()
+        where.others += [relation for relation in relations if _is_of_partition(view, relation)]
+    if where.tokens and where.names_partitions:
+        raise InvalidRequestError("token() beside the whole partition key has no meaning")
+    return where
+
+
+def _is_of_partition(view: TableView, relation: ast.Relation) -> bool:
+    """Whether it is `=` or IN of a partition key column."""
+    if not isinstance(relation.left, ast.Target) or relation.left.path:
+        return False
+    return column_of(view, relation.left.column).kind == PARTITION and relation.operator in (ast.EQ, ast.IN)
+
+
+def columns_of(view: TableView, left: ast.Target | ast.ColumnTuple | ast.TokenOf) -> tuple[ColumnView, ...]:
+    """The columns on the left of a relation."""
+    if isinstance(left, ast.Target):
+        return (column_of(view, left.column),)
+    return tuple(column_of(view, name.text) for name in left.columns)
+
+
+def column_of(view: TableView, name: str) -> ColumnView:
+    """The column of that name; raises InvalidRequestError."""
+    column = view.by_name.get(name)
+    if column is None:
+        raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {name}")
+    return column
+
+
+def _is_of_key(columns: tuple[ColumnView, ...], relation: ast.Relation) -> bool:
+    """Whether the order of keys may serve this relation."""
+    kinds = {column.kind for column in columns}
+    if isinstance(relation.left, ast.ColumnTuple):
+        positions = [column.position for column in columns]
+        if kinds != {CLUSTERING} or positions != list(range(positions[0], positions[0] + len(positions))):
+            raise InvalidRequestError(
+                "a relation of several columns is about clustering columns, side by side and in their order"
+            )
+        return relation.operator in (ast.EQ, ast.IN, *LOWER, *UPPER)
+    assert isinstance(relation.left, ast.Target)
+    if relation.left.path or not columns[0].is_key:
+        return False
+    return relation.operator in (ast.EQ, ast.IN, *LOWER, *UPPER)
+
+
+def _only_filter(relation: ast.Relation, column: ColumnView) -> None:
+    if relation.operator in (*LOWER, *UPPER):
+        raise InvalidRequestError(
+            f"partition key column {column.name} takes = and IN; for a range of partitions use "
+            f"token({column.name}) {relation.operator} ..."
+        )
+
+
+def _check_token(view: TableView, relation: ast.Relation) -> None:
+    assert isinstance(relation.left, ast.TokenOf)
+    names = [name.text for name in relation.left.columns]
+    if names != [column.name for column in view.partition]:
+        wanted = ", ".join(column.name for column in view.partition)
+        raise InvalidRequestError(f"token() is of the whole partition key: token({wanted})")
+    if relation.operator not in (ast.EQ, *LOWER, *UPPER):
+        raise InvalidRequestError(f"token() takes =, <, <=, > and >=, not {relation.operator}")
+
+
+def _check_twice(seen: dict[str, str], columns: tuple[ColumnView, ...], relation: ast.Relation) -> None:
+    """A column may have one `=` or IN, or one bound on each side."""
+    if isinstance(relation.left, ast.Target) and (relation.left.path or not columns[0].is_key):
+        return
+    for column in columns:
+        before = seen.get(column.name, "")
+        side = "lower" if relation.operator in LOWER else "upper" if relation.operator in UPPER else "="
+        if before and (side == "=" or before == "=" or before == side):
+            raise InvalidRequestError(f"column {column.name} is restricted more than once in a way that collides")
+        seen[column.name] = side
+
+
+def _place_rows(where: Where, rows: list[tuple[Choice | Cut, ast.Relation]]) -> None:
+    """Those that follow each other from the first clustering column on are served by the key."""
+    rows.sort(key=lambda item: (item[0].columns[0].position, isinstance(item[0], Cut)))
+    position, is_open = 0, where.names_partitions
+    for restriction, relation in rows:
+        starts_here = restriction.columns[0].position == position
+        if is_open and starts_here and isinstance(restriction, Choice) and not where.cuts:
+            where.choices.append(restriction)
+            position += len(restriction.columns)
+        elif is_open and starts_here and isinstance(restriction, Cut):
+            where.cuts.append(restriction)
+        else:
+            where.others.append(relation)
+
+
+def _no_list(relation: ast.Relation) -> ast.Expression:
+    if isinstance(relation.right, ast.InList):
+        raise InvalidRequestError(f"{relation.operator} takes one value, not a list of them")
+    return relation.right
+
+
+def _choice(columns: tuple[ColumnView, ...], relation: ast.Relation, scope: Scope) -> Choice:
+    return Choice(columns, _tuples(columns, relation, scope), relation.operator == ast.IN)
+
+
+def _tuples(columns: tuple[ColumnView, ...], relation: ast.Relation, scope: Scope) -> Tuples:
+    """The value or values on the right of a relation of these columns."""
+    is_tuple = isinstance(relation.left, ast.ColumnTuple)
+    if relation.operator != ast.IN:
+        one = _one(columns, _no_list(relation), is_tuple, scope)
+        return lambda context: [one(context)]
+    if isinstance(relation.right, ast.InList):
+        each = [_one(columns, item, is_tuple, scope) for item in relation.right.items]
+        return lambda context: [value(context) for value in each]
+    element: Type = TupleType(types=tuple(c.type for c in columns)) if is_tuple else columns[0].type
+    of = ListType(element=element)
+    name = ",".join(column.name for column in columns)
+    term = compile_term(relation.right, of, f"in({name})", scope)
+
+    def values(context: Context) -> list[tuple[bytes, ...]]:
+        items = of.unpack(required(term(context), name))
+        if not is_tuple:
+            return [(item,) for item in items]
+        return [_fields(element, item, columns) for item in items]
+
+    return values
+
+
+def _one(
+    columns: tuple[ColumnView, ...], expression: ast.Expression, is_tuple: bool, scope: Scope
+) -> Callable[[Context], tuple[bytes, ...]]:
+    if not is_tuple:
+        column = columns[0]
+        term = compile_term(expression, column.type, column.name, scope)
+        return lambda context: (required(term(context), column.name),)
+    if isinstance(expression, ast.TupleLiteral):
+        if len(expression.items) != len(columns):
+            raise InvalidRequestError(
+                f"{len(columns)} columns are compared with {len(expression.items)} values"
+            )
+        terms = [
+            compile_term(item, column.type, column.name, scope)
+            for item, column in zip(expression.items, columns, strict=True)
+        ]
+        names = [column.name for column in columns]
+        return lambda context: tuple(
+            required(term(context), name) for term, name in zip(terms, names, strict=True)
+        )
+    of = TupleType(types=tuple(column.type for column in columns))
+    name = ",".join(column.name for column in columns)
+    whole = compile_term(expression, of, f"({name})", scope)
+    return lambda context: _fields(of, required(whole(context), name), columns)
+
+
+def _fields(of: Type, value: bytes, columns: Sequence[ColumnView]) -> tuple[bytes, ...]:
+    assert isinstance(of, TupleType)
+    return tuple(
+        required(field, column.name) for field, column in zip(of.unpack(value), columns, strict=True)
+    )

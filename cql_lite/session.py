@@ -1,0 +1,287 @@
+"""A client's requests, answered: which keyspace is in use, which statements are prepared, what comes of them.
+
+`Statements` belongs to the peer: plans of prepared statements and of texts seen before, each of them bounded, the
+one used longest ago going first. A prepared statement's id is a hash of its keyspace and text, so it is the same
+at every peer and after every restart; who does not know it says so, and the driver prepares again. `Session`
+belongs to one connection.
+
+EXECUTE looks up a dictionary, compares the schema's epoch, and runs the plan: nothing is parsed. After a change
+of the schema a statement is planned anew when it is next used, unless its tables are what they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from typing import Any, Final, Protocol
+
+from core.consistency import Level
+from core.errors import RequestError
+from core.requests import Answer
+from cql_lite import ast, wire
+from cql_lite.errors import InvalidRequestError, UnpreparedError
+from cql_lite.outcomes import error_of_failure, error_of_request
+from cql_lite.parser import parse
+from cql_lite.planner import Catalog, Planned, plan_statement
+from cql_lite.planner_batch import Step, execute_batch
+from cql_lite.planner_modify import ModifyPlan
+from cql_lite.planner_results import (
+    Asked, Execution, FailedError, KeyspaceResult, Options, Result, RowsResult, SchemaResult
+)  # fmt: skip
+from cql_lite.planner_select import SelectPlan
+from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.system import Place, State
+
+PREPARED_MAX: Final = 10_000
+TEXTS_MAX: Final = 1_000
+TEXT_CACHED_CHARS_MAX: Final = 10_000
+KINDS: Final = {wire.LOGGED: ast.LOGGED, wire.UNLOGGED: ast.UNLOGGED, wire.COUNTER_BATCH: ast.COUNTER}
+
+Answering = Generator[Asked, "list[Answer]", wire.Response]
+
+
+class Peer(Protocol):
+    """What the session needs of the peer that it is on."""
+
+    @property
+    def state(self) -> State:
+        """The metadata state as it is now."""
+
+    @property
+    def place(self) -> Place:
+        """Where the peer is."""
+
+    def now_us(self) -> int:
+        """The wall clock."""
+
+    def token_bytes(self, n: int) -> bytes:
+        """n random bytes."""
+
+
+class Prepared:
+    """A statement with its plan, and what clients are told of it."""
+
+    __slots__ = ("catalog", "id", "keyspace", "planned", "result", "statement", "text", "variables")
+
+    def __init__(self, text: str, keyspace: str, statement: ast.Statement, planned: Planned) -> None:
+        self.id = statement_id(keyspace, text)
+        self.text = text
+        self.keyspace = keyspace
+        self.statement = statement
+        self.catalog: Catalog | None = None
+        self.take(planned)
+
+    def take(self, planned: Planned) -> None:
+        """This is the plan now."""
+        self.planned = planned
+        self.variables = wire.Metadata([_variable(spec) for spec in planned.plan.markers])
+        plan = planned.plan
+        self.result = result_metadata(plan.columns) if isinstance(plan, SelectPlan) else wire.NO_COLUMNS
+
+
+def _variable(spec: MarkerSpec) -> wire.ColumnSpec:
+    return wire.ColumnSpec(spec.keyspace, spec.table, spec.name, spec.type)
+
+
+def result_metadata(columns: Sequence[Any]) -> wire.Metadata:
+    """The columns of a result as the protocol tells them."""
+    return wire.Metadata([wire.ColumnSpec(c.keyspace, c.table, c.name, c.type) for c in columns])
+
+
+def statement_id(keyspace: str, text: str) -> bytes:
+    """The id under which a statement is prepared, at whichever peer."""
+    return hashlib.blake2b(f"{keyspace}\n{text}".encode(), digest_size=16).digest()
+
+
+class Statements:
+    """The plans of a peer."""
+
+    def __init__(self, peer: Peer, prepared_max: int = PREPARED_MAX) -> None:
+        self.peer = peer
+        self._prepared_max = prepared_max
+        self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._texts: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._catalog: Catalog | None = None
+        self.counts = {"prepared": 0, "planned_again": 0}
+
+    def catalog(self) -> Catalog:
+        """The schema as it is now."""
+        state = self.peer.state
+        known = self._catalog
+        if known is None or known.state is not state:
+            known = self._catalog = Catalog(state, self.peer.place)
+        return known
+
+    def prepare(self, text: str, keyspace: str) -> Prepared:
+        """The statement of a text, kept under its id."""
+        key = statement_id(keyspace, text)
+        found = self._prepared.get(key) or self._texts.pop(key, None)
+        if found is None:
+            found = self._made(text, keyspace)
+        else:
+            self._refresh(found)
+        self._prepared[key] = found
+        self._prepared.move_to_end(key)
+        self.counts["prepared"] += 1
+        while len(self._prepared) > self._prepared_max:
+            self._prepared.popitem(last=False)
+        return found
+
+    def of_text(self, text: str, keyspace: str) -> Prepared:
+        """The statement of a text, which may have been seen before."""
+        key = statement_id(keyspace, text)
+        found = self._prepared.get(key) or self._texts.get(key)
+        if found is not None:
+            self._refresh(found)
+            return found
+        found = self._made(text, keyspace)
+        if len(text) <= TEXT_CACHED_CHARS_MAX and not isinstance(found.statement, ast.SchemaStatement):
+            self._texts[key] = found
+            if len(self._texts) > TEXTS_MAX:
+                self._texts.popitem(last=False)
+        return found
+
+    def of_id(self, key: bytes) -> Prepared:
+        """The statement prepared under an id; raises UnpreparedError."""
+        found = self._prepared.get(key)
+        if found is None:
+            raise UnpreparedError(key)
+        self._prepared.move_to_end(key)
+        self._refresh(found)
+        return found
+
+    def _made(self, text: str, keyspace: str) -> Prepared:
+        statement = parse(text)
+        catalog = self.catalog()
+        planned = plan_statement(statement, catalog, keyspace, text, self.peer.now_us())
+        found = Prepared(text, keyspace, statement, planned)
+        found.catalog = catalog
+        return found
+
+    def _refresh(self, found: Prepared) -> None:
+        """Have the plan be one for the schema as it is now."""
+        catalog = self.catalog()
+        if found.catalog is catalog:
+            return
+        if not found.planned.views or not catalog.same(found.planned.views):
+            self.counts["planned_again"] += 1
+            found.take(
+                plan_statement(found.statement, catalog, found.keyspace, found.text, self.peer.now_us())
+            )
+        found.catalog = catalog
+
+
+class Session:
+    """One connection's requests."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._peer = statements.peer
+        self.keyspace = ""
+
+    def answer(self, request: wire.Request) -> Answering:
+        """The requests to the cluster that a client's request takes, and the response to it.
+
+        Returns an error for what cannot be done; raises only for bugs.
+        """
+        try:
+            return (yield from self._answer(request))
+        except RequestError as error:
+            return error_of_request(error)
+        except FailedError as failed:
+            return error_of_failure(failed, _level_of(request))
+
+    def _answer(self, request: wire.Request) -> Answering:
+        if isinstance(request, wire.Execute):
+            prepared = self._statements.of_id(request.id)
+            changed = bool(request.result_metadata_id) and request.result_metadata_id != prepared.result.id
+            return (yield from self._run(prepared, request.parameters, changed))
+        if isinstance(request, wire.Query):
+            keyspace = request.parameters.keyspace or self.keyspace
+            return (yield from self._run(self._statements.of_text(request.text, keyspace), request.parameters))
+        if isinstance(request, wire.Prepare):
+            prepared = self._statements.prepare(request.text, request.keyspace or self.keyspace)
+            return wire.Prepared(
+                prepared.id, prepared.variables, prepared.result, prepared.planned.plan.key_markers
+            )
+        if isinstance(request, wire.Batch):
+            return (yield from self._batch(request))
+        return wire.ProtocolFault(message=f"there is nothing to answer to {type(request).__name__}")
+
+    def _run(self, prepared: Prepared, parameters: wire.Parameters, changed: bool = False) -> Answering:
+        plan = prepared.planned.plan
+        if parameters.now_s is not None:
+            raise InvalidRequestError("now_in_seconds is not there in this version: leave it out")
+        values = bound(plan.markers, parameters.values, parameters.names)
+        options = Options(
+            parameters.consistency,
+            parameters.serial_consistency or Level.SERIAL,
+            parameters.page_size,
+            parameters.paging_state,
+            parameters.timestamp_us,
+        )
+        result = yield from plan.execute(self._context(values), options)
+        if isinstance(result, RowsResult):
+            metadata = prepared.result
+            if not isinstance(plan, SelectPlan):
+                metadata = result_metadata(result.columns)
+            skip = parameters.skip_metadata and isinstance(plan, SelectPlan)
+            return wire.Rows(metadata, result.rows, result.paging_state, skip, changed)
+        return self._told(result)
+
+    def _told(self, result: Result) -> wire.Response:
+        if isinstance(result, KeyspaceResult):
+            self.keyspace = result.keyspace
+            return wire.SetKeyspace(result.keyspace)
+        if isinstance(result, SchemaResult):
+            return wire.SchemaChange(result.change, result.target, result.keyspace, result.name)
+        return wire.Void()
+
+    def _batch(self, request: wire.Batch) -> Answering:
+        if request.now_s is not None:
+            raise InvalidRequestError("now_in_seconds is not there in this version: leave it out")
+        options = Options(
+            request.consistency,
+            request.serial_consistency or Level.SERIAL,
+            timestamp_us=request.timestamp_us,
+        )
+        keyspace = request.keyspace or self.keyspace
+        steps = []
+        for one in request.statements:
+            if isinstance(one.statement, bytes):
+                prepared = self._statements.of_id(one.statement)
+            else:
+                prepared = self._statements.of_text(one.statement, keyspace)
+            plan = prepared.planned.plan
+            if not isinstance(plan, ModifyPlan):
+                raise InvalidRequestError("a batch holds INSERT, UPDATE and DELETE only")
+            steps.append(Step(plan, self._context(bound(plan.markers, one.values, ())), options))
+        execution: Execution = execute_batch(KINDS[request.kind], steps, options)
+        return self._told((yield from execution))
+
+    def _context(self, values: Sequence[wire.BoundValue]) -> Context:
+        return Context(values, self._peer.now_us(), self._peer)
+
+
+def bound(
+    markers: Sequence[MarkerSpec], values: Sequence[wire.BoundValue], names: Sequence[str]
+) -> Sequence[wire.BoundValue]:
+    """Values in the order of the markers; raises InvalidRequestError if they do not fit them."""
+    if names:
+        given = dict(zip(names, values, strict=True))
+        missing = [spec.name for spec in markers if spec.name not in given]
+        if missing:
+            raise InvalidRequestError(f"there is no value for :{missing[0]}")
+        return [given[spec.name] for spec in markers]
+    if len(values) != len(markers):
+        raise InvalidRequestError(f"the statement has {len(markers)} bind markers, and {len(values)} values came")
+    return values
+
+
+def _level_of(request: wire.Request) -> Level:
+    if isinstance(request, (wire.Query, wire.Execute)):
+        return request.parameters.consistency
+    return request.consistency if isinstance(request, wire.Batch) else Level.ONE
+
+

@@ -22,6 +22,7 @@ from jepsen_like.history import OK
 from jepsen_like.nemesis import Nemesis
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
+from jepsen_like.workloads.append import AppendWorkload
 from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.counter import CounterWorkload
@@ -41,6 +42,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
     "cas-register": CasRegisterWorkload,
+    "append": AppendWorkload,
     "batches": BatchesWorkload,
     "counter": CounterWorkload,
 }

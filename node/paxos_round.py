@@ -151,11 +151,14 @@ class CasOperation(Phases):
 
         def stamped(stamp_us: int) -> None:
             if self._op == op and self._finish is not None:
-                self._ballot = (stamp_us, self._parent.writes.writer)
+                self._ballot = self._new_ballot(stamp_us)
                 step = self._prepare_step(self._ballot, self.aim.slices)
                 self._ask(PREPARE, step, self._targets)
 
         self._parent.writes.stamps.take(stamped, self._no_stamp)
+
+    def _new_ballot(self, stamp_us: int) -> Ballot:
+        return (stamp_us, self._parent.writes.writer)
 
     def _no_stamp(self, why: str) -> None:
         if self._finish is not None and self._phase != COMMIT:

@@ -1,0 +1,139 @@
+"""Planted bugs of conditional updates; jepsen_like/plants.py says what a plant is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+import node.paxos_round
+from core.cell import NO_VERSION
+from core.commands import NO_BALLOT, Ballot, PaxosAccept, PaxosPrepare, Promised
+from core.mutation import decode_mutation, encode_mutation, restamped
+from core.requests import Judged, Timeout
+from jepsen_like.plants import Plant
+from lsm.paxos import PaxosSteps
+from node.paxos_phases import Phases
+from node.paxos_round import CasOperation
+from node.paxos_view import View, view_of
+
+WRONG = ("not_linearizable", "lost", "forked", "duplicated", "phantom", "stale", "unsettled")
+
+_prepare = PaxosSteps.prepare
+_accept = PaxosSteps.accept
+_end = Phases._end
+_on_fetched = CasOperation._on_fetched
+
+
+def _promise_without_writing(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
+    return _prepare(self, msgspec.structs.replace(step, ballot=NO_BALLOT), has_clustering)
+
+
+def _promise_before_the_sync(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
+    return _prepare(self, step, has_clustering)[0], 0
+
+
+def _accept_whatever(self: Any, step: PaxosAccept) -> Any:
+    key, record = self._record(step.partition)
+    if record.committed < step.ballot < record.promised:
+        self._keep(key, msgspec.structs.replace(record, promised=NO_BALLOT))
+    return _accept(self, step)
+
+
+def _promise_again(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
+    key, record = self._record(step.partition)
+    if record.committed < step.ballot == record.promised:
+        self._keep(key, msgspec.structs.replace(record, promised=NO_BALLOT))
+    return _prepare(self, step, has_clustering)
+
+
+def _ballot_of_the_second(self: Any, stamp_us: int) -> Ballot:
+    return stamp_us // 1_000_000, self._parent.writes.writer >> 32
+
+
+def _nothing_unfinished(promises: Mapping[bytes, Promised]) -> View:
+    return msgspec.structs.replace(view_of(promises), unfinished=NO_BALLOT)
+
+
+def _nobody_behind(promises: Mapping[bytes, Promised]) -> View:
+    return msgspec.structs.replace(view_of(promises), behind=())
+
+
+def _no_version_seen(promises: Mapping[bytes, Promised]) -> View:
+    return msgspec.structs.replace(view_of(promises), version=NO_VERSION)
+
+
+def _no_version_read(_: Any) -> Any:
+    return NO_VERSION
+
+
+def _answer_what_was_looked_at(self: Any) -> None:
+    self._end(self._merged(0))
+
+
+def _always_calm(self: Any, _: bool) -> None:
+    self._end(self._result)
+
+
+def _timeout_means_no(self: Any, answer: Any) -> None:
+    if isinstance(answer, Timeout) and answer.write:
+        answer = Judged(False, (), None)
+    _end(self, answer)
+
+
+def _stamped_anew(self: Any, data: bytes | None) -> None:
+    stamp_us = self._parent.inside.clock.stamp()
+    if data and not self._step.committed and stamp_us is not None:
+        mutation = decode_mutation(data)
+        writer = self._parent.writes.writer
+        data = encode_mutation(restamped(mutation, mutation.admitted_us, (stamp_us, writer)))
+    _on_fetched(self, data)
+
+
+def _hold_nothing(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
+    outcome, depends_on = _prepare(self, step, has_clustering)
+    if isinstance(outcome, Promised):
+        outcome = msgspec.structs.replace(outcome, holds=(False,) * len(outcome.holds))
+    return outcome, depends_on
+
+
+_VIEW = (node.paxos_round, "view_of")
+
+PAXOS_PLANTS = (
+    Plant("promise not written", ((PaxosSteps, "prepare", _promise_without_writing),), "append", 1, WRONG),
+    Plant(
+        "promised before the sync", ((PaxosSteps, "prepare", _promise_before_the_sync),), "append", 11, WRONG
+    ),
+    Plant("lower ballot accepted", ((PaxosSteps, "accept", _accept_whatever),), "append", 1, WRONG),
+    Plant(
+        "ballots repeat",
+        (
+            (CasOperation, "_new_ballot", _ballot_of_the_second),
+            (PaxosSteps, "prepare", _promise_again),
+        ),
+        "append",
+        12,
+        WRONG,
+    ),
+    Plant("unfinished proposal skipped", ((*_VIEW, _nothing_unfinished),), "append", 1, WRONG),
+    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "append", 11, WRONG),
+    Plant(
+        "SERIAL read without a round",
+        ((CasOperation, "_take_ballot", _answer_what_was_looked_at),),
+        "cas-register",
+        5,
+        WRONG,
+    ),
+    Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 6, WRONG),
+    Plant("applied inverted on timeout", ((Phases, "_end", _timeout_means_no),), "append", 3, WRONG),
+    Plant("stamped anew on completion", ((CasOperation, "_on_fetched", _stamped_anew),), "append", 3, WRONG),
+    Plant(
+        "version below what was read",
+        ((*_VIEW, _no_version_seen), (node.paxos_round, "newest_read", _no_version_read)),
+        "append",
+        1,
+        WRONG,
+    ),
+    Plant("own proposals forgotten", ((PaxosSteps, "prepare", _hold_nothing),), "append", 3, WRONG),
+)

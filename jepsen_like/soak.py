@@ -1,7 +1,7 @@
 """Hours of simulation over fresh seeds, and a ledger of all hours ever simulated.
 
 `python -m jepsen_like.soak --hours 50` goes on after the last seed in the ledger, so no seed is spent twice,
-and adds one line to it per workload: commit, seeds, virtual hours, counts, verdict. A red seed is printed
+and adds a line to it per workload and batch of seeds: commit, seeds, virtual hours, counts, verdict. A red seed is printed
 with the command that does it again, and is in the ledger for ever.
 """
 
@@ -41,34 +41,36 @@ class Line(msgspec.Struct, kw_only=True):
 
 def soak(hours: float, workers: int, ledger: Path = LEDGER, say: Say = print) -> bool:
     """Simulate at least so many virtual hours, all workloads in turn; True if all were green."""
-    commit, at = _commit(), _next_seed(ledger)
-    lines = {
-        name: Line(
-            commit=commit,
-            workload=name,
-            seed_first=at,
-            seed_end=at,
-            virtual_hours=0.0,
-            operations=0,
-            ok=0,
-            faults=0,
-            real_s=0.0,
-            red=[],
-            verdict="green",
-        )
-        for name in WORKLOADS
-    }
-    while sum(line.virtual_hours for line in lines.values()) < hours:
+    commit, at, done, green = _commit(), _next_seed(ledger), 0.0, True
+    while done < hours:
+        lines = {name: _empty(commit, name, at) for name in WORKLOADS}
         jobs = [(seed, name, SECONDS_PER_SEED, False) for seed in range(at, at + BATCH) for name in WORKLOADS]
         for verdict in verdicts(jobs, workers):
             _count(lines[verdict.workload], verdict, say)
         at += BATCH
-        done = sum(line.virtual_hours for line in lines.values())
+        done += sum(line.virtual_hours for line in lines.values())
+        green = green and not any(line.red for line in lines.values())
+        with ledger.open("ab") as file:  # batch by batch, so that who is interrupted keeps what was done
+            for line in lines.values():
+                file.write(msgspec.json.encode(line) + b"\n")
         say(f"{done:.1f} of {hours:.1f} virtual hours, seeds up to {at - 1}")
-    with ledger.open("ab") as file:
-        for line in lines.values():
-            file.write(msgspec.json.encode(line) + b"\n")
-    return not any(line.red for line in lines.values())
+    return green
+
+
+def _empty(commit: str, workload: str, seed: int) -> Line:
+    return Line(
+        commit=commit,
+        workload=workload,
+        seed_first=seed,
+        seed_end=seed,
+        virtual_hours=0.0,
+        operations=0,
+        ok=0,
+        faults=0,
+        real_s=0.0,
+        red=[],
+        verdict="green",
+    )
 
 
 def _count(line: Line, verdict: Verdict, say: Say) -> None:

@@ -1,8 +1,8 @@
 """Hours of simulation over fresh seeds, and a ledger of all hours ever simulated.
 
 `python -m jepsen_like.soak --hours 50` goes on after the last seed in the ledger, so no seed is spent twice,
-and adds a line to it per workload and batch of seeds: commit, seeds, virtual hours, counts, verdict. A red seed is printed
-with the command that does it again, and is in the ledger for ever.
+and adds a line to it per workload and batch of seeds: commit, seeds, virtual hours, counts, verdict. A red
+seed is printed with the command that does it again, and is in the ledger for ever.
 """
 
 from __future__ import annotations

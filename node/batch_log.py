@@ -158,7 +158,8 @@ class _Entry:
         self.admitted_us = admitted_us
         self.durable = -1
         """The attempt that is durable."""
-        self.leaving = False
+        self.leaving = -1
+        """The attempt up to which it is applied, while its record is being deleted."""
         self.replaying = False
         self.timer: TimerId = 0
         self.waiting: list[Callable[[str], None]] = []
@@ -248,8 +249,8 @@ class BatchLog:
         """Keep a batch; `done("")` once it, or a later attempt, is durable, else `done(why)`."""
         batch, attempt = message.batch, message.attempt
         entry = self._entries.get(batch)
-        if entry is not None and entry.attempt >= attempt:
-            if entry.durable == entry.attempt or entry.leaving:  # leaving: it is applied already
+        if entry is not None and max(entry.attempt, entry.leaving) >= attempt:
+            if entry.durable == entry.attempt or entry.leaving >= attempt:  # leaving: it is applied already
                 done("")
             else:
                 entry.waiting.append(done)
@@ -276,14 +277,14 @@ class BatchLog:
         if entry is None:
             return  # done meanwhile, and forgotten
         why = "" if isinstance(outcome, Done) else str(getattr(outcome, "why", "unknown"))
-        if why:
-            entry.attempt = max(entry.durable, 0)
-            if entry.durable < 0:
-                self._drop(batch, entry)
-        else:
+        if not why:
             entry.durable = max(entry.durable, attempt)
-            if entry.durable < entry.attempt:
-                return
+        if attempt < entry.attempt:
+            return  # what replaces it is on its way
+        if why and entry.durable >= 0:
+            entry.attempt = entry.durable
+        elif why:
+            self._drop(batch, entry)
         waiting, entry.waiting = entry.waiting, []
         for done in waiting:
             done(why)
@@ -298,9 +299,9 @@ class BatchLog:
     def forget(self, batch: BatchId, attempt: int) -> None:
         """A batch is applied up to this attempt."""
         entry = self._entries.get(batch)
-        if entry is None or entry.attempt > attempt or entry.leaving:
+        if entry is None or entry.attempt > attempt or entry.leaving >= 0:
             return
-        entry.leaving = True
+        entry.leaving = attempt
         self.inside.submit(("batch_forgotten", batch, attempt), SystemWrite(((_key_of(batch), None),)))
 
     def _on_forgotten(self, outcome: Outcome, batch: BatchId, attempt: int) -> None:
@@ -308,7 +309,7 @@ class BatchLog:
         entry = self._entries.get(batch)
         if entry is None:
             return
-        entry.leaving = False
+        entry.leaving = -1
         if isinstance(outcome, Done) and entry.attempt <= attempt:
             self._drop(batch, entry)
         elif not entry.replaying:
@@ -318,7 +319,7 @@ class BatchLog:
 
     def _on_due(self, batch: BatchId) -> None:
         entry = self._entries.get(batch)
-        if entry is None or entry.replaying or entry.leaving:
+        if entry is None or entry.replaying or entry.leaving >= 0:
             return
         entry.replaying = True
         self._due.append(batch)
@@ -369,7 +370,7 @@ class BatchLog:
         entry = self._entries.get(batch)
         if entry is not None:
             entry.replaying = False
-            if again or not entry.leaving:
+            if again or entry.leaving < 0:
                 self._schedule(batch, entry)
         self._replay_next()
 

@@ -1,0 +1,128 @@
+"""Planted bugs of logged batches and counters; jepsen_like/plants.py says what a plant is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+import lsm.store
+import node.counters
+from core.commands import CounterAdded
+from core.mutation import Mutation
+from jepsen_like.plants import Plant
+from lsm.commit import Commit
+from lsm.counters import resolve
+from node.batch_log import BatchLog, BatchWrite
+from node.batches import LoggedBatch
+from node.counters import CounterOperation, increments_of
+from node.writes import WriteOperation
+
+TORN = ("torn", "lost", "stale", "back")
+MISCOUNTED = ("lost", "overcounted", "wrong_sum")
+
+_apply = LoggedBatch._apply
+_add = Commit.add
+
+
+def _send_without_logging(self: Any, holders: Any, pairs: Any, deadline_us: int) -> None:
+    del holders, pairs
+    inside = self._parent.inside
+    self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+    self._apply()
+
+
+def _forget_before_applying(self: Any) -> None:
+    self._done()
+    _apply(self)
+
+
+def _keep_nothing(self: Any, message: Any, done: Any) -> None:
+    del self, message
+    done("")
+
+
+def _lead_under_a_new_id(self: Any, peer: Any) -> None:
+    if peer == self._leader and self._message is not None:
+        self._leaders.insert(0, peer)
+        self._next_leader()
+
+
+def _one_shard_for_all(message: Any, token: int, shard: bytes, version: Any) -> Mutation:
+    del shard
+    return increments_of(message, token, b"everybody", version)
+
+
+def _release_counts_at_once(self: Any, ticket: Any, outcome: Any, depends_on: int) -> None:
+    _add(self, ticket, outcome, 0 if isinstance(outcome, CounterAdded) else depends_on)
+
+
+def _at_the_stamp(increments: Mutation, stored: Any) -> Mutation:
+    """The sum, under the stamp of whoever asks, though a cell of the leader's clock may be newer."""
+    mutation = resolve(increments, stored)
+    rows = tuple(
+        (
+            suffix,
+            msgspec.structs.replace(
+                row,
+                cells=tuple(
+                    msgspec.structs.replace(cell, timestamp_us=mutation.admitted_us // 1_000_000 * 1_000_000)
+                    for cell in row.cells
+                ),
+            ),
+        )
+        for suffix, row in mutation.rows
+    )
+    return msgspec.structs.replace(mutation, rows=rows)
+
+
+BATCH_PLANTS = (
+    Plant("batch not logged", ((LoggedBatch, "start", _send_without_logging),), "batches", 1, TORN, 20),
+    Plant(
+        "batch log emptied before the batch is applied",
+        ((LoggedBatch, "_apply", _forget_before_applying),),
+        "batches",
+        1,
+        TORN,
+        20,
+    ),
+    Plant("batch log keeps nothing", ((BatchLog, "store", _keep_nothing),), "batches", 1, TORN, 20),
+    Plant(
+        "mutations of a batch stamped again one by one",
+        ((BatchWrite, "_stamp_again", WriteOperation._stamp_again),),
+        "batches",
+        1,
+        ("torn",),
+        20,
+    ),
+    Plant(
+        "increment tried again under a new id",
+        ((CounterOperation, "on_connected", _lead_under_a_new_id),),
+        "counter",
+        1,
+        MISCOUNTED,
+        20,
+    ),
+    Plant(
+        "one shard for all replicas",
+        ((node.counters, "increments_of", _one_shard_for_all),),
+        "counter",
+        1,
+        MISCOUNTED,
+    ),
+    Plant(
+        "count sent before it is durable",
+        ((Commit, "add", _release_counts_at_once),),
+        "counter",
+        1,
+        MISCOUNTED,
+        20,
+    ),
+    Plant(
+        "count under a version that is not above the one before",
+        ((lsm.store, "resolve", _at_the_stamp),),
+        "counter",
+        1,
+        (*MISCOUNTED, "diverged"),
+    ),
+)

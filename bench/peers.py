@@ -176,6 +176,8 @@ class Peers:
         self.closed = False
         addresses = [f"127.0.0.{number}" for number in range(1, count + 1)]
         rest, cql, port = draw_ports(addresses)
+        self.cql = cql
+        """The port of CQL at every address."""
         self.peers: list[Process] = []
         lines = ["cluster: test", "peers:"]
         for number, address in enumerate(addresses, start=1):

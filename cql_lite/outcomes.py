@@ -51,7 +51,7 @@ def error_of_failure(failed: FailedError, level: Level) -> wire.Error:
 
 def _timeout(answer: Timeout, write_type: str) -> wire.Error:
     counted = f"{answer.received} of {answer.required} answers came in time"
-    if answer.conditional:
+    if answer.write and answer.write_type == "CAS":
         return wire.CasWriteUnknown(
             message=f"{counted}: whether it was applied is unknown; a SERIAL read settles it",
             consistency=answer.level,
@@ -64,7 +64,7 @@ def _timeout(answer: Timeout, write_type: str) -> wire.Error:
             consistency=answer.level,
             received=answer.received,
             required=answer.required,
-            write_type=write_type,
+            write_type=write_type if answer.write_type == "SIMPLE" else answer.write_type,
         )
     return wire.ReadTimeout(
         message=counted,

@@ -248,7 +248,7 @@ class SelectPlan:
         answer: Any = unless_failed(told)
         consumed: list[Record] = []
         if answer.rows:
-            consumer = Consumer(self._layout, lambda _, record: consumed.append(record) is None, False)
+            consumer = Consumer(self._layout, lambda _, record: _kept(consumed, record), False)
             consumer.begin(partition, None, answer.now_us)
             consumer.row(interval.first, answer.rows[0].row, answer.now_us)
         return RowsResult(self.columns, [self._project(record, context) for record in consumed])
@@ -371,6 +371,11 @@ class _Run:
         left = -1 if self._limited is None else self._limited.left
         taken = 0 if self._per_partition is None else self._per_partition.taken
         return planner_paging.encode(PagingState(self._fingerprint, at.partition, at.suffix, left, taken))
+
+
+def _kept(records: list[Record], record: Record) -> bool:
+    records.append(record)
+    return True
 
 
 def _fingerprint(plan: SelectPlan, context: Context) -> bytes:

@@ -138,8 +138,8 @@ class Where(msgspec.Struct):
         bounds = [(cut, cut.values(context)[0]) for cut in self.cuts]
         for prefix in prefixes:
             found = [Interval(prefix, successor(prefix))]
-            for cut, values in bounds:
-                found = _intersected(found, _cut(prefix, cut, values))
+            for cut, bound in bounds:
+                found = _intersected(found, _cut(prefix, cut, bound))
             slices += found
         return slices
 

@@ -1,7 +1,8 @@
 """Between coroutines and the node: a request in, a future or a stream of parts out.
 
 A door awaits `ask` for one answer, or iterates over `stream`, whose parts come only as fast as they are
-taken. One that is cancelled (the client is gone) tells the node.
+taken; or it is called back (`call`; `collect` in a later tick), which costs no future and no task per request.
+One that is cancelled (the client is gone) tells the node.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
-from core.requests import Answer, Request
+from core.requests import Answer, Request, ScanRequest
+from cql_lite.running import merged
 
 if TYPE_CHECKING:
     from core.ports import NodePort
 
 PARTS_AHEAD = 2
 """Parts of a streamed answer that may wait for who reads them."""
+PARTS_OF_CALL_MAX = 1_000_000
+"""Parts that `collect` takes: all that a request asks for, as its rows are bounded."""
+
+Callback = Callable[[Answer], None]
 
 
 class Bridge:
@@ -32,14 +38,25 @@ class Bridge:
         self._futures: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
         self._calls: dict[int, Callable[[Answer], None]] = {}
+        self._collects: dict[int, tuple[Callback, list[Answer]]] = {}
+        self._answered: list[tuple[Callback, Answer]] = []
 
     @property
     def waiting(self) -> int:
         """Requests without their last answer."""
-        return len(self._futures) + len(self._streams) + len(self._calls)
+        return len(self._futures) + len(self._streams) + len(self._calls) + len(self._collects)
 
     def on_reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """What the node has to say; for one who is gone, nothing."""
+        collected = self._collects.get(request_id)
+        if collected is not None:
+            collected[1].append(answer)
+            if last:
+                del self._collects[request_id]
+                if not self._answered:
+                    self._loop.call_soon(self._call_back)
+                self._answered.append((collected[0], merged(collected[1])))
+            return
         call = self._calls.pop(request_id, None)
         if call is not None:
             call(answer)
@@ -52,6 +69,27 @@ class Bridge:
         stream = self._streams.get(request_id)
         if stream is not None:
             stream.put_nowait((answer, last))
+
+    def collect(self, request: Request, timeout_us: int, then: Callback) -> int:
+        """Ask, and have `then` called with the answer in a later tick; parts are put together. Gives the
+        number.
+        """
+        self._next_id = request_id = self._next_id + 1
+        self._collects[request_id] = (then, [])
+        self._request(request_id, request, timeout_us)
+        if isinstance(request, ScanRequest):
+            self._node.on_want(request_id, PARTS_OF_CALL_MAX)
+        return request_id
+
+    def drop(self, request_id: int) -> None:
+        """Nobody waits any more for what is collected under this number."""
+        if self._collects.pop(request_id, None) is not None:
+            self._node.on_cancel(request_id)
+
+    def _call_back(self) -> None:
+        answered, self._answered = self._answered, []
+        for callback, answer in answered:
+            callback(answer)
 
     def begin(self, request: Request, timeout_us: int) -> asyncio.Future[Answer]:
         """Ask, and have a future of the answer. Cancelling it tells the node that nobody waits any more."""

@@ -1,6 +1,6 @@
 """One peer as a process: from its data directory to a node that serves, and back in order.
 
-    config -> directory, engine, store -> node -> peers' port -> REST port -> "ready"
+    config -> directory, engine, store -> node -> ports of peers, REST and CQL -> "ready"
 
 Stopping takes the way back: no new requests, those in work get up to `FINISH_S`, then the node is told, its
 connections close, what was written is synced, and the engine closes. A second signal ends the process at
@@ -46,6 +46,7 @@ from server.bridge import Bridge
 from server.certificates import CertificateError, internode_context
 from server.clock import WallClock, monotonic_us
 from server.config import ClusterConfig, PeerConfig
+from server.cql import CqlService
 from server.disk import Disk
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
@@ -105,7 +106,7 @@ def _unsafe(config: ClusterConfig, insecure: bool) -> str:
         return (
             "peers off loopback need certificates (`sullae cert`, then `tls` in cluster.yml), or --insecure"
         )
-    return "REST off loopback is open to everybody who reaches it: say --insecure if that is meant"
+    return "REST and CQL off loopback are open to everybody who reaches them: say --insecure if that is meant"
 
 
 def _tls(config: ClusterConfig, name: str) -> Any:
@@ -181,6 +182,7 @@ class PeerProcess:
         self.transport: Transport
         self.bridge: Bridge
         self.rest: RestService
+        self.cql: CqlService
 
     async def run(self, tls: Any) -> int:
         """Build, serve until a signal, take down; the exit status."""
@@ -198,6 +200,7 @@ class PeerProcess:
         try:
             await self.transport.start()
             await self.rest.start(self.peer.address, self.config.ports.rest)
+            await self.cql.start(self.peer.address, self.config.ports.cql)
         except OSError as error:
             self.journal.critical(f"{self.peer.address}: {error}", code="port")
             await self.transport.stop()
@@ -243,12 +246,15 @@ class PeerProcess:
         world.on_reply = self.bridge.on_reply
         self.bridge.on_bug = self.fatal
         self.rest = RestService(node, self.bridge, self.metrics, self._complain, self.about)
+        ports = (config.ports.cql, config.ports.peer)
+        self.cql = CqlService(node, self.bridge, self.metrics, self._complain, ports)
         self.metrics.ask(self._samples)
 
     async def _until_ready(self) -> None:
         self.journal.info(
             f"listening at {self.peer.address}",
             rest_port=self.config.ports.rest,
+            cql_port=self.config.ports.cql,
             peer_port=self.config.ports.peer,
             code="listening",
             pid=os.getpid(),
@@ -271,7 +277,7 @@ class PeerProcess:
 
     async def _take_down(self) -> int:
         self.journal.info("stopping", code="stopping")
-        await self.rest.stop(FINISH_S)
+        await asyncio.gather(self.rest.stop(FINISH_S), self.cql.stop(FINISH_S))
         self.node.on_stop()
         await self.transport.stop()
         self.world.stop_timers()

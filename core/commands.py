@@ -297,8 +297,9 @@ class Swept(msgspec.Struct, frozen=True):
 class Promised(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A promise, or a look: what was promised `before`, what is accepted and not committed, the last commit.
 
-    `accepted` is NO_BALLOT if nothing is. `version` is the greatest that a commit here ever had. `holds` says
-    of each id asked about whether its mutation is logged; `rows` answers each slice.
+    `accepted` is NO_BALLOT if nothing is; `proposal` its bytes, if they are few (else PaxosFetch). `version`
+    is the greatest that a commit here ever had. `holds` says of each id asked about whether its mutation is
+    logged; `rows` answers each slice.
     """
 
     before: Ballot
@@ -307,6 +308,7 @@ class Promised(msgspec.Struct, frozen=True, array_like=True, tag=1):
     version: Version
     holds: tuple[bool, ...]
     rows: tuple[Rows, ...]
+    proposal: bytes = b""
 
 
 class PaxosRefused(msgspec.Struct, frozen=True, array_like=True, tag=2):

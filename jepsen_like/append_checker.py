@@ -43,6 +43,7 @@ def _list(key: object, operations: list[Operation]) -> list[Problem]:
     longest = _longest(operations)
     position = {element: index for index, element in enumerate(longest)}
     added = {op.value: op for op in operations if op.kind == "append"}
+    last = max((op.invoked for op in operations if op.kind == "read" and op.status == OK), default=-1)
     problems = []
     if len(position) < len(longest):
         problems.append(Problem("duplicated", f"{key}: {longest}"))
@@ -53,7 +54,7 @@ def _list(key: object, operations: list[Operation]) -> list[Problem]:
     problems += [
         Problem("lost", f"{key}: {append!r} is not in {longest}")
         for append in added.values()
-        if append.status == OK and append.value not in position
+        if append.status == OK and append.value not in position and append.completed < last
     ]
     problems += [
         Problem("forked", f"{op!r} is no beginning of {longest}")

@@ -41,6 +41,7 @@ from core.commands import (
     Slice,
 )
 from core.errors import CorruptionError
+from core.limits import KIB
 from core.row import newest_version
 from lsm import keys
 from lsm.reading import read_slice
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from core.ports import Engine
     from lsm.commit import Unsynced
     from lsm.writing import Info, Writer
+
+PROPOSAL_BYTES_TOLD_MAX = 16 * KIB
+"""An accepted proposal up to this size comes with the promise."""
 
 Puts = list[tuple[bytes, bytes | None]]
 
@@ -113,7 +117,15 @@ class PaxosSteps:
             return self._refused(key, record)
         rows = tuple(read_slice(self._engine, part, has_clustering) for part in step.slices)
         holds = tuple(self._engine.get(keys.mutation_id_key(one)) is not None for one in step.ids)
-        promised = Promised(record.promised, record.accepted, record.committed, record.version, holds, rows)
+        promised = Promised(
+            record.promised,
+            record.accepted,
+            record.committed,
+            record.version,
+            holds,
+            rows,
+            self._small_proposal(step.partition, record),
+        )
         if ballot != NO_BALLOT:
             return promised, self._keep(key, msgspec.structs.replace(record, promised=ballot))
         read = [self._newest_in(part, has_clustering) for part in step.slices]
@@ -157,6 +169,12 @@ class PaxosSteps:
             return PaxosFetched(None), depends_on
         slot = keys.PAXOS_COMMIT if step.committed else keys.PAXOS_PROPOSAL
         return PaxosFetched(self._engine.get(keys.paxos_key(step.partition, slot)) or b""), depends_on
+
+    def _small_proposal(self, partition: bytes, record: PaxosRecord) -> bytes:
+        if record.accepted == NO_BALLOT:
+            return b""
+        data = self._engine.get(keys.paxos_key(partition, keys.PAXOS_PROPOSAL)) or b""
+        return data if len(data) <= PROPOSAL_BYTES_TOLD_MAX else b""
 
     def _record(self, partition: bytes) -> tuple[bytes, PaxosRecord]:
         key = keys.paxos_key(partition, keys.PAXOS_RECORD)

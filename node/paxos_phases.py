@@ -35,14 +35,13 @@ if TYPE_CHECKING:
     from node.metadata_state import TablePlacement
     from node.paxos import Paxos
 
-LOOK, CONFIRM, PREPARE, FETCH, CATCH_UP, ACCEPT, SETTLE, COMMIT, WAITING = (
+LOOK, CONFIRM, PREPARE, FETCH, CATCH_UP, ACCEPT, COMMIT, WAITING = (
     "look",
     "confirm",
     "prepare",
     "fetch",
     "catch_up",
     "accept",
-    "settle",
     "commit",
     "waiting",
 )
@@ -109,6 +108,9 @@ class Phases(ABC):
         """Who is asked, and under which epoch; False if that ended the operation."""
         parent, aim = self._parent, self.aim
         inside, state = parent.inside, parent.metadata.state
+        if self._finish is None:
+            self._end(None)  # the client has been told already; what was begun is given up
+            return False
         if inside.world.monotonic_us() >= self._deadline_us:
             self.on_deadline()
             return False

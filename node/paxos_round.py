@@ -2,7 +2,7 @@
 
     look ----------------------------------------> answered (a read that found nothing to finish)
     prepare -> fetch -> catch up ----------------> prepare   a replica lacked the last commit
-            -> fetch -> accept -> settle --------> prepare   somebody's proposal was not finished
+            -> accept ---------------------------> prepare   somebody's proposal was not finished
             -> accept (empty) -------------------> answered  condition false, or read
             -> accept (ours) -> commit ----------> answered  applied
 
@@ -75,7 +75,6 @@ from node.paxos_phases import (
     FETCH,
     LOOK,
     PREPARE,
-    SETTLE,
     Aim,
     Phases,
 )
@@ -170,7 +169,7 @@ class CasOperation(Phases):
 
     def on_phase_timer(self, op: int) -> None:
         """Too few have answered, or it is time to try again."""
-        if op == self._op and self._phase != COMMIT and self._finish is not None:
+        if op == self._op and self._phase != COMMIT:
             self._restart()
 
     def _restart(self) -> None:
@@ -242,9 +241,9 @@ class CasOperation(Phases):
             self._back_off()
             return
         text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
-        hopeless = self._finish is not None and not self._tally.met and self._is_hopeless()
+        hopeless = not self._tally.met and self._is_hopeless()
         if self._phase == COMMIT:
-            if hopeless:
+            if hopeless and self._finish is not None:
                 self._answer(self._broken(text))
             self._close_if_all_answered()
         elif hopeless:
@@ -262,6 +261,9 @@ class CasOperation(Phases):
     def _back_off(self) -> None:
         """Wait for a random time, longer after each defeat, in measures of how long an attempt takes."""
         inside = self._parent.inside
+        if self._finish is None:
+            self._end(None)
+            return
         inside.count("paxos_defeats")
         spent_us = inside.world.monotonic_us() - self._began_us + 1_000
         self._defeats += 1
@@ -284,7 +286,11 @@ class CasOperation(Phases):
         if self._phase == LOOK and not (view.quiet and (view.settled or self._looks < LOOKS_MAX)):
             self._take_ballot()
         elif view.unfinished != NO_BALLOT:
-            self._fetch(view.unfinished, view.holder, committed=False)
+            told = self._promises[view.holder].proposal
+            if told:
+                self._finish_for(told)
+            else:
+                self._fetch(view.unfinished, view.holder, committed=False)
         elif view.behind:
             self._fetch(view.committed, view.ahead, committed=True)
         else:
@@ -312,9 +318,13 @@ class CasOperation(Phases):
             commit = PaxosCommit(self.aim.table, self.aim.partition, step.ballot, data)
             self._ask(CATCH_UP, commit, list(view.behind))
         else:
-            self._parent.inside.count("paxos_finished_for_others")
-            ours = next((proposal for proposal in self._ours if proposal.data == data), None)
-            self._propose(data, ours)
+            self._finish_for(data)
+
+    def _finish_for(self, data: bytes) -> None:
+        """A proposal that may have been decided, ours or another's: as it is, under our ballot."""
+        ours = next((proposal for proposal in self._ours if proposal.data == data), None)
+        self._parent.inside.count("paxos_finished")
+        self._propose(data, ours)
 
     # --- judging
 
@@ -414,13 +424,18 @@ class CasOperation(Phases):
         elif not step.proposal:
             self._end(self._result)
         else:
-            commit = PaxosCommit(self.aim.table, self.aim.partition, self._ballot, step.proposal)
-            self._ask(SETTLE, commit, self._targets)
+            # Nobody waits for the answers: on each connection the commit precedes what is asked next.
+            self._step = PaxosCommit(self.aim.table, self.aim.partition, self._ballot, step.proposal)
+            for peer in self._alive:
+                self._send(peer)
+            self._after_settling()
 
     def _won(self, proposal: Proposal, ballot: Ballot) -> None:
         """Ours is decided: all replicas are to have it, and the client's level waits for it."""
         parent, aim = self._parent, self.aim
         parent.inside.world.cancel_timer(self._phase_timer)
+        if self._finish is None:
+            self._deadline_timer = parent.inside.timer(self._timeout_us, "paxos", self.number)
         self._proposing = proposal
         for peer in self._replicas:
             if peer not in self._alive:
@@ -437,14 +452,11 @@ class CasOperation(Phases):
             if self._tally.add(peer):
                 self._answer(Judged(True, proposal.reads, proposal.version))
             self._close_if_all_answered()
-        elif self._phase == CATCH_UP:
-            if not self._pending:
-                self._restart()
-        elif self._tally.add(peer):
-            self._after_settling()
+        elif self._phase == CATCH_UP and not self._pending:
+            self._restart()
 
     def _after_settling(self) -> None:
-        """Somebody's proposal is applied. A read may find that this was all."""
+        """Somebody's proposal is decided. A read may find that this was all."""
         if self._reading:
             self.look()
         else:
@@ -463,7 +475,11 @@ class CasOperation(Phases):
     # --- ending
 
     def on_deadline(self) -> None:
-        """Not in time. It is unknown only if something of ours was proposed."""
+        """Not in time. It is unknown only if something of ours was proposed.
+
+        What is being accepted goes on without the client, so that short deadlines cannot leave everybody with
+        something to finish first, for ever.
+        """
         if self._phase == COMMIT:
             for peer in self._pending:
                 self._hint(peer)
@@ -476,7 +492,11 @@ class CasOperation(Phases):
         required = need(self.aim.serial_level, self._placement.factors, self._local).total
         received = min(self._tally.received, required - 1)
         unknown = bool(self._ours)
-        self._end(Timeout(received, required, self.aim.serial_level, write=unknown, write_type="CAS"))
+        answer = Timeout(received, required, self.aim.serial_level, write=unknown, write_type="CAS")
+        if self._phase == ACCEPT:
+            self._answer(answer)
+        else:
+            self._end(answer)
 
 
 def _rows_read(result: SliceResult, now_us: int) -> RowsRead:

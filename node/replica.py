@@ -177,6 +177,7 @@ def _bytes_of(outcome: PaxosOutcome) -> int:
     if isinstance(outcome, PaxosFetched):
         return len(outcome.data or b"")
     if isinstance(outcome, Promised):
-        rows = [(len(key) + len(data) + 16) for answer in outcome.rows for key, data in answer.rows]
-        return sum(rows) + sum(len(answer.header or b"") + 16 for answer in outcome.rows)
+        rows = [len(key) + len(data) + 16 for answer in outcome.rows for key, data in answer.rows]
+        headers = [len(answer.header or b"") + 16 for answer in outcome.rows]
+        return len(outcome.proposal) + sum(rows) + sum(headers)
     return 0

@@ -66,9 +66,9 @@ class AppendWorkload:
         self._append("append", key, -1)
 
     def probe(self, peer: int) -> None:
-        """An append and a read of a key of its own."""
+        """An append and a read, of keys of their own."""
         self._append("probe_write", -1 - peer, peer)
-        self._read("probe_read", -1 - peer, peer)
+        self._read("probe_read", -1_001 - peer, peer)
 
     def _append(self, kind: str, key: int, peer: int) -> None:
         session = self.session
@@ -111,9 +111,15 @@ class AppendWorkload:
         self.session.door.get(operation.peer, self.bucket, f"l{key}", Level.SERIAL, done)
 
     def final(self) -> None:
-        """Every key that ever was, through some peer."""
-        peers = len(self.session.cluster.machines)
+        """Every key that ever was, through some peer, once nobody appends any more."""
         self._final_left = self._next_key
+        self._read_all_when_idle()
+
+    def _read_all_when_idle(self) -> None:
+        if any(self._waiting.values()):
+            self.session.cluster.scheduler.after(SECOND // 5, self._read_all_when_idle)
+            return
+        peers = len(self.session.cluster.machines)
         for key in range(1, self._next_key + 1):
             self._read("read", key, key % peers, again=True)
 

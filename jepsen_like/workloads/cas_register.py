@@ -71,9 +71,9 @@ class CasRegisterWorkload:
             self._cas(key, Cas(draw(VALUES), draw(VALUES)))
 
     def probe(self, peer: int) -> None:
-        """A write and a read of a key of its own."""
+        """A write and a read, of keys of their own."""
         self._write("probe_write", -1 - peer, peer)
-        self._read("probe_read", -1 - peer, peer)
+        self._read("probe_read", -1_001 - peer, peer)
 
     def _end(self, operation: Operation, end: End) -> None:
         if operation.key in self._waiting:

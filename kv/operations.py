@@ -166,9 +166,13 @@ def conditional(
     bucket: Bucket,
     write: WriteRequest,
     condition: Callable[[Value | None], bool],
+    level: Level = Level.QUORUM,
     serial_level: Level = Level.SERIAL,
 ) -> ConditionalRequest:
-    """Make a `put` or `delete` (without a timestamp) if what the key holds meets a condition."""
+    """Make a `put` or `delete` (without a timestamp) if what the key holds meets a condition.
+
+    Decided at `serial_level`, waited for at `level`.
+    """
     suffix = write.rows[0].suffix
 
     def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | None:
@@ -179,7 +183,7 @@ def conditional(
         partition=write.partition,
         reads=(PartRead(suffix),),
         decide=decide,
-        level=write.level,
+        level=level,
         serial_level=serial_level,
         bytes_held=sum(len(cell.value or b"") for row in write.rows for cell in row.writes),
     )

@@ -17,7 +17,8 @@ Keys are UTF-8 text of 1 to {limits.KEY_BYTES_MAX} bytes, percent-encoded in the
 they are. Values are bytes, up to {limits.VALUE_BYTES_MAX} of them, with their content type.
 
 Errors are problem details (RFC 9457); `type` is a stable word. `outcome-unknown` (504) means that a write may
-or may not have happened: repeating it is safe. Any other error of a write means that nothing was written.
+or may not have happened: repeating it is safe; after a conditional one a GET with `consistency=serial`
+settles what it is. Any other error of a write means that nothing was written.
 """
 
 
@@ -50,6 +51,12 @@ _PARAMETERS = {
     "after": _parameter("after", "query", "The cursor at which an earlier listing ended.", _TEXT),
     "limit": _parameter("limit", "query", "At most so many keys.", {"type": "integer", "minimum": 1}),
     "if_none_match": _parameter("If-None-Match", "header", "Answer 304 if the value has this tag.", _TEXT),
+    "only_if_match": _parameter(
+        "If-Match", "header", "Only if the key holds a value with one of these tags (*: any value).", _TEXT
+    ),
+    "only_if_none_match": _parameter(
+        "If-None-Match", "header", "Only if it does not (*: only if the key holds nothing).", _TEXT
+    ),
 }
 
 
@@ -83,6 +90,10 @@ def _problems(*kinds: str) -> dict[str, Any]:
     }
 
 
+_CONDITIONS = (
+    "With a condition, reading and writing are one: all conditional updates and reads at `serial` of a key "
+    "have one order that everybody sees. An update without a condition at the same time is outside of it."
+)
 _NEVER_WRITTEN = ("unavailable", "overloaded", "not-ready", "replicas-failed")
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _JSON_OBJECT = _content("application/json", {"type": "object"})
@@ -115,13 +126,15 @@ def _values() -> dict[str, Any]:
         "put": {
             "operationId": "putValue",
             "summary": "Have a key hold these bytes",
-            "parameters": _refs("ttl"),
+            "description": _CONDITIONS,
+            "parameters": _refs("ttl", "only_if_match", "only_if_none_match"),
             "requestBody": {"required": True, "content": _BYTES},
             "responses": {
                 **updated,
                 **_problems(
                     "bad-key",
                     "bad-ttl",
+                    "precondition-failed",
                     "value-too-large",
                     "content-encoding-not-supported",
                     "conditional-not-supported",
@@ -134,12 +147,14 @@ def _values() -> dict[str, Any]:
         "delete": {
             "operationId": "deleteValue",
             "summary": "Have a key hold nothing",
-            "description": "That it held nothing before is no error.",
+            "description": f"That it held nothing before is no error. {_CONDITIONS}",
+            "parameters": _refs("only_if_match", "only_if_none_match"),
             "responses": {
                 **updated,
                 **_problems(
                     "bad-path",
                     "no-such-bucket",
+                    "precondition-failed",
                     "conditional-not-supported",
                     *_NEVER_WRITTEN,
                     "outcome-unknown",

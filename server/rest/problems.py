@@ -54,7 +54,7 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "content-encoding-not-supported": (415, "Bodies are taken as they are, without encodings"),
     "expectation-failed": (417, "This expectation cannot be met"),
     "internal-error": (500, "A bug in this peer"),
-    "conditional-not-supported": (501, "Conditional updates are not supported yet"),
+    "conditional-not-supported": (501, "This condition on an update is not supported"),
     "unavailable": (503, "Too few replicas are alive; nothing was written"),
     "overloaded": (503, "Too much to do; nothing was written"),
     "not-ready": (503, "This peer does not serve now"),
@@ -114,6 +114,8 @@ def problem_of(answer: Answer) -> ProblemError:
     if isinstance(answer, Timeout):
         kind = "outcome-unknown" if answer.write else "timeout"
         detail = f"{answer.received} of {answer.required} replicas answered at {answer.level.value} in time"
+        if answer.write and answer.write_type == "CAS":
+            detail += "; a GET with consistency=serial settles whether it was written"
         return ProblemError(
             kind, detail, received=answer.received, required=answer.required, level=answer.level.value
         )

@@ -6,17 +6,18 @@ import asyncio
 
 from aiohttp import web
 
-from core.requests import Invalid, RowsRead, Written
+from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
 from core.settings import Settings
 from kv import operations as kv
+from kv.buckets import Bucket
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
+from server.rest.conditions import condition_of, conditional, tag_of
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
 DELETE_PARAMETERS = ("consistency", "timeout_ms")
-UPDATE_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 LARGE_BYTES = 256 * 1024
 LARGE_WRITE_S = 120.0
 
@@ -35,7 +36,7 @@ class Values:
         wanted = options(query, WRITE_PARAMETERS)
         key = decoded(raw_key)
         headers = request.headers
-        _refuse_conditions(headers)
+        condition = condition_of(request)
         if "Content-Range" in headers:
             raise ProblemError("bad-request", "a part of a value cannot be written: leave Content-Range out")
         encoding = headers.get("Content-Encoding", "identity")
@@ -46,26 +47,32 @@ class Values:
         bucket = self._buckets.find(bucket_name) or await self._buckets.used(bucket_name)
         content_type = headers.get("Content-Type", kv.OCTETS)
         write = kv.put(bucket, key, body, content_type, wanted.level, ttl_s=wanted.ttl_s)
-        if isinstance(write, Invalid):
-            raise invalid(write)
-        answer = await self._bridge.begin(write, wanted.write_timeout_us(self._settings))
-        if isinstance(answer, Written):
-            return web.Response(status=204, headers={"Server": "sullae", "ETag": kv.etag(answer.version)})
-        raise problem_of(answer)
+        return await self._written(bucket, write, condition, wanted.write_timeout_us(self._settings))
 
     async def delete(
         self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str
     ) -> web.Response:
         """Have the key hold nothing; that it held nothing before is no error."""
         wanted = options(query, DELETE_PARAMETERS)
-        _refuse_conditions(request.headers)
-        write = kv.delete(self._buckets.known(bucket_name), decoded(raw_key), wanted.level)
+        condition = condition_of(request)
+        bucket = self._buckets.known(bucket_name)
+        write = kv.delete(bucket, decoded(raw_key), wanted.level)
+        return await self._written(bucket, write, condition, wanted.write_timeout_us(self._settings))
+
+    async def _written(
+        self, bucket: Bucket, write: WriteRequest | Invalid, condition: kv.Condition | None, timeout_us: int
+    ) -> web.Response:
         if isinstance(write, Invalid):
             raise invalid(write)
-        answer = await self._bridge.begin(write, wanted.write_timeout_us(self._settings))
+        asked = write if condition is None else conditional(bucket, write, condition)
+        answer = await self._bridge.begin(asked, timeout_us)
         if isinstance(answer, Written):
-            return web.Response(status=204, headers={"Server": "sullae", "ETag": kv.etag(answer.version)})
-        raise problem_of(answer)
+            tag = kv.etag(answer.version)
+        elif isinstance(answer, Judged):
+            tag = tag_of(bucket, answer)
+        else:
+            raise problem_of(answer)
+        return web.Response(status=204, headers={"Server": "sullae", "ETag": tag})
 
     async def get(self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str) -> web.Response:
         """What the key holds."""
@@ -106,15 +113,6 @@ class Values:
                 request.transport.abort()
         finally:
             self._budget.give(size)
-
-
-def _refuse_conditions(headers: object) -> None:
-    """A condition on an update must not be ignored: that would lose what it protects."""
-    for name in UPDATE_CONDITIONS:
-        if name in headers:  # type: ignore[operator]
-            raise ProblemError(
-                "conditional-not-supported", f"{name} on updates comes later; nothing was written"
-            )
 
 
 def _matches(condition: str, etag: str) -> bool:

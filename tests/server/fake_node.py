@@ -14,7 +14,9 @@ from core.requests import (
     AdminRequest,
     Answer,
     Changed,
+    ConditionalRequest,
     Invalid,
+    Judged,
     MetadataRequest,
     ReadRequest,
     ReadRow,
@@ -90,6 +92,8 @@ class FakeNode:
             return self._write(request)
         if isinstance(request, ReadRequest):
             return self._read(request)
+        if isinstance(request, ConditionalRequest):
+            return self._judge(request)
         if isinstance(request, MetadataRequest):
             return self.change(request.change)
         assert isinstance(request, AdminRequest)
@@ -107,6 +111,19 @@ class FakeNode:
             else:
                 self.rows.pop((request.table, key), None)
         return Written((self._version, 7))
+
+    def _judge(self, request: ConditionalRequest) -> Judged | Invalid:
+        reads = tuple(
+            self._read(
+                ReadRequest(request.table, request.partition, part.first, part.end, part.point, request.level)
+            )
+            for part in request.reads
+        )
+        decision = request.decide(reads)
+        if isinstance(decision, Invalid):
+            return decision
+        version = None if decision is None else self._write(decision).version
+        return Judged(decision is not None, reads, version)
 
     def _read(self, request: ReadRequest) -> RowsRead:
         prefix = keys.partition_prefix(request.table, token_of(request.partition), request.partition)

@@ -12,6 +12,7 @@ from core.metadata import CreateTable
 from core.requests import (
     Answer,
     Broken,
+    ConditionalRequest,
     Invalid,
     MetadataRequest,
     Overloaded,
@@ -149,9 +150,22 @@ def test_parameters_reach_the_node() -> None:
         ("PUT", "/v1/kv/a.b/k", {}, (400, "bad-bucket-name")),
         ("PUT", "/v1/kv/%2fetc/k", {}, (400, "bad-bucket-name")),
         ("PUT", "/v1/kv//k", {}, (400, "bad-bucket-name")),
-        ("PUT", "/v1/kv/demo/k", {"If-Match": '"x"'}, (501, "conditional-not-supported")),
-        ("PUT", "/v1/kv/demo/k", {"If-None-Match": "*"}, (501, "conditional-not-supported")),
-        ("DELETE", "/v1/kv/demo/k", {"If-Match": '"x"'}, (501, "conditional-not-supported")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": '"x"'}, (412, "precondition-failed")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": "*"}, (412, "precondition-failed")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": "x"}, (400, "bad-request")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": ""}, (400, "bad-request")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": '"x", *'}, (400, "bad-request")),
+        ("PUT", "/v1/kv/demo/k", {"If-None-Match": '"x" "y"'}, (400, "bad-request")),
+        ("PUT", "/v1/kv/demo/k", {"If-Match": ",".join(['"x"'] * 101)}, (400, "bad-request")),
+        ("PUT", "/v1/kv/demo/there", {"If-None-Match": "*"}, (412, "precondition-failed")),
+        ("DELETE", "/v1/kv/demo/there", {"If-Match": '"x"'}, (412, "precondition-failed")),
+        ("DELETE", "/v1/kv/demo/k", {"If-Match": "*"}, (412, "precondition-failed")),
+        (
+            "PUT",
+            "/v1/kv/demo/k",
+            {"If-Unmodified-Since": "Sat, 29 Oct 1994 19:43:31 GMT"},
+            (501, "conditional-not-supported"),
+        ),
         ("PUT", "/v1/kv/demo/k", {"Content-Encoding": "gzip"}, (415, "content-encoding-not-supported")),
         ("PUT", "/v1/kv/demo/k", {"Content-Range": "bytes 0-0/2"}, (400, "bad-request")),
         ("PUT", "/v1/kv/demo/k", {"Content-Type": "a/" + "b" * 300}, (400, "bad-content-type")),
@@ -184,6 +198,66 @@ def test_what_is_asked_wrongly(
             body = b"v" if method in {"PUT", "POST"} else None
             assert problem(await ask(method, target, body, headers)) == expected
             assert ask.node.rows == before
+
+    run(work())
+
+
+def test_a_condition_is_decided_with_the_write() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            path = "/v1/kv/demo/k"
+            first = await ask("PUT", path, b"1", {"If-None-Match": "*"})
+            assert first.status == 204
+            tag = first.headers["etag"]
+            again = await ask("PUT", path, b"x", {"If-None-Match": "*"})
+            assert (again.status, again.headers["etag"]) == (412, tag)
+            weak = await ask("PUT", path, b"x", {"If-Match": f"W/{tag}"})
+            assert (weak.status, weak.headers["etag"]) == (412, tag)
+            second = await ask("PUT", path, b"2", {"If-Match": f'"no" ,, {tag}', "If-None-Match": '"other"'})
+            assert second.status == 204 and second.headers["etag"] != tag
+            assert (
+                await ask("PUT", path, b"x", {"If-None-Match": f"W/{second.headers['etag']}"})
+            ).status == 412
+            found = await ask("GET", path + "?consistency=serial")
+            assert (found.body, found.headers["etag"]) == (b"2", second.headers["etag"])
+            assert (await ask("DELETE", path, None, {"If-Match": tag})).status == 412
+            assert (await ask("DELETE", path, None, {"If-Match": second.headers["etag"]})).status == 204
+            gone = await ask("PUT", path, b"x", {"If-Match": "*"})
+            assert gone.status == 412 and "etag" not in gone.headers
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("asked", "levels"),
+    [
+        ("", (Level.QUORUM, Level.SERIAL)),
+        ("?consistency=all", (Level.ALL, Level.SERIAL)),
+        ("?consistency=serial", (Level.QUORUM, Level.SERIAL)),
+        ("?consistency=local_serial", (Level.LOCAL_QUORUM, Level.LOCAL_SERIAL)),
+    ],
+)
+def test_which_levels_decide_a_condition_and_wait_for_it(asked: str, levels: tuple[Level, Level]) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            assert (await ask("PUT", "/v1/kv/demo/k" + asked, b"1", {"If-None-Match": "*"})).status == 204
+            request = ask.node.requests[-1]
+            assert isinstance(request, ConditionalRequest)
+            assert (request.level, request.serial_level) == levels
+
+    run(work())
+
+
+def test_who_is_left_in_doubt_is_told_how_to_settle_it() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/kv/demo/there", b"v")
+            ask.node.answers.append(Timeout(1, 2, Level.SERIAL, write=True, write_type="CAS"))
+            ask.node.answers.append(Timeout(1, 2, Level.SERIAL, write=False, write_type="CAS"))
+            reply = await ask("PUT", "/v1/kv/demo/k", b"1", {"If-Match": "*"})
+            assert problem(reply) == (504, "outcome-unknown") and b"consistency=serial" in reply.body
+            reply = await ask("PUT", "/v1/kv/demo/k", b"1", {"If-Match": "*"})
+            assert problem(reply) == (504, "timeout")
 
     run(work())
 

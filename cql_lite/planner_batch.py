@@ -12,8 +12,10 @@ from typing import Final, NamedTuple
 from core.requests import BatchRequest
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_conditions import Step as ConditionalStep, execute_conditional
+from cql_lite.planner_counters import CounterPlan, execute_counter_batch
 from cql_lite.planner_expressions import Expressions
-from cql_lite.planner_modify import Drafts, ModifyPlan, read_rows
+from cql_lite.planner_modify import Drafts, ModifyPlan, draft_conditional, read_rows
 from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
 from cql_lite.types import BIGINT, ResolveUdt
@@ -24,22 +26,29 @@ WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.C
 class Step(NamedTuple):
     """One modification of a batch, with its values."""
 
-    plan: ModifyPlan
+    plan: ModifyPlan | CounterPlan
     context: Context
     options: Options
 
 
 def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Execution:
     """The requests of a batch; an empty one succeeds."""
-    if kind == ast.COUNTER:
-        raise InvalidRequestError("counters cannot be written yet in this version, so neither can their batches")
-    for step in steps:
-        if step.plan.is_conditional:
-            raise InvalidRequestError("conditions in a batch are not there yet: send the statement alone")
+    counters = [(step.plan, step.context) for step in steps if isinstance(step.plan, CounterPlan)]
+    if counters or (kind == ast.COUNTER and steps):
+        if len(counters) != len(steps) or kind == ast.LOGGED:
+            raise InvalidRequestError(
+                "counters are added to in batches of their own: BEGIN COUNTER BATCH, and nothing else in it"
+            )
+        return (yield from execute_counter_batch(counters, options))
+    plans = [step.plan for step in steps if isinstance(step.plan, ModifyPlan)]
+    if any(plan.is_conditional for plan in plans):
+        conditional = [ConditionalStep(plan, step.context) for plan, step in zip(plans, steps, strict=True)]
+        draft = draft_conditional(plans, options)
+        return (yield from execute_conditional(conditional, draft, options, is_batch=True))
     drafts = Drafts()
-    for step in steps:
-        before = yield from read_rows(step.plan, step.context, step.options)
-        step.plan.draft(drafts, step.context, step.options, before)
+    for plan, step in zip(plans, steps, strict=True):
+        before = yield from read_rows(plan, step.context, step.options)
+        plan.draft(drafts, step.context, step.options, before)
     writes = tuple(draft.request(options.level) for draft in drafts.all())
     if len(writes) == 1:
         (answer,) = yield writes
@@ -55,7 +64,7 @@ class BatchPlan:
 
     is_read: Final = False
 
-    def __init__(self, statement: ast.Batch, plans: list[ModifyPlan], markers: Markers, udt: ResolveUdt) -> None:
+    def __init__(self, statement: ast.Batch, plans: Sequence[ModifyPlan | CounterPlan], markers: Markers, udt: ResolveUdt) -> None:
         """`plans` were compiled with `markers`."""
         self._kind = statement.kind
         self._plans = plans

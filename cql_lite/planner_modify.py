@@ -6,7 +6,7 @@ a list, taking values out of a list): these read the row first. That is no trans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,13 +14,16 @@ from msgspec import UnsetType
 
 from core import limits
 from core.mutation import DELETE, INSERT, UPDATE
-from core.requests import ReadRequest, Request, RowsRead
+from core.requests import ReadRequest, Request, RowsRead, WriteRequest
 from core.row import Row
 from core.schema import STATIC
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_cells import (
-    Assign, Draft, Place, compile_assignment, compile_deletion, marker, put_value, set_column
+    Assign, Draft, Place as CellPlace, compile_assignment, compile_deletion, marker, put_value, set_column
+)  # fmt: skip
+from cql_lite.planner_conditions import (
+    PRESENT, Conditions, Draft as DraftConditional, Known, Place, Step, execute_conditional
 )  # fmt: skip
 from cql_lite.planner_expressions import Expressions
 from cql_lite.planner_results import Asked, Execution, Options, VoidResult, unless_failed
@@ -64,9 +67,9 @@ class ModifyPlan:
         markers: Markers | None = None,
     ) -> None:
         """Compile; raises InvalidRequestError. Within a batch `markers` are the batch's."""
-        if view.is_counter:
+        if view.is_counter and not isinstance(statement, ast.Delete):
             raise InvalidRequestError(
-                f"{view.keyspace}.{view.name} holds counters, which this version cannot write yet"
+                f"{view.keyspace}.{view.name} holds counters: UPDATE ... SET c = c + 1 adds to them, and makes rows"
             )
         self.view = view
         self.statement = statement
@@ -80,8 +83,11 @@ class ModifyPlan:
         self.where: Where | None = None
         self.key_markers: tuple[int, ...] = ()
         self._compile()
+        self.conditions: Conditions | None = None
+        if is_conditional(statement):
+            self.conditions = Conditions(statement, view, self.scope, self.expressions)
+            self._check_conditional()
         self.markers: tuple[MarkerSpec, ...] = () if markers is not None else self._markers.specs()
-        self.is_conditional = is_conditional(statement)
         self.reads_first = any(assign.reads for assign in self.assigns)
 
     # --- compiling
@@ -189,7 +195,42 @@ class ModifyPlan:
             )
         self.key_markers = key_markers(self.view, relations)
 
+    def _check_conditional(self) -> None:
+        where = self.where
+        assert self.conditions is not None
+        if where is None:
+            return
+        if any(choice.is_in for choice in where.partition):
+            raise InvalidRequestError("conditions decide about one partition: restrict its key by =")
+        if self.view.clustering and not where.names_rows and not self._is_static(self.conditions):
+            raise InvalidRequestError(
+                f"IF needs the whole primary key, or static columns alone: restrict {self._unrestricted()}"
+            )
+
+    def _is_static(self, conditions: Conditions) -> bool:
+        """Whether only static columns are compared and written."""
+        written = bool(self.assigns) and all(a.column.kind == STATIC for a in self.assigns)
+        return written and (conditions.only_static or conditions.kind == PRESENT)
+
     # --- executing
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether there is an IF."""
+        return self.conditions is not None
+
+    def places(self, context: Context) -> list[Place]:
+        """The rows that conditions and assignments are about."""
+        targets = self.targets(context)
+        if any(not interval.point for interval in targets.intervals):
+            raise InvalidRequestError("beside conditions a statement names single rows, not ranges of them")
+        found = [Place(p, interval.first) for p in targets.partitions for interval in targets.intervals]
+        return found or [Place(partition, STATIC_SUFFIX) for partition in targets.partitions]
+
+    def check_timestamp(self) -> None:
+        """Refuse USING TIMESTAMP beside conditions."""
+        if self._timestamp is not None:
+            raise InvalidRequestError("beside IF there is no USING TIMESTAMP: the decision gives the timestamp")
 
     def timestamp_us(self, context: Context, options: Options) -> int:
         """The client's timestamp; 0 lets the coordinator stamp."""
@@ -314,7 +355,7 @@ class ModifyPlan:
             if is_insert and suffix != STATIC_SUFFIX:
                 row.put(marker(ttl_s))
             known, now_us = before.get((draft.partition, suffix), (None, 0))
-            place = Place(row, ttl_s, known, now_us)
+            place = CellPlace(row, ttl_s, known, now_us)
             for assign in some:
                 assign.apply(place, context)
 
@@ -333,6 +374,12 @@ class ModifyPlan:
 
     def execute(self, context: Context, options: Options) -> Execution:
         """The requests of one execution."""
+        if self.conditions is not None:
+            yield from ()
+            steps = [Step(self, context)]
+            return (
+                yield from execute_conditional(steps, draft_conditional([self], options), options, is_batch=False)
+            )
         drafts = Drafts()
         before = yield from read_rows(self, context, options)
         self.draft(drafts, context, options, before)
@@ -364,6 +411,26 @@ class Drafts:
     def all(self) -> list[Draft]:
         """Those that do anything."""
         return [draft for draft in self._drafts.values() if not draft.is_empty]
+
+
+def draft_conditional(plans: Sequence[ModifyPlan], options: Options) -> DraftConditional:
+    """What statements do to the one partition that they decide about."""
+    plain = Options(options.level, options.serial_level)
+
+    def draft(known: Known, contexts: Callable[[int], Context]) -> WriteRequest | None:
+        drafts = Drafts()
+        for index, plan in enumerate(plans):
+            context = contexts(index)
+            before: Before = {
+                (place.partition, suffix): (known.row(suffix), known.now_us)
+                for place in plan.places(context)
+                for suffix in (place.suffix, STATIC_SUFFIX)
+            }
+            plan.draft(drafts, context, plain, before)
+        found = drafts.all()
+        return found[0].request(options.level) if found else None
+
+    return draft
 
 
 def read_rows(plan: ModifyPlan, context: Context, options: Options) -> Any:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from core.cell import VALUE, Cell
+from core.counter import counter_value, encode_count
 from core.json_cells import assemble as assemble_json
 from core.row import Row
 from core.schema import CLUSTERING, PARTITION, STATIC
 from cql_lite.planner_tables import ColumnView, TableView, i32
-from cql_lite.types import JSON, ListType, MapType, SetType, UserType
+from cql_lite.types import COUNTER, JSON, ListType, MapType, SetType, UserType
 from cql_lite.types_base import Type, i64
 
 Record = list[Any]
@@ -103,7 +104,7 @@ class _Filler:
     def add(self, column: ColumnView, what: str, slot: int) -> None:
         if what:
             self._lives.setdefault(column.id, []).append((what, slot))
-        elif column.type.is_multicell or column.type == JSON:
+        elif column.type.is_multicell or column.type in (JSON, COUNTER):
             self._parts[column.id] = (slot, column.type)
         else:
             self._scalars[column.id] = slot
@@ -141,6 +142,9 @@ def assembled(of: Type, cells: Sequence[Cell], now_us: int) -> bytes | None:
     """The wire value of a column that is kept in several cells; None if nothing of it lives."""
     if of == JSON:
         return assemble_json([dead_as_tombstone(cell, now_us) for cell in cells])
+    if of == COUNTER:
+        count = counter_value([cell for cell in cells if not cell.is_dead(now_us)], cells[0].column)
+        return None if count is None else encode_count(count)
     live = [cell for cell in cells if cell.path and not cell.is_dead(now_us)]
     if not live:
         return None

@@ -22,7 +22,7 @@ from cql_lite import ast
 from cql_lite.errors import AlreadyExistsError, ConfigurationError, InvalidRequestError
 from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec
-from cql_lite.types import COUNTER, JSON, InvalidTypeError, ResolveUdt, Type, check_column_type, parse_type
+from cql_lite.types import COUNTER, DURATION, JSON, InvalidTypeError, ResolveUdt, Type, check_column_type, parse_type
 
 CREATED, UPDATED, DROPPED = "CREATED", "UPDATED", "DROPPED"
 KEYSPACE, TABLE, TYPE = "KEYSPACE", "TABLE", "TYPE"
@@ -115,8 +115,6 @@ class SchemaPlanner:
             check_column_type(of)
         except InvalidTypeError as error:
             raise InvalidRequestError(f"{error} (line {node.at.line}, column {node.at.column})") from None
-        if of == COUNTER:
-            raise InvalidRequestError("counters are not there yet in this version: use bigint and IF, or another type")
         return of
 
     # --- keyspaces
@@ -221,6 +219,9 @@ class SchemaPlanner:
             kind = PARTITION if name in partition else CLUSTERING if name in clustering else REGULAR
             column = self._column(defined[name], kind, keyspace)
             found.append(msgspec.structs.replace(column, descending=descending.get(name, False)))
+        values = [column for column in found if column.name not in keys]
+        if len({column.type == COUNTER.cql for column in values}) > 1:
+            raise InvalidRequestError("a table holds counters or other columns, not both: make two tables")
         if any(column.kind == STATIC for column in found) and not clustering:
             raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
         return tuple(found)
@@ -230,7 +231,7 @@ class SchemaPlanner:
         if kind in (PARTITION, CLUSTERING):
             if definition.static:
                 raise InvalidRequestError(f"{definition.name} is part of the primary key and cannot be static")
-            if not of.may_be_key or of.cql == "duration" or of == JSON:
+            if not of.may_be_key or of in (DURATION, JSON, COUNTER):
                 raise InvalidRequestError(
                     f"{definition.name} is a {of}, which cannot be part of a primary key"
                     + (f": use frozen<{of}>" if of.is_multicell else "")
@@ -244,6 +245,10 @@ class SchemaPlanner:
         keyspace = self._place(statement.table)
         columns = tuple(self._column(column, REGULAR, keyspace) for column in statement.columns)
         table = self._schema.table(keyspace, statement.table.name)
+        if table is not None:
+            values = [c for c in (*table.columns, *columns) if c.kind in (STATIC, REGULAR)]
+            if len({column.type == COUNTER.cql for column in values}) > 1:
+                raise InvalidRequestError("a table holds counters or other columns, not both: make two tables")
         if table is not None and not table.has_clustering and any(c.kind == STATIC for c in columns):
             raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
         change = metadata.AddColumns(

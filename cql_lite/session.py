@@ -25,6 +25,7 @@ from cql_lite.outcomes import error_of_failure, error_of_request
 from cql_lite.parser import parse
 from cql_lite.planner import Catalog, Planned, plan_statement
 from cql_lite.planner_batch import Step, execute_batch
+from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import (
     Asked, Execution, FailedError, KeyspaceResult, Options, Result, RowsResult, SchemaResult
@@ -254,7 +255,7 @@ class Session:
             else:
                 prepared = self._statements.of_text(one.statement, keyspace)
             plan = prepared.planned.plan
-            if not isinstance(plan, ModifyPlan):
+            if not isinstance(plan, ModifyPlan | CounterPlan):
                 raise InvalidRequestError("a batch holds INSERT, UPDATE and DELETE only")
             steps.append(Step(plan, self._context(bound(plan.markers, one.values, ())), options))
         execution: Execution = execute_batch(KINDS[request.kind], steps, options)

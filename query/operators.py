@@ -218,7 +218,11 @@ class Sorted:
     def end(self) -> None:
         """Hand all on; equal rows keep the order in which they came."""
         compare = self._compare
-        self._held.sort(key=cmp_to_key(lambda a, b: compare(a[1], b[1])))
+
+        def by_row(a: tuple[Partition, Row], b: tuple[Partition, Row]) -> int:
+            return compare(a[1], b[1])
+
+        self._held.sort(key=cmp_to_key(by_row))
         for partition, row in self._held:
             if not self._sink.push(partition, row):
                 break

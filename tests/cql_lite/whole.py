@@ -121,6 +121,7 @@ class Cql:
             if state is None:
                 return found
             client = Cql(self.cluster, (client.index + 1) % len(self.cluster.machines))
+            client.session.keyspace = self.session.keyspace
 
     def error(self, text: str, *values: Any, **more: Any) -> wire.Error:
         """The error that a text is answered with."""

@@ -1,0 +1,292 @@
+"""IF: conditional modifications, alone or several in a batch over one partition, as one ConditionalRequest.
+
+The rows that conditions look at and that are written are read with the promise; `decide` evaluates the conditions
+and drafts the write. It may be called several times, with other rows each time, so all that it is given besides
+(bound values, the time, random bytes) is fixed before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+from msgspec import UnsetType
+
+from core.requests import ConditionalRequest, Invalid, Judged, PartRead, ReadRow, RowsRead, WriteRequest
+from core.row import EMPTY_ROW, Row
+from core.schema import STATIC
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_functions import Compiled
+from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
+from cql_lite.planner_rows import Layout, Record
+from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
+from cql_lite.planner_where import column_of
+from cql_lite.types import BOOLEAN, ListType
+from lsm.keys import STATIC_SUFFIX, split_row_key
+from query.comparisons import HOLDS
+
+APPLIED: Final = "[applied]"
+PRESENT, ABSENT, COMPARED = "IF EXISTS", "IF NOT EXISTS", "IF"
+
+Judge = Callable[[Record, Context], bool]
+
+
+class Conditions:
+    """The IF of one statement, compiled."""
+
+    def __init__(self, statement: ast.Modification, view: TableView, scope: Scope, expressions: Expressions) -> None:
+        self.layout = Layout(view)
+        self.kind = COMPARED
+        self.judges: list[Judge] = []
+        self.columns: tuple[ColumnView, ...] = view.columns
+        if isinstance(statement, (ast.Insert, ast.InsertJson)):
+            self.kind = ABSENT
+        elif statement.if_exists:
+            self.kind = PRESENT
+        else:
+            named = [column_of(view, condition.target.column) for condition in statement.conditions]
+            self.columns = tuple(dict.fromkeys(named))
+            for column in named:
+                if column.is_key:
+                    raise InvalidRequestError(f"{column.name} is part of the primary key: IF is about other columns")
+            outer, expressions.layout = expressions.layout, self.layout
+            try:
+                self.judges = [_judge(condition, scope, expressions) for condition in statement.conditions]
+            finally:
+                expressions.layout = outer
+        self.slots = [(column, self.layout.slot(column)) for column in view.columns]
+
+    @property
+    def only_static(self) -> bool:
+        """Whether all that is compared belongs to the partition."""
+        return self.kind == COMPARED and all(column.kind == STATIC for column in self.columns)
+
+
+def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> Judge:
+    node: ast.Expression = ast.ColumnRef(condition.target.column, condition.target.at)
+    for step in condition.target.path:
+        if isinstance(step, ast.Key):
+            node = ast.ElementAccess(node, step.term, step.at)
+        else:
+            node = ast.FieldAccess(node, step.name, step.at)
+    subject = expressions.compile(node)
+    name, operator = condition.target.column, condition.operator
+    if operator == ast.IN:
+        return _within(subject, condition.value, name, scope)
+    if operator not in HOLDS or isinstance(condition.value, ast.InList):
+        raise InvalidRequestError(f"IF compares by =, !=, <, <=, >, >= and IN, not {operator}")
+    term = compile_term(condition.value, subject.type, name, scope)
+    compare, holds = subject.type.compare, HOLDS[operator]
+
+    def judge(record: Record, context: Context) -> bool:
+        left, right = subject.evaluate(record, context), _given(term(context), name)
+        if left is None or right is None:
+            if right is None and operator not in (ast.EQ, ast.NE):
+                raise InvalidRequestError(f"IF {name} {operator} null has no meaning: null has no order")
+            return (left is right) == (operator == ast.EQ) if operator in (ast.EQ, ast.NE) else False
+        return holds(compare(left, right))
+
+    return judge
+
+
+def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> Judge:
+    of = subject.type
+    if isinstance(right, ast.InList):
+        terms: list[Term] = [compile_term(item, of, name, scope) for item in right.items]
+        options: Callable[[Context], list[bytes | None]] = lambda context: [  # noqa: E731
+            _given(term(context), name) for term in terms
+        ]
+    else:
+        whole = ListType(element=of)
+        term = compile_term(right, whole, f"in({name})", scope)
+
+        def options(context: Context) -> list[bytes | None]:
+            value = _given(term(context), name)
+            return [] if value is None else list(whole.unpack(value))
+
+    def judge(record: Record, context: Context) -> bool:
+        left = subject.evaluate(record, context)
+        for option in options(context):
+            if left is None or option is None:
+                if left is option:
+                    return True
+            elif of.compare(left, option) == 0:
+                return True
+        return False
+
+    return judge
+
+
+def _given(value: Bound, name: str) -> bytes | None:
+    if isinstance(value, UnsetType):
+        raise InvalidRequestError(f"the value that IF compares {name} with is unset: bind one or null")
+    return value
+
+
+# --- executing
+
+
+class Place(NamedTuple):
+    """A row that a statement is about: `suffix` is that of the static row if it is about nothing else."""
+
+    partition: bytes
+    suffix: bytes
+
+
+class Conditional(Protocol):
+    """A modification with or without an IF."""
+
+    @property
+    def view(self) -> TableView:
+        """Its table."""
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """Its IF."""
+
+    def places(self, context: Context) -> list[Place]:
+        """The rows that it is about."""
+
+    def check_timestamp(self) -> None:
+        """Refuse USING TIMESTAMP."""
+
+
+class FixedEntropy:
+    """Random bytes that are the same each time a decision is made."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._count = 0
+
+    def token_bytes(self, n: int) -> bytes:
+        """n bytes."""
+        self._count += 1
+        return hashlib.blake2b(self._seed + self._count.to_bytes(8, "big"), digest_size=n).digest()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Rows as they were read, by suffix, and when."""
+
+    rows: dict[bytes, Row]
+    now_us: int
+
+    def row(self, suffix: bytes) -> Row | None:
+        """The row, None if it does not exist."""
+        return self.rows.get(suffix)
+
+
+Draft = Callable[[Known, Callable[[int], Context]], WriteRequest | None]
+
+
+class Step(NamedTuple):
+    """One statement with its values."""
+
+    plan: Conditional
+    context: Context
+
+
+def execute_conditional(steps: Sequence[Step], draft: Draft, options: Options, *, is_batch: bool) -> Execution:
+    """The request of one or several statements with conditions, and its [applied] result."""
+    view = steps[0].plan.view
+    places = [place for step in steps for place in step.plan.places(step.context)]
+    partitions = list(dict.fromkeys(place.partition for place in places))
+    if len(partitions) != 1 or any(step.plan.view.id != view.id for step in steps):
+        raise InvalidRequestError("conditions decide about one partition of one table: name just one")
+    for step in steps:
+        step.plan.check_timestamp()
+    suffixes = dict.fromkeys(place.suffix for place in places)
+    if view.has_static:
+        suffixes = {STATIC_SUFFIX: None, **suffixes}
+    partition = partitions[0]
+    seeds = [step.context.entropy.token_bytes(16) for step in steps]
+
+    def contexts(index: int) -> Context:
+        step = steps[index]
+        return Context(step.context.values, step.context.now_us, FixedEntropy(seeds[index]))
+
+    def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
+        known = _known(reads)
+        try:
+            for index in range(len(steps)):
+                if not _holds(steps[index], known, contexts(index)):
+                    return None
+            written = draft(known, contexts)
+        except InvalidRequestError as error:
+            return Invalid("bad_condition", str(error))
+        if written is None:
+            return Invalid("nothing_to_write", "the statement sets nothing: every value is unset")
+        return written
+
+    request = ConditionalRequest(
+        view.id, partition, tuple(PartRead(suffix) for suffix in suffixes), decide, options.level,
+        options.serial_level,
+    )  # fmt: skip
+    (answer,) = yield (request,)
+    judged = unless_failed(answer, "CAS")
+    assert isinstance(judged, Judged), judged
+    return _result(judged, steps, view, is_batch)
+
+
+def _known(reads: tuple[RowsRead, ...]) -> Known:
+    rows: dict[bytes, Row] = {}
+    for read in reads:
+        for item in read.rows:
+            assert isinstance(item, ReadRow)
+            rows[split_row_key(item.key)[3]] = item.row
+    return Known(rows, reads[0].now_us if reads else 0)
+
+
+def _holds(step: Step, known: Known, context: Context) -> bool:
+    conditions = step.plan.conditions
+    if conditions is None:
+        return True
+    for place in step.plan.places(context):
+        exists = known.row(place.suffix) is not None
+        if conditions.kind == ABSENT:
+            if exists:
+                return False
+        elif conditions.kind == PRESENT:
+            if not exists:
+                return False
+        else:
+            record = _record(conditions, place, known)
+            if not all(judge(record, context) for judge in conditions.judges):
+                return False
+    return True
+
+
+def _record(conditions: Conditions, place: Place, known: Known) -> Record:
+    template = conditions.layout.template(place.partition, known.row(STATIC_SUFFIX), known.now_us)
+    if place.suffix == STATIC_SUFFIX:
+        return template
+    return conditions.layout.record(template, place.suffix, known.row(place.suffix) or EMPTY_ROW, known.now_us)
+
+
+def _result(judged: Judged, steps: Sequence[Step], view: TableView, is_batch: bool) -> RowsResult:
+    first = ResultColumn(view.keyspace, view.name, APPLIED, BOOLEAN)
+    if judged.applied:
+        return RowsResult((first,), [[BOOLEAN.encode(True)]])
+    known, no = _known(judged.reads), BOOLEAN.encode(False)
+    rows: list[list[bytes | None]] = []
+    shown: tuple[ColumnView, ...] = view.columns
+    for step in steps:
+        conditions = step.plan.conditions
+        if conditions is None:
+            continue
+        if not is_batch:
+            shown = conditions.columns
+        slots = {column.name: slot for column, slot in conditions.slots}
+        for place in step.plan.places(step.context):
+            if known.row(place.suffix) is None and not (conditions.only_static and known.row(STATIC_SUFFIX)):
+                continue
+            record = _record(conditions, place, known)
+            rows.append([no, *(record[slots[column.name]] for column in shown)])
+    if not rows:
+        return RowsResult((first,), [[no]])
+    columns = (first, *(ResultColumn(view.keyspace, view.name, c.name, c.type) for c in shown))
+    return RowsResult(columns, rows)

@@ -1,0 +1,111 @@
+"""UPDATE of counters: what is added, per partition and row, as CounterRequests (core/counter.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import UnsetType
+
+from core.consistency import Level
+from core.requests import BatchRequest, CounterRequest, Request
+from core.schema import STATIC
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
+from cql_lite.planner_select import key_markers
+from cql_lite.planner_tables import TableView
+from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.planner_where import column_of, compile_where
+from cql_lite.types import BIGINT, COUNTER, ResolveUdt
+from lsm.keys import STATIC_SUFFIX
+
+WRITE_TYPE: Final = "COUNTER"
+
+Deltas = dict[tuple[int, bytes], dict[bytes, dict[int, int]]]
+"""What is added: by table and partition, then by row, then by column."""
+
+
+class CounterPlan:
+    """An UPDATE of counters that is ready to be executed."""
+
+    is_read: Final = False
+    is_conditional: Final = False
+
+    def __init__(
+        self, statement: ast.Update, view: TableView, udt: ResolveUdt, markers: Markers | None = None
+    ) -> None:
+        """Compile; raises InvalidRequestError. Within a batch `markers` are the batch's."""
+        self.view = view
+        noted = markers or Markers(len(statement.markers), view.keyspace, view.name)
+        scope = Expressions(noted, udt).scope
+        if statement.using.ttl is not None or statement.using.timestamp is not None:
+            raise InvalidRequestError("counters have no TTL and no TIMESTAMP")
+        if statement.if_exists or statement.conditions:
+            raise InvalidRequestError("counters take no conditions")
+        self._added: list[tuple[int, bool, int, Term]] = []
+        for assignment in statement.assignments:
+            column = column_of(view, assignment.target.column)
+            if column.type != COUNTER or assignment.operation not in (ast.ADD, ast.SUBTRACT):
+                raise InvalidRequestError(
+                    f"{column.name} cannot be set: counters are added to, as in SET {column.name} = {column.name} + 1"
+                )
+            sign = 1 if assignment.operation == ast.ADD else -1
+            term = compile_term(assignment.value, BIGINT, column.name, scope)
+            self._added.append((column.id, column.kind == STATIC, sign, term))
+        self._where = compile_where(view, statement.where, scope)
+        regular = any(not static for _, static, _, _ in self._added)
+        where = self._where
+        if not where.names_partitions or where.others or (regular and not where.names_rows):
+            raise InvalidRequestError("counters are updated by their whole primary key, with = or IN")
+        self.key_markers = key_markers(view, statement.where)
+        self.markers: tuple[MarkerSpec, ...] = () if markers is not None else noted.specs()
+
+    def add(self, deltas: Deltas, context: Context) -> None:
+        """Add what this execution adds."""
+        for partition in self._where.partitions(context):
+            rows = deltas.setdefault((self.view.id, partition), {})
+            intervals = self._where.intervals(context)
+            for column, static, sign, term in self._added:
+                value = term(context)
+                if isinstance(value, UnsetType):
+                    continue
+                if value is None:
+                    raise InvalidRequestError("null cannot be added to a counter")
+                delta = sign * int(BIGINT.decode(value))
+                for suffix in [STATIC_SUFFIX] if static else [interval.first for interval in intervals]:
+                    cells = rows.setdefault(suffix, {})
+                    cells[column] = cells.get(column, 0) + delta
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """The requests of one execution."""
+        deltas: Deltas = {}
+        self.add(deltas, context)
+        requests: tuple[Request, ...] = tuple(counter_requests(deltas, options.level))
+        for answer in (yield requests) if requests else ():
+            unless_failed(answer, WRITE_TYPE)
+        return VoidResult()
+
+
+def counter_requests(deltas: Deltas, level: Level) -> list[CounterRequest]:
+    """One request per partition."""
+    return [
+        CounterRequest(
+            table, partition, tuple((suffix, tuple(cells.items())) for suffix, cells in rows.items()), level
+        )
+        for (table, partition), rows in deltas.items()
+        if rows
+    ]
+
+
+def execute_counter_batch(steps: Sequence[tuple[CounterPlan, Context]], options: Options) -> Execution:
+    """The requests of a batch of counters."""
+    deltas: Deltas = {}
+    for plan, context in steps:
+        plan.add(deltas, context)
+    requests = counter_requests(deltas, options.level)
+    if requests:
+        (answer,) = yield (BatchRequest(tuple(requests), options.level, logged=False),)
+        unless_failed(answer, WRITE_TYPE)
+    return VoidResult()

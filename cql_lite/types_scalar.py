@@ -387,7 +387,7 @@ class Json(Scalar, frozen=True):
 
     def from_json(self, text: bytes) -> bytes | None:
         text = text.strip(b" \t\r\n")
-        return self.check(text)
+        return None if text == b"null" else self.check(text)
 
     def key(self, data: bytes) -> bytes:
         return escaped(data)

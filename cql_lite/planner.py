@@ -21,6 +21,7 @@ from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_batch import BatchPlan
 from cql_lite.planner_counters import CounterPlan
+from cql_lite.planner_describe import DescribePlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import Execution, KeyspaceResult, Options
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
@@ -143,6 +144,8 @@ def plan_statement(
         if name not in catalog.state.keyspaces and name not in SYSTEM_KEYSPACES:
             raise InvalidRequestError(f"there is no keyspace {name}")
         return Planned(UsePlan(name), [])
+    if isinstance(statement, ast.Describe):
+        return Planned(DescribePlan(statement, catalog.state, keyspace), [])
     planner = SchemaPlanner(catalog.state, keyspace, catalog.resolver, now_us)
     plan = planner.plan(statement)
     if plan is None:

@@ -47,6 +47,10 @@ class Layout:
         """The slot of a column's write time or remaining time to live."""
         return self._slot(column, what)
 
+    def columns(self) -> list[ColumnView]:
+        """The columns that have a slot so far."""
+        return [self.view.by_name[name] for name in dict.fromkeys(name for name, _ in self._slots)]
+
     def extra(self) -> int:
         """A slot that somebody else fills."""
         self.size += 1

@@ -36,6 +36,10 @@ KEPT_OPTIONS: Final = (
 """Options of Cassandra that are read back and mean nothing here."""
 
 
+CHANGES: Final = ("none", "keys", "new", "old", "new_and_old")
+"""What a table's change events carry."""
+
+
 class Schema(Protocol):
     """What planning looks up in the metadata state."""
 
@@ -397,6 +401,9 @@ def table_options(options: Sequence[ast.Option], before: TableOptions) -> tuple[
         elif name == "comment" and isinstance(value, str):
             field = "comment"
             found = msgspec.structs.replace(found, comment=value)
+        elif name == "changes" and value in CHANGES:
+            field = "changes"
+            found = msgspec.structs.replace(found, changes=value)
         elif name in ("compaction", "compression", "caching") and isinstance(value, tuple):
             field = name
             found = msgspec.structs.replace(found, **{name: value})

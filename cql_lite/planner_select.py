@@ -64,6 +64,7 @@ class SelectPlan:
         self._expressions = Expressions(self._markers, resolve_udt, self._layout)
         scope = self._expressions.scope
         self._selected = self._compile_selectors()
+        self._selected_columns = self._layout.columns()
         if virtual is None:
             self._where = compile_where(view, statement.where, scope)
             filtered = self._where.others
@@ -122,11 +123,8 @@ class SelectPlan:
     def _check_distinct(self) -> None:
         if not self._statement.distinct:
             return
-        names = [s.expression.name for s in self._statement.selectors if isinstance(s.expression, ast.ColumnRef)]
-        columns = [column_of(self.view, name) for name in names]
-        if len(names) != len(self._statement.selectors) or any(
-            column.kind not in (PARTITION, STATIC) for column in columns
-        ):
+        columns = self._selected_columns
+        if not self._statement.selectors or any(c.kind not in (PARTITION, STATIC) for c in columns):
             raise InvalidRequestError("SELECT DISTINCT is of partition key and static columns")
         missing = [column.name for column in self.view.partition if column not in columns]
         if missing:

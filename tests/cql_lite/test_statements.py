@@ -167,7 +167,7 @@ def test_a_paging_state_of_another_query_is_refused(events: Cql) -> None:
     error = events.error("SELECT a FROM events", paging_state=response.paging_state, page_size=2)
     assert isinstance(error, wire.Invalid)
     assert response.paging_state is not None
-    damaged = response.paging_state[:-1] + b"\x00"
+    damaged = response.paging_state[:-1] + bytes((response.paging_state[-1] ^ 1,))
     assert "damaged" in events.error("SELECT * FROM events", paging_state=damaged, page_size=2).message
 
 
@@ -374,7 +374,7 @@ def test_altering_a_table(cql: Cql) -> None:
         ("SELECT nothing FROM events", "no column nothing"),
         ("SELECT nothing(a) FROM events", "no function nothing"),
         ("SELECT * FROM nowhere", "no table ks.nowhere"),
-        ("SELECT * FROM no.where", "no keyspace no"),
+        ("SELECT * FROM no.thing", "no keyspace no"),
         ("SELECT * FROM events LIMIT 0", "LIMIT is 0"),
         ("INSERT INTO events (k, a) VALUES (1, 1)", "add b"),
         ("INSERT INTO events (k, a, b) VALUES (1, null, 'x')", "cannot be null"),
@@ -432,6 +432,22 @@ def test_system_tables(cql: Cql) -> None:
         ("a", "clustering", 0, "desc", "int"), ("b", "clustering", 1, "asc", "text"),
         ("k", "partition_key", 0, "none", "int"), ("v", "regular", -1, "none", "int"),
     ]  # fmt: skip
+
+
+def test_describe(events: Cql) -> None:
+    (row,) = events.run("DESCRIBE TABLE events")
+    assert (row["keyspace_name"], row["type"], row["name"]) == ("ks", "table", "events")
+    again = row["create_statement"].replace("ks.events", "ks.events_again")
+    events.run(again)
+    settle(events.cluster)
+    shapes = "SELECT column_name, kind, position, clustering_order, type FROM system_schema.columns WHERE table_name = '{}'"
+    assert events.run(shapes.format("events_again")) == events.run(shapes.format("events"))
+    assert {"ks", "system", "system_schema"} <= set(column(events, "DESCRIBE KEYSPACES"))
+    assert "events" in [row["name"] for row in events.run("DESCRIBE TABLES")]
+    assert [row["type"] for row in events.run("DESCRIBE KEYSPACE ks")][0] == "keyspace"
+    assert events.run("DESCRIBE events") == [row]
+    assert events.run("DESCRIBE CLUSTER")[0]["partitioner"].endswith("Murmur3Partitioner")
+    assert "no table ks.nothing" in events.error("DESCRIBE TABLE nothing").message
 
 
 def test_with_a_peer_away_every_statement_goes_on(events: Cql) -> None:

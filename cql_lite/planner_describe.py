@@ -1,0 +1,172 @@
+"""DESCRIBE, answered by the server as Cassandra 4 does: names, or the statements that recreate things.
+
+Lists have the columns keyspace_name, type and name; descriptions create_statement besides. `cqlsh` prints them as
+they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from core.schema import Keyspace, Table
+from cql_lite import ast, describe
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult
+from cql_lite.planner_schema import SYSTEM_KEYSPACES
+from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.system import PARTITIONER, TABLES, State
+from cql_lite.types import TEXT, quoted
+
+SNITCH: Final = "org.apache.cassandra.locator.GossipingPropertyFileSnitch"
+LISTS: Final = ("keyspaces", "tables", "types", "functions", "aggregates", "materialized views", "indexes")
+NONE_OF: Final = ("function", "aggregate", "materialized view")
+
+
+class Thing(NamedTuple):
+    """One row of an answer."""
+
+    keyspace: str
+    type: str
+    name: str
+    statement: str = ""
+
+
+class DescribePlan:
+    """DESCRIBE."""
+
+    markers: tuple[MarkerSpec, ...] = ()
+    key_markers: tuple[int, ...] = ()
+
+    def __init__(self, statement: ast.Describe, state: State, keyspace: str) -> None:
+        self._statement = statement
+        self._state = state
+        self._keyspace = keyspace
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """Nothing to ask."""
+        yield from ()
+        if self._statement.what == "cluster":
+            names = ("cluster", "partitioner", "snitch")
+            return _result(names, [(self._state.name, PARTITIONER, SNITCH)])
+        if self._statement.what in LISTS:
+            names = ("keyspace_name", "type", "name")
+            return _result(names, [thing[:3] for thing in self._listed()])
+        names = ("keyspace_name", "type", "name", "create_statement")
+        return _result(names, list(self._described()))
+
+    # --- lists
+
+    def _listed(self) -> Iterator[Thing]:
+        what = self._statement.what
+        if what == "keyspaces":
+            names = sorted({*self._state.keyspaces, *(keyspace for keyspace, _ in TABLES)})
+            yield from (Thing(name, "keyspace", name) for name in names)
+            return
+        for name in [self._keyspace] if self._keyspace else sorted(self._state.keyspaces):
+            if what == "tables":
+                yield from (Thing(name, "table", table.name) for table in self._tables(name))
+                yield from (Thing(name, "table", table) for where, table in sorted(TABLES) if where == name)
+            elif what == "types" and name in self._state.keyspaces:
+                yield from (Thing(name, "type", of.name) for of in self._state.keyspaces[name].types)
+            elif what == "indexes":
+                for table in self._tables(name):
+                    yield from (Thing(name, "index", index.name) for index in table.indexes)
+
+    def _tables(self, keyspace: str) -> list[Table]:
+        found = [table for table in self._state.tables.values() if table.keyspace == keyspace]
+        return sorted(found, key=lambda table: table.name)
+
+    # --- statements
+
+    def _described(self) -> Iterator[Thing]:
+        statement = self._statement
+        if statement.what == "schema":
+            for name in sorted(self._state.keyspaces):
+                yield from self._of_keyspace(name)
+            return
+        named = statement.name
+        where = (named.keyspace if named is not None else "") or self._keyspace
+        name = named.name if named is not None else ""
+        if statement.what == "keyspace":
+            yield from self._of_keyspace(name or where)
+        elif statement.what == "table":
+            yield from self._of_table(where, name)
+        elif statement.what == "type":
+            yield from self._of_type(where, name)
+        elif statement.what == "index":
+            yield from self._of_index(where, name)
+        elif statement.what == "any":
+            yield from self._of_any(where, name, named is not None and bool(named.keyspace))
+        else:
+            raise InvalidRequestError(f"there is no {statement.what} {name}: there are none at all in this version")
+
+    def _keyspace_of(self, name: str) -> Keyspace:
+        if not name:
+            raise InvalidRequestError("no keyspace is in use: name one")
+        found = self._state.keyspaces.get(name)
+        if found is None:
+            raise InvalidRequestError(f"there is no keyspace {name}")
+        return found
+
+    def _of_keyspace(self, name: str) -> Iterator[Thing]:
+        if name in SYSTEM_KEYSPACES:
+            for keyspace, table in sorted(TABLES):
+                if keyspace == name:
+                    yield from self._of_table(keyspace, table)
+            return
+        keyspace = self._keyspace_of(name)
+        yield Thing(name, "keyspace", name, describe.text(describe.create_keyspace(keyspace)))
+        for of in keyspace.types:
+            yield Thing(name, "type", of.name, describe.text(describe.create_type(name, of)))
+        for table in self._tables(name):
+            yield from self._of_table(name, table.name)
+
+    def _of_table(self, keyspace: str, name: str) -> Iterator[Thing]:
+        computed = TABLES.get((keyspace, name))
+        if computed is not None and self._state.table(keyspace, name) is None:
+            text = describe.text(describe.create_table(computed.table))
+            yield Thing(keyspace, "table", name, f"/* computed when it is read, cannot be created:\n{text}\n*/")
+            return
+        if keyspace not in SYSTEM_KEYSPACES:
+            self._keyspace_of(keyspace)
+        table = self._state.table(keyspace, name)
+        if table is None:
+            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+        yield Thing(keyspace, "table", name, describe.text(describe.create_table(table)))
+        for index in table.indexes:
+            yield Thing(keyspace, "index", index.name, describe.text(describe.create_index(table, index)))
+
+    def _of_type(self, keyspace: str, name: str) -> Iterator[Thing]:
+        of = self._keyspace_of(keyspace).type(name)
+        if of is None:
+            raise InvalidRequestError(f"there is no type {keyspace}.{name}")
+        yield Thing(keyspace, "type", name, describe.text(describe.create_type(keyspace, of)))
+
+    def _of_index(self, keyspace: str, name: str) -> Iterator[Thing]:
+        self._keyspace_of(keyspace)
+        for table in self._tables(keyspace):
+            index = table.index(name)
+            if index is not None:
+                yield Thing(keyspace, "index", name, describe.text(describe.create_index(table, index)))
+                return
+        raise InvalidRequestError(f"there is no index {keyspace}.{name}")
+
+    def _of_any(self, where: str, name: str, qualified: bool) -> Iterator[Thing]:
+        """A name alone: a keyspace, else a table, type or index of the keyspace in use."""
+        if not qualified and (name in self._state.keyspaces or name in SYSTEM_KEYSPACES):
+            yield from self._of_keyspace(name)
+            return
+        for kind in (self._of_table, self._of_type, self._of_index):
+            try:
+                yield from list(kind(where, name))
+            except InvalidRequestError:
+                continue
+            return
+        place = f" in keyspace {where}" if where else ""
+        raise InvalidRequestError(f"there is no keyspace, table, type or index {quoted(name)}{place}")
+
+
+def _result(names: Sequence[str], rows: Sequence[Sequence[str]]) -> RowsResult:
+    columns = tuple(ResultColumn("system", "describe", name, TEXT) for name in names)
+    return RowsResult(columns, [[value.encode() for value in row] for row in rows])

@@ -74,16 +74,16 @@ def _at_the_stamp(increments: Mutation, stored: Any) -> Mutation:
 
 
 BATCH_PLANTS = (
-    Plant("batch not logged", ((LoggedBatch, "start", _send_without_logging),), "batches", 1, TORN, 20),
+    Plant("batch not logged", ((LoggedBatch, "start", _send_without_logging),), "batches", 2, TORN, 20),
     Plant(
         "batch log emptied before the batch is applied",
         ((LoggedBatch, "_apply", _forget_before_applying),),
         "batches",
-        1,
+        2,
         TORN,
         20,
     ),
-    Plant("batch log keeps nothing", ((BatchLog, "store", _keep_nothing),), "batches", 1, TORN, 20),
+    Plant("batch log keeps nothing", ((BatchLog, "store", _keep_nothing),), "batches", 5, TORN, 20),
     Plant(
         "mutations of a batch stamped again one by one",
         ((BatchWrite, "_stamp_again", WriteOperation._stamp_again),),

@@ -20,7 +20,7 @@ What purges tombstones must never promise to forget beyond `oldest_admitted_us` 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 PREFIX = b"batch/"
 REPLAYS_MAX = 8
 """So many batches are replayed at once."""
+
+DONE_MAX = 4_096
+"""So many batches that are done are remembered: messages that ask to keep them may come late."""
 
 BatchId = tuple[int, int]
 """(start number of the coordinator, sequence of the batch's first mutation)."""
@@ -158,8 +161,8 @@ class _Entry:
         self.admitted_us = admitted_us
         self.durable = -1
         """The attempt that is durable."""
-        self.leaving = -1
-        """The attempt up to which it is applied, while its record is being deleted."""
+        self.leaving = False
+        """It is applied, and its record is being deleted."""
         self.replaying = False
         self.timer: TimerId = 0
         self.waiting: list[Callable[[str], None]] = []
@@ -177,6 +180,7 @@ class BatchLog:
         self.size = 0
         self._me = inside.identity.peer
         self._entries: dict[BatchId, _Entry] = {}
+        self._done: OrderedDict[BatchId, int] = OrderedDict()
         self._due: deque[BatchId] = deque()
         self._replays = 0
         inside.on_message(BatchStore, self._on_store)
@@ -248,9 +252,12 @@ class BatchLog:
     def store(self, message: BatchStore, done: Callable[[str], None]) -> None:
         """Keep a batch; `done("")` once it, or a later attempt, is durable, else `done(why)`."""
         batch, attempt = message.batch, message.attempt
+        if self._done.get(batch, -1) >= attempt:
+            done("")
+            return
         entry = self._entries.get(batch)
-        if entry is not None and max(entry.attempt, entry.leaving) >= attempt:
-            if entry.durable == entry.attempt or entry.leaving >= attempt:  # leaving: it is applied already
+        if entry is not None and entry.attempt >= attempt:
+            if entry.durable == entry.attempt:
                 done("")
             else:
                 entry.waiting.append(done)
@@ -298,10 +305,13 @@ class BatchLog:
 
     def forget(self, batch: BatchId, attempt: int) -> None:
         """A batch is applied up to this attempt."""
+        self._done[batch] = max(attempt, self._done.get(batch, -1))
+        if len(self._done) > DONE_MAX:
+            self._done.popitem(last=False)
         entry = self._entries.get(batch)
-        if entry is None or entry.attempt > attempt or entry.leaving >= 0:
+        if entry is None or entry.attempt > attempt or entry.leaving:
             return
-        entry.leaving = attempt
+        entry.leaving = True
         self.inside.submit(("batch_forgotten", batch, attempt), SystemWrite(((_key_of(batch), None),)))
 
     def _on_forgotten(self, outcome: Outcome, batch: BatchId, attempt: int) -> None:
@@ -309,7 +319,7 @@ class BatchLog:
         entry = self._entries.get(batch)
         if entry is None:
             return
-        entry.leaving = -1
+        entry.leaving = False
         if isinstance(outcome, Done) and entry.attempt <= attempt:
             self._drop(batch, entry)
         elif not entry.replaying:
@@ -319,7 +329,7 @@ class BatchLog:
 
     def _on_due(self, batch: BatchId) -> None:
         entry = self._entries.get(batch)
-        if entry is None or entry.replaying or entry.leaving >= 0:
+        if entry is None or entry.replaying or entry.leaving:
             return
         entry.replaying = True
         self._due.append(batch)
@@ -370,7 +380,7 @@ class BatchLog:
         entry = self._entries.get(batch)
         if entry is not None:
             entry.replaying = False
-            if again or entry.leaving < 0:
+            if again or not entry.leaving:
                 self._schedule(batch, entry)
         self._replay_next()
 

@@ -99,7 +99,8 @@ class _Run:
         loads: dict[str, Callable[[], Any]] = {
             "writes": lambda: scenarios.writes(peers, 32_000 // divide, CONNECTIONS_PER_PEER),
             "writes, many": lambda: scenarios.writes(peers, 32_000 // divide, MANY_CONNECTIONS_PER_PEER),
-            "bulk": lambda: scenarios.bulk(peers, 48_000 // divide, 4),
+            "bulk": lambda: scenarios.bulk(peers, 24_000 // divide, 1, CONNECTIONS_PER_PEER),
+            "bulk, many": lambda: scenarios.bulk(peers, 48_000 // divide, 4, MANY_CONNECTIONS_PER_PEER),
             "reads": lambda: scenarios.reads(peers, 48_000 // divide, CONNECTIONS_PER_PEER, 4000),
             "reads, many": lambda: scenarios.reads(peers, 48_000 // divide, MANY_CONNECTIONS_PER_PEER, 4000),
         }

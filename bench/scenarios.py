@@ -21,9 +21,6 @@ from bench.load import Figures, request_bytes, run_load
 from bench.peers import Peers, Process
 
 VALUE_BYTES: Final = 1024
-BULK_LINES: Final = 50
-"""Lines of one `_bulk` request of the load."""
-
 MIB: Final = 1024 * 1024
 STOPPED_S, RUNNING_S = 1.0, 0.05
 """A slow peer stands still for a second, runs for a moment, and so on: it answers after up to a second."""
@@ -76,24 +73,24 @@ async def put_all(peers: Peers, items: Iterable[tuple[str, bytes]]) -> None:
         raise Failed(f"{figures.failed} puts failed, the first: {failure!r}")
 
 
-async def bulk(peers: Peers, count: int, connections: int) -> Loaded:
-    """`count` puts of 1 KiB through `_bulk`, some per request; latencies are those of whole requests."""
+async def bulk(peers: Peers, count: int, connections: int, lines: int) -> Loaded:
+    """`count` puts of 1 KiB through `_bulk`, `lines` per request; latencies are those of whole requests."""
     value = os.urandom(VALUE_BYTES // 2).hex()
     stamp = time.time_ns() // 1_000_000
     good = b'"status":20'
 
     def request(first: int) -> bytes:
-        keys = range(first, first + BULK_LINES)
-        lines = (f'{{"op":"put","key":"b{stamp}-{n:08d}","value":"{value}"}}\n' for n in keys)
-        return request_bytes("POST", "/v1/kv/bench/_bulk?consistency=quorum", "".join(lines).encode())
+        keys = range(first, first + lines)
+        puts = (f'{{"op":"put","key":"b{stamp}-{n:08d}","value":"{value}"}}\n' for n in keys)
+        return request_bytes("POST", "/v1/kv/bench/_bulk?consistency=quorum", "".join(puts).encode())
 
     def judge(answer: bytes) -> bool:
-        return answer.replace(b" ", b"").count(good) == BULK_LINES
+        return answer.replace(b" ", b"").count(good) == lines
 
-    requests = (request(first) for first in range(0, count, BULK_LINES))
+    requests = (request(first) for first in range(0, count, lines))
     found = await loaded(peers, connections, requests, judge)
-    found.figures.operations *= BULK_LINES
-    found.figures.per_s *= BULK_LINES
+    found.figures.operations *= lines
+    found.figures.per_s = round(found.figures.per_s * lines, 1)
     return found
 
 

@@ -62,8 +62,8 @@ READY_POLL_S = 0.02
 YOUNG_OBJECTS, OLDER, OLDEST = 50_000, 20, 50
 """Garbage collection begins after so many new objects: requests free theirs by reference counts alone."""
 
-HINTS = keys.system_key(b"hint/")
-"""System records that the node reads for itself when it replays hints."""
+READ_LATER = (keys.system_key(b"hint/"), keys.system_key(b"batch/"))
+"""System records that the node reads for itself when it replays hints and batches."""
 
 
 def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_format: str) -> int:
@@ -151,7 +151,7 @@ def boot_records(engine: RocksEngine) -> dict[bytes, bytes]:
     return {
         key[head:]: value
         for key, value in engine.scan(keys.SYSTEM, keys.successor(keys.SYSTEM))
-        if not key.startswith(HINTS)
+        if not key.startswith(READ_LATER)
     }
 
 

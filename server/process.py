@@ -146,7 +146,7 @@ def initial_peers(config: ClusterConfig) -> tuple[InitialPeer, ...]:
 
 
 def boot_records(engine: RocksEngine) -> dict[bytes, bytes]:
-    """All system records but hints; raises CorruptionError for a damaged one."""
+    """All system records but hints and kept batches; raises CorruptionError for a damaged one."""
     head = len(keys.SYSTEM)
     return {
         key[head:]: value

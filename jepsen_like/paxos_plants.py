@@ -23,7 +23,7 @@ WRONG = ("not_linearizable", "lost", "forked", "duplicated", "phantom", "stale",
 _prepare = PaxosSteps.prepare
 _accept = PaxosSteps.accept
 _end = Phases._end
-_on_fetched = CasOperation._on_fetched
+_finish_for = CasOperation._finish_for
 
 
 def _promise_without_writing(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
@@ -82,13 +82,13 @@ def _timeout_means_no(self: Any, answer: Any) -> None:
     _end(self, answer)
 
 
-def _stamped_anew(self: Any, data: bytes | None) -> None:
+def _stamped_anew(self: Any, data: bytes) -> None:
     stamp_us = self._parent.inside.clock.stamp()
-    if data and not self._step.committed and stamp_us is not None:
+    if stamp_us is not None:
         mutation = decode_mutation(data)
         writer = self._parent.writes.writer
         data = encode_mutation(restamped(mutation, mutation.admitted_us, (stamp_us, writer)))
-    _on_fetched(self, data)
+    _finish_for(self, data)
 
 
 def _hold_nothing(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
@@ -127,7 +127,7 @@ PAXOS_PLANTS = (
     ),
     Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 6, WRONG),
     Plant("applied inverted on timeout", ((Phases, "_end", _timeout_means_no),), "append", 3, WRONG),
-    Plant("stamped anew on completion", ((CasOperation, "_on_fetched", _stamped_anew),), "append", 3, WRONG),
+    Plant("stamped anew on completion", ((CasOperation, "_finish_for", _stamped_anew),), "append", 3, WRONG),
     Plant(
         "version below what was read",
         ((*_VIEW, _no_version_seen), (node.paxos_round, "newest_read", _no_version_read)),

@@ -49,6 +49,10 @@ class StageMetadata:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.stale: tuple[Epoch, ...] | None = None
+
+    def stale_for(self, table: int, epoch: int) -> tuple[Epoch, ...] | None:
+        return self.stale
 
 
 class StageSwim:

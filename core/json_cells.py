@@ -1,9 +1,9 @@
 """A json column's cells as one document.
 
-Under each path of keys there may be a *value* cell (JSON text) and an *object marker* ("from here on an object,
-members kept"). The cells of a row in normal form, applied by version and then by depth, make the document. Text
-is only taken apart where a newer cell lies below it, so a document that was never patched comes back as the
-bytes that were put, and numbers keep their exact text.
+Under each path of keys there may be a *value* cell (JSON text) and an *object marker* ("from here on an
+object, members kept"). The cells of a row in normal form, applied by version and then by depth, make the
+document. Text is only taken apart where a newer cell lies below it, so a document that was never patched
+comes back as the bytes that were put, and numbers keep their exact text.
 """
 
 from __future__ import annotations

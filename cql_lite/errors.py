@@ -1,6 +1,6 @@
-"""What a statement can be refused for, before or instead of asking the cluster: one class per error code of the
-native protocol that we raise ourselves. What the cluster answers (Unavailable, Timeout...) becomes the others in
-cql_lite/outcomes.py.
+"""What a statement can be refused for, before or instead of asking the cluster: one class per error code of
+the native protocol that we raise ourselves. What the cluster answers (Unavailable, Timeout...) becomes the
+others in cql_lite/outcomes.py.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     planner_rows     cells to records                        planner_batch    BATCH
     planner_schema   the schema                              planner_results  requests, answers, results
 
-A `Catalog` is the schema at one epoch. Plans hold views of tables, not names, so a plan is good as long as the
-tables it is about are what they were; `Catalog.same` tells.
+A `Catalog` is the schema at one epoch. Plans hold views of tables, not names, so a plan is good as long as
+the tables it is about are what they were; `Catalog.same` tells.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cql_lite.planner_results import Execution, KeyspaceResult, Options
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import TableView, view_of
-from cql_lite.planner_terms import Context, MarkerSpec, Markers
+from cql_lite.planner_terms import Context, Markers, MarkerSpec
 from cql_lite.system import TABLES, Place, State, virtual_rows
 from cql_lite.types import ResolveUdt, UserType, parse_type
 

@@ -1,7 +1,7 @@
 """BATCH, planned: what several modifications do, drafted together and written partition by partition.
 
-All that a batch does to one partition is one mutation: atomic, and seen by readers at once. A logged batch over
-several partitions goes through the batch log, so that all of it happens or nothing (core/requests.py).
+All that a batch does to one partition is one mutation: atomic, and seen by readers at once. A logged batch
+over several partitions goes through the batch log, so that all of it happens or nothing (core/requests.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cql_lite.planner_counters import CounterPlan, execute_counter_batch
 from cql_lite.planner_expressions import Expressions
 from cql_lite.planner_modify import Drafts, ModifyPlan, draft_conditional, read_rows
 from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
-from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.types import BIGINT, ResolveUdt
 
 WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.COUNTER: "COUNTER"}
@@ -64,7 +64,13 @@ class BatchPlan:
 
     is_read: Final = False
 
-    def __init__(self, statement: ast.Batch, plans: Sequence[ModifyPlan | CounterPlan], markers: Markers, udt: ResolveUdt) -> None:
+    def __init__(
+        self,
+        statement: ast.Batch,
+        plans: Sequence[ModifyPlan | CounterPlan],
+        markers: Markers,
+        udt: ResolveUdt,
+    ) -> None:
         """`plans` were compiled with `markers`."""
         self._kind = statement.kind
         self._plans = plans

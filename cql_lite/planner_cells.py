@@ -1,9 +1,9 @@
 """Assignments to columns and what they write: cells by address, collected per row.
 
-`Draft` holds what one or several statements do to one partition; two writes to one cell in one mutation have one
-version, so the one that would win a merge is kept here (a deletion, else the greater bytes), as in Cassandra.
-Elements of lists get ids that sort as they are appended or prepended: the time, a running number and random
-bytes, so that two coordinators never make the same.
+`Draft` holds what one or several statements do to one partition; two writes to one cell in one mutation
+have one version, so the one that would win a merge is kept here (a deletion, else the greater bytes), as in
+Cassandra. Elements of lists get ids that sort as they are appended or prepended: the time, a running number
+and random bytes, so that two coordinators never make the same.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Draft:
     def is_empty(self) -> bool:
         """Whether nothing is done at all."""
         return not (
-            self.partition_delete or self.ranges or any(row.cells or row.deleted for row in self.rows.values())
+            self.partition_delete
+            or self.ranges
+            or any(row.cells or row.deleted for row in self.rows.values())
         )
 
     def request(self, level: Level) -> WriteRequest:
@@ -325,9 +327,7 @@ def _at_path(column: ColumnView, path: Callable[[Context], Path], term: Term) ->
     def apply(place: Place, context: Context) -> None:
         value = term(context)
         if not isinstance(value, UnsetType):
-            place.row.put(
-                Write(column.id, path(context), VALUE, value, 0 if value is None else place.ttl_s)
-            )
+            place.row.put(Write(column.id, path(context), VALUE, value, 0 if value is None else place.ttl_s))
 
     return Assign(column, apply)
 
@@ -356,7 +356,9 @@ def _json_path(column: ColumnView, target: ast.Target, scope: Scope) -> Callable
     terms: list[Term] = []
     for step in target.path:
         if isinstance(step, ast.Field):
-            raise InvalidRequestError(f"places in the document {column.name} are written {column.name}['key']")
+            raise InvalidRequestError(
+                f"places in the document {column.name} are written {column.name}['key']"
+            )
         terms.append(compile_term(step.term, TEXT, f"key({column.name})", scope))
     return lambda context: tuple(_needed(term, context, column) for term in terms)
 

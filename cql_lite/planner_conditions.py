@@ -1,8 +1,8 @@
 """IF: conditional modifications, alone or several in a batch over one partition, as one ConditionalRequest.
 
-The rows that conditions look at and that are written are read with the promise; `decide` evaluates the conditions
-and drafts the write. It may be called several times, with other rows each time, so all that it is given besides
-(bound values, the time, random bytes) is fixed before.
+The rows that conditions look at and that are written are read with the promise; `decide` evaluates the
+conditions and drafts the write. It may be called several times, with other rows each time, so all that it
+is given besides (bound values, the time, random bytes) is fixed before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ Judge = Callable[[Record, Context], bool]
 class Conditions:
     """The IF of one statement, compiled."""
 
-    def __init__(self, statement: ast.Modification, view: TableView, scope: Scope, expressions: Expressions) -> None:
+    def __init__(
+        self, statement: ast.Modification, view: TableView, scope: Scope, expressions: Expressions
+    ) -> None:
         self.layout = Layout(view)
         self.kind = COMPARED
         self.judges: list[Judge] = []
@@ -53,7 +55,9 @@ class Conditions:
             self.columns = tuple(dict.fromkeys(named))
             for column in named:
                 if column.is_key:
-                    raise InvalidRequestError(f"{column.name} is part of the primary key: IF is about other columns")
+                    raise InvalidRequestError(
+                        f"{column.name} is part of the primary key: IF is about other columns"
+                    )
             outer, expressions.layout = expressions.layout, self.layout
             try:
                 self.judges = [_judge(condition, scope, expressions) for condition in statement.conditions]
@@ -190,7 +194,9 @@ class Step(NamedTuple):
     context: Context
 
 
-def execute_conditional(steps: Sequence[Step], draft: Draft, options: Options, *, is_batch: bool) -> Execution:
+def execute_conditional(
+    steps: Sequence[Step], draft: Draft, options: Options, *, is_batch: bool
+) -> Execution:
     """The request of one or several statements with conditions, and its [applied] result."""
     view = steps[0].plan.view
     places = [place for step in steps for place in step.plan.places(step.context)]
@@ -264,7 +270,9 @@ def _record(conditions: Conditions, place: Place, known: Known) -> Record:
     template = conditions.layout.template(place.partition, known.row(STATIC_SUFFIX), known.now_us)
     if place.suffix == STATIC_SUFFIX:
         return template
-    return conditions.layout.record(template, place.suffix, known.row(place.suffix) or EMPTY_ROW, known.now_us)
+    return conditions.layout.record(
+        template, place.suffix, known.row(place.suffix) or EMPTY_ROW, known.now_us
+    )
 
 
 def _result(judged: Judged, steps: Sequence[Step], view: TableView, is_batch: bool) -> RowsResult:

@@ -16,7 +16,7 @@ from cql_lite.planner_expressions import Expressions
 from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import TableView
-from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.planner_where import column_of, compile_where
 from cql_lite.types import BIGINT, COUNTER, ResolveUdt
 from lsm.keys import STATIC_SUFFIX
@@ -49,7 +49,8 @@ class CounterPlan:
             column = column_of(view, assignment.target.column)
             if column.type != COUNTER or assignment.operation not in (ast.ADD, ast.SUBTRACT):
                 raise InvalidRequestError(
-                    f"{column.name} cannot be set: counters are added to, as in SET {column.name} = {column.name} + 1"
+                    f"{column.name} cannot be set: counters are added to, "
+                    f"as in SET {column.name} = {column.name} + 1"
                 )
             sign = 1 if assignment.operation == ast.ADD else -1
             term = compile_term(assignment.value, BIGINT, column.name, scope)

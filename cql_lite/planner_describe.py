@@ -1,7 +1,7 @@
 """DESCRIBE, answered by the server as Cassandra 4 does: names, or the statements that recreate things.
 
-Lists have the columns keyspace_name, type and name; descriptions create_statement besides. `cqlsh` prints them as
-they come.
+Lists have the columns keyspace_name, type and name; descriptions create_statement besides. `cqlsh` prints
+them as they come.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from cql_lite.types import TEXT, quoted
 SNITCH: Final = "org.apache.cassandra.locator.GossipingPropertyFileSnitch"
 LISTS: Final = ("keyspaces", "tables", "types", "functions", "aggregates", "materialized views", "indexes")
 NONE_OF: Final = ("function", "aggregate", "materialized view")
+
+
+THING: Final = ("keyspace_name", "type", "name", "create_statement")
 
 
 class Thing(NamedTuple):
@@ -47,13 +50,10 @@ class DescribePlan:
         """Nothing to ask."""
         yield from ()
         if self._statement.what == "cluster":
-            names = ("cluster", "partitioner", "snitch")
-            return _result(names, [(self._state.name, PARTITIONER, SNITCH)])
+            return _result(("cluster", "partitioner", "snitch"), [(self._state.name, PARTITIONER, SNITCH)])
         if self._statement.what in LISTS:
-            names = ("keyspace_name", "type", "name")
-            return _result(names, [thing[:3] for thing in self._listed()])
-        names = ("keyspace_name", "type", "name", "create_statement")
-        return _result(names, list(self._described()))
+            return _result(THING[:3], [thing[:3] for thing in self._listed()])
+        return _result(THING, list(self._described()))
 
     # --- lists
 
@@ -82,8 +82,8 @@ class DescribePlan:
     def _described(self) -> Iterator[Thing]:
         statement = self._statement
         if statement.what == "schema":
-            for name in sorted(self._state.keyspaces):
-                yield from self._of_keyspace(name)
+            for each in sorted(self._state.keyspaces):
+                yield from self._of_keyspace(each)
             return
         named = statement.name
         where = (named.keyspace if named is not None else "") or self._keyspace
@@ -99,7 +99,9 @@ class DescribePlan:
         elif statement.what == "any":
             yield from self._of_any(where, name, named is not None and bool(named.keyspace))
         else:
-            raise InvalidRequestError(f"there is no {statement.what} {name}: there are none at all in this version")
+            raise InvalidRequestError(
+                f"there is no {statement.what} {name}: there are none at all in this version"
+            )
 
     def _keyspace_of(self, name: str) -> Keyspace:
         if not name:
@@ -111,9 +113,9 @@ class DescribePlan:
 
     def _of_keyspace(self, name: str) -> Iterator[Thing]:
         if name in SYSTEM_KEYSPACES:
-            for keyspace, table in sorted(TABLES):
-                if keyspace == name:
-                    yield from self._of_table(keyspace, table)
+            for where, computed in sorted(TABLES):
+                if where == name:
+                    yield from self._of_table(where, computed)
             return
         keyspace = self._keyspace_of(name)
         yield Thing(name, "keyspace", name, describe.text(describe.create_keyspace(keyspace)))
@@ -126,7 +128,9 @@ class DescribePlan:
         computed = TABLES.get((keyspace, name))
         if computed is not None and self._state.table(keyspace, name) is None:
             text = describe.text(describe.create_table(computed.table))
-            yield Thing(keyspace, "table", name, f"/* computed when it is read, cannot be created:\n{text}\n*/")
+            yield Thing(
+                keyspace, "table", name, f"/* computed when it is read, cannot be created:\n{text}\n*/"
+            )
             return
         if keyspace not in SYSTEM_KEYSPACES:
             self._keyspace_of(keyspace)

@@ -1,8 +1,8 @@
 """Expressions over rows: columns, elements, functions, arithmetic, aggregates; compiled to closures.
 
-Each compiled expression is a function of a record (cql_lite/planner_rows.py) and a context. An aggregate takes a
-slot at the end of the record, which query/operators.py fills when its group ends; so what is selected around it
-(`count(*) + 1`) is an ordinary expression.
+Each compiled expression is a function of a record (cql_lite/planner_rows.py) and a context. An aggregate
+takes a slot at the end of the record, which query/operators.py fills when its group ends; so what is
+selected around it (`count(*) + 1`) is an ordinary expression.
 """
 
 from __future__ import annotations
@@ -20,12 +20,42 @@ from cql_lite.planner_numbers import common, computed, converted, encoded, is_nu
 from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import (
-    Context, MarkerSpec, Markers, Scope, Term, assignable, compile_term, literal_bytes
+    Context,
+    Markers,
+    MarkerSpec,
+    Scope,
+    Term,
+    assignable,
+    compile_term,
+    literal_bytes,
 )  # fmt: skip
 from cql_lite.types import (
-    BIGINT, BLOB, BOOLEAN, COUNTER, DECIMAL, DOUBLE, DURATION, INT, JSON, TEXT, UUID, VARINT,
-    SCALARS, TIMESTAMP, TIMEUUID, Collection, InvalidTypeError, InvalidValueError, ListType, MapType, ResolveUdt, SetType, Type, UserType,
-    VectorType, parse_type,
+    BIGINT,
+    BLOB,
+    BOOLEAN,
+    COUNTER,
+    DECIMAL,
+    DOUBLE,
+    DURATION,
+    INT,
+    JSON,
+    SCALARS,
+    TEXT,
+    TIMESTAMP,
+    TIMEUUID,
+    UUID,
+    VARINT,
+    Collection,
+    InvalidTypeError,
+    InvalidValueError,
+    ListType,
+    MapType,
+    ResolveUdt,
+    SetType,
+    Type,
+    UserType,
+    VectorType,
+    parse_type,
 )  # fmt: skip
 from query.aggregates import Count, Extreme, Sum
 from query.operators import Aggregate
@@ -57,9 +87,7 @@ class Expressions:
 
     # --- as terms
 
-    def _term(
-        self, expression: ast.Expression, of: Type | None, markers: Markers
-    ) -> tuple[Type, Term]:
+    def _term(self, expression: ast.Expression, of: Type | None, markers: Markers) -> tuple[Type, Term]:
         layout, self.layout = self.layout, None
         try:
             compiled = self.compile(expression, of)
@@ -220,9 +248,7 @@ class Expressions:
 
         return Compiled(of, evaluate)
 
-    def _operands(
-        self, expression: ast.Arithmetic, expected: Type | None
-    ) -> tuple[Compiled, Compiled]:
+    def _operands(self, expression: ast.Arithmetic, expected: Type | None) -> tuple[Compiled, Compiled]:
         """Both sides; a marker or constant has the type of what stands beside it."""
         sides = [expression.left, expression.right]
         known: list[Compiled | None] = [
@@ -248,7 +274,8 @@ class Expressions:
     def _call(self, expression: ast.FunctionCall, expected: Type | None) -> Compiled:
         if expression.keyspace not in ("", "system"):
             raise InvalidRequestError(
-                f"there is no function {expression.keyspace}.{expression.name}: functions of users do not exist"
+                f"there is no function {expression.keyspace}.{expression.name}: "
+                "functions of users do not exist"
             )
         name = expression.name
         if name in AGGREGATES or name == "countrows":
@@ -276,7 +303,9 @@ class Expressions:
         if column is None:
             raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {arguments[0].name}")
         if column.is_key:
-            raise InvalidRequestError(f"{name}() is of columns outside the primary key; {column.name} is in it")
+            raise InvalidRequestError(
+                f"{name}() is of columns outside the primary key; {column.name} is in it"
+            )
         if column.type.is_multicell or column.type == JSON:
             raise InvalidRequestError(f"{name}() of {column.name} is many: its parts are written one by one")
         what = TTL if name == TTL else WRITETIME
@@ -291,7 +320,9 @@ class Expressions:
             names = [a.name if isinstance(a, ast.ColumnRef) else "" for a in arguments]
             wanted = [column.name for column in self.layout.view.partition]
             if any(names) and names != wanted:
-                raise InvalidRequestError(f"token() is of the whole partition key: token({', '.join(wanted)})")
+                raise InvalidRequestError(
+                    f"token() is of the whole partition key: token({', '.join(wanted)})"
+                )
             types = [column.type for column in self.layout.view.partition]
             compiled = [
                 self.compile(argument, types[index] if index < len(types) else None)
@@ -367,7 +398,7 @@ class Expressions:
 
             return value
 
-        def total(total_: Any, count: int) -> bytes:
+        def total(total_: Any, _count: int) -> bytes:
             return encoded(converted(total_, result), result)
 
         def average(total_: Any, count: int) -> bytes:

@@ -28,13 +28,12 @@ def compile_filters(
     return lambda context: every([maker(context) for maker in makers])
 
 
-def _filter(
-    relation: ast.Relation, layout: Layout, scope: Scope, expressions: Expressions
-) -> MakePredicate:
+def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: Expressions) -> MakePredicate:
     left = relation.left
     if not isinstance(left, ast.Target):
         raise InvalidRequestError(
-            "a relation of several columns filters nothing: restrict the columns before them too, or one by one"
+            "a relation of several columns filters nothing: restrict the columns before them too, "
+            "or one by one"
         )
     subject = _subject(left, layout, expressions)
     operator = relation.operator
@@ -86,9 +85,7 @@ def _present(value: Bound, name: str) -> bytes | None:
     return value
 
 
-def _within(
-    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope
-) -> MakePredicate:
+def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> MakePredicate:
     of = subject.type
     if isinstance(right, ast.InList):
         terms = [compile_term(item, of, name, scope) for item in right.items]

@@ -1,7 +1,7 @@
 """The scalar functions of CQL, by name: what they take, what they give, how it is computed.
 
-A function is a builder: given its compiled arguments it gives the compiled call, or refuses with words that say
-what it takes. Values are wire bytes; null in, null out, but where a function says otherwise.
+A function is a builder: given its compiled arguments it gives the compiled call, or refuses with words that
+say what it takes. Values are wire bytes; null in, null out, but where a function says otherwise.
 """
 
 from __future__ import annotations
@@ -16,8 +16,22 @@ from cql_lite.planner_numbers import converted, encoded, is_number
 from cql_lite.planner_rows import Record
 from cql_lite.planner_terms import Context, thawed
 from cql_lite.types import (
-    BIGINT, BLOB, DATE, INT, SCALARS, TEXT, TIME, TIMESTAMP, TIMEUUID, UUID,
-    Collection, InvalidValueError, ListType, MapType, SetType, Type,
+    BIGINT,
+    BLOB,
+    DATE,
+    INT,
+    SCALARS,
+    TEXT,
+    TIME,
+    TIMESTAMP,
+    TIMEUUID,
+    UUID,
+    Collection,
+    InvalidValueError,
+    ListType,
+    MapType,
+    SetType,
+    Type,
 )  # fmt: skip
 from cql_lite.types_base import i32, i64
 
@@ -323,4 +337,3 @@ def cast(argument: Compiled, of: Type) -> Compiled:
         encode = _timestamp if of == TIMESTAMP else _date
         return unary(argument, of, lambda value: encode(read(value)))
     raise InvalidRequestError(f"there is no conversion of {source} to {of}")
-

@@ -1,7 +1,9 @@
-"""INSERT, UPDATE and DELETE, planned: compiled once, then each execution drafts what it does to which partitions.
+"""INSERT, UPDATE and DELETE, planned: compiled once, then each execution drafts what it does to which
+partitions.
 
-Drafting is pure and asks nothing of the cluster, but for assignments that depend on what is there (an index of
-a list, taking values out of a list): these read the row first. That is no transaction: who needs one says IF.
+Drafting is pure and asks nothing of the cluster, but for assignments that depend on what is there (an index
+of a list, taking values out of a list): these read the row first. That is no transaction: who needs one
+says IF.
 """
 
 from __future__ import annotations
@@ -20,16 +22,29 @@ from core.schema import STATIC
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_cells import (
-    Assign, Draft, Place as CellPlace, compile_assignment, compile_deletion, marker, put_value, set_column
+    Assign,
+    Draft,
+    Place as CellPlace,
+    compile_assignment,
+    compile_deletion,
+    marker,
+    put_value,
+    set_column,
 )  # fmt: skip
 from cql_lite.planner_conditions import (
-    PRESENT, Conditions, Draft as DraftConditional, Known, Place, Step, execute_conditional
+    PRESENT,
+    Conditions,
+    Draft as DraftConditional,
+    Known,
+    Place,
+    Step,
+    execute_conditional,
 )  # fmt: skip
 from cql_lite.planner_expressions import Expressions
 from cql_lite.planner_results import Asked, Execution, Options, VoidResult, unless_failed
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import ColumnView, TableView
-from cql_lite.planner_terms import Context, MarkerSpec, Markers, Scope, Term, compile_term
+from cql_lite.planner_terms import Context, Markers, MarkerSpec, Scope, Term, compile_term
 from cql_lite.planner_where import WHOLE, Interval, Where, column_of, compile_where
 from cql_lite.types import BIGINT, INT, TEXT, InvalidValueError, ResolveUdt, name_in_json
 from lsm.keys import STATIC_SUFFIX
@@ -50,7 +65,7 @@ class Targets(msgspec.Struct, frozen=True):
 class Values(Protocol):
     """Gives an INSERT's values by column, for one execution."""
 
-    def __call__(self, context: Context) -> list[tuple[ColumnView, bytes | None | UnsetType]]:
+    def __call__(self, context: Context) -> list[tuple[ColumnView, bytes | UnsetType | None]]:
         """Columns with what is to be written there."""
 
 
@@ -69,7 +84,8 @@ class ModifyPlan:
         """Compile; raises InvalidRequestError. Within a batch `markers` are the batch's."""
         if view.is_counter and not isinstance(statement, ast.Delete):
             raise InvalidRequestError(
-                f"{view.keyspace}.{view.name} holds counters: UPDATE ... SET c = c + 1 adds to them, and makes rows"
+                f"{view.keyspace}.{view.name} holds counters: UPDATE ... SET c = c + 1 adds to them, "
+                "and makes rows"
             )
         self.view = view
         self.statement = statement
@@ -190,8 +206,8 @@ class ModifyPlan:
             left = where.others[0].left
             name = left.column if isinstance(left, ast.Target) else left.columns[0].text
             raise InvalidRequestError(
-                f"{name} cannot be restricted here: name rows by their primary key, from its front; what else "
-                "must hold stands behind IF"
+                f"{name} cannot be restricted here: name rows by their primary key, from its front; "
+                "what else must hold stands behind IF"
             )
         self.key_markers = key_markers(self.view, relations)
 
@@ -230,7 +246,9 @@ class ModifyPlan:
     def check_timestamp(self) -> None:
         """Refuse USING TIMESTAMP beside conditions."""
         if self._timestamp is not None:
-            raise InvalidRequestError("beside IF there is no USING TIMESTAMP: the decision gives the timestamp")
+            raise InvalidRequestError(
+                "beside IF there is no USING TIMESTAMP: the decision gives the timestamp"
+            )
 
     def timestamp_us(self, context: Context, options: Options) -> int:
         """The client's timestamp; 0 lets the coordinator stamp."""
@@ -243,7 +261,7 @@ class ModifyPlan:
             raise InvalidRequestError("TIMESTAMP is null: give microseconds")
         timestamp_us = int(BIGINT.decode(value))
         if timestamp_us == 0:
-            raise InvalidRequestError("TIMESTAMP 0 stands for none here: give 1 or another number of microseconds")
+            raise InvalidRequestError("TIMESTAMP 0 stands for none here: give another number of microseconds")
         return timestamp_us
 
     def ttl_s(self, context: Context) -> int:
@@ -292,10 +310,12 @@ class ModifyPlan:
         rows = [_json_key(values, column) for column in self.view.clustering]
         targets = Targets([self._partition(keys)], [Interval(self.view.prefix(rows), b"", point=True)])
         assert isinstance(self.statement, ast.InsertJson)
-        others = []
-        for column in self.view.columns:
-            if not column.is_key and (column.name in values or not self.statement.default_unset):
-                others.append((column, values.get(column.name)))
+        unset = self.statement.default_unset
+        others = [
+            (column, values.get(column.name))
+            for column in self.view.columns
+            if not column.is_key and (column.name in values or not unset)
+        ]
         return targets, others
 
     def _json_values(self, context: Context) -> dict[str, bytes | None]:
@@ -378,7 +398,9 @@ class ModifyPlan:
             yield from ()
             steps = [Step(self, context)]
             return (
-                yield from execute_conditional(steps, draft_conditional([self], options), options, is_batch=False)
+                yield from execute_conditional(
+                    steps, draft_conditional([self], options), options, is_batch=False
+                )
             )
         drafts = Drafts()
         before = yield from read_rows(self, context, options)

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
-from decimal import Context as DecimalContext, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from decimal import (
+    Context as DecimalContext,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
 from typing import Any, Final
 
 from cql_lite.errors import InvalidRequestError
 from cql_lite.types import (
-    BIGINT, COUNTER, DECIMAL, DOUBLE, FLOAT, INT, SMALLINT, TINYINT, VARINT, InvalidValueError, Type
+    BIGINT,
+    COUNTER,
+    DECIMAL,
+    DOUBLE,
+    FLOAT,
+    INT,
+    SMALLINT,
+    TINYINT,
+    VARINT,
+    InvalidValueError,
+    Type,
 )  # fmt: skip
 
 INTEGERS: Final = (TINYINT, SMALLINT, INT, BIGINT, VARINT)

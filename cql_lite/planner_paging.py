@@ -1,8 +1,8 @@
 """Where a page ended, as bytes that any peer can go on from.
 
-The state names the table, the last row that was consumed and how much of the limits is left; nothing is kept
-where the page was made. A checksum tells a state that was damaged, or made by something else, from one of ours;
-that it belongs to the same query (statement and bound values) is checked by a fingerprint.
+The state names the table, the last row that was consumed and how much of the limits is left; nothing is
+kept where the page was made. A checksum tells a state that was damaged, or made by something else, from one
+of ours; that it belongs to the same query (statement and bound values) is checked by a fingerprint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def decode(data: bytes, fingerprint: bytes) -> PagingState:
     try:
         state = _decoder.decode(body)
     except msgspec.DecodeError:
-        raise InvalidRequestError("the paging state is none of ours: run the query from its beginning") from None
+        raise InvalidRequestError(
+            "the paging state is none of ours: run the query from its beginning"
+        ) from None
     if state.fingerprint != fingerprint:
         raise InvalidRequestError(
             "the paging state is of another query, or the table has changed since: run the query from its "

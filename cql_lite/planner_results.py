@@ -1,8 +1,9 @@
 """What executing a statement asks for on the way, and what it comes to.
 
-An execution is a generator: it yields tuples of core requests, which may run side by side, and is sent their
-answers in the same order; it returns a `Result`. So everything that takes several requests (IN, scans, batches)
-is plain code that knows no I/O, and whoever drives it (cql_lite/running.py) decides how many run at once.
+An execution is a generator: it yields tuples of core requests, which may run side by side, and is sent
+their answers in the same order; it returns a `Result`. So everything that takes several requests (IN,
+scans, batches) is plain code that knows no I/O, and whoever drives it (cql_lite/running.py) decides how
+many run at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows of cells as records of wire values: what a statement needs of each row, in numbered slots.
 
-A layout is made while a statement is compiled: whoever needs a column asks for its slot. Filling a record then
-is a walk over the row's cells with two dictionaries. Scalars are copied as they lie in their cells.
+A layout is made while a statement is compiled: whoever needs a column asks for its slot. Filling a record
+then is a walk over the row's cells with two dictionaries. Scalars are copied as they lie in their cells.
 """
 
 from __future__ import annotations

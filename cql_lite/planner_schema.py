@@ -15,14 +15,34 @@ from core import limits, metadata
 from core.metadata import Change
 from core.requests import Changed, MetadataRequest
 from core.schema import (
-    CLUSTERING, NETWORK_TOPOLOGY, PARTITION, REGULAR, SIMPLE, STATIC,
-    Column, Keyspace, Member, Replication, Table, TableOptions, TypeField,
+    CLUSTERING,
+    NETWORK_TOPOLOGY,
+    PARTITION,
+    REGULAR,
+    SIMPLE,
+    STATIC,
+    Column,
+    Keyspace,
+    Member,
+    Replication,
+    Table,
+    TableOptions,
+    TypeField,
 )  # fmt: skip
 from cql_lite import ast
 from cql_lite.errors import AlreadyExistsError, ConfigurationError, InvalidRequestError
 from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec
-from cql_lite.types import COUNTER, DURATION, JSON, InvalidTypeError, ResolveUdt, Type, check_column_type, parse_type
+from cql_lite.types import (
+    COUNTER,
+    DURATION,
+    JSON,
+    InvalidTypeError,
+    ResolveUdt,
+    Type,
+    check_column_type,
+    parse_type,
+)
 
 CREATED, UPDATED, DROPPED = "CREATED", "UPDATED", "DROPPED"
 KEYSPACE, TABLE, TYPE = "KEYSPACE", "TABLE", "TYPE"
@@ -92,7 +112,9 @@ class SchemaPlan:
 class SchemaPlanner:
     """Plans one statement, with `keyspace` for names that say none."""
 
-    def __init__(self, schema: Schema, keyspace: str, resolve_udt: Callable[[str], ResolveUdt], now_us: int) -> None:
+    def __init__(
+        self, schema: Schema, keyspace: str, resolve_udt: Callable[[str], ResolveUdt], now_us: int
+    ) -> None:
         """`resolve_udt` gives the resolver of a keyspace's types."""
         self._schema = schema
         self._keyspace = keyspace
@@ -161,8 +183,8 @@ class SchemaPlanner:
                 durable = str(option.value).lower() == "true"
             else:
                 raise ConfigurationError(
-                    f"a keyspace has replication (a map) and durable_writes (true or false), not {option.name} "
-                    f"= {option.value}"
+                    "a keyspace has replication (a map) and durable_writes (true or false), "
+                    f"not {option.name} = {option.value}"
                 )
         return replication, durable
 
@@ -187,7 +209,9 @@ class SchemaPlanner:
         if everywhere is not None:
             factors = {**dict.fromkeys(datacentres, everywhere), **factors}
         if not factors:
-            raise ConfigurationError(f"{NETWORK_TOPOLOGY} takes 'replication_factor' or one for each datacentre")
+            raise ConfigurationError(
+                f"{NETWORK_TOPOLOGY} takes 'replication_factor' or one for each datacentre"
+            )
         return Replication(NETWORK_TOPOLOGY, tuple(sorted(factors.items())))
 
     # --- tables
@@ -227,14 +251,18 @@ class SchemaPlanner:
         if len({column.type == COUNTER.cql for column in values}) > 1:
             raise InvalidRequestError("a table holds counters or other columns, not both: make two tables")
         if any(column.kind == STATIC for column in found) and not clustering:
-            raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
+            raise InvalidRequestError(
+                "static columns need clustering columns: without, each row is its partition"
+            )
         return tuple(found)
 
     def _column(self, definition: ast.ColumnDefinition, kind: str, keyspace: str) -> Column:
         of = self._type(definition.type, keyspace)
         if kind in (PARTITION, CLUSTERING):
             if definition.static:
-                raise InvalidRequestError(f"{definition.name} is part of the primary key and cannot be static")
+                raise InvalidRequestError(
+                    f"{definition.name} is part of the primary key and cannot be static"
+                )
             if not of.may_be_key or of in (DURATION, JSON, COUNTER):
                 raise InvalidRequestError(
                     f"{definition.name} is a {of}, which cannot be part of a primary key"
@@ -252,9 +280,13 @@ class SchemaPlanner:
         if table is not None:
             values = [c for c in (*table.columns, *columns) if c.kind in (STATIC, REGULAR)]
             if len({column.type == COUNTER.cql for column in values}) > 1:
-                raise InvalidRequestError("a table holds counters or other columns, not both: make two tables")
+                raise InvalidRequestError(
+                    "a table holds counters or other columns, not both: make two tables"
+                )
         if table is not None and not table.has_clustering and any(c.kind == STATIC for c in columns):
-            raise InvalidRequestError("static columns need clustering columns: without, each row is its partition")
+            raise InvalidRequestError(
+                "static columns need clustering columns: without, each row is its partition"
+            )
         change = metadata.AddColumns(
             keyspace, statement.table.name, columns, statement.if_exists, statement.if_not_exists
         )
@@ -387,7 +419,9 @@ def _whole(option: ast.Option, most: int) -> int:
     return int(text)
 
 
-def table_options(options: Sequence[ast.Option], before: TableOptions) -> tuple[TableOptions, tuple[str, ...]]:
+def table_options(
+    options: Sequence[ast.Option], before: TableOptions
+) -> tuple[TableOptions, tuple[str, ...]]:
     """Options of WITH on top of others, and the names of the fields that they are in."""
     found, only, other = before, [], dict(before.other)
     for option in options:

@@ -27,7 +27,7 @@ from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResul
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_source import Consumer, Position, Reading, from_partitions, from_ring
 from cql_lite.planner_tables import ColumnView, TableView
-from cql_lite.planner_terms import Context, MarkerSpec, Markers, Term, compile_term
+from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.planner_where import Where, column_of, compile_where
 from cql_lite.types import INT, TEXT, ResolveUdt, json_name
 from query.operators import Distinct, Filtered, Grouped, Limited, PerPartition, Rows, Sink, Sorted
@@ -54,7 +54,10 @@ class SelectPlan:
     def __init__(
         self, statement: ast.Select, view: TableView, resolve_udt: ResolveUdt, virtual: Virtual | None = None
     ) -> None:
-        """Compile; raises InvalidRequestError. With `virtual` the rows are computed and anything may filter."""
+        """Compile.
+
+        Raises InvalidRequestError. With `virtual` the rows are computed and anything may filter.
+        """
         self.view = view
         self.fingerprint = b""
         self._statement = statement
@@ -82,9 +85,7 @@ class SelectPlan:
         self.markers: tuple[MarkerSpec, ...] = self._markers.specs()
         self.key_markers = key_markers(view, statement.where)
         self.columns = self._result_columns()
-        self._wants_static = self._layout.needs_static or (
-            view.has_static and not self._where.restricts_rows
-        )
+        self._wants_static = self._layout.needs_static or (view.has_static and not self._where.restricts_rows)
         self._project = self._projection()
         self._is_point = self._where.names_partitions and self._where.names_rows and self._is_plain()
 
@@ -93,9 +94,7 @@ class SelectPlan:
     def _compile_selectors(self) -> tuple[Selected, ...]:
         statement, view = self._statement, self.view
         if not statement.selectors:
-            return tuple(
-                Selected(column.name, column_value(self._layout, column)) for column in view.columns
-            )
+            return tuple(Selected(column.name, column_value(self._layout, column)) for column in view.columns)
         found = []
         for selector in statement.selectors:
             value = self._expressions.compile(selector.expression)
@@ -174,7 +173,9 @@ class SelectPlan:
             while expected and expected[0] != column and expected[0].name in fixed:
                 expected.pop(0)
             if not expected or expected.pop(0) != column:
-                raise InvalidRequestError("ORDER BY takes clustering columns in their order, from the first one on")
+                raise InvalidRequestError(
+                    "ORDER BY takes clustering columns in their order, from the first one on"
+                )
             directions.append(ordering.descending != column.descending)
             columns.append((column, ordering.descending))
         if any(directions) and not all(directions):

@@ -1,8 +1,8 @@
 """Where the rows of a SELECT come from: named slices of named partitions, or the ring in token order.
 
-A source is a generator of requests (cql_lite/planner_results.py) that hands rows to a consumer until that wants
-no more. It asks for what several partitions need side by side, and within a slice reads on page by page. A
-static row is read with its partition, and again where a page begins within one.
+A source is a generator of requests (cql_lite/planner_results.py) that hands rows to a consumer until that
+wants no more. It asks for what several partitions need side by side, and within a slice reads on page by
+page. A static row is read with its partition, and again where a page begins within one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_results import Asked, unless_failed
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_where import Interval
-from lsm.keys import STATIC_SUFFIX, TOKEN_MAX, TOKEN_MIN, partition_prefix, row_key, split_row_key, token_range_bounds
+from lsm.keys import (
+    STATIC_SUFFIX,
+    TOKEN_MAX,
+    TOKEN_MIN,
+    partition_prefix,
+    row_key,
+    split_row_key,
+    token_range_bounds,
+)
 from ring.tokens import token_of
 
 READ_ROWS_MAX: Final = 500
@@ -39,7 +47,9 @@ class Position(NamedTuple):
 class Consumer:
     """Makes records of rows and pushes them, minding partitions and their static rows."""
 
-    def __init__(self, layout: Layout, push: Callable[[bytes, Record], bool], gives_static_alone: bool) -> None:
+    def __init__(
+        self, layout: Layout, push: Callable[[bytes, Record], bool], gives_static_alone: bool
+    ) -> None:
         """`gives_static_alone`: a partition of which only a static row is left gives one record."""
         self._layout = layout
         self._push = push
@@ -94,9 +104,7 @@ class Consumer:
 def _has_known(layout: Layout, row: Row, now_us: int) -> bool:
     """Whether something lives that is no dropped column's."""
     known = layout.view.by_id
-    return any(
-        (cell.column in known or cell.column == 0) and not cell.is_dead(now_us) for cell in row.cells
-    )
+    return any((cell.column in known or cell.column == 0) and not cell.is_dead(now_us) for cell in row.cells)
 
 
 class Reading(NamedTuple):
@@ -243,7 +251,9 @@ def from_ring(
         if reading.wants_static:
             (told,) = yield (_static_request(reading, after.partition),)
             answer_static = _rows(told)
-        _begin(consumer, _Unit(after.partition, Interval(b"", b""), is_first=True, resumed=True), answer_static)
+        _begin(
+            consumer, _Unit(after.partition, Interval(b"", b""), is_first=True, resumed=True), answer_static
+        )
     while consumer.wants_more:
         rows_max = min(max(reading.rows_wanted, 1), SCAN_ROWS_MAX)
         (told,) = yield (ScanRequest(reading.table, start, rows_max, reading.level),)
@@ -254,8 +264,6 @@ def from_ring(
                 consumer.end()
                 return
             _scanned(consumer, partition, suffix, item.row, answer.now_us)
-            if not consumer.wants_more:
-                return
         if not answer.more or not answer.rows:
             consumer.end()
             return

@@ -17,7 +17,6 @@ from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.types import Collection, Fields, InvalidValueError, MapType, Type, UserType, VectorType
 
-
 Bound = bytes | None | UnsetType
 """Wire bytes; None for null; UNSET: the column stays as it is."""
 
@@ -162,8 +161,8 @@ def _takes_tuple(of: Type) -> bool:
 def _compile_call(expression: ast.Expression, of: Type, scope: Scope) -> Term:
     if isinstance(expression, ast.ColumnRef):
         raise InvalidRequestError(
-            f"{expression.name} at line {expression.at.line}, column {expression.at.column} is a column's name "
-            "where a value is expected: put text in single quotes"
+            f"{expression.name} at line {expression.at.line}, column {expression.at.column} is the name of a "
+            "column where a value is expected: put text in single quotes"
         )
     found, term = scope.function(expression, of, scope.markers)
     if not assignable(found, of):
@@ -207,7 +206,7 @@ def _leaves(expression: ast.Expression, of: Type) -> Iterator[tuple[ast.Expressi
         if isinstance(of, Fields):
             for item, field in zip(expression.items, of.types, strict=False):
                 yield from _leaves(item, field)
-    elif isinstance(expression, ast.UdtLiteral) and isinstance(of, UserType):
+    elif isinstance(of, UserType):
         types = dict(of.fields)
         for name, item in expression.fields:
             if name.text in types:

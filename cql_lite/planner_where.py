@@ -1,9 +1,9 @@
 """WHERE: which partitions, which slices of them, and what is left to filter.
 
 A row's place in its partition is a byte string whose order is the order of rows (lsm/keys.py), so every
-restriction of clustering columns is a list of byte intervals: `=` and `IN` make prefixes, a bound on the next
-column cuts the interval under a prefix, and a bound on several columns at once is a union of such cuts, one per
-column, whatever their directions are. What cannot be said so becomes a filter over records.
+restriction of clustering columns is a list of byte intervals: `=` and `IN` make prefixes, a bound on the
+next column cuts the interval under a prefix, and a bound on several columns at once is a union of such
+cuts, one per column, whatever their directions are. What cannot be said so becomes a filter over records.
 """
 
 from __future__ import annotations
@@ -316,8 +316,10 @@ def _check_twice(seen: dict[str, str], columns: tuple[ColumnView, ...], relation
     for column in columns:
         before = seen.get(column.name, "")
         side = "lower" if relation.operator in LOWER else "upper" if relation.operator in UPPER else "="
-        if before and (side == "=" or before == "=" or before == side):
-            raise InvalidRequestError(f"column {column.name} is restricted more than once in a way that collides")
+        if before and (side == "=" or before in ("=", side)):
+            raise InvalidRequestError(
+                f"column {column.name} is restricted more than once in a way that collides"
+            )
         seen[column.name] = side
 
 

@@ -1,6 +1,7 @@
 """Driving an execution: its requests go out, a bounded number at a time, and their answers go back in order.
 
-No I/O and no loop of its own: `ask(request, answered)` is the caller's, `answered` may be called at once or later.
+No I/O and no loop of its own: `ask(request, answered)` is the caller's, `answered` may be called at once or
+later.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A client's requests, answered: which keyspace is in use, which statements are prepared, what comes of them.
 
-`Statements` belongs to the peer: plans of prepared statements and of texts seen before, each of them bounded, the
-one used longest ago going first. A prepared statement's id is a hash of its keyspace and text, so it is the same
-at every peer and after every restart; who does not know it says so, and the driver prepares again. `Session`
-belongs to one connection.
+`Statements` belongs to the peer: plans of prepared statements and of texts seen before, each of them
+bounded, the one used longest ago going first. A prepared statement's id is a hash of its keyspace and text,
+so it is the same at every peer and after every restart; who does not know it says so, and the driver
+prepares again. `Session` belongs to one connection.
 
-EXECUTE looks up a dictionary, compares the schema's epoch, and runs the plan: nothing is parsed. After a change
-of the schema a statement is planned anew when it is next used, unless its tables are what they were.
+EXECUTE looks up a dictionary, compares the schema's epoch, and runs the plan: nothing is parsed. After a
+change of the schema a statement is planned anew when it is next used, unless its tables are what they were.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from cql_lite.planner_batch import Step, execute_batch
 from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import (
-    Asked, Execution, FailedError, KeyspaceResult, Options, Result, RowsResult, SchemaResult
+    Asked,
+    Execution,
+    FailedError,
+    KeyspaceResult,
+    Options,
+    Result,
+    RowsResult,
+    SchemaResult,
 )  # fmt: skip
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_terms import Context, MarkerSpec
@@ -200,7 +207,9 @@ class Session:
             return (yield from self._run(prepared, request.parameters, changed))
         if isinstance(request, wire.Query):
             keyspace = request.parameters.keyspace or self.keyspace
-            return (yield from self._run(self._statements.of_text(request.text, keyspace), request.parameters))
+            return (
+                yield from self._run(self._statements.of_text(request.text, keyspace), request.parameters)
+            )
         if isinstance(request, wire.Prepare):
             prepared = self._statements.prepare(request.text, request.keyspace or self.keyspace)
             return wire.Prepared(
@@ -276,7 +285,9 @@ def bound(
             raise InvalidRequestError(f"there is no value for :{missing[0]}")
         return [given[spec.name] for spec in markers]
     if len(values) != len(markers):
-        raise InvalidRequestError(f"the statement has {len(markers)} bind markers, and {len(values)} values came")
+        raise InvalidRequestError(
+            f"the statement has {len(markers)} bind markers, and {len(values)} values came"
+        )
     return values
 
 
@@ -284,5 +295,3 @@ def _level_of(request: wire.Request) -> Level:
     if isinstance(request, (wire.Query, wire.Execute)):
         return request.parameters.consistency
     return request.consistency if isinstance(request, wire.Batch) else Level.ONE
-
-

@@ -1,8 +1,8 @@
 """The system tables that drivers and tools read, computed from the metadata state when they are read.
 
-They say what a Cassandra 4.1 says, as far as it is true here. Every peer tells the same story of all members, its
-own row in `system.local` and the others in `system.peers` and `system.peers_v2`, so drivers find the whole ring and
-route by token. `schema_version` names the state that this peer has adopted.
+They say what a Cassandra 4.1 says, as far as it is true here. Every peer tells the same story of all
+members, its own row in `system.local` and the others in `system.peers` and `system.peers_v2`, so drivers
+find the whole ring and route by token. `schema_version` names the state that this peer has adopted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from core.schema import CLUSTERING, PARTITION, REGULAR, SIMPLE, Column, Index, Keyspace, Member, Table, TableOptions
+from core.schema import (
+    CLUSTERING,
+    PARTITION,
+    REGULAR,
+    SIMPLE,
+    Column,
+    Index,
+    Keyspace,
+    Member,
+    Table,
+    TableOptions,
+)
 from cql_lite.connection import CQL_VERSION
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
 from cql_lite.planner_select import Virtual
@@ -27,7 +38,9 @@ NATIVE_PROTOCOL_VERSION: Final = "5"
 
 MARSHAL: Final = "org.apache.cassandra"
 COMPACTION: Final = (
-    ("class", f"{MARSHAL}.db.compaction.SizeTieredCompactionStrategy"), ("max_threshold", "32"), ("min_threshold", "4"),
+    ("class", f"{MARSHAL}.db.compaction.SizeTieredCompactionStrategy"),
+    ("max_threshold", "32"),
+    ("min_threshold", "4"),
 )  # fmt: skip
 COMPRESSION: Final = (("chunk_length_in_kb", "16"), ("class", f"{MARSHAL}.io.compress.LZ4Compressor"))
 CACHING: Final = (("keys", "ALL"), ("rows_per_partition", "NONE"))
@@ -169,7 +182,7 @@ def _peers_v2(state: State, place: Place) -> Iterator[Row]:
         }
 
 
-def _none(state: State, place: Place) -> Iterator[Row]:
+def _none(_state: State, _place: Place) -> Iterator[Row]:
     yield from ()
 
 
@@ -189,7 +202,7 @@ def replication_map(keyspace: Keyspace) -> dict[str, str]:
     return options
 
 
-def _keyspaces(state: State, place: Place) -> Iterator[Row]:
+def _keyspaces(state: State, _place: Place) -> Iterator[Row]:
     for name in sorted(state.keyspaces):
         keyspace = state.keyspaces[name]
         yield {
@@ -199,7 +212,7 @@ def _keyspaces(state: State, place: Place) -> Iterator[Row]:
         }
 
 
-def _tables(state: State, place: Place) -> Iterator[Row]:
+def _tables(state: State, _place: Place) -> Iterator[Row]:
     for table in _ordered(state):
         yield {
             "keyspace_name": table.keyspace,
@@ -270,12 +283,12 @@ def _columns_of(keyspace: str, table: str, columns: Sequence[Column]) -> Iterato
     yield from sorted(rows, key=lambda row: str(row["column_name"]))
 
 
-def _columns(state: State, place: Place) -> Iterator[Row]:
+def _columns(state: State, _place: Place) -> Iterator[Row]:
     for table in _ordered(state):
         yield from _columns_of(table.keyspace, table.name, table.columns)
 
 
-def _dropped_columns(state: State, place: Place) -> Iterator[Row]:
+def _dropped_columns(state: State, _place: Place) -> Iterator[Row]:
     for table in _ordered(state):
         for column in table.dropped:
             yield {
@@ -288,7 +301,7 @@ def _dropped_columns(state: State, place: Place) -> Iterator[Row]:
             }
 
 
-def _types(state: State, place: Place) -> Iterator[Row]:
+def _types(state: State, _place: Place) -> Iterator[Row]:
     for name in sorted(state.keyspaces):
         for of in sorted(state.keyspaces[name].types, key=lambda of: of.name):
             yield {
@@ -304,7 +317,7 @@ def index_target(index: Index) -> str:
     return index.column if index.kind == "simple" else f"{index.kind}({index.column})"
 
 
-def _indexes(state: State, place: Place) -> Iterator[Row]:
+def _indexes(state: State, _place: Place) -> Iterator[Row]:
     for table in _ordered(state):
         for index in sorted(table.indexes, key=lambda index: index.name):
             yield {
@@ -316,17 +329,17 @@ def _indexes(state: State, place: Place) -> Iterator[Row]:
             }
 
 
-def _virtual_keyspaces(state: State, place: Place) -> Iterator[Row]:
+def _virtual_keyspaces(_state: State, _place: Place) -> Iterator[Row]:
     for name in sorted({keyspace for keyspace, _ in TABLES}):
         yield {"keyspace_name": name}
 
 
-def _virtual_tables(state: State, place: Place) -> Iterator[Row]:
+def _virtual_tables(_state: State, _place: Place) -> Iterator[Row]:
     for keyspace, name in sorted(TABLES):
         yield {"keyspace_name": keyspace, "table_name": name, "comment": TABLES[keyspace, name].comment}
 
 
-def _virtual_columns(state: State, place: Place) -> Iterator[Row]:
+def _virtual_columns(_state: State, _place: Place) -> Iterator[Row]:
     for keyspace, name in sorted(TABLES):
         yield from _columns_of(keyspace, name, TABLES[keyspace, name].table.columns)
 
@@ -345,30 +358,34 @@ class Computed(NamedTuple):
 
 _NAMES = "keyspace_name text pk, table_name text ck"
 _COLUMNS = (
-    f"{_NAMES}, column_name text ck, clustering_order text, column_name_bytes blob, kind text, position int, type text"
+    f"{_NAMES}, column_name text ck, clustering_order text, column_name_bytes blob, kind text, "
+    "position int, type text"
 )
-_MEMBER = "data_center text, host_id uuid, rack text, release_version text, schema_version uuid, tokens set<text>"
+_MEMBER = (
+    "data_center text, host_id uuid, rack text, release_version text, schema_version uuid, tokens set<text>"
+)
 _TEXTS = "frozen<map<text, text>>"
 
 _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     (
         "system", "local",
-        f"key text pk, bootstrapped text, broadcast_address inet, broadcast_port int, cluster_name text, "
+        (f"key text pk, bootstrapped text, broadcast_address inet, broadcast_port int, cluster_name text, "
         f"cql_version text, gossip_generation int, listen_address inet, listen_port int, "
         f"native_protocol_version text, partitioner text, rpc_address inet, rpc_port int, "
-        f"truncated_at map<uuid, blob>, {_MEMBER}",
+        f"truncated_at map<uuid, blob>, {_MEMBER}"),
         _local,
     ),
     ("system", "peers", f"peer inet pk, preferred_ip inet, rpc_address inet, {_MEMBER}", _peers),
     (
         "system", "peers_v2",
-        f"peer inet pk, peer_port int ck, native_address inet, native_port int, preferred_ip inet, "
-        f"preferred_port int, {_MEMBER}",
+        (f"peer inet pk, peer_port int ck, native_address inet, native_port int, preferred_ip inet, "
+        f"preferred_port int, {_MEMBER}"),
         _peers_v2,
     ),
     (
         "system", "size_estimates",
-        f"{_NAMES}, range_start text ck, range_end text ck, mean_partition_size bigint, partitions_count bigint",
+        (f"{_NAMES}, range_start text ck, range_end text ck, mean_partition_size bigint, "
+        "partitions_count bigint"),
         _none,
     ),
     (
@@ -377,12 +394,13 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     ),
     (
         "system_schema", "tables",
-        f"{_NAMES}, additional_write_policy text, bloom_filter_fp_chance double, caching {_TEXTS}, cdc boolean, "
-        f"comment text, compaction {_TEXTS}, compression {_TEXTS}, crc_check_chance double, "
+        (f"{_NAMES}, additional_write_policy text, bloom_filter_fp_chance double, caching {_TEXTS}, "
+        f"cdc boolean, comment text, compaction {_TEXTS}, compression {_TEXTS}, crc_check_chance double, "
         f"dclocal_read_repair_chance double, default_time_to_live int, extensions frozen<map<text, blob>>, "
         f"flags frozen<set<text>>, gc_grace_seconds int, id uuid, max_index_interval int, "
-        f"memtable_flush_period_in_ms int, min_index_interval int, read_repair text, read_repair_chance double, "
-        f"speculative_retry text",
+        f"memtable_flush_period_in_ms int, min_index_interval int, read_repair text, "
+        f"read_repair_chance double, "
+        f"speculative_retry text"),
         _tables,
     ),
     ("system_schema", "columns", _COLUMNS, _columns),
@@ -392,27 +410,29 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     ),
     (
         "system_schema", "types",
-        "keyspace_name text pk, type_name text ck, field_names frozen<list<text>>, field_types frozen<list<text>>",
+        ("keyspace_name text pk, type_name text ck, field_names frozen<list<text>>, "
+        "field_types frozen<list<text>>"),
         _types,
     ),
     ("system_schema", "indexes", f"{_NAMES}, index_name text ck, kind text, options {_TEXTS}", _indexes),
     (
         "system_schema", "views",
-        f"keyspace_name text pk, view_name text ck, base_table_id uuid, base_table_name text, "
+        (f"keyspace_name text pk, view_name text ck, base_table_id uuid, base_table_name text, "
         f"include_all_columns boolean, where_clause text, bloom_filter_fp_chance double, caching {_TEXTS}, "
-        f"comment text, compaction {_TEXTS}, compression {_TEXTS}, gc_grace_seconds int, id uuid",
+        f"comment text, compaction {_TEXTS}, compression {_TEXTS}, gc_grace_seconds int, id uuid"),
         _none,
     ),
     (
         "system_schema", "functions",
-        "keyspace_name text pk, function_name text ck, argument_types frozen<list<text>> ck, "
-        "argument_names frozen<list<text>>, body text, called_on_null_input boolean, language text, return_type text",
+        ("keyspace_name text pk, function_name text ck, argument_types frozen<list<text>> ck, "
+        "argument_names frozen<list<text>>, body text, called_on_null_input boolean, language text, "
+        "return_type text"),
         _none,
     ),
     (
         "system_schema", "aggregates",
-        "keyspace_name text pk, aggregate_name text ck, argument_types frozen<list<text>> ck, final_func text, "
-        "initcond text, return_type text, state_func text, state_type text",
+        ("keyspace_name text pk, aggregate_name text ck, argument_types frozen<list<text>> ck, "
+        "final_func text, initcond text, return_type text, state_func text, state_type text"),
         _none,
     ),
     ("system_schema", "triggers", f"{_NAMES}, trigger_name text ck, options {_TEXTS}", _none),
@@ -421,14 +441,14 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     ("system_virtual_schema", "columns", _COLUMNS, _virtual_columns),
     (
         "system_traces", "sessions",
-        "session_id uuid pk, client inet, command text, coordinator inet, coordinator_port int, duration int, "
-        "parameters map<text, text>, request text, started_at timestamp",
+        ("session_id uuid pk, client inet, command text, coordinator inet, coordinator_port int, "
+        "duration int, parameters map<text, text>, request text, started_at timestamp"),
         _none,
     ),
     (
         "system_traces", "events",
-        "session_id uuid pk, event_id timeuuid ck, activity text, source inet, source_elapsed int, "
-        "source_port int, thread text",
+        ("session_id uuid pk, event_id timeuuid ck, activity text, source inet, source_elapsed int, "
+        "source_port int, thread text"),
         _none,
     ),
 )  # fmt: skip

@@ -44,9 +44,7 @@ class Extreme:
     def add(self, row: Row) -> None:
         """Compare with the best so far."""
         value = self._value(row)
-        if value is not None and (
-            self._best is None or self._compare(value, self._best) * self._sign < 0
-        ):
+        if value is not None and (self._best is None or self._compare(value, self._best) * self._sign < 0):
             self._best = value
 
     def result(self) -> Value:

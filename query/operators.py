@@ -198,7 +198,10 @@ class Grouped:
 
 
 class Sorted:
-    """Holds all rows back, at most `rows_max`, and hands them on in order; `overflowed` if there were more."""
+    """Holds all rows back, at most `rows_max`, and hands them on in order.
+
+    `overflowed` if there were more.
+    """
 
     def __init__(self, compare: Callable[[Row, Row], int], rows_max: int, sink: Sink) -> None:
         self._compare = compare

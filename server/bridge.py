@@ -1,8 +1,8 @@
 """Between coroutines and the node: a request in, a future or a stream of parts out.
 
 A door awaits `ask` for one answer, or iterates over `stream`, whose parts come only as fast as they are
-taken; or it is called back (`call`; `collect` in a later tick), which costs no future and no task per request.
-One that is cancelled (the client is gone) tells the node.
+taken; or it is called back (`call`; `collect` in a later tick), which costs no future and no task per
+request. One that is cancelled (the client is gone) tells the node.
 """
 
 from __future__ import annotations

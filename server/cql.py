@@ -1,14 +1,14 @@
 """CQL sockets: the native protocol on each peer's address, driving cql_lite/connection.py and session.py.
 
-    bytes -> Connection -> requests -> Session -> requests to the node (Bridge) -> response -> Connection -> bytes
+    bytes -> Connection -> requests -> Session -> the node (Bridge) -> response -> Connection -> bytes
 
-There is no task per request: what the node answers goes on where the statement waits, and all that became ready
-in one tick leaves in one write per connection. Requests of one connection run side by side; how many is bounded by
-the connection, how many in all by the node. A client that does not read is not read from either. Malformed bytes
-end that one connection, with a line in the log.
+There is no task per request: what the node answers goes on where the statement waits, and all that became
+ready in one tick leaves in one write per connection. Requests of one connection run side by side; how many
+is bounded by the connection, how many in all by the node. A client that does not read is not read from
+either. Malformed bytes end that one connection, with a line in the log.
 
-Clients that registered hear of the schema (what changed between two states of the metadata log) and of peers that
-died or came back.
+Clients that registered hear of the schema (what changed between two states of the metadata log) and of
+peers that died or came back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ Complain = Callable[[str, "BaseException | None"], None]
 class CqlService:
     """CQL on one node."""
 
-    def __init__(self, node: Node, bridge: Bridge, metrics: Metrics, complain: Complain, ports: tuple[int, int]) -> None:
+    def __init__(
+        self, node: Node, bridge: Bridge, metrics: Metrics, complain: Complain, ports: tuple[int, int]
+    ) -> None:
         """`complain` logs bad input, or an error of ours; `ports` are those of CQL and of peers."""
         self._node = node
         self.bridge = bridge
@@ -105,7 +107,7 @@ class CqlService:
             return
         self._server.close()
         end_s = time.monotonic() + grace_s
-        while any(client.busy for client in self.clients.values()) and time.monotonic() < end_s:
+        while any(client.busy for client in self.clients.values()) and time.monotonic() < end_s:  # noqa: ASYNC110 - the end of many
             await asyncio.sleep(STOP_POLL_S)
         for client in list(self.clients.values()):
             client.close()

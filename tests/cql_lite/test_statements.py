@@ -53,7 +53,9 @@ def test_null_deletes_and_unset_leaves(cql: Cql) -> None:
     cql.run("INSERT INTO nulls (k, a, b) VALUES (?, ?, ?)", 1, None, wire.UNSET)
     assert cql.run("SELECT a, b FROM nulls WHERE k = 1") == [{"a": None, "b": 2}]
     cql.run("UPDATE nulls SET b = null WHERE k = 1")
-    assert cql.run("SELECT a, b FROM nulls WHERE k = 1") == [{"a": None, "b": None}], "the marker keeps the row"
+    assert cql.run("SELECT a, b FROM nulls WHERE k = 1") == [{"a": None, "b": None}], (
+        "the marker keeps the row"
+    )
     cql.run("UPDATE nulls SET b = 5 WHERE k = 2")
     cql.run("UPDATE nulls SET b = null WHERE k = 2")
     assert cql.run("SELECT * FROM nulls WHERE k = 2") == [], "a row that was updated lives by its values"
@@ -124,10 +126,13 @@ def test_slices(events: Cql, where: str, expected: str) -> None:
          [{"a": 10, "b": "z", "c": 189, "d": 21}]),
         ("SELECT a, count(*) AS n, max(v) AS m FROM events WHERE k = 1 GROUP BY a",
          [{"a": 3, "n": 3, "m": 32}, {"a": 2, "n": 3, "m": 22}, {"a": 1, "n": 3, "m": 12}]),
-        ("SELECT a, count(*) AS n FROM events WHERE k = 1 GROUP BY a LIMIT 2", [{"a": 3, "n": 3}, {"a": 2, "n": 3}]),
+        (("SELECT a, count(*) AS n FROM events WHERE k = 1 GROUP BY a LIMIT 2 "
+            ""), [{"a": 3, "n": 3}, {"a": 2, "n": 3}]),
         ("SELECT v + 1 AS w FROM events WHERE k = 1 AND a = 1 AND b = 'x'", [{"w": 11}]),
-        ("SELECT CAST(v AS text) AS w, -v AS n FROM events WHERE k = 1 AND a = 1 AND b = 'x'", [{"w": "10", "n": -10}]),
-        ("SELECT JSON a, b FROM events WHERE k = 1 AND a = 1 AND b = 'x'", [{"[json]": '{"a": 1, "b": "x"}'}]),
+        (("SELECT CAST(v AS text) AS w, -v AS n FROM events WHERE k = 1 AND a = 1 "
+            "AND b = 'x'"), [{"w": "10", "n": -10}]),
+        (("SELECT JSON a, b FROM events WHERE k = 1 AND a = 1 AND b = 'x' "
+            ""), [{"[json]": '{"a": 1, "b": "x"}'}]),
         ("SELECT DISTINCT k FROM events WHERE k IN (1, 2, 3)", [{"k": 1}, {"k": 2}]),
     ],
 )  # fmt: skip
@@ -156,7 +161,9 @@ def test_a_scan_in_pages_reads_no_row_twice(events: Cql) -> None:
 def test_a_range_of_tokens(events: Cql) -> None:
     tokens = {row["t"]: row["k"] for row in events.run("SELECT DISTINCT k, token(k) AS t FROM events")}
     low, high = sorted(tokens)
-    found = {row["k"] for row in events.run("SELECT k FROM events WHERE token(k) > ? AND token(k) <= ?", low, high)}
+    found = {
+        row["k"] for row in events.run("SELECT k FROM events WHERE token(k) > ? AND token(k) <= ?", low, high)
+    }
     assert found == {tokens[high]}
     assert {row["k"] for row in events.run("SELECT k FROM events WHERE token(k) <= ?", low)} == {tokens[low]}
 
@@ -275,12 +282,16 @@ def test_batches(cql: Cql) -> None:
     cql.run("BEGIN BATCH INSERT INTO pairs (k, c, v) VALUES (1, 1, 1) "
             "UPDATE pairs SET v = 2 WHERE k = 1 AND c = 2 APPLY BATCH")  # fmt: skip
     assert len(cql.requests) == before + 1, "one partition is one mutation"
-    cql.run("BEGIN BATCH INSERT INTO pairs (k, c, v) VALUES (2, 1, 3) INSERT INTO pairs (k, c, v) VALUES (3, 1, 4) "
+    cql.run("BEGIN BATCH INSERT INTO pairs (k, c, v) VALUES (2, 1, 3) INSERT INTO pairs "
+        "(k, c, v) VALUES (3, 1, 4) "
             "DELETE FROM pairs WHERE k = 1 AND c = 1 APPLY BATCH")  # fmt: skip
     assert sorted(column(cql, "SELECT v FROM pairs")) == [2, 3, 4]
     cql.run("BEGIN UNLOGGED BATCH INSERT INTO pairs (k, c, v) VALUES (4, ?, ?) APPLY BATCH", 1, 5)
     cql.run("BEGIN BATCH APPLY BATCH")
-    cql.run("BEGIN BATCH INSERT INTO pairs (k, c, v) VALUES (4, 1, 9) DELETE FROM pairs WHERE k = 4 AND c = 1 APPLY BATCH")
+    cql.run(
+        "BEGIN BATCH INSERT INTO pairs (k, c, v) VALUES (4, 1, 9) DELETE FROM pairs "
+        "WHERE k = 4 AND c = 1 APPLY BATCH"
+    )
     assert column(cql, "SELECT v FROM pairs WHERE k = 4") == [], "of one version the deletion wins"
 
 
@@ -300,7 +311,10 @@ def test_conditions(cql: Cql) -> None:
     assert cql.run("DELETE FROM cas WHERE k = 2 IF a > 7") == [{"[applied]": False, "a": 7}]
     assert cql.run("DELETE FROM cas WHERE k = 2 IF EXISTS") == yes
     assert cql.run("SELECT * FROM cas WHERE k = 2") == []
-    assert column(cql, "SELECT a FROM cas WHERE k = 1", ) == [6]
+    assert column(
+        cql,
+        "SELECT a FROM cas WHERE k = 1",
+    ) == [6]
     table(cql, "casrows", "k int, c int, s int STATIC, v int, PRIMARY KEY (k, c)")
     batch = ("BEGIN BATCH UPDATE casrows SET s = 1 WHERE k = 1 IF s = {} "
              "INSERT INTO casrows (k, c, v) VALUES (1, 1, 1) APPLY BATCH")  # fmt: skip
@@ -314,10 +328,17 @@ def test_counters(cql: Cql) -> None:
     cql.run("UPDATE hits SET n = n + 3, m = m - 1 WHERE k = 'x'")
     cql.run("UPDATE hits SET n = n + ? WHERE k = ?", 4, "x")
     assert cql.run("SELECT n, m FROM hits WHERE k = 'x'") == [{"n": 7, "m": -1}]
-    cql.run("BEGIN COUNTER BATCH UPDATE hits SET n = n + 1 WHERE k = 'x' UPDATE hits SET n = n + 1 WHERE k = 'y' APPLY BATCH")
+    cql.run(
+        "BEGIN COUNTER BATCH UPDATE hits SET n = n + 1 WHERE k = 'x' UPDATE hits "
+        "SET n = n + 1 WHERE k = 'y' APPLY BATCH"
+    )
     assert sorted(column(cql, "SELECT n FROM hits")) == [1, 8]
-    for text in ("INSERT INTO hits (k, n) VALUES ('z', 1)", "UPDATE hits SET n = 5 WHERE k = 'x'",
-                 "UPDATE hits USING TTL 5 SET n = n + 1 WHERE k = 'x'", "CREATE TABLE mixed (k int PRIMARY KEY, n counter, v int)"):  # fmt: skip
+    for text in (
+        "INSERT INTO hits (k, n) VALUES ('z', 1)",
+        "UPDATE hits SET n = 5 WHERE k = 'x'",
+        "UPDATE hits USING TTL 5 SET n = n + 1 WHERE k = 'x'",
+        "CREATE TABLE mixed (k int PRIMARY KEY, n counter, v int)",
+    ):
         assert isinstance(cql.error(text), wire.Invalid), text
 
 
@@ -440,11 +461,14 @@ def test_describe(events: Cql) -> None:
     again = row["create_statement"].replace("ks.events", "ks.events_again")
     events.run(again)
     settle(events.cluster)
-    shapes = "SELECT column_name, kind, position, clustering_order, type FROM system_schema.columns WHERE table_name = '{}'"
+    shapes = (
+        "SELECT column_name, kind, position, clustering_order, type FROM system_schema.columns "
+        "WHERE table_name = '{}'"
+    )
     assert events.run(shapes.format("events_again")) == events.run(shapes.format("events"))
     assert {"ks", "system", "system_schema"} <= set(column(events, "DESCRIBE KEYSPACES"))
     assert "events" in [row["name"] for row in events.run("DESCRIBE TABLES")]
-    assert [row["type"] for row in events.run("DESCRIBE KEYSPACE ks")][0] == "keyspace"
+    assert next(row["type"] for row in events.run("DESCRIBE KEYSPACE ks")) == "keyspace"
     assert events.run("DESCRIBE events") == [row]
     assert events.run("DESCRIBE CLUSTER")[0]["partitioner"].endswith("Murmur3Partitioner")
     assert "no table ks.nothing" in events.error("DESCRIBE TABLE nothing").message
@@ -458,7 +482,9 @@ def test_with_a_peer_away_every_statement_goes_on(events: Cql) -> None:
     first = events.good(wire.Query("SELECT k, a, b FROM ks.events", events.parameters(page_size=5)))
     assert isinstance(first, wire.Rows)
     rest = other.good(
-        wire.Query("SELECT k, a, b FROM ks.events", other.parameters(page_size=50, paging_state=first.paging_state))
+        wire.Query(
+            "SELECT k, a, b FROM ks.events", other.parameters(page_size=50, paging_state=first.paging_state)
+        )
     )
     assert isinstance(rest, wire.Rows), "asked of a peer that was never asked before"
     assert len(first.rows) + len(rest.rows) == 18

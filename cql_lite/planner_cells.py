@@ -16,7 +16,7 @@ from msgspec import UnsetType
 
 from core.cell import MARKER, ROW_MARKER_COLUMN, VALUE, Address, Path
 from core.consistency import Level
-from core.mutation import DELETE
+from core.mutation import UPDATE
 from core.requests import RowWrite, Write, WriteRequest
 from core.row import Row
 from cql_lite import ast
@@ -59,7 +59,7 @@ class Draft:
         self.rows: dict[bytes, RowDraft] = {}
         self.ranges: dict[tuple[bytes, bytes], None] = {}
         self.partition_delete = False
-        self.operation = DELETE
+        self.operation: int | None = None
 
     def row(self, suffix: bytes) -> RowDraft:
         """The row with this suffix."""
@@ -67,6 +67,10 @@ class Draft:
         if found is None:
             found = self.rows[suffix] = RowDraft()
         return found
+
+    def takes(self, operation: int) -> None:
+        """A statement of this kind is part of it; of several kinds together it is an update."""
+        self.operation = operation if self.operation in (None, operation) else UPDATE
 
     @property
     def is_empty(self) -> bool:
@@ -79,6 +83,7 @@ class Draft:
 
     def request(self, level: Level) -> WriteRequest:
         """The request that does it."""
+        assert self.operation is not None, "somebody drafts something"
         rows = tuple(
             RowWrite(suffix, (), replace=True) if row.deleted else RowWrite(suffix, tuple(row.cells.values()))
             for suffix, row in self.rows.items()

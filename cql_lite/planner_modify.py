@@ -345,7 +345,7 @@ class ModifyPlan:
             targets, assigns = self.targets(context), self.assigns
         for partition in targets.partitions:
             draft = drafts.of(self.view.id, partition, timestamp_us)
-            draft.operation = max(draft.operation, self.operation) if draft.rows else self.operation
+            draft.takes(self.operation)
             if isinstance(self.statement, ast.Delete) and not assigns:
                 self._delete(draft, targets.intervals)
             else:

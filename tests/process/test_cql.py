@@ -193,6 +193,17 @@ def test_metadata_tokens_and_agreement(cluster: Cluster, session: Session) -> No
     assert len(known.metadata.get_replicas("ks", bound.routing_key)) == 3
 
 
+def test_other_clients_hear_of_the_schema(cluster: Cluster, session: Session) -> None:
+    with driver(cluster) as other:
+        other.connect()
+        session.execute("CREATE TABLE heard (k int PRIMARY KEY)")
+        until(lambda: "heard" in other.metadata.keyspaces["ks"].tables, "the event of a table that was made")
+        session.execute("DROP TABLE heard")
+        until(
+            lambda: "heard" not in other.metadata.keyspaces["ks"].tables, "the event of one that was dropped"
+        )
+
+
 def test_malformed_bytes_cost_their_connection_alone(cluster: Cluster, session: Session) -> None:
     with socket.create_connection((cluster.peers[0].address, cluster.cql), timeout=5) as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")

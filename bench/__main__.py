@@ -26,7 +26,7 @@ CONNECTIONS_PER_PEER: Final = 8
 
 MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
-SCENARIOS: Final = ("micro", "prototype", "writes", "bulk", "reads", "big", "slow", "memory", "etcd")
+SCENARIOS: Final = ("micro", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "etcd")
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +65,7 @@ class _Run:
         say(f"machine: {self.found['machine']}")
         if "micro" in self._wanted:
             self._micro()
-        if {"writes", "bulk", "reads", "big", "slow", "memory"} & {*self._wanted}:
+        if {"cql", "writes", "bulk", "reads", "big", "slow", "memory"} & {*self._wanted}:
             with Peers(self._folder / "cluster") as peers:
                 self.found["ready_s"] = round(peers.up(), 2)
                 say(f"three peers ready in {self.found['ready_s']} s")
@@ -96,7 +96,12 @@ class _Run:
         say(HEADER)
         if "prototype" in self._wanted:
             await self._prototype()
+        few, many = CONNECTIONS_PER_PEER, MANY_CONNECTIONS_PER_PEER
         loads: dict[str, Callable[[], Any]] = {
+            "cql writes": lambda: scenarios.cql_writes(peers, 32_000 // divide, few),
+            "cql writes, many": lambda: scenarios.cql_writes(peers, 32_000 // divide, many),
+            "cql reads": lambda: scenarios.cql_reads(peers, 48_000 // divide, few, 4000),
+            "cql reads, many": lambda: scenarios.cql_reads(peers, 48_000 // divide, many, 4000),
             "writes": lambda: scenarios.writes(peers, 32_000 // divide, CONNECTIONS_PER_PEER),
             "writes, many": lambda: scenarios.writes(peers, 32_000 // divide, MANY_CONNECTIONS_PER_PEER),
             "bulk": lambda: scenarios.bulk(peers, 24_000 // divide, 1, CONNECTIONS_PER_PEER),
@@ -105,7 +110,7 @@ class _Run:
             "reads, many": lambda: scenarios.reads(peers, 48_000 // divide, MANY_CONNECTIONS_PER_PEER, 4000),
         }
         for name, load in loads.items():
-            if name.partition(",")[0] in self._wanted:
+            if name.replace(",", "").split()[0] in self._wanted:
                 self.found[name] = measured = await load()
                 say(row(f"QUORUM {name}", measured))
         if "big" in self._wanted:
@@ -133,15 +138,19 @@ class _Run:
             say(row(f"prototype, {depth} in flight x 3", measured))
 
     def _compare(self) -> None:
-        prototype, ours = self.found.get("prototype"), self.found.get("writes")
-        if prototype and ours:
-            ratio = ours.figures.per_s / prototype[str(CONNECTIONS_PER_PEER)].per_s
-            self.found["writes_to_prototype"] = round(ratio, 3)
-            say(f"QUORUM writes are {ratio:.2f} of the prototype's, as many in flight")
-        etcd = self.found.get("etcd", {})
-        if ours and "writes_per_s" in etcd:
-            self.found["writes_to_etcd"] = round(ours.figures.per_s / etcd["writes_per_s"], 2)
-            say(f"QUORUM writes are {self.found['writes_to_etcd']} times etcd's")
+        """Our writes beside the prototype's and etcd's, of the same minutes."""
+        prototype, etcd = self.found.get("prototype"), self.found.get("etcd", {})
+        ratios: dict[str, float] = {}
+        for name in ("cql writes", "writes"):
+            few, many = self.found.get(name), self.found.get(f"{name}, many")
+            if prototype and few:
+                like = prototype[str(CONNECTIONS_PER_PEER)].per_s
+                ratios[f"{name} to the prototype's, as many in flight"] = few.figures.per_s / like
+            if "writes_per_s" in etcd and many:
+                ratios[f"{name}, many, to etcd's"] = many.figures.per_s / etcd["writes_per_s"]
+        self.found["ratios"] = {name: round(ratio, 2) for name, ratio in ratios.items()}
+        for name, ratio in ratios.items():
+            say(f"{name}: {ratio:.2f}")
 
 
 def sent_bytes(peer: Process) -> float:

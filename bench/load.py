@@ -22,6 +22,7 @@ LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 CHUNKED: Final = -1
 ANSWER_TIMEOUT_S: Final = 60.0
 
+
 class Figures(msgspec.Struct, kw_only=True):
     """What a load measured. Latencies in milliseconds."""
 

@@ -153,6 +153,7 @@ def _store(bench: _Bench, folder: Path, names: list[list[bytes]], coded: list[li
 
 async def rest_overhead(count: int) -> float:
     """Microseconds of processor time for one trivial request of the HTTP library on a kept connection."""
+
     async def trivial(_: web.BaseRequest) -> web.Response:
         return web.Response(body=b"x")
 

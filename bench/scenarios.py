@@ -12,11 +12,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
+from bench.cql_load import run_cql_load, run_statements
 from bench.load import Figures, request_bytes, run_load
 from bench.peers import Peers, Process
 
@@ -94,17 +95,57 @@ async def bulk(peers: Peers, count: int, connections: int, lines: int) -> Loaded
     return found
 
 
+CQL_TABLE: Final = (
+    (
+        "CREATE KEYSPACE IF NOT EXISTS bench"
+        " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
+    ),
+    "CREATE TABLE IF NOT EXISTS bench.plain (k text PRIMARY KEY, v blob)",
+)
+
+
+def cql_places(peers: Peers) -> list[tuple[str, int]]:
+    """Where CQL is spoken."""
+    return [(peer.address, peers.cql) for peer in peers.peers]
+
+
+async def cql_writes(peers: Peers, count: int, in_flight: int) -> Loaded:
+    """Prepared INSERTs of 1 KiB, so many in flight on one connection to each peer."""
+    await run_statements(*cql_places(peers)[0], CQL_TABLE)
+    await asyncio.sleep(1)  # until the table is known everywhere; a statement is prepared per peer
+    value = os.urandom(VALUE_BYTES)
+    insert = "INSERT INTO bench.plain (k, v) VALUES (?, ?)"
+    return await measured(
+        peers,
+        lambda: run_cql_load(cql_places(peers), in_flight, insert, lambda n: (b"c%08d" % n, value), count),
+    )
+
+
+async def cql_reads(peers: Peers, count: int, in_flight: int, keys: int) -> Loaded:
+    """Prepared SELECTs by primary key of rows that `cql_writes` has written."""
+    select = "SELECT v FROM bench.plain WHERE k = ?"
+    return await measured(
+        peers,
+        lambda: run_cql_load(cql_places(peers), in_flight, select, lambda n: (b"c%08d" % (n % keys),), count),
+    )
+
+
 async def loaded(
     peers: Peers,
     connections: int,
     requests: Iterator[bytes],
     judge: Callable[[bytes], bool] | None = None,
 ) -> Loaded:
+    """Run an HTTP load and count what it costs."""
+    return await measured(peers, lambda: run_load(places(peers), connections, requests, judge))
+
+
+async def measured(peers: Peers, load: Callable[[], Awaitable[tuple[Figures, bytes]]]) -> Loaded:
     """Run a load and count what it costs. Raises `Failed` if over one answer of a hundred is no success."""
     before = {peer.name: peer.cpu_s() for peer in peers.peers}
     own = time.process_time()
     began = time.perf_counter()
-    figures, failure = await run_load(places(peers), connections, requests, judge)
+    figures, failure = await load()
     seconds = time.perf_counter() - began
     cpu = {peer.name: round(100 * (peer.cpu_s() - before[peer.name]) / seconds, 1) for peer in peers.peers}
     cpu["load"] = round(100 * (time.process_time() - own) / seconds, 1)
@@ -192,4 +233,3 @@ def machine() -> dict[str, Any]:
 def as_json(found: Any) -> str:
     """What was found, for a file."""
     return json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False)
-

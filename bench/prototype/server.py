@@ -172,9 +172,7 @@ class Connection(asyncio.Protocol):
 async def _dial(loop: asyncio.AbstractEventLoop, replica: Replica, port: int) -> Connection:
     while True:
         try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(loop, replica), "127.0.0.1", port
-            )
+            _, connection = await loop.create_connection(lambda: Connection(loop, replica), "127.0.0.1", port)
         except ConnectionRefusedError:
             await asyncio.sleep(DIAL_PAUSE_S)
         else:

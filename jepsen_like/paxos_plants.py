@@ -30,10 +30,6 @@ def _promise_without_writing(self: Any, step: PaxosPrepare, has_clustering: bool
     return _prepare(self, msgspec.structs.replace(step, ballot=NO_BALLOT), has_clustering)
 
 
-def _promise_before_the_sync(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
-    return _prepare(self, step, has_clustering)[0], 0
-
-
 def _accept_whatever(self: Any, step: PaxosAccept) -> Any:
     key, record = self._record(step.partition)
     if record.committed < step.ballot < record.promised:
@@ -43,9 +39,18 @@ def _accept_whatever(self: Any, step: PaxosAccept) -> Any:
 
 def _promise_again(self: Any, step: PaxosPrepare, has_clustering: bool) -> Any:
     key, record = self._record(step.partition)
-    if record.committed < step.ballot == record.promised:
-        self._keep(key, msgspec.structs.replace(record, promised=NO_BALLOT))
+    if NO_BALLOT < step.ballot == max(record.promised, record.committed):
+        looked, _ = _prepare(self, msgspec.structs.replace(step, ballot=NO_BALLOT), has_clustering)
+        return looked, self._keep(key, msgspec.structs.replace(record, promised=step.ballot))
     return _prepare(self, step, has_clustering)
+
+
+def _accept_again(self: Any, step: PaxosAccept) -> Any:
+    key, record = self._record(step.partition)
+    if step.ballot == record.committed == record.promised:
+        below = (step.ballot[0], step.ballot[1] - 1)
+        self._keep(key, msgspec.structs.replace(record, committed=below))
+    return _accept(self, step)
 
 
 def _ballot_of_the_second(self: Any, stamp_us: int) -> Ballot:
@@ -102,22 +107,20 @@ _VIEW = (node.paxos_round, "view_of")
 
 PAXOS_PLANTS = (
     Plant("promise not written", ((PaxosSteps, "prepare", _promise_without_writing),), "append", 1, WRONG),
-    Plant(
-        "promised before the sync", ((PaxosSteps, "prepare", _promise_before_the_sync),), "append", 11, WRONG
-    ),
     Plant("lower ballot accepted", ((PaxosSteps, "accept", _accept_whatever),), "append", 1, WRONG),
     Plant(
         "ballots repeat",
         (
             (CasOperation, "_new_ballot", _ballot_of_the_second),
             (PaxosSteps, "prepare", _promise_again),
+            (PaxosSteps, "accept", _accept_again),
         ),
         "append",
-        12,
+        5,
         WRONG,
     ),
     Plant("unfinished proposal skipped", ((*_VIEW, _nothing_unfinished),), "append", 1, WRONG),
-    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "append", 11, WRONG),
+    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "cas-register", 5, WRONG, 20),
     Plant(
         "SERIAL read without a round",
         ((CasOperation, "_take_ballot", _answer_what_was_looked_at),),
@@ -125,7 +128,7 @@ PAXOS_PLANTS = (
         5,
         WRONG,
     ),
-    Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 6, WRONG),
+    Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 20, WRONG, 20),
     Plant("applied inverted on timeout", ((Phases, "_end", _timeout_means_no),), "append", 3, WRONG),
     Plant("stamped anew on completion", ((CasOperation, "_finish_for", _stamped_anew),), "append", 3, WRONG),
     Plant(

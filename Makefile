@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up test check lint types layers soak bench scale clean
+.PHONY: help venv up test check lint types layers soak fuzz bench scale clean
 
 help:           ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -45,8 +45,12 @@ types: $(STAMP) ## mypy, strict
 layers: $(STAMP) ## imports only point down
 	$(BIN)/lint-imports
 
-soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds
-	@exec $(BIN)/python -m jepsen_like.soak $(ARGS)
+soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds, then 100,000 damaged inputs to each port
+	@$(BIN)/python -m jepsen_like.soak $(ARGS)
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: $(STAMP)  ## 100,000 damaged inputs to each port and to the parser
+	@SULLAE_FUZZ_INPUTS=100000 SULLAE_FUZZ_SEED=$${SEED:-8} exec $(BIN)/python -m pytest -q -k fuzz tests/server tests/cql_lite
 
 bench: $(STAMP) ## measure a real cluster on this machine
 	@exec $(BIN)/python -m bench $(ARGS)

@@ -10,6 +10,7 @@ import struct
 
 import pytest
 
+from tests.fuzzing import INPUTS, SEED
 from tests.server.harness import run, until
 from tests.server.rest_client import door, head
 
@@ -141,10 +142,10 @@ def test_fuzz_of_the_rest_port() -> None:
     async def work() -> None:
         async with door() as ask:
             assert (await ask("PUT", "/v1/kv/demo/there", b"v")).status == 204
-            dice = random.Random(11)
-            for _ in range(50):
+            dice = random.Random(SEED)
+            for _ in range(INPUTS // 40):
                 await asyncio.gather(*(guarded(dice, ask.port) for _ in range(40)))
-            assert len(ask.lines) > 200
+            assert len(ask.lines) > INPUTS // 10
             assert (await ask("GET", "/v1/kv/demo/there")).body == b"v"
             await until(lambda: not ask.service._busy, "no request is left over")
 

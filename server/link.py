@@ -83,7 +83,7 @@ class Link:
                     ssl=options.tls[1] if options.tls else None,
                     local_addr=(options.address, 0),
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: a hello's address that is none
             self._dialling[kind] = False
             level = "info" if isinstance(error, ssl.SSLError) else "debug"
             transport.log(level, "dial_failed", f"{self.address}: {error!r}")

@@ -124,7 +124,7 @@ def test_fuzz_of_the_rest_port() -> None:
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         sock.setblocking(False)
-        with contextlib.suppress(OSError):
+        with contextlib.closing(sock), contextlib.suppress(OSError):
             await loop.sock_connect(sock, ("127.0.0.1", port))
             if dice.random() < 0.3:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -133,7 +133,6 @@ def test_fuzz_of_the_rest_port() -> None:
                 async with asyncio.timeout(0.02):
                     with contextlib.suppress(TimeoutError):
                         await loop.sock_recv(sock, 65_536)
-        sock.close()
 
     async def guarded(dice: random.Random, port: int) -> None:
         with contextlib.suppress(TimeoutError):

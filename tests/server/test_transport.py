@@ -365,6 +365,18 @@ def test_fuzz_of_the_port_for_peers() -> None:
     run(work())
 
 
+@pytest.mark.parametrize("address", ["", "..", "x" * 300, "no\0name", "가" * 80])
+def test_an_address_that_is_none_is_only_not_reached(address: str) -> None:
+    async def work() -> None:
+        async with pair() as (a, b):
+            a.transport.dial(address)
+            assert b.transport.send(a.peer, PingNack(1), SMALL)
+            await until(lambda: (b.peer, PingNack(1)) in a.node.messages)
+            await until(lambda: bool(a.lines("dial_failed")))
+
+    run(work())
+
+
 def test_strangers_are_bounded_and_must_say_hello_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HANDSHAKE_S", 0.3)
     monkeypatch.setattr(transport_module, "STRANGERS_MAX", 20)

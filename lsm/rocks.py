@@ -56,7 +56,7 @@ from core.errors import (
 from core.limits import KIB, MIB, SECOND_US
 
 MEMTABLE_BYTES = 16 * MIB
-BLOCK_CACHE_BYTES = 32 * MIB
+BLOCK_CACHE_BYTES = 64 * MIB
 WAL_BYTES_MAX = 64 * MIB
 OPEN_FILES_MAX = 512
 """Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""

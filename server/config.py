@@ -85,7 +85,7 @@ class ProcessSettings:
     commitlog_sync_period_us: int = 10 * SECOND_US
     num_tokens: int = 16
     replication_factor: int = 3
-    block_cache_bytes: int = 32 * MIB
+    block_cache_bytes: int = 64 * MIB
     memtable_bytes: int = 16 * MIB
     log_level: str = "info"
 

@@ -342,12 +342,11 @@ def test_fuzz_of_the_port_for_peers() -> None:
         sock = socket.socket()
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (host, port))
-        if dice.random() < 0.3:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with contextlib.suppress(OSError):
+        with contextlib.closing(sock), contextlib.suppress(OSError):
+            await loop.sock_connect(sock, (host, port))
+            if dice.random() < 0.3:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await loop.sock_sendall(sock, bytes(data))
-        sock.close()
 
     async def work() -> None:
         async with pair() as (a, b):

@@ -1,0 +1,213 @@
+"""Aggregations: what is asked of all documents that match, and the partial answers that merge.
+
+Each peer computes a `Partial` over its own documents; partials of disjoint documents add up by
+index/merging.py, in any order, to that of all of them, and only then become the answer in Elasticsearch's
+form. What cannot be added up exactly in little space is kept as a sketch: percentiles as a DDSketch
+(Masson et al. 2019, relative error of values 1 %), cardinality as a set of 64-bit hashes, and above DISTINCT_EXACT_MAX as
+HyperLogLog (Flajolet et al. 2007, 2^14 registers, standard error 0.8 %).
+
+Buckets are keyed by values. The `inside` of a bucket aggregation is computed per bucket. A document with
+several values counts once in each bucket that any of them falls in. `view` is as in index/query.py; "" is
+any.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from index.query import Hit, Query, SortKey, SortValue, Value
+
+BUCKETS_MAX: Final = 10_000
+"""Buckets of one partial aggregation, at one peer. Terms beyond are dropped (the rarest) and counted in
+`others`; of the others more are refused.
+"""
+
+DISTINCT_EXACT_MAX: Final = 4_096
+HLL_BITS: Final = 14
+SKETCH_ACCURACY: Final = 0.01
+
+
+# --- asked
+
+
+class TermsOf(msgspec.Struct, frozen=True, tag="terms"):
+    """A bucket per value (EXACT, NUMBER, DATE, BOOLEAN).
+
+    `order` is pairs of what (`_count`, `_key`, or the name of a metric inside, with `.field` for stats) and
+    whether descending.
+    """
+
+    field: str
+    view: str = ""
+    size: int = 10
+    order: tuple[tuple[str, bool], ...] = (("_count", True), ("_key", False))
+    count_min: int = 1
+    missing: Value | None = None
+    inside: Aggregations = ()
+
+
+class RangesOf(msgspec.Struct, frozen=True, tag="range"):
+    """A bucket per range: its name, low (included), high (excluded); NUMBER or DATE."""
+
+    field: str
+    view: str
+    ranges: tuple[tuple[str, float | None, float | None], ...]
+    inside: Aggregations = ()
+
+
+class HistogramOf(msgspec.Struct, frozen=True, tag="histogram"):
+    """A bucket per interval of numbers; a bucket's key is its low end."""
+
+    field: str
+    interval: float
+    offset: float = 0.0
+    count_min: int = 0
+    inside: Aggregations = ()
+
+
+class DatesOf(msgspec.Struct, frozen=True, tag="date_histogram"):
+    """A bucket per interval of time. Its key is its beginning, in microseconds since 1970 UTC.
+
+    `calendar` is minute, hour, day, week (from Monday), month, quarter or year of a zone that is `zone_us`
+    ahead of UTC; or "", then intervals are `interval_us` long.
+    """
+
+    field: str
+    calendar: str = ""
+    interval_us: int = 0
+    zone_us: int = 0
+    count_min: int = 0
+    inside: Aggregations = ()
+
+
+class Filtered(msgspec.Struct, frozen=True, tag="filters"):
+    """A bucket per named query (planned, where peers see it)."""
+
+    filters: tuple[tuple[str, Query], ...]
+    inside: Aggregations = ()
+
+
+class Without(msgspec.Struct, frozen=True, tag="missing"):
+    """One bucket, of the documents that have no value in this field."""
+
+    field: str
+    inside: Aggregations = ()
+
+
+class StatsOf(msgspec.Struct, frozen=True, tag="stats"):
+    """Count, sum, least, greatest and squares of the numbers (or dates). `kind` is what is shown: stats,
+    extended_stats, min, max, sum, avg, value_count.
+    """
+
+    field: str
+    view: str = "number"
+    kind: str = "stats"
+    missing: float | None = None
+
+
+class PercentilesOf(msgspec.Struct, frozen=True, tag="percentiles"):
+    """Values below which these percentages of all lie; with `ranks` instead the percentage below each."""
+
+    field: str
+    view: str = "number"
+    percents: tuple[float, ...] = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
+    ranks: bool = False
+
+
+class DistinctOf(msgspec.Struct, frozen=True, tag="cardinality"):
+    """How many different values there are."""
+
+    field: str
+    view: str = ""
+
+
+class TopHitsOf(msgspec.Struct, frozen=True, tag="top_hits"):
+    """The first documents, in an order of their own (none: by score)."""
+
+    size: int = 3
+    sort: tuple[SortKey, ...] = ()
+    source: tuple[tuple[str, ...], tuple[str, ...]] | bool = True
+
+
+Aggregation = (
+    TermsOf
+    | RangesOf
+    | HistogramOf
+    | DatesOf
+    | Filtered
+    | Without
+    | StatsOf
+    | PercentilesOf
+    | DistinctOf
+    | TopHitsOf
+)
+
+Aggregations = tuple[tuple[str, Aggregation], ...]
+"""Named, in the order asked."""
+
+
+# --- partial answers
+
+
+class Bucket(msgspec.Struct, frozen=True, array_like=True):
+    """A bucket: its key, how many documents are in it, and what was asked inside it."""
+
+    key: SortValue
+    count: int
+    inside: Partials = {}
+
+
+class Buckets(msgspec.Struct, frozen=True, tag="buckets"):
+    """Of TermsOf, HistogramOf, DatesOf (keys are values) and RangesOf, Filtered, Without (keys are names).
+
+    `others` counts the documents of buckets that were dropped, `error` is the greatest count that a dropped
+    one can have.
+    """
+
+    buckets: tuple[Bucket, ...]
+    others: int = 0
+    error: int = 0
+
+
+class Moments(msgspec.Struct, frozen=True, tag="moments"):
+    """Of StatsOf."""
+
+    count: int = 0
+    total: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    squares: float = 0.0
+
+
+class Sketch(msgspec.Struct, frozen=True, tag="sketch"):
+    """Of PercentilesOf: how many values have which logarithm (base (1 + a) / (1 - a) of accuracy a, rounded
+    up), positive and negative (of the absolute value), how many are 0, and the least and greatest.
+    """
+
+    positive: dict[int, int] = {}
+    negative: dict[int, int] = {}
+    zeros: int = 0
+    low: float | None = None
+    high: float | None = None
+
+
+class Distinct(msgspec.Struct, frozen=True, tag="distinct"):
+    """Of DistinctOf: the hashes, or the registers if they are many. See index/sketches.py."""
+
+    hashes: tuple[int, ...] = ()
+    registers: bytes = b""
+
+
+class Top(msgspec.Struct, frozen=True, tag="top"):
+    """Of TopHitsOf: the first, in order, and how many there are to choose from."""
+
+    hits: tuple[Hit, ...]
+    total: int
+
+
+Partial = Buckets | Moments | Sketch | Distinct | Top
+
+Partials = dict[str, Partial]
+"""By name. In a Bucket they stand one level down, so this is as deep as the question was."""

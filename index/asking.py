@@ -1,0 +1,77 @@
+"""What a peer's index is asked, what it answers, and the port behind which it does so.
+
+The coordinator of a search asks each peer that serves it twice: first for the weights of its terms
+(`Segments.statistics`), which it sums up, then for hits and aggregations under the weights of the whole
+cluster (`Segments.search`). Each time only documents whose token lies in the ranges asked of this peer count,
+so no document counts twice however many replicas of it there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from index.aggregation import Aggregations, Partials
+from index.query import After, Hit, Planned, SortKey, Statistics, TermKey, TokenRanges
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A search as one index is asked it: the planned query, how to weigh, and what is wanted of the matches.
+
+    Without `sort`, by score, best first; ties always break by key, ascending. At most `limit` hits (0: only
+    counts and aggregations), and those only that come after `after`, which changes neither the total nor the
+    aggregations. Scores need not be computed unless `scored`.
+    """
+
+    query: Planned
+    statistics: Statistics
+    limit: int
+    sort: tuple[SortKey, ...] = ()
+    after: After | None = None
+    aggregations: Aggregations = ()
+    scored: bool = True
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What an index found: the exact number of matches, the first hits in order, mergeable aggregations."""
+
+    total: int
+    hits: tuple[Hit, ...]
+    aggregations: Partials = {}
+    score_max: float = 0.0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The index cannot answer this as asked (a pattern that expands to too much, too many buckets): a user's
+    error. `code` is a stable word.
+    """
+
+    code: str
+    detail: str
+
+
+class Segments(Protocol):
+    """The inverted index of one table at one peer, for reading. Slow: called by jobs only.
+
+    Raises StoreError (core/errors.py) for damaged files; whatever a user can cause is a Refusal.
+    """
+
+    def covers(self) -> int:
+        """The offset of the local log up to which everything is visible to a search."""
+
+    def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
+        """The weights of terms, and the lengths of fields, among the documents in these ranges."""
+
+    def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
+        """Hits and aggregations among the documents in these ranges."""
+
+    def expand(
+        self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
+    ) -> tuple[tuple[str, int], ...]:
+        """Terms of a field that begin so, with how many documents have them: the most frequent, then in
+        order.
+
+        For suggestions and completion; frequencies may count documents outside the ranges.
+        """

@@ -3,8 +3,8 @@
 Each peer computes a `Partial` over its own documents; partials of disjoint documents add up by
 index/merging.py, in any order, to that of all of them, and only then become the answer in Elasticsearch's
 form. What cannot be added up exactly in little space is kept as a sketch: percentiles as a DDSketch
-(Masson et al. 2019, relative error of values 1 %), cardinality as a set of 64-bit hashes, and above DISTINCT_EXACT_MAX as
-HyperLogLog (Flajolet et al. 2007, 2^14 registers, standard error 0.8 %).
+(Masson et al. 2019, relative error of values 1 %), cardinality as a set of 64-bit hashes, and above
+DISTINCT_EXACT_MAX as HyperLogLog (Flajolet et al. 2007, 2^14 registers, standard error 0.8 %).
 
 Buckets are keyed by values. The `inside` of a bucket aggregation is computed per bucket. A document with
 several values counts once in each bucket that any of them falls in. `view` is as in index/query.py; "" is

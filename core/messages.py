@@ -372,6 +372,23 @@ class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
     hashes: tuple[int, ...]
 
 
+# --- traces
+
+
+class TraceThis(msgspec.Struct, frozen=True, array_like=True, tag=70):
+    """The next message with this operation is traced: say what it took, with TraceTold."""
+
+    op: int
+
+
+class TraceTold(msgspec.Struct, frozen=True, array_like=True, tag=71):
+    """What a replica did for a traced operation, `elapsed_us` after it heard of it. Not answered."""
+
+    op: int
+    elapsed_us: int
+    activity: str
+
+
 Message = (
     Hello
     | Refused
@@ -408,6 +425,8 @@ Message = (
     | Fetched
     | TreeAsk
     | TreeAnswer
+    | TraceThis
+    | TraceTold
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -15,6 +15,7 @@ import msgspec
 from core.cell import Path, Version
 from core.consistency import Level
 from core.row import Row
+from core.trace import Trace
 
 # --- requests
 
@@ -63,6 +64,7 @@ class WriteRequest(msgspec.Struct, frozen=True):
     timestamp_us: int = 0
     partition_delete: bool = False
     ranges: tuple[tuple[bytes, bytes], ...] = ()
+    trace: Trace | None = None
 
 
 class CounterRequest(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ class CounterRequest(msgspec.Struct, frozen=True):
     partition: bytes
     rows: tuple[tuple[bytes, tuple[tuple[int, int], ...]], ...]
     level: Level
+    trace: Trace | None = None
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class BatchRequest(msgspec.Struct, frozen=True):
     writes: tuple[WriteRequest, ...] | tuple[CounterRequest, ...]
     level: Level
     logged: bool = True
+    trace: Trace | None = None
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
@@ -109,6 +113,7 @@ class ReadRequest(msgspec.Struct, frozen=True):
     level: Level
     rows_max: int = 1
     reverse: bool = False
+    trace: Trace | None = None
 
 
 class PartRead(msgspec.Struct, frozen=True):
@@ -138,6 +143,7 @@ class ConditionalRequest(msgspec.Struct, frozen=True):
     level: Level
     serial_level: Level = Level.SERIAL
     bytes_held: int = 0
+    trace: Trace | None = None
 
 
 class ScanRequest(msgspec.Struct, frozen=True):
@@ -150,6 +156,7 @@ class ScanRequest(msgspec.Struct, frozen=True):
     after: bytes
     rows_max: int
     level: Level
+    trace: Trace | None = None
 
 
 class MetadataRequest(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ from node.writes import WriteOperation
 
 if TYPE_CHECKING:
     from core.cell import Version
+    from core.trace import Trace
     from node.inside import Inside
     from node.metadata import Metadata
     from node.swim import Swim
@@ -95,8 +96,10 @@ class BatchApply:
         done: Callable[[Answer | None, Version | None], None],
         *,
         finally_lost: bool,
+        trace: Trace | None = None,
     ) -> None:
         self._log = log
+        self._trace = trace
         self._level = level
         self._done = done
         self._finally_lost = finally_lost
@@ -118,7 +121,9 @@ class BatchApply:
             self._one_less()  # the table was dropped
             return
         wanted = need(self._level, placement.factors, log.inside.identity.datacentre)
-        request = WriteRequest(mutation.table, mutation.partition, (), self._level, mutation.operation)
+        request = WriteRequest(
+            mutation.table, mutation.partition, (), self._level, mutation.operation, trace=self._trace
+        )
         write = BatchWrite(
             log.writes,
             request,

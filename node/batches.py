@@ -54,6 +54,7 @@ from ring.tokens import token_of
 
 if TYPE_CHECKING:
     from core.cell import Version
+    from core.trace import Trace
     from node.batch_log import BatchLog
     from node.counters import Counters
     from node.inside import Inside
@@ -138,7 +139,8 @@ class Batches:
             if sum(len(data) for _, data in pairs) > limits.BATCH_BYTES_MAX:
                 reply(Invalid("too_large", f"a batch is limited to {limits.BATCH_BYTES_MAX} bytes"))
                 return
-            LoggedBatch(self, request.level, mutations, reply).start(holders, pairs, deadline_us)
+            batch = LoggedBatch(self, request.level, mutations, reply, trace=request.trace)
+            batch.start(holders, pairs, deadline_us)
 
         self.stamps.take(stamped, lambda why: reply(Overloaded(why)))
 
@@ -151,7 +153,7 @@ class Batches:
             return
         join = Join(len(counted), "COUNTER", reply)
         for increment in counted:
-            levelled = msgspec.structs.replace(increment, level=request.level)
+            levelled = msgspec.structs.replace(increment, level=request.level, trace=request.trace)
             self.counters.begin(levelled, deadline_us, join.on_answer)
 
     def _plan(self, request: BatchRequest) -> list[Part] | Answer:
@@ -161,7 +163,7 @@ class Batches:
         state, local = self.metadata.state, self.inside.identity.datacentre
         for write in request.writes:
             assert isinstance(write, WriteRequest), "increments were taken out before"
-            levelled = msgspec.structs.replace(write, level=request.level)
+            levelled = msgspec.structs.replace(write, level=request.level, trace=request.trace)
             refusal = check(levelled, state.placement(write.table), wall_us)
             if refusal is not None:
                 return refusal
@@ -260,11 +262,20 @@ class Join:
 class LoggedBatch:
     """One logged batch: with its holders, then with the replicas, perhaps both once more, then done."""
 
-    def __init__(self, parent: Batches, level: Level, mutations: list[Mutation], reply: Reply) -> None:
+    def __init__(
+        self,
+        parent: Batches,
+        level: Level,
+        mutations: list[Mutation],
+        reply: Reply,
+        *,
+        trace: Trace | None = None,
+    ) -> None:
         """Nothing is sent yet."""
         self._parent = parent
         self._level = level
         self._mutations = mutations
+        self._trace = trace
         self._reply: Reply | None = reply
         self._batch = (mutations[0].start, mutations[0].sequence)
         self._stamp_us = mutations[0].admitted_us
@@ -313,6 +324,8 @@ class LoggedBatch:
     def _ask(self, peer: PeerId) -> None:
         parent, op = self._parent, self._op
         rank = self._asked.index(peer)
+        if self._trace is not None:
+            parent.inside.tracing.asks(self._trace, op, [peer], "Asking to keep the batch in its batch log")
         message = BatchStore(op, self._batch, self._attempt, rank, tuple(self._asked), self._pairs)
         if peer == parent.inside.identity.peer:
             parent.log.store(
@@ -363,7 +376,10 @@ class LoggedBatch:
         if level is Level.ANY:
             self._answer(Written(self._version()))
             level = Level.QUORUM
-        apply = BatchApply(self._parent.log, level, self._on_applied, finally_lost=False)
+        if self._trace is not None:
+            self._trace.tell("The batch is in the batch log: sending its mutations")
+        log = self._parent.log
+        apply = BatchApply(log, level, self._on_applied, finally_lost=False, trace=self._trace)
         apply.send(self._mutations, self._deadline_us)
 
     def _on_applied(self, failure: Answer | None, newer: Version | None) -> None:

@@ -237,6 +237,8 @@ class CounterOperation:
         self._message = AddToCounters(
             self._op, epoch, request.table, request.partition, mutation_id, request.rows
         )
+        if request.trace is not None:
+            inside.tracing.asks(request.trace, self._op, [self._leader], "Asking to lead the increment")
         if self._leader == parent.me:
             parent.lead(parent.me, self._message)
         elif not inside.send(self._leader, self._message, lane_for(size_of(request))):
@@ -288,7 +290,7 @@ class CounterOperation:
             return
         write = WriteOperation(
             parent.writes,
-            WriteRequest(request.table, request.partition, (), request.level, UPDATE),
+            WriteRequest(request.table, request.partition, (), request.level, UPDATE, trace=request.trace),
             mutation,
             placement=placement,
             wanted=self._wanted,

@@ -7,8 +7,9 @@ follows is passed on.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from core.commands import Command, Failed, Outcome, Slice, Why
 from core.hlc import HybridClock
@@ -16,6 +17,10 @@ from core.messages import Message
 from core.ports import SMALL, Event, Identity, InitialPeer, PeerId, TimerId, World
 from core.settings import Settings
 from lsm.keys import TOKEN_MAX, token_of
+
+if TYPE_CHECKING:
+    from core.trace import Trace
+    from node.tracing import Tracing
 
 M = TypeVar("M")
 
@@ -66,6 +71,11 @@ class Inside:
         self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
         self.on_damage: Callable[[int, int, int], None] | None = None
         self.operations: dict[int, Operation] = {}
+        self.tracing: Tracing
+        self.traces: dict[int, tuple[Trace, int]] = {}
+        """The traced operations of this coordinator: their trace, and when somebody was last asked."""
+        self.traces_of_others: OrderedDict[tuple[PeerId, int], int] = OrderedDict()
+        """Operations of other coordinators that are to be told about, and since when we know."""
         self._next_op = identity.start << 40
 
     # --- registering
@@ -129,6 +139,8 @@ class Inside:
 
     def stored(self, ticket: tuple[Any, ...], outcome: Outcome) -> None:
         """Give an outcome to the part that asked."""
+        if self.traces or self.traces_of_others:
+            self.tracing.stored(ticket, outcome)
         self.stored_handlers[ticket[0]](outcome, *ticket[1:])
 
     def timer_fired(self, timer: tuple[Any, ...]) -> None:

@@ -66,6 +66,7 @@ from node.retention import Retention
 from node.scans import Scans
 from node.stamps import Stamps, ceiling_of
 from node.swim import Swim
+from node.tracing import Tracing
 from node.writes import Writes
 
 SETTLE_US = 1_000_000
@@ -105,6 +106,7 @@ class Node:
             world, identity, cluster_name=cluster_name, initial=initial, settings=settings, clock=clock
         )
         self.metadata = Metadata(self.inside, boot)
+        self.tracing = Tracing(self.inside, self.metadata)
         self.identity = self.metadata.identity
         self.swim = Swim(self.inside, self.metadata)
         self.metadata.set_alive(self.swim.is_alive)
@@ -179,6 +181,8 @@ class Node:
             self._settling = message.epoch > self.metadata.state.epoch
 
     def _on_answer(self, peer: PeerId, message: Any) -> None:
+        if self.inside.traces:
+            self.tracing.answered(peer, message)
         operation = self.inside.operations.get(message.op)
         if operation is not None:
             operation.on_message(peer, message)

@@ -26,6 +26,7 @@ from ring.tokens import token_of
 if TYPE_CHECKING:
     from core.requests import Answer
     from core.schema import Table
+    from core.trace import Trace
     from node.hints import Hints
     from node.inside import Inside
     from node.metadata import Metadata
@@ -76,13 +77,23 @@ class Paxos:
             serial_level=request.serial_level,
             level=request.level,
             decide=request.decide,
+            trace=request.trace,
         )
         timeout_us = self.inside.settings.write_timeout_us
         operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), reply)
         self._running[operation.number] = operation
         self.queue(operation)
 
-    def read(self, part: Slice, partition: bytes, level: Level, deadline_us: int, finish: Finish) -> None:
+    def read(
+        self,
+        part: Slice,
+        partition: bytes,
+        level: Level,
+        deadline_us: int,
+        finish: Finish,
+        *,
+        trace: Trace | None = None,
+    ) -> None:
         """Read a slice of one partition (its key) at a SERIAL level; `finish` is called exactly once."""
         if self.metadata.state.placement(part.table) is None:  # dropped since the slice before
             finish(no_such_table())
@@ -96,6 +107,7 @@ class Paxos:
             serial_level=level,
             level=level,
             decide=None,
+            trace=trace,
         )
         timeout_us = self.inside.settings.read_timeout_us
         operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), finish)

@@ -26,6 +26,7 @@ from core.consistency import Level, need
 from core.messages import OperationFailed, PaxosAsk
 from core.ports import BULK, URGENT, PeerId
 from core.requests import Invalid, RowsRead, Unavailable, WriteRequest
+from core.trace import Trace
 from node.tally import Tally, reachable
 from node.views import SMALL_PAYLOAD_BYTES
 from node.writes import no_such_table
@@ -45,6 +46,15 @@ LOOK, CONFIRM, PREPARE, FETCH, CATCH_UP, ACCEPT, COMMIT, WAITING = (
     "commit",
     "waiting",
 )
+SAID = {
+    LOOK: "Looking at the state of the partition, at",
+    CONFIRM: "Looking a second time, at",
+    PREPARE: "Paxos prepare: asking for a promise, and the rows",
+    FETCH: "Paxos: fetching a proposal from",
+    CATCH_UP: "Paxos: giving the last commit to those who lack it",
+    ACCEPT: "Paxos accept: proposing to",
+    COMMIT: "Paxos commit: sending what was decided to",
+}
 Decide = Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
 
 
@@ -59,6 +69,7 @@ class Aim(msgspec.Struct, frozen=True):
     serial_level: Level
     level: Level
     decide: Decide | None
+    trace: Trace | None = None
 
 
 class Phases(ABC):
@@ -164,6 +175,8 @@ class Phases(ABC):
         self._failed = {}
         if phase in (LOOK, CONFIRM, PREPARE):
             self._promises = {}
+        if self.aim.trace is not None:
+            inside.tracing.asks(self.aim.trace, op, peers, SAID[phase])
         level = self.aim.level if phase == COMMIT else self.aim.serial_level
         self._wanted = need(level, self._placement.factors, self._local)
         self._tally = Tally(self._wanted, self._placement, self._local)

@@ -265,6 +265,8 @@ class CasOperation(Phases):
             self._end(None)
             return
         inside.count("paxos_defeats")
+        if self.aim.trace is not None:
+            self.aim.trace.tell("A rival's ballot is higher, or a replica failed: trying again after a pause")
         spent_us = inside.world.monotonic_us() - self._began_us + 1_000
         self._defeats += 1
         most_us = min(spent_us << min(self._defeats, 6), BACK_OFF_MAX_US)

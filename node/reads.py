@@ -32,6 +32,7 @@ from node.writes import no_such_table
 
 if TYPE_CHECKING:
     from core.commands import Outcome
+    from core.trace import Trace
     from node.inside import Inside
     from node.metadata import Metadata
     from node.metadata_state import TablePlacement
@@ -61,7 +62,14 @@ class Reads:
         inside.on_peer(self._on_peer)
 
     def begin(
-        self, part: Slice, replicas: tuple[PeerId, ...], level: Level, deadline_us: int, finish: Finish
+        self,
+        part: Slice,
+        replicas: tuple[PeerId, ...],
+        level: Level,
+        deadline_us: int,
+        finish: Finish,
+        *,
+        trace: Trace | None = None,
     ) -> None:
         """Read a slice that these replicas hold; `finish` is called exactly once."""
         placement = self.metadata.state.placement(part.table)
@@ -75,9 +83,9 @@ class Reads:
         if not reach.met:
             finish(Unavailable(wanted.total, reach.received, level))
             return
-        ReadOperation(self, part, placement, level, finish).send(
-            self.preferred(alive, placement), deadline_us
-        )
+        operation = ReadOperation(self, part, placement, level, finish)
+        operation.trace = trace
+        operation.send(self.preferred(alive, placement), deadline_us)
 
     def preferred(self, alive: list[PeerId], placement: TablePlacement) -> list[PeerId]:
         """In the order of asking: ourselves, our datacentre, the others; who was slow just now comes last."""
@@ -160,6 +168,7 @@ class ReadOperation:
         "_wanted",
         "_whole",
         "part",
+        "trace",
     )
 
     def __init__(
@@ -169,6 +178,7 @@ class ReadOperation:
         local = parent.inside.identity.datacentre
         self._parent = parent
         self.part = part
+        self.trace: Trace | None = None
         self._placement = placement
         self._level = level
         self._finish: Finish | None = finish
@@ -207,6 +217,9 @@ class ReadOperation:
             self._speculate_timer = inside.timer(
                 inside.settings.speculative_retry_us, "read_speculate", self._op
             )
+        if self.trace is not None:
+            inside.tracing.asks(self.trace, self._op, chosen[:1], "Asking for rows")
+            inside.tracing.asks(self.trace, self._op, chosen[1:], "Asking for digests")
         for index, peer in enumerate(chosen):
             if self._finish is None:
                 return
@@ -265,6 +278,10 @@ class ReadOperation:
         if peer is None:
             return False
         self._parent.inside.count(why)
+        if self.trace is not None:
+            self._parent.inside.tracing.asks(
+                self.trace, self._op, [peer], "Somebody is slow or gone: asking another for rows as well"
+            )
         self._ask(peer, digest=False)
         return True
 
@@ -360,6 +377,11 @@ class ReadOperation:
         """Digests differ: ask those who sent one for their rows."""
         self._whole = True
         self._parent.inside.count("reads_mismatched")
+        if self.trace is not None:
+            late = [peer for peer in self._digests if peer not in self._rows]
+            self._parent.inside.tracing.asks(
+                self.trace, self._op, late, "Digests differ, a read repair begins: asking for rows"
+            )
         for peer in tuple(self._digests):
             if peer not in self._rows and self._finish is not None:
                 self._ask(peer, digest=False)
@@ -384,6 +406,9 @@ class ReadOperation:
         if self._others:
             retry_us = inside.settings.speculative_retry_us
             self._speculate_timer = inside.timer(retry_us, "read_speculate", self._op)
+        if self.trace is not None:
+            text = f"Read repair: writing {sum(map(len, self._lacking.values()))} rows to those who lack them"
+            inside.tracing.asks(self.trace, self._op, self._lacking, text)
         for peer in tuple(self._lacking):
             if self._finish is None:
                 return

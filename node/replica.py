@@ -42,6 +42,7 @@ from core.messages import (
     Stale,
 )
 from core.ports import BULK, SMALL, URGENT, PeerId
+from lsm.reading import digest_of
 
 if TYPE_CHECKING:
     from core.messages import Message
@@ -102,7 +103,12 @@ class Replica:
         if not 0 < part.rows_max <= limits.LIST_KEYS_MAX:
             self._inside.send(peer, OperationFailed(message.op, "overloaded", "a slice of too many rows"))
         elif self._may(peer, message, part.table):
-            self._inside.world.submit(("replica_read", peer, message.op, part), Read(part, message.digest))
+            digest = message.digest
+            if digest and (peer, message.op) in self._inside.traces_of_others:
+                ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, True)
+                self._inside.world.submit(ticket, Read(part, False))  # the trace is to tell of its rows
+            else:
+                self._inside.world.submit(("replica_read", peer, message.op, part), Read(part, digest))
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
         if self._may(peer, message, message.table):
@@ -145,8 +151,12 @@ class Replica:
         else:
             self._failed(outcome, peer, op)
 
-    def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice) -> None:
+    def _was_read(
+        self, outcome: Outcome, peer: PeerId, op: int, part: Slice, digest: bool = False
+    ) -> None:
         self._queued -= 1
+        if digest and isinstance(outcome, Rows):
+            outcome = Digest(digest_of(outcome))
         if isinstance(outcome, Digest):
             self._inside.world.send(peer, DigestRead(op, outcome.digest), SMALL)
         elif isinstance(outcome, Rows):

@@ -67,9 +67,11 @@ class Scans:
 
         def begin(part: Slice, finish: Finish) -> None:
             if is_serial:
-                self._paxos.read(part, request.partition, request.level, deadline_us, finish)
+                self._paxos.read(
+                    part, request.partition, request.level, deadline_us, finish, trace=request.trace
+                )
             else:
-                self._reads.begin(part, replicas, request.level, deadline_us, finish)
+                self._reads.begin(part, replicas, request.level, deadline_us, finish, trace=request.trace)
 
         if request.point:
             begin(part, lambda result: reply(_point(result, now_us)))
@@ -217,7 +219,10 @@ class RingScan:
         )
         self._reading = True
         deadline_us = self._reads.inside.world.monotonic_us() + self._timeout_us
-        self._reads.begin(part, replicas, self._request.level, deadline_us, self._on_slice)
+        trace = self._request.trace
+        if trace is not None:
+            trace.tell(f"Reading up to {rows_max} rows of the tokens {first_token} to {last_token}")
+        self._reads.begin(part, replicas, self._request.level, deadline_us, self._on_slice, trace=trace)
 
     def _on_slice(self, result: SliceResult | ReadFailure) -> None:
         self._reading = False

@@ -240,7 +240,10 @@ class WriteOperation:
         inside, op = self._parent.inside, self._op
         lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
         message = ApplyMutation(op, self._parent.metadata.state.epoch, self._request.table, self._bytes)
-        me = self._parent.me
+        me, trace = self._parent.me, self._request.trace
+        if trace is not None:
+            what = f"Sending a mutation of {len(self._bytes)} bytes, attempt {self._mutation.attempt}, to"
+            inside.tracing.asks(trace, op, self._pending, what)
         for peer in tuple(self._pending):
             if peer == me:
                 inside.submit(("write", op), Apply(self._bytes))
@@ -281,6 +284,8 @@ class WriteOperation:
         parent = self._parent
         parent.inside.clock.observe(newer[0] + 1)  # one more: what is relative to the stamp lies below it
         self._restamping = True  # answers to the attempt before no longer count
+        if self._request.trace is not None:
+            self._request.trace.tell("A replica met a newer version: the write is stamped again above it")
 
         def stamped(stamp_us: int) -> None:
             if parent.inside.operations.pop(self._op, None) is None:
@@ -370,6 +375,9 @@ class WriteOperation:
     def _hint(self, peer: PeerId) -> None:
         if peer == self._parent.me:
             return  # what the own store refused it would refuse as a hint; following brings it
+        if self._request.trace is not None:
+            name = self._parent.inside.tracing.name(peer)
+            self._request.trace.tell(f"{name} does not have the write: a hint is owed to it")
         if self._reply is None:
             self._parent.hints.add(peer, self._request.table, self._bytes)
         elif self._request.level is Level.ANY:

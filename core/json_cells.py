@@ -22,7 +22,8 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def assemble(cells: Iterable[Cell]) -> bytes | None:
     """The JSON text of the document that these cells of one column make; None if there is none.
 
-    They are live and dead cells alike: a tombstone removes what older cells put at its path.
+    They are live and dead cells alike (`dead_as_tombstone`): a tombstone removes what older cells put at its
+    path.
     """
     kept = list(cells)
     if len(kept) == 1 and not kept[0].path and kept[0].kind != MARKER:
@@ -32,6 +33,16 @@ def assemble(cells: Iterable[Cell]) -> bytes | None:
         _apply(root, cell)
     found = root.get("")
     return None if found is None else msgspec.json.encode(found)
+
+
+def dead_as_tombstone(cell: Cell, now_us: int) -> Cell:
+    """An expired cell as the tombstone that it is.
+
+    An expired marker removes what it once replaced, which was no object; members are not its own.
+    """
+    if cell.value is None or not cell.is_dead(now_us):
+        return cell
+    return Cell(cell.column, cell.path, cell.kind, cell.timestamp_us, cell.writer, cell.dead_from_us, None)
 
 
 def _when_applied(cell: Cell) -> tuple[int, int, int, bool, tuple[bytes, ...]]:
@@ -49,7 +60,10 @@ def _apply(root: _Object, cell: Cell) -> None:
         here, key = below, step.decode()
     if cell.kind == MARKER:
         if _object_at(here, key) is None:
-            here[key] = {}
+            if cell.value is None:
+                here.pop(key, None)
+            else:
+                here[key] = {}
     elif cell.value is None:
         here.pop(key, None)
     else:

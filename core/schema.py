@@ -54,7 +54,8 @@ class TableOptions(msgspec.Struct, frozen=True):
     """What may change in the life of a table. `changes` is none, keys, new, old or new_and_old.
 
     `gc_grace_s`, the maps (empty: Cassandra's defaults) and `other` (Cassandra's remaining options by name,
-    as text) are kept for tools that read them back; nothing here depends on them.
+    as text) are kept for tools that read them back; nothing here depends on them. `documents` is what a
+    collection of documents is set to beyond these, as JSON text (documents/collections.py).
     """
 
     default_ttl_s: int = 0
@@ -65,6 +66,7 @@ class TableOptions(msgspec.Struct, frozen=True):
     compression: Pairs = ()
     caching: Pairs = ()
     other: Pairs = ()
+    documents: str = ""
 
 
 SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = (
@@ -76,10 +78,27 @@ SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = (
 )
 
 
+class IndexTarget(msgspec.Struct, frozen=True, array_like=True):
+    """What of a row an index (or a check of a read by predicate) looks at; index/entries.py makes terms of it.
+
+    `path` leads into a json column. `descending` turns the order over. `fold` takes text without its case.
+    """
+
+    column: str
+    kind: str = SIMPLE_INDEX
+    path: tuple[str, ...] = ()
+    descending: bool = False
+    fold: bool = False
+
+
 class Index(msgspec.Struct, frozen=True):
     """A secondary index on a column, or on the keys, values or entries of a collection, or on a frozen one.
 
     Its name is unique in the keyspace. Its id is one of a table: never given twice, renewed by TRUNCATE.
+
+    Indexes of documents have `targets`: each term is then one value of each of them, in their order (an array
+    gives one per element). `condition` restricts such an index to rows for which all of these hold: (target,
+    operator of index/entries_json.py, value as JSON text). `unique` asks that no two rows share a term.
     """
 
     id: int
@@ -88,6 +107,15 @@ class Index(msgspec.Struct, frozen=True):
     kind: str = SIMPLE_INDEX
     using: str = ""
     options: Pairs = ()
+    targets: tuple[IndexTarget, ...] = ()
+    condition: tuple[tuple[IndexTarget, str, str], ...] = ()
+    unique: bool = False
+
+    @property
+    def looks_at(self) -> tuple[IndexTarget, ...]:
+        """What its terms are made of."""
+        fold = ("case_sensitive", "false") in self.options
+        return self.targets or (IndexTarget(self.column, self.kind, fold=fold),)
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from core.cell import VALUE, Cell
+from core.cell import Cell
 from core.counter import counter_value, encode_count
-from core.json_cells import assemble as assemble_json
+from core.json_cells import assemble as assemble_json, dead_as_tombstone
 from core.row import Row
 from core.schema import CLUSTERING, PARTITION, STATIC
 from cql_lite.planner_tables import ColumnView, TableView, i32
@@ -169,10 +169,3 @@ def assembled(of: Type, cells: Sequence[Cell], now_us: int) -> bytes | None:
         if number < len(fields):
             fields[number] = cell.value
     return of.pack(fields)
-
-
-def dead_as_tombstone(cell: Cell, now_us: int) -> Cell:
-    """An expired cell as the tombstone that it is."""
-    if cell.value is None or not cell.is_dead(now_us):
-        return cell
-    return Cell(cell.column, cell.path, VALUE, cell.timestamp_us, cell.writer, cell.dead_from_us, None)

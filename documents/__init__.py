@@ -1,0 +1,1 @@
+"""JSON documents as rows: collections, exact values, and what each operation writes."""

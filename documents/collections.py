@@ -1,0 +1,273 @@
+"""Collections: what a collection of documents is among keyspaces and tables.
+
+A collection is a table whose rows are documents, so every other door (CQL, the change stream, an index,
+search) sees the same data:
+
+    docs.NAME (id text PRIMARY KEY, doc json)
+
+A collection with another replication factor than the cluster's default lives in the keyspace `docs_rfN`;
+its name is unique across all of these. `unique_across` has the metadata log see to that, so two peers that
+create a collection at once make one. What is set for a collection beyond the options of any table (a JSON
+Schema, a mapping for search, the size of documents) is JSON text in the table's option `documents`.
+
+A table that CQL made is a collection too if it has these two columns; more columns do no harm: a document is
+the cells of `doc`, and only deleting a document deletes the whole row.
+
+    collection = find(state, "movies")            # state: node.metadata.state; None if there is none
+    document_of(collection, row, now_us)          # documents/values.py: of a ReadRow of any answer
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import msgspec
+
+from core import limits
+from core.metadata import AlterTable, CreateTable, DropTable
+from core.requests import Invalid, MetadataRequest
+from core.schema import (
+    CLUSTERING,
+    NETWORK_TOPOLOGY,
+    PARTITION,
+    REGULAR,
+    Column,
+    Keyspace,
+    Member,
+    Replication,
+    Table,
+    TableOptions,
+)
+
+KEYSPACE = "docs"
+DEFAULT_FACTOR = 3
+FACTOR_MAX = 16
+ID_COLUMN, DOCUMENT_COLUMN = "id", "doc"
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
+_KEYSPACE = re.compile(r"docs(?:_rf([1-9][0-9]?))?")
+_NOTHING = msgspec.Raw(b"null")
+
+
+class Schema(Protocol):
+    """What is read of the metadata state."""
+
+    @property
+    def tables(self) -> Mapping[int, Table]:
+        """All tables by id."""
+
+    @property
+    def keyspaces(self) -> Mapping[str, Keyspace]:
+        """All keyspaces by name."""
+
+    def table_across(self, family: str, name: str) -> Table | None:
+        """The table of that name in any keyspace of a family."""
+
+
+class CollectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a collection is set to beyond the options of any table.
+
+    `schema` (a JSON Schema) and `mapping` (for search) are JSON text; `null` is none.
+    """
+
+    schema: msgspec.Raw = _NOTHING
+    mapping: msgspec.Raw = _NOTHING
+    max_document_bytes: int = limits.DOCUMENT_BYTES_MAX
+
+    @property
+    def schema_text(self) -> bytes | None:
+        """The JSON Schema that every document of the collection meets; None if there is none."""
+        return _text_of(self.schema)
+
+    @property
+    def mapping_text(self) -> bytes | None:
+        """How documents are indexed for search; None for the default."""
+        return _text_of(self.mapping)
+
+
+def _text_of(raw: msgspec.Raw) -> bytes | None:
+    text = bytes(raw)
+    return None if text == b"null" else text
+
+
+DEFAULTS = CollectionSettings()
+_decode_settings = msgspec.json.Decoder(CollectionSettings).decode
+
+
+@lru_cache(1024)
+def settings_of(options: TableOptions) -> CollectionSettings:
+    """What a table's options say of its documents."""
+    return _decode_settings(options.documents) if options.documents else DEFAULTS
+
+
+class Collection(msgspec.Struct, frozen=True, gc=False):
+    """A collection as operations need it: the table, and the id of the column that holds documents."""
+
+    name: str
+    keyspace: str
+    table: int
+    document_column: int
+    options: TableOptions
+    factors: tuple[tuple[str, int], ...]
+    settings: CollectionSettings
+
+    @property
+    def default_ttl_s(self) -> int:
+        """The TTL of a write that names none; 0 is for ever."""
+        return self.options.default_ttl_s
+
+    @property
+    def replication_factor(self) -> int:
+        """Replicas per row in the datacentre that has most."""
+        return max((n for _, n in self.factors), default=0)
+
+
+class CollectionSpec(msgspec.Struct, frozen=True):
+    """What a collection is to be: `replication_factor` None means the cluster's default."""
+
+    name: str
+    replication_factor: int | None = None
+    default_ttl_s: int = 0
+    settings: CollectionSettings = DEFAULTS
+
+    def options(self, base: TableOptions) -> TableOptions:
+        """`base` with what this says."""
+        text = msgspec.json.encode(self.settings).decode()
+        documents = "" if self.settings == DEFAULTS else text
+        return msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, documents=documents)
+
+
+def check_name(name: str) -> Invalid | None:
+    """Why `name` is no collection's name, or None."""
+    if _NAME.fullmatch(name):
+        return None
+    rule = f"1 to {limits.NAME_CHARS_MAX} letters, digits, - or _, the first a letter or digit"
+    return Invalid("bad_collection_name", f"a collection's name is {rule}; found {name[:60]!r}")
+
+
+def check_ttl(ttl_s: int) -> Invalid | None:
+    """Why `ttl_s` is no time to live, or None. 0 means for ever."""
+    if 0 <= ttl_s <= limits.TTL_S_MAX:
+        return None
+    return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
+
+
+def check_settings(settings: CollectionSettings) -> Invalid | None:
+    """Why a collection cannot be set so, or None. (What a schema says is checked in documents/schemas.py.)"""
+    if not 1 <= settings.max_document_bytes <= limits.VALUE_BYTES_MAX:
+        text = f"max_document_bytes is 1 to {limits.VALUE_BYTES_MAX}; found {settings.max_document_bytes}"
+        return Invalid("bad_collection", text)
+    size = len(msgspec.json.encode(settings))
+    if size > limits.COLLECTION_SETTINGS_BYTES_MAX:
+        text = f"schema and mapping have {size} bytes; {limits.COLLECTION_SETTINGS_BYTES_MAX} are the limit"
+        return Invalid("bad_collection", text)
+    for name, text_of in (("schema", settings.schema_text), ("mapping", settings.mapping_text)):
+        if text_of is not None and text_of.lstrip()[:1] != b"{" and (name == "mapping" or text_of != b"true"):
+            return Invalid("bad_collection", f"the {name} is a JSON object; found {text_of[:60].decode()!r}")
+    return None
+
+
+def keyspace_of(spec: CollectionSpec, default_factor: int) -> str:
+    """The keyspace a collection lives in."""
+    if spec.replication_factor in (None, default_factor):
+        return KEYSPACE
+    return f"{KEYSPACE}_rf{spec.replication_factor}"
+
+
+def replication_of(members: Sequence[Member], factor: int) -> Replication:
+    """`factor` replicas in each datacentre, or as many as it has members."""
+    sizes: dict[str, int] = {}
+    for member in members:
+        sizes[member.datacentre] = sizes.get(member.datacentre, 0) + 1
+    return Replication(NETWORK_TOPOLOGY, tuple((name, min(factor, sizes[name])) for name in sorted(sizes)))
+
+
+def create_collection(
+    spec: CollectionSpec, members: Sequence[Member], default_factor: int = DEFAULT_FACTOR
+) -> MetadataRequest | Invalid:
+    """The schema change that makes this collection if it is not there (whatever it is: see `conflict`)."""
+    problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_settings(spec.settings)
+    if problem is not None:
+        return problem
+    factor = default_factor
+    if spec.replication_factor is not None:
+        factor = spec.replication_factor
+        largest = max((n for _, n in replication_of(members, FACTOR_MAX).factors), default=0)
+        if not 1 <= factor <= largest:
+            detail = f"a replication factor is 1 to {largest}, the peers of a datacentre; found {factor}"
+            return Invalid("bad_replication_factor", detail)
+    columns = (Column(0, ID_COLUMN, "text", PARTITION), Column(0, DOCUMENT_COLUMN, "json", REGULAR))
+    change = CreateTable(
+        keyspace_of(spec, default_factor),
+        spec.name,
+        columns,
+        spec.options(TableOptions()),
+        if_not_exists=True,
+        unique_across=KEYSPACE,
+        replication=replication_of(members, factor),
+    )
+    return MetadataRequest(change)
+
+
+def conflict(collection: Collection, spec: CollectionSpec) -> Invalid | None:
+    """Why an existing collection cannot become what `spec` says, or None."""
+    if spec.replication_factor in (None, collection.replication_factor):
+        return None
+    factor = collection.replication_factor
+    detail = f"the collection {collection.name} exists with the replication factor {factor}"
+    return Invalid("collection_exists", detail)
+
+
+def alter_collection(collection: Collection, spec: CollectionSpec) -> MetadataRequest | Invalid:
+    """The schema change that has a collection be set so (for later writes)."""
+    problem = check_ttl(spec.default_ttl_s) or check_settings(spec.settings)
+    if problem is not None:
+        return problem
+    only = ("default_ttl_s", "documents")
+    return MetadataRequest(
+        AlterTable(collection.keyspace, collection.name, spec.options(collection.options), only)
+    )
+
+
+def is_set_so(collection: Collection, spec: CollectionSpec) -> bool:
+    """Whether a collection is already what `spec` says."""
+    return spec.options(collection.options) == collection.options
+
+
+def drop_collection(collection: Collection) -> MetadataRequest:
+    """The schema change that removes a collection and all that it holds."""
+    return MetadataRequest(DropTable(collection.keyspace, collection.name, if_exists=True))
+
+
+def collection_of(table: Table, keyspace: Keyspace | None) -> Collection | None:
+    """The collection that this table is, or None if it is something else (made by CQL in another shape)."""
+    if _KEYSPACE.fullmatch(table.keyspace) is None or keyspace is None:
+        return None
+    keys = tuple((c.name, c.type, c.kind) for c in table.columns if c.kind in (PARTITION, CLUSTERING))
+    document = table.column(DOCUMENT_COLUMN)
+    if keys != ((ID_COLUMN, "text", PARTITION),) or document is None or document.type != "json":
+        return None
+    return Collection(
+        table.name,
+        table.keyspace,
+        table.id,
+        document.id,
+        table.options,
+        keyspace.replication.factors,
+        settings_of(table.options),
+    )
+
+
+def find(schema: Schema, name: str) -> Collection | None:
+    """The collection of that name, in whichever keyspace it lives."""
+    table = schema.table_across(KEYSPACE, name)
+    return None if table is None else collection_of(table, schema.keyspaces.get(table.keyspace))
+
+
+def every(schema: Schema) -> Iterable[Collection]:
+    """All collections, by name."""
+    found = (collection_of(table, schema.keyspaces.get(table.keyspace)) for table in schema.tables.values())
+    return sorted((each for each in found if each is not None), key=lambda each: each.name)

@@ -159,6 +159,10 @@ class Statements:
         self._refresh(found)
         return found
 
+    def known(self, key: bytes) -> Prepared | None:
+        """The statement prepared under an id, as it was when it was last used."""
+        return self._prepared.get(key)
+
     def _made(self, text: str, keyspace: str) -> Prepared:
         statement = parse(text)
         catalog = self.catalog()

@@ -83,7 +83,10 @@ RESERVED_KEYSPACES: Final = (
     "system_views",
     "system_virtual_schema",
 )
-"""What drivers know as the cluster's own: nobody creates these."""
+"""What drivers know as the cluster's own: no client creates these."""
+
+KEPT_KEYSPACES: Final = ("system_traces",)
+"""Those of them that peers make, with their tables, when they first have something to keep there."""
 
 _NO_INDEX_NAME: Final = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -134,6 +137,9 @@ class SchemaDraft:
         check_name("keyspace", change.name)
         if change.name in RESERVED_KEYSPACES:
             raise RefusedError("invalid", f"{change.name} is a keyspace of the cluster: choose another name")
+        self._add_keyspace(change)
+
+    def _add_keyspace(self, change: CreateKeyspace) -> None:
         check_replication(change.replication, self._known)
         self.keyspaces[change.name] = Keyspace(
             change.name, _normal(change.replication), self._epoch, change.durable_writes
@@ -185,7 +191,11 @@ class SchemaDraft:
         if change.keyspace not in self.keyspaces:
             if change.replication is None or not change.unique_across:
                 raise no_keyspace(change.keyspace)
-            self.create_keyspace(CreateKeyspace(change.keyspace, change.replication))
+            created = CreateKeyspace(change.keyspace, change.replication)
+            if change.unique_across == change.keyspace and change.keyspace in KEPT_KEYSPACES:
+                self._add_keyspace(created)
+            else:
+                self.create_keyspace(created)
         columns, next_id = _numbered(change.columns, 1)
         table = Table(0, change.keyspace, change.name, columns, change.options, self._epoch, next_id)
         self._put(table)

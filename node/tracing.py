@@ -48,9 +48,11 @@ if TYPE_CHECKING:
     from node.inside import Inside
     from node.metadata import Metadata
 
+TRACED_FOR_US = 10_000_000
+"""So long a replica waits for what it is to tell about."""
 OWN_TICKETS = frozenset({"write", "read", "read_repair", "paxos"})
 """Tickets (name, op) of commands to the own store."""
-REPLICA_TICKETS = frozenset({"replica_apply", "replica_read", "replica_repair", "replica_paxos"})
+REPLICA_TICKETS = frozenset({"replica_apply", "replica_read", "replica_repair", "replica_paxos", "counter"})
 """Tickets (name, peer, op, ...) of commands for another coordinator."""
 
 
@@ -65,7 +67,9 @@ class Tracing:
         self._own = inside.traces
         self._others = inside.traces_of_others
         inside.tracing = self
+        self._forgetting = False
         inside.on_message(TraceThis, self._on_trace_this)
+        inside.on_timer("traces_forget", self._forget)
         inside.on_message(TraceTold, self._on_told)
 
     # --- the coordinator
@@ -116,12 +120,27 @@ class Tracing:
         while len(self._others) >= TRACED_AT_ONCE_MAX:
             self._others.popitem(last=False)
         self._others[peer, message.op] = self._inside.world.monotonic_us()
+        if not self._forgetting:
+            self._forgetting = True
+            self._inside.timer(TRACED_FOR_US, "traces_forget")
+
+    def _forget(self) -> None:
+        """What has not come of it by now will not: the message was lost, or refused."""
+        before_us = self._inside.world.monotonic_us() - TRACED_FOR_US
+        while self._others and next(iter(self._others.values())) <= before_us:
+            self._others.popitem(last=False)
+        self._forgetting = bool(self._others)
+        if self._forgetting:
+            self._inside.timer(TRACED_FOR_US, "traces_forget")
 
     def stored(self, ticket: tuple[Any, ...], outcome: Outcome) -> None:
         """A store command is done, which may be one of those traced."""
         now_us = self._inside.world.monotonic_us()
-        if ticket[0] in OWN_TICKETS:
-            found = self._own.get(ticket[1])
+        own = ticket[1] if ticket[0] in OWN_TICKETS else 0
+        if ticket[0] in REPLICA_TICKETS and ticket[1] == self._me:  # led by ourselves
+            own = ticket[2]
+        if own:
+            found = self._own.get(own)
             if found is not None:
                 found[0].tell(f"{self._outcome(outcome)}, in {now_us - found[1]} us")
         elif ticket[0] in REPLICA_TICKETS:

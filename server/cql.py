@@ -27,9 +27,11 @@ from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPD
 from cql_lite.running import Run
 from cql_lite.session import Answering, Session, Statements
 from cql_lite.system import Place, State, address_of
+from cql_lite.tracing import traced as with_trace
 from node.node import Node
 from node.rumours import ALIVE, DEAD
 from server.bridge import Bridge
+from server.cql_traces import Traces, packed_address
 from server.metrics import Metrics
 
 CONNECTIONS_MAX: Final = 4_000
@@ -62,6 +64,7 @@ class CqlService:
         self._down: set[PeerId] = set()
         settings = node.inside.settings
         self._write_us, self._read_us = settings.write_timeout_us, settings.read_timeout_us
+        self.traces = Traces(node, bridge, self.statements, complain)
         node.metadata.on_adopted(self._on_adopted)
         node.swim.on_change(self._on_peer)
 
@@ -200,6 +203,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._number: int | None = None
         self._runs: dict[int, Run[wire.Response]] = {}
+        self._address: bytes | None = None
         self._flushing = False
         self._who = ""
 
@@ -215,7 +219,9 @@ class Client(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         self._transport = transport
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
-        self._who = str(transport.get_extra_info("peername"))
+        peername = transport.get_extra_info("peername")
+        self._who = str(peername)
+        self._address = packed_address(peername)
         self._number = self._service.entered(self)
         if self._number is None:
             transport.abort()
@@ -251,17 +257,25 @@ class Client(asyncio.Protocol):
         stream = received.stream
         begun_ns = time.perf_counter_ns()
         kind = type(received.request).__name__.lower()
+        traced = self._service.traces.begin(received.request, self._address) if received.tracing else None
 
         def done(response: wire.Response) -> None:
             self._runs.pop(stream, None)
             us = (time.perf_counter_ns() - begun_ns) // 1000
             code = response.code if isinstance(response, wire.Error) else 0
             self._service.metrics.latency(f"cql_{kind}", _level_label(received.request), code, us)
+            tracing_id = None
+            if traced is not None:
+                tracing_id = traced.trace.id
+                self._service.traces.answered(traced)
             if self._transport is not None:
-                self._connection.respond(stream, response)
+                self._connection.respond(stream, response, tracing_id=tracing_id)
                 self._flush_soon()
 
-        run = Run(self._guarded(received.request), self._ask, done)
+        answering = self._guarded(received.request)
+        if traced is not None:
+            answering = with_trace(answering, traced, lambda: self._service.state)
+        run = Run(answering, self._ask, done)
         self._runs[stream] = run
         run.start()
 

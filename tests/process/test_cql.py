@@ -237,3 +237,23 @@ def test_a_killed_peer_is_missed_by_nobody(cluster: Cluster, session: Session) -
             )
 
     until(answers, "the peer that came back serves")
+
+
+def test_a_traced_query_is_told_by_the_driver(session: Session) -> None:
+    session.execute("CREATE TABLE traced (k int PRIMARY KEY, v text)")
+    session.execute("INSERT INTO traced (k, v) VALUES (1, 'x')", trace=True).get_query_trace(max_wait_sec=10)
+    insert = session.prepare("INSERT INTO traced (k, v) VALUES (?, ?)")
+    for number in range(5):
+        future = session.execute_async(insert, (number, "y"), trace=True)
+        future.result()
+        found = future.get_query_trace(max_wait=10)
+        assert found.duration > datetime.timedelta(0)
+        assert found.request_type == "Execute CQL3 prepared query"
+        assert found.parameters["bound_var_0_k"] == str(number)
+        assert found.coordinator in [host.address for host in session.cluster.metadata.all_hosts()]
+        told = [event.description for event in found.events]
+        assert sum("Mutation applied, logged and durable" in line for line in told) >= 2
+        assert len({event.source for event in found.events}) >= 2
+        assert [event.datetime for event in found.events] == sorted(e.datetime for e in found.events)
+    rows = session.execute("SELECT * FROM traced", trace=True)
+    assert any("tokens" in event.description for event in rows.get_query_trace(max_wait_sec=10).events)

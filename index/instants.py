@@ -1,0 +1,177 @@
+"""Instants: text to microseconds since 1970 UTC and back, date mathematics, calendar intervals.
+
+The calendar is the proleptic Gregorian one, for years 0000 to 9999; days are counted after Howard Hinnant,
+"chrono-compatible low-level date algorithms". Text is ISO 8601: a year and month, a date, or a date and time
+with an optional fraction and zone (none: UTC, or the zone given). A bare year is a number, not a date, unless
+a date is asked for.
+
+Date mathematics is Elasticsearch's: `2024-01-01||+1M/d` or `now-7d/d`; `/` rounds down, or up to the last
+microsecond where a range's bound needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 86_400 * SECOND_US
+
+_INSTANT = re.compile(
+    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?"
+    r" ?(Z|[+-]\d{2}(?::?\d{2})?)?)?)?)?",
+    re.ASCII,
+)
+_STEP = re.compile(r"([+-]\d{0,6}|/)([yMwdhHms])", re.ASCII)
+_FIXED_US = {
+    "w": 7 * DAY_US,
+    "d": DAY_US,
+    "h": 3600 * SECOND_US,
+    "H": 3600 * SECOND_US,
+    "m": 60 * SECOND_US,
+    "s": SECOND_US,
+}
+UNITS = {
+    "y": "year",
+    "M": "month",
+    "w": "week",
+    "d": "day",
+    "h": "hour",
+    "H": "hour",
+    "m": "minute",
+    "s": "second",
+}
+_CALENDAR_US = {"minute": 60 * SECOND_US, "hour": 3600 * SECOND_US, "day": DAY_US, "second": SECOND_US}
+CALENDAR = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+
+
+def days_of(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01."""
+    year -= month <= 2
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468
+
+
+def date_of(days: int) -> tuple[int, int, int]:
+    """(year, month, day) of days since 1970-01-01."""
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    index = (5 * day_of_year + 2) // 153
+    month = index + (3 if index < 10 else -9)
+    return year_of_era + era * 400 + (month <= 2), month, day_of_year - (153 * index + 2) // 5 + 1
+
+
+def zone_us(text: str) -> int | None:
+    """How far a zone (`Z`, `UTC`, `+09:00`, `-0330`) is ahead of UTC, in microseconds; None if it is none."""
+    if text in ("Z", "UTC", ""):
+        return 0
+    match = re.fullmatch(r"([+-])(\d{2}):?(\d{2})?", text, re.ASCII)
+    if match is None:
+        return None
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
+    return None if minutes > 18 * 60 else (minutes if match[1] == "+" else -minutes) * 60 * SECOND_US
+
+
+def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = False) -> int | None:
+    """Microseconds of an ISO 8601 instant, or None. `up`: the last microsecond of what is named, not the
+    first. `year`: four digits alone are a year.
+    """
+    match = _INSTANT.fullmatch(text)
+    if match is None or (match[2] is None and not year):
+        return None
+    parts = [int(part) if part else None for part in match.groups()[:6]]
+    month, day, hour, minute, second = (
+        default if part is None else part for part, default in zip(parts[1:], (1, 1, 0, 0, 0), strict=True)
+    )
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 59):
+        return None
+    assert parts[0] is not None, "four digits"
+    days = days_of(parts[0], month, day)
+    ahead_us = zone_us(match[8] or zone)
+    if date_of(days) != (parts[0], month, day) or ahead_us is None:
+        return None
+    at_us = days * DAY_US + ((hour * 60 + minute) * 60 + second) * SECOND_US
+    if match[7]:
+        return at_us + int(match[7][:6].ljust(6, "0")) - ahead_us
+    if up:
+        units = ("year", "month", "day", "hour", "minute", "second")
+        finest = units[max(i for i, part in enumerate(parts) if part is not None)]
+        at_us = next_begin(at_us, finest) - 1
+    return at_us - ahead_us
+
+
+def begin_of(at_us: int, unit: str) -> int:
+    """When the calendar unit that holds this instant began, in UTC."""
+    if unit in _CALENDAR_US:
+        return at_us - at_us % _CALENDAR_US[unit]
+    days = at_us // DAY_US
+    if unit == "week":  # 1970-01-01 was a Thursday
+        return (days - (days + 3) % 7) * DAY_US
+    year, month, _ = date_of(days)
+    months = _MONTHS[unit]
+    return days_of(year, (month - 1) // months * months + 1, 1) * DAY_US
+
+
+def next_begin(at_us: int, unit: str) -> int:
+    """When the next calendar unit begins, in UTC."""
+    begin_us = begin_of(at_us, unit)
+    if unit in _CALENDAR_US:
+        return begin_us + _CALENDAR_US[unit]
+    if unit == "week":
+        return begin_us + 7 * DAY_US
+    return add_months(begin_us, _MONTHS[unit])
+
+
+def add_months(at_us: int, months: int) -> int:
+    """So many months later; a day that is not there becomes the month's last."""
+    days, rest_us = divmod(at_us, DAY_US)
+    year, month, day = date_of(days)
+    year, month = divmod(year * 12 + month - 1 + months, 12)
+    last = days_of(year + month // 11, (month + 1) % 12 + 1, 1) - days_of(year, month + 1, 1)
+    return days_of(year, month + 1, min(day, last)) * DAY_US + rest_us
+
+
+def resolve_date(text: str, now_us: int, *, zone: str = "", up: bool = False) -> int | None:
+    """Microseconds of a date with date mathematics, or None if it is none. `now_us` is what `now` means."""
+    if text.startswith("now"):
+        at_us, steps = now_us, text[3:]
+    else:
+        base, bars, steps = text.partition("||")
+        found = parse_instant(base, zone=zone, up=up and not bars, year=True)
+        if found is None:
+            return None
+        at_us = found
+    position = 0
+    while position < len(steps):
+        match = _STEP.match(steps, position)
+        if match is None:
+            return None
+        position = match.end()
+        at_us = _stepped(at_us, match[1], match[2], up, zone)
+    return at_us if abs(at_us) < 2**62 else None
+
+
+def _stepped(at_us: int, sign: str, unit: str, up: bool, zone: str) -> int:
+    if sign == "/":
+        ahead_us = zone_us(zone) or 0
+        name = UNITS[unit]
+        local_us = at_us + ahead_us
+        return (next_begin(local_us, name) - 1 if up else begin_of(local_us, name)) - ahead_us
+    amount = int(sign if len(sign) > 1 else sign + "1")
+    if unit in _FIXED_US:
+        return at_us + amount * _FIXED_US[unit]
+    months = max(-120_000, min(120_000, amount * (12 if unit == "y" else 1)))
+    return add_months(at_us, months)
+
+
+def format_instant(at_us: int) -> str:
+    """ISO 8601 in UTC, with milliseconds (microseconds if there are any): as Elasticsearch shows dates."""
+    days, rest_us = divmod(at_us, DAY_US)
+    year, month, day = date_of(days)
+    seconds, fraction = divmod(rest_us, SECOND_US)
+    shown = f"{fraction:06d}" if fraction % 1000 else f"{fraction // 1000:03d}"
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{year:04d}-{month:02d}-{day:02d}T{clock}.{shown}Z"

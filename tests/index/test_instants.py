@@ -1,0 +1,88 @@
+"""Instants against the standard library's calendar, which the inside does without."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from index.instants import (
+    CALENDAR,
+    add_months,
+    begin_of,
+    format_instant,
+    next_begin,
+    parse_instant,
+    resolve_date,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def us(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+moments = st.datetimes(datetime(1, 1, 1), datetime(9990, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(moments)
+def test_what_the_standard_library_writes_is_read_and_written_back(moment: datetime) -> None:
+    assert parse_instant(moment.isoformat()) == us(moment)
+    assert parse_instant(format_instant(us(moment))) == us(moment)
+
+
+@given(moments, st.sampled_from(CALENDAR))
+def test_an_instant_lies_in_its_calendar_unit(moment: datetime, unit: str) -> None:
+    at_us = us(moment)
+    begin_us, next_us = begin_of(at_us, unit), next_begin(at_us, unit)
+    assert begin_us <= at_us < next_us
+    assert begin_of(next_us - 1, unit) == begin_us and begin_of(next_us, unit) == next_us
+    begin = EPOCH + timedelta(microseconds=begin_us)
+    if unit == "week":
+        assert begin.weekday() == 0
+    if unit in ("month", "quarter", "year"):
+        assert begin.day == 1 and begin.hour == 0
+
+
+def test_months_are_added_with_the_last_day_kept_in() -> None:
+    last = parse_instant("2024-01-31")
+    assert last is not None
+    assert format_instant(add_months(last, 1)) == "2024-02-29T00:00:00.000Z"
+    assert format_instant(add_months(last, 11)) == "2024-12-31T00:00:00.000Z"
+    assert format_instant(add_months(last, -2)) == "2023-11-30T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "up", "shown"),
+    [
+        ("2024", "", False, "2024-01-01T00:00:00.000Z"),
+        ("2024", "", True, "2024-12-31T23:59:59.999999Z"),
+        ("2024-02", "", True, "2024-02-29T23:59:59.999999Z"),
+        ("2024-02-03", "+09:00", False, "2024-02-02T15:00:00.000Z"),
+        ("2024-02-03T10:20:30.5+01:00", "", False, "2024-02-03T09:20:30.500Z"),
+        ("now", "", False, "2024-05-15T12:30:00.000Z"),
+        ("now-1d/d", "", False, "2024-05-14T00:00:00.000Z"),
+        ("now/M", "", True, "2024-05-31T23:59:59.999999Z"),
+        ("2024-05-31||+1M", "", False, "2024-06-30T00:00:00.000Z"),
+        ("2024-05-31||/y", "", False, "2024-01-01T00:00:00.000Z"),
+    ],
+)
+def test_date_mathematics(text: str, zone: str, up: bool, shown: str) -> None:
+    now_us = parse_instant("2024-05-15T12:30:00Z")
+    assert now_us is not None
+    found = resolve_date(text, now_us, zone=zone, up=up)
+    assert found is not None
+    assert format_instant(found) == shown
+
+
+@pytest.mark.parametrize("text", ["", "x", "2024-13-01", "2024-02-30", "now+", "now+1q", "2024||1d", "20240"])
+def test_what_is_no_date_is_none(text: str) -> None:
+    assert resolve_date(text, 0) is None
+    assert parse_instant("2024") is None
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_date_or_none(text: str) -> None:
+    assert isinstance(resolve_date(text, 0), int | None)

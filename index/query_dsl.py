@@ -1,0 +1,518 @@
+"""Queries as JSON, in the words of Elasticsearch's query DSL: `{"bool": {"must": [{"match": {"title":
+"space"}}]}}`.
+
+A reader per kind of query takes its body and its path; a path (`query.bool.must[0].match`) is in every error.
+What is not known is an error, never ignored: a misspelt option that does nothing is the worst answer. Depth
+and clauses are bounded before anything else looks at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from index.bounds import (
+    DEPTH_MAX,
+    FIELD_CHARS_MAX,
+    TERMS_MAX,
+    TEXT_CHARS_MAX,
+    QueryError,
+    RefusedError,
+    check_size,
+    is_boost,
+)
+from index.minimum import is_minimum
+from index.query import (
+    ALL,
+    All,
+    AnyOf,
+    AtLeast,
+    Bool,
+    Boost,
+    Boosting,
+    Compare,
+    Constant,
+    DisMax,
+    DocumentIds,
+    Equals,
+    Exists,
+    Match,
+    MatchPhrase,
+    MoreLike,
+    Nothing,
+    Pattern,
+    Query,
+    Value,
+)
+from index.query_string import SLOP_MAX, Options, parse_query_string
+from index.simple_query_string import parse_simple
+
+FUZZINESS: Final = ("AUTO", "auto", "0", "1", "2")
+KINDS: Final = ("best_fields", "most_fields", "cross_fields", "phrase", "phrase_prefix", "bool_prefix")
+
+
+def parse_query(body: Any, path: str = "query") -> Query | QueryError:
+    """The query that this JSON (decoded) means, or what is wrong with it and where."""
+    try:
+        query = read_query(body, path, 0)
+        check_size(query)
+    except RefusedError as refused:
+        return refused.error
+    return query
+
+
+def read_query(body: Any, path: str, depth: int) -> Query:
+    """As parse_query, inside another; raises RefusedError."""
+    if depth > DEPTH_MAX:
+        raise RefusedError(f"queries are nested more than {DEPTH_MAX} deep", path[:200])
+    if not isinstance(body, dict) or len(body) != 1:
+        raise RefusedError('a query is an object with one member, such as {"match": {...}}', path)
+    ((kind, inner),) = body.items()
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise RefusedError(f"there is no query {kind[:40]!r}; there are: {', '.join(_READERS)}", path)
+    options = Body(inner, f"{path}.{kind}", depth)
+    return reader(options)
+
+
+class Body:
+    """The options of one query: taken one by one, what is left over is refused."""
+
+    def __init__(self, body: Any, path: str, depth: int) -> None:
+        self.body = body
+        self.path = path
+        self.depth = depth
+        self._taken: list[str] = []
+
+    def object(self) -> dict[str, Any]:
+        """The body, which must be an object."""
+        if not isinstance(self.body, dict):
+            raise RefusedError("an object is needed here", self.path)
+        return self.body
+
+    def field(self, short: str) -> tuple[str, Body]:
+        """For bodies {field: {...}} or {field: value}, where the value is meant as the option `short`."""
+        body = self.object()
+        names = [name for name in body if name not in ("boost", "_name")] if len(body) > 1 else [*body]
+        if len(names) != 1:
+            raise RefusedError("exactly one field is named here", self.path)
+        name = check_field(names[0], self.path)
+        inner = body[name]
+        if not isinstance(inner, dict):
+            inner = {short: inner}
+        outer = {key: body[key] for key in body if key != name}
+        return name, Body({**outer, **inner}, f"{self.path}.{name}", self.depth)
+
+    def take(self, name: str, default: Any = None) -> Any:
+        """The value of an option as it stands."""
+        self._taken.append(name)
+        return self.object().get(name, default)
+
+    def need(self, name: str) -> Any:
+        """An option that must be there."""
+        if self.object().get(name) is None:
+            raise RefusedError(f"{name} is missing", self.path)
+        return self.take(name)
+
+    def text(self, name: str, default: str = "", needed: bool = False) -> str:
+        """An option that is text, or a number or boolean taken for its text."""
+        value = self.need(name) if needed else self.take(name, default)
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        if isinstance(value, int | float):
+            value = str(value)
+        if not isinstance(value, str):
+            raise RefusedError(f"{name} is text", self.path)
+        if len(value) > TEXT_CHARS_MAX:
+            raise RefusedError(f"{name} has at most {TEXT_CHARS_MAX} characters", self.path)
+        return value
+
+    def one_of(self, name: str, options: tuple[str, ...], default: str) -> str:
+        """An option that is one of these words, in any case."""
+        value = self.take(name, default)
+        if not isinstance(value, str) or value.lower() not in options:
+            raise RefusedError(f"{name} is one of: {', '.join(options)}", self.path)
+        return value.lower()
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """An option that is a whole number in [low, high]."""
+        value = self.take(name, default)
+        if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise RefusedError(f"{name} is a whole number from {low} to {high}", self.path)
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """An option that is a number in [low, high]."""
+        value = self.take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise RefusedError(f"{name} is a number from {low:g} to {high:g}", self.path)
+        return float(value)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """An option that is true or false."""
+        value = self.take(name, default)
+        if not isinstance(value, bool):
+            raise RefusedError(f"{name} is true or false", self.path)
+        return value
+
+    def minimum(self) -> str:
+        """minimum_should_match."""
+        value = self.take("minimum_should_match", "")
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or (text and not is_minimum(text)):
+            raise RefusedError('minimum_should_match is such as 2, -1, "75%" or "2<75%"', self.path)
+        return text
+
+    def fuzziness(self, default: str = "") -> str:
+        """fuzziness: AUTO, 0, 1 or 2."""
+        text = str(self.take("fuzziness", default))
+        if text and text not in FUZZINESS:
+            raise RefusedError("fuzziness is AUTO, 0, 1 or 2", self.path)
+        return text.upper()
+
+    def queries(self, name: str) -> tuple[Query, ...]:
+        """An option that is a query or a list of them."""
+        value = self.take(name, ())
+        if isinstance(value, dict):
+            return (read_query(value, f"{self.path}.{name}", self.depth + 1),)
+        if not isinstance(value, list | tuple):
+            raise RefusedError(f"{name} is a query or a list of queries", self.path)
+        return tuple(
+            read_query(each, f"{self.path}.{name}[{i}]", self.depth + 1) for i, each in enumerate(value)
+        )
+
+    def query(self, name: str) -> Query:
+        """An option that is one query."""
+        return read_query(self.need(name), f"{self.path}.{name}", self.depth + 1)
+
+    def fields(self, name: str = "fields") -> tuple[tuple[str, float], ...]:
+        """An option that is a list of fields, each perhaps with its boost: title^3."""
+        value = self.take(name, ())
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple) or len(listed) > 100:
+            raise RefusedError(f"{name} is a list of at most 100 fields", self.path)
+        return tuple(self._boosted(each, f"{self.path}.{name}[{i}]") for i, each in enumerate(listed))
+
+    def _boosted(self, text: Any, path: str) -> tuple[str, float]:
+        name, caret, factor = str(text).rpartition("^") if isinstance(text, str) else ("", "", "")
+        if not caret:
+            return check_field(text, path), 1.0
+        try:
+            boost = float(factor)
+        except ValueError:
+            raise RefusedError("a number follows ^ in a field's name", path) from None
+        if not is_boost(boost):
+            raise RefusedError("a boost is 0 to 1,000,000", path)
+        return check_field(name, path), boost
+
+    def done(self, query: Query) -> Query:
+        """The query with its boost; an option that nobody took is refused."""
+        boost = self.take("boost", 1.0)
+        self.take("_name")
+        self.leftover()
+        if isinstance(boost, bool) or not isinstance(boost, int | float) or not is_boost(float(boost)):
+            raise RefusedError("boost is 0 to 1,000,000", self.path)
+        return query if boost == 1 else Boost(query, float(boost))
+
+    def leftover(self) -> None:
+        """Refuse options that nobody took."""
+        for name in self.object():
+            if name not in self._taken:
+                known = ", ".join(n for n in self._taken if not n.startswith("_"))
+                raise RefusedError(f"{str(name)[:40]!r} is not known here; there are: {known}", self.path)
+
+
+def check_field(name: Any, path: str) -> str:
+    """A field's name, or RefusedError."""
+    if not isinstance(name, str) or not 0 < len(name) <= FIELD_CHARS_MAX:
+        raise RefusedError(f"a field's name is text of 1 to {FIELD_CHARS_MAX} characters", path)
+    return name
+
+
+def check_value(value: Any, path: str) -> Value:
+    """A scalar, or RefusedError."""
+    if isinstance(value, str | int | float) and (not isinstance(value, str) or len(value) <= TEXT_CHARS_MAX):
+        return value
+    raise RefusedError("a value is text, a number, true or false", path)
+
+
+# --- full text
+
+
+def _match(body: Body) -> Query:
+    field, options = body.field("query")
+    query = Match(
+        field,
+        options.text("query", needed=True),
+        options.one_of("operator", ("or", "and"), "or"),
+        options.minimum(),
+        options.fuzziness(),
+        options.integer("prefix_length", 0, 0, 100),
+        options.text("analyzer"),
+    )
+    for ignored in ("lenient", "zero_terms_query", "auto_generate_synonyms_phrase_query", "max_expansions"):
+        options.take(ignored)
+    return options.done(query)
+
+
+def _match_bool_prefix(body: Body) -> Query:
+    field, options = body.field("query")
+    text = options.text("query", needed=True)
+    operator = options.one_of("operator", ("or", "and"), "or")
+    return options.done(
+        Match(field, text, operator, options.minimum(), analyzer=options.text("analyzer"), prefix=True)
+    )
+
+
+def _match_phrase(body: Body) -> Query:
+    return _phrase(body, is_prefix=False)
+
+
+def _match_phrase_prefix(body: Body) -> Query:
+    return _phrase(body, is_prefix=True)
+
+
+def _phrase(body: Body, is_prefix: bool) -> Query:
+    field, options = body.field("query")
+    text = options.text("query", needed=True)
+    slop = options.integer("slop", 0, 0, SLOP_MAX)
+    if is_prefix:
+        options.take("max_expansions")
+    return options.done(MatchPhrase(field, text, slop, is_prefix, options.text("analyzer")))
+
+
+def _multi_match(body: Body) -> Query:
+    fields = body.fields() or ((ALL, 1.0),)
+    return body.done(
+        AnyOf(
+            fields,
+            body.text("query", needed=True),
+            body.one_of("type", KINDS, "best_fields"),
+            body.one_of("operator", ("or", "and"), "or"),
+            body.minimum(),
+            body.fuzziness(),
+            body.integer("prefix_length", 0, 0, 100),
+            body.integer("slop", 0, 0, SLOP_MAX),
+            body.number("tie_breaker", -1.0, -1.0, 1.0),
+            body.text("analyzer"),
+        )
+    )
+
+
+def _string_options(body: Body, lenient: bool) -> Options:
+    default = body.take("default_field")
+    fields = body.fields() or ((check_field(default or ALL, body.path), 1.0),)
+    operator = body.one_of("default_operator", ("or", "and"), "or")
+    analyzer, minimum = body.text("analyzer"), body.minimum()
+    return Options(fields, operator, lenient, analyzer, minimum=minimum)
+
+
+def _query_string(body: Body) -> Query:
+    lenient = body.boolean("lenient", False)
+    options = _string_options(body, lenient)
+    kind = body.one_of("type", KINDS, "best_fields")
+    slop, zone = body.integer("phrase_slop", 0, 0, SLOP_MAX), body.text("time_zone")
+    tie = body.number("tie_breaker", -1.0, -1.0, 1.0)
+    text = body.text("query", needed=True)
+    parsed = parse_query_string(
+        text,
+        Options(
+            options.fields,
+            options.operator,
+            lenient,
+            options.analyzer,
+            slop,
+            body.fuzziness("AUTO"),
+            minimum=options.minimum,
+            zone=zone,
+            kind=kind,
+            tie_breaker=tie,
+        ),
+    )
+    if isinstance(parsed, QueryError):
+        raise RefusedError(parsed.detail, f"{body.path}.query", parsed.position)
+    return body.done(parsed.query)
+
+
+def _simple_query_string(body: Body) -> Query:
+    options = _string_options(body, lenient=True)
+    body.take("lenient")
+    return body.done(parse_simple(body.text("query", needed=True), options))
+
+
+def _more_like_this(body: Body) -> Query:
+    fields = tuple(name for name, _ in body.fields()) or (ALL,)
+    liked = body.need("like")
+    texts: list[str] = []
+    ids: list[str] = []
+    for i, each in enumerate(liked if isinstance(liked, list) else [liked]):
+        if isinstance(each, str) and len(each) <= TEXT_CHARS_MAX:
+            texts.append(each)
+        elif isinstance(each, dict) and isinstance(each.get("_id"), str):
+            ids.append(each["_id"])
+        else:
+            raise RefusedError('like is text or {"_id": "..."}, or a list of those', f"{body.path}.like[{i}]")
+    if len(texts) + len(ids) > 100:
+        raise RefusedError("like has at most 100 texts and documents", body.path)
+    return body.done(
+        MoreLike(
+            fields,
+            tuple(texts),
+            tuple(ids),
+            body.integer("max_query_terms", 25, 1, 100),
+            body.integer("min_term_freq", 2, 1, 1_000_000),
+            body.integer("min_doc_freq", 5, 1, 1_000_000_000),
+            body.integer("min_word_length", 0, 0, 1000),
+            body.minimum() or "30%",
+            body.boolean("include", False),
+        )
+    )
+
+
+# --- terms
+
+
+def _term(body: Body) -> Query:
+    field, options = body.field("value")
+    ignore_case = options.boolean("case_insensitive", False)
+    value = check_value(options.need("value"), options.path)
+    if ignore_case and isinstance(value, str):
+        escaped = "".join("\\" + c if c in "*?\\" else c for c in value)
+        return options.done(Pattern(field, "wildcard", escaped, ignore_case=True))
+    return options.done(Equals(field, (value,)))
+
+
+def _terms(body: Body) -> Query:
+    given = body.object()
+    names = [name for name in given if name not in ("boost", "_name")]
+    if len(names) != 1:
+        raise RefusedError("exactly one field is named here", body.path)
+    field = check_field(names[0], body.path)
+    values = body.take(field)
+    path = f"{body.path}.{field}"
+    if not isinstance(values, list) or len(values) > TERMS_MAX:
+        raise RefusedError(f"terms is a list of at most {TERMS_MAX} values", path)
+    checked = tuple(check_value(value, f"{path}[{i}]") for i, value in enumerate(values))
+    return body.done(Constant(Equals(field, checked)) if checked else Nothing())
+
+
+def _range(body: Body) -> Query:
+    field, options = body.field("")
+    low, include_low = _bound(options, "gt", "gte")
+    high, include_high = _bound(options, "lt", "lte")
+    zone = options.text("time_zone")
+    options.take("format")
+    return options.done(Compare(field, low, high, include_low, include_high, zone))
+
+
+def _bound(options: Body, strict: str, included: str) -> tuple[Value | None, bool]:
+    outside, inside = options.take(strict), options.take(included)
+    if outside is not None and inside is not None:
+        raise RefusedError(f"either {strict} or {included}, not both", options.path)
+    value = inside if outside is None else outside
+    return None if value is None else check_value(value, options.path), outside is None
+
+
+def _pattern(kind: str, short: str) -> Callable[[Body], Query]:
+    def read(body: Body) -> Query:
+        field, options = body.field(short)
+        name = short if options.object().get(short) is not None else "wildcard"
+        text = options.text(name, needed=True)
+        options.take("rewrite")
+        return options.done(
+            Pattern(field, kind, text, ignore_case=options.boolean("case_insensitive", False))
+        )
+
+    return read
+
+
+def _fuzzy(body: Body) -> Query:
+    field, options = body.field("value")
+    options.take("max_expansions")
+    options.take("rewrite")
+    text = options.text("value", needed=True)
+    distance = options.fuzziness("AUTO")
+    prefix_length = options.integer("prefix_length", 0, 0, 100)
+    transpositions = options.boolean("transpositions", True)
+    return options.done(Pattern(field, "fuzzy", text, distance, prefix_length, transpositions))
+
+
+def _exists(body: Body) -> Query:
+    return body.done(Exists(check_field(body.need("field"), body.path)))
+
+
+def _ids(body: Body) -> Query:
+    values = body.need("values")
+    listed = [values] if isinstance(values, str) else values
+    if not isinstance(listed, list) or len(listed) > TERMS_MAX:
+        raise RefusedError(f"values is a list of at most {TERMS_MAX} ids", body.path)
+    for i, value in enumerate(listed):
+        if not isinstance(value, str):
+            raise RefusedError("an id is text", f"{body.path}.values[{i}]")
+    return body.done(DocumentIds(tuple(listed)))
+
+
+# --- compounds
+
+
+def _bool(body: Body) -> Query:
+    must, should = body.queries("must"), body.queries("should")
+    must_not, filters = body.queries("must_not"), body.queries("filter")
+    minimum = body.minimum()
+    if minimum and should:
+        return body.done(Bool((*must, AtLeast(should, minimum)), (), must_not, filters))
+    needed = 1 if should and not must and not filters else 0
+    return body.done(Bool(must, should, must_not, filters, needed))
+
+
+def _dis_max(body: Body) -> Query:
+    queries = body.queries("queries")
+    if not queries:
+        raise RefusedError("queries is missing", body.path)
+    return body.done(DisMax(queries, body.number("tie_breaker", 0.0, 0.0, 1.0)))
+
+
+def _boosting(body: Body) -> Query:
+    positive, negative = body.query("positive"), body.query("negative")
+    body.need("negative_boost")
+    return body.done(Boosting(positive, negative, body.number("negative_boost", 1.0, 0.0, 1.0)))
+
+
+def _constant_score(body: Body) -> Query:
+    return body.done(Constant(body.query("filter")))
+
+
+def _match_all(body: Body) -> Query:
+    return body.done(All())
+
+
+def _match_none(body: Body) -> Query:
+    return body.done(Nothing())
+
+
+_READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
+    "match": _match,
+    "multi_match": _multi_match,
+    "match_phrase": _match_phrase,
+    "match_phrase_prefix": _match_phrase_prefix,
+    "match_bool_prefix": _match_bool_prefix,
+    "match_all": _match_all,
+    "match_none": _match_none,
+    "query_string": _query_string,
+    "simple_query_string": _simple_query_string,
+    "term": _term,
+    "terms": _terms,
+    "range": _range,
+    "prefix": _pattern("prefix", "value"),
+    "wildcard": _pattern("wildcard", "value"),
+    "fuzzy": _fuzzy,
+    "exists": _exists,
+    "ids": _ids,
+    "bool": _bool,
+    "dis_max": _dis_max,
+    "boosting": _boosting,
+    "constant_score": _constant_score,
+    "more_like_this": _more_like_this,
+}

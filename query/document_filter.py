@@ -1,0 +1,361 @@
+"""Filters on documents: from JSON, in the words of MongoDB's query language, to a tree of frozen structs.
+
+    {"year": {"$gte": 1990, "$lt": 2000}, "genres": "drama", "$or": [{"a.b": null}, {"a": {"$exists":
+    false}}]}
+
+A condition on a path holds if *one* of the values that it leads to meets it, an array being itself and each
+of its elements; so two conditions on one path may be met by two elements, and `$elemMatch` asks that one
+meets all. `$ne`, `$nin` and `$not` are the negations of the whole. Values compare within their type only:
+`{"$gt": 5}` is never true of a text. `null` is equal to null and to what is missing. How values compare and
+where paths lead: query/document_values.py.
+
+What is taken is bounded, and everything else refused with the place where it stands. Nothing in a filter is
+ever executed: `$where`, `$expr` and `$function` are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from query.document_values import Path, Value, is_number, parse_path
+from query.refusals import Refusal, RefusedError, member, refusable, shown
+from query.regex import compiled
+
+CLAUSES_MAX: Final = 1_000
+DEPTH_MAX: Final = 50
+LISTED_MAX: Final = 10_000
+"""Values in all `$in`, `$nin` and `$all` of a filter."""
+
+
+class Compare(msgspec.Struct, frozen=True, tag=True):
+    """`$eq $gt $gte $lt $lte` (as =, >, >=, <, <=) with a value."""
+
+    path: Path
+    operator: str
+    value: Value
+
+
+class In(msgspec.Struct, frozen=True, tag=True):
+    """`$in`: equal to one of these."""
+
+    path: Path
+    values: tuple[Value, ...]
+
+
+class Exists(msgspec.Struct, frozen=True, tag=True):
+    """`$exists`: whether the path leads to anything."""
+
+    path: Path
+
+
+class TypeIs(msgspec.Struct, frozen=True, tag=True):
+    """`$type`: one of these names of TYPES."""
+
+    path: Path
+    types: tuple[str, ...]
+
+
+class Matches(msgspec.Struct, frozen=True, tag=True):
+    """`$regex` with `$options`: a text that holds a match."""
+
+    path: Path
+    pattern: str
+    options: str
+
+
+class Size(msgspec.Struct, frozen=True, tag=True):
+    """`$size`: an array of so many elements."""
+
+    path: Path
+    size: int
+
+
+class Mod(msgspec.Struct, frozen=True, tag=True):
+    """`$mod`: a number whose whole part divided by `divisor` leaves `remainder`, with the sign of the
+    number.
+    """
+
+    path: Path
+    divisor: int
+    remainder: int
+
+
+class ElemMatch(msgspec.Struct, frozen=True, tag=True):
+    """`$elemMatch`: an array of which one element meets the filter.
+
+    The paths of the filter begin at the element; with `is_value` they are empty: the element itself is meant.
+    """
+
+    path: Path
+    filter: Filter
+    is_value: bool
+
+
+class And(msgspec.Struct, frozen=True, tag=True):
+    """All hold; true if there are none."""
+
+    filters: tuple[Filter, ...]
+
+
+class Or(msgspec.Struct, frozen=True, tag=True):
+    """One holds; false if there are none."""
+
+    filters: tuple[Filter, ...]
+
+
+class Not(msgspec.Struct, frozen=True, tag=True):
+    """It does not hold."""
+
+    filter: Filter
+
+
+Filter = Compare | In | Exists | TypeIs | Matches | Size | Mod | ElemMatch | And | Or | Not
+
+ALL: Final = And(())
+"""The filter that every document meets."""
+
+COMPARISONS: Final = {"$eq": "=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+TYPES: Final = {
+    "null": "null", "bool": "bool", "string": "string", "object": "object", "array": "array",
+    "number": "number", "int": "int", "decimal": "decimal",
+    "boolean": "bool", "integer": "int", "long": "int", "double": "decimal",
+    "1": "decimal", "2": "string", "3": "object", "4": "array", "8": "bool", "10": "null", "16": "int",
+    "18": "int", "19": "decimal",
+}  # fmt: skip
+"""Names and numbers of types in `$type`; `int` is a number written without fraction or exponent, else
+decimal.
+"""
+
+CODE: Final = ("$where", "$expr", "$function", "$accumulator")
+
+PATH_OPERATORS: Final = (
+    *COMPARISONS, "$ne", "$in", "$nin", "$not", "$exists", "$type", "$regex", "$options", "$elemMatch",
+    "$all", "$size", "$mod",
+)  # fmt: skip
+TOP_OPERATORS: Final = ("$and", "$or", "$nor", "$comment")
+
+
+def parse_filter(value: Value, where: str = "filter") -> Filter | Refusal:
+    """The filter that a JSON value is, or why it is none. `where` names it in refusals."""
+    return refusable(lambda: _Parser().query(value, where, 0))
+
+
+class _Parser:
+    """Counts what a filter has in all."""
+
+    def __init__(self) -> None:
+        self._clauses = 0
+        self._listed = 0
+
+    # --- queries: {path: condition, "$and": [...]}
+
+    def query(self, value: Value, where: str, depth: int) -> Filter:
+        if not isinstance(value, dict):
+            raise RefusedError(where, f"a filter is a JSON object; found {shown(value)}")
+        if depth > DEPTH_MAX:
+            raise RefusedError(where, f"a filter has at most {DEPTH_MAX} levels")
+        found: list[Filter] = []
+        for key, operand in value.items():
+            here = member(where, key)
+            if key.startswith("$"):
+                found += self._logical(key, operand, here, depth)
+            else:
+                path = parse_path(key)
+                if isinstance(path, str):
+                    raise RefusedError(here, path)
+                found += self._conditions(path, operand, here, depth)
+        return _all(found)
+
+    def _logical(self, name: str, operand: Value, where: str, depth: int) -> list[Filter]:
+        if name == "$comment":
+            return []
+        if name in CODE:
+            raise RefusedError(where, f"{name} is not supported: nothing in a filter is executed")
+        if name in PATH_OPERATORS:
+            raise RefusedError(where, f'{name} stands under a path: {{"path": {{"{name}": ...}}}}')
+        if name in {"$text", "$search"}:
+            raise RefusedError(where, "search by keyword is another request: /v1/search")
+        if name not in TOP_OPERATORS:
+            raise RefusedError(where, _unknown(name, TOP_OPERATORS[:3]))
+        if not isinstance(operand, list) or not operand:
+            raise RefusedError(where, f"{name} takes an array of filters, at least one")
+        self._count(len(operand), where)
+        filters = tuple(
+            self.query(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(operand)
+        )
+        if name == "$and":
+            return list(filters)
+        return [Or(filters)] if name == "$or" else [Not(Or(filters))]
+
+    # --- conditions on a path
+
+    def _conditions(self, path: Path, operand: Value, where: str, depth: int) -> list[Filter]:
+        if depth > DEPTH_MAX:
+            raise RefusedError(where, f"a filter has at most {DEPTH_MAX} levels")
+        if not isinstance(operand, dict) or not any(key.startswith("$") for key in operand):
+            self._count(1, where)
+            return [Compare(path, "=", operand)]
+        found: list[Filter] = []
+        for name, argument in operand.items():
+            here = member(where, name)
+            if not name.startswith("$"):
+                detail = f"the member {name[:60]!r} stands beside operators: compare with $eq for an object"
+                raise RefusedError(here, detail)
+            if name == "$options":
+                if "$regex" not in operand:
+                    raise RefusedError(here, "$options stands beside $regex")
+                continue
+            self._count(1, here)
+            if name in COMPARISONS:
+                found.append(Compare(path, COMPARISONS[name], argument))
+            elif name == "$ne":
+                found.append(Not(Compare(path, "=", argument)))
+            elif name == "$regex":
+                found.append(_regex(path, argument, operand.get("$options", ""), here))
+            else:
+                found.append(self._special(path, name, argument, (here, depth)))
+        return found
+
+    def _special(self, path: Path, name: str, argument: Value, place: tuple[str, int]) -> Filter:
+        where, depth = place
+        if name in {"$in", "$nin"}:
+            wanted = In(path, self._list(name, argument, where))
+            return wanted if name == "$in" else Not(wanted)
+        if name == "$not":
+            return Not(self._negated(path, argument, where, depth))
+        if name == "$all":
+            return self._every(path, argument, where, depth)
+        if name == "$elemMatch":
+            return self._element(path, argument, where, depth)
+        make = _SIMPLE.get(name)
+        if make is not None:
+            return make(path, argument, where)
+        if name in CODE:
+            raise RefusedError(where, f"{name} is not supported: nothing in a filter is executed")
+        raise RefusedError(where, _unknown(name, PATH_OPERATORS))
+
+    def _negated(self, path: Path, argument: Value, where: str, depth: int) -> Filter:
+        if not isinstance(argument, dict) or not any(key.startswith("$") for key in argument):
+            raise RefusedError(where, '$not takes operators, as {"$not": {"$gt": 5}}; for a value use $ne')
+        return _all(self._conditions(path, argument, where, depth + 1))
+
+    def _every(self, path: Path, argument: Value, where: str, depth: int) -> Filter:
+        values = self._list("$all", argument, where)
+        if not values:
+            return Or(())
+        found: list[Filter] = []
+        for index, item in enumerate(values):
+            if isinstance(item, dict) and "$elemMatch" in item:
+                here = f"{where}[{index}]"
+                if len(item) > 1:
+                    raise RefusedError(here, "$elemMatch stands alone within $all")
+                found.append(self._element(path, item["$elemMatch"], here, depth + 1))
+            else:
+                found.append(Compare(path, "=", item))
+        return _all(found)
+
+    def _element(self, path: Path, argument: Value, where: str, depth: int) -> Filter:
+        if not isinstance(argument, dict):
+            raise RefusedError(where, f"$elemMatch takes a filter or operators; found {shown(argument)}")
+        names = [key for key in argument if key.startswith("$") and key not in TOP_OPERATORS]
+        if names and names[0] not in CODE:
+            inner = self._conditions((), argument, where, depth + 1)
+            return ElemMatch(path, _all(inner), is_value=True)
+        return ElemMatch(path, self.query(argument, where, depth + 1), is_value=False)
+
+    # --- bounds
+
+    def _list(self, name: str, argument: Value, where: str) -> tuple[Value, ...]:
+        if not isinstance(argument, list):
+            raise RefusedError(where, f"{name} takes an array of values; found {shown(argument)}")
+        self._listed += len(argument)
+        if self._listed > LISTED_MAX:
+            raise RefusedError(where, f"a filter lists at most {LISTED_MAX} values")
+        return tuple(argument)
+
+    def _count(self, clauses: int, where: str) -> None:
+        self._clauses += clauses
+        if self._clauses > CLAUSES_MAX:
+            raise RefusedError(where, f"a filter has at most {CLAUSES_MAX} clauses; use $in for many values")
+
+
+def _all(filters: list[Filter]) -> Filter:
+    return filters[0] if len(filters) == 1 else And(tuple(filters))
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    return f"there is no operator {name[:60]}; there are {', '.join(known)}"
+
+
+def _regex(path: Path, pattern: Value, options: Value, where: str) -> Filter:
+    if not isinstance(pattern, str) or not isinstance(options, str):
+        raise RefusedError(where, "$regex and $options are texts")
+    program = compiled(pattern, options)
+    if isinstance(program, str):
+        raise RefusedError(where, program)
+    return Matches(path, pattern, options)
+
+
+def _exists(path: Path, argument: Value, where: str) -> Filter:
+    if not isinstance(argument, bool):
+        raise RefusedError(where, f"$exists takes true or false; found {shown(argument)}")
+    return Exists(path) if argument else Not(Exists(path))
+
+
+def _type(path: Path, argument: Value, where: str) -> Filter:
+    names = argument if isinstance(argument, list) else [argument]
+    found = []
+    for name in names:
+        known = TYPES.get(str(name)) if isinstance(name, (str, int)) and not isinstance(name, bool) else None
+        if known is None:
+            raise RefusedError(
+                where, f"there is no type {shown(name)}; there are {', '.join(list(TYPES)[:12])}"
+            )
+        found.append(known)
+    if not found:
+        raise RefusedError(where, "$type takes at least one type")
+    return TypeIs(path, tuple(found))
+
+
+def _size(path: Path, argument: Value, where: str) -> Filter:
+    size = whole(argument)
+    if size is None or size < 0:
+        raise RefusedError(where, f"$size takes a whole number, 0 or more; found {shown(argument)}")
+    return Size(path, size)
+
+
+def _mod(path: Path, argument: Value, where: str) -> Filter:
+    pair = [whole(item) for item in argument] if isinstance(argument, list) else []
+    if len(pair) != 2 or pair[0] is None or pair[1] is None:
+        raise RefusedError(where, f"$mod takes [divisor, remainder], whole numbers; found {shown(argument)}")
+    if pair[0] == 0:
+        raise RefusedError(where, "$mod cannot divide by 0")
+    return Mod(path, pair[0], pair[1])
+
+
+_SIMPLE: Final[dict[str, Callable[[Path, Value, str], Filter]]] = {
+    "$exists": _exists,
+    "$type": _type,
+    "$size": _size,
+    "$mod": _mod,
+}
+
+
+WHOLE_DIGITS_MAX: Final = 1_000
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a value is, 2.0 being one; None for anything else, or one beyond 1,000 digits."""
+    if not is_number(value):
+        return None
+    if isinstance(value, int):
+        return value
+    number = Decimal(value)
+    if not number.is_finite() or number.adjusted() > WHOLE_DIGITS_MAX:
+        return None
+    return int(number) if number == number.to_integral_value() else None

@@ -1,0 +1,204 @@
+"""Expressions of aggregations: `{"$multiply": ["$price", {"$subtract": [1, "$discount"]}]}` as a function.
+
+A text that begins with $ is a path into the document (`$$ROOT` is all of it), an object with one operator
+is a computation, any other object or array holds expressions; `$literal` takes its argument as it is.
+Numbers are exact: whole numbers stay whole, fractions are decimal, and only results beyond 1,000 digits,
+quotients and roots are rounded (these to 34 digits). Arithmetic on null or nothing is null; on a text it is
+refused, as is a division by 0: the request ends, and says which expression met what.
+
+Dates are texts as of ISO 8601, and their parts are read as they are written, whatever their time zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from query.document_values import MISSING, Path, Value, is_number, lookup, parse_path
+from query.expression_functions import FUNCTIONS, VARIADIC, truthy
+from query.numbers import NotComputableError
+from query.refusals import RefusedError, member, shown
+
+Expression = Callable[[Value], Value]
+"""The value for a document; MISSING if there is none. Raises RefusedError for what cannot be computed."""
+
+NODES_MAX: Final = 1_000
+DEPTH_MAX: Final = 50
+
+
+class Parser:
+    """Turns JSON into expressions, and counts what a pipeline has of them in all."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+
+    def expression(self, value: Value, where: str, depth: int = 0) -> Expression:
+        """The expression that a value is; raises RefusedError."""
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            raise RefusedError(where, f"a pipeline has expressions of at most {NODES_MAX} parts")
+        if depth > DEPTH_MAX:
+            raise RefusedError(where, f"an expression has at most {DEPTH_MAX} levels")
+        if isinstance(value, str) and value.startswith("$"):
+            return _path(value, where)
+        if isinstance(value, list):
+            items = [
+                self.expression(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)
+            ]
+            return lambda document: [_null(item(document)) for item in items]
+        if isinstance(value, dict):
+            names = [key for key in value if key.startswith("$")]
+            if not names:
+                return self._object(value, where, depth)
+            if len(value) > 1:
+                raise RefusedError(where, f"an expression has one operator; here are {', '.join(value)[:80]}")
+            return self._operator(names[0], value[names[0]], member(where, names[0]), depth)
+        return lambda document: value  # noqa: ARG005
+
+    def _object(self, value: dict[str, Value], where: str, depth: int) -> Expression:
+        members = [(key, self.expression(item, member(where, key), depth + 1)) for key, item in value.items()]
+
+        def build(document: Value) -> Value:
+            found = {}
+            for key, item in members:
+                result = item(document)
+                if result is not MISSING:
+                    found[key] = result
+            return found
+
+        return build
+
+    def _operator(self, name: str, argument: Value, where: str, depth: int) -> Expression:
+        if name == "$literal":
+            return lambda document: argument  # noqa: ARG005
+        if name == "$cond":
+            return self._cond(argument, where, depth)
+        if name == "$switch":
+            return self._switch(argument, where, depth)
+        arguments = argument if isinstance(argument, list) else [argument]
+        parts = [self.expression(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(arguments)]
+        if name == "$ifNull":
+            return _if_null(parts, where)
+        if name in {"$and", "$or"}:
+            if name == "$and":
+                return lambda document: all(truthy(part(document)) for part in parts)
+            return lambda document: any(truthy(part(document)) for part in parts)
+        if name in VARIADIC:
+            return self._variadic(name, parts, isinstance(argument, list), where)
+        known = FUNCTIONS.get(name)
+        if known is None:
+            why = "nothing in a pipeline is executed" if name == "$function" else "there is no such operator"
+            raise RefusedError(where, f"{name[:60]} is not supported: {why}; there are {', '.join(_NAMES)}")
+        least, most, function = known
+        if not least <= len(parts) <= most:
+            count = str(least) if least == most else f"{least} to {most}"
+            raise RefusedError(where, f"{name} takes {count} arguments; found {len(parts)}")
+        return _applied(function, parts, where)
+
+    def _variadic(self, name: str, parts: list[Expression], listed: bool, where: str) -> Expression:
+        function = VARIADIC[name]
+
+        def apply(document: Value) -> Value:
+            values = [part(document) for part in parts]
+            if not listed and isinstance(values[0], list):
+                values = values[0]  # {"$sum": "$scores"}: of the elements of one array
+            return _computed(function, (values,), where)
+
+        return apply
+
+    def _cond(self, argument: Value, where: str, depth: int) -> Expression:
+        if isinstance(argument, dict) and argument.keys() == {"if", "then", "else"}:
+            argument = [argument["if"], argument["then"], argument["else"]]
+        if not isinstance(argument, list) or len(argument) != 3:
+            raise RefusedError(where, '$cond takes [if, then, else], or {"if", "then", "else"}')
+        test, then, other = (
+            self.expression(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(argument)
+        )
+        return lambda document: then(document) if truthy(test(document)) else other(document)
+
+    def _switch(self, argument: Value, where: str, depth: int) -> Expression:
+        if not isinstance(argument, dict) or not isinstance(argument.get("branches"), list):
+            raise RefusedError(where, '$switch takes {"branches": [{"case", "then"}], "default"}')
+        branches = []
+        for index, branch in enumerate(argument["branches"]):
+            here = f"{where}.branches[{index}]"
+            if not isinstance(branch, dict) or branch.keys() != {"case", "then"}:
+                raise RefusedError(here, 'a branch is {"case": ..., "then": ...}')
+            case = self.expression(branch["case"], f"{here}.case", depth + 1)
+            branches.append((case, self.expression(branch["then"], f"{here}.then", depth + 1)))
+        default = self.expression(argument.get("default"), f"{where}.default", depth + 1)
+
+        def choose(document: Value) -> Value:
+            for case, then in branches:
+                if truthy(case(document)):
+                    return then(document)
+            return default(document)
+
+        return choose
+
+
+_NAMES: Final = ("$cond", "$ifNull", "$switch", "$literal", "$and", "$or", *VARIADIC, *FUNCTIONS)
+
+
+def field_path(text: str, where: str) -> Path:
+    """The path that `$a.b` names; raises RefusedError."""
+    path = parse_path(text.removeprefix("$"))
+    if isinstance(path, str):
+        raise RefusedError(where, path)
+    return path
+
+
+def _path(text: str, where: str) -> Expression:
+    if text.startswith("$$"):
+        name, _, rest = text[2:].partition(".")
+        if name == "REMOVE" and not rest:
+            return lambda document: MISSING  # noqa: ARG005
+        if name not in {"ROOT", "CURRENT"}:
+            raise RefusedError(
+                where, f"there is no variable $${name[:60]}; there are ROOT, CURRENT and REMOVE"
+            )
+        if not rest:
+            return lambda document: document
+        text = rest
+    path = field_path(text, where)
+    if len(path) == 1:
+        key = path[0]
+        return lambda document: document.get(key, MISSING) if isinstance(document, dict) else MISSING
+    return lambda document: lookup(document, path)
+
+
+def _if_null(parts: list[Expression], where: str) -> Expression:
+    if len(parts) < 2:
+        raise RefusedError(where, "$ifNull takes an expression and what stands for null")
+
+    def first(document: Value) -> Value:
+        for part in parts[:-1]:
+            value = part(document)
+            if value is not None and value is not MISSING:
+                return value
+        return parts[-1](document)
+
+    return first
+
+
+def _applied(function: Callable[..., Value], parts: list[Expression], where: str) -> Expression:
+    return lambda document: _computed(function, tuple(part(document) for part in parts), where)
+
+
+def _computed(function: Callable[..., Value], values: tuple[Any, ...], where: str) -> Value:
+    try:
+        return function(*values)
+    except NotComputableError as error:
+        raise RefusedError(where, str(error)) from None
+
+
+def _null(value: Value) -> Value:
+    return None if value is MISSING else value
+
+
+def number(value: Value, where: str) -> int | Decimal:
+    """A number that is given in a pipeline; raises RefusedError."""
+    if not is_number(value):
+        raise RefusedError(where, f"a number belongs here; found {shown(value)}")
+    return value if isinstance(value, int) else Decimal(value)

@@ -1,0 +1,138 @@
+"""Exact arithmetic on the numbers of documents: int and Decimal.
+
+Whole numbers stay whole numbers and fractions decimal, so sums do not depend on their order. What would
+have more than 1,000 digits is rounded to so many: a product of products must not fill a peer's memory.
+"""
+
+from __future__ import annotations
+
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+
+Number = int | Decimal
+
+
+class NotComputableError(Exception):
+    """A function cannot take these values; says why, for people."""
+
+
+DIGITS_MAX: Final = 1_000
+BITS_MAX: Final = 3_300
+"""About DIGITS_MAX digits."""
+QUOTIENT_DIGITS: Final = 34
+"""Of quotients, averages and roots: those of IEEE 754's decimal128."""
+
+_EXACT: Final = Context(prec=DIGITS_MAX, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+_QUOTIENT: Final = Context(
+    prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]
+)
+
+
+def decimal(number: Number) -> Decimal:
+    """A number as a Decimal, rounded to DIGITS_MAX digits."""
+    return _EXACT.create_decimal(number)
+
+
+def _finite(number: Decimal) -> Decimal:
+    if not number.is_finite():
+        raise NotComputableError("the result is beyond all numbers")
+    return number
+
+
+def add(a: Number, b: Number) -> Number:
+    """The sum."""
+    if isinstance(a, int) and isinstance(b, int):
+        return _bounded(a + b)
+    return _finite(_EXACT.add(decimal(a), decimal(b)))
+
+
+def subtract(a: Number, b: Number) -> Number:
+    """The difference."""
+    if isinstance(a, int) and isinstance(b, int):
+        return _bounded(a - b)
+    return _finite(_EXACT.subtract(decimal(a), decimal(b)))
+
+
+def multiply(a: Number, b: Number) -> Number:
+    """The product."""
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() <= BITS_MAX:
+        return a * b
+    return _finite(_EXACT.multiply(decimal(a), decimal(b)))
+
+
+def _bounded(number: int) -> Number:
+    return number if number.bit_length() <= BITS_MAX else decimal(number)
+
+
+def divide(a: Number, b: Number) -> Number:
+    """The quotient: a whole number if it is one, else a decimal of QUOTIENT_DIGITS digits."""
+    if b == 0:
+        raise NotComputableError("cannot divide by 0")
+    if isinstance(a, int) and isinstance(b, int) and a % b == 0:
+        return a // b
+    return _finite(_QUOTIENT.divide(decimal(a), decimal(b)))
+
+
+def remainder(a: Number, b: Number) -> Number:
+    """What is left of `a`, with its sign."""
+    if b == 0:
+        raise NotComputableError("cannot divide by 0")
+    if isinstance(a, int) and isinstance(b, int):
+        left = abs(a) % abs(b)
+        return -left if a < 0 else left
+    found = _EXACT.remainder(decimal(a), decimal(b))
+    if not found.is_finite():
+        raise NotComputableError("these numbers are too far apart for a remainder")
+    return found
+
+
+def square_root(a: Number) -> Number:
+    """The root, of QUOTIENT_DIGITS digits; whole if it is."""
+    if a < 0:
+        raise NotComputableError("a negative number has no square root")
+    return shortened(_QUOTIENT.sqrt(decimal(a)))
+
+
+def shortened(number: Decimal) -> Number:
+    """A whole number if it is one of few digits."""
+    if (
+        number.is_finite()
+        and abs(number.adjusted()) < QUOTIENT_DIGITS
+        and number == number.to_integral_value()
+    ):
+        return int(number)
+    return number
+
+
+def rounded(number: Number, places: int, rounding: str) -> Number:
+    """To so many decimal places (negative: tens, hundreds), by one of decimal's ways of rounding."""
+    if not -DIGITS_MAX <= places <= DIGITS_MAX:
+        raise NotComputableError(f"digits after the point are {-DIGITS_MAX} to {DIGITS_MAX}")
+    if isinstance(number, int) and places >= 0:
+        return number
+    value = decimal(number)
+    if value.adjusted() > DIGITS_MAX // 2 or value.adjusted() + places > DIGITS_MAX // 2:
+        return number
+    found = value.quantize(Decimal((0, (1,), -places)), rounding, _EXACT)
+    return int(found) if places <= 0 else _finite(found)
+
+
+def average(total: Number, count: int) -> Number:
+    """The mean."""
+    return divide(total, count)
+
+
+def deviation(count: int, total: Number, squares: Number, sample: bool) -> Number | None:
+    """The standard deviation from the sum and the sum of the squares, which are exact."""
+    divisor = count - 1 if sample else count
+    if divisor <= 0:
+        return None
+    spread = subtract(multiply(count, squares), multiply(total, total))
+    if spread < 0:  # only where sums were rounded
+        spread = 0
+    return square_root(decimal_quotient(spread, count * divisor))
+
+
+def decimal_quotient(a: Number, b: Number) -> Decimal:
+    """The quotient with all the digits that a root needs."""
+    return _finite(_EXACT.divide(decimal(a), decimal(b)))

@@ -1,0 +1,85 @@
+"""Regular expressions in linear time: RE2's, so that no pattern of a user can hold up a peer.
+
+This is the one file that knows RE2. A pattern may hold what RE2 knows: no backreferences and no lookaround,
+which are what makes other engines exponential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import re2
+
+PATTERN_CHARS_MAX: Final = 4_096
+PROGRAM_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What a compiled pattern with its automata may take; RE2 falls back to a slower way, never to more memory.
+"""
+FLAGS: Final = "imsx"
+
+
+def compiled(pattern: str, flags: str) -> Callable[[str], bool] | str:
+    """Whether a text holds a match, as a function; or what is wrong with the pattern.
+
+    Flags: `i` ignores case, `m` has ^ and $ match at lines, `s` has the dot match newlines, `x` ignores
+    whitespace and comments in the pattern.
+    """
+    if len(pattern) > PATTERN_CHARS_MAX:
+        return f"a pattern has at most {PATTERN_CHARS_MAX} characters; this one has {len(pattern)}"
+    unknown = [flag for flag in flags if flag not in FLAGS]
+    if unknown:
+        return f"unknown option {unknown[0]!r}; there are i, m, s and x"
+    if "x" in flags:
+        pattern = _compact(pattern)
+    inline = "".join(flag for flag in "ims" if flag in flags)
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = PROGRAM_BYTES_MAX
+    try:
+        program = re2.compile(f"(?{inline}){pattern}" if inline else pattern, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else "it does not compile"
+        text = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
+        return f"the pattern is refused ({text}); backreferences and lookaround are not supported"
+    except UnicodeEncodeError:
+        return "the pattern holds half of a surrogate pair"
+    search = program.search
+
+    def holds(text: str) -> bool:
+        try:
+            return search(text) is not None
+        except UnicodeEncodeError:  # half of a surrogate pair: no text, so nothing matches
+            return False
+
+    return holds
+
+
+def _compact(pattern: str) -> str:
+    """The pattern without the whitespace and comments that the option x allows, which RE2 does not know."""
+    kept, at, within_class = [], 0, False
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\":
+            kept.append(pattern[at : at + 2])
+            at += 2
+            continue
+        if within_class:
+            within_class = char != "]"
+        elif char == "[":
+            within_class = True
+            if pattern[at + 1 : at + 2] == "]":  # a bracket that comes first is one of the class
+                kept.append("[")
+                char, at = "]", at + 1
+            elif pattern[at + 1 : at + 3] == "^]":
+                kept.append("[^")
+                char, at = "]", at + 2
+        elif char == "#":
+            end = pattern.find("\n", at)
+            at = len(pattern) if end < 0 else end + 1
+            continue
+        elif char.isspace():
+            at += 1
+            continue
+        kept.append(char)
+        at += 1
+    return "".join(kept)

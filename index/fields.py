@@ -1,0 +1,136 @@
+"""A document as its fields: which values stand at which path, in which views.
+
+    fields = fields_of(document, rules)        # path -> Values
+    fields["title"].text, fields["year"].numbers, fields["tags"].exact
+
+Keys are joined by dots, arrays are transparent: their elements are values of the path, objects in them add to
+the paths below. null is no value. This is the only place that says what a document holds, for indexing (both
+segments), scoring, sorting and aggregating alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from core.json_values import exact, number_of
+from index.instants import parse_instant
+from index.mapping import EXACT_CHARS_MAX, FieldRule, Rules
+from index.query import BOOLEAN, DATE, EXACT, NUMBER, TEXT
+
+DATE_CHARS_MIN: Final = 7
+DATE_CHARS_MAX: Final = 40
+MILLISECOND_US: Final = 1_000
+DATE_US_MAX: Final = 2**62
+
+Number = int | float | Decimal
+
+
+_SLOTS: Final = {TEXT: "text", EXACT: "exact", NUMBER: "numbers", DATE: "dates", BOOLEAN: "booleans"}
+
+
+class Values:
+    """What stands at one path, in the order of the document."""
+
+    __slots__ = ("booleans", "dates", "exact", "numbers", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.exact: list[str] = []
+        self.numbers: list[Number] = []
+        self.dates: list[int] = []
+        self.booleans: list[bool] = []
+
+    def of(self, view: str) -> list[Any]:
+        """The values of a view."""
+        found: list[Any] = getattr(self, _SLOTS[view])
+        return found
+
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.text or self.exact or self.numbers or self.dates or self.booleans)
+
+
+Fields = dict[str, Values]
+
+
+def fields_of(document: Any, rules: Rules) -> Fields:
+    """The fields of a document (a JSON value), in the order in which they are met."""
+    fields: Fields = {}
+    _collect(fields, "", document, rules)
+    return fields
+
+
+def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
+    if isinstance(value, dict):
+        prefix = path + "." if path else ""
+        for key, member in value.items():
+            _collect(fields, prefix + key, member, rules)
+    elif isinstance(value, list):
+        for element in value:
+            _collect(fields, path, element, rules)
+    elif value is not None:
+        rule = rules.field(path)
+        if rule.views:
+            values = fields.get(path)
+            if values is None:
+                values = fields[path] = Values()
+            _add(values, value, rule)
+            if not values.any():
+                del fields[path]
+
+
+def _add(values: Values, value: Any, rule: FieldRule) -> None:
+    if isinstance(value, str):
+        _add_string(values, value, rule.views)
+    elif value is True or value is False:
+        if BOOLEAN in rule.views:
+            values.booleans.append(value)
+        elif EXACT in rule.views or TEXT in rule.views:
+            _add_string(values, "true" if value else "false", rule.views)
+    elif NUMBER in rule.views:
+        values.numbers.append(value)
+    elif DATE in rule.views:  # milliseconds since 1970, where a date is asked for
+        at_us = int(value * MILLISECOND_US)
+        if abs(at_us) < DATE_US_MAX:
+            values.dates.append(at_us)
+    elif EXACT in rule.views or TEXT in rule.views:
+        _add_string(values, str(value), rule.views)
+
+
+def _add_string(values: Values, text: str, views: tuple[str, ...]) -> None:
+    if TEXT in views:
+        values.text.append(text)
+    if EXACT in views and len(text) <= EXACT_CHARS_MAX:
+        values.exact.append(text)
+    if DATE in views and DATE_CHARS_MIN <= len(text) <= DATE_CHARS_MAX and text[:4].isdecimal():
+        at_us = parse_instant(text)
+        if at_us is not None:
+            values.dates.append(at_us)
+    if NUMBER in views and EXACT not in views:  # a number is asked for
+        number = _number(text)
+        if number is not None:
+            values.numbers.append(number)
+    if BOOLEAN in views and EXACT not in views and text in ("true", "false"):
+        values.booleans.append(text == "true")
+
+
+def _number(text: str) -> Number | None:
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else number_of(Decimal(text))
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def texts_of_all(fields: Fields) -> Iterator[str]:
+    """What the field of all text holds: strings that are indexed as text, and numbers as they are written."""
+    for values in fields.values():
+        yield from values.text
+        for number in values.numbers:
+            yield str(number)
+
+
+def canonical(number: Number) -> Decimal:
+    """The exact value of a number."""
+    return exact(number)

@@ -191,8 +191,18 @@ class Engine(Protocol):
     def delete_range(self, first: bytes, end: bytes) -> int:
         """Delete [first, end); returns the sequence number after it."""
 
+    def begin_group(self) -> None:
+        """Writes that follow are collected, seen by `get` and `warm`, and take effect together at
+        `end_group`.
+
+        Until then `scan` must not be asked for what they touch, and nothing else be called that writes.
+        """
+
+    def end_group(self) -> None:
+        """Write what was collected, all or nothing: if this raises, none of it is there."""
+
     def written(self) -> int:
-        """The sequence number after the last write."""
+        """The sequence number after the last write; within a group, one that its end will have reached."""
 
     def sync(self) -> None:
         """Make all that was written before the call durable; from any thread, without holding up others."""

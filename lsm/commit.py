@@ -37,6 +37,11 @@ class Unsynced:
         """The last unsynced sequence number that wrote it, 0 if none did."""
         return self._newest.get(name, 0)
 
+    def taken_back(self, sequence: int) -> None:
+        """What came after this sequence number was not written after all."""
+        self._newest = {name: at for name, at in self._newest.items() if at <= sequence}
+        self._last = min(self._last, sequence)
+
     def on_synced(self, sequence: int) -> None:
         """All up to this sequence number is durable."""
         if sequence >= self._last:

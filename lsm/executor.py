@@ -15,6 +15,10 @@ It has no threads and no clock. Its owner does, at its own pace:
 
 Commands on one partition are executed in the order of submission: those behind a command that waits for cold
 records wait with it, all others overtake. A `run` that finds nothing queued does one slice of sweeping.
+
+Commands that only read and write records one by one, which most are, share one batch of the engine while they
+follow one another within a `run`: one call and one record of the log for all. If the engine refuses the batch
+(a full disk), nothing of it is there, and whoever wrote in it or saw what others wrote is told so.
 """
 
 from __future__ import annotations
@@ -23,10 +27,14 @@ from collections import deque
 
 import msgspec
 
+from core import limits
 from core.commands import Command, Failed, Outcome
 from core.ports import Ticket
 from lsm.commit import Commit
 from lsm.store import Plan, Store
+
+GROUP_BYTES_MAX = 256 * limits.KIB
+"""What a group may write before it ends, about."""
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -51,6 +59,9 @@ class Executor:
         self._waiting = 0
         self._fetched: deque[Fetch] = deque()
         self._next_fetch = 0
+        self._group: list[tuple[Ticket, Outcome, int]] | None = None
+        self._group_bytes = 0
+        self._group_after = 0
         self._syncing = False
         self._covered = 0  # what an earlier process wrote is durable once this one has synced
         self._sweeping = True
@@ -81,6 +92,7 @@ class Executor:
             ticket, command = self._queue.popleft()
             self._take(ticket, self.store.plan(command))
             done += 1
+        self._end_group()
         if done:
             self._sweeping = True
         elif self._sweeping:
@@ -103,8 +115,32 @@ class Executor:
             self._execute(ticket, plan)
 
     def _execute(self, ticket: Ticket, plan: Plan) -> None:
+        if not plan.size:
+            self._end_group()
+            outcome, depends_on = self.store.run(plan)
+            self.commit.add(ticket, outcome, depends_on)
+            return
+        if self._group is None:
+            self._group, self._group_bytes = [], 0
+            self._group_after = self.store.engine.written()
+            self.store.begin_group()
         outcome, depends_on = self.store.run(plan)
-        self.commit.add(ticket, outcome, depends_on)
+        self._group.append((ticket, outcome, depends_on))
+        self._group_bytes += plan.size
+        if self._group_bytes > GROUP_BYTES_MAX:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        group, self._group = self._group, None
+        if group is None:
+            return
+        failed = self.store.end_group()
+        after = self._group_after
+        for ticket, outcome, depends_on in group:
+            if failed is not None and depends_on > after:
+                self.commit.add(ticket, failed, 0)
+            else:
+                self.commit.add(ticket, outcome, depends_on)
 
     def _resume(self, fetch: Fetch) -> None:
         """Execute what was fetched for, then what waited behind it, up to the next cold one."""
@@ -152,6 +188,9 @@ class Executor:
 
     def end_sync(self, sequence: int) -> None:
         """The sync that `begin_sync` gave this number to has succeeded."""
+        self._group: list[tuple[Ticket, Outcome, int]] | None = None
+        self._group_bytes = 0
+        self._group_after = 0
         self._syncing = False
         self._covered = sequence
         self.store.unsynced.on_synced(sequence)

@@ -16,6 +16,7 @@ wrong repair (a row under a tombstone merges to nothing), and it ends, since swe
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -29,9 +30,12 @@ LEAVES_PER_BRANCH = 64
 
 _LEAF, _BRANCH = 0, 1
 _MASK = 2**64 - 1
-_CACHE_MAX = 2**15
+_BRANCHES_MAX = 2**14
+"""Branches kept in memory, of 64 sums each: 10 MiB at most."""
 
 Puts = list[tuple[bytes, bytes | None]]
+Sums = list[tuple["array[int]", int, int]]
+"""Where a sum is kept in memory, and its new value."""
 
 
 def leaf_of(token: int) -> int:
@@ -51,49 +55,68 @@ def record_hash(key: bytes, value: bytes) -> int:
 
 
 class HashTree:
-    """The sums of one engine, with a bounded cache of those in use.
+    """The sums of one engine, with those of the branches in use kept in memory.
 
-    Use: `stage` adds to a batch; after the engine took the batch, `commit`; otherwise drop what stage
-    returned.
+    A branch is read whole, by one scan, when it is first changed. Use: `stage` adds to a batch; after the
+    engine took the batch, `commit`; otherwise drop what stage returned.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._cache: dict[bytes, int] = {}
+        self._branches: dict[tuple[int, int], array[int]] = {}
 
-    def keys_needed(self, table: int, leaf: int) -> list[bytes]:
-        """The records that a change in this leaf has to read from the engine."""
-        keys = (tree_key(table, _LEAF, leaf), tree_key(table, _BRANCH, leaf // LEAVES_PER_BRANCH))
-        return [key for key in keys if key not in self._cache]
+    def keys_needed(self, table: int, leaf: int) -> tuple[bytes, ...]:
+        """The ends of what a change in this leaf has to read from the engine."""
+        branch = leaf // LEAVES_PER_BRANCH
+        if (table, branch) in self._branches:
+            return ()
+        first = branch * LEAVES_PER_BRANCH
+        return tree_key(table, _LEAF, first), tree_key(table, _LEAF, first + LEAVES_PER_BRANCH - 1)
 
-    def stage(self, table: int, deltas: Mapping[int, int], puts: Puts) -> dict[bytes, int]:
-        """Add to `puts` what these changes (leaf -> difference) make of the sums; returns them for
+    def stage(self, table: int, deltas: Mapping[int, int], puts: Puts) -> Sums:
+        """Add to `puts` what these changes (leaf -> difference) make of the sums; returns the new leaves for
         `commit`.
         """
-        sums: dict[bytes, int] = {}
-        for leaf in sorted(deltas):
-            delta = deltas[leaf]
+        sums: Sums = []
+        branches: dict[int, int] = {}
+        for leaf, delta in deltas.items():
             if delta & _MASK:
-                for level, index in ((_LEAF, leaf), (_BRANCH, leaf // LEAVES_PER_BRANCH)):
-                    key = tree_key(table, level, index)
-                    before = sums[key] if key in sums else self._sum(key)
-                    sums[key] = (before + delta) & _MASK
-        for key, value in sums.items():
-            puts.append((key, value.to_bytes(8, "big") if value else None))
+                branch, at = divmod(leaf, LEAVES_PER_BRANCH)
+                leaves = self._branches.get((table, branch)) or self._load(table, branch)
+                value = (leaves[at] + delta) & _MASK
+                sums.append((leaves, at, value))
+                puts.append((tree_key(table, _LEAF, leaf), value.to_bytes(8, "big") if value else None))
+                if branch not in branches:
+                    branches[branch] = sum(leaves)
+                branches[branch] += delta
+        for branch, total in branches.items():
+            value = total & _MASK
+            puts.append((tree_key(table, _BRANCH, branch), value.to_bytes(8, "big") if value else None))
         return sums
 
-    def commit(self, sums: dict[bytes, int]) -> None:
+    @staticmethod
+    def commit(sums: Sums) -> None:
         """The batch was written."""
-        if len(self._cache) + len(sums) > _CACHE_MAX:
-            self._cache.clear()
-        self._cache.update(sums)
+        for leaves, at, value in sums:
+            leaves[at] = value
 
-    def _sum(self, key: bytes) -> int:
-        value = self._cache.get(key)
-        if value is None:
-            stored = self._engine.get(key)
-            value = 0 if stored is None else int.from_bytes(stored, "big")
-        return value
+    def forget(self) -> None:
+        """What is in memory is not what is stored: read it again."""
+        self._branches.clear()
+
+    def trim(self) -> None:
+        """Keep no more than is to be kept; not within a group of writes, whose sums are in memory only."""
+        while len(self._branches) > _BRANCHES_MAX:
+            del self._branches[next(iter(self._branches))]
+
+    def _load(self, table: int, branch: int) -> array[int]:
+        leaves = array("Q", bytes(8 * LEAVES_PER_BRANCH))
+        first = branch * LEAVES_PER_BRANCH
+        end = tree_key(table, _LEAF, first + LEAVES_PER_BRANCH)
+        for key, value in self._engine.scan(tree_key(table, _LEAF, first), end):
+            leaves[tree_index(key) - first] = int.from_bytes(value, "big")
+        self._branches[table, branch] = leaves
+        return leaves
 
     def hashes(self, table: int, first: int, end: int, parts: int) -> tuple[int, ...]:
         """The sum of each of `parts` equal parts of the leaves [first, end)."""

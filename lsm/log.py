@@ -83,6 +83,11 @@ class ChangeLog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.reload()
+
+    def reload(self) -> None:
+        """Find the ends of what the engine holds."""
+        engine = self._engine
         trimmed = engine.get(keys.TRIMMED_KEY)
         self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
         self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0

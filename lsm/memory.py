@@ -42,6 +42,7 @@ class MemoryEngine:
         self._written = 0
         self._synced = 0
         self._undo: deque[Undo] = deque()
+        self._group: list[tuple[bytes, bytes | None]] | None = None
         self._failed = False
 
     # --- reading
@@ -71,6 +72,8 @@ class MemoryEngine:
         data, damaged = self._data, self._damaged
         if first >= end:
             return
+        if self._group:
+            assert not any(first <= key < end for key, _ in self._group), "scans what its own group wrote"
         for key in data.irange(first, end, (True, False), reverse):
             if damaged and key in damaged:
                 raise CorruptionError(f"memory: damaged record {key.hex()}")
@@ -80,7 +83,8 @@ class MemoryEngine:
 
     def write(self, puts: Sequence[tuple[bytes, bytes | None]]) -> int:
         """Put and delete (None) all or nothing."""
-        self._check("write", puts[0][0] if puts else b"")
+        if self._group is None or self._failed:
+            self._check("write", puts[0][0] if puts else b"")
         data = self._data
         before: list[tuple[bytes, bytes | None]] = []
         for key, value in puts:
@@ -91,7 +95,33 @@ class MemoryEngine:
                 data[key] = value
         if self._damaged:
             self._damaged.difference_update([key for key, _ in puts])
+        if self._group is not None:
+            self._group += before
+            return self.written()
         return self._wrote(before)
+
+    def begin_group(self) -> None:
+        """Writes that follow are one batch, which fails or is there as a whole."""
+        self._group = []
+
+    def end_group(self) -> None:
+        """That batch is complete; raises what a single write would, and then nothing of it is there."""
+        before, self._group = self._group or [], None
+        if not before:
+            return
+        try:
+            self._check("write", before[0][0])
+        except StoreError:
+            self._take_back(before)
+            raise
+        self._wrote(before)
+
+    def _take_back(self, before: list[tuple[bytes, bytes | None]]) -> None:
+        for key, value in reversed(before):
+            if value is None:
+                self._data.pop(key, None)
+            else:
+                self._data[key] = value
 
     def delete_range(self, first: bytes, end: bytes) -> int:
         """Delete [first, end), damaged records too."""
@@ -119,8 +149,8 @@ class MemoryEngine:
         return self._written
 
     def written(self) -> int:
-        """The sequence number after the last write."""
-        return self._written
+        """The sequence number after the last write; within a group, the one that it will have."""
+        return self._written + 1 if self._group else self._written
 
     # --- durability
 
@@ -160,14 +190,9 @@ class MemoryEngine:
         opened.
         """
         assert 0 <= keep <= len(self._undo), keep
-        data = self._data
+        self._group = None
         while len(self._undo) > keep:
-            _, before = self._undo.pop()
-            for key, value in reversed(before):
-                if value is None:
-                    data.pop(key, None)
-                else:
-                    data[key] = value
+            self._take_back(self._undo.pop()[1])
         self._written = self._undo[-1][0] if self._undo else self._synced
         self._synced = self._written
         self._undo.clear()

@@ -158,6 +158,7 @@ class RocksEngine:
         self._db = database
         self._durable = durable
         self._near: dict[bytes, bytes | None] = {}
+        self._group: dict[bytes, bytes | None] | None = None
         self._write_options = WriteOptions()
         self._write_options.sync = False
         self._write_options.no_slowdown = True
@@ -203,6 +204,8 @@ class RocksEngine:
         near = self._near
         if near and key in near:
             return near.pop(key)
+        if self._group and key in self._group:
+            return self._group[key]
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
@@ -211,10 +214,12 @@ class RocksEngine:
 
     def warm(self, keys: Sequence[bytes]) -> bool:
         """Whether all these keys are in memory; what is found is kept for the reads that follow at once."""
-        near = self._near
+        near, group = self._near, self._group
         near.clear()
         look: Callable[..., Any] = self._db.key_may_exist
         for key in keys:
+            if group and key in group:
+                continue
             try:
                 may_exist, value = look(key, fetch=True)
             except Exception as error:
@@ -267,6 +272,12 @@ class RocksEngine:
 
     def write(self, puts: Sequence[tuple[bytes, bytes | None]]) -> int:
         """Put and delete (None) all or nothing; not yet durable."""
+        if self._group is not None:
+            if self._failed:
+                raise DurabilityError(self._failed)
+            self._near.clear()
+            self._group.update(puts)
+            return self.written()
         batch = WriteBatch(raw_mode=True)
         put = batch.put
         for key, value in puts:
@@ -276,8 +287,19 @@ class RocksEngine:
                 put(key, value)
         return self._write(batch)
 
+    def begin_group(self) -> None:
+        """Collect the writes that follow: one call and one record of the log for all of them."""
+        self._group = {}
+
+    def end_group(self) -> None:
+        """Write what was collected, all or nothing."""
+        group, self._group = self._group, None
+        if group:
+            self.write(list(group.items()))
+
     def delete_range(self, first: bytes, end: bytes) -> int:
         """Delete [first, end)."""
+        assert self._group is None, "no ranges are deleted within a group"
         if first >= end:
             return self.written()
         batch = WriteBatch(raw_mode=True)
@@ -299,9 +321,9 @@ class RocksEngine:
         return sequence
 
     def written(self) -> int:
-        """The sequence number after the last write."""
+        """The sequence number after the last write; within a group, the first that it will have."""
         sequence: int = self._db.latest_sequence_number()
-        return sequence
+        return sequence + 1 if self._group else sequence
 
     def sync(self) -> None:
         """Make all that was written before the call durable; from any thread, without holding up others.

@@ -33,7 +33,10 @@ from core.commands import (
     Digest,
     Done,
     Failed,
+    Find,
     Hashes,
+    IndexBuild,
+    IndexDrop,
     LogFetch,
     LogMissing,
     LogRead,
@@ -64,6 +67,7 @@ from core.schema import Table
 from lsm import keys
 from lsm.commit import Unsynced
 from lsm.counters import resolve
+from lsm.finding import build, find
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.paxos import PaxosSteps, needs as paxos_needs
@@ -80,7 +84,8 @@ class Plan(msgspec.Struct, frozen=True):
     """A command that was looked at. `failed` is its outcome if it cannot be executed at all.
 
     `order` is what it must not overtake (a partition's key prefix; None if it is free), `needs` the records
-    it reads one by one.
+    it reads one by one. `size` is what it may write, in bytes, if it reads nothing else: then it may share a
+    batch of the engine with others; 0 if not.
     """
 
     command: Command
@@ -88,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True):
     needs: tuple[bytes, ...]
     mutation: Mutation | None = None
     failed: Failed | None = None
+    size: int = 0
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -130,6 +136,7 @@ class Store:
         self.damaged: OrderedDict[tuple[int | None, int, int], Damage] = OrderedDict()
         self._tables = tables
         self._infos: dict[int, _Info] = {}
+        self._entries = entries
         self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries)
         self._paxos = PaxosSteps(engine, self.unsynced, self._writer, self._newest_in)
         self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
@@ -143,6 +150,9 @@ class Store:
             SystemWrite: self._system_write,
             SystemScan: self._system_scan,
             Sweep: self._sweep,
+            Find: self._find,
+            IndexBuild: self._index_build,
+            IndexDrop: self._index_drop,
         }
 
     # --- planning
@@ -160,7 +170,9 @@ class Store:
         if isinstance(command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
             return self._plan_paxos(command)
         if isinstance(command, CounterAdd):
-            return msgspec.structs.replace(self._plan_apply(Apply(command.increments)), command=command)
+            return msgspec.structs.replace(
+                self._plan_apply(Apply(command.increments)), command=command, size=0
+            )
         return Plan(command, None, ())
 
     def needs(self, command: Command) -> tuple[bytes, ...]:
@@ -194,7 +206,8 @@ class Store:
             needs.append(prefix + keys.HEADER_SUFFIX)
         needs += [prefix + suffix for suffix, _ in mutation.rows]
         needs += self.tree.keys_needed(mutation.table, leaf_of(mutation.token))
-        return Plan(command, prefix, tuple(needs), mutation)
+        size = 0 if mutation.header is not None else len(command.mutation)
+        return Plan(command, prefix, tuple(needs), mutation, None, size)
 
     def _plan_read(self, command: Read) -> Plan:
         wanted = command.slice
@@ -211,7 +224,7 @@ class Store:
             needs = (wanted.first, order + keys.HEADER_SUFFIX) if info.has_clustering else (wanted.first,)
         elif wanted.partition and info.has_clustering:
             needs = (wanted.partition + keys.HEADER_SUFFIX,)
-        return Plan(command, order, needs)
+        return Plan(command, order, needs, size=int(wanted.point))
 
     def _plan_merge(self, command: MergeRows) -> Plan:
         info = self._info(command.table)
@@ -262,6 +275,32 @@ class Store:
         if info is None or info.schema is not schema:
             info = self._infos[table] = _Info(schema)
         return info
+
+    # --- groups
+
+    def begin_group(self) -> None:
+        """Commands that follow share one batch of the engine; only such whose plans have a size."""
+        self.engine.begin_group()
+
+    def end_group(self) -> Failed | None:
+        """Write that batch. If the engine refuses it nothing of the group is there, and this is what to tell
+        those who wrote, or saw what was written.
+        """
+        before = self.engine.written()
+        try:
+            self.engine.end_group()
+        except DiskFullError as error:
+            failed = Failed(Why.DISK_FULL, str(error))
+        except StallError as error:
+            failed = Failed(Why.STALLED, str(error))
+        else:
+            self.tree.trim()
+            return None
+        self.unsynced.taken_back(before - 1)
+        self.tree.forget()
+        self.log.reload()
+        self._writer.reload()
+        return failed
 
     # --- running
 
@@ -399,6 +438,29 @@ class Store:
         first = keys.system_key(prefix)
         return {key[1:]: value for key, value in self.engine.scan(first, keys.successor(first))}
 
+    # --- indexes
+
+    def _find(self, command: Find) -> tuple[Outcome, int]:
+        info = self._info(command.table)
+        if info is None:
+            return _no_table(command.table), 0
+        try:
+            found = find(self.engine, command, info.has_clustering)
+        except ValueError as error:
+            raise CorruptionError(f"an entry of index {command.index}: {error}") from error
+        return found, self.unsynced.newest(keys.table_prefix(command.table))
+
+    def _index_build(self, command: IndexBuild) -> tuple[Outcome, int]:
+        info = self._info(command.table)
+        if info is None or self._entries is None:
+            return _no_table(command.table), 0
+        return build(self.engine, command, info.schema, self._entries), self.engine.written()
+
+    def _index_drop(self, command: IndexDrop) -> tuple[Outcome, int]:
+        head = keys.entry_prefix(command.table, command.index)
+        self.engine.delete_range(head, keys.successor(head))
+        return Done(), self.engine.write([(keys.system_key(command.record), None)])
+
     # --- sweeping
 
     @property
@@ -504,4 +566,6 @@ def _where(plan: Plan) -> list[tuple[int | None, int, int]]:
         return [(command.table, leaf, leaf + 1)]
     if isinstance(command, TreeHashes):
         return [(command.table, command.first, command.end)]
+    if isinstance(command, Find):
+        return [(command.table, leaf_of(command.first_token), leaf_of(command.last_token) + 1)]
     return [(None, 0, 0)]

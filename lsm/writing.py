@@ -105,12 +105,16 @@ class Writer:
         self._tree = tree
         self._unsynced = unsynced
         self._entries = entries
-        bound = engine.get(keys.NEWEST_KEY)
-        self._newest_bound_us = 0 if bound is None else int.from_bytes(bound, "big")
-        self._newest: Version = (self._newest_bound_us, 0) if bound is not None else NO_VERSION
+        self.reload()
         self._sweeps: OrderedDict[bytes, bytes] = OrderedDict()
         for key, _ in engine.scan(keys.SWEEP, keys.successor(keys.SWEEP)):
             self._sweeps[key[1:]] = b""
+
+    def reload(self) -> None:
+        """Find the durable bound of all versions."""
+        bound = self._engine.get(keys.NEWEST_KEY)
+        self._newest_bound_us = 0 if bound is None else int.from_bytes(bound, "big")
+        self._newest: Version = (self._newest_bound_us, 0) if bound is not None else NO_VERSION
 
     # --- mutations
 
@@ -371,7 +375,7 @@ class Writer:
         """
         key, old, new = row
         change.put(leaf, key, old, new)
-        if self._entries is not None:
+        if info.schema.indexes and self._entries is not None:
             change.puts.extend(self._entries(info.schema, (key, old), (key, new)))
 
     def _put_header(self, change: _Change, leaf: int, key: bytes, old: bytes | None, header: Header) -> None:

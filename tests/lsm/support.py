@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from core.cell import VALUE, Cell
-from core.commands import Apply, Outcome, Read, Rows, Slice
+from core.commands import Apply, Hashes, Outcome, Read, Rows, Slice, TreeHashes
 from core.mutation import INSERT, Mutation, encode_mutation
 from core.ports import Engine
 from core.row import Header, RangeTombstone, Row, Tombstone, normal
 from core.schema import CLUSTERING, PARTITION, REGULAR, Column, Table, TableOptions
 from lsm import keys
+from lsm.hash_tree import LEAVES, leaf_of, record_hash
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 
@@ -20,6 +21,22 @@ IMAGED = Table(3, "ks", "imaged", (KEY, CLUSTER, *VALUES), TableOptions(changes=
 TABLES = {table.id: table for table in (PLAIN, WIDE, IMAGED)}
 
 EVERYTHING = tuple((table, ((keys.TOKEN_MIN, keys.TOKEN_MAX),)) for table in TABLES)
+
+
+def check_tree(store: Store) -> None:
+    """The leaves are the sums of what is stored, and parts are the sums of leaves."""
+    for table in TABLES:
+        expected: dict[int, int] = {}
+        for key, value in stored(store).items():
+            if keys.split_row_key(key)[0] == table:
+                leaf = leaf_of(keys.token_of(key))
+                expected[leaf] = (expected.get(leaf, 0) + record_hash(key, value)) % 2**64
+        assert store.tree.leaves(table) == {leaf: total for leaf, total in expected.items() if total}
+        for first, end, parts in ((0, LEAVES, 16), (3, LEAVES - 5, 7), (LEAVES // 2, LEAVES // 2 + 3, 3)):
+            outcome = store.execute(TreeHashes(table, first, end, parts))
+            assert isinstance(outcome, Hashes)
+            inside = sum(total for leaf, total in expected.items() if first <= leaf < end) % 2**64
+            assert sum(outcome.hashes) % 2**64 == inside
 
 
 def store_on(engine: Engine | None = None) -> Store:

@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from core.commands import Applied, Done, Failed, Read, Rows, SystemScan, SystemWrite, Why
+from core.commands import Applied, Command, Done, Failed, LogRead, Read, Rows, SystemScan, SystemWrite, Why
 from core.errors import DurabilityError
 from core.ports import Ticket
 from lsm.commit import Commit, Unsynced
 from lsm.executor import Executor
 from lsm.memory import MemoryEngine
-from tests.lsm.support import Client, cell, partition_slice, point_slice, row, store_on, token_slice
+from tests.lsm.support import (
+    EVERYTHING,
+    Client,
+    cell,
+    check_tree,
+    partition_slice,
+    point_slice,
+    row,
+    store_on,
+    token_slice,
+)
 
 
 def executor_on(engine: MemoryEngine, periodic: bool = False) -> Executor:
@@ -129,6 +139,81 @@ def test_a_refused_write_is_answered_without_a_sync() -> None:
     assert executor.take_released() == []
     synced(executor, engine)
     assert isinstance(executor.take_released()[0][1], Done)
+
+
+def test_who_wrote_or_saw_what_a_full_disk_refused_is_told_and_nobody_else() -> None:
+    """Point reads and writes share a batch; what it carried is gone, in the engine and in memory."""
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    store = executor.store
+    executor.submit(("old",), client.put("old", cell(5, b"v")))
+    executor.run()
+    synced(executor, engine)
+    executor.take_released()
+    before, log_end = dict(engine.scan(b"", b"\xff")), store.log.end
+    again = client.put("new", cell(6, b"v"))
+    engine.disk_full = True
+    for name, command in (
+        ("write", again),
+        ("repeat", again),
+        ("read it", Read(point_slice("new"), False)),
+        ("read other", Read(point_slice("old"), False)),
+    ):
+        executor.submit((name,), command)
+    executor.run()
+    outcomes = {ticket[0]: outcome for ticket, outcome in executor.take_released()}
+    refused = {name for name, o in outcomes.items() if isinstance(o, Failed) and o.why == Why.DISK_FULL}
+    assert refused == {"write", "repeat", "read it"}
+    assert isinstance(outcomes["read other"], Rows) and len(outcomes["read other"].rows) == 1
+    assert dict(engine.scan(b"", b"\xff")) == before and store.log.end == log_end
+    check_tree(store)
+    engine.disk_full = False
+    executor.submit(("write",), again)
+    executor.submit(("read it",), Read(point_slice("new"), False))
+    executor.run()
+    assert executor.take_released() == []
+    synced(executor, engine)
+    (_, wrote), (_, found) = executor.take_released()
+    assert wrote == Applied(None, True) and isinstance(found, Rows) and len(found.rows) == 1
+    assert store.log.end == log_end + 1
+    check_tree(store)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "other", "delete", "read", "scan", "log"]), st.integers(0, 3)),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+)
+@settings(max_examples=100, deadline=None)
+def test_together_or_one_by_one_commands_come_out_alike(steps: list[tuple[str, int]], at_once: int) -> None:
+    """Sharing a batch is no difference to what is stored, logged, summed up, or answered."""
+    client = Client()
+    commands: list[Command] = []
+    for at, (what, n) in enumerate(steps):
+        if what == "put":
+            commands.append(client.put(f"{n}", cell(5 + at, b"v")))
+        elif what == "other":
+            rows = {client.suffix(f"{n}"): row(cell(5 + at, b"v"))}
+            commands.append(client.mutation(rows, partition=b"q", token=6))
+        elif what == "delete":
+            commands.append(client.delete_range(f"{n}", "9", 5 + at))
+        elif what == "log":
+            commands.append(LogRead(0, 99, EVERYTHING))
+        else:
+            wanted = point_slice(f"{n}") if what == "read" else partition_slice()
+            commands.append(Read(wanted, False))
+    together, alone = executor_on(MemoryEngine(), periodic=True), store_on()
+    answers = []
+    for first in range(0, len(commands), at_once):
+        for command in commands[first : first + at_once]:
+            together.submit((), command)
+        together.run(at_once)
+        answers += [outcome for _, outcome in together.take_released()]
+    assert answers == [alone.execute(command) for command in commands]
+    assert dict(together.store.engine.scan(b"", b"\xff")) == dict(alone.engine.scan(b"", b"\xff"))
+    check_tree(together.store)
 
 
 def test_cold_records_hold_up_their_partition_only_and_keep_its_order() -> None:

@@ -18,7 +18,10 @@ from lsm.rocks import RocksEngine
 
 KEYS = st.lists(st.sampled_from([b"\x00", b"a", b"b", b"\xff"]), min_size=1, max_size=3).map(b"".join)
 VALUES = st.sampled_from([b"", b"1", b"2" * 3_000])
+WRITE = st.tuples(st.just("write"), st.lists(st.tuples(KEYS, VALUES | st.none()), min_size=1, max_size=4))
+LOOK = st.tuples(st.just("warm and get"), st.lists(KEYS, min_size=1, max_size=3))
 OPERATIONS = st.one_of(
+    st.tuples(st.just("group"), st.lists(WRITE | LOOK, max_size=4)),
     st.tuples(st.just("write"), st.lists(st.tuples(KEYS, VALUES | st.none()), min_size=1, max_size=4)),
     st.tuples(st.just("delete_range"), KEYS, KEYS),
     st.tuples(st.just("get"), KEYS),
@@ -58,8 +61,7 @@ def do(engine: Engine, operation: tuple[Any, ...]) -> Any:
     """What an engine answers, in a form that compares."""
     name, *arguments = operation
     if name == "write":
-        before = engine.written()
-        return engine.write(arguments[0]) > before
+        return engine.write(arguments[0]) == engine.written()
     if name == "delete_range":
         return engine.delete_range(*arguments) >= 0
     if name == "get":
@@ -67,6 +69,12 @@ def do(engine: Engine, operation: tuple[Any, ...]) -> Any:
     if name == "warm and get":
         engine.warm(arguments[0])
         return [engine.get(key) for key in (*arguments[0], *arguments[0])]
+    if name == "group":
+        engine.begin_group()
+        answers = [do(engine, operation) for operation in arguments[0]]
+        inside = engine.written()
+        engine.end_group()
+        return answers, inside <= engine.written()
     if name == "fetch":
         engine.fetch(arguments[0])
         return engine.warm(arguments[0])
@@ -123,6 +131,31 @@ def test_a_power_cut_keeps_what_was_synced_and_any_prefix_after_it(
     engine.crash(keep)
     assert dict(engine.scan(b"", b"\xff\xff\xff\xff")) == states[durable + keep]
     assert engine.synced() == engine.written() == durable + keep and engine.unsynced() == 0
+
+
+def test_a_group_that_is_refused_leaves_nothing_and_hides_nothing() -> None:
+    engine = MemoryEngine()
+    engine.write([(b"a", b"1"), (b"b", b"2")])
+    engine.begin_group()
+    engine.write([(b"a", b"new"), (b"c", b"3")])
+    engine.write([(b"b", None), (b"c", b"4")])
+    assert [engine.get(key) for key in (b"a", b"b", b"c")] == [b"new", None, b"4"]
+    engine.disk_full = True
+    with pytest.raises(DiskFullError):
+        engine.end_group()
+    assert dict(engine.scan(b"", b"\xff")) == {b"a": b"1", b"b": b"2"} and engine.written() == 1
+
+
+def test_a_power_cut_keeps_a_group_whole_or_not_at_all() -> None:
+    for keep in (0, 1):
+        engine = MemoryEngine()
+        engine.begin_group()
+        engine.write([(b"a", b"1")])
+        engine.write([(b"b", b"2")])
+        engine.end_group()
+        assert engine.unsynced() == 1
+        engine.crash(keep)
+        assert len(engine.keys()) == 2 * keep
 
 
 def test_faults_of_the_engine_in_memory() -> None:

@@ -188,9 +188,6 @@ class Executor:
 
     def end_sync(self, sequence: int) -> None:
         """The sync that `begin_sync` gave this number to has succeeded."""
-        self._group: list[tuple[Ticket, Outcome, int]] | None = None
-        self._group_bytes = 0
-        self._group_after = 0
         self._syncing = False
         self._covered = sequence
         self.store.unsynced.on_synced(sequence)

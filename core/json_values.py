@@ -7,8 +7,8 @@ The values of a document are `None`, `bool`, `str`, `list`, `dict` and three kin
 - `decimal.Decimal` for every other number with a point or an exponent.
 
 So a number that is written in two ways has one value and one type unless one is an integer (`1`, `1.0`),
-and those are equal in Python, too. Arithmetic, and an order that must be right to the last digit where floats meet
-decimals, go through `exact`. There is no NaN and no infinity.
+and those are equal in Python, too. Arithmetic, and an order that must be right to the last digit where
+floats meet decimals, go through `exact`. There is no NaN and no infinity.
 
 Reading is fast where that cannot show: orjson takes the text unless it has a run of more digits than a float
 holds for certain, or an exponent of three digits. Writing checks more (`checked`): a name that is twice in an
@@ -84,7 +84,7 @@ def checked(text: bytes, bytes_max: int = limits.DOCUMENT_BYTES_MAX) -> Value:
         if "depth limit" in str(error):
             raise _too_deep() from None
         raise JsonError("malformed", f"this is no JSON: {error}") from None
-    if _depth_of(value) > limits.DOCUMENT_DEPTH_MAX:
+    if depth_of(value) > limits.DOCUMENT_DEPTH_MAX:
         raise _too_deep()
     again = orjson.dumps(value)
     if text == again or text.translate(None, _WHITE) == again.translate(None, _WHITE):
@@ -184,7 +184,7 @@ def _check_surrogates(text: bytes) -> None:
                 ) from None
 
 
-def _depth_of(value: Value) -> int:
+def depth_of(value: Value) -> int:
     """How many levels of objects and arrays; stops counting beyond the limit."""
     level: Iterable[Value] = [value] if type(value) in (dict, list) else ()
     depth = 0

@@ -31,6 +31,7 @@ INSIDE_MAY_IMPORT = frozenset(
 
 ADAPTERS = {
     "cql_lite/frames.py": frozenset(["lz4"]),
+    "documents/schemas.py": frozenset(["jsonschema_rs"]),
     "query/regex.py": frozenset(["re2"]),
     "index/analysis/kiwi.py": frozenset(["importlib", "kiwipiepy"]),
     "index/analysis/stemming.py": frozenset(["Stemmer"]),

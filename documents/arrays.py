@@ -1,0 +1,164 @@
+"""Update operators on arrays: `$push`, `$addToSet`, `$pull`, `$pop`.
+
+An array is a value, so each of these reads it, changes it and writes it as a whole, on the conditional path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cmp_to_key
+from typing import Any, Final
+
+from core.json_values import Value, type_name
+from documents.cells import Path
+from documents.edits import EditError
+from documents.places import Place
+from query.document_filter import parse_filter
+from query.document_match import predicate
+from query.document_values import MISSING, equal, lookup, order_key, parse_path, path_text
+from query.refusals import Refusal
+
+Act = Callable[[Place, bool], None]
+_MODIFIERS = ("$each", "$position", "$slice", "$sort")
+
+
+def _bad(operator: str, path: Path, why: str) -> EditError:
+    return EditError("bad_patch", f"{operator} {path_text(path)[:60]}: {why}")
+
+
+def _array_at(place: Place) -> list[Value] | None:
+    """The array there, or None if there is nothing; a conflict if there is something else."""
+    found = place.found()
+    if found is MISSING:
+        return None
+    if type(found) is not list:
+        raise place.conflict(f"the value there is a {type_name(found)}, not an array")
+    return found
+
+
+def _each(path: Path, value: Value, operator: str, modifiers: tuple[str, ...]) -> tuple[list[Value], Value]:
+    """The values to add, and the object of modifiers ({} if it was a plain value)."""
+    if type(value) is not dict or not any(name.startswith("$") for name in value):
+        return [value], {}
+    for name in value:
+        if name not in modifiers:
+            raise _bad(operator, path, f"there is no {name[:40]!r}; there are: {', '.join(modifiers)}")
+    if type(value.get("$each")) is not list:
+        raise _bad(operator, path, "takes a value, or an object with an array under $each")
+    return value["$each"], value
+
+
+def _whole(path: Path, value: Value, what: str) -> int:
+    if type(value) is not int or abs(value) > 2**31:
+        raise _bad("$push", path, f"{what} is a whole number")
+    return value
+
+
+def _push(path: Path, value: Value, operator: str) -> Act:
+    added, modifiers = _each(path, value, operator, _MODIFIERS)
+    position = _whole(path, modifiers["$position"], "$position") if "$position" in modifiers else None
+    kept = _whole(path, modifiers["$slice"], "$slice") if "$slice" in modifiers else None
+    order = _order(path, modifiers["$sort"]) if "$sort" in modifiers else None
+
+    def act(place: Place, _: bool) -> None:
+        array = _array_at(place) or []
+        at = len(array) if position is None else position
+        array[at:at] = deepcopy(added)
+        if order is not None:
+            array.sort(key=order)
+        if kept is not None:
+            array = array[:kept] if kept >= 0 else array[kept:]
+        place.put(array)
+
+    return act
+
+
+def _order(path: Path, value: Value) -> Callable[[Value], Any]:
+    """The key of `$sort`: 1 or -1 for the elements themselves, or an object of paths within them."""
+    paths: list[tuple[Path, int]] = []
+    items = value.items() if type(value) is dict and value else [("", value)]
+    for text, direction in items:
+        below = parse_path(text) if text else ()
+        if isinstance(below, str) or type(direction) is not int or direction not in (1, -1):
+            raise _bad("$push", path, '$sort is 1 or -1, or paths with these like {"score": -1}')
+        paths.append((below, direction))
+
+    def compare(a: Value, b: Value) -> int:
+        for below, direction in paths:
+            x, y = order_key(lookup(a, below)), order_key(lookup(b, below))
+            if x != y:
+                return direction if x > y else -direction
+        return 0
+
+    return cmp_to_key(compare)
+
+
+def _add_to_set(path: Path, value: Value, operator: str) -> Act:
+    added, _ = _each(path, value, operator, ("$each",))
+
+    def act(place: Place, _: bool) -> None:
+        array = _array_at(place)
+        result = [] if array is None else array
+        there = {order_key(item) for item in result}
+        grew = array is None
+        for item in added:
+            key = order_key(item)
+            if key not in there:
+                there.add(key)
+                result.append(deepcopy(item))
+                grew = True
+        if grew:
+            place.put(result)
+
+    return act
+
+
+def _pull(path: Path, value: Value, operator: str) -> Act:
+    is_unwanted = _condition(path, value, operator)
+
+    def act(place: Place, _: bool) -> None:
+        array = _array_at(place)
+        if array is None:
+            return
+        kept = [item for item in array if not is_unwanted(item)]
+        if len(kept) < len(array):
+            place.put(kept)
+
+    return act
+
+
+def _condition(path: Path, value: Value, operator: str) -> Callable[[Value], bool]:
+    """A value means itself, operators a condition on the element, any other object one on its members."""
+    if type(value) is not dict or not value:
+        return lambda item: equal(item, value)
+    on_element = any(name.startswith("$") for name in value)
+    parsed = parse_filter({"e": {"$elemMatch": value}} if on_element else value, operator)
+    if isinstance(parsed, Refusal):
+        raise _bad(operator, path, parsed.text)
+    holds = predicate(parsed)
+    if on_element:
+        return lambda item: holds({"e": [item]})
+    return lambda item: type(item) is dict and holds(item)
+
+
+def _pop(path: Path, value: Value, operator: str) -> Act:
+    if value not in (1, -1) or type(value) is not int:
+        raise _bad(operator, path, "takes 1 (the last element) or -1 (the first)")
+
+    def act(place: Place, _: bool) -> None:
+        array = _array_at(place)
+        if array:
+            array.pop(-1 if value == 1 else 0)
+            place.put(array)
+
+    return act
+
+
+ARRAY_OPERATORS: Final[dict[str, Callable[[Path, Value, str], Act]]] = {
+    "$push": _push,
+    "$addToSet": _add_to_set,
+    "$pull": _pull,
+    "$pop": _pop,
+}
+"""The operators by name: each makes of a path and its argument what is done; raises EditError."""

@@ -1,0 +1,54 @@
+"""JSON Schema: whether a document is what its collection asks for.
+
+The one file that knows the library (jsonschema-rs). References lead into the schema itself or nowhere:
+nothing is ever fetched. Patterns are matched in linear time.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import jsonschema_rs
+
+from core.json_values import JsonError, Value, checked, parse
+
+DETAIL_CHARS_MAX: Final = 300
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20)
+
+
+def schema_problem(schema: bytes) -> str | None:
+    """Why this text is no JSON Schema that can be used, or None."""
+    try:
+        checked(schema)
+        _validator(schema)
+    except JsonError as error:
+        return str(error)
+    except (ValueError, RecursionError) as error:
+        return _first_line(error)
+    return None
+
+
+def document_problem(schema: bytes, document: Value) -> str | None:
+    """What of the document is not as the schema asks, with its place, or None."""
+    error = next(_validator(schema).iter_errors(document), None)
+    if error is None:
+        return None
+    place = "".join(f"/{step}" for step in error.instance_path)
+    return f"{place[:DETAIL_CHARS_MAX] or 'the document'}: {error.message[:DETAIL_CHARS_MAX]}"
+
+
+@lru_cache(64)
+def _validator(schema: bytes) -> Any:
+    """The validator of a schema's text; raises ValueError."""
+    return jsonschema_rs.validator_for(
+        parse(schema), retriever=_refuse, pattern_options=_PATTERNS, validate_formats=True
+    )
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"a schema may refer to itself only (#/...), not to {uri[:100]}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:DETAIL_CHARS_MAX]

@@ -298,6 +298,88 @@ def load(
     raise typer.Exit(load_file(wanted, url or [], config, as_json=json))
 
 
+# --------------------------------------------------------------------------------------------------- CQL
+
+
+@app.command()
+def shell(
+    host: Annotated[
+        str | None,
+        typer.Argument(help="A peer, or several with commas; default: 127.0.0.1.", show_default=False),
+    ] = None,
+    port: Annotated[int | None, typer.Argument(help="Default: 9042.", show_default=False)] = None,
+    *,
+    keyspace: Annotated[str, typer.Option("--keyspace", "-k", help="USE it first.")] = "",
+    execute: Annotated[
+        str | None, typer.Option("--execute", "-e", metavar="CQL", help="Run these statements.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Run a file's statements; - is standard input.")
+    ] = None,
+    result_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, json, ndjson or csv.")
+    ] = "table",
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    consistency: Annotated[
+        str, typer.Option("--consistency", metavar="LEVEL", help="one, quorum, all, local_quorum...")
+    ] = "quorum",
+    page_size: Annotated[
+        int | None, typer.Option("--page-size", min=0, metavar="ROWS", help="0: all rows at once.")
+    ] = None,
+    expand: Annotated[bool, typer.Option("--expand", help="One value a line.")] = False,
+    continue_on_error: Annotated[
+        bool, typer.Option("--continue-on-error", help="Go on after a statement that failed.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="How long to wait for an answer.")
+    ] = 60.0,
+    username: Annotated[str, typer.Option("--username", "-u", metavar="NAME", help="Log in.")] = "",
+    password: Annotated[
+        str | None,
+        typer.Option("--password", "-p", envvar="SULLAE_PASSWORD", help="Default: asked for."),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--ssl", help="Speak TLS.")] = False,
+    ca: Annotated[Path | None, typer.Option("--ssl-ca", metavar="FILE", help="Whom to trust.")] = None,
+    cert: Annotated[Path | None, typer.Option("--ssl-cert", metavar="FILE", help="Our certificate.")] = None,
+    key: Annotated[Path | None, typer.Option("--ssl-key", metavar="FILE", help="Its key.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--ssl-verify/--ssl-no-verify", help="Check the peer's certificate.")
+    ] = True,
+    color: Annotated[bool | None, typer.Option("--color/--no-color", help="Default: on a terminal.")] = None,
+) -> None:
+    """CQL at a terminal, or from -e, -f or standard input.
+
+    It speaks the native protocol, so it also works with a Cassandra. HELP within it shows what there is.
+    Exit status 1 if a statement failed.
+
+    \b
+    Examples:
+      sullae shell                                     a prompt at 127.0.0.1:9042
+      sullae shell -k shop -e "SELECT * FROM users"
+      sullae shell -f schema.cql 10.0.0.7 9042
+      echo "SELECT * FROM shop.users;" | sullae shell --format ndjson
+    """
+    from cli.shell.app import access_of, checked_format, hosts_port, level_of, run, tls_of
+    from cli.shell.options import Options
+
+    context = tls_of(tls, ca, cert, key, check=verify)
+    options = Options(
+        hosts_port(host, port),
+        access_of(username, password, context),
+        keyspace=keyspace,
+        execute=execute,
+        file=file,
+        format="json" if json else checked_format(result_format),
+        consistency=level_of(consistency),
+        page_size=page_size,
+        expand="on" if expand else None,
+        timeout_s=timeout,
+        continue_on_error=continue_on_error,
+        colour=color,
+    )
+    raise typer.Exit(run(options))
+
+
 # --------------------------------------------------------------------------------------------- the project
 
 

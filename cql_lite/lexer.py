@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 import msgspec
@@ -157,32 +157,40 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     text: str
     at: At
     ended: bool
+    start: int = 0
+    """The offset at which it begins."""
 
 
-def split(text: str) -> tuple[Piece, ...]:
+def split(text: str, lines: Container[str] = ()) -> tuple[Piece, ...]:
     """The statements of a script, whatever they say; a batch is one. Empty ones are left out.
 
     Only the last may be without its semicolon (`ended` is False then): what a shell goes on reading for. It
-    also ends so where a text, a name or a comment was begun and not ended.
+    also ends so where a text, a name or a comment was begun and not ended. A statement that begins with one
+    of `lines` (a shell's own commands, in capitals) ends with its line, too.
     """
     lexemes = Lexemes(text)
     pieces: list[Piece] = []
     first, last = -1, -1
     in_batch = False
+    line_end = -1
     for index, up in enumerate(lexemes.ups):
         kind = lexemes.kinds[index]
+        if 0 <= line_end < lexemes.starts[index]:
+            pieces.append(_piece(lexemes, first, _end_of(lexemes, last), ended=True))
+            first, line_end = -1, -1
         if kind == END or _opens(lexemes, index):
             break
         if up != ";":
             if first < 0:
                 first = index
                 in_batch = up == "BEGIN" and _begins_batch(lexemes, index)
+                line_end = text.find("\n", lexemes.starts[index]) if up in lines else -1
             elif in_batch and up == "BATCH" and lexemes.ups[index - 1] == "APPLY":
                 in_batch = False
             last = index
         elif first >= 0 and not in_batch:
             pieces.append(_piece(lexemes, first, _end_of(lexemes, last), ended=True))
-            first = -1
+            first, line_end = -1, -1
     else:
         index = len(lexemes.ups) - 1
     if first < 0 and lexemes.kinds[index] != END:
@@ -209,4 +217,4 @@ def _end_of(lexemes: Lexemes, index: int) -> int:
 
 def _piece(lexemes: Lexemes, first: int, end: int, *, ended: bool) -> Piece:
     start = lexemes.starts[first]
-    return Piece(lexemes.text[start:end], lexemes.position(start), ended)
+    return Piece(lexemes.text[start:end], lexemes.position(start), ended, start)

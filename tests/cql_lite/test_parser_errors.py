@@ -255,7 +255,9 @@ def test_scripts_are_split_at_semicolons_that_end_statements() -> None:
         ("BEGIN UNLOGGED BATCH APPLY BATCH", True),
         ("SELECT 1", False),
     ]
-    assert split(script)[1] == Piece('USE "a;b"', ast.At(2, 1), ended=True)
+    assert split(script)[1] == Piece(
+        'USE "a;b"', ast.At(2, 1), ended=True, start=script.index("USE")
+    )
     assert (split(script)[2].at.line, split(script)[2].at.column) == (2, 20)
 
 

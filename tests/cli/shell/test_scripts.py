@@ -1,0 +1,82 @@
+"""Splitting scripts: statements of CQL end with semicolons, those of the shell with their lines."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from cli.shell.commands import LINES
+from cli.shell.prompting import is_complete
+from cli.shell.scripts import statements
+from cql_lite.lexer import split
+
+SCRIPT = """-- a comment; with a semicolon
+CONSISTENCY ONE
+SELECT *
+  FROM t; help copy;
+/* several
+lines; */ BEGIN BATCH
+  INSERT INTO t (a) VALUES ('x;
+y');
+APPLY BATCH;
+DESCRIBE TABLES
+COPY t TO 'f.csv'
+  WITH HEADER = TRUE;
+SELECT 1"""
+
+EXPECTED = [
+    (2, "CONSISTENCY ONE"),
+    (3, "SELECT *\n  FROM t"),
+    (4, "help copy"),
+    (6, "BEGIN BATCH\n  INSERT INTO t (a) VALUES ('x;\ny');\nAPPLY BATCH"),
+    (10, "DESCRIBE TABLES"),
+    (11, "COPY t TO 'f.csv'\n  WITH HEADER = TRUE"),
+    (13, "SELECT 1"),
+]
+
+
+@pytest.mark.parametrize("chunk_chars", [1, 20, 1000])
+def test_a_file_is_read_in_any_pieces(chunk_chars: int) -> None:
+    assert list(statements(io.StringIO(SCRIPT), chunk_chars)) == EXPECTED
+
+
+def test_a_byte_order_mark_and_windows_lines_are_no_harm() -> None:
+    script = "\ufeffCONSISTENCY ONE\r\nSELECT 1;\r\n"
+    assert list(statements(io.StringIO(script))) == [(1, "CONSISTENCY ONE"), (2, "SELECT 1")]
+
+
+def test_commands_of_the_shell_end_with_their_line_or_a_semicolon() -> None:
+    text = "HELP\nTRACING ON; SELECT 1; exit"
+    assert [(piece.text, piece.ended) for piece in split(text, LINES)] == [
+        ("HELP", True),
+        ("TRACING ON", True),
+        ("SELECT 1", True),
+        ("exit", False),
+    ]
+    # Without the words of a shell a line end means nothing.
+    assert [piece.text for piece in split("HELP\nSELECT 1")] == ["HELP\nSELECT 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", True),
+        ("  -- nothing", True),
+        ("SELECT 1;", True),
+        ("SELECT 1", False),
+        ("SELECT 'a;", False),
+        ("SELECT 1; SELECT 2", False),
+        ("help", True),
+        ("exit", True),
+        ("describe tables", True),
+        ("SELECT 1; exit", True),
+        ("COPY t TO 'x'", False),
+        ("COPY t TO 'x';", True),
+        ("/* begun", False),
+        ("BEGIN BATCH INSERT INTO t (a) VALUES (1);", False),
+        ("?", True),
+    ],
+)
+def test_enter_runs_what_is_complete(text: str, expected: bool) -> None:
+    assert is_complete(text) is expected

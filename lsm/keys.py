@@ -12,6 +12,8 @@ what the record is:
     00                        the partition header (only in tables with clustering columns)
     01                        the static row
     02 | clustering, encoded  a row; without clustering columns exactly 02
+    03 | operation id         the record of an operation id (query/once.py): dead for readers, but to be kept
+                              as long as ids are remembered, whatever else may be purged
 
 Clustering components concatenate; each type has its own codec, all of them prefix-free and order-preserving,
 and a descending component is its ascending encoding with every bit flipped.
@@ -32,10 +34,12 @@ MUTATION_ID = b"I"
 TREE = b"H"
 SWEEP = b"W"
 PAXOS = b"X"
+ENTRY = b"E"
 SYSTEM = b"S"
 META = b"M"
 """The regions: rows; log entries, their mutations, images and repaired rows; mutation ids; the hash tree;
-sweeps to finish; Paxos state of partitions; system records; what the store knows of itself.
+sweeps to finish; Paxos state of partitions; entries of indexes; system records; what the store knows of
+itself.
 """
 
 HEADER_SUFFIX = b"\x00"
@@ -46,12 +50,15 @@ TOKEN_MIN = -(2**63)
 TOKEN_MAX = 2**63 - 1
 
 _TERMINATOR = b"\x00\x00"
+_TOKEN_AT = 5
 _ESCAPED_AT = 13
+_ENTRY_HEAD_BYTES = 9
 _FLIP = bytes(255 - byte for byte in range(256))
 
 _row_head = Struct(">cIQ")
 _table_head = Struct(">cI")
 _mutation_id = Struct(">cQQH")
+_entry_head = Struct(">cII")
 _offset = Struct(">cQ")
 _tree = Struct(">cIBI")
 
@@ -161,6 +168,12 @@ def mutation_id_key(mutation_id: MutationId) -> bytes:
     return _mutation_id.pack(MUTATION_ID, *mutation_id)
 
 
+def sequence_of(key: bytes) -> int:
+    """The sequence in the key of a mutation id."""
+    sequence: int = _mutation_id.unpack(key)[2]
+    return sequence
+
+
 def log_key(region: bytes, offset: int) -> bytes:
     """A record of one log offset in a region of the log."""
     return _offset.pack(region, offset)
@@ -195,6 +208,35 @@ PAXOS_COMMIT = b"\x02"
 def paxos_key(partition: bytes, slot: bytes) -> bytes:
     """Where one of these is kept for a partition (its key prefix)."""
     return PAXOS + partition[1:] + slot
+
+
+# --- entries of indexes
+
+TERM_BYTES_MAX = 1024
+"""What of a term stands in its entry: longer ones are told apart by reading the row."""
+
+
+def entry_prefix(table: int, index: int) -> bytes:
+    """What the keys of all entries of an index begin with.
+
+    E | table u32 | index u32 | term | token u64 | partition key, escaped | suffix: a term is one scan, by
+    token. A record's value is the length of its term.
+    """
+    return _entry_head.pack(ENTRY, table, index)
+
+
+def entry(prefix: bytes, term: bytes, row_key: bytes) -> tuple[bytes, bytes]:
+    """The record that leads from a term to a row."""
+    term = term[:TERM_BYTES_MAX]
+    return prefix + term + row_key[_TOKEN_AT:], len(term).to_bytes(2, "big")
+
+
+def split_entry(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """(term, row key) of an entry; raises ValueError if it is none."""
+    end = _ENTRY_HEAD_BYTES + int.from_bytes(value, "big")
+    if len(value) != 2 or len(key) < end + 8:
+        raise ValueError("not an entry of an index")
+    return key[_ENTRY_HEAD_BYTES:end], ROW + key[1:_TOKEN_AT] + key[end:]
 
 
 def system_key(key: bytes) -> bytes:

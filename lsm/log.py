@@ -38,6 +38,7 @@ TRIM_MAX = 2_000
 
 _ENTRY = Struct(">BQQHIqqQ")
 _OFFSET = Struct(">Q")
+_SEQUENCE_MAX = 2**64 - 1
 
 Puts = list[tuple[bytes, bytes | None]]
 Ranges = Sequence[tuple[int, Sequence[tuple[int, int]]]]
@@ -83,11 +84,14 @@ class ChangeLog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._highest: dict[int, int] = {}
         self.reload()
 
     def reload(self) -> None:
         """Find the ends of what the engine holds."""
         engine = self._engine
+        self._highest.clear()
+        self._staged_id = (0, 0)
         trimmed = engine.get(keys.TRIMMED_KEY)
         self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
         self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0
@@ -134,6 +138,7 @@ class ChangeLog:
         offset = self._stage(puts, entry, len(data))
         puts.append((keys.log_key(keys.LOG_BODY, offset), data))
         puts.append((id_key, _OFFSET.pack(offset)))
+        self._staged_id = (m.start, m.sequence)
         if images:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
 
@@ -160,12 +165,31 @@ class ChangeLog:
     def commit(self) -> None:
         """The batch was written."""
         self._end, self._bytes = self._staged, self._staged_bytes
+        start, sequence = self._staged_id
+        if sequence > self._highest.get(start, sequence):
+            self._highest[start] = sequence
 
     def abort(self) -> None:
         """The batch was not written: its offsets are free again."""
         self._staged, self._staged_bytes = self._end, self._bytes
 
     # --- reading
+
+    def is_beyond(self, start: int, sequence: int) -> bool:
+        """Whether no mutation of this start with this sequence or a higher one was ever logged.
+
+        Mutations of one coordinator come in order as a rule, so that most need not be looked up. What is kept
+        of it are two numbers for each start of a coordinator; the first question about one is a scan.
+        """
+        highest = self._highest.get(start)
+        if highest is None:
+            first, end = keys.mutation_id_key((start, 0, 0)), keys.mutation_id_key((start, _SEQUENCE_MAX, 0))
+            highest = 0
+            for key, _ in self._engine.scan(first, end, reverse=True):
+                highest = keys.sequence_of(key)
+                break
+            self._highest[start] = highest
+        return sequence > highest
 
     def ids(self, after: int, entries_max: int, ranges: Ranges) -> LogIds:
         """Ids of events and superseded mutations above `after` whose token lies in a range of their table."""

@@ -158,7 +158,7 @@ class Store:
     # --- planning
 
     def plan(self, command: Command) -> Plan:
-        """Look at a command, without I/O."""
+        """Look at a command, without I/O (but for a scan at the first mutation of a coordinator's start)."""
         if isinstance(command, Apply):
             return self._plan_apply(command)
         if isinstance(command, Read):
@@ -201,13 +201,21 @@ class Store:
             text = f"a partition header for table {mutation.table}, which has no clustering columns"
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
         prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
-        needs = [keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))]
+        needs: list[bytes] = []
+        if not self._is_beyond(mutation):
+            needs.append(keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt)))
         if info.has_clustering:
             needs.append(prefix + keys.HEADER_SUFFIX)
         needs += [prefix + suffix for suffix, _ in mutation.rows]
         needs += self.tree.keys_needed(mutation.table, leaf_of(mutation.token))
         size = 0 if mutation.header is not None else len(command.mutation)
         return Plan(command, prefix, tuple(needs), mutation, None, size)
+
+    def _is_beyond(self, mutation: Mutation) -> bool:
+        try:
+            return self.log.is_beyond(mutation.start, mutation.sequence)
+        except CorruptionError:  # executing the command will meet it again, and say it
+            return False
 
     def _plan_read(self, command: Read) -> Plan:
         wanted = command.slice

@@ -140,7 +140,7 @@ class Writer:
         `prefix` is its partition's key prefix. The records `beside` are written in any case.
         """
         id_key = keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))
-        fresh = self._engine.get(id_key) is None
+        fresh = self._log.is_beyond(mutation.start, mutation.sequence) or self._engine.get(id_key) is None
         change = _Change()
         leaf = leaf_of(mutation.token)
         header, header_changed = None, False

@@ -9,11 +9,11 @@ to one place).
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final, Protocol
 
+from core.json_values import is_number
 from query import numbers
-from query.document_values import MISSING, Value, is_number, order_key
+from query.document_values import MISSING, Value, order_key
 from query.refusals import RefusedError
 
 HELD_MAX: Final = 500_000
@@ -90,7 +90,7 @@ class Sum:
     def add(self, value: Value) -> None:
         """Add a number."""
         if is_number(value):
-            self._total = numbers.add(self._total, value if isinstance(value, int) else Decimal(value))
+            self._total = numbers.add(self._total, numbers.number(value))
 
     def state(self) -> Value:
         """The sum so far."""
@@ -98,7 +98,7 @@ class Sum:
 
     def merge(self, state: Value) -> None:
         """Add another's sum."""
-        self._total = numbers.add(self._total, state)
+        self._total = numbers.add(self._total, numbers.number(state))
 
     def result(self) -> Value:
         """The sum."""
@@ -118,7 +118,7 @@ class Spread:
     def add(self, value: Value) -> None:
         """Add a number."""
         if is_number(value):
-            number = value if isinstance(value, int) else Decimal(value)
+            number = numbers.number(value)
             self._count += 1
             self._total = numbers.add(self._total, number)
             if self._squared:
@@ -131,8 +131,8 @@ class Spread:
     def merge(self, state: Value) -> None:
         """Add another's."""
         self._count += state[0]
-        self._total = numbers.add(self._total, state[1])
-        self._squares = numbers.add(self._squares, state[2])
+        self._total = numbers.add(self._total, numbers.number(state[1]))
+        self._squares = numbers.add(self._squares, numbers.number(state[2]))
 
     def result(self) -> Value:
         """Null if there was no number."""

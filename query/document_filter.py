@@ -16,12 +16,12 @@ ever executed: `$where`, `$expr` and `$function` are refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from query.document_values import Path, Value, is_number, parse_path
+from core.json_values import exact, is_number
+from query.document_values import Path, Value, parse_path
 from query.refusals import Refusal, RefusedError, member, refusable, shown
 from query.regex import compiled
 
@@ -355,7 +355,7 @@ def whole(value: Any) -> int | None:
         return None
     if isinstance(value, int):
         return value
-    number = Decimal(value)
-    if not number.is_finite() or number.adjusted() > WHOLE_DIGITS_MAX:
+    number = exact(value)
+    if number.adjusted() > WHOLE_DIGITS_MAX:
         return None
     return int(number) if number == number.to_integral_value() else None

@@ -7,9 +7,10 @@ that does as little as it can.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
+from core.json_values import exact, is_number
 from query.document_filter import (
     And,
     Compare,
@@ -32,7 +33,6 @@ from query.document_values import (
     Path,
     Value,
     equal,
-    is_number,
     leaves,
     order_key,
     rank,
@@ -40,8 +40,6 @@ from query.document_values import (
 from query.regex import compiled
 
 Predicate = Callable[[Value], bool]
-
-_MOD_CONTEXT: Final = Context(prec=10_000, rounding=ROUND_DOWN)
 
 
 def predicate(condition: Filter) -> Predicate:
@@ -145,7 +143,7 @@ def _compare(operator: str, wanted: Value) -> Predicate:
         return _is_null if "=" in operator else _never
     ordered = _ORDERED[operator]
     if kind == NUMBER:
-        return lambda value: is_number(value) and ordered(value, wanted)
+        return _ordered_number(ordered, wanted)
     if kind == TEXT:
         return lambda value: isinstance(value, str) and ordered(value, wanted)
     wanted_key = order_key(wanted)
@@ -158,6 +156,28 @@ _ORDERED: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
+
+
+WHOLE_FLOATS_MAX: Final = 2**53
+"""Up to here a float that is whole is exactly the whole number that its text says."""
+
+
+def _ordered_number(ordered: Callable[[Any, Any], bool], wanted: Value) -> Predicate:
+    """Compares as the texts of the numbers say. Floats compare so among themselves and with few digits,
+    fast.
+    """
+    wanted_exactly = exact(wanted)
+    is_short = isinstance(wanted, float) or (isinstance(wanted, int) and abs(wanted) <= WHOLE_FLOATS_MAX)
+
+    def test(value: Value) -> bool:
+        kind = type(value)
+        if kind is float:
+            return ordered(value, wanted) if is_short else ordered(exact(value), wanted_exactly)
+        if kind is int or kind is Decimal:
+            return ordered(value, wanted_exactly)
+        return False
+
+    return test
 
 
 def _among(values: tuple[Value, ...]) -> Predicate:
@@ -185,9 +205,6 @@ def _leaves_remainder(value: Value, divisor: int, remainder: int) -> bool:
     if not is_number(value):
         return False
     if not isinstance(value, int):
-        number = Decimal(value)
-        if not number.is_finite() or number.adjusted() > _MOD_CONTEXT.prec // 2:
-            return False
-        value = int(number)
+        value = int(exact(value))  # exponents are bounded where documents are read
     left = abs(value) % abs(divisor)
     return bool((-left if value < 0 else left) == remainder)

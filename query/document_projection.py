@@ -16,9 +16,10 @@ from typing import Final
 
 import msgspec
 
+from core.json_values import is_number
 from query.document_filter import ElemMatch, parse_filter, whole
 from query.document_match import predicate
-from query.document_values import Path, Value, is_number, parse_path
+from query.document_values import Path, Value, parse_path
 from query.refusals import Refusal, RefusedError, member, refusable, shown
 
 PATHS_MAX: Final = 1_000

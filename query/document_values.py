@@ -1,7 +1,7 @@
 """Values of JSON documents: their order, their equality, and paths into them.
 
-A value is what exact JSON decoding gives: None, bool, int or Decimal (never a rounded float), str, list,
-dict.
+A value is what core/json_values.py gives: None, bool, int, float (that means what its text says), Decimal,
+str, list or dict.
 
 **Order.** Values of different types stand in the order null (and missing) < numbers < text < objects <
 arrays < booleans; an empty array, where something is sorted by it, stands before null. Numbers compare
@@ -21,8 +21,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from core.json_values import exact
+
 Value = Any
-"""None, bool, int, Decimal, str, list or dict: see above."""
+"""None, bool, int, float, Decimal, str, list or dict: see above."""
 
 Path = tuple[str, ...]
 
@@ -63,11 +65,6 @@ def rank(value: Value) -> int:
     return NULL
 
 
-def is_number(value: Value) -> bool:
-    """Whether it is a number (a boolean is none)."""
-    return isinstance(value, (int, Decimal, float)) and not isinstance(value, bool)
-
-
 def order_key(value: Value) -> tuple[Any, ...]:
     """What values are ordered by, over all types; hashable, equal for equal values."""
     kind = rank(value)
@@ -77,6 +74,8 @@ def order_key(value: Value) -> tuple[Any, ...]:
         return (OBJECT, tuple((key, order_key(value[key])) for key in sorted(value)))
     if kind == ARRAY:
         return (ARRAY, tuple(order_key(item) for item in value))
+    if type(value) is float:
+        return (kind, exact(value))
     return (kind, value)
 
 
@@ -91,6 +90,8 @@ def equal(a: Value, b: Value) -> bool:
         return len(a) == len(b) and all(key in b and equal(item, b[key]) for key, item in a.items())
     if kind == ARRAY:
         return len(a) == len(b) and all(map(equal, a, b))
+    if type(a) is not type(b):
+        return bool(exact(a) == exact(b))
     return bool(a == b)
 
 

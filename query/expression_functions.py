@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN
 from typing import Final
 
+from core.json_values import is_number, number_text
 from query import numbers
 from query.document_filter import whole
-from query.document_values import MISSING, Value, equal, is_number, order_key
+from query.document_values import MISSING, Value, equal, order_key
 from query.numbers import NotComputableError
 from query.refusals import shown
 
@@ -41,7 +42,7 @@ def _is_nothing(value: Value) -> bool:
 def _number(value: Value) -> numbers.Number:
     if not is_number(value):
         raise NotComputableError(f"a number belongs here; found {shown(value)}")
-    return value if isinstance(value, int) else Decimal(value)
+    return numbers.number(value)
 
 
 def _on_numbers(function: Callable[..., Value]) -> Function:
@@ -125,7 +126,7 @@ def to_text(value: Value) -> Value:
     if isinstance(value, bool):
         return "true" if value else "false"
     if is_number(value):
-        return str(value) if abs(Decimal(value).adjusted()) <= numbers.DIGITS_MAX else f"{Decimal(value):E}"
+        return number_text(value)
     raise NotComputableError(f"only numbers, booleans and texts become texts; found {shown(value)}")
 
 

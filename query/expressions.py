@@ -12,13 +12,12 @@ Dates are texts as of ISO 8601, and their parts are read as they are written, wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
 
-from query.document_values import MISSING, Path, Value, is_number, lookup, parse_path
+from query.document_values import MISSING, Path, Value, lookup, parse_path
 from query.expression_functions import FUNCTIONS, VARIADIC, truthy
 from query.numbers import NotComputableError
-from query.refusals import RefusedError, member, shown
+from query.refusals import RefusedError, member
 
 Expression = Callable[[Value], Value]
 """The value for a document; MISSING if there is none. Raises RefusedError for what cannot be computed."""
@@ -195,10 +194,3 @@ def _computed(function: Callable[..., Value], values: tuple[Any, ...], where: st
 
 def _null(value: Value) -> Value:
     return None if value is MISSING else value
-
-
-def number(value: Value, where: str) -> int | Decimal:
-    """A number that is given in a pipeline; raises RefusedError."""
-    if not is_number(value):
-        raise RefusedError(where, f"a number belongs here; found {shown(value)}")
-    return value if isinstance(value, int) else Decimal(value)

@@ -6,8 +6,11 @@ have more than 1,000 digits is rounded to so many: a product of products must no
 
 from __future__ import annotations
 
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
-from typing import Final
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any, Final
+
+from core.json_values import exact
+from core.limits import NUMBER_EXPONENT_MAX
 
 Number = int | Decimal
 
@@ -22,21 +25,31 @@ BITS_MAX: Final = 3_300
 QUOTIENT_DIGITS: Final = 34
 """Of quotients, averages and roots: those of IEEE 754's decimal128."""
 
-_EXACT: Final = Context(prec=DIGITS_MAX, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
-_QUOTIENT: Final = Context(
-    prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]
-)
+
+def _context(digits: int) -> Context:
+    return Context(
+        prec=digits, rounding=ROUND_HALF_EVEN, Emax=NUMBER_EXPONENT_MAX, Emin=-NUMBER_EXPONENT_MAX, traps=[]
+    )
 
 
-def decimal(number: Number) -> Decimal:
+_EXACT: Final = _context(DIGITS_MAX)
+_QUOTIENT: Final = _context(QUOTIENT_DIGITS)
+
+
+def number(value: Any) -> Number:
+    """A JSON number as an int or the Decimal that is exactly what was written."""
+    return value if isinstance(value, int) else exact(value)
+
+
+def decimal(value: Number) -> Decimal:
     """A number as a Decimal, rounded to DIGITS_MAX digits."""
-    return _EXACT.create_decimal(number)
+    return _EXACT.create_decimal(value)
 
 
-def _finite(number: Decimal) -> Decimal:
-    if not number.is_finite():
+def _finite(found: Decimal) -> Decimal:
+    if not found.is_finite():
         raise NotComputableError("the result is beyond all numbers")
-    return number
+    return found if found.adjusted() >= -NUMBER_EXPONENT_MAX else Decimal(0)
 
 
 def add(a: Number, b: Number) -> Number:
@@ -60,8 +73,8 @@ def multiply(a: Number, b: Number) -> Number:
     return _finite(_EXACT.multiply(decimal(a), decimal(b)))
 
 
-def _bounded(number: int) -> Number:
-    return number if number.bit_length() <= BITS_MAX else decimal(number)
+def _bounded(found: int) -> Number:
+    return found if found.bit_length() <= BITS_MAX else decimal(found)
 
 
 def divide(a: Number, b: Number) -> Number:
@@ -93,27 +106,23 @@ def square_root(a: Number) -> Number:
     return shortened(_QUOTIENT.sqrt(decimal(a)))
 
 
-def shortened(number: Decimal) -> Number:
+def shortened(found: Decimal) -> Number:
     """A whole number if it is one of few digits."""
-    if (
-        number.is_finite()
-        and abs(number.adjusted()) < QUOTIENT_DIGITS
-        and number == number.to_integral_value()
-    ):
-        return int(number)
-    return number
+    if abs(found.adjusted()) < QUOTIENT_DIGITS and found == found.to_integral_value():
+        return int(found)
+    return found
 
 
-def rounded(number: Number, places: int, rounding: str) -> Number:
+def rounded(value: Number, places: int, rounding: str) -> Number:
     """To so many decimal places (negative: tens, hundreds), by one of decimal's ways of rounding."""
     if not -DIGITS_MAX <= places <= DIGITS_MAX:
         raise NotComputableError(f"digits after the point are {-DIGITS_MAX} to {DIGITS_MAX}")
-    if isinstance(number, int) and places >= 0:
-        return number
-    value = decimal(number)
-    if value.adjusted() > DIGITS_MAX // 2 or value.adjusted() + places > DIGITS_MAX // 2:
-        return number
-    found = value.quantize(Decimal((0, (1,), -places)), rounding, _EXACT)
+    if isinstance(value, int) and places >= 0:
+        return value
+    long = decimal(value)
+    if long.adjusted() > DIGITS_MAX // 2 or long.adjusted() + places > DIGITS_MAX // 2:
+        return value
+    found = long.quantize(Decimal((0, (1,), -places)), rounding, _EXACT)
     return int(found) if places <= 0 else _finite(found)
 
 

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
+from core.json_values import is_number
 from query.accumulators import ACCUMULATORS, Make, Memory
 from query.document_filter import Filter, parse_filter, whole
 from query.document_match import predicate
 from query.document_projection import ID, parse_projection, projector
 from query.document_sort import Sort, SortKey, parse_sort
-from query.document_values import MISSING, Path, Value, is_number, order_key, parse_path, rank
+from query.document_values import MISSING, Path, Value, order_key, parse_path, rank
 from query.expressions import Expression, Parser, field_path
 from query.pipeline_stages import (
     Below,

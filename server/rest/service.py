@@ -28,6 +28,7 @@ from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk
 from server.rest.docs import page as docs_page
+from server.rest.documents_routes import DocumentRoutes
 from server.rest.http_server import HttpServer
 from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
@@ -78,6 +79,7 @@ class RestService:
         self._budget = Budget(settings.request_bytes_in_flight_max)
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
+        self._documents = DocumentRoutes(node, bridge, self._budget, settings)
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
         self._seen: dict[object, tuple[float, int]] = {}
@@ -182,6 +184,10 @@ class RestService:
                 operation = _operation(request.method, slash, key)
                 level = _level_label(query)
                 response = await self._kv(request, (decoded(bucket), slash, key), query)
+            elif self._documents.takes(path):
+                operation = self._documents.label(request.method, path)
+                level = _level_label(query)
+                response = await self._documents.respond(request, path, query)
             else:
                 response = await self._elsewhere(request, path, query)
             status = response.status

@@ -25,6 +25,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 READ_PARAMETERS: Final = ("consistency", "timeout_ms")
 WRITE_PARAMETERS: Final = ("consistency", "ttl", "timeout_ms")
+EDIT_PARAMETERS: Final = ("consistency", "ttl", "timeout_ms", "return")
+DOCUMENTS_PARAMETERS: Final = ("after", "limit", "documents", "consistency", "timeout_ms")
 LIST_PARAMETERS: Final = ("prefix", "after", "limit", "consistency", "timeout_ms")
 
 
@@ -37,6 +39,8 @@ class Options(msgspec.Struct, frozen=True):
     prefix: str = ""
     after: str = ""
     limit: int = LIMIT_MAX
+    returning: bool = False
+    documents: bool = True
 
     def write_timeout_us(self, settings: Settings) -> int:
         """How long to wait for a write's outcome."""
@@ -90,6 +94,8 @@ def _options(query: str, allowed: tuple[str, ...]) -> Options:
         prefix=found.get("prefix", ""),
         after=found.get("after", ""),
         limit=_limit(found["limit"]) if "limit" in found else LIMIT_MAX,
+        returning=_one_of("return", found.get("return", "nothing"), ("nothing", "document")) == 1,
+        documents=_one_of("documents", found.get("documents", "true"), ("false", "true")) == 1,
     )
 
 
@@ -108,6 +114,12 @@ def _whole(text: str, kind: str, what: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,12}", text):
         raise ProblemError(kind, f"{what} must be a whole number; found {text[:60]!r}")
     return int(text)
+
+
+def _one_of(name: str, text: str, known: tuple[str, ...]) -> int:
+    if text not in known:
+        raise ProblemError("bad-query", f"{name} is {' or '.join(known)}; found {text[:60]!r}")
+    return known.index(text)
 
 
 def _ttl_s(text: str) -> int:

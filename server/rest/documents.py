@@ -1,0 +1,242 @@
+"""`/v1/docs/{collection}/{id}`: one document at a time.
+
+A PATCH is what its content type says: `application/merge-patch+json` (RFC 7396),
+`application/json-patch+json` (RFC 6902), or update operators as `application/vnd.sullae.update+json`. Plain
+`application/json` is an update if all names begin with `$`, and else a merge patch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from core.json_values import JsonError, parse
+from core.requests import Invalid, Judged, RowsRead, Written
+from core.settings import Settings
+from documents import operations
+from documents.collections import DEFAULTS, Collection
+from documents.edits import Edit, EditError, merge_patch
+from documents.json_patch import json_patch
+from documents.operations import Condition, Done, NotMet, Operation, Wanted
+from documents.updates import update
+from server.bridge import Bridge
+from server.rest.bodies import Budget, read_body
+from server.rest.collections import Collections
+from server.rest.conditions import condition_of
+from server.rest.documents_ids import new_id
+from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.targets import (
+    EDIT_PARAMETERS,
+    READ_PARAMETERS,
+    WRITE_PARAMETERS,
+    Options,
+    decoded,
+    options,
+)
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+UPDATE: Final = "application/vnd.sullae.update+json"
+ACCEPT_PATCH: Final = f"{MERGE_PATCH}, {JSON_PATCH}, {UPDATE}"
+LARGE_BYTES: Final = 256 * 1024
+LARGE_WRITE_S: Final = 120.0
+
+
+class Documents:
+    """GET, HEAD, PUT, PATCH and DELETE of a document, POST of a new one."""
+
+    def __init__(self, bridge: Bridge, collections: Collections, budget: Budget, settings: Settings) -> None:
+        self._bridge = bridge
+        self._collections = collections
+        self._budget = budget
+        self._settings = settings
+
+    async def get(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
+        """The document, in the bytes that were put unless it was patched."""
+        wanted = options(query, READ_PARAMETERS)
+        collection = self._collections.known(name)
+        condition = _condition(request)
+        read = operations.get(collection, decoded(raw_id), wanted.level)
+        if isinstance(read, Invalid):
+            raise invalid(read)
+        answer = await self._bridge.ask(read, wanted.read_timeout_us(self._settings))
+        if not isinstance(answer, RowsRead):
+            raise problem_of(answer)
+        document = operations.found(collection, answer)
+        if document is None:
+            raise ProblemError("no-such-document", f"the collection {name} has no document of this id")
+        if condition is not None and not condition.holds(document.tag):
+            if condition.match is not None and not Condition(condition.match).holds(document.tag):
+                raise _not_met(document.tag)
+            return web.Response(status=304, headers={"Server": "sullae", "ETag": document.tag})
+        response = web.Response(body=document.text, headers=_headers(document.tag, JSON))
+        if len(document.text) >= LARGE_BYTES:
+            await self._write_large(request, response, len(document.text))
+        return response
+
+    async def _write_large(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
+        """Hold a large document only as long as there is memory for it and its reader takes it."""
+        self._budget.take(size)
+        try:
+            async with asyncio.timeout(LARGE_WRITE_S):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._budget.give(size)
+
+    async def put(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
+        """Have the document be this body."""
+        wanted = options(query, WRITE_PARAMETERS)
+        document_id, condition = decoded(raw_id), _condition(request)
+        collection, body = await self._body(request, name)
+        how = Wanted(wanted.level, wanted.ttl_s, condition)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted)
+        return web.Response(status=204, headers=_headers(done.tag))
+
+    async def post(self, request: web.BaseRequest, name: str, query: str) -> web.Response:
+        """A new document under an id that is made here."""
+        wanted = options(query, WRITE_PARAMETERS)
+        if _condition(request) is not None:
+            raise ProblemError(
+                "bad-request", "a new document has no condition: use PUT with If-None-Match: *"
+            )
+        collection, body = await self._body(request, name)
+        document_id = new_id()
+        how = Wanted(wanted.level, wanted.ttl_s)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted)
+        headers = _headers(done.tag, JSON)
+        headers["Location"] = f"/v1/docs/{name}/{document_id}"
+        return web.Response(status=201, body=orjson.dumps({"id": document_id}), headers=headers)
+
+    async def _body(self, request: web.BaseRequest, name: str) -> tuple[Collection, bytes]:
+        """The collection, made if it is not there, and a body of JSON."""
+        kind = media_type(request)
+        if kind and kind != JSON and not kind.endswith("+json"):
+            raise ProblemError(
+                "unsupported-media-type", f"a document is {JSON}; found {kind[:60]!r} as content type"
+            )
+        body = await self._read(request, name)
+        return self._collections.find(name) or await self._collections.used(name), body
+
+    async def _read(self, request: web.BaseRequest, name: str) -> bytes:
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise ProblemError("content-encoding-not-supported", "send the body as it is")
+        collection = self._collections.find(name)
+        limit = self._settings.value_bytes_max
+        if collection is not None:
+            limit = min(limit, collection.settings.max_document_bytes)
+        return await read_body(request, limit, self._budget, "document-too-large")
+
+    async def patch(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
+        """Have the document be edited as the content type says."""
+        wanted = options(query, EDIT_PARAMETERS)
+        document_id, condition, kind = decoded(raw_id), _condition(request), media_type(request)
+        if kind not in _EDITS:
+            error = ProblemError(
+                "unsupported-media-type", f"a PATCH is one of {ACCEPT_PATCH}; found {kind[:60]!r}"
+            )
+            error.headers["Accept-Patch"] = ACCEPT_PATCH
+            raise error
+        body = await self._read(request, name)
+        collection = self._collections.find(name)
+        bytes_max = (DEFAULTS if collection is None else collection.settings).max_document_bytes
+        edit = edit_of(kind, body, bytes_max)
+        if collection is None:
+            if kind == JSON_PATCH or (condition is not None and condition.match is not None):
+                collection = self._collections.known(name)
+            else:
+                collection = await self._collections.used(name)
+        how = Wanted(wanted.level, wanted.ttl_s, condition, wanted.returning)
+        done = await self.done(operations.edit(collection, document_id, edit, how), wanted)
+        if wanted.returning:
+            return web.Response(body=done.text or b"null", headers=_headers(done.tag, JSON))
+        return web.Response(status=204, headers=_headers(done.tag))
+
+    async def delete(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
+        """Have there be no document; that there was none before is no error."""
+        wanted = options(query, READ_PARAMETERS)
+        condition = _condition(request)
+        collection = self._collections.known(name)
+        how = Wanted(wanted.level, None, condition)
+        await self.done(operations.delete(collection, decoded(raw_id), how), wanted)
+        return web.Response(status=204, headers={"Server": "sullae"})
+
+    async def done(self, operation: Operation | Invalid, wanted: Options) -> Done:
+        """Have it done; a ProblemError if it cannot be or its condition does not hold."""
+        if isinstance(operation, Invalid):
+            raise invalid(operation)
+        answer = await self._bridge.ask(operation.request, wanted.write_timeout_us(self._settings))
+        if not isinstance(answer, (Written, Judged)):
+            raise problem_of(answer)
+        outcome = operation.outcome(answer)
+        if isinstance(outcome, NotMet):
+            raise _not_met(outcome.tag)
+        return outcome
+
+
+def media_type(request: web.BaseRequest) -> str:
+    """The content type of a request without its parameters; "" if it has none."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _json_edit(body: bytes, bytes_max: int) -> Edit:
+    try:
+        value = parse(body)
+    except JsonError as error:
+        raise EditError("bad_body", str(error)) from None
+    dollars = [name.startswith("$") for name in value] if type(value) is dict else []
+    if any(dollars) and not all(dollars):
+        raise EditError("bad_patch", f"operators and members cannot be mixed; or send it as {MERGE_PATCH}")
+    return _update(body, bytes_max) if dollars and all(dollars) else merge_patch(body, bytes_max)
+
+
+def _update(body: bytes, bytes_max: int) -> Edit:
+    return update(body, time.time_ns() // 1000, bytes_max)
+
+
+_EDITS: Final[dict[str, Callable[[bytes, int], Edit]]] = {
+    MERGE_PATCH: merge_patch,
+    JSON_PATCH: json_patch,
+    UPDATE: _update,
+    JSON: _json_edit,
+}
+
+
+def edit_of(kind: str, body: bytes, bytes_max: int) -> Edit:
+    """The edit that a body of this content type is; a ProblemError if it is none."""
+    try:
+        return _EDITS[kind](body, bytes_max)
+    except EditError as error:
+        raise invalid(Invalid(error.code, str(error))) from None
+
+
+def _condition(request: web.BaseRequest) -> Condition | None:
+    condition = condition_of(request)
+    return None if condition is None else Condition(condition.match, condition.none_match)
+
+
+def _headers(tag: str | None, kind: str = "") -> dict[str, str]:
+    headers = {"Server": "sullae"}
+    if tag is not None:
+        headers["ETag"] = tag
+    if kind:
+        headers["Content-Type"] = kind
+    return headers
+
+
+def _not_met(tag: str | None) -> ProblemError:
+    if tag is None:
+        return ProblemError("precondition-failed", "there is no document; nothing was written", etag=None)
+    error = ProblemError("precondition-failed", f"the document's entity tag is {tag}", etag=tag)
+    error.headers["ETag"] = tag
+    return error

@@ -1,0 +1,162 @@
+"""Partial aggregations over the documents that matched: what each kind counts, written once.
+
+An index that can aggregate faster by itself may, as long as it comes to the same. Buckets come out by falling
+count, then key, so that dropping what is too much keeps the most frequent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from index.aggregation import (
+    BUCKETS_MAX,
+    Aggregation,
+    Aggregations,
+    Bucket,
+    Buckets,
+    DatesOf,
+    DistinctOf,
+    Filtered,
+    HistogramOf,
+    Moments,
+    Partial,
+    Partials,
+    PercentilesOf,
+    RangesOf,
+    StatsOf,
+    TermsOf,
+    Top,
+    TopHitsOf,
+    Without,
+)
+from index.bounds import RefusedError
+from index.instants import begin_of
+from index.ordering import rank_of, sort_values, sorted_hits
+from index.query import DATE, NUMBER, Hit, Query, SortValue, Value
+from index.sketches import distinct_of, sketch_of
+
+
+class Matched(Protocol):
+    """A document that matched."""
+
+    @property
+    def key(self) -> bytes:
+        """The key of its row."""
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+
+    def values(self, field: str, view: str) -> Sequence[Value]:
+        """Its values in a view of a field; of view "" as booleans, numbers and EXACT text."""
+
+    def has(self, field: str) -> bool:
+        """Whether it has any value at or below this path."""
+
+    def matches(self, query: Query) -> bool:
+        """Whether it matches a planned query."""
+
+
+def compute(aggregations: Aggregations, matched: Sequence[Matched]) -> Partials:
+    """The partial answers over these documents; raises RefusedError for too many buckets."""
+    return {name: _one(each, matched) for name, each in aggregations}
+
+
+def _one(asked: Aggregation, matched: Sequence[Matched]) -> Partial:
+    if isinstance(asked, StatsOf):
+        return _moments(asked, matched)
+    if isinstance(asked, PercentilesOf):
+        return sketch_of(number for each in matched for number in _numbers(each, asked.field, asked.view))
+    if isinstance(asked, DistinctOf):
+        return distinct_of(value for each in matched for value in each.values(asked.field, asked.view))
+    if isinstance(asked, TopHitsOf):
+        hits = [
+            Hit(each.key, each.score, sort_values(asked.sort, each.score, each.values)) for each in matched
+        ]
+        return Top(tuple(sorted_hits(hits, asked.sort, asked.size)), len(hits))
+    return _buckets(asked, matched)
+
+
+def _numbers(document: Matched, field: str, view: str) -> list[float]:
+    held = document.values(field, view)
+    return [value for value in held if not isinstance(value, bool | str)]
+
+
+def _moments(asked: StatsOf, matched: Sequence[Matched]) -> Moments:
+    if asked.kind == "value_count":
+        return Moments(sum(len(each.values(asked.field, asked.view)) for each in matched))
+    numbers: list[float] = []
+    for each in matched:
+        held = _numbers(each, asked.field, asked.view)
+        numbers += held or ([] if asked.missing is None else [asked.missing])
+    if not numbers:
+        return Moments()
+    total, squares = math.fsum(numbers), math.fsum(float(n) * n for n in numbers)
+    return Moments(len(numbers), total, float(min(numbers)), float(max(numbers)), squares)
+
+
+_Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | Filtered | Without
+
+
+def _buckets(asked: _Bucketed, matched: Sequence[Matched]) -> Buckets:
+    if isinstance(asked, Filtered):
+        named = [(name, [each for each in matched if each.matches(query)]) for name, query in asked.filters]
+        return Buckets(tuple(_bucket(name, held, asked) for name, held in named))
+    if isinstance(asked, Without):
+        return Buckets((_bucket("", [each for each in matched if not each.has(asked.field)], asked),))
+    if isinstance(asked, RangesOf):
+        return Buckets(tuple(_range_bucket(asked, one, matched) for one in asked.ranges))
+    found: dict[tuple[int, Value], list[Matched]] = {}
+    keys_of = _keys_of(asked)
+    for each in matched:
+        for key in {(rank_of(key), key): None for key in keys_of(each)}:
+            found.setdefault(key, []).append(each)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    kept, dropped = ordered[:BUCKETS_MAX], ordered[BUCKETS_MAX:]
+    if dropped and not isinstance(asked, TermsOf):
+        raise RefusedError(f"more than {BUCKETS_MAX} buckets: ask for a longer interval")
+    return Buckets(
+        tuple(_bucket(key, held, asked) for (_, key), held in kept),
+        sum(len(held) for _, held in dropped),
+        len(dropped[0][1]) if dropped else 0,
+    )
+
+
+def _bucket(key: SortValue, held: Sequence[Matched], asked: _Bucketed) -> Bucket:
+    return Bucket(key, len(held), compute(asked.inside, held) if asked.inside else {})
+
+
+def _range_bucket(
+    asked: RangesOf, one: tuple[str, float | None, float | None], matched: Sequence[Matched]
+) -> Bucket:
+    name, low, high = one
+
+    def fits(number: float) -> bool:
+        return (low is None or number >= low) and (high is None or number < high)
+
+    held = [each for each in matched if any(map(fits, _numbers(each, asked.field, asked.view)))]
+    return _bucket(name, held, asked)
+
+
+def _keys_of(asked: TermsOf | HistogramOf | DatesOf) -> Callable[[Matched], Iterable[Value]]:
+    """The buckets that a document falls in."""
+    if isinstance(asked, TermsOf):
+        missing = () if asked.missing is None else (asked.missing,)
+        return lambda each: each.values(asked.field, asked.view) or missing
+    if isinstance(asked, HistogramOf):
+        return lambda each: [_step(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)]
+    return lambda each: [date_bucket(asked, int(n)) for n in _numbers(each, asked.field, DATE)]
+
+
+def _step(asked: HistogramOf, number: float) -> float:
+    return math.floor((number - asked.offset) / asked.interval) * asked.interval + asked.offset
+
+
+def date_bucket(asked: DatesOf, at_us: int) -> int:
+    """When the interval that holds this instant begins."""
+    local_us = at_us + asked.zone_us
+    if asked.calendar:
+        return begin_of(local_us, asked.calendar) - asked.zone_us
+    return local_us - local_us % asked.interval_us - asked.zone_us

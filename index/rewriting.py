@@ -1,0 +1,479 @@
+"""From what users ask to what peers execute: text is analyzed, values find the views that they fit.
+
+    rewriter = Rewriter(fields, now_us=..., key_of=...)
+    planned = rewriter.rewrite(asked)            # or a QueryError
+
+A field that the mapping does not declare may hold anything, typed per value. So a value is searched in each
+view that it fits, and the best of them scores: `year:1990` finds the number and the word. `name.keyword` is
+the EXACT view of `name`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from index.bounds import CLAUSES_MAX, QueryError, RefusedError
+from index.instants import resolve_date
+from index.minimum import needed
+from index.query import (
+    ALL,
+    BOOLEAN,
+    DATE,
+    EXACT,
+    NUMBER,
+    TEXT,
+    All,
+    AnyOf,
+    AtLeast,
+    Bool,
+    Boost,
+    Boosting,
+    Compare,
+    Constant,
+    DisMax,
+    DocumentIds,
+    Equals,
+    Exists,
+    Fuzzy,
+    Ids,
+    Match,
+    MatchPhrase,
+    MoreLike,
+    Nothing,
+    Pattern,
+    Phrase,
+    Planned,
+    Prefix,
+    Query,
+    Range,
+    SortKey,
+    Term,
+    Terms,
+    Value,
+    Wildcard,
+    walk,
+)
+
+KEYWORD: Final = ".keyword"
+PLANNED_MAX: Final = 20_000
+FUZZY_SHARE: Final = 0.3
+"""A word that is only similar scores this, so that the word itself comes first."""
+_WILD: Final = "*?\\"
+
+
+class TokenLike(Protocol):
+    """A term with its place in the text and its position."""
+
+    @property
+    def term(self) -> str:
+        """As it stands in the index."""
+
+    @property
+    def start(self) -> int:
+        """First character."""
+
+    @property
+    def end(self) -> int:
+        """After the last character."""
+
+    @property
+    def position(self) -> int:
+        """Which word it is; tokens at one position are alternatives."""
+
+
+class Fields(Protocol):
+    """What a rewriter needs of an index's mapping."""
+
+    def query_tokens(self, field: str, text: str, analyzer: str) -> Sequence[TokenLike] | None:
+        """What to search for of a text, by the field's search analyzer or the one named; None if there is no
+        such analyzer.
+        """
+
+    def views(self, field: str) -> tuple[str, ...]:
+        """The views that values of this field may have."""
+
+    def boost(self, field: str) -> float:
+        """What the mapping multiplies scores of matches in this field by."""
+
+    def names(self, pattern: str) -> tuple[str, ...]:
+        """Declared fields with text whose names fit a pattern with `*`."""
+
+
+class Rewriter:
+    """Rewrites the queries of one search."""
+
+    def __init__(
+        self,
+        fields: Fields,
+        *,
+        now_us: int,
+        key_of: Callable[[str], bytes | None],
+        likes: Mapping[MoreLike, Planned] | None = None,
+    ) -> None:
+        """`key_of` gives the row key of a document's id; `likes` what MoreLike queries became
+        (index/more_like.py).
+        """
+        self._fields = fields
+        self._now_us = now_us
+        self._key_of = key_of
+        self._likes = likes or {}
+
+    def rewrite(self, query: Query) -> Planned | QueryError:
+        """The planned query, or why there is none."""
+        try:
+            planned = self.planned(query)
+            if sum(1 for _ in walk(planned)) > PLANNED_MAX:
+                raise RefusedError(f"the query comes to more than {PLANNED_MAX} terms: search for less text")
+        except RefusedError as refused:
+            return refused.error
+        return planned
+
+    def planned(self, query: Query) -> Planned:
+        """As rewrite; raises RefusedError."""
+        if isinstance(query, Bool):
+            must, should = self._all(query.must), self._all(query.should)
+            must_not, filters = self._all(query.must_not), self._all(query.filter)
+            return Bool(must, should, must_not, filters, query.minimum)
+        if isinstance(query, AtLeast):
+            queries = self._all(query.queries)
+            return _at_least(queries, needed(query.minimum, len(queries)))
+        if isinstance(query, DisMax):
+            return DisMax(self._all(query.queries), query.tie_breaker)
+        if isinstance(query, Boosting):
+            return Boosting(self.planned(query.positive), self.planned(query.negative), query.factor)
+        if isinstance(query, Constant):
+            return Constant(self.planned(query.query), query.score)
+        if isinstance(query, Boost):
+            return Boost(self.planned(query.query), query.factor)
+        if isinstance(query, Match):
+            return self._weighed(query.field, self._match(query))
+        if isinstance(query, MatchPhrase):
+            return self._weighed(query.field, self._phrase(query))
+        return self._leaf(query)
+
+    def _weighed(self, field: str, query: Planned) -> Planned:
+        """With the boost that the mapping gives the field."""
+        boost = self._fields.boost(field)
+        return query if boost == 1 or query == Nothing() else Boost(query, boost)
+
+    def _all(self, queries: tuple[Query, ...]) -> tuple[Planned, ...]:
+        return tuple(self.planned(query) for query in queries)
+
+    def _leaf(self, query: Query) -> Planned:
+        if isinstance(query, Equals):
+            return self._equals(query)
+        if isinstance(query, Compare):
+            return self._compare(query)
+        if isinstance(query, Pattern):
+            return self._pattern(query)
+        if isinstance(query, AnyOf):
+            return self._any_of(query)
+        if isinstance(query, DocumentIds):
+            keys = [self._key_of(each) for each in query.ids]
+            return Ids(tuple(sorted({key: None for key in keys if key is not None})))
+        if isinstance(query, MoreLike):
+            return self._likes.get(query, Nothing())
+        if isinstance(query, Exists):
+            return Exists(query.field.removesuffix(KEYWORD))
+        assert isinstance(
+            query, All | Nothing | Term | Terms | Phrase | Prefix | Wildcard | Fuzzy | Range | Ids
+        )
+        return query
+
+    # --- fields
+
+    def views(self, field: str) -> tuple[str, tuple[str, ...]]:
+        """The path in documents that a name means, and the views it may have."""
+        if field == ALL:
+            return field, (TEXT,)
+        declared = self._fields.views(field)
+        if field.endswith(KEYWORD):
+            return field.removesuffix(KEYWORD), (EXACT,)
+        return field, declared
+
+    def sort_key(self, key: SortKey) -> SortKey:
+        """With its view, where the name or the mapping says it."""
+        path, views = self.views(key.field)
+        ordered = tuple(view for view in views if view != TEXT)
+        return SortKey(path, ordered[0] if len(ordered) == 1 else "", key.descending, key.missing_first)
+
+    def tokens(self, field: str, text: str, analyzer: str) -> Sequence[TokenLike]:
+        """What to search for of a text; raises RefusedError."""
+        found = self._fields.query_tokens(field, text, analyzer)
+        if found is None:
+            raise RefusedError(f"there is no analyzer {analyzer[:40]!r}")
+        if len(found) > CLAUSES_MAX * 4:
+            raise RefusedError(f"the text has {len(found)} terms; {CLAUSES_MAX * 4} are the limit")
+        return found
+
+    # --- text
+
+    def _match(self, query: Match) -> Planned:
+        path, views = self.views(query.field)
+        options = self._as_values(path, views, query.text)
+        if EXACT in views and TEXT not in views:
+            options.append(Term(path, EXACT, query.text))
+        if TEXT in views:
+            units = self._units(path, query)
+            if units:
+                options.insert(0, _combined(units, query.operator, query.minimum))
+        return _best(options)
+
+    def _units(self, path: str, query: Match) -> list[Planned]:
+        """What each word of a text comes to."""
+        groups = _words(self.tokens(path, query.text, query.analyzer))
+        if len(groups) > CLAUSES_MAX:
+            raise RefusedError(f"the text has {len(groups)} words; {CLAUSES_MAX} are the limit")
+        found = []
+        for i, positions in enumerate(groups):
+            is_last = i == len(groups) - 1
+            parts = [
+                _best([self._word(path, token.term, query, is_last) for token in alternatives])
+                for alternatives in positions
+            ]
+            found.append(parts[0] if len(parts) == 1 else Bool(must=tuple(parts)))
+        return found
+
+    def _word(self, path: str, term: str, query: Match, is_last: bool) -> Planned:
+        if query.prefix and is_last:
+            return Prefix(path, TEXT, term)
+        if not query.fuzziness:
+            return Term(path, TEXT, term)
+        distance = _distance(query.fuzziness, term)
+        if not distance:
+            return Term(path, TEXT, term)
+        similar = Fuzzy(path, TEXT, term, distance, query.prefix_length)
+        return DisMax((Term(path, TEXT, term), Boost(similar, FUZZY_SHARE)))
+
+    def _phrase(self, query: MatchPhrase) -> Planned:
+        path, views = self.views(query.field)
+        if TEXT not in views:
+            options = self._as_values(path, views, query.text)
+            if EXACT in views:
+                exact = Prefix(path, EXACT, query.text) if query.prefix else Term(path, EXACT, query.text)
+                options.append(exact)
+            return _best(options)
+        tokens = self.tokens(path, query.text, query.analyzer)
+        if not tokens:
+            return Nothing()
+        first = min(token.position for token in tokens)
+        terms = tuple(sorted({(token.position - first, token.term): None for token in tokens}))
+        if terms[-1][0] > 0:
+            return Phrase(path, terms, query.slop, query.prefix)
+        if query.prefix:
+            return _best([Prefix(path, TEXT, term) for _, term in terms])
+        return _best([Term(path, TEXT, term) for _, term in terms])
+
+    def _any_of(self, query: AnyOf) -> Planned:
+        fields: dict[str, float] = {}
+        for pattern, boost in query.fields:
+            names = (self._fields.names(pattern) or (ALL,)) if "*" in pattern else (pattern,)
+            for name in names:
+                fields[name] = max(boost, fields.get(name, 0.0))
+        if query.kind == "cross_fields":
+            return self._cross(query, fields)
+        queries = [(self._one_of(query, name), boost) for name, boost in fields.items()]
+        options = [q if boost == 1 else Boost(q, boost) for q, boost in queries if q != Nothing()]
+        if query.kind in ("most_fields", "bool_prefix"):
+            return options[0] if len(options) == 1 else _at_least(tuple(options), 1)
+        return _best(options, max(0.0, query.tie_breaker))
+
+    def _one_of(self, query: AnyOf, field: str) -> Planned:
+        if query.kind in ("phrase", "phrase_prefix"):
+            is_prefix = query.kind == "phrase_prefix"
+            return self.planned(MatchPhrase(field, query.text, query.slop, is_prefix, query.analyzer))
+        return self.planned(
+            Match(
+                field,
+                query.text,
+                query.operator,
+                query.minimum,
+                query.fuzziness,
+                query.prefix_length,
+                query.analyzer,
+                query.kind == "bool_prefix",
+            )
+        )
+
+    def _cross(self, query: AnyOf, fields: Mapping[str, float]) -> Planned:
+        """Each word in any of the fields: words as the first field's analyzer has them."""
+        first = next(iter(fields))
+        units: list[Planned] = []
+        for positions in _words(self.tokens(self.views(first)[0], query.text, query.analyzer)):
+            terms = dict.fromkeys(token.term for alternatives in positions for token in alternatives)
+            options: list[Planned] = []
+            for name, boost in fields.items():
+                path = self.views(name)[0]
+                each = [Term(path, TEXT, term) for term in terms]
+                found: Planned = each[0] if len(each) == 1 else Bool(must=tuple(each))
+                options.append(found if boost == 1 else Boost(found, boost))
+            units.append(_best(options, max(0.0, query.tie_breaker)))
+        return _combined(units, query.operator, query.minimum) if units else Nothing()
+
+    # --- values
+
+    def _as_values(self, path: str, views: Sequence[str], text: str) -> list[Planned]:
+        """A text as the number, date or boolean that it may be."""
+        found: list[Planned] = []
+        number = as_number(text) if NUMBER in views else None
+        if number is not None:
+            found.append(Term(path, NUMBER, number))
+        if DATE in views:
+            low = resolve_date(text, self._now_us)
+            high = resolve_date(text, self._now_us, up=True)
+            if low is not None and high is not None:
+                found.append(Term(path, DATE, low) if low == high else Range(path, DATE, low, high))
+        if BOOLEAN in views and text in ("true", "false"):
+            found.append(Term(path, BOOLEAN, text == "true"))
+        return found
+
+    def _equals(self, query: Equals) -> Planned:
+        path, views = self.views(query.field)
+        by_view: dict[str, list[Value]] = {}
+        others: list[Planned] = []
+        for value in query.values:
+            if isinstance(value, str):
+                others += self._as_values(path, views, value)
+                for view in (EXACT, TEXT):
+                    if view in views:
+                        by_view.setdefault(view, []).append(value)
+            elif isinstance(value, bool):
+                by_view.setdefault(BOOLEAN if BOOLEAN in views else EXACT, []).append(
+                    value if BOOLEAN in views else str(value).lower()
+                )
+            elif NUMBER in views:
+                by_view.setdefault(NUMBER, []).append(value)
+            elif DATE in views and math.isfinite(value):
+                by_view.setdefault(DATE, []).append(int(value * 1000))  # Elasticsearch's milliseconds
+            else:
+                by_view.setdefault(EXACT, []).append(str(value))
+        several = len(query.values) > 1
+        found: list[Planned] = [
+            Terms(path, view, tuple(dict.fromkeys(values))) if several else Term(path, view, values[0])
+            for view, values in by_view.items()
+        ]
+        return _best([*found, *others])
+
+    def _compare(self, query: Compare) -> Planned:
+        path, views = self.views(query.field)
+        found: list[Planned] = []
+        numbers = (_number_bound(query.low), _number_bound(query.high))
+        dates = (
+            self._date_bound(query.low, query.zone, not query.include_low),
+            self._date_bound(query.high, query.zone, query.include_high),
+        )
+        for view, (low, high) in ((NUMBER, numbers), (DATE, dates)):
+            fits = (low is None) == (query.low is None) and (high is None) == (query.high is None)
+            if view in views and fits:
+                found.append(Range(path, view, low, high, query.include_low, query.include_high))
+        if EXACT in views and not (found and (query.low, query.high) != (None, None)):
+            first, last = (None if each is None else str(each) for each in (query.low, query.high))
+            found.append(Range(path, EXACT, first, last, query.include_low, query.include_high))
+        return _best(found)
+
+    def _date_bound(self, value: Value | None, zone: str, up: bool) -> int | None:
+        if isinstance(value, str):
+            return resolve_date(value, self._now_us, zone=zone, up=up)
+        if value is None or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        return int(value * 1000)
+
+    def _pattern(self, query: Pattern) -> Planned:
+        path, views = self.views(query.field)
+        found: list[Planned] = []
+        for view in (TEXT, EXACT):
+            if view not in views:
+                continue
+            texts = [query.text]
+            if query.ignore_case:
+                lowered = query.text.lower()
+                texts = [lowered] if view == TEXT else list(dict.fromkeys((query.text, lowered)))
+            found += [self._of_kind(path, view, text, query) for text in texts]
+        return _best(found)
+
+    def _of_kind(self, path: str, view: str, text: str, query: Pattern) -> Planned:
+        if query.kind == "prefix":
+            return Prefix(path, view, text)
+        if query.kind == "wildcard":
+            return Wildcard(path, view, text)
+        distance = _distance(query.distance, text)
+        if not distance:
+            return Constant(Term(path, view, text))
+        return Fuzzy(path, view, text, distance, query.prefix_length, query.transpositions)
+
+
+def as_number(text: str) -> int | float | None:
+    """The number that a text is, None if it is none (or not finite)."""
+    if len(text) > 40 or not text.isascii() or "_" in text or text != text.strip():
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _number_bound(value: Value | None) -> int | float | None:
+    if isinstance(value, str):
+        return as_number(value)
+    return None if isinstance(value, bool) else value
+
+
+def _distance(fuzziness: str, term: str) -> int:
+    if fuzziness == "AUTO" or not fuzziness:
+        return 0 if len(term) < 3 else 1 if len(term) < 6 else 2
+    return int(fuzziness)
+
+
+def _words(tokens: Sequence[TokenLike]) -> list[list[list[TokenLike]]]:
+    """Tokens by word, by position, by alternative: positions whose places in the text overlap without being
+    the same are parts of one word, and wanted together.
+    """
+    positions: dict[int, list[TokenLike]] = {}
+    for token in tokens:
+        same = positions.setdefault(token.position, [])
+        if all(token.term != other.term for other in same):
+            same.append(token)
+    words: list[list[list[TokenLike]]] = []
+    end = -1
+    for position in sorted(positions):
+        group = positions[position]
+        start = min(token.start for token in group)
+        if words and start < end and all(_place(words[-1][-1]) != _place([token]) for token in group):
+            words[-1].append(group)
+        else:
+            words.append([group])
+        end = max(end, *(token.end for token in group))
+    return words
+
+
+def _place(tokens: Sequence[TokenLike]) -> tuple[int, int]:
+    return tokens[0].start, tokens[0].end
+
+
+def _best(options: Sequence[Planned], tie_breaker: float = 0.0) -> Planned:
+    if not options:
+        return Nothing()
+    return options[0] if len(options) == 1 else DisMax(tuple(options), tie_breaker)
+
+
+def _combined(units: Sequence[Planned], operator: str, minimum: str) -> Planned:
+    if len(units) == 1:
+        return units[0]
+    if operator == "and":
+        return Bool(must=tuple(units))
+    return _at_least(tuple(units), max(1, needed(minimum, len(units))) if minimum else 1)
+
+
+def _at_least(queries: tuple[Planned, ...], minimum: int) -> Planned:
+    if minimum > len(queries):
+        return Nothing()
+    if not minimum:
+        return Bool(should=queries, filter=(All(),))
+    return Bool(should=queries, minimum=minimum)

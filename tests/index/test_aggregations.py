@@ -1,0 +1,222 @@
+"""Aggregations: parts add up to the whole, and the whole is what plain Python counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import quantiles
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from index.aggregation import Aggregations, Distinct, Partials
+from index.aggregation_dsl import parse_aggregations
+from index.bounds import QueryError
+from index.computing import compute
+from index.finishing import finish, top_hits
+from index.instants import parse_instant
+from index.merging import merge_all
+from index.query import DATE, EXACT, NUMBER, Query, Term, Value
+from index.sketches import count_distinct, distinct_of, merge_distinct
+
+
+class Row:
+    """A document of a few fields, as an index would offer it."""
+
+    def __init__(self, number: int, genres: list[str], year: int | None, at: str) -> None:
+        self.key = b"%04d" % number
+        self.score = 1.0
+        self.held: dict[tuple[str, str], list[Value]] = {
+            ("genre", EXACT): [*genres],
+            ("genre", ""): [*genres],
+        }
+        if year is not None:
+            self.held["year", NUMBER] = self.held["year", ""] = [year]
+        at_us = parse_instant(at)
+        assert at_us is not None
+        self.held["at", DATE] = [at_us]
+        self.genres, self.year, self.at = genres, year, at
+
+    def values(self, field: str, view: str) -> Sequence[Value]:
+        return self.held.get((field, view), ())
+
+    def has(self, field: str) -> bool:
+        return any(name == field and values for (name, _), values in self.held.items())
+
+    def matches(self, query: Query) -> bool:
+        assert isinstance(query, Term)
+        return query.value in self.values(query.field, query.view)
+
+
+rows = st.lists(
+    st.builds(
+        lambda genres, year, month, day: (genres, year, f"2024-{month:02d}-{day:02d}T10:00:00Z"),
+        st.lists(st.sampled_from(["drama", "comedy", "noir", "공포"]), max_size=3, unique=True),
+        st.one_of(st.none(), st.integers(1950, 1990)),
+        st.integers(1, 12),
+        st.integers(1, 28),
+    ),
+    max_size=25,
+).map(lambda found: [Row(i, *row) for i, row in enumerate(found)])
+
+ASKED: dict[str, Any] = {
+    "genres": {
+        "terms": {"field": "genre", "size": 3},
+        "aggs": {"years": {"stats": {"field": "year"}}, "first": {"top_hits": {"size": 1, "sort": ["year"]}}},
+    },
+    "decades": {"histogram": {"field": "year", "interval": 10}},
+    "months": {"date_histogram": {"field": "at", "calendar_interval": "month", "min_doc_count": 1}},
+    "spans": {
+        "range": {"field": "year", "ranges": [{"to": 1960}, {"from": 1960, "to": 1970}, {"from": 1970}]}
+    },
+    "years": {"extended_stats": {"field": "year"}},
+    "shares": {"percentiles": {"field": "year", "percents": [50]}},
+    "distinct": {"cardinality": {"field": "genre"}},
+    "without": {"missing": {"field": "year"}},
+    "by_average": {
+        "terms": {"field": "genre", "order": {"mean": "desc"}},
+        "aggs": {"mean": {"avg": {"field": "year"}}},
+    },
+}
+
+
+def asked(body: Any = ASKED) -> Aggregations:
+    found = parse_aggregations(body, now_us=0)
+    assert not isinstance(found, QueryError), found
+    return found
+
+
+def shown(partials: Partials) -> dict[str, Any]:
+    return finish(asked(), partials, lambda _, hits: [{"_id": hit.key} for hit in hits])
+
+
+def over_the_wire(partials: Partials) -> Partials:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(partials), type=Partials)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.integers(1, 4))
+def test_parts_add_up_to_the_whole(found: list[Row], parts: int) -> None:
+    whole = compute(asked(), found)
+    pieces = [over_the_wire(compute(asked(), found[i::parts])) for i in range(parts)]
+    assert shown(merge_all(asked(), pieces)) == shown(merge_all(asked(), [whole]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows)
+def test_the_whole_is_what_plain_python_counts(found: list[Row]) -> None:
+    answer = shown(merge_all(asked(), [compute(asked(), found)]))
+    years = [row.year for row in found if row.year is not None]
+    names = sorted({genre for row in found for genre in row.genres})
+    counts = {name: sum(name in row.genres for row in found) for name in names}
+    expected = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    buckets = answer["genres"]["buckets"]
+    assert [(b["key"], b["doc_count"]) for b in buckets] == expected[:3]
+    assert answer["genres"]["sum_other_doc_count"] == sum(count for _, count in expected[3:])
+    for bucket in buckets:
+        inside = [row for row in found if bucket["key"] in row.genres]
+        held = [row.year for row in inside if row.year is not None]
+        assert bucket["years"]["count"] == len(held) and bucket["years"]["sum"] == sum(held)
+        first = min(inside, key=lambda row: (row.year is None, row.year or 0, row.key))
+        assert bucket["first"]["hits"]["hits"] == [{"_id": first.key}]
+    assert answer["distinct"]["value"] == len(names)
+    assert answer["without"]["doc_count"] == len(found) - len(years)
+    assert [b["doc_count"] for b in answer["spans"]["buckets"]] == [
+        sum(year < 1960 for year in years),
+        sum(1960 <= year < 1970 for year in years),
+        sum(year >= 1970 for year in years),
+    ]
+    decades = {b["key"]: b["doc_count"] for b in answer["decades"]["buckets"]}
+    if years:
+        span = range(min(years) // 10 * 10, max(years) // 10 * 10 + 1, 10)
+        assert decades == {key: sum(year // 10 * 10 == key for year in years) for key in span}
+        assert answer["years"]["avg"] == pytest.approx(sum(years) / len(years))
+        mean = sum(years) / len(years)
+        spread = math.sqrt(sum((year - mean) ** 2 for year in years) / len(years))
+        assert answer["years"]["std_deviation"] == pytest.approx(spread, abs=1e-3)
+        middle = sorted(years)[(len(years) - 1) // 2]
+        assert answer["shares"]["values"]["50.0"] == pytest.approx(middle, rel=0.011)
+    months = {b["key_as_string"][:7]: b["doc_count"] for b in answer["months"]["buckets"]}
+    assert months == {m: sum(row.at[:7] == m for row in found) for m in sorted({row.at[:7] for row in found})}
+
+
+def test_what_is_shown_of_top_hits_is_known_before_it_is_shown() -> None:
+    found = [Row(i, ["drama"], 1950 + i, "2024-01-01") for i in range(5)]
+    partials = merge_all(asked(), [compute(asked(), found)])
+    assert [hit.key for _, hit in top_hits(asked(), partials)] == [b"0000"]
+
+
+def test_percentiles_are_within_one_percent() -> None:
+    body = {"p": {"percentiles": {"field": "year", "percents": [1, 25, 50, 75, 99]}}}
+    values = [((i * 7919) % 10_007) ** 2 + 1 for i in range(5_000)]
+    found = [Row(i, [], value, "2024-01-01") for i, value in enumerate(values)]
+    answer = finish(asked(body), compute(asked(body), found), lambda _, hits: [])["p"]["values"]
+    exact = quantiles(values, n=100, method="inclusive")
+    for share in (1, 25, 50, 75, 99):
+        assert answer[f"{share:.1f}"] == pytest.approx(exact[share - 1], rel=0.03)
+
+
+def test_many_distinct_values_are_estimated_and_parts_of_them_add_up() -> None:
+    one, other = (distinct_of(range(first, first + 30_000)) for first in (0, 15_000))
+    whole: Distinct = merge_distinct([one, other])
+    assert whole.registers and whole == distinct_of(range(45_000))
+    assert count_distinct(whole) == pytest.approx(45_000, rel=0.03)
+    assert count_distinct(distinct_of([1, 1.0, "1", True])) == 3
+
+
+WRONG: list[tuple[Any, str, str]] = [
+    (3, "aggs", "an object of names"),
+    ({"a": {}}, "aggs.a", "one kind"),
+    ({"a": {"trems": {}}}, "aggs.a", "there is no aggregation 'trems'"),
+    ({"a": {"terms": {}}}, "aggs.a.terms", "field is missing"),
+    ({"a": {"terms": {"field": "f", "sise": 3}}}, "aggs.a.terms", "'sise' is not known"),
+    ({"a": {"terms": {"field": "f", "size": 10**9}}}, "aggs.a.terms", "size is a whole number"),
+    ({"a": {"terms": {"field": "f", "order": {"x": "asc"}}}}, "aggs.a.terms", "no metric inside"),
+    ({"a": {"avg": {"field": "f"}, "aggs": {"b": {"avg": {"field": "g"}}}}}, "aggs.a", "has no buckets"),
+    ({"a": {"histogram": {"field": "f", "interval": 0}}}, "aggs.a.histogram", "interval is a number"),
+    ({"a": {"date_histogram": {"field": "f"}}}, "aggs.a.date_histogram", "either calendar_interval"),
+    ({"a": {"filter": {"match": {}}}}, "aggs.a.filter.match", "exactly one field"),
+    ({"a": {"percentiles": {"field": "f", "percents": [101]}}}, "aggs.a.percentiles", "0 to 100"),
+    ({str(i): {"avg": {"field": "f"}} for i in range(101)}, "aggs", "more than 100"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "said"), WRONG, ids=lambda each: each[:25] if isinstance(each, str) else ""
+)
+def test_what_cannot_be_asked_is_told_with_its_path(body: Any, path: str, said: str) -> None:
+    found = parse_aggregations(body, now_us=0)
+    assert isinstance(found, QueryError)
+    assert found.path == path and said in found.detail, found
+
+
+bodies = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["f", "month", "asc", "1d"])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                ["field", "interval", "ranges", "from", "order", "_key", "filters", "aggs", "size"]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(
+        ["terms", "range", "date_range", "histogram", "date_histogram", "filters", "avg", "top_hits"]
+    ),
+    bodies,
+)
+def test_any_body_is_an_aggregation_or_a_clear_error(kind: str, body: Any) -> None:
+    found = parse_aggregations({"a": {kind: body}}, now_us=0)
+    assert isinstance(found, QueryError) or found[0][0] == "a"

@@ -133,6 +133,54 @@ class CounterAdd(msgspec.Struct, frozen=True):
     increments: bytes
 
 
+class Find(msgspec.Struct, frozen=True, array_like=True):
+    """Rows that an index (0: the table itself) leads to, after a position; answered with Candidates.
+
+    `spans` are terms of the index in [first, end), or the one term `first` if `end` is empty: ascending and
+    disjoint. Only rows with tokens from `first_token` to `last_token` count, and of `partition` (its key
+    prefix) if that is given. `expand`: an entry leads to a static row and stands for its whole partition.
+    `statics` wants the static row of each partition, and as a row of its own where no row lives at `now_us`.
+    The position is the last row looked at, with its term.
+    """
+
+    table: int
+    index: int
+    spans: tuple[tuple[bytes, bytes], ...]
+    first_token: int
+    last_token: int
+    partition: bytes
+    term: bytes
+    key: bytes
+    rows_max: int
+    bytes_max: int
+    now_us: int
+    expand: bool = False
+    statics: bool = False
+
+
+class IndexBuild(msgspec.Struct, frozen=True):
+    """Write the entries of an index for so many rows after a key; answered with IndexBuilt.
+
+    How far it got (an IndexBuilt) is kept in the system record `record`, in the same batch.
+    """
+
+    table: int
+    index: int
+    after: bytes
+    rows: int
+    rows_max: int
+    bytes_max: int
+    record: bytes
+
+
+class IndexDrop(msgspec.Struct, frozen=True):
+    """Remove all entries of an index, and its system record."""
+
+    table: int
+    index: int
+    record: bytes
+
+
 Ballot = tuple[int, int]
 """(hybrid-logical-clock microseconds, start number of the coordinator), compared as tuples; never repeats."""
 
@@ -201,6 +249,9 @@ Command = (
     | PaxosCommit
     | PaxosFetch
     | CounterAdd
+    | Find
+    | IndexBuild
+    | IndexDrop
 )
 
 
@@ -337,6 +388,27 @@ class CounterAdded(msgspec.Struct, frozen=True):
     mutation: bytes
 
 
+class Candidates(msgspec.Struct, frozen=True):
+    """(term, row key, row bytes) in order; the static rows of their partitions where wanted.
+
+    `term` and `key` are the position after which to go on, if there is `more`.
+    """
+
+    rows: tuple[tuple[bytes, bytes, bytes], ...]
+    statics: tuple[tuple[bytes, bytes], ...]
+    term: bytes
+    key: bytes
+    more: bool
+
+
+class IndexBuilt(msgspec.Struct, frozen=True, array_like=True):
+    """`rows` have their entries by now; go on after the key `after`, unless it is `done`."""
+
+    after: bytes
+    rows: int
+    done: bool
+
+
 class Done(msgspec.Struct, frozen=True):
     """It is done and durable."""
 
@@ -376,6 +448,8 @@ Outcome = (
     | PaxosAccepted
     | PaxosFetched
     | CounterAdded
+    | Candidates
+    | IndexBuilt
     | Done
     | Failed
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from core.cell import Version
-from core.commands import LogEntryId, PaxosOutcome, PaxosStep, Slice
+from core.commands import Find, LogEntryId, PaxosOutcome, PaxosStep, Slice
+from core.finding import Check
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
 
@@ -389,6 +390,35 @@ class TraceTold(msgspec.Struct, frozen=True, array_like=True, tag=71):
     activity: str
 
 
+# --- reads by predicate
+
+
+class FindSlice(msgspec.Struct, frozen=True, array_like=True, tag=80):
+    """Follow these siblings to their end, then send rows of one range that satisfy all checks.
+
+    `first_token` to `last_token` is a range that you replicate. Answered with SliceFound, or OperationFailed:
+    why is "not_followed" (detail: hex ids of who was not reached, separated by blanks) or "index_building".
+    """
+
+    op: int
+    epoch: int
+    timeout_us: int
+    follow: tuple[PeerId, ...]
+    find: Find
+    checks: tuple[Check, ...]
+
+
+class SliceFound(msgspec.Struct, frozen=True, array_like=True, tag=81):
+    """(term, row key, row bytes), and static rows of their partitions; go on after `term` and `key`."""
+
+    op: int
+    rows: tuple[tuple[bytes, bytes, bytes], ...]
+    statics: tuple[tuple[bytes, bytes], ...]
+    term: bytes
+    key: bytes
+    more: bool
+
+
 Message = (
     Hello
     | Refused
@@ -425,6 +455,8 @@ Message = (
     | Fetched
     | TreeAsk
     | TreeAnswer
+    | FindSlice
+    | SliceFound
     | TraceThis
     | TraceTold
 )

@@ -14,6 +14,7 @@ import msgspec
 
 from core.cell import Path, Version
 from core.consistency import Level
+from core.finding import FindRequest, Found
 from core.row import Row
 from core.trace import Trace
 
@@ -179,6 +180,7 @@ Request = (
     | ReadRequest
     | ConditionalRequest
     | ScanRequest
+    | FindRequest
     | MetadataRequest
     | AdminRequest
 )
@@ -312,6 +314,7 @@ class Broken(msgspec.Struct, frozen=True):
 Answer = (
     Written
     | RowsRead
+    | Found
     | Judged
     | Changed
     | Told

@@ -79,7 +79,7 @@ SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = (
 
 
 class IndexTarget(msgspec.Struct, frozen=True, array_like=True):
-    """What of a row an index (or a check of a read by predicate) looks at; index/entries.py makes terms of it.
+    """What of a row an index (or a check of a read) looks at: index/entries.py makes terms of it.
 
     `path` leads into a json column. `descending` turns the order over. `fold` takes text without its case.
     """

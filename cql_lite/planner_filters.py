@@ -7,9 +7,11 @@ from typing import Any
 
 from msgspec import UnsetType
 
+from core.schema import SIMPLE_INDEX
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_find import index_for, like
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
@@ -38,7 +40,7 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
     subject = _subject(left, layout, expressions)
     operator = relation.operator
     if operator == ast.LIKE:
-        raise InvalidRequestError("LIKE needs an index that serves it, and this version has none yet")
+        return _like(left, layout, subject, (relation.right, scope))
     if operator == ast.IS_NOT_NULL:
         raise InvalidRequestError("IS NOT NULL stands in materialized views only, which do not exist here")
     if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
@@ -59,6 +61,29 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
         right = _present(term(context), name)
         value = _getter(subject, context)
         return compared(value, operator, right, of.compare)
+
+    return make
+
+
+def _like(
+    left: ast.Target, layout: Layout, subject: Compiled, right: tuple[ast.Expression | ast.InList, Scope]
+) -> MakePredicate:
+    """LIKE where the rows are read another way than by its index."""
+    expression, scope = right
+    assert not isinstance(expression, ast.InList), "the parser gives LIKE one value"
+    index = index_for(layout.view, column_of(layout.view, left.column), SIMPLE_INDEX)
+    fold = index is not None and index.looks_at[0].fold
+    term = compile_term(expression, subject.type, left.column, scope)
+
+    def make(context: Context) -> Predicate:
+        matches = like(_present(term(context), left.column), left.column, fold)
+        value = _getter(subject, context)
+
+        def predicate(record: Record) -> bool:
+            found = value(record)
+            return found is not None and matches(found)
+
+        return predicate
 
     return make
 

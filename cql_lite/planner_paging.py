@@ -20,7 +20,8 @@ _SUM_BYTES: Final = 4
 class PagingState(msgspec.Struct, frozen=True, array_like=True):
     """`partition` and `suffix` are of the last row consumed; -1 is no limit.
 
-    `taken` counts what `partition` gave towards PER PARTITION LIMIT.
+    `taken` counts what `partition` gave towards PER PARTITION LIMIT. For reads by predicate `request` and
+    `cursor` say where to go on (cql_lite/planner_find.py).
     """
 
     fingerprint: bytes
@@ -28,6 +29,8 @@ class PagingState(msgspec.Struct, frozen=True, array_like=True):
     suffix: bytes
     left: int
     taken: int
+    request: int = 0
+    cursor: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()

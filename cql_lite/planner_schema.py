@@ -31,6 +31,7 @@ from core.schema import (
 )  # fmt: skip
 from cql_lite import ast
 from cql_lite.errors import AlreadyExistsError, ConfigurationError, InvalidRequestError
+from cql_lite.planner_indexes import index_of
 from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec
 from cql_lite.types import (
@@ -382,15 +383,22 @@ class SchemaPlanner:
 
     def create_index(self, statement: ast.CreateIndex) -> SchemaPlan:
         """CREATE INDEX."""
-        raise InvalidRequestError(
-            "secondary indexes are not served yet in this version: use a table of its own, or ALLOW FILTERING"
-        )
+        keyspace, name = self._place(statement.table), statement.table.name
+        table = self._schema.table(keyspace, name)
+        if table is None:
+            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+        resolve = self._resolve_udt(keyspace)
+        index = index_of(statement, table, lambda text: parse_type(text, resolve))
+        change = metadata.CreateIndex(keyspace, name, index, statement.if_not_exists)
+        return SchemaPlan(change, SchemaResult(UPDATED, TABLE, keyspace, name))
 
     def drop_index(self, statement: ast.DropIndex) -> SchemaPlan:
         """DROP INDEX."""
-        keyspace = self._place(statement.index)
-        change = metadata.DropIndex(keyspace, statement.index.name, statement.if_exists)
-        return SchemaPlan(change, SchemaResult(UPDATED, KEYSPACE, keyspace))
+        keyspace, name = self._place(statement.index), statement.index.name
+        change = metadata.DropIndex(keyspace, name, statement.if_exists)
+        tables = [table for table in self._schema.tables.values() if table.keyspace == keyspace]
+        of = next((table.name for table in tables if table.index(name) is not None), "")
+        return SchemaPlan(change, SchemaResult(UPDATED, TABLE if of else KEYSPACE, keyspace, of))
 
 
 SYSTEM_KEYSPACES: Final = (

@@ -21,6 +21,7 @@ from cql_lite import ast, planner_paging
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions, column_value
 from cql_lite.planner_filters import compile_filters
+from cql_lite.planner_find import FindPlan, check_like, from_find, index_for, restriction, target_of
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_paging import PagingState
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
@@ -75,6 +76,7 @@ class SelectPlan:
             self._where = Where(view, [], [], [], [], [], scope)
             filtered = list(statement.where)
         self._check_filtering()
+        self._find, filtered = self._compile_find(filtered)
         self._filters = compile_filters(filtered, self._layout, scope, self._expressions)
         self._is_filtered = bool(filtered)
         self._limit = self._count_term(statement.limit, "[limit]")
@@ -111,13 +113,40 @@ class SelectPlan:
         return None if expression is None else compile_term(expression, INT, name, self._expressions.scope)
 
     def _check_filtering(self) -> None:
-        if self._where.others and not self._statement.allow_filtering:
-            what = self._where.others[0].left
-            name = what.column if isinstance(what, ast.Target) else what.columns[0].text
-            raise InvalidRequestError(
-                f"restricting {name} so makes this query read rows that it does not return, at a cost that "
-                "grows with the table: restrict the primary key from its front, or add ALLOW FILTERING"
-            )
+        """What an index serves needs no ALLOW FILTERING."""
+        for relation in self._where.others:
+            check_like(self.view, relation)
+        if self._statement.allow_filtering:
+            return
+        for relation in self._where.others:
+            found = target_of(self.view, relation)
+            if found is None or index_for(self.view, *found) is None:
+                what = relation.left
+                name = what.column if isinstance(what, ast.Target) else what.columns[0].text
+                raise InvalidRequestError(
+                    f"restricting {name} so makes this query read rows that it does not return, at a cost "
+                    "that grows with the table: restrict the primary key from its front, create an index "
+                    "that serves it, or add ALLOW FILTERING"
+                )
+
+    def _compile_find(self, others: list[ast.Relation]) -> tuple[FindPlan | None, list[ast.Relation]]:
+        """The read by predicate that serves this, and the relations that are left to filter.
+
+        Rows of named partitions are read with them, unless an index serves a relation.
+        """
+        statement, where = self._statement, self._where
+        found = [target_of(self.view, relation) for relation in others]
+        is_indexed = any(one is not None and index_for(self.view, *one) is not None for one in found)
+        if self._virtual is not None or (where.names_partitions and (statement.order_by or not is_indexed)):
+            return None, others
+        if not others and not self._expressions.aggregates:
+            return None, others
+        scope = self._expressions.scope
+        made = [(relation, restriction(self.view, relation, scope)) for relation in others]
+        in_order = bool(statement.group_by or statement.per_partition_limit or statement.distinct)
+        checks = [one for _, one in made if one is not None]
+        plan = FindPlan(self.view, where, checks, in_order=in_order)
+        return plan, [relation for relation, one in made if one is None]
 
     def _check_distinct(self) -> None:
         if not self._statement.distinct:
@@ -256,6 +285,9 @@ class SelectPlan:
         run = _Run(self, context, options)
         if self._virtual is not None:
             run.push_all(self._virtual())
+        elif self._find is not None:
+            requests = self._find.requests(context, options.level, self._wants_static)
+            yield from from_find(requests, run.consumer, run.rows_wanted, run.found_after)
         elif self._where.names_partitions:
             yield from from_partitions(
                 self._where.partitions(context),
@@ -287,6 +319,7 @@ class _Run:
         if options.paging_state is not None:
             state = planner_paging.decode(options.paging_state, self._fingerprint)
         self.after = None if state is None else Position(state.partition, state.suffix)
+        self.found_after = None if state is None else (state.request, state.cursor)
         limit = _count(plan._limit, context, "LIMIT")
         self._rows = Rows(self._page_rows or None)
         sink: Sink = self._rows
@@ -309,7 +342,7 @@ class _Run:
             sink = Distinct(sink, None if state is None else state.partition)
         predicate = plan._filters(context)
         self._sink: Sink = sink if predicate is None else Filtered(predicate, sink)
-        alone = plan.view.has_static and not plan._where.restricts_rows
+        alone = plan.view.has_static and not plan._where.restricts_rows and plan._find is None
         self.consumer = Consumer(plan._layout, self._sink.push, alone)
 
     def _groups(self, sink: Sink) -> Grouped:
@@ -325,15 +358,19 @@ class _Run:
         empty: Record = [None] * plan._layout.size
         return Grouped(plan._group, lambda: [one.make(context) for one in folded], emit, sink, empty)
 
-    def reading(self) -> Reading:
-        """How the source reads."""
-        plan = self._plan
+    def rows_wanted(self) -> int:
+        """How many rows are of use, as far as is known."""
         wanted = limits.LIST_KEYS_MAX
-        if self._grouped is None and not plan._is_filtered:
+        if self._grouped is None and not self._plan._is_filtered:
             if self._page_rows:
-                wanted = self._page_rows
+                wanted = self._page_rows - len(self._rows.rows)
             if self._limited is not None and self._per_partition is None:
                 wanted = min(wanted, self._limited.left)
+        return max(wanted, 0)
+
+    def reading(self) -> Reading:
+        """How the source reads."""
+        plan, wanted = self._plan, self.rows_wanted()
         return Reading(plan.view.id, self._options.level, plan._wants_static, plan._reverse, wanted)
 
     def push_all(self, rows: Sequence[dict[str, bytes | None]]) -> None:
@@ -365,11 +402,15 @@ class _Run:
         return RowsResult(self._plan.columns, [project(record, context) for record in rows], state)
 
     def _state(self) -> bytes:
-        at = self.consumer.at if self._grouped is None else self.consumer.before
+        consumer, is_grouped = self.consumer, self._grouped is not None
+        at = consumer.before if is_grouped else consumer.at
+        mark = consumer.mark_before if is_grouped else consumer.mark_at
         assert at is not None, "a full page has consumed rows"
         left = -1 if self._limited is None else self._limited.left
         taken = 0 if self._per_partition is None else self._per_partition.taken
-        return planner_paging.encode(PagingState(self._fingerprint, at.partition, at.suffix, left, taken))
+        place = (0, b"") if mark is None else (mark.request, mark.cursor())
+        state = PagingState(self._fingerprint, at.partition, at.suffix, left, taken, *place)
+        return planner_paging.encode(state)
 
 
 def _kept(records: list[Record], record: Record) -> bool:

@@ -8,7 +8,7 @@ page. A static row is read with its partition, and again where a page begins wit
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from core.consistency import Level
 from core.requests import Answer, ReadRequest, Request, RowsRead, ScanRequest
@@ -63,6 +63,10 @@ class Consumer:
         """The row consumed before the last one."""
         self.at: Position | None = None
         """The last row consumed."""
+        self.mark: Any = None
+        """What a source that has places of its own (cql_lite/planner_find.py) says of the row at hand."""
+        self.mark_before: Any = None
+        self.mark_at: Any = None
 
     def begin(self, partition: bytes, static: Row | None, now_us: int, resumed: bool = False) -> None:
         """Rows of this partition follow; `resumed`: some were consumed by an earlier page."""
@@ -89,12 +93,18 @@ class Consumer:
     def _take(self, suffix: bytes, record: Record) -> None:
         assert self._partition is not None
         self.before, self.at = self.at, Position(self._partition, suffix)
+        self.mark_before, self.mark_at = self.mark_at, self.mark
         self.wants_more = self._push(self._partition, record)
 
     def _end_partition(self) -> None:
         if self._has_static and not self._has_rows and self._alone and self.wants_more:
             self._take(STATIC_SUFFIX, self._template.copy())
         self._has_static = False
+
+    def static_alone(self) -> None:
+        """The partition that was begun has nothing but its static row, and that is a result."""
+        self._has_static = False
+        self._take(STATIC_SUFFIX, self._template.copy())
 
     def end(self) -> None:
         """There are no more partitions."""

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from core.schema import CLUSTERING, PARTITION, STATIC, Table
+from core.schema import CLUSTERING, PARTITION, STATIC, Index, Table
 from cql_lite.types_base import Type
 from lsm.keys import ROW_SUFFIX, STATIC_SUFFIX
 
@@ -62,6 +62,7 @@ class TableView(msgspec.Struct, frozen=True):
     has_static: bool
     is_counter: bool
     has_dropped: bool = False
+    indexes: tuple[Index, ...] = ()
 
     # --- keys
 
@@ -129,6 +130,7 @@ def view_of(table: Table, types: dict[str, Type]) -> TableView:
         has_static=any(column.kind == STATIC for column in others),
         is_counter=any(column.type.cql == "counter" for column in others),
         has_dropped=bool(table.dropped),
+        indexes=table.indexes,
     )
 
 

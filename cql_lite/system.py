@@ -324,8 +324,12 @@ def _indexes(state: State, _place: Place) -> Iterator[Row]:
                 "keyspace_name": table.keyspace,
                 "table_name": table.name,
                 "index_name": index.name,
-                "kind": "COMPOSITES",
-                "options": {"target": index_target(index)},
+                "kind": "CUSTOM" if index.using else "COMPOSITES",
+                "options": {
+                    **dict(index.options),
+                    **({"class_name": index.using} if index.using else {}),
+                    "target": index_target(index),
+                },
             }
 
 

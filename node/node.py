@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.finding import FindRequest
 from core.hlc import HybridClock
 from core.messages import (
     BatchStored,
@@ -30,6 +31,7 @@ from core.messages import (
     Ping,
     PingAck,
     Refused,
+    SliceFound,
     SliceRead,
     Stale,
     TreeAnswer,
@@ -49,14 +51,19 @@ from core.requests import (
     WriteRequest,
 )
 from core.settings import Settings
+from index.entries import Indexed
 from node.admin import Admin
 from node.admission import Admission
 from node.anti_entropy import AntiEntropy
 from node.batch_log import BatchLog
 from node.batches import Batches
 from node.counters import Counters
+from node.find_serving import FindServing
+from node.finds import Finds
 from node.following import Following
 from node.hints import Hints
+from node.index_building import IndexBuilding
+from node.index_types import types_from
 from node.inside import Inside
 from node.metadata import Metadata
 from node.paxos import Paxos
@@ -84,6 +91,7 @@ ANSWERS = (
     Fetched,
     TreeAnswer,
     PaxosTold,
+    SliceFound,
 )
 
 
@@ -129,6 +137,10 @@ class Node:
         self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
         self.scans = Scans(self.reads, self.paxos)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
+        self.indexed = Indexed(types_from(lambda: self.metadata))
+        self.building = IndexBuilding(self.inside, self.metadata, boot)
+        serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
+        self.finds = Finds(self.reads, serving)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
         self.inside.on_damage = self.anti_entropy.request
@@ -162,6 +174,7 @@ class Node:
         for part in (self.metadata, self.swim, self.hints):
             part.start()
         self.batch_log.start()
+        self.building.start()
         for part in (self.following, self.anti_entropy, self.retention):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
@@ -234,6 +247,8 @@ class Node:
             self.scans.read(request, deadline_us, answer)
         elif isinstance(request, ScanRequest):
             self.scans.scan(request_id, request, deadline_us, answer)
+        elif isinstance(request, FindRequest):
+            self.finds.begin(request, deadline_us, answer)
         elif isinstance(request, MetadataRequest):
             self.metadata.change(request.change, answer, deadline_us)
         else:

@@ -231,7 +231,7 @@ class PeerProcess:
             return node.metadata.state.tables.get(number)
 
         periodic = config.process.commitlog_sync == "periodic"
-        executor = Executor(Store(self.engine, table), Commit(periodic=periodic))
+        executor = Executor(Store(self.engine, table, node.indexed.entries), Commit(periodic=periodic))
         self.disk = Disk(
             loop,
             executor,

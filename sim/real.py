@@ -40,7 +40,7 @@ class RealSoftware:
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)
 
-        return Launched(node, Executor(Store(engine, table), Commit()))
+        return Launched(node, Executor(Store(engine, table, node.indexed.entries), Commit()))
 
 
 def boot_records(engine: MemoryEngine) -> dict[bytes, bytes]:

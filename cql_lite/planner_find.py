@@ -1,0 +1,387 @@
+"""Reads by predicate: relations as checks on terms, the index that drives, and the rows that come of it.
+
+A relation that compares a column, an element of a map or the parts of a collection with known values becomes
+a check (core/finding.py): spans of terms, which are the values' ordered forms. The replica that serves a
+range makes it; nothing of the relation is left to do here. What cannot be said so (`!=`, values in frozen
+collections, parts of user types) stays a filter over the rows that come.
+
+Of several indexed relations the narrowest drives: one value before some, these before a range, and that
+before a pattern; the others are checks on the rows it leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, NamedTuple
+
+from msgspec import UnsetType
+
+from core.consistency import Level
+from core.finding import ANYWHERE, AT_END, OPEN, ROW_KEY, Check, Drive, FindRequest, Found, FoundRow, Span
+from core.requests import Answer
+from core.schema import (
+    ENTRIES_INDEX,
+    FULL_INDEX,
+    KEYS_INDEX,
+    SIMPLE_INDEX,
+    VALUES_INDEX,
+    Index,
+    IndexTarget,
+)
+from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_results import Asked, unless_failed
+from cql_lite.planner_source import Consumer
+from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_terms import Context, Scope, Term, compile_term
+from cql_lite.planner_where import Where, column_of
+from cql_lite.types import COUNTER, DURATION, JSON, Collection, ListType, MapType, SetType, Text, Type
+from lsm.keys import STATIC_SUFFIX, TOKEN_MAX, TOKEN_MIN, escaped, split_row_key, successor
+
+FIND_ROWS_MAX: Final = 500
+"""Rows per request: what one answer may hold in memory."""
+
+ONE, SOME, RANGE, PATTERN = range(4)
+"""How narrow what a check looks for is."""
+
+_RANGES: Final = (ast.LT, ast.LE, ast.GT, ast.GE)
+_WIDTHS: Final = {
+    ast.EQ: ONE,
+    ast.CONTAINS: ONE,
+    ast.CONTAINS_KEY: ONE,
+    ast.IN: SOME,
+    ast.LIKE: PATTERN,
+    **dict.fromkeys(_RANGES, RANGE),
+}
+
+MakeCheck = Callable[[Context], Check]
+
+
+class Restriction(NamedTuple):
+    """A relation that can be made a check; an index serves it, if there is one: `by`."""
+
+    make: MakeCheck
+    by: Index | None
+    width: int
+
+
+# --- which relations
+
+
+def target_of(view: TableView, relation: ast.Relation) -> tuple[ColumnView, str] | None:
+    """The column and the part of it that a relation is about, if a check can say it."""
+    left = relation.left
+    if not isinstance(left, ast.Target) or relation.operator not in _WIDTHS:
+        return None
+    column = column_of(view, left.column)
+    of = column.type
+    if of in (DURATION, JSON, COUNTER):
+        return None
+    if left.path:
+        is_entry = isinstance(of, MapType) and of.is_multicell and len(left.path) == 1
+        fits = is_entry and isinstance(left.path[0], ast.Key) and relation.operator in (ast.EQ, *_RANGES)
+        return (column, ENTRIES_INDEX) if fits else None
+    if relation.operator in (ast.CONTAINS, ast.CONTAINS_KEY):
+        if not isinstance(of, Collection) or not of.is_multicell:
+            return None
+        if relation.operator == ast.CONTAINS:
+            return column, VALUES_INDEX
+        return (column, KEYS_INDEX) if isinstance(of, MapType) else None
+    if of.is_multicell:
+        return None
+    if relation.operator == ast.LIKE:
+        return (column, SIMPLE_INDEX) if isinstance(of, Text) else None
+    return column, SIMPLE_INDEX
+
+
+def index_for(view: TableView, column: ColumnView, kind: str) -> Index | None:
+    """The index that serves checks of this part of a column."""
+    kinds = (SIMPLE_INDEX, FULL_INDEX) if kind == SIMPLE_INDEX else (kind,)
+    for index in view.indexes:
+        if not index.targets and index.column == column.name and index.kind in kinds:
+            return index
+    return None
+
+
+def restriction(view: TableView, relation: ast.Relation, scope: Scope) -> Restriction | None:
+    """The relation as a check; None if it has to be a filter. Raises InvalidRequestError."""
+    found = target_of(view, relation)
+    if found is None:
+        return None
+    column, kind = found
+    index = index_for(view, column, kind)
+    fold = index is not None and index.looks_at[0].fold
+    spans = _Spans(column, kind, relation, fold)
+    return Restriction(spans.compile(scope), index, _WIDTHS[relation.operator])
+
+
+def check_like(view: TableView, relation: ast.Relation) -> None:
+    """Refuse a LIKE that no index serves, as Cassandra does, filtering or not."""
+    left = relation.left
+    if relation.operator != ast.LIKE:
+        return
+    found = target_of(view, relation)
+    if found is None or index_for(view, *found) is None:
+        name = left.column if isinstance(left, ast.Target) else "a tuple"
+        raise InvalidRequestError(
+            f"LIKE is for columns of type text or ascii that have an index: create one on {name}"
+        )
+
+
+def like(pattern: bytes | None, name: str, fold: bool) -> Callable[[bytes], bool]:
+    """Whether a text matches a pattern: % at the beginning and at the end stands for any text."""
+    if not pattern:
+        raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {name}")
+    if fold:
+        pattern = pattern.decode().casefold().encode()
+    at_start, at_end = pattern.startswith(b"%"), pattern.endswith(b"%") and len(pattern) > 1
+    text = pattern[at_start : len(pattern) - at_end]
+
+    def matches(value: bytes) -> bool:
+        if fold:
+            value = value.decode().casefold().encode()
+        if at_start:
+            return text in value if at_end else value.endswith(text)
+        return value.startswith(text) if at_end else value == text
+
+    return matches
+
+
+class _Spans:
+    """Makes the check of one relation."""
+
+    def __init__(self, column: ColumnView, kind: str, relation: ast.Relation, fold: bool) -> None:
+        self._column = column
+        self._relation = relation
+        self._fold = fold
+        self._target = IndexTarget(column.name, kind, fold=fold)
+        self._of = _part_type(column.type, relation)
+
+    def compile(self, scope: Scope) -> MakeCheck:
+        """Terms are compiled now, values looked at for each execution."""
+        relation, name = self._relation, self._column.name
+        operator, right = relation.operator, relation.right
+        if operator == ast.IN:
+            return self._within(right, scope)
+        if isinstance(right, ast.InList):
+            raise InvalidRequestError(f"{operator} takes one value, not a list of them")
+        if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
+            name = f"{'key' if operator == ast.CONTAINS_KEY else 'value'}({name})"
+        prefix = self._entry_prefix(scope)
+        term = compile_term(right, self._of, name, scope)
+        if operator == ast.LIKE:
+            return lambda context: self._like(_present(term(context), name))
+
+        def make(context: Context) -> Check:
+            value, head = _present(term(context), name), prefix(context)
+            if value is None or head is None:
+                return Check(self._target, ())
+            return Check(self._target, _spans_of(operator, head, self._key(value)))
+
+        return make
+
+    def _key(self, value: bytes) -> bytes:
+        if self._fold:
+            value = value.decode().casefold().encode()
+        return self._of.key(value)
+
+    def _entry_prefix(self, scope: Scope) -> Callable[[Context], bytes | None]:
+        left, of = self._relation.left, self._column.type
+        assert isinstance(left, ast.Target)
+        if not left.path:
+            return lambda _: b""
+        step = left.path[0]
+        assert isinstance(step, ast.Key) and isinstance(of, MapType), left
+        keys, name = of.keys, f"key({self._column.name})"
+        term = compile_term(step.term, keys, name, scope)
+
+        def prefix(context: Context) -> bytes | None:
+            value = _present(term(context), name)
+            return None if value is None else keys.key(value)
+
+        return prefix
+
+    def _within(self, right: ast.Expression | ast.InList, scope: Scope) -> MakeCheck:
+        name, of = self._column.name, self._of
+        if isinstance(right, ast.InList):
+            terms = [compile_term(item, of, name, scope) for item in right.items]
+            return lambda context: self._points([_present(term(context), name) for term in terms])
+        whole = ListType(element=of)
+        term: Term = compile_term(right, whole, f"in({name})", scope)
+
+        def make(context: Context) -> Check:
+            value = _present(term(context), name)
+            return self._points([] if value is None else list(whole.unpack(value)))
+
+        return make
+
+    def _points(self, values: Sequence[bytes | None]) -> Check:
+        found = sorted({self._key(value): True for value in values if value is not None})
+        return Check(self._target, tuple((key, b"") for key in found))
+
+    def _like(self, pattern: bytes | None) -> Check:
+        if not pattern:
+            raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {self._column.name}")
+        if self._fold:
+            pattern = pattern.decode().casefold().encode()
+        at_start, at_end = pattern.startswith(b"%"), pattern.endswith(b"%") and len(pattern) > 1
+        text = escaped(pattern[at_start : len(pattern) - at_end])[:-2]
+        if not text:
+            return Check(self._target, ((b"", OPEN),))
+        if at_start:
+            return Check(self._target, ((b"", OPEN),), text, ANYWHERE if at_end else AT_END)
+        if at_end:
+            return Check(self._target, ((text, successor(text)),))
+        return Check(self._target, ((escaped(pattern), b""),))
+
+
+def _part_type(of: Type, relation: ast.Relation) -> Type:
+    """The type of what stands on the right."""
+    assert isinstance(relation.left, ast.Target)
+    if isinstance(of, MapType) and (relation.left.path or relation.operator == ast.CONTAINS):
+        return of.values
+    if isinstance(of, MapType) and relation.operator == ast.CONTAINS_KEY:
+        return of.keys
+    if isinstance(of, (ListType, SetType)) and relation.operator == ast.CONTAINS:
+        return of.element
+    return of
+
+
+def _spans_of(operator: str, head: bytes, key: bytes) -> tuple[Span, ...]:
+    """The terms under `head` that stand so to the key."""
+    term = head + key
+    beyond = _after(head) if head else OPEN
+    if operator == ast.LT:
+        return ((head, term),)
+    if operator == ast.LE:
+        return ((head, _after(term)),)
+    if operator == ast.GT:
+        return ((_after(term), beyond),) if _after(term) != OPEN else ()
+    if operator == ast.GE:
+        return ((term, beyond),)
+    return ((term, b""),)
+
+
+def _after(term: bytes) -> bytes:
+    try:
+        return successor(term)
+    except ValueError:
+        return OPEN
+
+
+def _present(value: bytes | UnsetType | None, name: str) -> bytes | None:
+    if isinstance(value, UnsetType):
+        raise InvalidRequestError(f"the value for {name} is unset: bind one")
+    return value
+
+
+# --- one SELECT
+
+
+class FindPlan:
+    """Which checks a SELECT makes, and by which index it is served."""
+
+    def __init__(
+        self, view: TableView, where: Where, restrictions: Sequence[Restriction], *, in_order: bool
+    ) -> None:
+        """`in_order`: rows of a partition have to come one after the other."""
+        self._view = view
+        self._where = where
+        self._restrictions = restrictions
+        served = [one for one in restrictions if one.by is not None]
+        served.sort(key=lambda one: one.width)
+        self._driver = served[0] if served and (served[0].width == ONE or not in_order) else None
+
+    def requests(self, context: Context, level: Level, statics: bool) -> list[FindRequest]:
+        """A request per partition that is named; else one for the ring, or a range of tokens of it."""
+        where = self._where
+        checks = [one.make(context) for one in self._restrictions]
+        driver = None
+        if self._driver is not None and self._driver.by is not None:
+            mine = checks[self._restrictions.index(self._driver)]
+            driver = Drive(self._driver.by.id, mine.spans)
+        if where.names_partitions and where.restricts_rows:
+            spans = tuple((i.first, b"" if i.point else i.end) for i in where.intervals(context))
+            checks.append(Check(IndexTarget("", ROW_KEY), spans))
+        whole = (TOKEN_MIN, TOKEN_MAX)
+        first, last = whole if where.names_partitions else where.token_range(context)
+        partitions = where.partitions(context) if where.names_partitions else [b""]
+        return [
+            FindRequest(
+                self._view.id,
+                level,
+                tuple(checks),
+                driver,
+                first_token=first,
+                last_token=last,
+                partition=partition,
+                statics=statics,
+            )
+            for partition in partitions
+        ]
+
+
+class Mark(NamedTuple):
+    """A row of an answer: where a page may end."""
+
+    found: Found
+    row: FoundRow
+    request: int
+
+    def cursor(self) -> bytes:
+        """Where to go on after it."""
+        return self.found.cursor_after(self.row)
+
+
+def from_find(
+    requests: Sequence[FindRequest],
+    consumer: Consumer,
+    rows_wanted: Callable[[], int],
+    after: tuple[int, bytes] | None,
+) -> Generator[Asked, list[Answer], None]:
+    """The rows of these requests, in their order; `after` is (number of the request, cursor)."""
+    start, cursor = (0, b"") if after is None else after
+    for number in range(start, len(requests)):
+        while True:
+            wanted = max(1, min(rows_wanted(), FIND_ROWS_MAX))
+            request = requests[number]
+            asked = FindRequest(
+                request.table,
+                request.level,
+                request.checks,
+                request.drive,
+                request.first_token,
+                request.last_token,
+                request.partition,
+                cursor,
+                wanted,
+                request.statics,
+            )
+            (told,) = yield (asked,)
+            found = unless_failed(told)
+            assert isinstance(found, Found), found
+            _consume(found, number, consumer)
+            if not consumer.wants_more:
+                return
+            if not found.more:
+                break
+            cursor = found.cursor
+        cursor = b""
+    consumer.end()
+
+
+def _consume(found: Found, number: int, consumer: Consumer) -> None:
+    statics = dict(found.statics)
+    for item in found.rows:
+        if not consumer.wants_more:
+            return
+        _, _, partition, suffix = split_row_key(item.key)
+        consumer.mark = Mark(found, item, number)
+        if suffix == STATIC_SUFFIX:
+            consumer.begin(partition, item.row, found.now_us)
+            consumer.static_alone()
+            continue
+        if not consumer.is_in(partition):
+            static = statics.get(item.key[: -len(suffix)] + STATIC_SUFFIX)
+            consumer.begin(partition, static, found.now_us)
+        consumer.row(suffix, item.row, found.now_us)

@@ -1,0 +1,130 @@
+"""CREATE INDEX: what may be indexed, and what the kinds of index of Cassandra come to here.
+
+There is one kind of secondary index, local to each replica and in the order of values; it serves what the
+plain one, SASI and SAI of Cassandra serve. Their class names and options are kept, so that tools read back
+what was written; options that would change answers and are not known are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from core.schema import (
+    ENTRIES_INDEX,
+    FULL_INDEX,
+    KEYS_INDEX,
+    PARTITION,
+    SIMPLE_INDEX,
+    VALUES_INDEX,
+    Index,
+    Table,
+)
+from cql_lite import ast
+from cql_lite.errors import ConfigurationError, InvalidRequestError
+from cql_lite.types import COUNTER, DURATION, JSON, ListType, MapType, SetType, Text, Type, VectorType
+
+SAI: Final = "StorageAttachedIndex"
+SASI: Final = "org.apache.cassandra.index.sasi.SASIIndex"
+CLASSES: Final = {
+    "sai": SAI,
+    "storageattachedindex": SAI,
+    "org.apache.cassandra.index.sai.storageattachedindex": SAI,
+    "sasiindex": SASI,
+    "org.apache.cassandra.index.sasi.sasiindex": SASI,
+    "legacy_local_table": "",
+}
+"""What may stand after USING, in any case, and what is kept of it."""
+
+_MODES: Final = ("PREFIX", "CONTAINS", "SPARSE")
+_PLAIN_ANALYZER: Final = "org.apache.cassandra.index.sasi.analyzer.NonTokenizingAnalyzer"
+_BOOLEANS: Final = ("true", "false")
+_IGNORED: Final = ("max_compaction_flush_memory_in_mb", "is_literal")
+
+
+def index_of(statement: ast.CreateIndex, table: Table, parsed: Callable[[str], Type]) -> Index:
+    """The index to make; raises RequestError. `parsed` gives the type of a CQL text."""
+    if len(statement.targets) != 1:
+        raise InvalidRequestError("an index is on one column: create one for each")
+    target = statement.targets[0]
+    column = table.column(target.column)
+    if column is None:
+        raise InvalidRequestError(f"table {table.keyspace}.{table.name} has no column {target.column}")
+    of = parsed(column.type)
+    kind = _kind(target, of)
+    if column.kind == PARTITION and sum(each.kind == PARTITION for each in table.columns) == 1:
+        raise InvalidRequestError(
+            f"{column.name} is the whole partition key: rows are found by it without an index"
+        )
+    using = _class(statement)
+    _check_options(statement, of)
+    options = tuple(
+        (name, value.lower() if name == "case_sensitive" else value) for name, value in statement.options
+    )
+    return Index(0, statement.name, column.name, kind, using, options)
+
+
+def _kind(target: ast.IndexTarget, of: Type) -> str:
+    name, kind = target.column, target.kind or SIMPLE_INDEX
+    if of in (COUNTER, DURATION):
+        raise InvalidRequestError(f"{name} is a {of}: an index cannot be on it")
+    if of == JSON:
+        raise InvalidRequestError(
+            f"{name} is a json column: indexes on paths of documents are made with PUT "
+            "/v1/docs/{collection}/_indexes/{name}"
+        )
+    if isinstance(of, VectorType):
+        raise InvalidRequestError(f"{name} is a vector: an index for similarity does not exist here")
+    if isinstance(of, (ListType, SetType, MapType)):
+        return _collection_kind(name, kind, of)
+    if of.is_multicell:
+        raise InvalidRequestError(f"{name} is a {of}, which is not frozen: an index cannot be on it")
+    if kind != SIMPLE_INDEX:
+        raise InvalidRequestError(f"{kind}() is for collections; {name} is a {of}")
+    return SIMPLE_INDEX
+
+
+def _collection_kind(name: str, kind: str, of: ListType | SetType | MapType) -> str:
+    if not of.is_multicell:
+        if kind != FULL_INDEX:
+            raise InvalidRequestError(f"{name} is frozen: its values are compared whole, write full({name})")
+        return FULL_INDEX
+    if kind == FULL_INDEX:
+        raise InvalidRequestError(f"full() is for frozen collections; {name} is a {of}: write values({name})")
+    if kind in (KEYS_INDEX, ENTRIES_INDEX) and not isinstance(of, MapType):
+        raise InvalidRequestError(f"{kind}() is for maps; {name} is a {of}: write values({name})")
+    return VALUES_INDEX if kind == SIMPLE_INDEX else kind
+
+
+def _class(statement: ast.CreateIndex) -> str:
+    if not statement.using:
+        if statement.custom:
+            raise InvalidRequestError("CREATE CUSTOM INDEX says which with USING 'StorageAttachedIndex'")
+        return ""
+    known = CLASSES.get(statement.using.lower())
+    if known is None:
+        raise ConfigurationError(
+            f"there is no kind of index {statement.using[:80]!r}: leave USING out, or take "
+            "'StorageAttachedIndex' or 'org.apache.cassandra.index.sasi.SASIIndex', which are served alike"
+        )
+    return known
+
+
+def _check_options(statement: ast.CreateIndex, of: Type) -> None:
+    for name, value in statement.options:
+        low = value.lower()
+        if name == "case_sensitive" and low in _BOOLEANS:
+            fine = low == "true" or isinstance(of, Text)
+        elif name in ("normalize", "ascii", "analyzed"):
+            fine = low == "false"
+        elif name == "mode":
+            fine = value.upper() in _MODES
+        elif name == "analyzer_class":
+            fine = value == _PLAIN_ANALYZER
+        else:
+            fine = name in _IGNORED
+        if not fine:
+            raise ConfigurationError(
+                f"an index has no option {name} = {value!r} here: there are case_sensitive and mode; words "
+                "of a text are found by search, not by a secondary index"
+            )

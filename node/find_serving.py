@@ -1,0 +1,214 @@
+"""The replica's side of reads by predicate: follow, then look, then judge.
+
+A slice is served only by a replica of all its tokens (else it is refused: an ex-owner must never answer
+"nothing there"), only when the siblings named have been followed to the end that their logs had after the
+question came, and only by an index that is built here. Then rows come from the store in bounded commands and
+are judged here (index/secondary.py), so that only what is found travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core.commands import Candidates, Failed, Find, Outcome
+from core.messages import FindSlice, Message, OperationFailed, SliceFound, Stale
+from core.ports import PeerId
+from core.row import EMPTY_ROW, decode_row
+from index.secondary import Judge, is_its_turn
+from lsm.keys import STATIC_SUFFIX, prefix_end
+from node.views import lane_for
+
+if TYPE_CHECKING:
+    from core.schema import Table
+    from index.entries import Compiled, Indexed
+    from node.following import Following
+    from node.index_building import IndexBuilding
+    from node.inside import Inside
+    from node.metadata import Metadata
+
+SERVED_MAX = 1_000
+"""Slices served at once."""
+
+COMMANDS_MAX = 8
+"""Store commands for one answer: after these it says how far it looked, found or not."""
+
+NOT_FOLLOWED, BUILDING = "not_followed", "index_building"
+
+Answer = Callable[[Message], None]
+
+
+class FindServing:
+    """Serves coordinators, this peer's own among them."""
+
+    def __init__(
+        self,
+        inside: Inside,
+        metadata: Metadata,
+        following: Following,
+        building: IndexBuilding,
+        indexed: Indexed,
+    ) -> None:
+        """Register."""
+        self.inside = inside
+        self.metadata = metadata
+        self.following = following
+        self.building = building
+        self.indexed = indexed
+        self.runs: dict[int, _Serving] = {}
+        inside.on_message(FindSlice, self._on_find)
+        inside.on_stored("find_slice", self._on_candidates)
+
+    def _on_find(self, peer: PeerId, message: FindSlice) -> None:
+        if message.epoch > self.metadata.state.epoch:
+            self.metadata.catch_up(peer, message.epoch, lambda: self._on_find(peer, message))
+            return
+
+        def answer(told: Message) -> None:
+            size = 0
+            if isinstance(told, SliceFound):
+                size = sum(len(t) + len(k) + len(d) + 24 for t, k, d in told.rows)
+                size += sum(len(k) + len(d) + 16 for k, d in told.statics)
+            self.inside.world.send(peer, told, lane_for(size))
+
+        self.serve(message, answer)
+
+    def serve(self, message: FindSlice, answer: Answer) -> None:
+        """Look for rows; `answer` is called once."""
+        metadata, find, op = self.metadata, message.find, message.op
+        if message.epoch < metadata.state.epoch:
+            lacking = metadata.stale_for(find.table, message.epoch)
+            if lacking is not None:
+                answer(Stale(op, lacking))
+                return
+        placement = metadata.state.placement(find.table)
+        if placement is None:
+            answer(OperationFailed(op, "no_such_table", "there is no such table here"))
+            return
+        me = self.inside.identity.peer
+        held = placement.shared_ranges(me, me)
+        if not any(first <= find.first_token and find.last_token <= last for first, last in held):
+            answer(OperationFailed(op, "not_a_replica", "this peer does not hold all of the range"))
+            return
+        if len(self.runs) >= SERVED_MAX:
+            answer(OperationFailed(op, "overloaded", "this replica serves as many slices as it can"))
+            return
+        try:
+            run = _Serving(self, placement.table, message, answer)
+        except ValueError as error:
+            answer(OperationFailed(op, "malformed", str(error)))
+            return
+        self.runs[run.number] = run
+        run.start()
+
+    def _on_candidates(self, outcome: Outcome, number: int) -> None:
+        run = self.runs.get(number)
+        if run is not None:
+            run.on_candidates(outcome)
+
+
+class _Serving:
+    """One slice."""
+
+    def __init__(self, parent: FindServing, table: Table, message: FindSlice, answer: Answer) -> None:
+        """Raises ValueError for an index or a check that this peer does not understand."""
+        self.number = parent.inside.new_op()
+        self._parent = parent
+        self._message = message
+        self._answer = answer
+        self._index: Compiled | None = None
+        find = message.find
+        if find.index:
+            self._index = next((one for one in parent.indexed.of(table) if one.id == find.index), None)
+            if self._index is None:
+                raise ValueError("this peer does not know the index, or not how to read it")
+        self._judge = Judge(table, parent.indexed.types(table), message.checks)
+        wants = find.statics or self._judge.wants_static
+        self._find: Find = msgspec.structs.replace(find, statics=wants)
+        self._rows: list[tuple[bytes, bytes, bytes]] = []
+        self._statics: dict[bytes, bytes] = {}
+        self._size = 0
+        self._commands = 0
+
+    def start(self) -> None:
+        """Wait for the index to be built, then follow."""
+        parent = self._parent
+        if self._index is None:
+            self._follow()
+            return
+        until_us = parent.inside.world.monotonic_us() + self._message.timeout_us
+        parent.building.when_built(self._index.id, until_us, self._is_built)
+
+    def _is_built(self, why_not: str) -> None:
+        if why_not:
+            self._end(OperationFailed(self._message.op, BUILDING, why_not))
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        until_us = self._parent.inside.world.monotonic_us() + self._message.timeout_us
+        self._parent.following.follow_now(self._message.follow, self._followed, until_us)
+
+    def _followed(self, reached: frozenset[PeerId]) -> None:
+        missing = [peer.hex() for peer in self._message.follow if peer not in reached]
+        if missing:
+            self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        self._commands += 1
+        self._parent.inside.submit(("find_slice", self.number), self._find)
+
+    def on_candidates(self, outcome: Outcome) -> None:
+        """What the store found: judge it, and look on if that is not enough."""
+        if not isinstance(outcome, Candidates):
+            assert isinstance(outcome, Failed), outcome
+            self._parent.inside.count("replica_failures")
+            name = self._parent.inside.identity.name
+            self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
+            return
+        self._take(outcome)
+        wanted = self._message.find
+        full = len(self._rows) >= wanted.rows_max or self._size >= wanted.bytes_max
+        if outcome.more and not full and self._commands < COMMANDS_MAX:
+            left = wanted.rows_max - len(self._rows)
+            self._find = msgspec.structs.replace(
+                self._find, term=outcome.term, key=outcome.key, rows_max=left
+            )
+            self._look()
+            return
+        self._end(
+            SliceFound(
+                self._message.op,
+                tuple(self._rows),
+                tuple(self._statics.items()),
+                outcome.term,
+                outcome.key,
+                outcome.more,
+            )
+        )
+
+    def _take(self, outcome: Candidates) -> None:
+        find, statics = self._message.find, dict(outcome.statics)
+        for term, key, data in outcome.rows:
+            end = prefix_end(key)
+            if key[end:] == STATIC_SUFFIX and not find.statics:
+                continue
+            static = statics.get(key[:end] + STATIC_SUFFIX)
+            row = decode_row(data)
+            beside = EMPTY_ROW if static is None else decode_row(static)
+            if not self._judge.accepts(key, row, beside, find.now_us):
+                continue
+            if self._index is not None and not is_its_turn(self._index, find.spans, key, row, term):
+                continue
+            self._rows.append((term, key, data))
+            self._size += len(key) + len(data)
+            if find.statics and static is not None:
+                self._statics[key[:end] + STATIC_SUFFIX] = static
+
+    def _end(self, told: Message) -> None:
+        self._parent.runs.pop(self.number, None)
+        self._answer(told)

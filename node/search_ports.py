@@ -1,0 +1,38 @@
+"""What searching needs of whoever keeps a peer's inverted indexes (fed from its change log, run by jobs).
+
+Narrow on purpose, so that a test's few lines fit it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from index.asking import Segments
+from index.mapping import Rules
+
+
+class IndexHost(Protocol):
+    """The inverted indexes of one peer."""
+
+    def when_fresh(self, table: int, until_us: int, done: Callable[[str], None]) -> None:
+        """Call `done("")` once all that is durable in the local log at this call is visible to a search of
+        the table's index; or `done(why not)`, in a few words for the user, at `until_us` (monotonic) at the
+        latest.
+
+        All who wait share one commit. `done` may be called at once.
+        """
+
+    def when_open(self, table: int, until_us: int, done: Callable[[str], None]) -> None:
+        """The same for a search that does not wait for what was written lately: once the table's index can be
+        searched at all.
+        """
+
+    def run(self, table: int, work: Callable[[Segments], Any], done: Callable[[Any], None]) -> None:
+        """Have `work` done on the table's index beside the event loop; `done(its result)` on it.
+
+        A StoreError that `work` raises becomes the result: a core.commands.Failed.
+        """
+
+    def rules(self, table: int) -> Rules:
+        """The mapping by which the table's index is searched now."""

@@ -62,6 +62,9 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     ranges: tuple[RangeTombstone, ...] = ()
 
 
+OPERATION_SUFFIX = b"\x03"
+"""What the key suffix of the record of an operation id begins with (query/once.py): no deletion covers it."""
+
 EMPTY_ROW = Row(None, ())
 EMPTY_HEADER = Header(None)
 
@@ -163,6 +166,8 @@ def merge_rows(a: Row, b: Row, covered: Version = NO_VERSION) -> Row:
 
 def covered(header: Header, suffix: bytes) -> Version:
     """The version up to which the partition's tombstones delete the row with this key suffix."""
+    if suffix[:1] == OPERATION_SUFFIX:
+        return NO_VERSION
     version = NO_VERSION if header.deletion is None else header.deletion.version
     for item in header.ranges:
         if item.first <= suffix < item.end and item.version > version:

@@ -10,9 +10,13 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from core.requests import Answer, Request, RowsRead
+from cql_lite import wire
 from cql_lite.planner_results import Asked
 
 T = TypeVar("T")
+
+Answering = Generator[Asked, "list[Answer]", wire.Response]
+"""A client's request on its way: what it asks of the node, and in the end its response."""
 
 REQUESTS_AT_ONCE_MAX: Final = 32
 """Requests of one statement that are under way at once."""

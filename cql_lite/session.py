@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from core.consistency import Level
 from core.errors import RequestError
-from core.requests import Answer
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
+from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
 from cql_lite.outcomes import error_of_failure, error_of_request
 from cql_lite.parser import parse
 from cql_lite.planner import Catalog, Planned, plan_statement
@@ -28,7 +28,6 @@ from cql_lite.planner_batch import Step, execute_batch
 from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import (
-    Asked,
     Execution,
     FailedError,
     KeyspaceResult,
@@ -39,14 +38,13 @@ from cql_lite.planner_results import (
 )  # fmt: skip
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.running import Answering
 from cql_lite.system import Place, State
 
 PREPARED_MAX: Final = 10_000
 TEXTS_MAX: Final = 1_000
 TEXT_CACHED_CHARS_MAX: Final = 10_000
 KINDS: Final = {wire.LOGGED: ast.LOGGED, wire.UNLOGGED: ast.UNLOGGED, wire.COUNTER_BATCH: ast.COUNTER}
-
-Answering = Generator[Asked, "list[Answer]", wire.Response]
 
 
 class Peer(Protocol):
@@ -59,6 +57,10 @@ class Peer(Protocol):
     @property
     def place(self) -> Place:
         """Where the peer is."""
+
+    @property
+    def operation_ids_us(self) -> int:
+        """How long operation ids are remembered."""
 
     def now_us(self) -> int:
         """The wall clock."""
@@ -192,12 +194,16 @@ class Session:
         self._peer = statements.peer
         self.keyspace = ""
 
-    def answer(self, request: wire.Request) -> Answering:
+    def answer(self, request: wire.Request, payload: wire.Payload | None = None) -> Answering:
         """The requests to the cluster that a client's request takes, and the response to it.
 
         Returns an error for what cannot be done; raises only for bugs.
         """
         try:
+            if payload and PAYLOAD_KEY in payload:
+                of = operation_of(request, payload, self._peer.operation_ids_us)
+                if of is not None:
+                    return (yield from under_id(self._answer(unstamped(request)), of))
             return (yield from self._answer(request))
         except RequestError as error:
             return error_of_request(error)

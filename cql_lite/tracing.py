@@ -39,7 +39,8 @@ from cql_lite.planner_functions import timeuuid
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import Asked, Options
 from cql_lite.planner_terms import Context
-from cql_lite.session import Answering, Peer, Prepared, Statements
+from cql_lite.running import Answering
+from cql_lite.session import Peer, Prepared, Statements
 from cql_lite.system import TABLES, State, address_of
 from cql_lite.types_base import InvalidValueError
 

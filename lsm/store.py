@@ -63,6 +63,7 @@ from core.errors import CorruptionError, DiskFullError, StallError
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
+from core.row import OPERATION_SUFFIX
 from core.schema import Table
 from lsm import keys
 from lsm.commit import Unsynced
@@ -74,7 +75,7 @@ from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
 
-ROW_SUFFIXES = (keys.STATIC_SUFFIX, keys.ROW_SUFFIX)
+ROW_SUFFIXES = (keys.STATIC_SUFFIX, keys.ROW_SUFFIX, OPERATION_SUFFIX)
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""

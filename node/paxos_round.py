@@ -66,7 +66,7 @@ from core.requests import (
     Unavailable,
     WriteRequest,
 )
-from core.row import exists
+from core.row import OPERATION_SUFFIX, exists
 from node.paxos_phases import (
     ACCEPT,
     CATCH_UP,
@@ -346,7 +346,7 @@ class CasOperation(Phases):
                 self._say(calm)
             return
         now_us = clock.now_us()
-        reads = tuple(_rows_read(result, now_us) for result in results)
+        reads = tuple(_rows_read(result, now_us, self.aim.partition) for result in results)
         decision = self.aim.decide(reads)
         if isinstance(decision, WriteRequest):
             assert decision.table == self.aim.table and decision.partition == self.aim.key
@@ -501,6 +501,10 @@ class CasOperation(Phases):
             self._end(answer)
 
 
-def _rows_read(result: SliceResult, now_us: int) -> RowsRead:
-    rows = tuple(ReadRow(key, row) for key, row in result.rows if exists(row, now_us))
+def _rows_read(result: SliceResult, now_us: int, partition: bytes) -> RowsRead:
+    """The rows that exist, and records of operation ids, which never do."""
+    record = partition + OPERATION_SUFFIX
+    rows = tuple(
+        ReadRow(key, row) for key, row in result.rows if exists(row, now_us) or key.startswith(record)
+    )
     return RowsRead(rows, now_us, result.more, result.end)

@@ -38,7 +38,7 @@ from core.requests import (
     WriteRequest,
     Written,
 )
-from core.row import Header, RangeTombstone, Row, Tombstone
+from core.row import OPERATION_SUFFIX, Header, RangeTombstone, Row, Tombstone
 from node.tally import Tally, reachable
 from ring.tokens import token_of
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from node.stamps import Stamps
     from node.swim import Swim
 
+DEAD_ALWAYS_US = 1
+"""From when the record of an operation id is dead: also for a reader whose clock is behind."""
 SMALL_PAYLOAD_BYTES = limits.SMALL_FRAME_BYTES_MAX - 256
 DEFINITE = frozenset(
     {
@@ -481,6 +483,8 @@ def build(
 
 def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row:
     timestamp_us, writer = version
+    if row.suffix[:1] == OPERATION_SUFFIX:
+        admitted_us = DEAD_ALWAYS_US
     deletion = None
     if row.replace:
         deletion = Tombstone(timestamp_us - 1 if row.writes else timestamp_us, writer, admitted_us)

@@ -6,8 +6,8 @@ writes; if there is none, the write and its record are proposed as one mutation.
 applied, and the others find its record and are answered as it was, a false condition included. An increment
 goes to a shard that only decided updates write (OPERATION_SHARD), so it too is exact.
 
-A record is a row with the key suffix 03 and the id, and holds one cell that is dead from its admission: no
-reader of rows ever sees it. Tombstones of the partition do not cover it (core/row.py `covered`), so that a
+A record is a row with the key suffix 03 and the id, and holds one cell that was always dead: no reader of
+rows ever sees it. Tombstones of the partition do not cover it (core/row.py `covered`), so that a
 deletion under an id is not repeated either. It is believed for `remember_us`; whoever purges dead cells must
 keep it so long. An id means one request: the same id with another one (another `fingerprint`) is refused. Ids
 are known per partition: the same id in two partitions is two operations.

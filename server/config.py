@@ -373,6 +373,9 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "ping_timeout": ("ping_timeout_us", _duration_us("10ms", "1m")),
     "max_requests": ("requests_in_flight_max", _integer(1, 1_000_000)),
     "max_requests_size": ("request_bytes_in_flight_max", _size_bytes("32MiB", "64GiB")),
+    "operation_id_retention": ("operation_ids_us", _duration_us("1m", "30d")),
+    "batchlog_replay_delay": ("batch_replay_us", _duration_us("100ms", "1h")),
+    "max_batchlog_size": ("batch_log_bytes_max", _size_bytes("1MiB", "64GiB")),
     "max_value_size": ("value_bytes_max", _size_bytes("1KiB", f"{VALUE_BYTES_MAX // MIB}MiB")),
 }
 """Settings of the node: the field of `core.settings.Settings` each fills, and how it is read."""

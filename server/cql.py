@@ -24,8 +24,8 @@ from core.schema import Keyspace
 from cql_lite import wire
 from cql_lite.connection import Connection, Received
 from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPDATED
-from cql_lite.running import Run
-from cql_lite.session import Answering, Session, Statements
+from cql_lite.running import Answering, Run
+from cql_lite.session import Session, Statements
 from cql_lite.system import Place, State, address_of
 from cql_lite.tracing import traced as with_trace
 from node.node import Node
@@ -80,6 +80,11 @@ class CqlService:
         """Where the peer is."""
         identity = self._node.inside.identity
         return Place(identity.peer, self._ports[0], self._ports[1], identity.start)
+
+    @property
+    def operation_ids_us(self) -> int:
+        """How long operation ids are remembered."""
+        return self._node.inside.settings.operation_ids_us
 
     def now_us(self) -> int:
         """The wall clock."""
@@ -272,19 +277,19 @@ class Client(asyncio.Protocol):
                 self._connection.respond(stream, response, tracing_id=tracing_id)
                 self._flush_soon()
 
-        answering = self._guarded(received.request)
+        answering = self._guarded(received)
         if traced is not None:
             answering = with_trace(answering, traced, lambda: self._service.state)
         run = Run(answering, self._ask, done)
         self._runs[stream] = run
         run.start()
 
-    def _guarded(self, request: wire.Request) -> Answering:
+    def _guarded(self, received: Received) -> Answering:
         """An error of ours costs one request; the log says what it was."""
         try:
-            return (yield from self._session.answer(request))
+            return (yield from self._session.answer(received.request, received.payload))
         except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
-            self._service.complain(f"{self._who}: CQL {type(request).__name__}", error)
+            self._service.complain(f"{self._who}: CQL {type(received.request).__name__}", error)
             return wire.ServerError(message="an error of this peer: its log says more")
 
     def _ask(self, request: Request, answered: Callable[[Any], None]) -> None:

@@ -30,8 +30,10 @@ from core.requests import Answer, Invalid, ReadRequest, RowsRead, WriteRequest, 
 from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
+from query.once import Once, OperationId
 from server.bridge import Bridge
 from server.rest.buckets import Buckets
+from server.rest.idempotency import fingerprint, key_of
 from server.rest.listing import FLUSH_BYTES, NDJSON
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import Options
@@ -66,6 +68,8 @@ class _InWork(msgspec.Struct):
     future: asyncio.Future[Answer] | None = None
     bucket: Bucket | None = None
     problem: ProblemError | None = None
+    operation: OperationId | None = None
+    once: Once | None = None
 
 
 class Bulk:
@@ -79,6 +83,8 @@ class Bulk:
         self._bucket_name = bucket_name
         self._wanted = wanted
         self._settings = settings
+        self._key: bytes | None = None
+        self._lines_begun = 0
         self._line_bytes_max = settings.value_bytes_max * 4 // 3 + LINE_OVERHEAD
         self._in_work: deque[_InWork] = deque()
         self._keys: Counter[str] = Counter()
@@ -89,6 +95,7 @@ class Bulk:
         """Read lines, write outcomes."""
         if request.headers.get("Expect") is not None and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._key = key_of(request)
         response = web.StreamResponse(headers={"Server": "sullae", "Content-Type": NDJSON})
         await response.prepare(request)
         try:
@@ -138,6 +145,11 @@ class Bulk:
 
     async def _begin(self, data: bytes, response: web.StreamResponse) -> None:
         item = _InWork(None, len(data))
+        self._lines_begun += 1
+        if self._key is not None:
+            told = fingerprint("POST", self._bucket_name, "", data)
+            line_key = self._key + b"/%d" % self._lines_begun
+            item.operation = OperationId(line_key, told, self._settings.operation_ids_us)
         try:
             line = _decoder.decode(data)
             item.key = line.key
@@ -164,7 +176,9 @@ class Bulk:
         wanted, settings = self._wanted, self._settings
         is_read = isinstance(request, ReadRequest)
         timeout_us = wanted.read_timeout_us(settings) if is_read else wanted.write_timeout_us(settings)
-        item.future = self._bridge.begin(request, timeout_us)
+        if item.operation is not None and isinstance(request, WriteRequest):
+            item.once = Once(request, item.operation)
+        item.future = self._bridge.begin(request if item.once is None else item.once.request, timeout_us)
 
     def _request(self, line: Line, bucket: Bucket) -> WriteRequest | ReadRequest | Invalid:
         level = self._wanted.level
@@ -228,6 +242,8 @@ async def _outcome(item: _InWork) -> dict[str, Any]:
         return {"key": item.key, **item.problem.body()}
     assert item.future is not None and item.bucket is not None
     answer = await item.future
+    if item.once is not None:
+        answer = item.once.answer(answer)
     if isinstance(answer, Written):
         return {"key": item.key, "status": 204, "etag": kv.etag(answer.version)}
     if not isinstance(answer, RowsRead):

@@ -54,6 +54,12 @@ _PARAMETERS = {
     "only_if_match": _parameter(
         "If-Match", "header", "Only if the key holds a value with one of these tags (*: any value).", _TEXT
     ),
+    "idempotency_key": _parameter(
+        "Idempotency-Key",
+        "header",
+        "Names this write: tried again under the same key, it is done once and answered as the first time.",
+        _TEXT,
+    ),
     "only_if_none_match": _parameter(
         "If-None-Match", "header", "Only if it does not (*: only if the key holds nothing).", _TEXT
     ),
@@ -127,7 +133,7 @@ def _values() -> dict[str, Any]:
             "operationId": "putValue",
             "summary": "Have a key hold these bytes",
             "description": _CONDITIONS,
-            "parameters": _refs("ttl", "only_if_match", "only_if_none_match"),
+            "parameters": _refs("ttl", "only_if_match", "only_if_none_match", "idempotency_key"),
             "requestBody": {"required": True, "content": _BYTES},
             "responses": {
                 **updated,
@@ -148,7 +154,7 @@ def _values() -> dict[str, Any]:
             "operationId": "deleteValue",
             "summary": "Have a key hold nothing",
             "description": f"That it held nothing before is no error. {_CONDITIONS}",
-            "parameters": _refs("only_if_match", "only_if_none_match"),
+            "parameters": _refs("only_if_match", "only_if_none_match", "idempotency_key"),
             "responses": {
                 **updated,
                 **_problems(
@@ -197,7 +203,7 @@ def _bulk() -> dict[str, Any]:
                 "operations on different keys run side by side, those on one key one after the other. "
                 "A put has one of `value` (text), `json` (any JSON) and `base64` (bytes)."
             ),
-            "parameters": _refs("consistency", "ttl", "timeout_ms"),
+            "parameters": _refs("consistency", "ttl", "timeout_ms", "idempotency_key"),
             "requestBody": {"required": True, "content": lines},
             "responses": {
                 "200": _answer(

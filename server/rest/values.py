@@ -6,14 +6,16 @@ import asyncio
 
 from aiohttp import web
 
-from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
+from core.requests import ConditionalRequest, Invalid, Judged, RowsRead, WriteRequest, Written
 from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
+from query.once import OperationId
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.conditions import condition_of, conditional, tag_of
+from server.rest.idempotency import Idempotency, fingerprint, key_of
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
@@ -30,6 +32,7 @@ class Values:
         self._buckets = buckets
         self._budget = budget
         self._settings = settings
+        self._idempotency = Idempotency(settings.operation_ids_us)
 
     async def put(self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str) -> web.Response:
         """Have the key hold this body."""
@@ -47,7 +50,9 @@ class Values:
         bucket = self._buckets.find(bucket_name) or await self._buckets.used(bucket_name)
         content_type = headers.get("Content-Type", kv.OCTETS)
         write = kv.put(bucket, key, body, content_type, wanted.level, ttl_s=wanted.ttl_s)
-        return await self._written(bucket, write, condition, wanted.write_timeout_us(self._settings))
+        asked = _asked(bucket, write, condition)
+        of = self._operation(request, query, body, content_type)
+        return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings))
 
     async def delete(
         self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str
@@ -57,15 +62,29 @@ class Values:
         condition = condition_of(request)
         bucket = self._buckets.known(bucket_name)
         write = kv.delete(bucket, decoded(raw_key), wanted.level)
-        return await self._written(bucket, write, condition, wanted.write_timeout_us(self._settings))
+        asked = _asked(bucket, write, condition)
+        of = self._operation(request, query, b"", "")
+        return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings))
+
+    def _operation(
+        self, request: web.BaseRequest, query: str, body: bytes, content_type: str
+    ) -> OperationId | None:
+        key = key_of(request)
+        if key is None:
+            return None
+        headers, path = request.headers, request.raw_path.partition("?")[0]
+        conditions = (headers.get("If-Match"), headers.get("If-None-Match"))
+        told = fingerprint(request.method, path, query, body, content_type, *conditions)
+        return self._idempotency.operation(key, told)
 
     async def _written(
-        self, bucket: Bucket, write: WriteRequest | Invalid, condition: kv.Condition | None, timeout_us: int
+        self,
+        bucket: Bucket,
+        asked: WriteRequest | ConditionalRequest,
+        of: OperationId | None,
+        timeout_us: int,
     ) -> web.Response:
-        if isinstance(write, Invalid):
-            raise invalid(write)
-        asked = write if condition is None else conditional(bucket, write, condition)
-        answer = await self._bridge.begin(asked, timeout_us)
+        answer = await self._idempotency.ask(self._bridge, asked, of, timeout_us)
         if isinstance(answer, Written):
             tag = kv.etag(answer.version)
         elif isinstance(answer, Judged):
@@ -113,6 +132,14 @@ class Values:
                 request.transport.abort()
         finally:
             self._budget.give(size)
+
+
+def _asked(
+    bucket: Bucket, write: WriteRequest | Invalid, condition: kv.Condition | None
+) -> WriteRequest | ConditionalRequest:
+    if isinstance(write, Invalid):
+        raise invalid(write)
+    return write if condition is None else conditional(bucket, write, condition)
 
 
 def _matches(condition: str, etag: str) -> bool:

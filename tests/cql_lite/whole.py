@@ -39,6 +39,10 @@ class SimPeer:
         identity = node_of(self._cluster, self._index).inside.identity
         return Place(identity.peer, 9042, 7000, identity.start)
 
+    @property
+    def operation_ids_us(self) -> int:
+        return node_of(self._cluster, self._index).inside.settings.operation_ids_us
+
     def now_us(self) -> int:
         return self._cluster.machines[self._index].clock.read_us()
 
@@ -65,10 +69,10 @@ class Cql:
         self.requests: list[Request] = []
         self.level = Level.QUORUM
 
-    def send(self, request: wire.Request) -> wire.Response:
+    def send(self, request: wire.Request, payload: wire.Payload | None = None) -> wire.Response:
         """A request, and its response."""
         got: list[wire.Response] = []
-        Run(self.session.answer(request), self._ask, got.append).start()
+        Run(self.session.answer(request, payload), self._ask, got.append).start()
         assert self.cluster.run_until(lambda: bool(got), 10 * TIMEOUT_US), "every request is answered"
         return got[0]
 

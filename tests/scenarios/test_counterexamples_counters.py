@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from core.commands import CounterAdded
+from core.commands import CounterAdded, PaxosAccepted
 from core.consistency import Level
 from core.counter import counter_value
-from core.messages import CountersAdded
+from core.messages import CountersAdded, PaxosTold
 from core.requests import Answer, CounterRequest, Timeout, Written
 from core.schema import Table
 from jepsen_like.scenarios import Scenario
 from lsm import keys
 from lsm.commit import Commit
 from node.counters import CounterOperation
+from query.once import Once, OperationId
 from ring.tokens import token_of
 from tests.scenarios.telling import QUIET, WRITE_FAST, row, table_of
 
@@ -140,3 +141,40 @@ def test_counterexample_41_without_an_answer_it_is_unknown_and_a_repeat_counts_t
     s.heal()
     assert isinstance(add(s, table, 5, at=outsider), Written)
     assert s.until(lambda: value(s, table, at=1) == 10)  # following brings what only the leader had
+
+
+def add_once(s: Scenario, table: Table, delta: int, at: int) -> Answer | None:
+    """An increment under an operation id, always the same one."""
+    rows = ((keys.ROW_SUFFIX, ((1, delta),)),)
+    once = Once(CounterRequest(table.id, b"k", rows, Level.QUORUM), OperationId(b"a client's", b"+5", 10**12))
+    answer = s.ask(once.request, at=at).answer
+    return None if answer is None else once.answer(answer)
+
+
+def an_unknown_increment_is_retried_elsewhere() -> tuple[int | None, int | None]:
+    """What is read in the end, serially and at QUORUM, of 100 and an increment by 5 that was tried thrice."""
+    s = Scenario(settings=WRITE_FAST)
+    s.start()
+    table = table_of(s, "counts", ("n",))
+    assert isinstance(add(s, table, 100, at=0), Written)
+    s.lose(
+        lambda source, target, message: (
+            isinstance(message, PaxosTold) and isinstance(message.outcome, PaxosAccepted)
+        )
+    )
+    answer = add_once(s, table, 5, at=0)
+    assert isinstance(answer, Timeout), answer
+    assert answer.write_type == "COUNTER"
+    s.heal()
+    for peer in (1, 2):
+        assert isinstance(add_once(s, table, 5, at=peer), Written)
+    return value(s, table, at=1, level=Level.SERIAL), value(s, table, at=2)
+
+
+def test_counterexample_41_under_an_operation_id_a_retry_elsewhere_counts_once() -> None:
+    assert an_unknown_increment_is_retried_elsewhere() == (105, 105)
+
+
+def test_counterexample_41_if_the_id_is_not_looked_up_each_retry_counts(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(Once, "_found", lambda self, part: None)
+    assert an_unknown_increment_is_retried_elsewhere() == (115, 115)

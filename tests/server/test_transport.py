@@ -361,7 +361,7 @@ def test_fuzz_of_the_port_for_peers() -> None:
             assert b.transport.send(a.peer, PingNack(1), SMALL)
             await until(lambda: (b.peer, PingNack(1)) in a.node.messages)
 
-    run(work())
+    run(work(), 60 + INPUTS / 100)
 
 
 @pytest.mark.parametrize("address", ["", "..", "x" * 300, "no\0name", "가" * 80])

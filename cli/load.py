@@ -253,7 +253,7 @@ class Loader:
             )
         offset, line = int(state["offset"]), int(state["line"])
         self._tally.resumed_at_line = line if offset else 0
-        _keep_rejects_before(self._job.rejects, line)
+        keep_rejects_before(self._job.rejects, line)
         return offset, line
 
     def _save(self, source: Source) -> None:
@@ -297,7 +297,7 @@ def write_state(path: Path, state: dict[str, object]) -> None:
         raise Failure(f"{path}: {error.strerror or error}", hint=hint, code="bad_state") from None
 
 
-def _keep_rejects_before(path: Path, line: int) -> None:
+def keep_rejects_before(path: Path, line: int) -> None:
     """Drop the rejects of lines that will be read again."""
     if not path.exists():
         return

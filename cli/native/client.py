@@ -7,6 +7,7 @@ not sent again, because it may have been done: its `LostError` goes to the calle
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -59,6 +60,7 @@ class Client:
         self.connection: Connection | None = None
         self.on_moved: Callable[[str], None] | None = None
         self.on_event: OnEvent | None = None
+        self._connecting = asyncio.Lock()
 
     # --- being connected
 
@@ -69,10 +71,13 @@ class Client:
 
     async def connected(self) -> Connection:
         """The connection, a new one if it broke; raises NobodyError, or RefusedError."""
-        connection = self.connection
-        if connection is not None and connection.lost is None:
-            return connection
-        return await self._connect(moving=connection is not None)
+        if self.connection is not None and self.connection.lost is None:
+            return self.connection
+        async with self._connecting:
+            connection = self.connection
+            if connection is not None and connection.lost is None:
+                return connection
+            return await self._connect(moving=connection is not None)
 
     async def _connect(self, *, moving: bool) -> Connection:
         tried: list[LostError] = []

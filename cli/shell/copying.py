@@ -266,8 +266,8 @@ async def _planned(shell: Shell, statement: CopyStatement) -> CopyPlan:
     schema = await shell.refresh()
     table = schema.table(keyspace, statement.table)
     if table is None:
-        names = schema.keyspaces[keyspace].tables if keyspace in schema.keyspaces else {}
-        close = difflib.get_close_matches(statement.table, names, 1)
+        owner = schema.keyspaces.get(keyspace)
+        close = difflib.get_close_matches(statement.table, owner.tables if owner is not None else (), 1)
         hint = f"did you mean {close[0]}?" if close else "DESCRIBE TABLES; lists them"
         raise UsageError(f"COPY: there is no table {keyspace}.{statement.table}", hint)
     names = statement.columns or tuple(column.name for column in table.columns)

@@ -248,6 +248,7 @@ class PeerProcess:
         self.rest = RestService(node, self.bridge, self.metrics, self._complain, self.about)
         ports = (config.ports.cql, config.ports.peer)
         self.cql = CqlService(node, self.bridge, self.metrics, self._complain, ports)
+        self.rest.take_cql(self.cql)
         self.metrics.ask(self._samples)
 
     async def _until_ready(self) -> None:

@@ -216,6 +216,74 @@ def _bulk() -> dict[str, Any]:
     }
 
 
+def _cql() -> dict[str, Any]:
+    body = _content("application/json", {"$ref": "#/components/schemas/Cql"})
+    return {
+        "post": {
+            "operationId": "cql",
+            "summary": "A statement of CQL",
+            "description": (
+                "Parameters are typed by the statement's markers: a list for `?`, an object for `:name`. "
+                "Values are what SELECT JSON and INSERT JSON have: numbers with every digit, blobs as 0x..., "
+                "json columns as JSON. Where there are more rows, `page_state` goes into the next request."
+            ),
+            "parameters": _refs("idempotency_key"),
+            "requestBody": {"required": True, "content": body},
+            "responses": {
+                "200": _answer(
+                    "The result; a conditional update says whether it was `applied`.",
+                    _content("application/json", {"$ref": "#/components/schemas/CqlResult"}),
+                ),
+                **_problems(
+                    "bad-body",
+                    "cql-syntax",
+                    "cql-invalid",
+                    "bad-level",
+                    "bad-cursor",
+                    "not-permitted",
+                    "already-exists",
+                    "body-too-large",
+                    "timeout",
+                    "outcome-unknown",
+                    *_NEVER_WRITTEN,
+                ),
+            },
+        }
+    }
+
+
+def _cql_schemas() -> dict[str, Any]:
+    integer = {"type": "integer"}
+    column = {"type": "object", "properties": {"name": _TEXT, "type": _TEXT}}
+    return {
+        "Cql": {
+            "type": "object",
+            "required": ["query"],
+            "additionalProperties": False,
+            "properties": {
+                "query": _TEXT,
+                "parameters": {"oneOf": [{"type": "array"}, {"type": "object"}]},
+                "keyspace": _TEXT,
+                "consistency": _LEVELS,
+                "serial_consistency": {"type": "string", "enum": ["serial", "local_serial"]},
+                "page_size": {**integer, "minimum": 1, "maximum": 10_000, "default": 1_000},
+                "page_state": _TEXT,
+                "timestamp": {**integer, "description": "Microseconds; by default the cluster's own."},
+            },
+        },
+        "CqlResult": {
+            "type": "object",
+            "properties": {
+                "columns": {"type": "array", "items": column},
+                "rows": {"type": "array", "items": {"type": "object"}},
+                "page_state": {"type": ["string", "null"]},
+                "applied": {"type": "boolean"},
+                "schema": {"type": "object", "description": "What of the schema was changed."},
+            },
+        },
+    }
+
+
 def _buckets() -> dict[str, Any]:
     return {
         "/v1/buckets": {
@@ -316,6 +384,7 @@ def _schemas() -> dict[str, Any]:
                 "ttl": integer,
             },
         },
+        **_cql_schemas(),
     }
 
 
@@ -329,6 +398,7 @@ def document() -> dict[str, Any]:
             "/v1/kv/{bucket}/{key}": _values(),
             "/v1/kv/{bucket}": _listing(),
             "/v1/kv/{bucket}/_bulk": _bulk(),
+            "/v1/cql": _cql(),
             **_buckets(),
             **_operations(),
         },

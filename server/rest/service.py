@@ -22,11 +22,13 @@ from core.consistency import Level
 from core.requests import AdminRequest, Told
 from node.node import Node
 from server.bridge import Bridge
+from server.cql import CqlService
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import buckets as buckets_module
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk
+from server.rest.cql import CqlRoute
 from server.rest.docs import page as docs_page
 from server.rest.documents_routes import DocumentRoutes
 from server.rest.http_server import HttpServer
@@ -55,6 +57,7 @@ ADMIN_BODY_BYTES_MAX: Final = 64 * limits.KIB
 _KV = "/v1/kv/"
 _BUCKETS = "/v1/buckets"
 _ADMIN = "/v1/admin/"
+_CQL = "/v1/cql"
 
 
 class RestService:
@@ -80,6 +83,7 @@ class RestService:
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
         self._documents = DocumentRoutes(node, bridge, self._budget, settings)
+        self._cql: CqlRoute | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
         self._seen: dict[object, tuple[float, int]] = {}
@@ -87,6 +91,10 @@ class RestService:
         self._stopping = False
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+
+    def take_cql(self, service: CqlService) -> None:
+        """Answer CQL too, as this service does."""
+        self._cql = CqlRoute(service, self._budget)
 
     # --- life
 
@@ -189,6 +197,7 @@ class RestService:
                 level = _level_label(query)
                 response = await self._documents.respond(request, path, query)
             else:
+                operation = "cql" if path == _CQL else operation
                 response = await self._elsewhere(request, path, query)
             status = response.status
         except ProblemError as error:
@@ -238,6 +247,13 @@ class RestService:
             return await self._bucket(request, path[len(_BUCKETS) + 1 :], query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
+        if path == _CQL:
+            options(query, ())
+            if request.method != "POST":
+                raise _not_allowed("POST")
+            if self._cql is None:
+                raise ProblemError("not-ready", "this peer does not answer CQL yet")
+            return await self._cql.respond(request)
         page = self._pages().get(path)
         if page is None:
             raise ProblemError("not-found", "the API is described at /openapi.json, for people at /docs")

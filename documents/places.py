@@ -75,7 +75,7 @@ class Place:
             position = position_of(key)
             if type(here) is not list or position is None:
                 name = path_text(self._path[:at])[:60] or "the document"
-                raise self.conflict(f"{name} is a {type_name(here)}")
+                raise self.conflict(f"{name} is of type {type_name(here)}")
             here = here[position] if position < len(here) else MISSING
         return here
 

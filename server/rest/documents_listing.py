@@ -1,8 +1,8 @@
 """`GET /v1/docs/{collection}`: documents as NDJSON, streamed no faster than they are taken.
 
 Every line but the last is a document: {"id", "etag", "document"} (without `document` if documents=false).
-The last is {"cursor": ...}: null if that was all, else what to give as `after` to go on. A listing that breaks
-off ends with a problem that has a cursor, too; one without such an end was cut.
+The last is {"cursor": ...}: null if that was all, else what to give as `after` to go on. A listing that
+breaks off ends with a problem that has a cursor, too; one without such an end was cut.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from core.requests import (
     WriteRequest,
     Written,
 )
-from core.row import Row
+from core.row import EMPTY_ROW, Row, merge_rows
 from core.schema import Member
 from core.settings import Settings
 from lsm import keys
@@ -105,9 +105,14 @@ class FakeNode:
         self._version += 1
         for write in request.rows:
             key = keys.row_key(request.table, token_of(request.partition), request.partition, write.suffix)
-            cells = [Cell(w.column, w.path, w.kind, self._version, 7, 0, w.value) for w in write.writes]
+            cells = [
+                Cell(w.column, w.path, w.kind, self._version, 7, int(w.value is None), w.value)
+                for w in write.writes
+            ]
+            before = EMPTY_ROW if write.replace else self.rows.get((request.table, key), EMPTY_ROW)
             if cells:
-                self.rows[request.table, key] = Row(None, tuple(cells))
+                cells.sort(key=lambda cell: cell.address)
+                self.rows[request.table, key] = merge_rows(before, Row(None, tuple(cells)))
             else:
                 self.rows.pop((request.table, key), None)
         return Written((self._version, 7))

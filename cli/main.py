@@ -50,6 +50,28 @@ Consistency = Annotated[
 Bucket = Annotated[str, typer.Argument(help="The bucket's name.", show_default=False)]
 Key = Annotated[str, typer.Argument(help="The key as it is, slashes included.", show_default=False)]
 
+Tls = Annotated[bool, typer.Option("--ssl", help="Speak TLS.")]
+TlsCa = Annotated[Path | None, typer.Option("--ssl-ca", metavar="FILE", help="Whom to trust.")]
+TlsCert = Annotated[Path | None, typer.Option("--ssl-cert", metavar="FILE", help="Our certificate.")]
+TlsKey = Annotated[Path | None, typer.Option("--ssl-key", metavar="FILE", help="Its key.")]
+TlsVerify = Annotated[
+    bool, typer.Option("--ssl-verify/--ssl-no-verify", help="Check the peer's certificate.")
+]
+
+ContinueOnError = Annotated[
+    bool, typer.Option("--continue-on-error", help="Go on after a statement that failed.")
+]
+AnswerTimeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="How long to wait for an answer.")
+]
+Password = Annotated[
+    str | None,
+    typer.Option("--password", "-p", envvar="SULLAE_PASSWORD", help="Default: asked for."),
+]
+PageSize = Annotated[
+    int | None, typer.Option("--page-size", min=0, metavar="ROWS", help="0: all rows at once.")
+]
+
 CONFIG = Path("cluster.yml")
 DATA = Path("data")
 
@@ -323,28 +345,17 @@ def shell(
     consistency: Annotated[
         str, typer.Option("--consistency", metavar="LEVEL", help="one, quorum, all, local_quorum...")
     ] = "quorum",
-    page_size: Annotated[
-        int | None, typer.Option("--page-size", min=0, metavar="ROWS", help="0: all rows at once.")
-    ] = None,
+    page_size: PageSize = None,
     expand: Annotated[bool, typer.Option("--expand", help="One value a line.")] = False,
-    continue_on_error: Annotated[
-        bool, typer.Option("--continue-on-error", help="Go on after a statement that failed.")
-    ] = False,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="How long to wait for an answer.")
-    ] = 60.0,
+    continue_on_error: ContinueOnError = False,
+    timeout: AnswerTimeout = 60.0,
     username: Annotated[str, typer.Option("--username", "-u", metavar="NAME", help="Log in.")] = "",
-    password: Annotated[
-        str | None,
-        typer.Option("--password", "-p", envvar="SULLAE_PASSWORD", help="Default: asked for."),
-    ] = None,
-    tls: Annotated[bool, typer.Option("--ssl", help="Speak TLS.")] = False,
-    ca: Annotated[Path | None, typer.Option("--ssl-ca", metavar="FILE", help="Whom to trust.")] = None,
-    cert: Annotated[Path | None, typer.Option("--ssl-cert", metavar="FILE", help="Our certificate.")] = None,
-    key: Annotated[Path | None, typer.Option("--ssl-key", metavar="FILE", help="Its key.")] = None,
-    verify: Annotated[
-        bool, typer.Option("--ssl-verify/--ssl-no-verify", help="Check the peer's certificate.")
-    ] = True,
+    password: Password = None,
+    tls: Tls = False,
+    ca: TlsCa = None,
+    cert: TlsCert = None,
+    key: TlsKey = None,
+    verify: TlsVerify = True,
     color: Annotated[bool | None, typer.Option("--color/--no-color", help="Default: on a terminal.")] = None,
 ) -> None:
     """CQL at a terminal, or from -e, -f or standard input.

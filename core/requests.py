@@ -53,7 +53,7 @@ class WriteRequest(msgspec.Struct, frozen=True):
 
     `ranges` are [first, end) of key suffixes to delete; `partition_delete` deletes all rows of the partition.
     `timestamp_us` 0 means: the coordinator stamps. `ttl_s` 0 means: for ever (a door applies a table's
-    default).
+    default); it runs from `now_us` (0: from the stamp).
     """
 
     table: int
@@ -66,6 +66,7 @@ class WriteRequest(msgspec.Struct, frozen=True):
     partition_delete: bool = False
     ranges: tuple[tuple[bytes, bytes], ...] = ()
     trace: Trace | None = None
+    now_us: int = 0
 
 
 class CounterRequest(msgspec.Struct, frozen=True):
@@ -103,7 +104,8 @@ class BatchRequest(msgspec.Struct, frozen=True):
 class ReadRequest(msgspec.Struct, frozen=True):
     """Read rows of one partition with key suffixes in [first, end), at most `rows_max`.
 
-    A `point` reads `first` only.
+    A `point` reads `first` only. Beyond `bytes_max` (0: any number) an answer ends early, with `more`. What
+    is alive is judged at `now_us` (0: when the request came).
     """
 
     table: int
@@ -115,6 +117,8 @@ class ReadRequest(msgspec.Struct, frozen=True):
     rows_max: int = 1
     reverse: bool = False
     trace: Trace | None = None
+    bytes_max: int = 0
+    now_us: int = 0
 
 
 class PartRead(msgspec.Struct, frozen=True):
@@ -145,12 +149,14 @@ class ConditionalRequest(msgspec.Struct, frozen=True):
     serial_level: Level = Level.SERIAL
     bytes_held: int = 0
     trace: Trace | None = None
+    now_us: int = 0
 
 
 class ScanRequest(msgspec.Struct, frozen=True):
     """Read rows in token order from the whole ring, streamed in parts (`RowsRead`), at most `rows_max` rows.
 
-    `after` is the row key (lsm/keys.py) to go on after, or b"" to begin.
+    `after` is the row key (lsm/keys.py) to go on after, or b"" to begin. Rows beyond `last_token` are not
+    read. `bytes_max` and `now_us` as in ReadRequest.
     """
 
     table: int
@@ -158,6 +164,9 @@ class ScanRequest(msgspec.Struct, frozen=True):
     rows_max: int
     level: Level
     trace: Trace | None = None
+    last_token: int = 2**63 - 1
+    bytes_max: int = 0
+    now_us: int = 0
 
 
 class MetadataRequest(msgspec.Struct, frozen=True):
@@ -205,13 +214,15 @@ class ReadRow(msgspec.Struct, frozen=True):
 class RowsRead(msgspec.Struct, frozen=True):
     """Rows in key order that exist at `now_us`.
 
-    `more` says that rows after the last (or `after`) may follow.
+    `more` says that rows after the last (or `after`) may follow. `dead` rows were read, too, of which nothing
+    is left but tombstones.
     """
 
     rows: tuple[ReadRow, ...]
     now_us: int
     more: bool
     after: bytes = b""
+    dead: int = 0
 
 
 class Judged(msgspec.Struct, frozen=True):

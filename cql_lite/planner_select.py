@@ -35,6 +35,10 @@ from query.operators import Distinct, Filtered, Grouped, Limited, PerPartition, 
 
 SORTED_ROWS_MAX: Final = 10_000
 """Rows of several partitions that are put in order in memory."""
+PAGE_BYTES_MAX: Final = 4 * limits.MIB
+"""A page ends when its rows take so many bytes."""
+RESULT_BYTES_MAX: Final = 16 * limits.MIB
+"""What a client may ask for in one piece."""
 
 Virtual = Callable[[], Sequence[dict[str, "bytes | None"]]]
 """The rows of a table that is computed: wire values by column."""
@@ -321,7 +325,8 @@ class _Run:
         self.after = None if state is None else Position(state.partition, state.suffix)
         self.found_after = None if state is None else (state.request, state.cursor)
         limit = _count(plan._limit, context, "LIMIT")
-        self._rows = Rows(self._page_rows or None)
+        bytes_max = PAGE_BYTES_MAX if pages else RESULT_BYTES_MAX
+        self._rows = Rows(self._page_rows or None, bytes_max, record_bytes)
         sink: Sink = self._rows
         self._limited: Limited | None = None
         if limit is not None:
@@ -387,12 +392,16 @@ class _Run:
     def result(self) -> RowsResult:
         """The page: projected rows, and where the next one begins."""
         rows, state = self._rows.rows, None
-        is_full = self._page_rows and len(rows) >= self._page_rows
+        is_full = self._page_rows and (self._rows.is_large or len(rows) >= self._page_rows)
         if is_full and not self.consumer.wants_more and (self._limited is None or self._limited.left > 0):
             state = self._state()
             if self._grouped is not None:
                 self._grouped.abandon()
         self._sink.end()
+        if self._rows.is_large and not self._page_rows:
+            raise InvalidRequestError(
+                f"the result takes more than {RESULT_BYTES_MAX // limits.MIB} MiB: ask for it in pages"
+            )
         if isinstance(self._sorted, Sorted) and self._sorted.overflowed:
             raise InvalidRequestError(
                 f"over {SORTED_ROWS_MAX} rows of several partitions are to be put in order: ask for fewer "
@@ -411,6 +420,11 @@ class _Run:
         place = (0, b"") if mark is None else (mark.request, mark.cursor())
         state = PagingState(self._fingerprint, at.partition, at.suffix, left, taken, *place)
         return planner_paging.encode(state)
+
+
+def record_bytes(record: Record) -> int:
+    """About what a record takes in an answer."""
+    return sum(len(value) for value in record if isinstance(value, bytes))
 
 
 def _kept(records: list[Record], record: Record) -> bool:

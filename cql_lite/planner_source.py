@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, NamedTuple
 
 from core.consistency import Level
+from core.limits import MIB
 from core.requests import Answer, ReadRequest, Request, RowsRead, ScanRequest
 from core.row import Row
 from cql_lite.errors import InvalidRequestError
@@ -31,6 +32,8 @@ from ring.tokens import token_of
 READ_ROWS_MAX: Final = 500
 SCAN_ROWS_MAX: Final = 200
 """Rows per request: what one answer may hold in memory."""
+ANSWER_BYTES_MAX: Final = 2 * MIB
+"""An answer of so many bytes is enough: what is asked for side by side is held at once."""
 UNITS_ASKED_MAX: Final = 16
 """Slices that are asked for side by side."""
 
@@ -230,7 +233,15 @@ def _read_request(reading: Reading, partition: bytes, interval: Interval) -> Rea
     rows_max = min(max(reading.rows_wanted, 1), READ_ROWS_MAX)
     first, end, point = interval
     return ReadRequest(
-        reading.table, partition, first, end, point, reading.level, rows_max, reading.reverse and not point
+        reading.table,
+        partition,
+        first,
+        end,
+        point,
+        reading.level,
+        rows_max,
+        reading.reverse and not point,
+        bytes_max=0 if point else ANSWER_BYTES_MAX,
     )
 
 
@@ -266,7 +277,15 @@ def from_ring(
         )
     while consumer.wants_more:
         rows_max = min(max(reading.rows_wanted, 1), SCAN_ROWS_MAX)
-        (told,) = yield (ScanRequest(reading.table, start, rows_max, reading.level),)
+        request = ScanRequest(
+            reading.table,
+            start,
+            rows_max,
+            reading.level,
+            last_token=last_token,
+            bytes_max=ANSWER_BYTES_MAX,
+        )
+        (told,) = yield (request,)
         answer = _rows(told)
         for item in answer.rows:
             _, token, partition, suffix = split_row_key(item.key)

@@ -90,4 +90,5 @@ def merged(parts: Sequence[Answer]) -> Answer:
     if len(parts) == 1 or not isinstance(last, RowsRead):
         return last
     rows = tuple(row for part in parts if isinstance(part, RowsRead) for row in part.rows)
-    return RowsRead(rows, last.now_us, last.more, last.after)
+    dead = sum(part.dead for part in parts if isinstance(part, RowsRead))
+    return RowsRead(rows, last.now_us, last.more, last.after, dead)

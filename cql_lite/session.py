@@ -16,8 +16,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from core.consistency import Level
 from core.errors import RequestError
+from core.limits import SECOND_US
+from core.requests import Answer, BatchRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
@@ -231,8 +235,6 @@ class Session:
 
     def _run(self, prepared: Prepared, parameters: wire.Parameters, changed: bool = False) -> Answering:
         plan = prepared.planned.plan
-        if parameters.now_s is not None:
-            raise InvalidRequestError("now_in_seconds is not there in this version: leave it out")
         values = bound(plan.markers, parameters.values, parameters.names)
         options = Options(
             parameters.consistency,
@@ -241,7 +243,8 @@ class Session:
             parameters.paging_state,
             parameters.timestamp_us,
         )
-        result = yield from plan.execute(self._context(values), options)
+        execution = plan.execute(self._context(values), options)
+        result = yield from execution if parameters.now_s is None else at_time(execution, parameters.now_s)
         if isinstance(result, RowsResult):
             metadata = prepared.result
             if not isinstance(plan, SelectPlan):
@@ -259,8 +262,6 @@ class Session:
         return wire.Void()
 
     def _batch(self, request: wire.Batch) -> Answering:
-        if request.now_s is not None:
-            raise InvalidRequestError("now_in_seconds is not there in this version: leave it out")
         options = Options(
             request.consistency,
             request.serial_consistency or Level.SERIAL,
@@ -278,10 +279,34 @@ class Session:
                 raise InvalidRequestError("a batch holds INSERT, UPDATE and DELETE only")
             steps.append(Step(plan, self._context(bound(plan.markers, one.values, ())), options))
         execution: Execution = execute_batch(KINDS[request.kind], steps, options)
-        return self._told((yield from execution))
+        return self._told(
+            (yield from execution if request.now_s is None else at_time(execution, request.now_s))
+        )
 
     def _context(self, values: Sequence[wire.BoundValue]) -> Context:
         return Context(values, self._peer.now_us(), self._peer)
+
+
+def at_time(execution: Execution, now_s: int) -> Execution:
+    """The same execution by the client's clock: what is alive, and from when times to live count."""
+    now_us = now_s * SECOND_US
+    answers: list[Answer] | None = None
+    while True:
+        try:
+            asked = next(execution) if answers is None else execution.send(answers)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        answers = yield tuple(_at(request, now_us) for request in asked)
+
+
+def _at(request: Any, now_us: int) -> Any:
+    if isinstance(request, BatchRequest):
+        writes = tuple(_at(write, now_us) for write in request.writes)
+        return msgspec.structs.replace(request, writes=writes)
+    if hasattr(request, "now_us"):
+        return msgspec.structs.replace(request, now_us=now_us)
+    return request
 
 
 def bound(

@@ -78,6 +78,7 @@ class Paxos:
             level=request.level,
             decide=request.decide,
             trace=request.trace,
+            now_us=request.now_us,
         )
         timeout_us = self.inside.settings.write_timeout_us
         operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), reply)

@@ -70,6 +70,7 @@ class Aim(msgspec.Struct, frozen=True):
     level: Level
     decide: Decide | None
     trace: Trace | None = None
+    now_us: int = 0
 
 
 class Phases(ABC):

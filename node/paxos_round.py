@@ -345,7 +345,7 @@ class CasOperation(Phases):
             else:
                 self._say(calm)
             return
-        now_us = clock.now_us()
+        now_us = self.aim.now_us or clock.now_us()
         reads = tuple(_rows_read(result, now_us, self.aim.partition) for result in results)
         decision = self.aim.decide(reads)
         if isinstance(decision, WriteRequest):

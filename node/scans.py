@@ -8,7 +8,7 @@ hold, dead cells too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class Scans:
             reverse=request.reverse,
         )
         replicas = placement.replicas(token)
-        now_us = self._inside.clock.now_us()
+        now_us = request.now_us or self._inside.clock.now_us()
 
         def begin(part: Slice, finish: Finish) -> None:
             if is_serial:
@@ -140,6 +140,8 @@ class PartitionRead:
         self._now_us = now_us
         self._reply = reply
         self._rows: list[ReadRow] = []
+        self._size = 0
+        self._dead = 0
         self._part: Slice | None = None
 
     def ask(self, part: Slice) -> None:
@@ -154,12 +156,17 @@ class PartitionRead:
         part, wanted = self._part, self._request.rows_max
         assert part is not None
         found = [ReadRow(key, row) for key, row in result.rows if exists(row, self._now_us)]
+        self._dead += len(result.rows) - len(found)
         room = wanted - len(self._rows)
         self._rows.extend(found[:room])
-        if len(found) > room or len(self._rows) == wanted or not result.more:
+        bytes_max = self._request.bytes_max
+        if bytes_max:
+            self._size += bytes_of(found)
+        is_large = bytes_max > 0 and self._size >= bytes_max and bool(self._rows)
+        if len(found) > room or len(self._rows) == wanted or not result.more or is_large:
             cut = len(found) > room or result.more
             after = self._rows[-1].key if self._rows else b""
-            self._reply(RowsRead(tuple(self._rows), self._now_us, cut, after if cut else b""))
+            self._reply(RowsRead(tuple(self._rows), self._now_us, cut, after if cut else b"", self._dead))
         else:
             self.ask(after_slice(part, result.end))
 
@@ -187,8 +194,10 @@ class RingScan:
         self._reply: Callable[[Answer, bool], None] | None = reply
         self._deadline_us = deadline_us
         self._timeout_us = max(1, deadline_us - reads.inside.world.monotonic_us())
-        self._now_us = reads.inside.clock.now_us()
-        self._ranges = joined_ranges(placement)
+        self._now_us = request.now_us or reads.inside.clock.now_us()
+        self._ranges = [part for part in joined_ranges(placement) if part[0] <= request.last_token]
+        self._size = 0
+        self._dead = 0
         self._left = request.rows_max
         self._credit = 0
         self._reading = False
@@ -196,7 +205,8 @@ class RingScan:
         self._first = b""
         if request.after:
             token = token_of_key(request.after)
-            self._at = next(i for i, (_, last, _) in enumerate(self._ranges) if token <= last)
+            at = (i for i, (_, last, _) in enumerate(self._ranges) if token <= last)
+            self._at = next(at, len(self._ranges))
             self._first = request.after + b"\x00"
 
     def want(self, parts: int) -> None:
@@ -211,7 +221,11 @@ class RingScan:
     def _read_on(self) -> None:
         if self._reading or self._credit <= 0 or self._reply is None:
             return
+        if self._at == len(self._ranges):  # what is to be gone on after lies behind the last token
+            self._reply(RowsRead((), self._now_us, False), True)
+            return
         first_token, last_token, replicas = self._ranges[self._at]
+        last_token = min(last_token, self._request.last_token)
         first, end = token_range_bounds(self._request.table, first_token, last_token)
         rows_max = min(self._left, limits.SLICE_ROWS_MAX)
         part = Slice(
@@ -239,15 +253,28 @@ class RingScan:
         done = self._at == len(self._ranges)
         rows = tuple(found[: self._left])
         self._left -= len(rows)
-        if done or self._left == 0:
+        self._dead += len(result.rows) - len(found)
+        if self._request.bytes_max:
+            self._size += bytes_of(rows)
+        is_large = bool(rows) and 0 < self._request.bytes_max <= self._size
+        if done or self._left == 0 or is_large:
             more = not done or len(found) > len(rows)
             after = rows[-1].key if more and rows else b""
-            self._reply(RowsRead(rows, self._now_us, more, after), True)
+            self._reply(RowsRead(rows, self._now_us, more, after, self._dead), True)
         else:
             if rows:
                 self._credit -= 1
-                self._reply(RowsRead(rows, self._now_us, True, rows[-1].key), False)
+                self._reply(RowsRead(rows, self._now_us, True, rows[-1].key, self._dead), False)
+                self._dead = 0
             self._read_on()
+
+
+def bytes_of(rows: Iterable[ReadRow]) -> int:
+    """About what rows take: their keys, and the values of their cells."""
+    return sum(
+        len(item.key) + sum(len(cell.value) for cell in item.row.cells if cell.value is not None)
+        for item in rows
+    )
 
 
 def joined_ranges(placement: TablePlacement) -> list[tuple[int, int, Replicas]]:

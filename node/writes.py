@@ -456,8 +456,11 @@ def build(
 ) -> Mutation:
     """The mutation of a request: every cell and tombstone at `version`."""
     timestamp_us, writer = version
-    dies_us = admitted_us + request.ttl_s * limits.SECOND_US if request.ttl_s else 0
-    rows = tuple((row.suffix, _row(row, version, admitted_us, dies_us)) for row in request.rows)
+    lives_from_us = request.now_us or admitted_us
+    dies_us = lives_from_us + request.ttl_s * limits.SECOND_US if request.ttl_s else 0
+    rows = tuple(
+        (row.suffix, _row(row, version, (admitted_us, lives_from_us), dies_us)) for row in request.rows
+    )
     header = None
     if request.partition_delete or request.ranges:
         deletion = Tombstone(timestamp_us, writer, admitted_us) if request.partition_delete else None
@@ -481,8 +484,10 @@ def build(
     )
 
 
-def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row:
+def _row(row: RowWrite, version: Version, times_us: tuple[int, int], dies_us: int) -> Row:
+    """`times_us` are when the write was admitted, and from when times to live count."""
     timestamp_us, writer = version
+    admitted_us, lives_from_us = times_us
     if row.suffix[:1] == OPERATION_SUFFIX:
         admitted_us = DEAD_ALWAYS_US
     deletion = None
@@ -495,7 +500,7 @@ def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row
             w.kind,
             timestamp_us,
             writer,
-            _dead_from_us(w, admitted_us, dies_us),
+            _dead_from_us(w, admitted_us, lives_from_us, dies_us),
             w.value,
         )
         for w in row.writes
@@ -505,11 +510,11 @@ def _row(row: RowWrite, version: Version, admitted_us: int, dies_us: int) -> Row
     return Row(deletion, tuple(cells))
 
 
-def _dead_from_us(write: Write, admitted_us: int, dies_us: int) -> int:
+def _dead_from_us(write: Write, admitted_us: int, lives_from_us: int, dies_us: int) -> int:
     """A worthless value is written as one that has expired: it still hides, and makes no row exist."""
     if write.value is None or write.worthless:
         return admitted_us
-    return admitted_us + write.ttl_s * limits.SECOND_US if write.ttl_s else dies_us
+    return lives_from_us + write.ttl_s * limits.SECOND_US if write.ttl_s else dies_us
 
 
 def _address(cell: Cell) -> Any:

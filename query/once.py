@@ -22,6 +22,7 @@ import msgspec
 
 from core import limits
 from core.cell import VALUE, Version
+from core.consistency import Level
 from core.counter import decode_count, encode_count
 from core.mutation import UPDATE
 from core.requests import (
@@ -106,16 +107,17 @@ class Once:
         self._asked = asked
         self._of = of
         self._decide, reads, bytes_held = _decision(asked)
-        serial = {"serial_level": asked.serial_level} if isinstance(asked, ConditionalRequest) else {}
+        serial_level = asked.serial_level if isinstance(asked, ConditionalRequest) else Level.SERIAL
         self.request = ConditionalRequest(
             asked.table,
             asked.partition,
             (PartRead(OPERATION_SUFFIX + of.id), *reads),
             self._decide_once,
             asked.level,
-            bytes_held=bytes_held,
-            trace=asked.trace,
-            **serial,
+            serial_level,
+            bytes_held,
+            asked.trace,
+            0 if isinstance(asked, CounterRequest) else asked.now_us,
         )
 
     def _decide_once(self, reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:

@@ -35,16 +35,27 @@ class Sink(Protocol):
 
 
 class Rows:
-    """The end of a chain: keeps rows, at most `rows_max` of them (None: any number)."""
+    """The end of a chain: keeps rows, at most `rows_max` of them (None: any number).
 
-    def __init__(self, rows_max: int | None = None) -> None:
+    With `size`, which says what a row takes, no more than about `bytes_max` of them: `is_large` tells.
+    """
+
+    def __init__(
+        self, rows_max: int | None = None, bytes_max: int = 0, size: Callable[[Row], int] | None = None
+    ) -> None:
         self.rows: list[Row] = []
         self.rows_max = rows_max
+        self.is_large = False
+        self._left = bytes_max
+        self._size = size
 
     def push(self, partition: Partition, row: Row) -> bool:
         """Keep it."""
         self.rows.append(row)
-        return self.rows_max is None or len(self.rows) < self.rows_max
+        if self._size is not None:
+            self._left -= self._size(row)
+            self.is_large = self._left <= 0
+        return not self.is_large and (self.rows_max is None or len(self.rows) < self.rows_max)
 
     def end(self) -> None:
         """Nothing is held back."""

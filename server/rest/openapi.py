@@ -7,7 +7,17 @@ from typing import Any
 
 from core import limits
 from core.consistency import Level
-from server.rest.problems import PROBLEM_JSON, TITLES
+from server.rest import openapi_documents
+from server.rest.openapi_parts import (
+    NEVER_WRITTEN as _NEVER_WRITTEN,
+    TEXT as _TEXT,
+    answer as _answer,
+    content as _content,
+    parameter as _parameter,
+    problems as _problems,
+    refs as _refs,
+)
+from server.rest.problems import TITLES
 
 _INTRODUCTION = f"""
 Keys and values on a cluster of equal peers; any peer answers for all. A bucket is made by the first PUT to
@@ -22,12 +32,6 @@ settles what it is. Any other error of a write means that nothing was written.
 """
 
 
-def _parameter(name: str, where: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    required = {"required": True} if where == "path" else {}
-    return {"name": name, "in": where, "description": description, "schema": schema, **required}
-
-
-_TEXT = {"type": "string"}
 _LEVELS = {"type": "string", "enum": [level.value for level in Level], "default": "quorum"}
 
 _PARAMETERS = {
@@ -66,41 +70,10 @@ _PARAMETERS = {
 }
 
 
-def _refs(*names: str) -> list[dict[str, str]]:
-    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
-
-
-def _content(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {kind: {"schema": schema}}
-
-
-def _answer(description: str, content: dict[str, Any] | None = None, tagged: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": description}
-    if content is not None:
-        found["content"] = content
-    if tagged:
-        found["headers"] = {"ETag": {"description": "The value's version.", "schema": _TEXT}}
-    return found
-
-
-def _problems(*kinds: str) -> dict[str, Any]:
-    """Answers for these problems, one per status."""
-    by_status: dict[int, list[str]] = {}
-    for kind in kinds:
-        by_status.setdefault(TITLES[kind][0], []).append(kind)
-    return {
-        str(status): _answer(
-            ", ".join(names), _content(PROBLEM_JSON, {"$ref": "#/components/schemas/Problem"})
-        )
-        for status, names in sorted(by_status.items())
-    }
-
-
 _CONDITIONS = (
     "With a condition, reading and writing are one: all conditional updates and reads at `serial` of a key "
     "have one order that everybody sees. An update without a condition at the same time is outside of it."
 )
-_NEVER_WRITTEN = ("unavailable", "overloaded", "not-ready", "replicas-failed")
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _JSON_OBJECT = _content("application/json", {"type": "object"})
 _BUCKET = _content("application/json", {"$ref": "#/components/schemas/Bucket"})
@@ -393,15 +366,23 @@ def document() -> dict[str, Any]:
     """The whole description."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Sullae", "version": "1", "description": _INTRODUCTION.strip()},
+        "info": {
+            "title": "Sullae",
+            "version": "1",
+            "description": _INTRODUCTION.strip() + "\n\n" + openapi_documents.ABOUT.strip(),
+        },
         "paths": {
             "/v1/kv/{bucket}/{key}": _values(),
             "/v1/kv/{bucket}": _listing(),
             "/v1/kv/{bucket}/_bulk": _bulk(),
             "/v1/cql": _cql(),
+            **openapi_documents.paths(),
             **_buckets(),
             **_operations(),
         },
-        "components": {"parameters": _PARAMETERS, "schemas": _schemas()},
+        "components": {
+            "parameters": _PARAMETERS | openapi_documents.PARAMETERS,
+            "schemas": _schemas() | openapi_documents.schemas(),
+        },
         "x-problems": TITLES,
     }

@@ -160,7 +160,7 @@ def test_the_description_is_whole_and_true() -> None:
             assert all(path in page for path in api["paths"])
             assert "http://" not in page and "https://" not in page  # nothing is fetched from elsewhere
             for path, item in api["paths"].items():  # every path and method that is described is there
-                target = path.format(bucket="demo", key="k", verb="status")
+                target = path.format(bucket="demo", key="k", verb="status", collection="m", id="a")
                 for method in item:
                     if method != "parameters":
                         reply = await ask(method.upper(), target, b"" if method in {"put", "post"} else None)

@@ -419,6 +419,33 @@ class SliceFound(msgspec.Struct, frozen=True, array_like=True, tag=81):
     more: bool
 
 
+# --- search
+
+
+class Search(msgspec.Struct, frozen=True, array_like=True, tag=90):
+    """Do this work (index/asking.py) on your inverted index of a table, in token ranges that you replicate.
+
+    If `fresh`, first follow these siblings to their end and have the index catch up with your log. Answered
+    with Searched, or OperationFailed as FindSlice.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    ranges: tuple[tuple[int, int], ...]
+    follow: tuple[PeerId, ...]
+    fresh: bool
+    timeout_us: int
+    work: bytes
+
+
+class Searched(msgspec.Struct, frozen=True, array_like=True, tag=91):
+    """What came of it (index/asking.py)."""
+
+    op: int
+    result: bytes
+
+
 Message = (
     Hello
     | Refused
@@ -459,6 +486,8 @@ Message = (
     | SliceFound
     | TraceThis
     | TraceTold
+    | Search
+    | Searched
 )
 
 _encoder = msgspec.msgpack.Encoder()

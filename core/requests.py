@@ -16,6 +16,7 @@ from core.cell import Path, Version
 from core.consistency import Level
 from core.finding import FindRequest, Found
 from core.row import Row
+from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
 from core.trace import Trace
 
 # --- requests
@@ -190,6 +191,8 @@ Request = (
     | ConditionalRequest
     | ScanRequest
     | FindRequest
+    | SearchRequest
+    | ExpandRequest
     | MetadataRequest
     | AdminRequest
 )
@@ -326,6 +329,8 @@ Answer = (
     Written
     | RowsRead
     | Found
+    | SearchAnswer
+    | ExpandAnswer
     | Judged
     | Changed
     | Told

@@ -75,3 +75,96 @@ class Segments(Protocol):
 
         For suggestions and completion; frequencies may count documents outside the ranges.
         """
+
+
+# --- what travels between peers
+
+
+class Weigh(msgspec.Struct, frozen=True, tag="weigh"):
+    """Count these terms, and the lengths of these fields. Answered with Weighed."""
+
+    terms: tuple[TermKey, ...]
+    fields: tuple[str, ...]
+
+
+class Seek(msgspec.Struct, frozen=True, tag="seek"):
+    """Search, if the index covers this offset of the log of the peer asked. Answered with Sought."""
+
+    ask: Ask
+    covers: int = 0
+
+
+class Expand(msgspec.Struct, frozen=True, tag="expand"):
+    """Terms that begin with each of these prefixes. Answered with Expanded."""
+
+    field: str
+    view: str
+    prefixes: tuple[str, ...]
+    limit: int
+
+
+class Weighed(msgspec.Struct, frozen=True, tag="weighed"):
+    """What was counted, by an index that covered this offset of its peer's log."""
+
+    statistics: Statistics
+    covers: int
+
+
+class Sought(msgspec.Struct, frozen=True, tag="sought"):
+    """What was found."""
+
+    found: Found
+
+
+class Expanded(msgspec.Struct, frozen=True, tag="expanded"):
+    """Per prefix the terms, with how many documents have them."""
+
+    terms: tuple[tuple[tuple[str, int], ...], ...]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """What an index cannot answer."""
+
+    refusal: Refusal
+
+
+BEHIND = "behind"
+"""The code of a Refusal by an index that does not cover what it was asked to cover."""
+
+Work = Weigh | Seek | Expand
+Result = Weighed | Sought | Expanded | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_work: msgspec.msgpack.Decoder[Work] = msgspec.msgpack.Decoder(Work)
+_result: msgspec.msgpack.Decoder[Result] = msgspec.msgpack.Decoder(Result)
+
+
+def encode(each: Work | Result) -> bytes:
+    """Its bytes in a message."""
+    return _encoder.encode(each)
+
+
+def decode_work(data: bytes) -> Work:
+    """What is to be done; raises msgspec.DecodeError."""
+    return _work.decode(data)
+
+
+def decode_result(data: bytes) -> Result:
+    """What came of it; raises msgspec.DecodeError."""
+    return _result.decode(data)
+
+
+def perform(segments: Segments, work: Work, ranges: TokenRanges) -> Result:
+    """Do it. Called by a job."""
+    if isinstance(work, Weigh):
+        return Weighed(segments.statistics(work.terms, work.fields, ranges), segments.covers())
+    if isinstance(work, Expand):
+        return Expanded(
+            tuple(
+                segments.expand(work.field, work.view, prefix, work.limit, ranges) for prefix in work.prefixes
+            )
+        )
+    if segments.covers() < work.covers:
+        return Refused(Refusal(BEHIND, "the index was opened anew and has not caught up yet"))
+    found = segments.search(work.ask, ranges)
+    return Refused(found) if isinstance(found, Refusal) else Sought(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from core.row import Row
 from index.asking import Segments
 from index.mapping import Rules
 
@@ -36,3 +37,6 @@ class IndexHost(Protocol):
 
     def rules(self, table: int) -> Rules:
         """The mapping by which the table's index is searched now."""
+
+    def document(self, table: int, key: bytes, row: Row, now_us: int) -> bytes | None:
+        """The document (JSON text) that is indexed of a row of the table; None if there is none."""

@@ -1,0 +1,253 @@
+"""A search in one table: plan, weigh, seek, put together. See node/searches.py for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core.json_values import parse
+from core.ports import PeerId
+from core.requests import Invalid
+from core.searching import SearchRequest
+from index.aggregation import Aggregations, Partials, TopHitsOf
+from index.asking import Ask, Found, Seek, Sought, Weigh, Weighed
+from index.bounds import QueryError
+from index.finishing import top_hits
+from index.mapped import MappedFields
+from index.merging import merge_all
+from index.more_like import candidates, chosen
+from index.ordering import sorted_hits
+from index.query import (
+    SCORE,
+    After,
+    Hit,
+    MoreLike,
+    Planned,
+    Statistics,
+    TermKey,
+    TokenRanges,
+    add_statistics,
+    terms_of,
+    walk,
+)
+from index.rewriting import Rewriter
+from index.rewriting_aggregations import rewrite_aggregations
+from lsm.keys import row_key
+from node.scatter import Collected, Failure, Scatter
+from node.search_cover import Part
+from node.search_fetch import Fetch
+from ring.tokens import token_of
+
+if TYPE_CHECKING:
+    from node.searches import Searches
+
+
+class TableResult(msgspec.Struct, frozen=True):
+    """What a search in one table came to: the first hits of all ranges, merged partial aggregations."""
+
+    total: int
+    hits: tuple[Hit, ...]
+    score_max: float
+    query: Planned
+    statistics: Statistics
+    aggregations: Aggregations
+    partials: Partials
+    shown: tuple[Hit, ...]
+    peers: tuple[PeerId, ...]
+    missing: TokenRanges
+    parts: tuple[Part, ...]
+
+    def found_by(self, key: bytes) -> PeerId:
+        """The peer that was asked for the range of this row."""
+        return next(part.server for part in self.parts if part.holds(key))
+
+
+Then = Callable[[int, "TableResult | Failure"], None]
+
+
+class TableSearch:
+    """One table's part of a request."""
+
+    def __init__(self, parent: Searches, table: int, request: SearchRequest, now_us: int) -> None:
+        self._parent = parent
+        self._table = table
+        self._request = request
+        self._now_us = now_us
+        self._then: Then | None = None
+        self._deadline_us = 0
+        self._ranges: TokenRanges = ()
+        self._sort = request.sort
+        self._query: Planned | None = None
+        self._aggregations: Aggregations = ()
+        self._statistics = Statistics()
+        self._likes: dict[MoreLike, Planned] = {}
+        self._covers: dict[PeerId, int] = {}
+        self._parts: tuple[Part, ...] = ()
+
+    def start(self, ranges: TokenRanges, deadline_us: int, then: Then) -> None:
+        """Search these ranges; `then` is called once."""
+        self._ranges, self._deadline_us, self._then = ranges, deadline_us, then
+        self._like_next()
+
+    def _key_of(self, document: str) -> bytes | None:
+        """The row of a document by its id: the whole partition key, as text."""
+        partition = document.encode("utf-8", "surrogatepass")
+        return row_key(self._table, token_of(partition), partition)
+
+    # --- plan
+
+    def _like_next(self) -> None:
+        """Make queries of the examples that are not yet, one by one."""
+        asked = [query for query in walk(self._request.query) if isinstance(query, MoreLike)]
+        query = next((each for each in asked if each not in self._likes), None)
+        if query is None:
+            self._plan()
+            return
+        keys = [key for key in map(self._key_of, query.ids) if key is not None]
+        request = self._request
+
+        def fetched(rows: dict[bytes, Any] | Failure) -> None:
+            if not isinstance(rows, dict):
+                self._end(rows)
+                return
+            host = self._parent.serving.host
+            texts = [host.document(self._table, key, row, self._now_us) for key, row in rows.items()]
+            documents = [parse(text) for text in texts if text is not None]
+            found = candidates(query, host.rules(self._table), documents)
+            self._weigh(tuple(found), lambda total: self._liked(query, found, total, keys))
+
+        Fetch(self._parent, request.level, self._now_us, self._deadline_us, fetched).start(
+            dict.fromkeys(keys)
+        )
+
+    def _liked(
+        self, query: MoreLike, found: dict[TermKey, int], total: Statistics, keys: Sequence[bytes]
+    ) -> None:
+        self._likes[query] = chosen(query, found, total, keys)
+        self._like_next()
+
+    def _plan(self) -> None:
+        fields = MappedFields(self._parent.serving.host.rules(self._table))
+        rewriter = Rewriter(fields, now_us=self._now_us, key_of=self._key_of, likes=self._likes)
+        planned = rewriter.rewrite(self._request.query)
+        aggregations = rewrite_aggregations(rewriter, self._request.aggregations)
+        for found in (planned, aggregations):
+            if isinstance(found, QueryError):
+                self._end(Invalid("bad_query", found.told()))
+                return
+        assert not isinstance(planned, QueryError) and not isinstance(aggregations, QueryError)
+        self._query, self._aggregations = planned, aggregations
+        self._sort = tuple(rewriter.sort_key(key) if key.field != SCORE else key for key in self._sort)
+        terms = terms_of(planned)
+        if terms and self._is_scored():
+            self._weigh(terms, self._weighed)
+        else:
+            self._seek(())
+
+    def _is_scored(self) -> bool:
+        request = self._request
+        by_score = not self._sort or any(key.field == SCORE for key in self._sort)
+        return (request.size > 0 and by_score) or _shows_hits(self._aggregations)
+
+    # --- weigh
+
+    def _weigh(self, terms: tuple[TermKey, ...], then: Callable[[Statistics], None]) -> None:
+        if not terms:
+            then(Statistics())
+            return
+        work = Weigh(terms, tuple(sorted({key.field: None for key in terms})))
+
+        def done(collected: Collected) -> None:
+            if collected.failure is not None and not self._may_be_partial(collected):
+                self._end(collected.failure)
+                return
+            found = []
+            for part, result in collected.results:
+                assert isinstance(result, Weighed), result
+                found.append(result.statistics)
+                self._covers[part.server] = max(result.covers, self._covers.get(part.server, 0))
+            self._parts = tuple(part for part, _ in collected.results) if not collected.missing else ()
+            then(add_statistics(found))
+
+        self._scatter(lambda _: work, done).begin(self._ranges)
+
+    def _may_be_partial(self, collected: Collected) -> bool:
+        return self._request.allow_partial and bool(collected.missing)
+
+    def _scatter(self, work: Any, done: Callable[[Collected], None]) -> Scatter:
+        request = self._request
+        return Scatter(
+            self._parent,
+            self._table,
+            request.level,
+            work=work,
+            fresh=request.fresh,
+            partial=request.allow_partial,
+            deadline_us=self._deadline_us,
+            done=done,
+        )
+
+    def _weighed(self, total: Statistics) -> None:
+        self._statistics = total
+        self._seek(self._parts)
+
+    # --- seek
+
+    def _seek(self, parts: tuple[Part, ...]) -> None:
+        request = self._request
+        assert self._query is not None, "planned"
+        after = None if request.after is None else After(*request.after)
+        ask = Ask(
+            self._query,
+            self._statistics,
+            request.offset + request.size,
+            self._sort,
+            after,
+            self._aggregations,
+            self._is_scored(),
+        )
+        self._scatter(lambda part: Seek(ask, self._covers.get(part.server, 0)), self._sought).begin(
+            self._ranges, parts
+        )
+
+    def _sought(self, collected: Collected) -> None:
+        if collected.failure is not None and not self._may_be_partial(collected):
+            self._end(collected.failure)
+            return
+        founds: list[Found] = []
+        for _, result in collected.results:
+            assert isinstance(result, Sought), result
+            founds.append(result.found)
+        assert self._query is not None, "planned"
+        partials = merge_all(self._aggregations, [found.aggregations for found in founds])
+        limit = self._request.offset + self._request.size
+        hits = sorted_hits((hit for found in founds for hit in found.hits), self._sort, limit)
+        parts = tuple(part for part, _ in collected.results)
+        self._end(
+            TableResult(
+                sum(found.total for found in founds),
+                tuple(hits),
+                max((found.score_max for found in founds), default=0.0),
+                self._query,
+                self._statistics,
+                self._aggregations,
+                partials,
+                tuple(hit for _, hit in top_hits(self._aggregations, partials)),
+                tuple(sorted({part.server: None for part in parts})),
+                collected.missing,
+                parts,
+            )
+        )
+
+    def _end(self, result: TableResult | Failure) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(self._table, result)
+
+
+def _shows_hits(aggregations: Aggregations) -> bool:
+    return any(
+        isinstance(each, TopHitsOf) or _shows_hits(getattr(each, "inside", ())) for _, each in aggregations
+    )

@@ -1,0 +1,322 @@
+"""One document against one query: does it match, and what is its score?
+
+This is what a query means, in plain Python. The naive twin answers by it alone; the real segments find
+candidates by tantivy and have them scored here, so both give the same score for the same statistics.
+
+A query is compiled to nested functions once, and each takes a `Held` document, which analyzes a field when it
+is first asked about. A score of None is no match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from index.analysis.distance import within
+from index.encoding import encoded, wildcard_regex
+from index.fields import Fields, fields_of, texts_of_all
+from index.mapping import Rules
+from index.query import (
+    ALL,
+    DATE,
+    EXACT,
+    NUMBER,
+    TEXT,
+    All,
+    Bool,
+    Boost,
+    Boosting,
+    Constant,
+    DisMax,
+    Exists,
+    Fuzzy,
+    Ids,
+    Nothing,
+    Phrase,
+    Prefix,
+    Query,
+    Range,
+    Statistics,
+    Term,
+    Terms,
+    Wildcard,
+)
+from index.scoring import average_length, bm25, term_idf
+from index.slop import phrase_frequency
+
+POSITION_GAP: Final = 16
+"""Positions between the last term of one value of a field and the first of the next."""
+
+
+class TextField:
+    """The TEXT of one field: positions of each term, ascending, and how many terms there are in all."""
+
+    __slots__ = ("length", "positions")
+
+    def __init__(self) -> None:
+        self.positions: dict[str, list[int]] = {}
+        self.length = 0
+
+
+def text_field(texts: Sequence[str], analyzer: Any) -> TextField:
+    """Analyze the values of a field, one after the other."""
+    field = TextField()
+    first = 0
+    for text in texts:
+        terms = analyzer.flat(text)
+        last = first - 1
+        if terms is None:
+            for token in analyzer.tokens(text):
+                at = first + token.position
+                field.positions.setdefault(token.term, []).append(at)
+                field.length += 1
+                last = max(last, at)
+        else:
+            for at, term in enumerate(terms, first):
+                field.positions.setdefault(term, []).append(at)
+            field.length += len(terms)
+            last = first + len(terms) - 1
+        if last >= first:
+            first = last + 1 + POSITION_GAP
+    return field
+
+
+class Held:
+    """A document as an index holds it."""
+
+    __slots__ = ("_rules", "_terms", "_texts", "fields", "key", "source")
+
+    def __init__(self, key: bytes, source: Any, rules: Rules) -> None:
+        self.key = key
+        self.source = source
+        self.fields: Fields = fields_of(source, rules)
+        self._rules = rules
+        self._texts: dict[str, TextField | None] = {}
+        self._terms: dict[tuple[str, str], frozenset[str]] = {}
+
+    def text(self, name: str) -> TextField | None:
+        """The TEXT of a field; None if it has none."""
+        if name in self._texts:
+            return self._texts[name]
+        if name == ALL:
+            texts = list(texts_of_all(self.fields))
+        else:
+            values = self.fields.get(name)
+            texts = [] if values is None else values.text
+        analyzer = self._rules.field(name).analyzer
+        field = text_field(texts, analyzer) if texts else None
+        self._texts[name] = found = field if field is not None and field.length else None
+        return found
+
+    def terms(self, name: str, view: str) -> frozenset[str]:
+        """The terms of a field in a view: analyzed, or as encoded values."""
+        if view == TEXT:
+            field = self.text(name)
+            return frozenset() if field is None else frozenset(field.positions)
+        found = self._terms.get((name, view))
+        if found is None:
+            values = self.fields.get(name)
+            known = [] if values is None else [encoded(view, value) for value in values.of(view)]
+            found = self._terms[name, view] = frozenset(term for term in known if term is not None)
+        return found
+
+    def exists(self, path: str) -> bool:
+        """Whether anything stands at this path or below it."""
+        below = path + "."
+        return any(name == path or name.startswith(below) for name in self.fields)
+
+
+Scorer = Callable[[Held], float | None]
+
+
+def compile_query(query: Query, statistics: Statistics) -> Scorer:
+    """The function that scores a document by a planned query."""
+    return _COMPILERS[type(query)](query, statistics)
+
+
+def _all(_query: All, _statistics: Statistics) -> Scorer:
+    return lambda _held: 1.0
+
+
+def _nothing(_query: Nothing, _statistics: Statistics) -> Scorer:
+    return lambda _held: None
+
+
+def _term(query: Term, statistics: Statistics) -> Scorer:
+    if query.view != TEXT:
+        return _any_term(query.field, query.view, [encoded(query.view, query.value)])
+    name, term = query.field, str(query.value)
+    weight, average = term_idf(statistics, name, term), average_length(statistics, name)
+
+    def score(held: Held) -> float | None:
+        field = held.text(name)
+        if field is None or term not in field.positions:
+            return None
+        return bm25(weight, len(field.positions[term]), field.length, average)
+
+    return score
+
+
+def _any_term(name: str, view: str, terms: Sequence[str | None]) -> Scorer:
+    wanted = frozenset(term for term in terms if term is not None)
+    return lambda held: None if wanted.isdisjoint(held.terms(name, view)) else 1.0
+
+
+def _terms(query: Terms, _statistics: Statistics) -> Scorer:
+    if query.view == TEXT:
+        return _any_term(query.field, TEXT, [str(value) for value in query.values])
+    return _any_term(query.field, query.view, [encoded(query.view, value) for value in query.values])
+
+
+def _phrase(query: Phrase, statistics: Statistics) -> Scorer:
+    name = query.field
+    weight = sum(term_idf(statistics, name, term) for _, term in query.terms)
+    average = average_length(statistics, name)
+
+    def score(held: Held) -> float | None:
+        field = held.text(name)
+        if field is None:
+            return None
+        frequency = phrase_frequency(query, field.positions)
+        return bm25(weight, frequency, field.length, average) if frequency else None
+
+    return score
+
+
+def _matching(name: str, view: str, test: Callable[[str], Any]) -> Scorer:
+    return lambda held: 1.0 if any(test(term) for term in held.terms(name, view)) else None
+
+
+def _prefix(query: Prefix, _statistics: Statistics) -> Scorer:
+    prefix = query.prefix if query.view == TEXT else encoded(EXACT, query.prefix) or ""
+    return _matching(query.field, query.view, lambda term: term.startswith(prefix))
+
+
+def _wildcard(query: Wildcard, _statistics: Statistics) -> Scorer:
+    pattern = re.compile(wildcard_regex(query.pattern, escape=query.view != TEXT))
+    return _matching(query.field, query.view, pattern.fullmatch)
+
+
+def _fuzzy(query: Fuzzy, _statistics: Statistics) -> Scorer:
+    wanted = query.term if query.view == TEXT else encoded(EXACT, query.term) or ""
+    head = wanted[: query.prefix_length]
+    return _matching(
+        query.field,
+        query.view,
+        lambda term: term.startswith(head) and within(wanted, term, query.distance, query.transpositions),
+    )
+
+
+def _range(query: Range, _statistics: Statistics) -> Scorer:
+    low = None if query.low is None else encoded(query.view, query.low)
+    high = None if query.high is None else encoded(query.view, query.high)
+    if (query.low is not None and low is None) or (query.high is not None and high is None):
+        return lambda _held: None
+
+    def inside(term: str) -> bool:
+        if low is not None and (term < low or (term == low and not query.include_low)):
+            return False
+        return high is None or term < high or (term == high and query.include_high)
+
+    assert query.view in (EXACT, NUMBER, DATE), query
+    return _matching(query.field, query.view, inside)
+
+
+def _exists(query: Exists, _statistics: Statistics) -> Scorer:
+    return lambda held: 1.0 if held.exists(query.field) else None
+
+
+def _ids(query: Ids, _statistics: Statistics) -> Scorer:
+    wanted = frozenset(query.keys)
+    return lambda held: 1.0 if held.key in wanted else None
+
+
+def _bool(query: Bool, statistics: Statistics) -> Scorer:
+    must = [compile_query(each, statistics) for each in query.must]
+    filters = [compile_query(each, statistics) for each in query.filter]
+    must_not = [compile_query(each, statistics) for each in query.must_not]
+    should = [compile_query(each, statistics) for each in query.should]
+    minimum = query.minimum
+
+    def score(held: Held) -> float | None:
+        total = 0.0
+        for each in must:
+            found = each(held)
+            if found is None:
+                return None
+            total += found
+        if any(each(held) is None for each in filters):
+            return None
+        if any(each(held) is not None for each in must_not):
+            return None
+        matched = 0
+        for each in should:
+            found = each(held)
+            if found is not None:
+                matched += 1
+                total += found
+        return total if matched >= minimum else None
+
+    return score
+
+
+def _dis_max(query: DisMax, statistics: Statistics) -> Scorer:
+    inside = [compile_query(each, statistics) for each in query.queries]
+
+    def score(held: Held) -> float | None:
+        found = [value for value in (each(held) for each in inside) if value is not None]
+        if not found:
+            return None
+        best = max(found)
+        return best + query.tie_breaker * (sum(found) - best)
+
+    return score
+
+
+def _boosting(query: Boosting, statistics: Statistics) -> Scorer:
+    positive = compile_query(query.positive, statistics)
+    negative = compile_query(query.negative, statistics)
+
+    def score(held: Held) -> float | None:
+        found = positive(held)
+        if found is None:
+            return None
+        return found if negative(held) is None else found * query.factor
+
+    return score
+
+
+def _constant(query: Constant, statistics: Statistics) -> Scorer:
+    inside = compile_query(query.query, statistics)
+    return lambda held: None if inside(held) is None else query.score
+
+
+def _boost(query: Boost, statistics: Statistics) -> Scorer:
+    inside = compile_query(query.query, statistics)
+
+    def score(held: Held) -> float | None:
+        found = inside(held)
+        return None if found is None else found * query.factor
+
+    return score
+
+
+_COMPILERS: Final[dict[type, Callable[[Any, Statistics], Scorer]]] = {
+    All: _all,
+    Nothing: _nothing,
+    Term: _term,
+    Terms: _terms,
+    Phrase: _phrase,
+    Prefix: _prefix,
+    Wildcard: _wildcard,
+    Fuzzy: _fuzzy,
+    Range: _range,
+    Exists: _exists,
+    Ids: _ids,
+    Bool: _bool,
+    DisMax: _dis_max,
+    Boosting: _boosting,
+    Constant: _constant,
+    Boost: _boost,
+}

@@ -1,0 +1,115 @@
+"""A document as the texts that an index engine is given: terms, already analyzed, joined by separators.
+
+Where positions are consecutive, a text is one string: terms and holes, which a tokenizer that splits at the
+separator takes apart again, in machine code. Where they are not (terms at one position), it is a list of
+terms and positions. Both give the same postings as index/judging.py's `text_field`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from index.analysis.analyzers import Analyzer
+from index.encoding import (
+    EXISTS_TAG,
+    HOLE,
+    LENGTH_TAG,
+    PATH_END,
+    SEPARATOR,
+    TAGS,
+    encoded,
+    escaped,
+    exists_term,
+    paths_above,
+)
+from index.fields import Fields, Values, texts_of_all
+from index.judging import POSITION_GAP
+from index.mapping import Rules
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER
+
+VIEWS: Final = (EXACT, NUMBER, DATE, BOOLEAN)
+
+_GAP: Final = SEPARATOR + SEPARATOR.join([HOLE] * POSITION_GAP) + SEPARATOR
+
+
+class Text(NamedTuple):
+    """The text of one path: joined terms, or (if not None) terms with positions, ascending; and how many."""
+
+    joined: str
+    tokens: list[tuple[str, int]] | None
+    length: int
+
+
+class Prepared(NamedTuple):
+    """What is given to the engine: terms of values, joined; and per physical field a text."""
+
+    terms: str
+    texts: list[tuple[str, Text]]
+
+
+Place = Callable[[str], tuple[str, str]]
+"""The physical field of a path's text, and what its terms are prefixed by."""
+
+
+def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
+    """All terms of a document."""
+    terms = [exists_term("")]
+    known = {""}
+    texts: list[tuple[str, Text]] = []
+    for path, values in fields.items():
+        name = escaped(path)
+        _add_values(terms, name + PATH_END, values)
+        for above in paths_above(path):
+            if above in known:
+                break
+            known.add(above)
+            terms.append(escaped(above) + PATH_END + EXISTS_TAG)
+        if values.text:
+            physical, prefix = place(path)
+            text = text_of(values.text, rules.field(path).analyzer, prefix)
+            if text.length:
+                texts.append((physical, text))
+                terms.append(f"{name}{PATH_END}{LENGTH_TAG}{text.length}")
+    whole = text_of(list(texts_of_all(fields)), rules.default_analyzer, "")
+    if whole.length:
+        texts.append(("all", whole))
+        terms.append(f"{ALL}{PATH_END}{LENGTH_TAG}{whole.length}")
+    return Prepared(SEPARATOR.join(terms), texts)
+
+
+def _add_values(terms: list[str], head: str, values: Values) -> None:
+    if values.exact:
+        tag = head + TAGS[EXACT]
+        terms += [tag + escaped(value) for value in dict.fromkeys(values.exact)]
+    for view, some in ((NUMBER, values.numbers), (DATE, values.dates), (BOOLEAN, values.booleans)):
+        if some:
+            tag = head + TAGS[view]
+            known = dict.fromkeys(encoded(view, value) for value in some)
+            terms += [tag + term for term in known if term is not None]
+
+
+def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
+    """The terms of a field's values, one after the other."""
+    parts: list[str] = []
+    length = 0
+    for text in texts:
+        terms = analyzer.flat(text)
+        if terms is None:
+            return _stacked(texts, analyzer, prefix)
+        if terms:
+            length += len(terms)
+            separator = SEPARATOR + prefix
+            parts.append(prefix + separator.join(terms) if prefix else SEPARATOR.join(terms))
+    return Text(_GAP.join(parts), None, length)
+
+
+def _stacked(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
+    found: list[tuple[int, str]] = []
+    first = 0
+    for text in texts:
+        tokens = analyzer.tokens(text)
+        if tokens:
+            found += [(first + token.position, prefix + escaped(token.term)) for token in tokens]
+            first += max(token.position for token in tokens) + 1 + POSITION_GAP
+    return Text("", [(term, at) for at, term in sorted(found)], len(found))

@@ -31,6 +31,7 @@ from core.messages import (
     Ping,
     PingAck,
     Refused,
+    Searched,
     SliceFound,
     SliceRead,
     Stale,
@@ -50,6 +51,7 @@ from core.requests import (
     Unready,
     WriteRequest,
 )
+from core.searching import ExpandRequest, SearchRequest
 from core.settings import Settings
 from index.entries import Indexed
 from node.admin import Admin
@@ -71,6 +73,9 @@ from node.reads import Reads
 from node.replica import Replica
 from node.retention import Retention
 from node.scans import Scans
+from node.search_ports import IndexHost
+from node.search_serving import SearchServing
+from node.searches import Searches
 from node.stamps import Stamps, ceiling_of
 from node.swim import Swim
 from node.tracing import Tracing
@@ -91,6 +96,7 @@ ANSWERS = (
     Fetched,
     TreeAnswer,
     PaxosTold,
+    Searched,
     SliceFound,
 )
 
@@ -141,6 +147,7 @@ class Node:
         self.building = IndexBuilding(self.inside, self.metadata, boot)
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.finds = Finds(self.reads, serving)
+        self.searches: Searches | None = None
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
         self.inside.on_damage = self.anti_entropy.request
@@ -152,6 +159,11 @@ class Node:
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer
         self.inside.message_handlers[Stale] = self._on_stale
+
+    def search_by(self, host: IndexHost) -> None:
+        """Serve and coordinate searches, by these inverted indexes."""
+        serving = SearchServing(self.inside, self.metadata, self.following, host)
+        self.searches = Searches(self.reads, serving)
 
     # --- connections
 
@@ -249,6 +261,9 @@ class Node:
             self.scans.scan(request_id, request, deadline_us, answer)
         elif isinstance(request, FindRequest):
             self.finds.begin(request, deadline_us, answer)
+        elif isinstance(request, SearchRequest | ExpandRequest):
+            assert self.searches is not None, "a peer without inverted indexes"
+            self.searches.serve(request, deadline_us, answer)
         elif isinstance(request, MetadataRequest):
             self.metadata.change(request.change, answer, deadline_us)
         else:

@@ -72,6 +72,15 @@ class Searches:
 
     # --- searches
 
+    def serve(
+        self, request: SearchRequest | ExpandRequest, deadline_us: int, reply: Callable[[Answer], None]
+    ) -> None:
+        """Do what a client asks; `reply` is called exactly once."""
+        if isinstance(request, SearchRequest):
+            self.begin(request, deadline_us, reply)
+        else:
+            self.expand(request, deadline_us, reply)
+
     def begin(self, request: SearchRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
         """Search; `reply` is called exactly once."""
         refusal = self._refusal(request)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from core.requests import AdminRequest
 from core.schema import Table
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
@@ -23,13 +24,17 @@ from cql_lite.planner_batch import BatchPlan
 from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_describe import DescribePlan
 from cql_lite.planner_modify import ModifyPlan
-from cql_lite.planner_results import Execution, KeyspaceResult, Options
+from cql_lite.planner_results import Asked, Execution, KeyspaceResult, Options
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import TableView, view_of
 from cql_lite.planner_terms import Context, Markers, MarkerSpec
 from cql_lite.system import TABLES, Place, State, virtual_rows
 from cql_lite.types import ResolveUdt, UserType, parse_type
+
+PEER_EPOCHS: Final = "peer_epochs"
+ABOUT_PEERS: Final = ("peers", "peers_v2")
+"""Tables that say of others what may have changed just now."""
 
 
 class Plan(Protocol):
@@ -119,13 +124,14 @@ class Catalog:
 
 
 class Planned:
-    """A plan with the tables it is about."""
+    """A plan with the tables it is about, and what is to be asked of the node before it is executed."""
 
-    __slots__ = ("plan", "views")
+    __slots__ = ("asks", "plan", "views")
 
-    def __init__(self, plan: Plan, views: Sequence[TableView]) -> None:
+    def __init__(self, plan: Plan, views: Sequence[TableView], asks: Asked = ()) -> None:
         self.plan = plan
         self.views = tuple(views)
+        self.asks = asks
 
 
 def plan_statement(
@@ -181,7 +187,9 @@ def _plan_select(statement: ast.Select, catalog: Catalog, keyspace: str, text: s
     computed = TABLES.get((place, statement.table.name))
     if computed is not None and catalog.state.table(place, statement.table.name) is None:
         rows = virtual_rows(computed, catalog.state, catalog.place)
-        return Planned(SelectPlan(statement, computed.view, catalog.resolver(place), rows), [computed.view])
+        plan = SelectPlan(statement, computed.view, catalog.resolver(place), rows)
+        asks = (AdminRequest(PEER_EPOCHS),) if statement.table.name in ABOUT_PEERS else ()
+        return Planned(plan, [computed.view], asks)
     view = catalog.view(place, statement.table.name)
     plan = SelectPlan(statement, view, catalog.resolver(place))
     plan.fingerprint = hashlib.blake2b(

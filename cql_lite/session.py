@@ -243,6 +243,8 @@ class Session:
             parameters.paging_state,
             parameters.timestamp_us,
         )
+        if prepared.planned.asks:
+            yield prepared.planned.asks
         execution = plan.execute(self._context(values), options)
         result = yield from execution if parameters.now_s is None else at_time(execution, parameters.now_s)
         if isinstance(result, RowsResult):

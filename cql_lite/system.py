@@ -2,7 +2,8 @@
 
 They say what a Cassandra 4.1 says, as far as it is true here. Every peer tells the same story of all
 members, its own row in `system.local` and the others in `system.peers` and `system.peers_v2`, so drivers
-find the whole ring and route by token. `schema_version` names the state that this peer has adopted.
+find the whole ring and route by token. `schema_version` names the state that a peer has adopted: all are the
+same only if all are at one epoch.
 """
 
 from __future__ import annotations
@@ -82,12 +83,16 @@ class State(Protocol):
 
 
 class Place(NamedTuple):
-    """Where this peer is: its id, and the ports that every peer has."""
+    """Where this peer is: its id, and the ports that every peer has.
+
+    `epochs` are those that the others are known to have adopted, as it is now.
+    """
 
     peer: bytes
     native_port: int
     peer_port: int
     start: int
+    epochs: Mapping[bytes, int] = {}
 
 
 Row = dict[str, Any]
@@ -112,6 +117,17 @@ def schema_version(state: State) -> bytes:
     return uuid_of(state.digest)
 
 
+def version_at(state: State, peer: bytes, place: Place) -> bytes:
+    """The uuid of the state that a peer has adopted: ours only if it is where we are.
+
+    Of whom nothing was ever heard (it was never up while we were) nobody waits to agree: ours will do.
+    """
+    epoch = place.epochs.get(peer, state.epoch)
+    if peer == place.peer or epoch == state.epoch:
+        return schema_version(state)
+    return uuid_of(hashlib.blake2b(state.cluster + b"epoch %d" % epoch, digest_size=16).digest())
+
+
 def table_id(state: State, table: Table) -> bytes:
     """The uuid of a table: another one after TRUNCATE."""
     return uuid_of(hashlib.blake2b(state.cluster + b"table %d" % table.id, digest_size=16).digest())
@@ -128,13 +144,13 @@ def address_of(member: Member) -> bytes:
 # --- system
 
 
-def _common(state: State, member: Member) -> Row:
+def _common(state: State, member: Member, place: Place) -> Row:
     return {
         "data_center": member.datacentre,
         "rack": member.rack,
         "host_id": host_id(member),
         "release_version": RELEASE_VERSION,
-        "schema_version": schema_version(state),
+        "schema_version": version_at(state, member.peer, place),
         "tokens": [str(token) for token in sorted(member.tokens)],
     }
 
@@ -144,7 +160,7 @@ def _local(state: State, place: Place) -> Iterator[Row]:
         if member.peer == place.peer:
             address = address_of(member)
             yield {
-                **_common(state, member),
+                **_common(state, member, place),
                 "key": "local",
                 "bootstrapped": "COMPLETED",
                 "broadcast_address": address,
@@ -164,7 +180,7 @@ def _local(state: State, place: Place) -> Iterator[Row]:
 def _others(state: State, place: Place) -> Iterator[tuple[Member, Row]]:
     for member in state.members:
         if member.peer != place.peer:
-            yield member, {"peer": address_of(member), **_common(state, member)}
+            yield member, {"peer": address_of(member), **_common(state, member, place)}
 
 
 def _peers(state: State, place: Place) -> Iterator[Row]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STATES = ("up", "suspect", "down")
 TOKEN_SPACE = 2**64
+PEER_EPOCHS = "peer_epochs"
+"""The one verb that asks others: which epoch each peer has adopted."""
 
 
 class Admin:
@@ -41,6 +43,9 @@ class Admin:
     def begin(self, request: AdminRequest, reply: Callable[[Answer], None]) -> None:
         """Answer a verb."""
         verb = self._verbs.get(request.verb)
+        if request.verb == PEER_EPOCHS and not request.arguments:
+            self._node.peer_epochs.ask(reply)
+            return
         if verb is None:
             reply(Invalid("no_such_verb", f"no such verb; there are: {', '.join(self._verbs)}"))
             return

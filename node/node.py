@@ -69,6 +69,7 @@ from node.index_types import types_from
 from node.inside import Inside
 from node.metadata import Metadata
 from node.paxos import Paxos
+from node.peer_epochs import PeerEpochs
 from node.reads import Reads
 from node.replica import Replica
 from node.retention import Retention
@@ -124,6 +125,7 @@ class Node:
         self.identity = self.metadata.identity
         self.swim = Swim(self.inside, self.metadata)
         self.metadata.set_alive(self.swim.is_alive)
+        self.peer_epochs = PeerEpochs(self.inside, self.metadata, self.swim)
         self.stamps = Stamps(self.inside)
         self.hints = Hints(self.inside, self.metadata, self.swim)
         self.replica = Replica(self.inside, self.metadata)

@@ -79,7 +79,8 @@ class CqlService:
     def place(self) -> Place:
         """Where the peer is."""
         identity = self._node.inside.identity
-        return Place(identity.peer, self._ports[0], self._ports[1], identity.start)
+        known = self._node.peer_epochs.known
+        return Place(identity.peer, self._ports[0], self._ports[1], identity.start, known)
 
     @property
     def operation_ids_us(self) -> int:
@@ -152,6 +153,8 @@ class CqlService:
     def _tell_schema(self) -> None:
         self._telling = False
         before, self._told = self._told, self._node.metadata.state
+        for moved in topology_events(before, self._told, self._ports[0]):
+            self._push(moved)
         for event in schema_events(before, self._told):
             self._push(event)
 
@@ -169,6 +172,20 @@ class CqlService:
     def _push(self, event: wire.Event) -> None:
         for client in list(self.clients.values()):
             client.push(event)
+
+
+def topology_events(before: State, after: State, port: int) -> Iterator[wire.TopologyChange]:
+    """Who came, went, or moved to other tokens or another address between two states."""
+    were = {member.peer: member for member in before.members}
+    are = {member.peer: member for member in after.members}
+    for peer in sorted({*were, *are}):
+        old, new = were.get(peer), are.get(peer)
+        if old is not None and (new is None or address_of(new) != address_of(old)):
+            yield wire.TopologyChange("REMOVED_NODE", address_of(old), port)
+        if new is not None and (old is None or address_of(new) != address_of(old)):
+            yield wire.TopologyChange("NEW_NODE", address_of(new), port)
+        elif old is not None and new is not None and old.tokens != new.tokens:
+            yield wire.TopologyChange("MOVED_NODE", address_of(new), port)
 
 
 def schema_events(before: State, after: State) -> Iterator[wire.SchemaChange]:

@@ -36,8 +36,9 @@ class SimPeer:
 
     @property
     def place(self) -> Place:
-        identity = node_of(self._cluster, self._index).inside.identity
-        return Place(identity.peer, 9042, 7000, identity.start)
+        node = node_of(self._cluster, self._index)
+        identity = node.inside.identity
+        return Place(identity.peer, 9042, 7000, identity.start, node.peer_epochs.known)
 
     @property
     def operation_ids_us(self) -> int:

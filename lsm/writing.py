@@ -17,9 +17,9 @@ from typing import Protocol
 
 import msgspec
 
-from core.cell import NO_VERSION, Version
+from core.cell import MARKER, NO_VERSION, Version
 from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
-from core.limits import RANGE_TOMBSTONES_MAX, SECOND_US
+from core.limits import DOCUMENT_CELLS_MAX, RANGE_TOMBSTONES_MAX, SECOND_US
 from core.mutation import Mutation
 from core.ports import Engine, Entries
 from core.row import (
@@ -72,7 +72,7 @@ class Info(Protocol):
 class _Change:
     """One batch in the making."""
 
-    __slots__ = ("deltas", "names", "newest", "pending", "puts")
+    __slots__ = ("deltas", "names", "newest", "pending", "puts", "too_large")
 
     def __init__(self) -> None:
         self.puts: list[tuple[bytes, bytes | None]] = []
@@ -80,6 +80,8 @@ class _Change:
         self.names: list[bytes] = []
         self.newest: Version = NO_VERSION
         self.pending: dict[bytes, bytes | None] = {}
+        self.too_large = ""
+        """Why a document would become too large to be patched further."""
 
     def put(self, leaf: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Replace a row or header record."""
@@ -158,6 +160,10 @@ class Writer:
                 if header_changed:
                     self._put_header(change, leaf, header_key, stored, header)
         met, changed, images = self._apply_rows(change, prefix, header, mutation, info)
+        if (
+            change.too_large and fresh and beside is None
+        ):  # what is decided by Paxos is applied whatever it is
+            return Failed(Why.TOO_LARGE, change.too_large), 0
         if mutation.header is not None:
             met = max(met, self._newer_than_header(prefix, mutation.header))
         if fresh:
@@ -208,9 +214,12 @@ class Writer:
                 before = _row_bytes(stored)
             if stored is not EMPTY_ROW:
                 met = max(met, newer_met(stored, addition, floor))
-            new = _row_bytes(merge_rows(stored, addition, floor))
+            merged = merge_rows(stored, addition, floor)
+            new = _row_bytes(merged)
             if new != before:
                 changed = True
+                if len(merged.cells) > max(len(stored.cells), DOCUMENT_CELLS_MAX):
+                    change.too_large = change.too_large or _too_many_cells(merged)
             if new != old:
                 self._put_row(change, leaf, (key, old, new), info)
             if info.changes not in ("none", "keys"):
@@ -416,6 +425,19 @@ def _oldest(header: Header) -> Version:
 
 def _row_bytes(row: Row) -> bytes | None:
     return None if is_empty(row) else encode_row(row)
+
+
+def _too_many_cells(row: Row) -> str:
+    """Why a document in this row has too many cells, if there is a document (collections may have more)."""
+    for column in sorted({cell.column for cell in row.cells}):
+        cells = [cell for cell in row.cells if cell.column == column]
+        is_document = any(cell.kind == MARKER or (cell.value and not cell.path) for cell in cells)
+        if is_document and len(cells) > DOCUMENT_CELLS_MAX:
+            return (
+                f"the document would be kept in {len(cells)} pieces, {DOCUMENT_CELLS_MAX} are the limit: "
+                "write it as a whole, then it is one piece again"
+            )
+    return ""
 
 
 def _image(changes: str, suffix: bytes, before: bytes | None, after: bytes | None) -> Image:

@@ -356,6 +356,9 @@ class WriteOperation:
             if not unknown and all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values()):
                 self._answer(Overloaded(text))
                 return
+            if not unknown and all(f.why == Why.TOO_LARGE for f in self._failed.values()):
+                self._answer(Invalid("too_large", text))
+                return
             received, required = self._tally.received, self._wanted.total
             self._answer(Broken(received, required, len(self._failed), text, write=True, unknown=unknown))
 

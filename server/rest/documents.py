@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from core.json_values import JsonError, parse
-from core.requests import Invalid, Judged, RowsRead, Written
+from core.requests import Answer, Invalid, Judged, RowsRead, Written
 from core.settings import Settings
 from documents import operations
 from documents.collections import DEFAULTS, Collection
@@ -177,11 +177,18 @@ class Documents:
             raise invalid(operation)
         answer = await self._bridge.ask(operation.request, wanted.write_timeout_us(self._settings))
         if not isinstance(answer, (Written, Judged)):
-            raise problem_of(answer)
+            raise refused(answer)
         outcome = operation.outcome(answer)
         if isinstance(outcome, NotMet):
             raise _not_met(outcome.tag)
         return outcome
+
+
+def refused(answer: Answer) -> ProblemError:
+    """The problem that a node's refusal of an edit is."""
+    if isinstance(answer, Invalid) and answer.code == "too_large":
+        return ProblemError("too-many-cells", answer.detail)
+    return problem_of(answer)
 
 
 def media_type(request: web.BaseRequest) -> str:

@@ -33,11 +33,11 @@ from documents.operations import Condition, NotMet, Operation, Wanted
 from server.bridge import Bridge
 from server.rest.bulk import BYTES_AHEAD, LINE_OVERHEAD, LINES_AHEAD
 from server.rest.collections import Collections
-from server.rest.documents import JSON_PATCH, MERGE_PATCH, UPDATE, edit_of
+from server.rest.documents import JSON_PATCH, MERGE_PATCH, UPDATE, edit_of, refused
 from server.rest.documents_ids import new_id
 from server.rest.documents_listing import one_line
 from server.rest.listing import FLUSH_BYTES, NDJSON
-from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.problems import ProblemError, invalid
 from server.rest.targets import Options
 
 _NOTHING: Final = msgspec.Raw(b"")
@@ -250,7 +250,7 @@ async def _outcome(item: _InWork) -> dict[str, Any]:
             return {"id": item.id, **problem.body()}
         return {"id": item.id, "status": 204, "etag": outcome.tag}
     if not isinstance(answer, RowsRead):
-        return {"id": item.id, **problem_of(answer).body()}
+        return {"id": item.id, **refused(answer).body()}
     document = operations.found(item.collection, answer)
     if document is None:
         return {"id": item.id, **ProblemError("no-such-document", "there is no such document").body()}

@@ -419,6 +419,37 @@ class SliceFound(msgspec.Struct, frozen=True, array_like=True, tag=81):
     more: bool
 
 
+class Gather(msgspec.Struct, frozen=True, array_like=True, tag=82):
+    """Follow these siblings to their end, then run a program over rows of ranges that you replicate.
+
+    `ranges` are (first token, last token, term, key) in the order in which to look: of each range what is
+    after that term and key. `index` and `spans` as in commands.Find. Stops after `examined_max` rows, or when
+    it took long enough; answered with GatherTold, or OperationFailed as FindSlice.
+    """
+
+    op: int
+    epoch: int
+    timeout_us: int
+    table: int
+    follow: tuple[PeerId, ...]
+    ranges: tuple[tuple[int, int, bytes, bytes], ...]
+    index: int
+    spans: tuple[tuple[bytes, bytes], ...]
+    examined_max: int
+    now_us: int
+    program: bytes
+
+
+class GatherTold(msgspec.Struct, frozen=True, array_like=True, tag=83):
+    """What the program made of `examined` rows; `ranges` are what is left, as in Gather."""
+
+    op: int
+    part: bytes
+    ranges: tuple[tuple[int, int, bytes, bytes], ...]
+    examined: int
+    took_us: int
+
+
 # --- search
 
 
@@ -484,6 +515,8 @@ Message = (
     | TreeAnswer
     | FindSlice
     | SliceFound
+    | Gather
+    | GatherTold
     | TraceThis
     | TraceTold
     | Search

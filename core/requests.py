@@ -15,6 +15,7 @@ import msgspec
 from core.cell import Path, Version
 from core.consistency import Level
 from core.finding import FindRequest, Found
+from core.gathering import Gathered, GatherRequest
 from core.row import Row
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
 from core.trace import Trace
@@ -191,6 +192,7 @@ Request = (
     | ConditionalRequest
     | ScanRequest
     | FindRequest
+    | GatherRequest
     | SearchRequest
     | ExpandRequest
     | MetadataRequest
@@ -329,6 +331,7 @@ Answer = (
     Written
     | RowsRead
     | Found
+    | Gathered
     | SearchAnswer
     | ExpandAnswer
     | Judged

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.finding import FindRequest
+from core.gathering import GatherRequest
 from core.hlc import HybridClock
 from core.messages import (
     BatchStored,
@@ -23,6 +24,7 @@ from core.messages import (
     DigestRead,
     Fetched,
     Followed,
+    GatherTold,
     Hello,
     Message,
     MutationApplied,
@@ -63,6 +65,8 @@ from node.counters import Counters
 from node.find_serving import FindServing
 from node.finds import Finds
 from node.following import Following
+from node.gather_serving import GatherServing
+from node.gathers import Gathers
 from node.hints import Hints
 from node.index_building import IndexBuilding
 from node.index_types import types_from
@@ -99,6 +103,7 @@ ANSWERS = (
     PaxosTold,
     Searched,
     SliceFound,
+    GatherTold,
 )
 
 
@@ -150,6 +155,10 @@ class Node:
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.finds = Finds(self.reads, serving)
         self.searches: Searches | None = None
+        gathering = GatherServing(
+            self.inside, self.metadata, self.following, self.building, self.indexed
+        )
+        self.gathers = Gathers(self.reads, gathering)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.retention = Retention(self.inside)
         self.inside.on_damage = self.anti_entropy.request
@@ -263,6 +272,8 @@ class Node:
             self.scans.scan(request_id, request, deadline_us, answer)
         elif isinstance(request, FindRequest):
             self.finds.begin(request, deadline_us, answer)
+        elif isinstance(request, GatherRequest):
+            self.gathers.begin(request_id, request, deadline_us, answer)
         elif isinstance(request, SearchRequest | ExpandRequest):
             assert self.searches is not None, "a peer without inverted indexes"
             self.searches.serve(request, deadline_us, answer)
@@ -278,6 +289,7 @@ class Node:
     def on_cancel(self, request_id: int) -> None:
         """The client is gone: its answer is not sent; what was begun goes on."""
         self.scans.cancel(request_id)
+        self.gathers.cancel(request_id)
         self.admission.leave(request_id)
 
     def on_stop(self) -> None:

@@ -145,6 +145,15 @@ def parse_filter(value: Value, where: str = "filter") -> Filter | Refusal:
     return refusable(lambda: _Parser().query(value, where, 0))
 
 
+def clauses_of(condition: Filter) -> int:
+    """How many conditions a filter has: what a document costs is at most this times its size."""
+    if isinstance(condition, (And, Or)):
+        return sum(clauses_of(one) for one in condition.filters)
+    if isinstance(condition, (Not, ElemMatch)):
+        return 1 + clauses_of(condition.filter)
+    return 1
+
+
 class _Parser:
     """Counts what a filter has in all."""
 

@@ -144,6 +144,11 @@ class Whole:
         self._wanted = True
         self._refusal: Refusal | None = None
 
+    @property
+    def wants(self) -> bool:
+        """Whether more parts can change the result."""
+        return self._wanted and self._refusal is None
+
     def absorb(self, state: Value) -> None:
         """Take one part's state; parts are taken in an order that is always the same."""
         try:

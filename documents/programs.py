@@ -1,0 +1,362 @@
+"""Programs over documents: what a peer does with the documents it holds, and the part it sends of that.
+
+    find        those that meet a filter, in an order: the first `limit` after a place
+    count       how many do
+    distinct    the values that a path has in them
+    aggregate   the stages of a pipeline that can be done in parts (query/pipeline.py)
+
+A program travels as bytes and is checked again where it is run. A part says whether its maker wants no more
+documents, and of a find whether it is `cut`: then nothing is known beyond its last document. Parts of the
+same documents, however divided, fold to the same (documents/finding.py).
+
+The document's id is its member `_id` to filters, orders and pipelines, whatever member of that name it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from core import limits
+from core.json_values import JsonError, Value, parse, render
+from core.row import Row
+from core.schema import Keyspace, Table
+from documents.collections import Collection, collection_of
+from documents.values import cells_of, id_of, tag_of, text_of
+from query.document_filter import Filter, clauses_of, parse_filter
+from query.document_match import predicate
+from query.document_projection import ID, Projection, parse_projection, projector
+from query.document_sort import Sort, parse_sort, place, sort_values
+from query.document_values import MISSING, Path, leaves, order_key, parse_path
+from query.pipeline import Part as PipelinePart, Pipeline, parse_pipeline
+from query.refusals import Refusal
+
+FIND, COUNT, DISTINCT, AGGREGATE = "find", "count", "distinct", "aggregate"
+
+PART_BYTES_MAX: Final = 4 * limits.MIB
+"""Of the documents in one part."""
+DISTINCT_MAX: Final = 10_000
+DISTINCT_BYTES_MAX: Final = 4 * limits.MIB
+WORK_MAX: Final = 64 * limits.MIB
+"""Bytes of a document times clauses of a filter: what one document may cost."""
+
+
+class Program(msgspec.Struct, frozen=True, array_like=True):
+    """What to do; JSON in `filter`, `sort`, `projection`, `stages` and `after` (the values sorted by).
+
+    `until` and `until_key` are a place beyond which nothing is wanted, as `after` and `after_key` are one
+    before which nothing is. `ordered`: documents come in the order of their keys, and no other is asked
+    for.
+    """
+
+    kind: str
+    filter: bytes = b"{}"
+    sort: bytes = b"[]"
+    projection: bytes = b""
+    limit: int = 0
+    after: bytes = b"[]"
+    after_key: bytes = b""
+    until: bytes = b"[]"
+    until_key: bytes = b""
+    ordered: bool = False
+    path: str = ""
+    stages: bytes = b"[]"
+
+
+class FoundDocument(msgspec.Struct, frozen=True, array_like=True):
+    """One document of a find: its key in the store, what it is sorted by (JSON), tag and (projected) text."""
+
+    key: bytes
+    values: bytes
+    tag: str
+    text: bytes
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What one piece of work gave. `refused` is (where, why) if it cannot be done.
+
+    `body` is JSON: a count, values, a pipeline's state.
+    """
+
+    documents: tuple[FoundDocument, ...] = ()
+    body: bytes = b""
+    cut: bool = False
+    full: bool = False
+    refused: tuple[str, str] | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_program = msgspec.msgpack.Decoder(Program)
+_part = msgspec.msgpack.Decoder(Part)
+
+
+def encode_program(program: Program) -> bytes:
+    """As it travels."""
+    return _encoder.encode(program)
+
+
+def decode_part(data: bytes) -> Part:
+    """A part from its bytes."""
+    return _part.decode(data)
+
+
+class Runner(Protocol):
+    """A program at work."""
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """Look at a row; False if no more are wanted."""
+
+    def part(self) -> bytes:
+        """What came of it."""
+
+
+Below = Callable[[int], int]
+
+
+def start_program(data: bytes, table: Table, keyspace: Keyspace, below: Below) -> Runner | str:
+    """A program ready to run over rows of a table, or why it cannot be."""
+    collection = collection_of(table, keyspace)
+    if collection is None:
+        return f"{table.keyspace}.{table.name} is no collection of documents"
+    try:
+        program = _program.decode(data)
+        return _started(program, collection, below)
+    except (msgspec.DecodeError, JsonError) as error:
+        return f"this program is not understood: {error}"
+    except _NotUnderstoodError as error:
+        return str(error)
+
+
+class _NotUnderstoodError(Exception):
+    pass
+
+
+def _good(parsed: Any) -> Any:
+    if isinstance(parsed, Refusal | str):
+        raise _NotUnderstoodError(parsed if isinstance(parsed, str) else parsed.text)
+    return parsed
+
+
+def _started(program: Program, collection: Collection, below: Below) -> Runner:
+    if program.kind == AGGREGATE:
+        pipeline: Pipeline = _good(parse_pipeline(parse(program.stages)))
+        return _Aggregating(_Look(collection, pipeline.filter), pipeline.part(below))
+    wanted: Filter = _good(parse_filter(parse(program.filter)))
+    look = _Look(collection, wanted)
+    if program.kind == FIND:
+        projection = _good(parse_projection(parse(program.projection))) if program.projection else None
+        return _Finding(look, program, _good(parse_sort(parse(program.sort))), projection)
+    if program.kind == COUNT:
+        return _Counting(look)
+    if program.kind == DISTINCT:
+        return _Distinct(look, _good(parse_path(program.path)))
+    raise _NotUnderstoodError(f"there is no program {program.kind[:40]!r}")
+
+
+class _Look:
+    """Rows as documents that meet a filter."""
+
+    def __init__(self, collection: Collection, wanted: Filter) -> None:
+        self._collection = collection
+        self._clauses = clauses_of(wanted)
+        self._meets = predicate(wanted)
+        self.refused: tuple[str, str] | None = None
+        self.tag = ""
+        self.text = b""
+
+    def at(self, key: bytes, row: Row, now_us: int, needs_value: bool = True) -> Value:
+        """The document with its id as `_id`, if it meets the filter; else MISSING. Sets `text`."""
+        cells = cells_of(self._collection, row)
+        text = text_of(cells, now_us)
+        if text is None:
+            return MISSING
+        self.text = text
+        if not self._clauses and not needs_value:
+            return None
+        if len(text) * self._clauses > WORK_MAX:
+            why = (
+                f"{self._clauses} clauses are too many for a document of {len(text)} bytes "
+                f"({id_of(key)[:60]!r}): use $in for many values of one path"
+            )
+            self.refused = ("filter", why)
+            return MISSING
+        document = parse(text)
+        if isinstance(document, dict):
+            document[ID] = id_of(key)
+        return document if self._meets(document) else MISSING
+
+    def tag_at(self, row: Row, now_us: int) -> str:
+        """The document's entity tag."""
+        cells = cells_of(self._collection, row)
+        return tag_of(cells, max(cell.version for cell in cells), now_us)
+
+
+class _Finding:
+    """Keeps the first documents of an order."""
+
+    def __init__(self, look: _Look, program: Program, sort: Sort, projection: Projection | None) -> None:
+        self._look = look
+        self._sort = sort
+        self._limit = program.limit
+        self._ordered = program.ordered and not sort
+        self._project = None if projection is None else projector(projection)
+        self._after = place(sort, parse(program.after), program.after_key) if program.after_key else None
+        self._until = place(sort, parse(program.until), program.until_key) if program.until_key else None
+        self._held: list[tuple[Any, bytes, list[Value], str, bytes]] = []
+        self._bytes = 0
+        self._cut = False
+        self._full = False
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """Hold the document if it may be among the first."""
+        if self._until is not None and self._ordered and (key,) > self._until:
+            self._full = True
+            return False
+        document = self._look.at(key, row, now_us, needs_value=bool(self._sort))
+        if document is MISSING:
+            return self._look.refused is None
+        values = sort_values(self._sort, document)
+        here = place(self._sort, values, key)
+        if self._after is not None and not self._after < here:
+            return True
+        if self._until is not None and self._until < here:
+            return True
+        self._held.append((here, key, values, self._look.tag_at(row, now_us), self._look.text))
+        self._bytes += len(self._look.text)
+        if self._ordered and (len(self._held) >= self._limit or self._bytes >= PART_BYTES_MAX):
+            self._cut = self._full = True
+            return False
+        if len(self._held) >= 2 * self._limit + 100 or self._bytes >= 2 * PART_BYTES_MAX:
+            self._keep_first()
+        return True
+
+    def _keep_first(self) -> None:
+        self._held.sort(key=lambda held: held[0])
+        kept, size = 0, 0
+        for _, _, _, _, text in self._held[: self._limit]:
+            size += len(text)
+            if kept and size > PART_BYTES_MAX:
+                break
+            kept += 1
+        if kept < len(self._held):
+            self._cut = True
+            del self._held[kept:]
+            self._until = self._held[-1][0]
+        self._bytes = sum(len(text) for _, _, _, _, text in self._held)
+
+    def part(self) -> bytes:
+        """The first documents."""
+        self._keep_first()
+        found = []
+        for _, key, values, tag, text in self._held:
+            if self._project is not None:
+                text = _projected(self._project, text, id_of(key))
+            found.append(FoundDocument(key, render(values), tag, text))
+        return _encoder.encode(Part(tuple(found), b"", self._cut, self._full, self._look.refused))
+
+
+def _projected(project: Callable[[Value], Value], text: bytes, document_id: str) -> bytes:
+    document = parse(text)
+    if not isinstance(document, dict):
+        return text
+    document.pop(ID, None)
+    document[ID] = document_id
+    kept = project(document)
+    kept.pop(ID, None)
+    return render(kept)
+
+
+class _Counting:
+    """Counts documents."""
+
+    def __init__(self, look: _Look) -> None:
+        self._look = look
+        self._count = 0
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """Count one."""
+        if self._look.at(key, row, now_us, needs_value=False) is not MISSING:
+            self._count += 1
+        return self._look.refused is None
+
+    def part(self) -> bytes:
+        """The count."""
+        return _encoder.encode(Part(body=render(self._count), refused=self._look.refused))
+
+
+class Values:
+    """Different values, each once, in the order in which they came; bounded."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[Any, ...], Value] = {}
+        self.refused: tuple[str, str] | None = None
+        self._bytes = 0
+
+    def add(self, value: Value) -> bool:
+        """Take one more; False if they are too many."""
+        key = order_key(value)
+        if key not in self.values:
+            self._bytes += len(render(value))
+            if len(self.values) >= DISTINCT_MAX or self._bytes > DISTINCT_BYTES_MAX:
+                why = f"more than {DISTINCT_MAX} values, or {DISTINCT_BYTES_MAX} bytes of them: match less"
+                self.refused = ("path", why)
+                return False
+            self.values[key] = value
+        return True
+
+
+class _Distinct:
+    """Lists the values of a path; of an array its elements."""
+
+    def __init__(self, look: _Look, path: Path) -> None:
+        self._look = look
+        self._path = path
+        self._values = Values()
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """List those of one document."""
+        document = self._look.at(key, row, now_us)
+        if document is not MISSING:
+            for leaf in leaves(document, self._path):
+                for value in leaf if isinstance(leaf, list) else (leaf,):
+                    if value is not MISSING and not self._values.add(value):
+                        return False
+        return self._look.refused is None
+
+    def part(self) -> bytes:
+        """The values."""
+        refused = self._look.refused or self._values.refused
+        return _encoder.encode(Part(body=render(list(self._values.values.values())), refused=refused))
+
+
+class _Aggregating:
+    """Pushes documents into a pipeline's part."""
+
+    def __init__(self, look: _Look, part: PipelinePart) -> None:
+        self._look = look
+        self._part = part
+        self._full = False
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """Push one document."""
+        document = self._look.at(key, row, now_us)
+        if document is MISSING:
+            return self._look.refused is None
+        self._full = not self._part.push(document)
+        return not self._full
+
+    def part(self) -> bytes:
+        """The state."""
+        state = self._part.state()
+        if isinstance(state, Refusal):
+            return _encoder.encode(Part(refused=(state.where, state.reason)))
+        try:
+            body = render(state)
+        except JsonError as error:
+            return _encoder.encode(Part(refused=("pipeline", str(error))))
+        if len(body) > limits.FRAME_BYTES_MAX - limits.MIB:
+            why = "what a peer has to send is too large: $project, $group or $limit earlier"
+            return _encoder.encode(Part(refused=("pipeline", why)))
+        return _encoder.encode(Part(body=body, full=self._full, refused=self._look.refused))

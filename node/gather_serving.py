@@ -1,0 +1,246 @@
+"""The replica's side of gathers: follow, then run a program over rows where they are, in bounded steps.
+
+Rows come from the store by the command that reads by predicate use too (lsm/finding.py), at most ROWS_MAX
+at once, fewer where a program takes long over them: between two commands everything else that waits gets
+its turn, so a costly program is slow by itself and for nobody else. After PIECE_US or as many rows as it
+was asked to look at a peer answers with what the program made of them and where it stopped; whoever asked
+goes on from there or does not.
+
+A piece is served only by a replica of all its tokens, only when the siblings named have been followed to the
+ends that their logs had after the question came, and only by an index that is built here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from core import limits
+from core.commands import Candidates, Failed, Find, Outcome
+from core.messages import Gather, GatherTold, Message, OperationFailed, Stale
+from core.ports import PeerId
+from core.row import decode_row
+from documents.programs import Runner, start_program
+from index.secondary import is_its_turn
+from lsm.keys import STATIC_SUFFIX, prefix_end
+from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.views import lane_for
+
+if TYPE_CHECKING:
+    from index.entries import Compiled, Indexed
+    from node.following import Following
+    from node.index_building import IndexBuilding
+    from node.inside import Inside
+    from node.metadata import Metadata
+
+SERVED_MAX = 200
+"""Pieces served at once."""
+
+PIECE_US = 250_000
+"""After so long a piece is answered."""
+
+ROWS_MAX = 200
+ROWS_MIN = 4
+SLOW_US = 5_000
+"""A program that took so long over the rows of one command gets half as many the next time."""
+
+Answer = Callable[[Message], None]
+Ranges = tuple[tuple[int, int, bytes, bytes], ...]
+
+
+class GatherServing:
+    """Serves coordinators, this peer's own among them."""
+
+    def __init__(
+        self,
+        inside: Inside,
+        metadata: Metadata,
+        following: Following,
+        building: IndexBuilding,
+        indexed: Indexed,
+    ) -> None:
+        """Register."""
+        self.inside = inside
+        self.metadata = metadata
+        self.following = following
+        self.building = building
+        self.indexed = indexed
+        self.runs: dict[int, _Piece] = {}
+        inside.on_message(Gather, self._on_gather)
+        inside.on_stored("gather_rows", self._on_candidates)
+
+    def _on_gather(self, peer: PeerId, message: Gather) -> None:
+        if message.epoch > self.metadata.state.epoch:
+            self.metadata.catch_up(peer, message.epoch, lambda: self._on_gather(peer, message))
+            return
+
+        def answer(told: Message) -> None:
+            size = 32 * len(message.ranges)
+            if isinstance(told, GatherTold):
+                size = len(told.part) + sum(40 + len(term) + len(key) for _, _, term, key in told.ranges)
+            self.inside.world.send(peer, told, lane_for(size))
+
+        self.serve(message, answer)
+
+    def serve(self, message: Gather, answer: Answer) -> None:
+        """Run a program; `answer` is called once."""
+        refusal = self._refusal(message)
+        if refusal is not None:
+            answer(refusal)
+            return
+        state = self.metadata.state
+        table = state.tables[message.table]
+        below = self.inside.world.below
+        runner = start_program(message.program, table, state.keyspaces[table.keyspace], below)
+        if isinstance(runner, str):
+            answer(OperationFailed(message.op, "malformed", runner))
+            return
+        index = None
+        if message.index:
+            index = next((one for one in self.indexed.of(table) if one.id == message.index), None)
+            if index is None:
+                why = "this peer does not know the index, or not how to read it"
+                answer(OperationFailed(message.op, "malformed", why))
+                return
+        piece = _Piece(self, message, runner, index, answer)
+        self.runs[piece.number] = piece
+        piece.start()
+
+    def _refusal(self, message: Gather) -> Message | None:
+        metadata, op = self.metadata, message.op
+        if message.epoch < metadata.state.epoch:
+            lacking = metadata.stale_for(message.table, message.epoch)
+            if lacking is not None:
+                return Stale(op, lacking)
+        placement = metadata.state.placement(message.table)
+        if placement is None:
+            return OperationFailed(op, "no_such_table", "there is no such table here")
+        me = self.inside.identity.peer
+        held = placement.shared_ranges(me, me)
+        for first, last, _, _ in message.ranges:
+            if not any(begin <= first and last <= end for begin, end in held):
+                return OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges")
+        if len(self.runs) >= SERVED_MAX:
+            return OperationFailed(op, "overloaded", "this replica computes as much as it can")
+        return None
+
+    def _on_candidates(self, outcome: Outcome, number: int) -> None:
+        piece = self.runs.get(number)
+        if piece is not None:
+            piece.on_candidates(outcome)
+
+
+class _Piece:
+    """One message's work."""
+
+    def __init__(
+        self, parent: GatherServing, message: Gather, runner: Runner, index: Compiled | None, answer: Answer
+    ) -> None:
+        self.number = parent.inside.new_op()
+        self._parent = parent
+        self._message = message
+        self._runner = runner
+        self._index = index
+        self._answer = answer
+        self._ranges: list[tuple[int, int, bytes, bytes]] = list(message.ranges)
+        self._rows_max = ROWS_MAX // 2
+        self._examined = 0
+        self._began_us = parent.inside.world.monotonic_us()
+        self._working_since_us = self._began_us
+
+    def start(self) -> None:
+        """Wait for the index to be built, then follow."""
+        parent = self._parent
+        if self._index is None:
+            self._follow("")
+        else:
+            parent.building.when_built(
+                self._index.id, self._began_us + self._message.timeout_us, self._follow
+            )
+
+    def _follow(self, why_not: str) -> None:
+        if why_not:
+            self._end(OperationFailed(self._message.op, BUILDING, why_not))
+            return
+        until_us = self._began_us + self._message.timeout_us
+        self._parent.following.follow_now(self._message.follow, self._followed, until_us)
+
+    def _followed(self, reached: frozenset[PeerId]) -> None:
+        missing = [peer.hex() for peer in self._message.follow if peer not in reached]
+        if missing:
+            self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
+            return
+        self._working_since_us = self._parent.inside.world.monotonic_us()
+        self._look()
+
+    def _look(self) -> None:
+        """Read the next rows of the first range, or answer."""
+        message = self._message
+        room = message.examined_max - self._examined
+        elapsed_us = self._parent.inside.world.monotonic_us() - self._working_since_us
+        if not self._ranges or room <= 0 or elapsed_us >= PIECE_US:
+            self._end_with_part()
+            return
+        first, last, term, key = self._ranges[0]
+        find = Find(
+            message.table,
+            message.index,
+            message.spans,
+            first,
+            last,
+            b"",
+            term,
+            key,
+            max(1, min(self._rows_max, room)),
+            limits.SLICE_BYTES_MAX,
+            message.now_us,
+        )
+        self._parent.inside.submit(("gather_rows", self.number), find)
+
+    def on_candidates(self, outcome: Outcome) -> None:
+        """Rows: run the program over them."""
+        if not isinstance(outcome, Candidates):
+            assert isinstance(outcome, Failed), outcome
+            self._parent.inside.count("replica_failures")
+            name = self._parent.inside.identity.name
+            self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
+            return
+        world = self._parent.inside.world
+        begun_us = world.monotonic_us()
+        if not self._take(outcome.rows):
+            self._ranges.clear()
+        elif outcome.more:
+            first, last, _, _ = self._ranges[0]
+            self._ranges[0] = (first, last, outcome.term, outcome.key)
+        else:
+            del self._ranges[0]
+        took_us = world.monotonic_us() - begun_us
+        if took_us > SLOW_US:
+            self._rows_max = max(ROWS_MIN, self._rows_max // 2)
+        elif took_us < SLOW_US // 4:
+            self._rows_max = min(ROWS_MAX, self._rows_max * 2)
+        self._look()
+
+    def _take(self, rows: tuple[tuple[bytes, bytes, bytes], ...]) -> bool:
+        """Give rows to the program; False if it wants no more."""
+        message, index = self._message, self._index
+        for term, key, data in rows:
+            if key[prefix_end(key) :] == STATIC_SUFFIX:
+                continue
+            row = decode_row(data)
+            if index is not None and not is_its_turn(index, message.spans, key, row, term):
+                continue
+            self._examined += 1
+            if not self._runner.take(key, row, message.now_us):
+                return False
+        return True
+
+    def _end_with_part(self) -> None:
+        part = self._runner.part()
+        took_us = self._parent.inside.world.monotonic_us() - self._began_us
+        ranges = tuple(self._ranges)
+        self._end(GatherTold(self._message.op, part, ranges, self._examined, took_us))
+
+    def _end(self, told: Message) -> None:
+        self._parent.runs.pop(self.number, None)
+        self._answer(told)

@@ -1,0 +1,204 @@
+"""Questions about many documents, asked of whole simulated clusters whose replicas differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.consistency import Level
+from core.gathering import Gathered, GatherRequest
+from core.requests import Invalid, Unavailable, Written
+from documents import operations
+from documents.finding import CountFold, find_query
+from sim.cluster import SimCluster
+from sim.real import node_of
+from tests.documents.whole import (
+    SECOND,
+    aggregate,
+    ask,
+    cluster_of,
+    count,
+    gather,
+    movies,
+    page,
+    put,
+    settle,
+)
+
+
+def lagging(peers: int) -> tuple[SimCluster, dict[str, Any]]:
+    """A cluster in which every peer in turn missed a third of the writes."""
+    cluster = cluster_of(peers)
+    documents = {}
+    for turn in range(3):
+        cluster.isolate(turn)
+        for n in range(turn, 45, 3):
+            documents[f"m{n}"] = {"n": n, "even": n % 2 == 0, "g": n % 4, "t": ["a", f"t{n % 3}"]}
+            put(cluster, f"m{n}", documents[f"m{n}"], (turn + 1) % 3)
+        cluster.heal()
+        settle(cluster)
+    return cluster, documents
+
+
+@pytest.mark.parametrize("peers", [3, 5])
+def test_what_was_acknowledged_is_found_through_every_peer(peers: int) -> None:
+    cluster, documents = lagging(peers)
+    evens = {name for name, document in documents.items() if document["even"]}
+    for index in range(peers):
+        found, cursor = page(cluster, index, {"filter": {"even": True}})
+        assert set(found) == evens
+        assert len(found) == len(evens)
+        assert cursor is None
+        assert count(cluster, index, {"t": "t1"}) == 15
+        ranked, _ = page(cluster, index, {"sort": {"n": -1}, "limit": 5, "skip": 1})
+        assert ranked == ["m43", "m42", "m41", "m40", "m39"]
+        groups = aggregate(
+            cluster, index, [{"$group": {"_id": "$g", "n": {"$sum": "$n"}}}, {"$sort": {"_id": 1}}]
+        )
+        assert [g["n"] for g in groups] == [sum(range(g, 45, 4)) for g in range(4)]
+
+
+@pytest.mark.parametrize("sort", [None, {"g": 1, "n": -1}])
+def test_pages_go_on_at_any_peer_and_give_everything_once(sort: Any) -> None:
+    cluster, documents = lagging(3)
+    found: list[str] = []
+    cursor, index = None, 0
+    while True:
+        ids, cursor = page(cluster, index, {"limit": 7, "sort": sort, "cursor": cursor})
+        found += ids
+        if cursor is None:
+            break
+        assert len(ids) == 7
+        index = (index + 1) % 3
+    assert sorted(found) == sorted(documents)
+    if sort:
+        assert found == sorted(documents, key=lambda d: (documents[d]["g"], -documents[d]["n"]))
+
+
+def test_a_page_goes_on_after_its_coordinator_died() -> None:
+    cluster, documents = lagging(3)
+    first, cursor = page(cluster, 0, {"limit": 20})
+    cluster.kill(0)
+    assert cluster.run_until(
+        lambda: not node_of(cluster, 1).swim.is_alive(cluster.machines[0].peer), 60 * SECOND
+    )
+    rest, end = page(cluster, 1, {"limit": 100, "cursor": cursor})
+    assert sorted(first + rest) == sorted(documents)
+    assert end is None
+
+
+def test_a_peer_that_dies_while_it_works_is_gone_on_for_by_another() -> None:
+    cluster, documents = lagging(5)
+    query = find_query(movies(cluster), {})
+    fold = query.fold(ordered=False)  # type: ignore[union-attr]
+    absorb = fold.absorb
+
+    def absorbing(server: bytes, part: bytes) -> bool:
+        if cluster.machines[4].process is not None:
+            cluster.kill(4)
+        return bool(absorb(server, part))
+
+    fold.absorb = absorbing  # type: ignore[method-assign]
+    answer = gather(cluster, 0, fold)
+    assert isinstance(answer, Gathered), answer
+    assert len(fold.result()[0]) == len(documents)
+
+
+def test_looking_at_too_much_is_refused_and_says_what_to_do() -> None:
+    cluster, _ = lagging(3)
+    answer = gather(cluster, 0, CountFold(b'{"n":1}'), examined_max=20)
+    assert isinstance(answer, Invalid)
+    assert answer.code == "scan_refused"
+    assert '"allow_scan": true' in answer.detail
+    assert count(cluster, 0, {"n": 1}, examined_max=45) == 1
+    ids, cursor = page(cluster, 0, {"limit": 3})
+    assert len(ids) == 3
+    assert cursor is not None
+
+
+def test_cursors_are_bound_to_collection_filter_and_order() -> None:
+    cluster = cluster_of(3)
+    for n in range(4):
+        put(cluster, str(n), {"n": n})
+    _, cursor = page(cluster, 0, {"filter": {"n": {"$gte": 0}}, "limit": 2})
+    for body in (
+        {"filter": {"n": {"$gte": 1}}, "cursor": cursor},
+        {"filter": {"n": {"$gte": 0}}, "sort": {"n": 1}, "cursor": cursor},
+        {"filter": {"n": {"$gte": 0}}, "cursor": cursor[:-2]},
+        {"cursor": "x"},
+        {"cursor": 7},
+    ):
+        refused = find_query(movies(cluster), body)
+        assert isinstance(refused, Invalid)
+        assert refused.code == "bad_cursor"
+        assert "begin again without it" in refused.detail
+
+
+def test_one_replica_alone_would_not_do() -> None:
+    cluster, _ = lagging(3)
+    assert min(count(cluster, index, {}, level=Level.ONE) for index in range(3)) < 45
+    assert count(cluster, 0, {}, level=Level.ALL) == 45
+    assert [count(cluster, index, {}, level=Level.ONE) for index in range(3)][0] == 45  # it has followed
+
+
+def test_deleted_and_expired_documents_are_not_there() -> None:
+    cluster, _ = lagging(3)
+    collection = movies(cluster)
+    deleted = operations.delete(collection, "m1")
+    mortal = operations.put(collection, "mortal", b'{"n":1}', operations.Wanted(ttl_s=5))
+    for planned in (deleted, mortal):
+        assert isinstance(planned, operations.Operation)
+        assert isinstance(ask(cluster, 0, planned.request), Written)
+    assert count(cluster, 1, {}) == 45
+    assert count(cluster, 1, {"_id": "mortal"}) == 1
+    cluster.run_for(6 * SECOND)
+    assert count(cluster, 2, {}) == 44
+    assert page(cluster, 2, {"filter": {"n": 1}}) == ([], None)
+
+
+def test_large_documents_make_short_pages() -> None:
+    cluster = cluster_of(3)
+    for n in range(12):
+        put(cluster, f"d{n:02}", {"n": n, "text": "x" * 900_000})
+    found: list[str] = []
+    cursor, pages = None, 0
+    while True:
+        ids, cursor = page(cluster, pages % 3, {"sort": {"n": 1}, "cursor": cursor})
+        found += ids
+        pages += 1
+        if cursor is None:
+            break
+    assert found == [f"d{n:02}" for n in range(12)]
+    assert pages > 1
+
+
+def test_a_level_that_cannot_be_reached_is_unavailable() -> None:
+    cluster, _ = lagging(3)
+    cluster.kill(1)
+    cluster.kill(2)
+    alive = node_of(cluster, 0).swim.is_alive
+    assert cluster.run_until(lambda: not any(alive(m.peer) for m in cluster.machines[1:]), 60 * SECOND)
+    assert gather(cluster, 0, CountFold(b"{}")) == Unavailable(2, 1, Level.QUORUM)
+    assert isinstance(gather(cluster, 0, CountFold(b"{}"), level=Level.ONE), Gathered)
+    assert isinstance(gather(cluster, 0, CountFold(b"{}"), level=Level.SERIAL), Invalid)
+
+
+def test_a_client_that_goes_away_ends_the_work() -> None:
+    cluster, _ = lagging(3)
+    node = node_of(cluster, 0)
+    request = GatherRequest(movies(cluster).table, Level.QUORUM, CountFold(b"{}"))
+    node.on_request(10**9, request, node.inside.world.monotonic_us() + 10 * SECOND)
+    assert node.gathers.under_way
+    node.on_cancel(10**9)
+    assert not node.gathers.under_way
+    assert not node.admission.requests
+    cluster.run_for(SECOND)
+    assert not node.gathers.serving.runs
+
+
+def test_what_a_peer_cannot_compute_ends_the_request_with_the_reason() -> None:
+    cluster, _ = lagging(3)
+    refused = aggregate(cluster, 1, [{"$project": {"x": {"$add": ["$t", 1]}}}])
+    assert isinstance(refused, Invalid)
+    assert refused.detail.startswith("pipeline[0].$project.x.$add: a number belongs here")

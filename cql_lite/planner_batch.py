@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from core.requests import BatchRequest
+import msgspec
+
+from core.limits import KIB
+from core.requests import BatchRequest, WriteRequest
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_conditions import Step as ConditionalStep, execute_conditional
@@ -20,6 +23,8 @@ from cql_lite.planner_results import Execution, Options, VoidResult, unless_fail
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.types import BIGINT, ResolveUdt
 
+BATCH_WARN_BYTES: Final = 5 * KIB
+UNLOGGED_WARN_PARTITIONS: Final = 10
 WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.COUNTER: "COUNTER"}
 
 
@@ -50,6 +55,7 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
         before = yield from read_rows(plan, step.context, step.options)
         plan.draft(drafts, step.context, step.options, before)
     writes = tuple(draft.request(options.level) for draft in drafts.all())
+    _warn(kind, plans, writes, options)
     if len(writes) == 1:
         (answer,) = yield writes
         unless_failed(answer, WRITE_TYPES[kind])
@@ -57,6 +63,25 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
         (answer,) = yield (BatchRequest(writes, options.level, kind == ast.LOGGED),)
         unless_failed(answer, WRITE_TYPES[kind])
     return VoidResult()
+
+
+def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest], options: Options) -> None:
+    """What Cassandra warns of, at its default thresholds."""
+    size = sum(len(cell.value or b"") for write in writes for row in write.rows for cell in row.writes)
+    partitions = len({(write.table, write.partition) for write in writes})
+    if size <= BATCH_WARN_BYTES and (kind == ast.LOGGED or partitions <= UNLOGGED_WARN_PARTITIONS):
+        return
+    tables = ", ".join(dict.fromkeys(f"{plan.view.keyspace}.{plan.view.name}" for plan in plans))
+    if size > BATCH_WARN_BYTES:
+        options.warn(
+            f"Batch for [{tables}] is of size {size / KIB:.1f}KiB, exceeding specified threshold of "
+            f"{BATCH_WARN_BYTES // KIB}KiB by {(size - BATCH_WARN_BYTES) / KIB:.1f}KiB."
+        )
+    if kind == ast.UNLOGGED and partitions > UNLOGGED_WARN_PARTITIONS:
+        options.warn(
+            f"Unlogged batch covering {partitions} partitions detected against tables [{tables}]. You should "
+            "use a logged batch for atomicity, or asynchronous writes for performance."
+        )
 
 
 class BatchPlan:
@@ -90,6 +115,6 @@ class BatchPlan:
             value = self._timestamp(context)
             if isinstance(value, bytes):
                 timestamp_us = int(BIGINT.decode(value))
-                options = Options(options.level, options.serial_level, 0, None, timestamp_us)
+                options = msgspec.structs.replace(options, timestamp_us=timestamp_us)
         steps = [Step(plan, context, options) for plan in self._plans]
         return execute_batch(self._kind, steps, options)

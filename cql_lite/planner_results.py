@@ -59,13 +59,22 @@ Execution = Generator[Asked, "list[Answer]", Result]
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a request says beside statement and values. `timestamp_us` None: the coordinator stamps."""
+    """What a request says beside statement and values. `timestamp_us` None: the coordinator stamps.
+
+    `warnings` is where an execution puts what its client is to be warned of.
+    """
 
     level: Level = Level.ONE
     serial_level: Level = Level.SERIAL
     page_rows: int = 0
     paging_state: bytes | None = None
     timestamp_us: int | None = None
+    warnings: list[str] | None = None
+
+    def warn(self, text: str) -> None:
+        """Have the client read this with its answer."""
+        if self.warnings is not None:
+            self.warnings.append(text)
 
 
 Failure = Unavailable | Timeout | Overloaded | Unready | Invalid | Broken

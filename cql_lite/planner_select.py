@@ -35,6 +35,7 @@ from query.operators import Distinct, Filtered, Grouped, Limited, PerPartition, 
 
 SORTED_ROWS_MAX: Final = 10_000
 """Rows of several partitions that are put in order in memory."""
+TOMBSTONES_WARN: Final = 1_000
 PAGE_BYTES_MAX: Final = 4 * limits.MIB
 """A page ends when its rows take so many bytes."""
 RESULT_BYTES_MAX: Final = 16 * limits.MIB
@@ -407,8 +408,24 @@ class _Run:
                 f"over {SORTED_ROWS_MAX} rows of several partitions are to be put in order: ask for fewer "
                 "partitions at once, or add a PER PARTITION LIMIT"
             )
+        self._warn(len(rows))
         project, context = self._plan._project, self._context
         return RowsResult(self._plan.columns, [project(record, context) for record in rows], state)
+
+    def _warn(self, rows: int) -> None:
+        """What Cassandra warns of, at its default thresholds."""
+        plan, where = self._plan, self._plan._where
+        if self._grouped is not None and plan._virtual is None:
+            if not where.names_partitions:
+                self._options.warn("Aggregation query used without partition key")
+            elif any(choice.is_in for choice in where.partition):
+                self._options.warn("Aggregation query used on multiple partition keys (IN restriction)")
+        if self.consumer.dead > TOMBSTONES_WARN:
+            table = f"{plan.view.keyspace}.{plan.view.name}"
+            self._options.warn(
+                f"Read {rows} live rows and {self.consumer.dead} tombstone rows of {table} "
+                f"(more than {TOMBSTONES_WARN}): rows that were deleted or have expired still cost reading"
+            )
 
     def _state(self) -> bytes:
         consumer, is_grouped = self.consumer, self._grouped is not None

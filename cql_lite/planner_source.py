@@ -62,6 +62,8 @@ class Consumer:
         self._has_static = False
         self._has_rows = False
         self.wants_more = True
+        self.dead = 0
+        """Rows read of which nothing is left but tombstones."""
         self.before: Position | None = None
         """The row consumed before the last one."""
         self.at: Position | None = None
@@ -173,6 +175,7 @@ def _begin(consumer: Consumer, unit: _Unit, static: RowsRead | None) -> None:
 def _rest_of(unit: _Unit, reading: Reading, consumer: Consumer, answer: RowsRead) -> Source:
     interval = unit.interval
     while True:
+        consumer.dead += answer.dead
         suffix = b""
         for item in answer.rows:
             suffix = split_row_key(item.key)[3]
@@ -287,6 +290,7 @@ def from_ring(
         )
         (told,) = yield (request,)
         answer = _rows(told)
+        consumer.dead += answer.dead
         for item in answer.rows:
             _, token, partition, suffix = split_row_key(item.key)
             if token > last_token:

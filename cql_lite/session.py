@@ -198,42 +198,53 @@ class Session:
         self._peer = statements.peer
         self.keyspace = ""
 
-    def answer(self, request: wire.Request, payload: wire.Payload | None = None) -> Answering:
+    def answer(
+        self,
+        request: wire.Request,
+        payload: wire.Payload | None = None,
+        warnings: list[str] | None = None,
+    ) -> Answering:
         """The requests to the cluster that a client's request takes, and the response to it.
 
-        Returns an error for what cannot be done; raises only for bugs.
+        Returns an error for what cannot be done; raises only for bugs. What the client is to be warned of is
+        added to `warnings`.
         """
         try:
             if payload and PAYLOAD_KEY in payload:
                 of = operation_of(request, payload, self._peer.operation_ids_us)
                 if of is not None:
-                    return (yield from under_id(self._answer(unstamped(request)), of))
-            return (yield from self._answer(request))
+                    return (yield from under_id(self._answer(unstamped(request), warnings), of))
+            return (yield from self._answer(request, warnings))
         except RequestError as error:
             return error_of_request(error)
         except FailedError as failed:
             return error_of_failure(failed, _level_of(request))
 
-    def _answer(self, request: wire.Request) -> Answering:
+    def _answer(self, request: wire.Request, warnings: list[str] | None) -> Answering:
         if isinstance(request, wire.Execute):
             prepared = self._statements.of_id(request.id)
             changed = bool(request.result_metadata_id) and request.result_metadata_id != prepared.result.id
-            return (yield from self._run(prepared, request.parameters, changed))
+            return (yield from self._run(prepared, request.parameters, warnings, changed))
         if isinstance(request, wire.Query):
             keyspace = request.parameters.keyspace or self.keyspace
-            return (
-                yield from self._run(self._statements.of_text(request.text, keyspace), request.parameters)
-            )
+            prepared = self._statements.of_text(request.text, keyspace)
+            return (yield from self._run(prepared, request.parameters, warnings))
         if isinstance(request, wire.Prepare):
             prepared = self._statements.prepare(request.text, request.keyspace or self.keyspace)
             return wire.Prepared(
                 prepared.id, prepared.variables, prepared.result, prepared.planned.plan.key_markers
             )
         if isinstance(request, wire.Batch):
-            return (yield from self._batch(request))
+            return (yield from self._batch(request, warnings))
         return wire.ProtocolFault(message=f"there is nothing to answer to {type(request).__name__}")
 
-    def _run(self, prepared: Prepared, parameters: wire.Parameters, changed: bool = False) -> Answering:
+    def _run(
+        self,
+        prepared: Prepared,
+        parameters: wire.Parameters,
+        warnings: list[str] | None,
+        changed: bool = False,
+    ) -> Answering:
         plan = prepared.planned.plan
         values = bound(plan.markers, parameters.values, parameters.names)
         options = Options(
@@ -242,6 +253,7 @@ class Session:
             parameters.page_size,
             parameters.paging_state,
             parameters.timestamp_us,
+            warnings,
         )
         if prepared.planned.asks:
             yield prepared.planned.asks
@@ -263,11 +275,12 @@ class Session:
             return wire.SchemaChange(result.change, result.target, result.keyspace, result.name)
         return wire.Void()
 
-    def _batch(self, request: wire.Batch) -> Answering:
+    def _batch(self, request: wire.Batch, warnings: list[str] | None) -> Answering:
         options = Options(
             request.consistency,
             request.serial_consistency or Level.SERIAL,
             timestamp_us=request.timestamp_us,
+            warnings=warnings,
         )
         keyspace = request.keyspace or self.keyspace
         steps = []

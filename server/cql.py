@@ -279,6 +279,7 @@ class Client(asyncio.Protocol):
         stream = received.stream
         begun_ns = time.perf_counter_ns()
         kind = type(received.request).__name__.lower()
+        warnings: list[str] = []
         traced = self._service.traces.begin(received.request, self._address) if received.tracing else None
 
         def done(response: wire.Response) -> None:
@@ -291,20 +292,20 @@ class Client(asyncio.Protocol):
                 tracing_id = traced.trace.id
                 self._service.traces.answered(traced)
             if self._transport is not None:
-                self._connection.respond(stream, response, tracing_id=tracing_id)
+                self._connection.respond(stream, response, tracing_id=tracing_id, warnings=tuple(warnings))
                 self._flush_soon()
 
-        answering = self._guarded(received)
+        answering = self._guarded(received, warnings)
         if traced is not None:
             answering = with_trace(answering, traced, lambda: self._service.state)
         run = Run(answering, self._ask, done)
         self._runs[stream] = run
         run.start()
 
-    def _guarded(self, received: Received) -> Answering:
+    def _guarded(self, received: Received, warnings: list[str]) -> Answering:
         """An error of ours costs one request; the log says what it was."""
         try:
-            return (yield from self._session.answer(received.request, received.payload))
+            return (yield from self._session.answer(received.request, received.payload, warnings))
         except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
             self._service.complain(f"{self._who}: CQL {type(received.request).__name__}", error)
             return wire.ServerError(message="an error of this peer: its log says more")

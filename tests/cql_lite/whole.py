@@ -73,7 +73,8 @@ class Cql:
     def send(self, request: wire.Request, payload: wire.Payload | None = None) -> wire.Response:
         """A request, and its response."""
         got: list[wire.Response] = []
-        Run(self.session.answer(request, payload), self._ask, got.append).start()
+        self.warnings: list[str] = []
+        Run(self.session.answer(request, payload, self.warnings), self._ask, got.append).start()
         assert self.cluster.run_until(lambda: bool(got), 10 * TIMEOUT_US), "every request is answered"
         return got[0]
 

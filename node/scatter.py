@@ -166,6 +166,8 @@ class Scatter:
             return None
         details = "; ".join(dict.fromkeys(failure.detail for failure in failures))
         whys = {failure.why: True for failure in failures}
+        if list(whys) == [BUILDING]:
+            return Invalid("index_building", f"the index is still being built, try again later: {details}")
         if "malformed" in whys:
             return Invalid("invalid", details)
         if all(why in ("corrupt", "disk_full", "stalled", "too_large") for why in whys):
@@ -238,8 +240,6 @@ class Scatter:
             return
         self._close(question)
         self._parent.inside.count("searches_asked_elsewhere")
-        if failure is not None and failure.why == BUILDING:
-            failure = OperationFailed(failure.op, failure.why, f"the index is being built: {failure.detail}")
         self._unfit[question.part.server] = failure
         self._cover(question.part.ranges)
 
@@ -263,11 +263,6 @@ class Scatter:
         """Too late for what is not there yet."""
         missing = [(f, t) for question in self._questions.values() for f, t in question.part.ranges]
         whole = joined((*missing, *self._unserved, *self._lost))
-        failures = [failure.detail for failure in self._unfit.values() if failure is not None]
-        if failures and all(f is not None and f.why == BUILDING for f in self._unfit.values()):
-            text = f"the index is still being built, try again later: {'; '.join(failures)}"
-            self._end(Collected(tuple(self._results), whole, Overloaded(text)))
-            return
         placement = self._placement()
         required = 1 if placement is None else self._wanted(placement).total
         failure = self._failure or Timeout(0, required, self._level, write=False)

@@ -1,0 +1,206 @@
+"""Searches of whole clusters: exact through every peer, in one order, whoever dies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from core.consistency import Level
+from core.messages import ApplyMutation, Message, Search
+from core.requests import Invalid, Unavailable
+from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
+from index.query import EXACT, TEXT, All, Match, MoreLike, SortKey
+from tests.node.search_world import SearchScenario
+
+ALONE: dict[str, Any] = {
+    "hints": False,
+    "read_repair": False,
+    "follow_idle_us": 3_600_000_000,
+    "anti_entropy_pause_us": 3_600_000_000,
+}
+"""Nothing makes replicas equal but what a search asks for."""
+
+
+def quiet(peers: int = 3, **more: Any) -> SearchScenario:
+    s = SearchScenario(peers, settings=ALONE, **more)
+    s.start()
+    s.collect()
+    return s
+
+
+def loses_writes(to: int) -> Any:
+    return lambda source, target, message: target == to and isinstance(message, ApplyMutation)
+
+
+def text_of(i: int) -> str:
+    return " ".join(
+        word for step, word in ((1, "space"), (2, "odyssey"), (3, "love"), (5, "war")) if i % step == 0
+    )
+
+
+def test_a_search_sees_every_write_through_every_peer_while_each_in_turn_misses_some() -> None:
+    s = quiet(5)
+    for i in range(30):
+        s.lose(loses_writes(i % 5))
+        s.store(f"m{i}", {"title": text_of(i), "n": i}, at=(i + 1) % 5)
+    s.heal()
+    s.run(1)
+    wanted = sorted(f"m{i}" for i in range(0, 30, 2))
+    for at in range(5):
+        assert sorted(s.found(Match("title", "odyssey"), at, size=100)) == wanted
+        answer = s.search(Match("title", "odyssey"), at, size=0)
+        assert isinstance(answer, SearchAnswer) and answer.total == 15
+
+
+def test_without_refresh_it_finds_what_the_indexes_hold() -> None:
+    s = quiet()
+    s.store("m1", {"title": "space"})
+    assert s.found(All(), fresh=False) == []
+    assert s.found(All()) == ["m1"]
+    s.store("m2", {"title": "space"})
+    assert s.found(All(), fresh=False) == ["m1"]
+
+
+def test_one_query_has_one_order_and_one_score_through_every_peer() -> None:
+    s = quiet(5)
+    for i in range(40):
+        s.store(f"m{i:02d}", {"title": text_of(i), "plot": "x " * (i % 7)}, at=i % 5)
+    answers = [s.search(Match("title", "love war odyssey"), at, size=40) for at in range(5)]
+    assert all(isinstance(answer, SearchAnswer) for answer in answers)
+    shown = [[(hit.key, hit.score) for hit in answer.hits] for answer in answers]  # type: ignore[union-attr]
+    assert all(each == shown[0] for each in shown) and len(shown[0]) > 20
+    assert len({answer.peers for answer in answers}) == 1  # type: ignore[union-attr]
+
+
+def test_scores_are_those_of_the_whole_cluster() -> None:
+    s = quiet(5)
+    lengths = []
+    for i in range(40):
+        s.store(f"m{i:02d}", {"title": text_of(i)}, at=i % 5)
+        lengths.append(len(text_of(i).split()))
+    answer = s.search(Match("title", "war"), 3, size=40)
+    assert isinstance(answer, SearchAnswer)
+    idf = math.log(1 + (40 - 8 + 0.5) / (8 + 0.5))
+    average = sum(lengths) / 40
+    for hit in answer.hits:
+        i = int(hit.key.split(b"m")[-1][:2])
+        norm = 1.2 * (1 - 0.75 + 0.75 * lengths[i] / average)
+        assert hit.score == pytest.approx(idf * 2.2 / (1 + norm), rel=0.02)
+    assert len(answer.hits) == 8
+
+
+def test_pages_by_score_and_by_fields_meet_each_document_once() -> None:
+    s = quiet(4)
+    for i in range(25):
+        s.store(f"m{i:02d}", {"title": text_of(i), "n": i % 4})
+    for sort in ((), (SortKey("n", "", True),), (SortKey("n"), SortKey("title", EXACT))):
+        seen: list[bytes] = []
+        after = None
+        while True:
+            answer = s.search(Match("title", "space love"), len(seen) % 4, size=4, sort=sort, after=after)
+            assert isinstance(answer, SearchAnswer) and answer.total == 25
+            if not answer.hits:
+                break
+            seen += [hit.key for hit in answer.hits]
+            last = answer.hits[-1]
+            after = (last.sort if sort else (last.score,), last.key)
+        whole = s.search(Match("title", "space love"), 0, size=100, sort=sort)
+        assert isinstance(whole, SearchAnswer)
+        assert seen == [hit.key for hit in whole.hits] and len(seen) == 25
+
+
+def test_a_dead_peer_s_ranges_are_asked_of_another() -> None:
+    s = quiet(3)
+    for i in range(10):
+        s.store(f"m{i}", {"title": "space"})
+    answer = s.search(All(), 0, size=20)
+    assert isinstance(answer, SearchAnswer)
+    server = next(i for i, m in enumerate(s.cluster.machines) if m.peer == answer.peers[0])
+    asker = (server + 1) % 3
+    s.kill(server)
+    assert len(s.found(All(), asker, size=20)) == 10
+
+
+def test_a_peer_that_is_silent_is_passed_over_in_time() -> None:
+    s = quiet(3)
+    s.store("m1", {"title": "space"})
+    answer = s.search(All(), 0)
+    assert isinstance(answer, SearchAnswer)
+    server = next(i for i, m in enumerate(s.cluster.machines) if m.peer == answer.peers[0])
+
+    def silent(source: int, target: int, message: Message) -> bool:
+        return target == server and isinstance(message, Search)
+
+    s.lose(silent)
+    assert s.found(All(), (server + 1) % 3, timeout_s=5.0) == ["m1"]
+
+
+def test_too_few_replicas_are_an_error_unless_a_part_will_do() -> None:
+    s = quiet(5)
+    for i in range(30):
+        s.store(f"m{i}", {"title": "space"})
+    s.kill(3, 4)
+    s.until(lambda: all(s.sees_dead(at, 3, 4) for at in range(3)))
+    answer = s.search(Match("title", "space"), 0, size=50)
+    assert isinstance(answer, Unavailable)
+    part = s.search(Match("title", "space"), 0, size=50, allow_partial=True)
+    assert isinstance(part, SearchAnswer)
+    assert part.missing and 0 < part.total < 30
+    assert s.search(Match("title", "space"), 0, size=0, level=Level.ONE).total == 30  # type: ignore[union-attr]
+
+
+def test_an_index_that_is_being_built_is_told() -> None:
+    s = quiet(3)
+    for host in s.hosts.values():
+        host.building = "40 % are there"
+    answer = s.search(All(), 0)
+    assert isinstance(answer, Invalid) and "40 % are there" in answer.detail
+    for host in list(s.hosts.values())[:2]:
+        host.building = ""
+    assert s.found(All(), 0, timeout_s=10.0) == []
+
+
+def test_only_the_replicas_of_named_partitions_are_asked() -> None:
+    s = quiet(5)
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space"})
+    answer = s.search(All(), 2, partitions=(b"m7",))
+    assert isinstance(answer, SearchAnswer)
+    assert [hit.key[-4:] for hit in answer.hits] == [b"7\x00\x00\x02"] and len(answer.peers) == 1
+
+
+def test_several_collections_at_once() -> None:
+    s = quiet(3)
+    s.collect("books")
+    s.store("m1", {"title": "space"})
+    s.store("b1", {"title": "space"}, "books")
+    s.store("b2", {"title": "space space"}, "books")
+    assert sorted(s.found(Match("title", "space"), names=("movies", "books"))) == ["b1", "b2", "m1"]
+    assert s.found(Match("title", "space"), names=("books",)) == ["b2", "b1"]
+
+
+def test_more_like_this_finds_what_shares_the_telling_words() -> None:
+    s = quiet(3)
+    for i in range(12):
+        s.store(f"m{i:02d}", {"title": f"the common words {'whale ocean' if i % 4 == 0 else 'city street'}"})
+    query = MoreLike(("title",), (), ("m00",), term_freq_min=1, doc_freq_min=1, terms_max=2)
+    assert sorted(s.found(query, 1)) == ["m04", "m08"]
+
+
+def test_expanding_prefixes_counts_over_the_cluster() -> None:
+    s = quiet(5)
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space" if i % 2 else "spark"})
+    s.found(All())
+    request = ExpandRequest(s.collection().table, "title", TEXT, ("sp", "x"), 5, Level.ONE, fresh=True)
+    answer = s.ask(request, 1).answer
+    assert answer == ExpandAnswer(((("space", 10), ("spark", 10)), ()))
+
+
+def test_what_cannot_be_searched_is_told() -> None:
+    s = quiet(3)
+    assert isinstance(s.search(All(), size=10_001), Invalid)
+    assert isinstance(s.search(All(), level=Level.SERIAL), Invalid)
+    assert isinstance(s.search(Match("title", "x", analyzer="klingon")), Invalid)

@@ -353,8 +353,10 @@ class Terms(Cursor):
 
     def _begins_term(self, index: int, native: bool) -> bool:
         kind, up = self.kinds[index], self.ups[index]
-        if kind in _CONSTANTS or kind == lexer.STRING or up in ("?", ":", "{") or up in _WORDS:
+        if kind in _CONSTANTS or kind == lexer.STRING or up in ("?", "{") or up in _WORDS:
             return True
+        if up == ":":  # of a marker, as its name touches it, or of a map with a tuple for a key
+            return self.lexemes.starts[index + 1] == self.lexemes.starts[index] + 1
         if up in ("-", "(", "["):
             return native
         return kind in (lexer.WORD, lexer.QUOTED) and self.ups[index + 1] == "(" and up not in ("IN", "AND")

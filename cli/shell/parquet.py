@@ -221,13 +221,13 @@ def parquet_rows(
     number = 0
     for batch in file.iter_batches(columns=[field.name for field in fields]):
         if number + batch.num_rows > first:
-            columns = [_python(batch.column(field.name), field.type, pa) for field in fields]
+            columns = [as_python(batch.column(field.name), field.type, pa) for field in fields]
             for index in range(max(0, first - number), batch.num_rows):
                 yield _row(number + index, [column[index] for column in columns], fields)
         number += batch.num_rows
 
 
-def _python(column: Any, of: types.Type, pa: Any) -> list[Any]:
+def as_python(column: Any, of: types.Type, pa: Any) -> list[Any]:
     """Values of a column; times as numbers, as Python's have no nanoseconds."""
     if pa.types.is_time(column.type) and isinstance(of, types.Time):
         column = column.cast(pa.time64("ns")).cast(pa.int64())

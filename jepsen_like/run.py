@@ -27,6 +27,8 @@ from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
+from jepsen_like.workloads.documents import DocumentsWorkload
+from jepsen_like.workloads.index import IndexWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
 from jepsen_like.workloads.set_workload import SetWorkload
@@ -45,6 +47,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "append": AppendWorkload,
     "batches": BatchesWorkload,
     "counter": CounterWorkload,
+    "index": IndexWorkload,
+    "documents": DocumentsWorkload,
 }
 
 BIRTH_US = 120 * SECOND

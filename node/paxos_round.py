@@ -427,6 +427,7 @@ class CasOperation(Phases):
             self._end(self._result)
         else:
             # Nobody waits for the answers: on each connection the commit precedes what is asked next.
+            self._pause()
             self._step = PaxosCommit(self.aim.table, self.aim.partition, self._ballot, step.proposal)
             for peer in self._alive:
                 self._send(peer)

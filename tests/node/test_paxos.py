@@ -178,6 +178,25 @@ def test_an_unfinished_proposal_is_finished_as_it_is_before_ours() -> None:
     assert play.asked(PaxosPrepare).step.ballot > ballot
 
 
+def test_who_accepts_after_somebodys_proposal_was_settled_is_not_heard() -> None:
+    """Settled after the deadline, before the timer says so: the third acceptance finds nobody."""
+    play = Play()
+    play.paxos.begin(request(), play.monotonic + 1_000_000, play.answer)
+    play.asked(PaxosPrepare)
+    play.tell(B, promise((3, 1), (3, 1), proposal=b"somebody's"))
+    play.tell(C, promise())
+    play.asked(PaxosAccept)
+    play.tell(B, PaxosAccepted())
+    play.monotonic += 1_000_000
+    play.tell(C, PaxosAccepted())
+    play.submitted = [item for item in play.submitted if isinstance(item[1], PaxosAccept)]
+    play.stored(PaxosAccepted())
+    assert play.asked(PaxosCommit).step.mutation == b"somebody's"
+    assert [type(answer) for answer in play.answers] == [Timeout]
+    play.pass_time(10_000_000)
+    assert len(play.answers) == 1 and not play.inside.operations and not play.timers
+
+
 def test_who_lacks_the_latest_commit_gets_it_and_all_is_read_again() -> None:
     play = Play()
     play.begin()

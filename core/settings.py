@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ping_timeout_us: int = 400_000
     suspicion_multiplier: int = 4
     operation_ids_us: int = 24 * 3600 * 1_000_000
+    documents_scanned_max: int = 10_000
     value_bytes_max: int = limits.VALUE_BYTES_MAX
     num_tokens: int = 16
     replication_factor: int = 3

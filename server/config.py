@@ -376,6 +376,7 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "operation_id_retention": ("operation_ids_us", _duration_us("1m", "30d")),
     "batchlog_replay_delay": ("batch_replay_us", _duration_us("100ms", "1h")),
     "max_batchlog_size": ("batch_log_bytes_max", _size_bytes("1MiB", "64GiB")),
+    "max_documents_scanned": ("documents_scanned_max", _integer(1, 1_000_000_000)),
     "max_value_size": ("value_bytes_max", _size_bytes("1KiB", f"{VALUE_BYTES_MAX // MIB}MiB")),
 }
 """Settings of the node: the field of `core.settings.Settings` each fills, and how it is read."""

@@ -22,6 +22,7 @@ from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import BODY_BYTES_MAX, Collections, describe
+from server.rest.docs_query import DocumentQueries
 from server.rest.documents import Documents
 from server.rest.documents_bulk import DocumentsBulk
 from server.rest.documents_listing import DocumentsListing
@@ -46,7 +47,8 @@ class DocumentRoutes:
         self._settings = settings
         self.collections = Collections(node, bridge)
         self.documents = Documents(bridge, self.collections, budget, settings)
-        self.operations: dict[str, Operation] = {"_bulk": self._bulk}
+        queries = DocumentQueries(node, bridge, self.collections, budget, settings)
+        self.operations: dict[str, Operation] = {"_bulk": self._bulk, **queries.operations()}
 
     @staticmethod
     def takes(path: str) -> bool:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
 from core.requests import Answer, Changed, Judged, Request, Written
 from core.settings import Settings
 from documents import operations
 from documents.collections import Collection, CollectionSpec, create_collection, find
-from documents.finding import AggregateFold, CountFold, FindFold, aggregate_query, filter_query, find_query
+from documents.finding import AggregateFold, CountFold, FindQuery, aggregate_query, filter_query, find_query
 from documents.finding_plans import SCAN, Plan
+from documents.values import id_of
 from sim.cluster import Reply, SimCluster
 from sim.options import Options
 from sim.real import RealSoftware, node_of
@@ -92,13 +91,13 @@ def gather(cluster: SimCluster, index: int, fold: Any, plan: Plan = SCAN, **more
 def page(cluster: SimCluster, index: int, body: dict[str, Any], plan: Plan = SCAN) -> tuple[list[str], Any]:
     """The ids of a page, and its cursor."""
     query = find_query(movies(cluster, index), body)
-    assert not isinstance(query, msgspec.Struct) or hasattr(query, "fold"), query
-    fold: FindFold = query.fold(plan.drive is None or plan.exact)  # type: ignore[union-attr]
-    after = query.after.key if query.after and not query.order else b""  # type: ignore[union-attr]
+    assert isinstance(query, FindQuery), query
+    fold = query.fold(plan.drive is None or plan.exact)
+    after = query.after.key if query.after is not None and not query.order else b""
     answer = gather(cluster, index, fold, plan, after=after)
     assert isinstance(answer, Gathered), answer
     documents, cursor = fold.result()
-    return [operations.id_of(one.key) for one in documents], cursor
+    return [id_of(one.key) for one in documents], cursor
 
 
 def count(cluster: SimCluster, index: int, wanted: Any, **more: Any) -> int:

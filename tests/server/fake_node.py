@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from core.cell import Cell
+from core.gathering import Gathered, GatherRequest, Served
 from core.metadata import Birth, Change, Changes, Epoch, Proposal
 from core.requests import (
     AdminRequest,
@@ -30,6 +31,7 @@ from core.requests import (
 from core.row import EMPTY_ROW, Row, merge_rows
 from core.schema import Member
 from core.settings import Settings
+from documents.programs import start_program
 from lsm import keys
 from node.metadata_state import UNBORN, State, apply
 from ring.tokens import token_of
@@ -96,6 +98,8 @@ class FakeNode:
             return self._judge(request)
         if isinstance(request, MetadataRequest):
             return self.change(request.change)
+        if isinstance(request, GatherRequest):
+            return self._gather(request)
         assert isinstance(request, AdminRequest)
         if request.verb == "status":
             return Told({**self.status(), "arguments": request.arguments})
@@ -129,6 +133,27 @@ class FakeNode:
             return decision
         version = None if decision is None else self._write(decision).version
         return Judged(decision is not None, reads, version)
+
+    def _gather(self, request: GatherRequest) -> Answer:
+        """Three rows at a time, as a peer that is asked again and again."""
+        table, me = self.state.tables[request.table], MEMBERS[0].peer
+        rows = [(key, row) for (of, key), row in sorted(self.rows.items()) if of == table.id]
+        rows = [(key, row) for key, row in rows if key > request.after]
+        examined, pieces, goes_on = 0, 0, True
+        while goes_on and (rows or not pieces):
+            program = request.fold.program(me)
+            runner = start_program(program, table, self.state.keyspaces[table.keyspace], lambda n: n - 1)
+            assert not isinstance(runner, str), runner
+            taken, rows = rows[:3], rows[3:]
+            pieces += 1
+            for key, row in taken:
+                examined += 1
+                if not runner.take(key, row, self._version):
+                    break
+            if request.examined_max and examined > request.examined_max:
+                return Invalid("scan_refused", f"more than {request.examined_max} documents")
+            goes_on = request.fold.absorb(me, runner.part()) and not request.fold.done()
+        return Gathered((Served(me, 1, (MEMBERS[1].peer,), examined, 1, pieces, 1),), self._version)
 
     def _read(self, request: ReadRequest) -> RowsRead:
         prefix = keys.partition_prefix(request.table, token_of(request.partition), request.partition)

@@ -1,0 +1,418 @@
+"""Questions about many documents: `POST /v1/docs/{collection}/_find` and its like.
+
+    _find       {"filter", "projection", "sort", "limit", "skip", "cursor", "allow_scan", "explain", "level"}
+    _count      {"filter"}                  _distinct   {"path", "filter"}
+    _aggregate  {"pipeline"}                _update     {"filter", "update", "limit", "cursor"}
+    _delete     {"filter", "limit", "cursor"}
+
+Filters are judged where the documents are; what does not match never travels. Without an index that fits,
+at most `documents_scanned_max` documents are looked at unless `allow_scan` says so. With `explain` the
+answer also says how documents were found and what each peer did for it.
+
+An update or delete by filter finds documents page by page and then takes each of them through the
+conditional path, where the filter is judged again: what no longer meets it stays as it is. It is not one
+atomic step over all of them, and says how far it got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from core.consistency import Level
+from core.gathering import Fold, Gathered, GatherRequest
+from core.json_values import JsonError, Value, checked, render
+from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
+from core.schema import Table
+from core.settings import Settings
+from documents import operations
+from documents.collections import DOCUMENT_COLUMN, Collection
+from documents.finding import (
+    AggregateFold,
+    CountFold,
+    DistinctFold,
+    FindFold,
+    FindQuery,
+    aggregate_query,
+    filter_query,
+    find_query,
+    rendered,
+)
+from documents.finding_plans import Plan, plan_of
+from documents.operations import Operation, Wanted
+from documents.values import id_of
+from index.entries_json import value_term
+from node.node import Node
+from query.document_filter import Filter
+from query.document_match import predicate
+from query.document_projection import ID
+from query.document_values import path_text
+from server.bridge import Bridge
+from server.rest.bodies import Budget, read_body
+from server.rest.collections import Collections
+from server.rest.documents import JSON, JSON_PATCH, edit_of
+from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.targets import READ_PARAMETERS, Options, options
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+SCAN_TIMEOUT_US: Final = 60_000_000
+"""Unless the request says how long it waits: many documents take longer than one."""
+CHANGES_AT_ONCE: Final = 16
+PAGE: Final = 200
+
+_COMMON: Final = ("filter", "level", "allow_scan", "explain")
+_MEMBERS: Final[dict[str, tuple[str, ...]]] = {
+    "_find": (*_COMMON, "projection", "sort", "limit", "skip", "cursor"),
+    "_count": _COMMON,
+    "_distinct": (*_COMMON, "path"),
+    "_aggregate": ("pipeline", "level", "allow_scan", "explain"),
+    "_update": ("filter", "level", "allow_scan", "update", "limit", "cursor"),
+    "_delete": ("filter", "level", "allow_scan", "limit", "cursor"),
+}
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What all of them have in common, checked."""
+
+    collection: Collection
+    body: dict[str, Value]
+    level: Level
+    timeout_us: int
+    allow_scan: bool
+    explain: bool
+    options: Options
+
+
+class DocumentQueries:
+    """The operations on a collection that ask for documents by what they hold."""
+
+    def __init__(
+        self, node: Node, bridge: Bridge, collections: Collections, budget: Budget, settings: Settings
+    ) -> None:
+        self._node = node
+        self._bridge = bridge
+        self._collections = collections
+        self._budget = budget
+        self._settings = settings
+
+    def operations(self) -> dict[str, Callable[..., Awaitable[web.StreamResponse]]]:
+        """By name, as DocumentRoutes takes them."""
+        work = {
+            "_find": self._find,
+            "_count": self._count,
+            "_distinct": self._distinct,
+            "_aggregate": self._aggregate,
+            "_update": self._update,
+            "_delete": self._delete,
+        }
+        return {name: self._operation(name, act) for name, act in work.items()}
+
+    def _operation(
+        self, operation: str, act: Callable[[_Asked], Awaitable[bytes]]
+    ) -> Callable[..., Awaitable[web.StreamResponse]]:
+        async def respond(request: web.BaseRequest, name: str, below: str, query: str) -> web.StreamResponse:
+            if below:
+                raise ProblemError("not-found", f"nothing is below {operation}")
+            if request.method != "POST":
+                error = ProblemError("method-not-allowed", "there is: POST")
+                error.headers["Allow"] = "POST"
+                raise error
+            asked = await self._asked(request, operation, name, query)
+            headers = {"Server": "sullae", "Content-Type": JSON}
+            return web.Response(body=await act(asked), headers=headers)
+
+        return respond
+
+    async def _asked(self, request: web.BaseRequest, operation: str, name: str, query: str) -> _Asked:
+        wanted = options(query, READ_PARAMETERS)
+        collection = self._collections.known(name)
+        text = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
+        try:
+            body = checked(text, BODY_BYTES_MAX) if text.strip() else {}
+        except JsonError as error:
+            raise ProblemError("bad-body", str(error)) from None
+        if not isinstance(body, dict):
+            raise ProblemError("bad-body", f"{operation} takes a JSON object")
+        known = _MEMBERS[operation]
+        for key in body:
+            if key not in known:
+                raise ProblemError(
+                    "bad-body", f"{operation} has no {key[:60]!r}; there are {', '.join(known)}"
+                )
+        for flag in ("allow_scan", "explain"):
+            if not isinstance(body.get(flag, False), bool):
+                raise ProblemError("bad-body", f"{flag} is true or false")
+        timeout_us = wanted.timeout_us or max(SCAN_TIMEOUT_US, self._settings.read_timeout_us)
+        return _Asked(
+            collection,
+            body,
+            _level(body.get("level"), wanted.level),
+            timeout_us,
+            bool(body.get("allow_scan", False)),
+            bool(body.get("explain", False)),
+            wanted,
+        )
+
+    # --- asking the cluster
+
+    def _table(self, collection: Collection) -> Table:
+        return self._node.metadata.state.tables[collection.table]
+
+    def _plan(self, asked: _Asked, condition: Filter) -> Plan:
+        table = self._table(asked.collection)
+        return plan_of(condition, table.indexes, DOCUMENT_COLUMN, value_term)
+
+    async def _gather(
+        self, asked: _Asked, fold: Fold, plan: Plan, after: bytes = b"", timeout_us: int = 0
+    ) -> Gathered:
+        unbounded = asked.allow_scan or plan.drive is not None
+        request = GatherRequest(
+            asked.collection.table,
+            asked.level,
+            fold,
+            plan.drive,
+            after,
+            0 if unbounded else self._settings.documents_scanned_max,
+        )
+        answer = await self._bridge.ask(request, timeout_us or asked.timeout_us)
+        refused = getattr(fold, "refused", None)
+        if refused is not None:
+            raise invalid(refused)
+        if not isinstance(answer, Gathered):
+            raise problem_of(answer)
+        return answer
+
+    def _explained(self, asked: _Asked, plan: Plan, gathered: Gathered, took_us: int) -> dict[str, Any]:
+        state = self._node.metadata.state
+
+        def name(peer: bytes) -> str:
+            member = state.member(peer)
+            return peer.hex() if member is None else member.name
+
+        how: dict[str, Any] = {"kind": "scan"}
+        if plan.drive is not None:
+            how = {
+                "kind": "index",
+                "index": plan.index,
+                "paths": [path_text(path) for path in plan.paths],
+                "spans": len(plan.drive.spans),
+            }
+        peers = [
+            {
+                "peer": name(one.peer),
+                "ranges": one.ranges,
+                "followed": [name(peer) for peer in one.followed],
+                "examined": one.examined,
+                "part_bytes": one.part_bytes,
+                "pieces": one.pieces,
+                "took_us": one.took_us,
+            }
+            for one in gathered.served
+        ]
+        return {
+            "plan": how,
+            "level": asked.level.value,
+            "examined": sum(one.examined for one in gathered.served),
+            "peers": peers,
+            "took_us": took_us,
+        }
+
+    def _told(
+        self, asked: _Asked, members: Sequence[tuple[str, bytes]], plan: Plan, done: tuple[Gathered, int]
+    ) -> bytes:
+        """The answer's members, with how it came about if that was asked for."""
+        found = [f'"{name}":'.encode() + text for name, text in members]
+        if asked.explain:
+            gathered, begun_ns = done
+            took_us = (time.perf_counter_ns() - begun_ns) // 1_000
+            found.append(b'"explain":' + render(self._explained(asked, plan, gathered, took_us)))
+        return b"{" + b",".join(found) + b"}"
+
+    # --- reading
+
+    async def _find(self, asked: _Asked) -> bytes:
+        begun_ns = time.perf_counter_ns()
+        query = _good(find_query(asked.collection, asked.body))
+        plan = self._plan(asked, query.condition)
+        fold, gathered = await self._page(asked, query, plan)
+        documents, cursor = fold.result()
+        with_id = query.shape is None or query.shape.with_id
+        found = []
+        for one in documents:
+            head = b'{"id":' + render(id_of(one.key)) + b"," if with_id else b"{"
+            found.append(head + b'"etag":' + render(one.tag) + b',"document":' + one.text + b"}")
+        members = [("documents", b"[" + b",".join(found) + b"]"), ("cursor", render(cursor))]
+        return self._told(asked, members, plan, (gathered, begun_ns))
+
+    async def _page(
+        self, asked: _Asked, query: FindQuery, plan: Plan, timeout_us: int = 0
+    ) -> tuple[FindFold, Gathered]:
+        fold = query.fold(plan.drive is None or plan.exact)
+        after = query.after.key if query.after is not None and not query.order else b""
+        return fold, await self._gather(asked, fold, plan, after, timeout_us)
+
+    async def _count(self, asked: _Asked) -> bytes:
+        begun_ns = time.perf_counter_ns()
+        query = _good(filter_query(asked.body))
+        plan = self._plan(asked, query.condition)
+        fold = CountFold(query.filter)
+        gathered = await self._gather(asked, fold, plan)
+        return self._told(asked, [("count", render(fold.count))], plan, (gathered, begun_ns))
+
+    async def _distinct(self, asked: _Asked) -> bytes:
+        begun_ns = time.perf_counter_ns()
+        query = _good(filter_query(asked.body, with_path=True))
+        plan = self._plan(asked, query.condition)
+        fold = DistinctFold(query.filter, query.path)
+        gathered = await self._gather(asked, fold, plan)
+        values = _good(rendered(fold.result()))
+        return self._told(asked, [("values", values)], plan, (gathered, begun_ns))
+
+    async def _aggregate(self, asked: _Asked) -> bytes:
+        begun_ns = time.perf_counter_ns()
+        query = _good(aggregate_query(asked.body))
+        plan = self._plan(asked, query.pipeline.filter)
+        fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow)
+        gathered = await self._gather(asked, fold, plan)
+        documents = _good(rendered(_good(fold.result())))
+        return self._told(asked, [("documents", documents)], plan, (gathered, begun_ns))
+
+    # --- changing
+
+    async def _update(self, asked: _Asked) -> bytes:
+        update = asked.body.get("update")
+        if not isinstance(update, (dict, list)):
+            raise ProblemError("bad-body", "_update takes update: operators, a merge patch, or a JSON Patch")
+        kind = JSON_PATCH if isinstance(update, list) else JSON
+        edit = edit_of(kind, render(update), asked.collection.settings.max_document_bytes)
+        how = Wanted(asked.level, existing=True)
+
+        def plan(document_id: str) -> Operation | Invalid:
+            return operations.edit(asked.collection, document_id, edit, how)
+
+        counts = await self._change(asked, plan)
+        members = {"matched": counts.matched, "modified": counts.changed, "cursor": counts.cursor}
+        return render(members)
+
+    async def _delete(self, asked: _Asked) -> bytes:
+        how = Wanted(asked.level, existing=True)
+
+        def plan(document_id: str) -> Operation | Invalid:
+            return operations.delete(asked.collection, document_id, how)
+
+        counts = await self._change(asked, plan)
+        return render({"deleted": counts.changed, "cursor": counts.cursor})
+
+    async def _change(self, asked: _Asked, plan: Callable[[str], Operation | Invalid]) -> _Counts:
+        """Page by page, until there are no more, or the limit or half of the time is reached."""
+        if "filter" not in asked.body:
+            raise ProblemError("bad-body", "say which documents: {} is the filter that all meet")
+        asked = msgspec.structs.replace(asked, level=_reading(asked.level))
+        body: dict[str, Value] = {key: asked.body[key] for key in ("filter", "limit", "cursor") if key in asked.body}
+        end_s = time.monotonic() + asked.timeout_us / 2_000_000
+        query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}))
+        left = query.limit if "limit" in body else None
+        counts = _Counts()
+        while True:
+            page = msgspec.structs.replace(query, limit=PAGE if left is None else min(PAGE, left))
+            chosen = self._plan(asked, query.condition)
+            fold, _ = await self._page(asked, page, chosen)
+            documents, cursor = fold.result()
+            await self._change_each(asked, [id_of(one.key) for one in documents], plan, query, counts)
+            left = None if left is None else left - len(documents)
+            counts.cursor = cursor
+            if cursor is None or left == 0 or time.monotonic() > end_s:
+                return counts
+            again = {**body, "cursor": cursor, "projection": {ID: 1}}
+            query = _good(find_query(asked.collection, again))
+
+    async def _change_each(
+        self,
+        asked: _Asked,
+        ids: list[str],
+        plan: Callable[[str], Operation | Invalid],
+        query: FindQuery,
+        counts: _Counts,
+    ) -> None:
+        meets = _judge(asked.collection, query.condition)
+        timeout_us = asked.options.write_timeout_us(self._settings)
+        for at in range(0, len(ids), CHANGES_AT_ONCE):
+            planned = [(one, _guarded(_good(plan(one)), meets)) for one in ids[at : at + CHANGES_AT_ONCE]]
+            asking = [self._bridge.ask(operation.request, timeout_us) for _, operation in planned]
+            for (document_id, _), answer in zip(planned, await asyncio.gather(*asking), strict=True):
+                if not isinstance(answer, Written | Judged):
+                    error = problem_of(answer)
+                    error.members.update(id=document_id, matched=counts.matched, modified=counts.changed)
+                    raise error
+                assert isinstance(answer, Judged), "what is guarded is decided"
+                counts.matched += meets(answer.reads)
+                counts.changed += answer.applied
+
+
+class _Counts:
+    """How far a change of many documents got."""
+
+    def __init__(self) -> None:
+        self.matched = 0
+        self.changed = 0
+        self.cursor: str | None = None
+
+
+def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRead, ...]], bool]:
+    """Whether the document that was read meets the filter."""
+    meets = predicate(condition)
+
+    def holds(reads: tuple[RowsRead, ...]) -> bool:
+        document = operations.found(collection, reads[0])
+        if document is None:
+            return False
+        value = document.value
+        if isinstance(value, dict):
+            value[ID] = document.id
+        return meets(value)
+
+    return holds
+
+
+def _guarded(operation: Operation, meets: Callable[[tuple[RowsRead, ...]], bool]) -> Operation:
+    """The operation, done only if the filter still holds when it is decided."""
+    request = operation.request
+    assert not isinstance(request, WriteRequest), "an operation on what exists is a conditional one"
+    decide = request.decide
+
+    def judged(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
+        return decide(reads) if meets(reads) else None
+
+    guarded = msgspec.structs.replace(request, decide=judged)
+    return msgspec.structs.replace(operation, request=guarded)
+
+
+def _reading(level: Level) -> Level:
+    """The level at which documents are looked for that are then changed at a serial level."""
+    serial = {Level.SERIAL: Level.QUORUM, Level.LOCAL_SERIAL: Level.LOCAL_QUORUM}
+    return serial.get(level, level)
+
+
+def _level(value: Value, default: Level) -> Level:
+    if value is None:
+        return default
+    try:
+        return Level(value.lower() if isinstance(value, str) else value)
+    except ValueError:
+        known = ", ".join(level.value for level in Level)
+        raise ProblemError(
+            "bad-level", f"no level is called {str(value)[:60]!r}; there are: {known}"
+        ) from None
+
+
+def _good(found: Any) -> Any:
+    """What was parsed; a ProblemError if it was refused."""
+    if isinstance(found, Invalid):
+        raise invalid(found)
+    return found

@@ -1,0 +1,273 @@
+"""`_find` and its like over REST: what they answer, what they refuse and with which word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from core.consistency import Level
+from core.gathering import GatherRequest
+from core.requests import ConditionalRequest, Timeout, WriteRequest
+from core.settings import Settings
+from documents import operations
+from documents.collections import find
+from tests.server.harness import run
+from tests.server.rest_client import Door, Reply, door, problem
+
+MOVIES = {
+    "m1": {"title": "Old", "year": 1995, "genres": ["drama"], "score": 7.5},
+    "m2": {"title": "Mid", "year": 2000, "genres": ["drama", "crime"], "score": 8},
+    "m3": {"title": "New", "year": 2010, "genres": ["comedy"], "score": 6.25},
+    "m4": {"title": "Next", "year": 2020, "genres": []},
+}
+
+
+async def fill(ask: Door) -> None:
+    for name, document in MOVIES.items():
+        assert (await ask("PUT", f"/v1/docs/movies/{name}", json.dumps(document).encode())).status == 204
+
+
+async def post(ask: Door, operation: str, body: Any, query: str = "") -> Reply:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await ask("POST", f"/v1/docs/movies/{operation}{query}", text)
+
+
+def test_find_pages_through_documents_that_meet_a_filter() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            body = {"filter": {"year": {"$gte": 2000}}, "sort": {"year": -1}, "limit": 2}
+            first = (await post(ask, "_find", body)).json()
+            assert [one["id"] for one in first["documents"]] == ["m4", "m3"]
+            assert first["documents"][1]["document"] == MOVIES["m3"]
+            found = await ask("GET", "/v1/docs/movies/m3")
+            assert first["documents"][1]["etag"] == found.headers["etag"]
+            second = (await post(ask, "_find", {**body, "cursor": first["cursor"]})).json()
+            assert [one["id"] for one in second["documents"]] == ["m2"]
+            assert second["cursor"] is None
+            unsorted = (await post(ask, "_find", {"skip": 1})).json()
+            assert len(unsorted["documents"]) == 3
+            assert len((await post(ask, "_find", b"")).json()["documents"]) == 4
+
+    run(work())
+
+
+def test_a_document_comes_back_in_its_bytes_or_as_projected() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            text = b'{ "n" : 1.10, "big": 123456789012345678901234567890, "a": {"b": 1, "c": 2} }'
+            assert (await ask("PUT", "/v1/docs/movies/x", text)).status == 204
+            whole = await post(ask, "_find", {})
+            assert b'"document":' + text + b"}" in whole.body
+            some = await post(ask, "_find", {"projection": {"big": 1, "a.b": 1, "_id": 0}})
+            kept = b'"document":{"big":123456789012345678901234567890,"a":{"b":1}}}'
+            assert kept in some.body
+            assert b'"id"' not in some.body
+
+    run(work())
+
+
+def test_count_distinct_and_aggregate() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            assert (await post(ask, "_count", {"filter": {"genres": "drama"}})).json() == {"count": 2}
+            values = (await post(ask, "_distinct", {"path": "genres"})).json()
+            assert values == {"values": ["comedy", "crime", "drama"]}
+            stages = [
+                {"$match": {"year": {"$lt": 2015}}},
+                {"$unwind": "$genres"},
+                {"$group": {"_id": "$genres", "n": {"$sum": 1}, "mean": {"$avg": "$score"}}},
+                {"$sort": {"_id": 1}},
+            ]
+            groups = (await post(ask, "_aggregate", {"pipeline": stages})).json()["documents"]
+            assert groups == [
+                {"_id": "comedy", "n": 1, "mean": 6.25},
+                {"_id": "crime", "n": 1, "mean": 8},
+                {"_id": "drama", "n": 2, "mean": 7.75},
+            ]
+
+    run(work())
+
+
+def test_explain_says_how_and_what_each_peer_did() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            explained = (await post(ask, "_count", {"filter": {"year": 2000}, "explain": True})).json()
+            assert explained["count"] == 1
+            told = explained["explain"]
+            assert told["plan"] == {"kind": "scan"}
+            assert told["level"] == "quorum"
+            assert told["examined"] == 4
+            assert told["took_us"] > 0
+            (peer,) = told["peers"]
+            assert (peer["peer"], peer["followed"], peer["examined"]) == ("n1", ["n2"], 4)
+
+    run(work())
+
+
+def test_update_by_filter_changes_what_still_meets_it() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            body = {"filter": {"genres": "drama"}, "update": {"$inc": {"year": 1}, "$set": {"seen": True}}}
+            assert (await post(ask, "_update", body)).json() == {"matched": 2, "modified": 2, "cursor": None}
+            found = (await ask("GET", "/v1/docs/movies/m2")).json()
+            assert (found["year"], found["seen"]) == (2001, True)
+            assert "seen" not in (await ask("GET", "/v1/docs/movies/m3")).json()
+            merged = {"filter": {"_id": "m3"}, "update": {"score": None, "year": 1}}
+            assert (await post(ask, "_update", merged)).json()["modified"] == 1
+            assert "score" not in (await ask("GET", "/v1/docs/movies/m3")).json()
+            patch = {"filter": {"_id": "m4"}, "update": [{"op": "remove", "path": "/genres"}], "limit": 1}
+            assert (await post(ask, "_update", patch)).json()["modified"] == 1
+            conditional = [r for r in ask.node.requests if isinstance(r, ConditionalRequest)]
+            assert len(conditional) == 4
+
+    run(work())
+
+
+def test_what_changed_after_it_was_found_is_judged_again() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            node = ask.node
+            judge, write = node._judge, node._write
+            changed: list[bytes] = []
+
+            def judge_late(request: ConditionalRequest) -> Any:
+                """Somebody else is first: the document has another year by now."""
+                if not changed:
+                    changed.append(request.partition)
+                    collection = find(node.state, "movies")
+                    assert collection is not None
+                    other = operations.put(collection, request.partition.decode(), b'{"year":3000}')
+                    assert isinstance(other, operations.Operation)
+                    assert isinstance(other.request, WriteRequest)
+                    write(other.request)
+                return judge(request)
+
+            node._judge = judge_late  # type: ignore[method-assign]
+            body = {"filter": {"year": {"$lt": 2005}}, "update": {"$set": {"year": 2999}}}
+            assert (await post(ask, "_update", body)).json() == {"matched": 1, "modified": 1, "cursor": None}
+            left = await ask("GET", f"/v1/docs/movies/{changed[0].decode()}")
+            assert left.json() == {"year": 3000}
+
+    run(work())
+
+
+def test_delete_by_filter() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            one = (await post(ask, "_delete", {"filter": {}, "limit": 1})).json()
+            assert one["deleted"] == 1
+            assert one["cursor"]
+            rest = (await post(ask, "_delete", {"filter": {"year": {"$gt": 0}}})).json()
+            assert rest == {"deleted": 3, "cursor": None}
+            assert (await post(ask, "_count", {})).json() == {"count": 0}
+
+    run(work())
+
+
+def nested(levels: int) -> bytes:
+    return b'{"filter":' + b'{"$and":[' * levels + b'{"a":1}' + b"]}" * levels + b"}"
+
+
+REFUSED: list[tuple[str, Any, str, str]] = [
+    ("_find", {"filter": {"$where": "while(1);"}}, "bad-filter", "filter.$where: $where is not supported"),
+    ("_find", {"filter": {"$or": [{"a": n} for n in range(10_000)]}}, "bad-filter", "at most 1000 clauses"),
+    (
+        "_find",
+        {"filter": {"a": {"$regex": "(a+)+$((b{999}){999}){999}"}}},
+        "bad-filter",
+        "$regex: the pattern",
+    ),
+    ("_find", nested(60), "bad-body", "nested more than 100 levels"),
+    ("_find", nested(40_000), "bad-body", "nested more than 100 levels"),
+    ("_find", b"[" * 500_000, "bad-body", ""),
+    ("_find", {"filter": 5}, "bad-filter", "a filter is a JSON object"),
+    ("_find", {"sort": {"a": 3}}, "bad-sort", "1 ascends and -1 descends"),
+    ("_find", {"projection": {"a": 1, "b": 0}}, "bad-projection", "1s and 0s"),
+    ("_find", {"limit": 0}, "bad-limit", "limit is a whole number from 1 to 10000"),
+    ("_find", {"skip": 10_001}, "bad-limit", "go on by cursor"),
+    ("_find", {"cursor": "AAAA"}, "bad-cursor", "begin again without it"),
+    ("_find", {"level": "most"}, "bad-level", "no level is called 'most'"),
+    ("_find", {"filters": {}}, "bad-body", "_find has no 'filters'; there are filter, level"),
+    ("_find", {"explain": 1}, "bad-body", "explain is true or false"),
+    ("_find", [], "bad-body", "_find takes a JSON object"),
+    ("_find", b'{"filter":{},"filter":{}}', "bad-body", "is twice in one object"),
+    ("_distinct", {}, "bad-query", "path: a path is empty"),
+    ("_aggregate", {}, "bad-pipeline", "a pipeline is an array of stages"),
+    ("_aggregate", {"pipeline": [{"$out": "x"}]}, "bad-pipeline", "$out is not supported"),
+    (
+        "_aggregate",
+        {"pipeline": [{"$project": {"a": {"$add": ["$title", 1]}}}]},
+        "bad-query",
+        "a number belongs",
+    ),
+    ("_update", {"filter": {}}, "bad-body", "_update takes update"),
+    ("_update", {"update": {"$set": {"a": 1}}}, "bad-body", "say which documents"),
+    ("_update", {"filter": {}, "update": {"$nope": {}}}, "bad-patch", "$nope"),
+    ("_delete", {}, "bad-body", "say which documents"),
+]
+
+
+@pytest.mark.parametrize(("operation", "body", "kind", "said"), REFUSED)
+def test_bad_input_is_a_clear_400(operation: str, body: Any, kind: str, said: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            reply = await post(ask, operation, body)
+            assert problem(reply) == (400, kind)
+            assert said in reply.json()["detail"]
+
+    run(work())
+
+
+def test_a_cursor_of_another_collection_is_refused() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            for name in ("a", "b"):
+                assert (await ask("PUT", f"/v1/docs/other/{name}", b"{}")).status == 204
+            other = (await ask("POST", "/v1/docs/other/_find", b'{"limit":1}')).json()["cursor"]
+            assert other
+            reply = await post(ask, "_find", {"limit": 1, "cursor": other})
+            assert problem(reply) == (400, "bad-cursor")
+            assert "no cursor of this filter and sort in movies" in reply.json()["detail"]
+
+    run(work())
+
+
+def test_a_scan_beyond_the_limit_needs_to_be_allowed() -> None:
+    async def work() -> None:
+        settings = msgspec.structs.replace(Settings(), documents_scanned_max=3)
+        async with door(settings) as ask:
+            await fill(ask)
+            assert problem(await post(ask, "_count", {})) == (400, "scan-refused")
+            assert (await post(ask, "_count", {"allow_scan": True})).json() == {"count": 4}
+            limits = [r.examined_max for r in ask.node.requests if isinstance(r, GatherRequest)]
+            assert limits == [3, 0]
+
+    run(work())
+
+
+def test_levels_timeouts_methods_and_unknown_collections() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            await post(ask, "_count", {"level": "ALL"}, "?timeout_ms=1234")
+            await post(ask, "_count", {}, "?consistency=one")
+            asked = [r for r in ask.node.requests if isinstance(r, GatherRequest)]
+            assert [request.level for request in asked] == [Level.ALL, Level.ONE]
+            assert problem(await ask("GET", "/v1/docs/movies/_find")) == (405, "method-not-allowed")
+            assert problem(await ask("POST", "/v1/docs/none/_find", b"{}")) == (404, "no-such-collection")
+            assert problem(await ask("POST", "/v1/docs/movies/_find/x", b"{}")) == (404, "not-found")
+            ask.node.answers.append(Timeout(1, 2, Level.QUORUM, write=False))
+            assert problem(await post(ask, "_count", {})) == (504, "timeout")
+
+    run(work())

@@ -84,6 +84,19 @@ def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest]
         )
 
 
+def _check_timestamps(plans: Sequence[ModifyPlan | CounterPlan]) -> None:
+    """Refuse what has no place beside a timestamp of the whole batch."""
+    if any(isinstance(plan, CounterPlan) for plan in plans):
+        raise InvalidRequestError("counters have no TIMESTAMP, so a batch of them has none either")
+    own = [plan for plan in plans if isinstance(plan, ModifyPlan)]
+    if any(plan.is_conditional for plan in own):
+        raise InvalidRequestError(
+            "a batch with an IF has no USING TIMESTAMP: the decision gives the timestamp"
+        )
+    if any(plan.has_timestamp for plan in own):
+        raise InvalidRequestError("give a TIMESTAMP to the whole batch or to its statements, not to both")
+
+
 class BatchPlan:
     """BEGIN BATCH ... APPLY BATCH as one statement."""
 
@@ -105,6 +118,7 @@ class BatchPlan:
             raise InvalidRequestError("a batch has no TTL: give one to each of its statements")
         self._timestamp: Term | None = None
         if using.timestamp is not None:
+            _check_timestamps(plans)
             self._timestamp = compile_term(using.timestamp, BIGINT, "[timestamp]", scope)
         self.markers: tuple[MarkerSpec, ...] = markers.specs()
         self.key_markers: tuple[int, ...] = ()

@@ -243,6 +243,11 @@ class ModifyPlan:
         found = [Place(p, interval.first) for p in targets.partitions for interval in targets.intervals]
         return found or [Place(partition, STATIC_SUFFIX) for partition in targets.partitions]
 
+    @property
+    def has_timestamp(self) -> bool:
+        """Whether it has a USING TIMESTAMP of its own."""
+        return self._timestamp is not None
+
     def check_timestamp(self) -> None:
         """Refuse USING TIMESTAMP beside conditions."""
         if self._timestamp is not None:

@@ -87,10 +87,11 @@ class SchemaPlan:
     markers: tuple[MarkerSpec, ...] = ()
     key_markers: tuple[int, ...] = ()
 
-    def __init__(self, change: Change, told: SchemaResult | None) -> None:
+    def __init__(self, change: Change, told: SchemaResult | None, warnings: Sequence[str] = ()) -> None:
         """`told` is what clients hear when it was made; None for what is no event (TRUNCATE)."""
         self.change = change
         self.told = told
+        self._warnings = warnings
 
     def execute(self, context: Context, options: Options) -> Execution:
         """One request to the metadata log."""
@@ -101,6 +102,8 @@ class SchemaPlan:
             raise self._error(changed)
         if changed.code in ("exists", "absent") or self.told is None:
             return VoidResult()
+        for text in self._warnings:
+            options.warn(text)
         return self.told
 
     def _error(self, changed: Changed) -> Exception:
@@ -157,7 +160,7 @@ class SchemaPlanner:
                 "'replication_factor': 3} or another"
             )
         change = metadata.CreateKeyspace(name, replication, statement.if_not_exists, durable is not False)
-        return SchemaPlan(change, SchemaResult(CREATED, KEYSPACE, name))
+        return SchemaPlan(change, SchemaResult(CREATED, KEYSPACE, name), self._too_few(name, replication))
 
     def alter_keyspace(self, statement: ast.AlterKeyspace) -> SchemaPlan:
         """ALTER KEYSPACE."""
@@ -165,7 +168,17 @@ class SchemaPlanner:
         writable(name)
         replication, durable = self._keyspace_options(statement.options)
         change = metadata.AlterKeyspace(name, replication, durable, statement.if_exists)
-        return SchemaPlan(change, SchemaResult(UPDATED, KEYSPACE, name))
+        return SchemaPlan(change, SchemaResult(UPDATED, KEYSPACE, name), self._too_few(name, replication))
+
+    def _too_few(self, name: str, replication: Replication | None) -> list[str]:
+        """What is to be said of replication factors that no level ALL can meet yet."""
+        members = [member.datacentre for member in self._schema.members]
+        return [
+            f"Your replication factor {factor} for keyspace {name} is higher than the number of nodes {there}"
+            + (f" for datacenter {datacentre}" if datacentre else "")
+            for datacentre, factor in (() if replication is None else replication.factors)
+            if factor > (there := members.count(datacentre) if datacentre else len(members))
+        ]
 
     def drop_keyspace(self, statement: ast.DropKeyspace) -> SchemaPlan:
         """DROP KEYSPACE."""

@@ -268,6 +268,8 @@ class Session:
         return self._told(result)
 
     def _told(self, result: Result) -> wire.Response:
+        if isinstance(result, RowsResult):  # what the conditions of a batch decided
+            return wire.Rows(result_metadata(result.columns), result.rows)
         if isinstance(result, KeyspaceResult):
             self.keyspace = result.keyspace
             return wire.SetKeyspace(result.keyspace)

@@ -57,3 +57,13 @@ def test_many_dead_rows(client: Cql, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dead.startswith("Read 10 live rows and 20 tombstone rows of ks.t")
     (dead,) = warned(client, "SELECT * FROM ks.t")
     assert "20 tombstone rows" in dead
+
+
+def test_more_replicas_than_peers(client: Cql) -> None:
+    create = "CREATE KEYSPACE many WITH replication = {'class': '%s', '%s': 5}"
+    over = "Your replication factor 5 for keyspace many is higher than the number of nodes 3"
+    assert warned(client, create % ("SimpleStrategy", "replication_factor")) == [over]
+    settle(client.cluster)
+    assert warned(client, "ALTER KEYSPACE many WITH durable_writes = false") == []
+    again = create.replace("CREATE", "ALTER") % ("NetworkTopologyStrategy", "replication_factor")
+    assert warned(client, again) == [f"{over} for datacenter dc1"]

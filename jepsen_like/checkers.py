@@ -119,29 +119,30 @@ class Seen(NamedTuple):
     version: Version
 
 
-def register(operations: Iterable[Operation]) -> list[Problem]:
+def register(operations: Iterable[Operation], monotonic: bool = True) -> list[Problem]:
     """Judge registers by `key`; see `registers`."""
     by_key: dict[object, list[Operation]] = {}
     for operation in operations:
         by_key.setdefault(operation.key, []).append(operation)
-    return registers(by_key)
+    return registers(by_key, monotonic)
 
 
-def registers(by_key: Mapping[object, list[Operation]]) -> list[Problem]:
+def registers(by_key: Mapping[object, list[Operation]], monotonic: bool = True) -> list[Problem]:
     """Judge registers, given all that touched each.
 
     `write` has a unique `value` and its version as result, `delete` a version (it may stand in many lists),
     `read` a `Seen`. phantom: a value that nobody wrote there, or whose write certainly failed. stale: between
     what a read returned and the read, something else was invoked and acknowledged (a value that a delete
-    should have taken is a ghost). back: an earlier read, or an acknowledged write, had a greater version.
+    should have taken is a ghost). back: an earlier read (if reads are `monotonic`), or an acknowledged write,
+    had a greater version.
     """
     problems: list[Problem] = []
     for operations in by_key.values():
-        problems += _register(operations)
+        problems += _register(operations, monotonic)
     return problems
 
 
-def _register(operations: list[Operation]) -> list[Problem]:
+def _register(operations: list[Operation], monotonic: bool) -> list[Problem]:
     writes = {op.value: op for op in operations if op.kind == "write"}
     deletes = [op for op in operations if op.kind == "delete" and op.status != FAIL]
     ends = sorted((op for op in operations if op.status == OK), key=lambda op: op.completed)
@@ -158,7 +159,7 @@ def _register(operations: list[Operation]) -> list[Problem]:
             version = done.result.version if done.kind == "read" else done.result
             if done.kind != "read" and (newest is None or done.invoked > newest.invoked):
                 newest = done
-            if version > greatest:
+            if version > greatest and (monotonic or done.kind != "read"):
                 greatest, greatest_of = version, done
         seen: Seen = read.result
         if seen.value is None:

@@ -116,6 +116,10 @@ def _one_less(*arguments: Any) -> Need:
     return msgspec.structs.replace(wanted, total=max(1, wanted.total - 1))
 
 
+def _sum_of_datacentres(*arguments: Any) -> Need:
+    return msgspec.structs.replace(need(*arguments), each=())
+
+
 def _number_without_start(self: Any) -> int:
     number = self.metadata.state.number_of(self.me)
     assert number is not None
@@ -164,6 +168,13 @@ PLANTS = (
         ((node.reads, "need", _one_less),),
         "register",
         1,
+        ("stale", "back"),
+    ),
+    Plant(
+        "EACH_QUORUM counted as a sum over datacentres",
+        ((node.writes, "need", _sum_of_datacentres),),
+        "register-each",
+        5,
         ("stale", "back"),
     ),
     Plant(

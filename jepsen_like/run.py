@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,7 @@ from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.documents import DocumentsWorkload
+from jepsen_like.workloads.each_quorum import EachQuorumWorkload
 from jepsen_like.workloads.index import IndexWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
@@ -41,6 +43,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "set": SetWorkload,
     "set-any": lambda: SetWorkload((Level.ANY, Level.QUORUM), immediate=False),
     "register": RegisterWorkload,
+    "register-each": EachQuorumWorkload,
     "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
     "cas-register": CasRegisterWorkload,
@@ -50,6 +53,11 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "index": IndexWorkload,
     "documents": DocumentsWorkload,
 }
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "register-each": {"peers": 6, "datacentres": 2, "voters": 3, "replication": 3, "keys": 2, "rate": 150},
+}
+"""Workloads that need a cluster of their own shape; the rest of the options is drawn as ever."""
 
 BIRTH_US = 120 * SECOND
 HEALTHY_US = 2 * SECOND
@@ -198,7 +206,8 @@ def run(
     options: Options | None = None,
 ) -> Verdict:
     """Simulate one seed; `virtual_seconds` is the length of the phase with faults."""
-    options = Options.draw(seed) if options is None else options
+    if options is None:
+        options = msgspec.structs.replace(Options.draw(seed), **SHAPES.get(workload, {}))
     began = time.process_time()
     this = Run(options, workload, RealSoftware(), trace)
     problems = this.go(virtual_seconds * SECOND)

@@ -21,6 +21,8 @@ class RegisterWorkload:
     """See above."""
 
     kinds: tuple[str, ...] = ("write", "read")
+    monotonic = True
+    """Whether the levels promise that a read never goes back behind another."""
 
     def __init__(self, levels: tuple[Level, Level] = (Level.QUORUM, Level.QUORUM)) -> None:
         """`levels` for writes and reads."""
@@ -93,4 +95,4 @@ class RegisterWorkload:
     def problems(self) -> list[Problem]:
         """Every key judged; probes have keys of their own."""
         operations = [op for op in self.session.history.operations if op.kind in ("write", "read")]
-        return register(operations)
+        return register(operations, self.monotonic)

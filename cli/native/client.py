@@ -77,6 +77,8 @@ class Client:
             connection = self.connection
             if connection is not None and connection.lost is None:
                 return connection
+            if connection is not None:
+                self.endpoints.append(self.endpoints.pop(0))  # whose connection broke is asked last
             return await self._connect(moving=connection is not None)
 
     async def _connect(self, *, moving: bool) -> Connection:

@@ -9,13 +9,13 @@ is first asked about. A score of None is no match.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from index.analysis.distance import within
-from index.encoding import encoded, wildcard_regex
+from index.encoding import encoded, unescaped
 from index.fields import Fields, fields_of, texts_of_all
+from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.query import (
     ALL,
@@ -194,8 +194,10 @@ def _prefix(query: Prefix, _statistics: Statistics) -> Scorer:
 
 
 def _wildcard(query: Wildcard, _statistics: Statistics) -> Scorer:
-    pattern = re.compile(wildcard_regex(query.pattern, escape=query.view != TEXT))
-    return _matching(query.field, query.view, pattern.fullmatch)
+    parts = parts_of(query.pattern)
+    if query.view == TEXT:
+        return _matching(query.field, query.view, lambda term: fits(parts, term))
+    return _matching(query.field, query.view, lambda term: fits(parts, unescaped(term)))
 
 
 def _fuzzy(query: Fuzzy, _statistics: Statistics) -> Scorer:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from index.analysis.analyzers import Analyzer
 from index.analysis.tokens import Token
+from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.query import TEXT
 
@@ -34,6 +34,6 @@ class MappedFields:
 
     def names(self, pattern: str) -> tuple[str, ...]:
         """Declared fields with text whose names fit a pattern with `*`."""
-        fits = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+        parts = parts_of(pattern, plain=True)
         named = [name for name in self._rules.named() if TEXT in self.views(name)]
-        return tuple(name for name in named if fits.fullmatch(name))
+        return tuple(name for name in named if fits(parts, name))

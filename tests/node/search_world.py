@@ -1,7 +1,7 @@
 """Whole simulated clusters that search, with indexes as naive as can be.
 
-Each peer's `ShadowHost` holds what its own store held at the last `when_fresh`: an index that lags until it is
-told to catch up, so that a search which forgets to tell it is seen to.
+Each peer's `ShadowHost` holds what its own store held at the last `when_fresh`: an index that lags until it
+is told to catch up, so that a search which forgets to tell it is seen to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from core.row import Row, decode_row
 from core.searching import SearchAnswer, SearchRequest
 from documents import operations
 from documents.collections import Collection, CollectionSpec, create_collection, find
-from documents.values import cells_of, text_of
+from documents.values import cells_of, id_of, text_of
 from index.asking import Segments
 from index.bounds import QueryError
 from index.changing import Change
@@ -65,8 +65,11 @@ class ShadowHost:
         done(self.building)
 
     def run(self, table: int, work: Callable[[Segments], Any], done: Callable[[Any], None]) -> None:
-        world = self._world
-        world._scheduler.after(100, lambda: world.running and done(work(self._segments(table))))
+        def finish() -> None:
+            if self._world.running:
+                done(work(self._segments(table)))
+
+        self._world._scheduler.after(100, finish)
 
     def rules(self, table: int) -> Rules:
         return self._rules
@@ -135,4 +138,4 @@ class SearchScenario(Scenario):
         """The ids that a search finds, in order."""
         answer = self.search(query, at, **more)
         assert isinstance(answer, SearchAnswer), answer
-        return [operations.id_of(hit.key) for hit in answer.hits]
+        return [id_of(hit.key) for hit in answer.hits]

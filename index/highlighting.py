@@ -1,0 +1,171 @@
+"""What matched, in the text: terms of the query, found again by the analyzer that indexed it.
+
+A text is cut into fragments at blanks; those with most marks are shown, in the order of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from index.analysis.distance import within
+from index.fields import fields_of
+from index.globs import fits, parts_of
+from index.mapping import Rules
+from index.query import (
+    ALL,
+    TEXT,
+    Bool,
+    Boosting,
+    Fuzzy,
+    Phrase,
+    Prefix,
+    Query,
+    Term,
+    Terms,
+    Wildcard,
+    children,
+)
+from index.search_body import Highlight
+
+Test = Callable[[str], bool]
+Span = tuple[int, int]
+
+
+class Marker:
+    """What one planned query marks."""
+
+    def __init__(self, query: Query, rules: Rules) -> None:
+        self._rules = rules
+        self._terms: dict[str, dict[str, None]] = {}
+        self._tests: dict[str, list[Test]] = {}
+        for leaf in _positive(query):
+            self._add(leaf)
+
+    def _add(self, leaf: Query) -> None:
+        if isinstance(leaf, Phrase):
+            terms = self._terms.setdefault(leaf.field, {})
+            last = max(position for position, _ in leaf.terms)
+            for position, term in leaf.terms:
+                if leaf.prefix and position == last:
+                    self._tests.setdefault(leaf.field, []).append(_begins(term))
+                else:
+                    terms[term] = None
+            return
+        if getattr(leaf, "view", None) != TEXT:
+            return
+        if isinstance(leaf, Term):
+            self._terms.setdefault(leaf.field, {})[str(leaf.value)] = None
+        elif isinstance(leaf, Terms):
+            self._terms.setdefault(leaf.field, {}).update((str(value), None) for value in leaf.values)
+        elif isinstance(leaf, Prefix):
+            self._tests.setdefault(leaf.field, []).append(_begins(leaf.prefix))
+        elif isinstance(leaf, Wildcard):
+            self._tests.setdefault(leaf.field, []).append(_of_pattern(leaf.pattern))
+        elif isinstance(leaf, Fuzzy):
+            self._tests.setdefault(leaf.field, []).append(_like(leaf))
+
+    def highlight(self, document: Any, options: Highlight) -> dict[str, list[str]]:
+        """Fragments by field, of those fields in which anything matched."""
+        found: dict[str, list[str]] = {}
+        held = fields_of(document, self._rules)
+        for pattern, count, size in options.fields:
+            parts = parts_of(pattern, plain=True)
+            for name, values in held.items():
+                if name in found or not fits(parts, name):
+                    continue
+                fragments: list[str] = []
+                for text in values.text:
+                    spans = self._spans(name, text)
+                    if spans:
+                        fragments += _fragments(text, spans, (count, size), (options.pre, options.post))
+                if fragments:
+                    found[name] = fragments[: count or len(fragments)]
+        return found
+
+    def _spans(self, name: str, text: str) -> list[Span]:
+        """Where the text matched, as the field itself or as part of all text; disjoint, ascending."""
+        spans: dict[Span, None] = {}
+        for field in (name, ALL):
+            terms, tests = self._terms.get(field, {}), self._tests.get(field, [])
+            if not terms and not tests:
+                continue
+            for token in self._rules.field(field).analyzer.tokens(text):
+                if token.term in terms or any(test(token.term) for test in tests):
+                    spans[token.start, token.end] = None
+        return _joined(sorted(spans))
+
+
+def _begins(prefix: str) -> Test:
+    return lambda term: term.startswith(prefix)
+
+
+def _of_pattern(pattern: str) -> Test:
+    parts = parts_of(pattern)
+    return lambda term: fits(parts, term)
+
+
+def _like(leaf: Fuzzy) -> Test:
+    head = leaf.term[: leaf.prefix_length]
+    return lambda term: term.startswith(head) and within(leaf.term, term, leaf.distance, leaf.transpositions)
+
+
+def _positive(query: Query) -> Iterable[Query]:
+    """The leaves that make documents match, not those that exclude."""
+    if isinstance(query, Bool):
+        inner: tuple[Query, ...] = query.must + query.should + query.filter
+    elif isinstance(query, Boosting):
+        inner = (query.positive,)
+    else:
+        inner = children(query)
+    if not inner:
+        yield query
+    for each in inner:
+        yield from _positive(each)
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Overlapping ones as one."""
+    found: list[Span] = []
+    for start, end in spans:
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _fragments(text: str, spans: list[Span], wanted: tuple[int, int], tags: tuple[str, str]) -> list[str]:
+    count, size = wanted
+    if not count:
+        return [_marked(text, (0, len(text)), spans, tags)]
+    windows: list[tuple[Span, int]] = []
+    for start, end in spans:
+        if windows and end <= windows[-1][0][1]:
+            windows[-1] = (windows[-1][0], windows[-1][1] + 1)
+            continue
+        at_least = windows[-1][0][1] if windows else 0
+        first = max(at_least, start - max(0, size - (end - start)) // 2)
+        if first > at_least:
+            blank = text.find(" ", first, start)
+            first = blank + 1 if blank >= 0 else first
+        last = min(len(text), max(end, first + size))
+        if last < len(text):
+            blank = text.rfind(" ", end, last + 1)
+            last = blank if blank >= 0 else last
+        windows.append(((first, last), 1))
+    best = sorted(range(len(windows)), key=lambda i: (-windows[i][1], i))[:count]
+    return [_marked(text, windows[i][0], spans, tags) for i in sorted(best)]
+
+
+def _marked(text: str, window: Span, spans: list[Span], tags: tuple[str, str]) -> str:
+    first, last = window
+    pieces: list[str] = []
+    at = first
+    for start, end in spans:
+        if start < first or end > last:
+            continue
+        pieces += [text[at:start], tags[0], text[start:end], tags[1]]
+        at = end
+    pieces.append(text[at:last])
+    return "".join(pieces)

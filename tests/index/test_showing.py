@@ -1,0 +1,198 @@
+"""What is shown of documents: fields, marks, reasons, suggestions, and where pages end."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from core.consistency import Level
+from index.bounds import QueryError
+from index.explaining import explain
+from index.globs import fits, parts_of
+from index.highlighting import Marker
+from index.judging import Held, compile_query
+from index.mapped import MappedFields
+from index.mapping import DEFAULT, Rules, compile_mapping
+from index.query import (
+    EXACT,
+    All,
+    Bool,
+    FieldLength,
+    Match,
+    Planned,
+    SortKey,
+    Statistics,
+    TermKey,
+    Wildcard,
+)
+from index.query_string import Options, Parsed, parse_query_string
+from index.rewriting import Rewriter
+from index.search_body import Highlight, SearchBody, encode_cursor, parse_body, resolve_after
+from index.showing import filtered
+from index.suggesting import SuggestBody, parse_suggest, spellings
+
+RULES = compile_mapping(DEFAULT)
+assert isinstance(RULES, Rules)
+
+
+def planned(text: str) -> Planned:
+    parsed = parse_query_string(text, Options())
+    assert isinstance(parsed, Parsed)
+    found = Rewriter(MappedFields(RULES), now_us=0, key_of=lambda each: each.encode()).rewrite(parsed.query)  # type: ignore[arg-type]
+    assert not isinstance(found, QueryError)
+    return found
+
+
+MOVIE = {
+    "title": "A Space Odyssey",
+    "plot": "Men find a monolith on the moon. Later a space ship with two men flies to Jupiter, far in space.",
+    "tags": ["space opera", "classic"],
+}
+
+
+def marked(text: str, *fields: tuple[str, int, int]) -> dict[str, list[str]]:
+    return Marker(planned(text), RULES).highlight(MOVIE, Highlight(fields or (("*", 0, 100),)))  # type: ignore[arg-type]
+
+
+def test_terms_prefixes_fuzzy_words_and_phrases_are_marked_where_they_stand() -> None:
+    assert marked("title:space")["title"] == ["A <em>Space</em> Odyssey"]
+    assert list(marked("title:space")) == ["title"]
+    assert marked("odys*") == {"title": ["A Space <em>Odyssey</em>"]}
+    assert marked("odisey~2") == {"title": ["A Space <em>Odyssey</em>"]}
+    assert marked('"space opera"')["tags"] == ["<em>space</em> <em>opera</em>"]
+    assert marked("title:odyssey -title:space") == {"title": ["A Space <em>Odyssey</em>"]}
+    assert marked("title:nothing") == {}
+
+
+def test_fragments_are_cut_at_blanks_and_the_best_are_shown() -> None:
+    found = marked("plot:(space men)", ("plot", 1, 40))["plot"]
+    assert len(found) == 1 and found[0].count("<em>") == 2
+    assert all(len(each.replace("<em>", "").replace("</em>", "")) <= 45 for each in found)
+    every = marked("plot:(space men)", ("plot", 5, 30))["plot"]
+    assert "".join(every).count("<em>") == 4
+
+
+@given(st.text(alphabet="ab*?", max_size=8), st.text(alphabet="ab", max_size=8))
+def test_globs_are_those_of_the_standard_library(pattern: str, text: str) -> None:
+    assert fits(parts_of(pattern), text) == fnmatchcase(text, pattern)
+
+
+def test_no_pattern_takes_long() -> None:
+    bomb = "*a" * 100 + "b"
+    assert not fits(parts_of(bomb), "a" * 5_000)
+    held = Held(b"k", {"t": "a" * 250}, RULES)  # type: ignore[arg-type]
+    assert compile_query(Wildcard("t", EXACT, bomb), Statistics())(held) is None
+    assert filtered({"a" * 1_000: 1}, ((bomb,), ())) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (True, {"a": 1, "b": {"c": [2, {"d": 3}], "e": 4}}),
+        ((("a",), ()), {"a": 1}),
+        ((("b",), ()), {"b": {"c": [2, {"d": 3}], "e": 4}}),
+        ((("b.*",), ("b.e",)), {"b": {"c": [2, {"d": 3}]}}),
+        ((("b.c.d",), ()), {"b": {"c": [{"d": 3}]}}),
+        (((), ("b.c",)), {"a": 1, "b": {"e": 4}}),
+        ((("x",), ()), {}),
+    ],
+)
+def test_source_filtering(source: Any, shown: Any) -> None:
+    assert filtered({"a": 1, "b": {"c": [2, {"d": 3}], "e": 4}}, source) == shown
+
+
+def test_a_score_is_explained_by_what_it_is_made_of() -> None:
+    query = planned("title:space title:nothing")
+    statistics = Statistics(10, {TermKey("title", "space"): 3}, {"title": FieldLength(10, 40)})
+    held = Held(b"k", MOVIE, RULES)  # type: ignore[arg-type]
+    found = explain(query, statistics, held)
+    assert found["value"] == compile_query(query, statistics)(held) == found["details"][0]["value"]
+    assert "3 of 10 documents" in found["details"][0]["details"][0]["description"]
+    assert not found["details"][1]["matches"]
+
+
+def body(**given: Any) -> SearchBody:
+    found = parse_body(given, now_us=0)
+    assert isinstance(found, SearchBody), found
+    return found
+
+
+def test_a_body_with_everything() -> None:
+    found = body(
+        query={"match": {"t": "a"}},
+        size=5,
+        sort=["-year", {"t": {"order": "asc", "missing": "_first"}}, "_score"],
+        _source={"includes": ["a"]},
+        highlight={"fields": {"t": {"fragment_size": 20}}, "pre_tags": ["["], "post_tags": ["]"]},
+        aggs={"n": {"max": {"field": "n"}}},
+        refresh=False,
+        consistency="one",
+        ids="7",
+    )
+    assert found.query == Match("t", "a") and found.size == 5 and not found.fresh
+    assert found.sort == (
+        SortKey("year", "", True),
+        SortKey("t", "", False, True),
+        SortKey("_score", "", True),
+    )
+    assert found.highlight == Highlight((("t", 5, 20),), "[", "]")
+    assert found.level is Level.ONE and found.ids == ("7",) and found.source == (("a",), ())
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"qurey": {}}, "body", "'qurey' is not known"),
+    ({"query": {"match_all": {}}, "q": "a"}, "body", "either query or q"),
+    ({"q": "a AND"}, "q", "nothing follows"),
+    ({"size": 10_001}, "body", "size is a whole number"),
+    ({"from": -1}, "body", "from is a whole number"),
+    ({"sort": [{"a": "up"}]}, "sort[0].a", "asc, desc"),
+    ({"search_after": {}}, "body", "search_after is a cursor"),
+    ({"highlight": {}}, "highlight", "fields is missing"),
+    ({"aggs": {"a": {}}}, "aggs.a", "one kind"),
+    ({"refresh": 3}, "body", "refresh is true or false"),
+    ({"consistency": "most"}, "body", "no level is called"),
+    ({"ids": [1]}, "body", "ids is a list"),
+]
+
+
+@pytest.mark.parametrize(("given", "path", "said"), WRONG)
+def test_a_wrong_body_is_told(given: dict[str, Any], path: str, said: str) -> None:
+    found = parse_body(given, now_us=0)
+    assert isinstance(found, QueryError)
+    assert found.path == path and said in found.detail, found
+
+
+def test_a_cursor_belongs_to_its_search() -> None:
+    first = body(q="a", sort="year")
+    cursor = encode_cursor((7,), first, ((1990,), b"key"))
+    assert resolve_after((7,), body(q="a", sort="year", search_after=cursor)) == ((1990,), b"key")
+    for other in (body(q="b", sort="year", search_after=cursor), body(q="a", search_after=cursor)):
+        assert isinstance(resolve_after((7,), other), QueryError)
+    assert isinstance(resolve_after((8,), body(q="a", sort="year", search_after=cursor)), QueryError)
+    assert isinstance(resolve_after((7,), body(q="a", search_after="x!")), QueryError)
+    assert resolve_after((7,), body(q="a", sort="year", search_after=[1990])) == ((1990,), b"\xff")
+    assert isinstance(resolve_after((7,), body(q="a", sort="year", search_after=[1, 2])), QueryError)
+    assert resolve_after((7,), body()) is None
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_no_cursor(text: str) -> None:
+    assert isinstance(resolve_after((7,), body(search_after=text)), QueryError)
+
+
+def test_suggestions() -> None:
+    known = (("space", 9), ("spice", 2), ("spaces", 5), ("sparrow", 7))
+    assert spellings("spcae", known, 3) == [("space", 9), ("spaces", 5), ("spice", 2)]
+    assert spellings("space", known, 2) == [("space", 9), ("spaces", 5)]
+    assert parse_suggest({"prefix": "sp", "field": "title.keyword"}) == SuggestBody(
+        "title", EXACT, None, "sp", 5, False
+    )
+    assert isinstance(parse_suggest({"field": "t"}), QueryError)
+    assert isinstance(parse_suggest({"text": "a", "prefix": "b"}), QueryError)
+
+
+def test_a_search_for_everything_has_no_terms_to_mark() -> None:
+    assert Marker(Bool(must=(All(),)), RULES).highlight(MOVIE, Highlight((("*", 0, 100),))) == {}  # type: ignore[arg-type]

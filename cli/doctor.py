@@ -87,7 +87,7 @@ def examine(config: ClusterConfig | None, data: Path) -> Iterator[Finding]:
         yield Finding("ports", WARN, f"there is no {CONFIG} here, so addresses and ports are not looked at")
         return
     for peer in config.peers:
-        ports = {"REST": config.ports.rest, "peers": config.ports.peer}
+        ports = {"REST": config.ports.rest, "CQL": config.ports.cql, "peers": config.ports.peer}
         yield address(peer.name, peer.address, ports)
 
 

@@ -59,7 +59,8 @@ def up(options: Options) -> int:
     config = places.read_config(options.config)
     with _Lock(options.data):
         for peer in config.peers:
-            for port, what in ((config.ports.rest, "REST"), (config.ports.peer, "the peers")):
+            ports = config.ports
+            for port, what in ((ports.rest, "REST"), (ports.cql, "CQL"), (ports.peer, "the peers")):
                 if why := places.why_not_bindable(peer.address, port):
                     text = f"{peer.name} cannot listen on {peer.address} port {port} ({what}): {why}"
                     hint = "stop what holds it, or choose other ports in cluster.yml"

@@ -235,12 +235,13 @@ def test_doctor_names_who_holds_a_port(sullae: Run) -> None:
     assert findings["n1 at 127.0.0.1"]["state"] == "ok"
     assert {"python", "clock", "memory", "file descriptors", "disk space", "disk sync"} <= findings.keys()
     assert list(Path().iterdir()) == [Path("cluster.yml")]
-    with socket.create_server(("127.0.0.1", rest)):
-        outcome = sullae("doctor")
-    assert outcome.status == 4
-    assert "the port is in use" in outcome.out
-    if sys.platform == "linux":
-        assert f"(pid {os.getpid()})" in outcome.out
+    for what, port in (("REST", rest), ("CQL", cql), ("peers", peer)):
+        with socket.create_server(("127.0.0.1", port)):
+            outcome = sullae("doctor")
+        assert outcome.status == 4
+        assert f"{what} {port}: the port is in use" in outcome.out
+        if sys.platform == "linux":
+            assert f"(pid {os.getpid()})" in outcome.out.replace("\n", " ")
 
 
 def test_doctor_sees_an_address_of_another_machine(sullae: Run) -> None:

@@ -5,7 +5,8 @@ a long value's entry only of its beginning. So every check, that of the index in
 itself, as of the reader's clock.
 
 A row with several terms in the spans (a list of values read by range) would be found several times: it is
-taken at the least of them only, which is the same wherever a read goes on.
+taken at the least of them only, which is the same wherever a read goes on. An entry whose term the row does
+not have any more does not count.
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ def _holds(term: Term, check: Check) -> bool:
 
 
 def is_its_turn(index: Compiled, spans: Sequence[Span], key: bytes, row: Row, term: Term) -> bool:
-    """Whether of all entries of the row in the spans this is the first one."""
+    """Whether the row has this term, and no lesser one in the spans.
+
+    `row` is the one that the entry is of: the static row, if the index is on a static column.
+    """
     _, _, partition, suffix = split_row_key(key)
     terms = index.stored(RowView(partition, suffix, row.cells))
-    return len(terms) < 2 or term == min((t for t in terms if _entry_within(t, spans)), default=term)
+    return term == min((each for each in terms if _entry_within(each, spans)), default=None)
 
 
 def _entry_within(term: Term, spans: Sequence[Span]) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 from core.commands import Candidates, Failed, Find, Outcome
 from core.messages import FindSlice, Message, OperationFailed, SliceFound, Stale
 from core.ports import PeerId
-from core.row import EMPTY_ROW, decode_row
+from core.row import EMPTY_ROW, Row, decode_row
 from index.secondary import Judge, is_its_turn
 from lsm.keys import STATIC_SUFFIX, prefix_end
 from node.views import lane_for
@@ -125,7 +125,7 @@ class _Serving:
             if self._index is None:
                 raise ValueError("this peer does not know the index, or not how to read it")
         self._judge = Judge(table, parent.indexed.types(table), message.checks)
-        wants = find.statics or self._judge.wants_static
+        wants = find.statics or find.expand or self._judge.wants_static
         self._find: Find = msgspec.structs.replace(find, statics=wants)
         self._rows: list[tuple[bytes, bytes, bytes]] = []
         self._statics: dict[bytes, bytes] = {}
@@ -202,12 +202,18 @@ class _Serving:
             beside = EMPTY_ROW if static is None else decode_row(static)
             if not self._judge.accepts(key, row, beside, find.now_us):
                 continue
-            if self._index is not None and not is_its_turn(self._index, find.spans, key, row, term):
+            if self._index is not None and not self._is_its_turn(key, row, beside, term):
                 continue
             self._rows.append((term, key, data))
             self._size += len(key) + len(data)
             if find.statics and static is not None:
                 self._statics[key[:end] + STATIC_SUFFIX] = static
+
+    def _is_its_turn(self, key: bytes, row: Row, static: Row, term: bytes) -> bool:
+        assert self._index is not None
+        if self._find.expand:
+            key, row = key[: prefix_end(key)] + STATIC_SUFFIX, static
+        return is_its_turn(self._index, self._find.spans, key, row, term)
 
     def _end(self, told: Message) -> None:
         self._parent.runs.pop(self.number, None)

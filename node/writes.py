@@ -279,6 +279,8 @@ class WriteOperation:
                 self._stamp_again(self._newer)
                 return
             self._answer(Written(self._version()))
+        elif self._failed:
+            self._give_up_if_hopeless()
         self._finish_if_all_answered()
 
     def _stamp_again(self, newer: Version) -> None:
@@ -350,13 +352,16 @@ class WriteOperation:
         local = self._parent.inside.identity.datacentre
         possible = reachable(self._wanted, self._placement, local, [*self._tally.peers, *self._pending])
         if not possible.met:
+            too_large = bool(self._failed) and all(f.why == Why.TOO_LARGE for f in self._failed.values())
+            if too_large and self._pending:
+                return  # the others will most likely say so too, and then it is certain
             taken = bool(self._tally.peers or self._pending or self._mutation.attempt or self._sent_twice)
             unknown = taken or any(f.why not in DEFINITE for f in self._failed.values())
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             if not unknown and all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values()):
                 self._answer(Overloaded(text))
                 return
-            if not unknown and all(f.why == Why.TOO_LARGE for f in self._failed.values()):
+            if too_large and not unknown:
                 self._answer(Invalid("too_large", text))
                 return
             received, required = self._tally.received, self._wanted.total

@@ -175,16 +175,18 @@ def _term(term_of: TermOf, value: Value, target: IndexTarget) -> bytes:
 
 
 def _range(bounds: tuple[tuple[str, Any], ...], target: IndexTarget, term_of: TermOf) -> Span:
-    """All terms of the type between the bounds, which are taken in: the filter judges."""
-    some = term_of(_plain(bounds[0][1]))
-    first, last = some[:1], successor(some[:1])
+    """All terms of the type between the bounds, which are taken in: the filter judges.
+
+    No term is the beginning of another, so a term's successor as a prefix ends what it begins.
+    """
+    tag = term_of(_plain(bounds[0][1]))[:1]
+    lowest = highest = tag
     for operator, value in bounds:
         term = term_of(_plain(value))
         if operator in (">", ">="):
-            first = max(first, term)
+            lowest = max(lowest, term)
         else:
-            last = min(last, term + b"\x00")
-    if not target.descending:
-        return first, last
-    low = last[:-1] if len(last) > 1 else last  # a term with what comes after it, or a whole type's end
-    return low.translate(_FLIP), successor(first.translate(_FLIP))
+            highest = term if highest == tag else min(highest, term)
+    if target.descending:
+        return highest.translate(_FLIP), successor(lowest.translate(_FLIP))
+    return lowest, successor(highest)

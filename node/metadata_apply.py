@@ -41,6 +41,7 @@ from core.metadata import (
     TruncateTable,
 )
 from core.requests import Changed
+from core.roles import ROLE_CHANGES, Role
 from core.schema import (
     PARTITION,
     SIMPLE_INDEX,
@@ -70,6 +71,7 @@ from node.metadata_checks import (
     there,
     user_types,
 )
+from node.metadata_roles import changed_roles
 
 DEFAULT_KEYSPACES: Final = ("kv", "docs")
 """Created with the cluster: where buckets and document collections live."""
@@ -109,7 +111,9 @@ class SchemaDraft:
         *,
         epoch: int,
         known: tuple[str, ...],
+        roles: Mapping[str, Role] | None = None,
     ) -> None:
+        self.roles: Mapping[str, Role] = roles or {}
         self.keyspaces = dict(keyspaces)
         self.tables = dict(tables)
         self.table_ids = {(table.keyspace, table.name): table.id for table in tables.values()}
@@ -119,9 +123,12 @@ class SchemaDraft:
 
     def apply(self, change: Change) -> Changed:
         """Apply a change, or say why not."""
-        handler: Callable[[SchemaDraft, Any], None] = _HANDLERS[type(change)]
         try:
-            handler(self, change)
+            if isinstance(change, ROLE_CHANGES):
+                self.roles = changed_roles(self.roles, change)
+            else:
+                handler: Callable[[SchemaDraft, Any], None] = _HANDLERS[type(change)]
+                handler(self, change)
         except NothingToDoError as nothing:
             return Changed(self._epoch, "", nothing.code)
         except RefusedError as refused:
@@ -381,8 +388,8 @@ class SchemaDraft:
             text = f"index {change.keyspace}.{index.name} exists already"
             there(change.if_not_exists, "index_exists", text)
         for other in table.indexes:
-            if (other.column, other.kind, other.using) == (index.column, index.kind, index.using):
-                text = f"the index {other.name} is on {index.column} already: drop it first, or use it"
+            if _subject(other) == _subject(index):
+                text = f"the index {other.name} is on {_shown(index)} already: drop it first, or use it"
                 there(change.if_not_exists, "index_exists", text)
         if [c.name for c in table.columns if c.kind == PARTITION] == [index.column]:
             text = f"{index.column} is the whole partition key: rows are found by it without an index"
@@ -517,6 +524,15 @@ def _index_name(table: str, index: Index, taken: Mapping[str, None]) -> str:
         number += 1
         name = f"{base}_{number}"
     return name
+
+
+def _subject(index: Index) -> tuple[object, ...]:
+    """What an index is on: there is at most one on the same."""
+    return index.column, index.kind, index.using, index.targets, index.condition
+
+
+def _shown(index: Index) -> str:
+    return ", ".join(".".join(target.path) for target in index.targets) or index.column
 
 
 def _numbered(columns: Iterable[Column], next_id: int) -> tuple[tuple[Column, ...], int]:

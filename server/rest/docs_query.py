@@ -45,6 +45,7 @@ from documents.finding import (
     rendered,
 )
 from documents.finding_plans import Plan, plan_of
+from documents.indexes import schema_name
 from documents.operations import Operation, Wanted
 from documents.values import id_of
 from index.entries_json import value_term
@@ -199,7 +200,7 @@ class DocumentQueries:
         if plan.drive is not None:
             how = {
                 "kind": "index",
-                "index": plan.index,
+                "index": plan.index.removeprefix(schema_name(asked.collection, "")),
                 "paths": [path_text(path) for path in plan.paths],
                 "spans": len(plan.drive.spans),
             }

@@ -22,6 +22,7 @@ from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import BODY_BYTES_MAX, Collections, describe
+from server.rest.docs_indexes import DocumentIndexes
 from server.rest.docs_query import DocumentQueries
 from server.rest.documents import Documents
 from server.rest.documents_bulk import DocumentsBulk
@@ -49,6 +50,7 @@ class DocumentRoutes:
         self.documents = Documents(bridge, self.collections, budget, settings)
         queries = DocumentQueries(node, bridge, self.collections, budget, settings)
         self.operations: dict[str, Operation] = {"_bulk": self._bulk, **queries.operations()}
+        self.operations["_indexes"] = DocumentIndexes(node, bridge, self.collections, budget).respond
 
     @staticmethod
     def takes(path: str) -> bool:

@@ -46,6 +46,7 @@ class FakeNode:
         birth = Birth(b"c" * 16, "test", MEMBERS, (MEMBERS[0].peer,))
         self.metadata = SimpleNamespace(state=apply(UNBORN, Epoch(1, birth)))
         self.inside = SimpleNamespace(settings=settings or Settings())
+        self.building = SimpleNamespace(is_built=lambda _: True, progress=lambda _: 1.0)
         self.on_reply: Callable[[int, Answer, bool], None] = lambda *_: None
         self.requests: list[Request] = []
         self.deadlines_us: list[int] = []

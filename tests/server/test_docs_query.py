@@ -271,3 +271,35 @@ def test_levels_timeouts_methods_and_unknown_collections() -> None:
             assert problem(await post(ask, "_count", {})) == (504, "timeout")
 
     run(work())
+
+
+def test_indexes_are_made_described_and_dropped() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            year = {"paths": {"year": 1, "title": -1}, "filter": {"year": {"$gt": 1990}}}
+            target = "/v1/docs/movies/_indexes/by_year"
+            made = await ask("PUT", target, json.dumps(year).encode())
+            assert (made.status, made.json()) == (
+                201, {"name": "by_year", **year, "built": True, "progress": 1.0}
+            )  # fmt: skip
+            assert (await ask("PUT", target, json.dumps(year).encode())).status == 200
+            other = json.dumps({"paths": {"year": 1}}).encode()
+            assert problem(await ask("PUT", target, other)) == (409, "index-exists")
+            assert (await ask("PUT", "/v1/docs/movies/_indexes/plain", other)).status == 201
+            again = await ask("PUT", "/v1/docs/movies/_indexes/twin", other)
+            assert again.status == 409
+            listed = (await ask("GET", "/v1/docs/movies/_indexes")).json()["indexes"]
+            assert [one["name"] for one in listed] == ["by_year", "plain"]
+            assert (await ask("GET", target)).json()["paths"] == {"year": 1, "title": -1}
+            explained = (await post(ask, "_count", {"filter": {"year": 2000}, "explain": True})).json()
+            plan = explained["explain"]["plan"]
+            assert (plan["kind"], plan["index"], plan["paths"]) == ("index", "plain", ["year"])
+            assert (await ask("DELETE", target)).status == 204
+            assert problem(await ask("DELETE", target)) == (404, "no-such-index")
+            assert problem(await ask("GET", target)) == (404, "no-such-index")
+            bad = await ask("PUT", target, b'{"paths":{"a":1},"filter":{"$where":"1"}}')
+            assert problem(bad) == (400, "bad-index")
+            assert problem(await ask("POST", target, b"{}")) == (405, "method-not-allowed")
+
+    run(work())

@@ -1,0 +1,103 @@
+"""`/v1/docs/{collection}/_indexes/{name}`: secondary indexes of a collection, made and removed while it is
+in use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from core.json_values import JsonError, checked, render
+from core.requests import Changed, Invalid, MetadataRequest
+from core.schema import Index
+from documents import indexes
+from documents.collections import Collection
+from node.node import Node
+from server.bridge import Bridge
+from server.rest.bodies import Budget, read_body
+from server.rest.collections import METADATA_TIMEOUT_US, Collections
+from server.rest.documents import JSON
+from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.targets import decoded, options
+
+BODY_BYTES_MAX: Final = 64 * 1024
+
+
+class DocumentIndexes:
+    """PUT, GET and DELETE of indexes."""
+
+    def __init__(self, node: Node, bridge: Bridge, collections: Collections, budget: Budget) -> None:
+        self._node = node
+        self._bridge = bridge
+        self._collections = collections
+        self._budget = budget
+
+    async def respond(
+        self, request: web.BaseRequest, name: str, below: str, query: str
+    ) -> web.StreamResponse:
+        """Answer a request for `_indexes` or one below it."""
+        options(query, ())
+        collection, index_name, method = self._collections.known(name), decoded(below), request.method
+        if not index_name:
+            if method not in {"GET", "HEAD"}:
+                raise _not_allowed("GET, HEAD")
+            found = [self._described(*one) for one in self._indexes(collection).items()]
+            return _json({"indexes": found})
+        if method in {"GET", "HEAD"}:
+            return _json(self._described(index_name, self._known(collection, index_name)))
+        if method == "PUT":
+            return await self._put(request, collection, index_name)
+        if method == "DELETE":
+            self._known(collection, index_name)
+            await self._change(indexes.drop_index(collection, index_name))
+            return web.Response(status=204, headers={"Server": "sullae"})
+        raise _not_allowed("DELETE, GET, HEAD, PUT")
+
+    def _indexes(self, collection: Collection) -> dict[str, Index]:
+        return indexes.indexes_of(collection, self._node.metadata.state.tables[collection.table])
+
+    def _known(self, collection: Collection, name: str) -> Index:
+        found = self._indexes(collection).get(name)
+        if found is None:
+            raise ProblemError("no-such-index", f"{collection.name} has no index {name[:60]}")
+        return found
+
+    def _described(self, name: str, index: Index) -> dict[str, Any]:
+        """With how far it is built at this peer."""
+        building = self._node.building
+        progress = round(building.progress(index.id), 4)
+        return {**indexes.described(name, index), "built": building.is_built(index.id), "progress": progress}
+
+    async def _put(self, request: web.BaseRequest, collection: Collection, name: str) -> web.Response:
+        text = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
+        try:
+            spec = indexes.index_spec(name, checked(text))
+        except JsonError as error:
+            raise ProblemError("bad-body", str(error)) from None
+        if isinstance(spec, Invalid):
+            raise invalid(spec)
+        there = self._indexes(collection).get(name)
+        if there is not None:
+            if not indexes.is_so(there, spec):
+                detail = f"the index {name} is on something else: drop it first, or take another name"
+                raise ProblemError("index-exists", detail)
+            return _json(self._described(name, there))
+        await self._change(indexes.create_index(collection, spec))
+        return _json(self._described(name, self._known(collection, name)), 201)
+
+    async def _change(self, change: MetadataRequest) -> None:
+        answer = await self._bridge.ask(change, METADATA_TIMEOUT_US)
+        if not isinstance(answer, Changed) or answer.error:
+            raise problem_of(answer)
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    headers = {"Server": "sullae", "Content-Type": JSON}
+    return web.Response(status=status, body=render(body), headers=headers)
+
+
+def _not_allowed(allowed: str) -> ProblemError:
+    error = ProblemError("method-not-allowed", f"there are: {allowed}")
+    error.headers["Allow"] = allowed
+    return error

@@ -1,0 +1,208 @@
+"""Which index serves a filter, and that what it leads to is what a scan finds."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from core.json_values import parse, render
+from core.requests import Changed, Invalid
+from core.schema import Index
+from documents.collections import DOCUMENT_COLUMN
+from documents.finding_plans import Plan, plan_of
+from documents.indexes import create_index, described, index_spec, indexes_of, is_so
+from index.entries_json import value_term
+from query.document_filter import parse_filter
+from query.refusals import Refusal
+from sim.cluster import SimCluster
+from sim.real import node_of
+from tests.documents.whole import SECOND, ask, cluster_of, count, movies, page, put, settle
+
+SPECS: dict[str, Any] = {
+    "a": {"paths": {"a": 1}},
+    "c_down": {"paths": {"c": -1}},
+    "b_a": {"paths": {"b": 1, "a": -1}},
+    "deep": {"paths": {"d.e": 1}},
+    "partial": {"paths": {"f": 1}, "filter": {"a": {"$gt": 2}, "g": {"$exists": True}}},
+}
+
+
+def index(number: int, name: str) -> Index:
+    spec = index_spec(name, SPECS[name])
+    assert not isinstance(spec, Invalid), spec
+    return Index(number, name, DOCUMENT_COLUMN, targets=spec.targets, condition=spec.condition)
+
+
+INDEXES = [index(number, name) for number, name in enumerate(SPECS, start=1)]
+
+
+def plan(wanted: Any, indexes: list[Index] = INDEXES) -> Plan:
+    parsed = parse_filter(wanted)
+    assert not isinstance(parsed, Refusal), parsed
+    return plan_of(parsed, indexes, DOCUMENT_COLUMN, value_term)
+
+
+CHOICES: list[tuple[Any, str]] = [
+    ({"a": 5}, "a"),
+    ({"a": {"$gte": 5}}, "a"),
+    ({"a": {"$in": [1, 2]}}, "a"),
+    ({"b": 1, "a": 5}, "b_a"),
+    ({"b": 1, "a": {"$lt": 5}}, "b_a"),
+    ({"$and": [{"b": 1}, {"x": 2}]}, "b_a"),
+    ({"d.e": "x"}, "deep"),
+    ({"c": {"$gt": "m"}}, "c_down"),
+    ({"f": 1}, ""),
+    ({"f": 1, "a": {"$gt": 2}, "g": 1}, "partial"),
+    ({"f": 1, "a": {"$gt": 1}, "g": 1}, "a"),
+    ({"a": None}, ""),
+    ({"a": {"$ne": 1}}, ""),
+    ({"a": {"$in": [1, None]}}, ""),
+    ({"a": [1, 2]}, ""),
+    ({"$or": [{"a": 1}, {"a": 2}]}, ""),
+    ({"a": {"$elemMatch": {"$gt": 1, "$lt": 3}}}, "a"),
+    ({"x": 1}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), CHOICES)
+def test_the_index_that_narrows_most_is_taken(wanted: Any, chosen: str) -> None:
+    assert plan(wanted).index == chosen
+
+
+def test_one_term_keeps_the_order_of_keys() -> None:
+    assert plan({"a": 5}).exact
+    assert plan({"b": 1, "a": 5}).exact
+    assert not plan({"b": 1}).exact
+    assert not plan({"a": {"$in": [1, 2]}}).exact
+    assert not plan({"a": {"$gt": 5}}).exact
+
+
+@pytest.fixture(scope="module")
+def indexed() -> SimCluster:
+    cluster = cluster_of(3)
+    random = Random("documents")
+    for n in range(80):
+        put(cluster, f"m{n}", _document(random), n % 3)
+    for name, body in SPECS.items():
+        spec = index_spec(name, body)
+        assert not isinstance(spec, Invalid)
+        made = ask(cluster, 0, create_index(movies(cluster), spec))
+        assert isinstance(made, Changed) and not made.error, made
+    settle(cluster)
+    for n in range(80, 120):
+        put(cluster, f"m{n}", _document(random), n % 3)
+    for n in range(0, 120, 5):
+        put(cluster, f"m{n}", _document(random), n % 3)
+    there = indexes_of(movies(cluster), node_of(cluster, 0).metadata.state.tables[movies(cluster).table])
+    assert list(there) == list(SPECS)
+    for index in there.values():
+        assert cluster.run_until(
+            lambda index=index: all(node_of(cluster, n).building.is_built(index.id) for n in range(3)),  # type: ignore[misc]
+            60 * SECOND,
+        )
+    return cluster
+
+
+SCALARS = [None, True, False, -1, 0, 1, 2, 3, 2.5, 10**20, 0.1, "", "a", "ab", "m", "z", "한글"]
+
+
+def _document(random: Random) -> dict[str, Any]:
+    def value() -> Any:
+        kind = random.random()
+        if kind < 0.2:
+            return [random.choice(SCALARS) for _ in range(random.randrange(4))]
+        return {"e": random.choice(SCALARS)} if kind < 0.3 else random.choice(SCALARS)
+
+    found = {key: value() for key in "abcfg" if random.random() < 0.8}
+    found["d"] = random.choice(
+        [value(), [{"e": value()}, {"e": value()}, 3], {"e": [value() for _ in range(2)]}]
+    )
+    return found
+
+
+def _filter(random: Random) -> dict[str, Any]:
+    def condition() -> Any:
+        value = random.choice(SCALARS)
+        name = random.choice(["$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$elemMatch", ""])
+        if name == "$in":
+            return {name: [value, random.choice(SCALARS)]}
+        if name == "$elemMatch":
+            return {name: {"$gte": value, "$lt": random.choice(SCALARS)}}
+        return {name: value} if name else value
+
+    paths = random.sample(["a", "b", "c", "d.e", "f", "g"], random.randint(1, 3))
+    found = {path: condition() for path in paths}
+    if "f" in found and random.random() < 0.7:
+        found |= {"a": {"$gt": 2}, "g": {"$exists": True}}
+    return found
+
+
+def test_an_index_leads_to_what_a_scan_finds(indexed: SimCluster) -> None:
+    random = Random("filters")
+    served: dict[str, int] = {}
+    matched = 0
+    for turn in range(300):
+        wanted = _filter(random)
+        table = node_of(indexed, 0).metadata.state.tables[movies(indexed).table]
+        chosen = plan(wanted, list(table.indexes))
+        served[chosen.index] = served.get(chosen.index, 0) + 1
+        body: dict[str, Any] = {"filter": wanted, "limit": 1_000}
+        if turn % 3 == 0:
+            body["sort"] = {"a": 1}
+        scanned, _ = page(indexed, turn % 3, body)
+        assert page(indexed, turn % 3, body, chosen) == (scanned, None), wanted
+        matched += len(scanned)
+    assert sorted(name for name in served if name) == sorted(f"movies__{name}" for name in SPECS)
+    assert matched > 500
+
+
+@pytest.mark.parametrize("wanted", [{"a": 1}, {"a": {"$gte": 0}}, {"a": {"$in": [0, 1, 2]}}])
+def test_pages_by_an_index_give_everything_once(indexed: SimCluster, wanted: Any) -> None:
+    table = node_of(indexed, 0).metadata.state.tables[movies(indexed).table]
+    chosen = plan(wanted, list(table.indexes))
+    assert chosen.index
+    everything, _ = page(indexed, 0, {"filter": wanted, "limit": 1_000})
+    found: list[str] = []
+    cursor, turn = None, 0
+    while True:
+        ids, cursor = page(indexed, turn % 3, {"filter": wanted, "limit": 4, "cursor": cursor}, chosen)
+        found += ids
+        turn += 1
+        if cursor is None:
+            break
+    assert found == everything
+    assert len(found) == count(indexed, 1, wanted) >= 4
+
+
+def test_an_index_is_described_as_it_was_asked_for() -> None:
+    for name, body in SPECS.items():
+        spec = index_spec(name, body)
+        assert not isinstance(spec, Invalid)
+        made = index(1, name)
+        assert is_so(made, spec)
+        told = described(name, made)
+        assert parse(render({key: told[key] for key in ("paths", "filter") if key in told})) == body
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("x y", {"paths": {"a": 1}}, "an index's name is 1 to 48 letters"),
+        ("x", {"paths": {}}, "an index is on 1 to 16 paths"),
+        ("x", {"paths": {"a": "text"}}, "1 ascends and -1 descends"),
+        ("x", {"fields": ["a"]}, "an index is"),
+        ("x", {"paths": {"_id": 1}}, "found by their id without an index"),
+        ("x", {"paths": {"a": 1}, "filter": {"b": None}}, "of plain values, which stand together"),
+        ("x", {"paths": {"a": 1}, "filter": {"b": {"$ne": 1}}}, "of plain values, which stand together"),
+        ("x", {"paths": {"a": 1}, "filter": {"$where": "1"}}, "$where is not supported"),
+        ("x", [], "an index is"),
+    ],
+)
+def test_indexes_that_are_refused(name: str, body: Any, said: str) -> None:
+    refused = index_spec(name, body)
+    assert isinstance(refused, Invalid)
+    assert refused.code == "bad_index"
+    assert said in refused.detail

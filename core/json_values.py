@@ -152,7 +152,8 @@ def _has_long_numbers(text: bytes) -> bool:
 
 
 def _parse_exactly(text: bytes, check_names: bool) -> Value:
-    _check_depth(text)
+    if check_names:
+        _check_depth(text)
     if _ESCAPED_SURROGATE.search(text):  # json takes halves of pairs; orjson does not, and says where
         _check_surrogates(text)
     try:
@@ -161,6 +162,8 @@ def _parse_exactly(text: bytes, check_names: bool) -> Value:
         raise JsonError("malformed", f"this is no JSON: no UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise JsonError("malformed", f"this is no JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
 
 
 def _check_depth(text: bytes) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 import orjson
 
-from core.limits import JSON_DEPTH_MAX
+from core.json_values import JsonError, checked
+from core.limits import VALUE_BYTES_MAX
 from cql_lite import ordered
 from cql_lite.ast_terms import BLOB, BOOLEAN, FLOAT, INTEGER, NULL, STRING, UUID, Expression, Literal
 from cql_lite.types_base import (
@@ -396,28 +396,9 @@ class Json(Scalar, frozen=True):
         return unescaped(data, at)
 
 
-_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_JSON_BRACKET = re.compile(rb"[\[\]{}]")
-
-
 def check_json(data: bytes) -> None:
-    """Raises InvalidValueError unless this is one JSON value in UTF-8 of bounded depth."""
-    depth = 0
-    for bracket in _brackets(data):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > JSON_DEPTH_MAX:
-            raise InvalidValueError(f"JSON is nested more than {JSON_DEPTH_MAX} deep")
+    """Raises InvalidValueError unless this is one JSON value as documents are (core/json_values.py)."""
     try:
-        str(data, "utf-8")
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except UnicodeDecodeError as problem:
-        raise InvalidValueError(f"JSON is not UTF-8: {problem.reason}") from None
-    except (msgspec.DecodeError, RecursionError) as problem:
-        raise InvalidValueError(f"malformed JSON: {problem}") from None
-
-
-def _brackets(data: bytes) -> Iterable[bytes]:
-    """The brackets outside strings; most documents have too few to be too deep, then none."""
-    if data.count(b"[") + data.count(b"{") <= JSON_DEPTH_MAX:
-        return ()
-    return _JSON_BRACKET.findall(_JSON_STRING.sub(b"", data))
+        checked(data, VALUE_BYTES_MAX)
+    except JsonError as problem:
+        raise InvalidValueError(str(problem)) from None

@@ -37,6 +37,11 @@ def docs() -> Docs:
     return Docs(s)
 
 
+@pytest.fixture
+def cql(docs: Docs) -> Cql:
+    return Cql(docs.scenario.cluster, 1)
+
+
 def begin(docs: Docs, key: str, operation: tuple[Any, ...], at: int, condition: Condition | None) -> Any:
     """An operation of the model, as a client would ask for it."""
     wanted = {"condition": condition}
@@ -295,3 +300,17 @@ def test_what_expires_in_cql_expires_here_and_only_that() -> None:
     s.run(3)
     assert [docs.text(key) for key in "def"] == [b'{"k":1}', None, None]
     assert cql.run("SELECT doc FROM docs.docs WHERE id = 'd'") == [{"doc": '{"k":1}'}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "a": 2}', "twice"),
+        ("[NaN]", "no JSON"),
+        ("1e999999999", "exponent"),
+        ("[" * 101 + "]" * 101, "100 levels"),
+        ('"\\ud800"', "surrogate"),
+    ],
+)
+def test_cql_takes_no_json_that_is_no_document(cql: Cql, text: str, says: str) -> None:
+    assert says in cql.error(f"INSERT INTO docs.docs (id, doc) VALUES ('x', '{text}')").message

@@ -84,6 +84,19 @@ class LogFetch(msgspec.Struct, frozen=True):
     bytes_max: int
 
 
+class LogRows(msgspec.Struct, frozen=True):
+    """The rows that log entries above `after` changed, as they are now: for what follows this peer's log.
+
+    Of each of `tables` (id, offset) only entries above its offset count. At most `entries_max` entries are
+    looked at, and no more once the rows have `bytes_max`. Answered with ChangedRows.
+    """
+
+    tables: tuple[tuple[int, int], ...]
+    after: int
+    entries_max: int
+    bytes_max: int
+
+
 class LogTrim(msgspec.Struct, frozen=True):
     """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay)."""
 
@@ -239,6 +252,7 @@ Command = (
     | LogRead
     | LogMissing
     | LogFetch
+    | LogRows
     | LogTrim
     | TreeHashes
     | SystemWrite
@@ -308,6 +322,19 @@ class LogIds(msgspec.Struct, frozen=True):
     """
 
     entries: tuple[LogEntryId, ...]
+    next_after: int
+    first: int
+    end: int
+
+
+class ChangedRows(msgspec.Struct, frozen=True):
+    """(row key, row bytes or None for one that is gone) of rows changed by entries up to `next_after`.
+
+    `end` is the last offset; `first` the oldest that is still held: above `after + 1` it says that entries
+    are missing here.
+    """
+
+    rows: tuple[tuple[bytes, bytes | None], ...]
     next_after: int
     first: int
     end: int
@@ -438,6 +465,7 @@ Outcome = (
     | Rows
     | Digest
     | LogIds
+    | ChangedRows
     | Missing
     | Mutations
     | Hashes

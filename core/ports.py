@@ -97,6 +97,13 @@ class World(Protocol):
         Answered by on_stored.
         """
 
+    def run(self, ticket: Ticket, job: Callable[[], Any]) -> None:
+        """Have slow work done beside the event loop; answered by on_done with what it returns.
+
+        A StoreError that it raises is answered as Failed. Jobs run side by side and in any order; a job
+        touches nothing that the node touches, too.
+        """
+
     def reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """Answer a request; of a streamed answer only as many parts as on_want gave credit for."""
 
@@ -133,6 +140,9 @@ class NodePort(Protocol):
 
     def on_stored(self, ticket: Ticket, outcome: Outcome) -> None:
         """A store command is done, and what it wrote or read is durable."""
+
+    def on_done(self, ticket: Ticket, result: Any) -> None:
+        """A job is done."""
 
     def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
         """A client asks; `deadline_us` is monotonic."""

@@ -11,10 +11,14 @@ from index.asking import Segments
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """A row as it is now: its key (lsm/keys.py) and its document as JSON text, None if it is gone."""
+    """A row as it is now: its key (lsm/keys.py) and its document as JSON text, None if it is gone.
+
+    `due_us` is when a part of it expires, so that the row should be looked at again; 0 for never.
+    """
 
     key: bytes
     document: bytes | None
+    due_us: int = 0
 
 
 class Changeable(Segments, Protocol):
@@ -29,6 +33,12 @@ class Changeable(Segments, Protocol):
         Later ones of a key win. `covers` is the offset of the local log up to which they bring the index;
         after a crash `Segments.covers` says where to go on.
         """
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Rows of which something has expired by now, the first ones."""
+
+    def next_due_us(self) -> int:
+        """When the first row is due; 0 for never."""
 
     def documents(self) -> int:
         """How many documents there are."""

@@ -27,6 +27,7 @@ class Kept(msgspec.Struct):
 
     documents: dict[bytes, bytes] = {}
     covers: int = 0
+    due_us: dict[bytes, int] = {}
 
 
 class NaiveSegments:
@@ -53,7 +54,19 @@ class NaiveSegments:
                 self._kept.documents.pop(change.key, None)
             else:
                 self._kept.documents[change.key] = change.document
+            self._kept.due_us.pop(change.key, None)
+            if change.document is not None and change.due_us:
+                self._kept.due_us[change.key] = change.due_us
         self._kept.covers = covers
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Look at all."""
+        expired = sorted((at, key) for key, at in self._kept.due_us.items() if at <= now_us)
+        return tuple(key for _, key in expired[:limit])
+
+    def next_due_us(self) -> int:
+        """The least."""
+        return min(self._kept.due_us.values(), default=0)
 
     def close(self) -> None:
         """Forget what was analyzed."""

@@ -15,6 +15,7 @@ document. So there are
     t00-t31  the text of one path each: the first ones met
     s0-s7    the text of all further paths, by a hash of the path; terms are prefixed by the path
     source   the document, stored
+    due      when a part of it expires, a column
 
 Paths beyond the first 32 with text lose nothing but speed: their candidates come less well sorted. Memory
 depends on none of this.
@@ -86,6 +87,7 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("key", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("token", fast=True)
+    builder.add_integer_field("due", fast=True)
     builder.add_text_field(VALUES, tokenizer_name="split", index_option="basic")
     for name in ("all", *_OWN, *_SHARED):
         builder.add_text_field(name, tokenizer_name="split", index_option="position")
@@ -174,6 +176,8 @@ class TantivySegments:
         document = tantivy.Document()
         document.add_text("key", name)
         document.add_integer("token", token_of(change.key))
+        if change.due_us:
+            document.add_integer("due", change.due_us)
         document.add_text(VALUES, prepared.terms)
         for physical, text in prepared.texts:
             _add_text(document, physical, text)
@@ -189,6 +193,14 @@ class TantivySegments:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.wait_merging_threads()
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Rows of which something has expired."""
+        return self._view.due(now_us, limit)
+
+    def next_due_us(self) -> int:
+        """When the first is due."""
+        return self._view.next_due_us()
 
     # --- answering
 
@@ -207,9 +219,25 @@ class TantivySegments:
         return self._view.expand(field, view, prefix, limit)
 
 
-def destroy(directory: Path) -> None:
-    """Remove an index that nobody has open."""
-    shutil.rmtree(directory, ignore_errors=True)
+class TantivyPlace:
+    """A directory of indexes, by name (node/search_place.py)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, name: str, rules: Rules) -> TantivySegments:
+        """The index of this name. Raises CorruptionError."""
+        return TantivySegments(rules, self._directory / name)
+
+    def remove(self, name: str) -> None:
+        """Remove an index that nobody has open."""
+        shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    def names(self) -> tuple[str, ...]:
+        """What is there, in order."""
+        if not self._directory.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in self._directory.iterdir()))
 
 
 def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:
@@ -398,6 +426,20 @@ class View:
         terms = [(term[len(start) :], count) for term, count in found if count]
         shown = unescaped if view in (TEXT, EXACT) else lambda term: str(decoded(view, term))
         return tuple((shown(term), count) for term, count in terms)
+
+    # --- what expires
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Rows of which something has expired, the first ones."""
+        query = tantivy.Query.range_query(_SCHEMA, "due", FieldType.Integer, 1, now_us)
+        hits = self._searcher.search(query, limit, count=False, order_by_field="due", order=Order.Asc).hits
+        return tuple(self._key(address) for _, address in hits)
+
+    def next_due_us(self) -> int:
+        """When the first is due; 0 for never."""
+        query = tantivy.Query.range_query(_SCHEMA, "due", FieldType.Integer, 1, None)
+        hits = self._searcher.search(query, 1, count=False, order_by_field="due", order=Order.Asc).hits
+        return int(hits[0][0]) if hits else 0
 
     # --- searching
 

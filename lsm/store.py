@@ -40,6 +40,7 @@ from core.commands import (
     LogFetch,
     LogMissing,
     LogRead,
+    LogRows,
     LogTrim,
     MergeRows,
     Missing,
@@ -66,6 +67,7 @@ from core.ports import Engine, Entries
 from core.row import OPERATION_SUFFIX
 from core.schema import Table
 from lsm import keys
+from lsm.changes import changed_rows
 from lsm.commit import Unsynced
 from lsm.counters import resolve
 from lsm.finding import build, find
@@ -146,6 +148,7 @@ class Store:
             LogRead: self._log_read,
             LogMissing: self._log_missing,
             LogFetch: self._log_fetch,
+            LogRows: self._log_rows,
             LogTrim: self._log_trim,
             TreeHashes: self._tree_hashes,
             SystemWrite: self._system_write,
@@ -411,6 +414,9 @@ class Store:
 
     def _log_fetch(self, command: LogFetch) -> tuple[Outcome, int]:
         return Mutations(self.log.mutations(command.offsets, command.bytes_max)), self.engine.written()
+
+    def _log_rows(self, command: LogRows) -> tuple[Outcome, int]:
+        return changed_rows(self.engine, self.log, command), self.engine.written()
 
     def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
         self.log.trim(command.before_us, command.bytes_max)

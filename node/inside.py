@@ -68,6 +68,7 @@ class Inside:
         self.message_handlers: dict[type, MessageHandler] = {}
         self.timer_handlers: dict[str, Callable[..., None]] = {}
         self.stored_handlers: dict[str, Callable[..., None]] = {}
+        self.done_handlers: dict[str, Callable[..., None]] = {}
         self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
         self.on_damage: Callable[[int, int, int], None] | None = None
         self.operations: dict[int, Operation] = {}
@@ -95,6 +96,11 @@ class Inside:
         assert name not in self.stored_handlers, name
         self.stored_handlers[name] = handler
 
+    def on_done(self, name: str, handler: Callable[..., None]) -> None:
+        """Have results of jobs under tickets `(name, *rest)` given to `handler(result, *rest)`."""
+        assert name not in self.done_handlers, name
+        self.done_handlers[name] = handler
+
     def on_peer(self, listener: Callable[[PeerId, bool], None]) -> None:
         """Have connections and their ends told to `listener(peer, connected)`."""
         self.peer_listeners.append(listener)
@@ -114,6 +120,11 @@ class Inside:
         """As World.submit; `ticket[0]` must be registered with on_stored."""
         assert ticket[0] in self.stored_handlers, ticket
         self.world.submit(ticket, command)
+
+    def run(self, ticket: tuple[Any, ...], job: Callable[[], Any]) -> None:
+        """As World.run; `ticket[0]` must be registered with on_done."""
+        assert ticket[0] in self.done_handlers, ticket
+        self.world.run(ticket, job)
 
     def timer(self, delay_us: int, *timer: Any) -> TimerId:
         """As World.set_timer; `timer[0]` must be registered with on_timer."""
@@ -142,6 +153,10 @@ class Inside:
         if self.traces or self.traces_of_others:
             self.tracing.stored(ticket, outcome)
         self.stored_handlers[ticket[0]](outcome, *ticket[1:])
+
+    def job_done(self, ticket: tuple[Any, ...], result: Any) -> None:
+        """Give the result of a job to the part that asked."""
+        self.done_handlers[ticket[0]](result, *ticket[1:])
 
     def timer_fired(self, timer: tuple[Any, ...]) -> None:
         """Give a timer to the part that set it."""

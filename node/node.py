@@ -13,6 +13,7 @@ It is given a World and is called by it (core/ports.py); it has no I/O, no clock
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from core.finding import FindRequest
@@ -155,6 +156,7 @@ class Node:
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.finds = Finds(self.reads, serving)
         self.searches: Searches | None = None
+        self._start_indexes: Callable[[], None] | None = None
         gathering = GatherServing(
             self.inside, self.metadata, self.following, self.building, self.indexed
         )
@@ -171,8 +173,12 @@ class Node:
             self.inside.message_handlers[kind] = self._on_answer
         self.inside.message_handlers[Stale] = self._on_stale
 
-    def search_by(self, host: IndexHost) -> None:
-        """Serve and coordinate searches, by these inverted indexes."""
+    def search_by(self, host: IndexHost, start: Callable[[], None] | None = None) -> None:
+        """Serve and coordinate searches, by these inverted indexes, which `start` when the node does."""
+        if self.searches is not None:  # a test's own instead
+            self.searches.serving.host = host
+            return
+        self._start_indexes = start
         serving = SearchServing(self.inside, self.metadata, self.following, host)
         self.searches = Searches(self.reads, serving)
 
@@ -198,6 +204,8 @@ class Node:
             part.start()
         self.batch_log.start()
         self.building.start()
+        if self._start_indexes is not None:
+            self._start_indexes()
         for part in (self.following, self.anti_entropy, self.retention):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
@@ -239,6 +247,10 @@ class Node:
     def on_stored(self, ticket: tuple[Any, ...], outcome: Any) -> None:
         """The store has done something, durably."""
         self.inside.stored(ticket, outcome)
+
+    def on_done(self, ticket: tuple[Any, ...], result: Any) -> None:
+        """A job is done."""
+        self.inside.job_done(ticket, result)
 
     def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
         """A client asks."""

@@ -34,6 +34,7 @@ from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatErro
 from core.ports import Identity, InitialPeer
 from core.schema import Table
 from core.settings import Settings
+from index.segments import TantivyPlace
 from lsm import keys
 from lsm.commit import Commit
 from lsm.directory import OpenedStore, open_store
@@ -41,6 +42,7 @@ from lsm.executor import Executor
 from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
 from node.node import Node
+from node.search_indexes import SearchIndexes
 from server import logs
 from server.bridge import Bridge
 from server.certificates import CertificateError, internode_context
@@ -48,6 +50,7 @@ from server.clock import WallClock, monotonic_us
 from server.config import ClusterConfig, PeerConfig
 from server.cql import CqlService
 from server.disk import Disk
+from server.jobs import Jobs
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
 from server.transport import Transport, TransportOptions
@@ -57,6 +60,9 @@ EXIT_OK, EXIT_BUG, EXIT_DISK, EXIT_STORE, EXIT_CONFIG, EXIT_PORT = 0, 70, 74, 65
 """Exit statuses (sysexits.h): ours is broken; a sync failed; the store cannot be opened; so cannot a port."""
 
 FINISH_S = 5.0
+SEARCH = "search"
+"""The directory of inverted indexes, in that of the peer."""
+
 LAG_PROBE_S = 0.010
 READY_POLL_S = 0.02
 YOUNG_OBJECTS, OLDER, OLDEST = 50_000, 20, 50
@@ -93,7 +99,7 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
         return EXIT_STORE
     gc.set_threshold(YOUNG_OBJECTS, OLDER, OLDEST)
-    process = PeerProcess(config, peer, opened, journal)
+    process = PeerProcess(config, peer, opened, journal, data)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process.run(tls))
 
@@ -166,10 +172,13 @@ def version() -> str:
 class PeerProcess:
     """Everything around one node. `run` is its whole life."""
 
-    def __init__(self, config: ClusterConfig, peer: PeerConfig, opened: OpenedStore, journal: Any) -> None:
+    def __init__(
+        self, config: ClusterConfig, peer: PeerConfig, opened: OpenedStore, journal: Any, data: Path
+    ) -> None:
         self.config = config
         self.peer = peer
         self.journal = journal
+        self.data = data
         self.metrics = Metrics()
         self.engine = opened.engine
         self.identity = Identity(
@@ -179,6 +188,7 @@ class PeerProcess:
         self._signals = 0
         self.node: Node
         self.disk: Disk
+        self.jobs: Jobs
         self.transport: Transport
         self.bridge: Bridge
         self.rest: RestService
@@ -204,6 +214,7 @@ class PeerProcess:
         except OSError as error:
             self.journal.critical(f"{self.peer.address}: {error}", code="port")
             await self.transport.stop()
+            self.jobs.close()
             self.disk.close()
             return EXIT_PORT
         self.node.on_start()
@@ -239,6 +250,9 @@ class PeerProcess:
             on_fatal=self._disk_failed,
             sync_pause_us=config.process.commitlog_sync_period_us if periodic else 0,
         )
+        self.jobs = world.jobs = Jobs(loop, node.on_done)
+        indexes = SearchIndexes(node.inside, node.metadata, TantivyPlace(self.data / SEARCH))
+        node.search_by(indexes, indexes.start)
         options = TransportOptions(peer.address, config.ports.peer, config.name, tls)
         self.transport = Transport(loop, options, node, world.note)
         self.bridge = Bridge(loop, node)
@@ -283,6 +297,7 @@ class PeerProcess:
         await self.transport.stop()
         self.world.stop_timers()
         self._probe_handle.cancel()
+        self.jobs.close()
         try:
             self.disk.close()
         except StoreError as error:

@@ -14,6 +14,7 @@ from core.ports import Event, NodePort, PeerId, Ticket, Timer, TimerId
 from core.requests import Answer
 from server.clock import WallClock, monotonic_us
 from server.disk import Disk
+from server.jobs import Jobs
 from server.log_limit import LogLimit
 from server.logs import LEVELS
 from server.metrics import Metrics
@@ -21,10 +22,11 @@ from server.transport import Transport
 
 
 class RealWorld:
-    """Passes on what a node asks for. `transport`, `disk`, `node` and `on_reply` are set before it starts."""
+    """Passes on what a node asks for. `transport`, `disk`, `jobs`, `node` and `on_reply` are set before it starts."""
 
     transport: Transport
     disk: Disk
+    jobs: Jobs
     node: NodePort
     on_reply: Callable[[int, Answer, bool], None]
 
@@ -71,6 +73,10 @@ class RealWorld:
     def submit(self, ticket: Ticket, command: Command) -> None:
         """To the disk."""
         self.disk.submit(ticket, command)
+
+    def run(self, ticket: Ticket, job: Callable[[], Any]) -> None:
+        """To the threads for jobs."""
+        self.jobs.run(ticket, job)
 
     def reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """To whoever waits for it."""

@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from core.ports import Identity, InitialPeer
+from index.naive_segments import Kept
 from lsm.memory import MemoryEngine
 from sim.clock import WallClock
 
@@ -26,6 +27,7 @@ class Machine:
         self._seed = seed
         self._directories = 0
         self.engine = MemoryEngine()
+        self.search: dict[str, Kept] = {}
         self.peer = b""
         self.start = 0
         self.wipe()
@@ -36,6 +38,7 @@ class Machine:
         self.peer = Random(f"{self._seed}:directory:{self.index}:{self._directories}").randbytes(16)
         self.start = 0
         self.engine = MemoryEngine()
+        self.search = {}
 
     def next_identity(self) -> Identity:
         """The identity of the next process; its start counter is durable before it speaks."""
@@ -55,5 +58,6 @@ class Machine:
         """Put an old data directory in the place of the one that is there."""
         self.peer, self.start, records = backup
         self.engine = MemoryEngine()
+        self.search = {}
         self.engine.write(records)
         self.engine.sync()

@@ -11,7 +11,9 @@ from lsm.executor import Executor
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 from node.node import Node
+from node.search_indexes import SearchIndexes
 from sim.cluster import SimCluster
+from sim.search import SimPlace
 from sim.software import CLUSTER_NAME, Launched
 from sim.world import SimWorld
 
@@ -36,6 +38,9 @@ class RealSoftware:
             settings=settings,
             boot=boot_records(engine),
         )
+
+        indexes = SearchIndexes(node.inside, node.metadata, SimPlace(world.machine))
+        node.search_by(indexes, indexes.start)
 
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.commands import Command, Outcome
+from core.jobs import result_of
 from core.messages import Hello, Message, Refused
 from core.ports import Event, Identity, NodePort, PeerId, Ticket, Timer, TimerId
 from core.requests import Answer
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from sim.machine import Machine
 
 ANSWER_CREDIT = 1
+
+JOB_MIN_US = 500
+JOB_MAX_US = 10_000
+"""How long a job takes."""
 
 
 class SimNode(NodePort, Protocol):
@@ -78,6 +83,7 @@ class SimWorld:
         self._scheduler = surroundings.scheduler
         self._network = surroundings.network
         self._random = Random(f"{seed}:node:{machine.index}:{identity.start}")
+        self._job_random = Random(f"{seed}:jobs:{machine.index}:{identity.start}")
         self._timers: dict[TimerId, Timer] = {}
         self._next_timer = 0
         self._addresses: dict[PeerId, str] = {}
@@ -135,6 +141,15 @@ class SimWorld:
     def submit(self, ticket: Ticket, command: Command) -> None:
         """Give a command to the simulated disk."""
         self.disk.submit(ticket, command)
+
+    def run(self, ticket: Ticket, job: Callable[[], Any]) -> None:
+        """Do a job after a drawn while, at once as the others see it."""
+        delay_us = JOB_MIN_US + int(self._job_random.random() * (JOB_MAX_US - JOB_MIN_US))
+        self._scheduler.after(delay_us * self.machine.slow_disk, self._do, ticket, job)
+
+    def _do(self, ticket: Ticket, job: Callable[[], Any]) -> None:
+        if not self.held(self._do, ticket, job):
+            self.node.on_done(ticket, result_of(job))
 
     def reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """Send an answer to the client."""

@@ -6,6 +6,8 @@ ask all, answer the newest of a majority after writing it back. The register is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from core.commands import Command, Done, Outcome, Records, Slice, SystemScan, SystemWrite
@@ -153,6 +155,9 @@ class ToyNode:
             self.everybody(ReadSlice(self.sequence, 0, SLICE, True))
         else:
             self.everybody(ApplyMutation(self.sequence, 0, 0, value))
+
+    def on_done(self, ticket: Ticket, result: Any) -> None:
+        raise AssertionError("it has no jobs")
 
     def on_stored(self, ticket: Ticket, outcome: Outcome) -> None:
         kind, peer, op = ticket

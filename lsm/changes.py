@@ -1,0 +1,45 @@
+"""What the log changed, as it is now: for indexes that follow this peer's log.
+
+A follower does not need what each entry did. It needs to know which rows are no longer what it has, and what
+they are now: a row that changed ten times is read once, and reading more than the entries say does no harm.
+Headers of partitions are not rows: tables that have them are not followed this way.
+"""
+
+from __future__ import annotations
+
+from core.commands import ChangedRows, LogRows
+from core.mutation import decode_mutation
+from core.ports import Engine
+from lsm import keys
+from lsm.log import EVENT, REPAIRED, ChangeLog, LogEntry
+
+
+def changed_rows(engine: Engine, log: ChangeLog, wanted: LogRows) -> ChangedRows:
+    """The rows, each once. Raises CorruptionError for damaged entries."""
+    after_of = dict(wanted.tables)
+    rows: dict[bytes, bytes | None] = {}
+    size, last = 0, max(wanted.after, log.first - 1)
+    for offset, entry in log.entries(wanted.after, wanted.entries_max):
+        if size >= wanted.bytes_max:
+            break
+        last = offset
+        after = after_of.get(entry.table)
+        if after is None or offset <= after:
+            continue
+        for key in _touched(log, offset, entry):
+            if key not in rows:
+                data = rows[key] = engine.get(key)
+                size += len(key) + len(data or b"")
+    return ChangedRows(tuple(rows.items()), last, log.first, log.end)
+
+
+def _touched(log: ChangeLog, offset: int, entry: LogEntry) -> list[bytes]:
+    if entry.kind == EVENT:
+        found = log.mutations((offset,), 1)
+        if not found:
+            return []
+        mutation = decode_mutation(found[0][1])
+        prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
+        return [prefix + suffix for suffix, _ in mutation.rows]
+    repaired = log.repaired(offset) if entry.kind == REPAIRED else None
+    return [] if repaired is None else [repaired[0]]

@@ -1,0 +1,340 @@
+"""One inverted index of this peer: opening, building, following the peer's own log.
+
+    opening -> building -> following            a job failed: -> resting -> opening
+                  ^------------'                the log no longer reaches back: built anew
+
+**Opening** tells the offset that the last commit covers. If that is 0, or the log does not hold what follows
+it (it was trimmed, or it is another log), the index is **built**: emptied, then filled from slices of the
+table as it is, while the log goes on; the commit of the last slice covers the offset at which building began.
+**Following** reads which rows changed (LogRows) and indexes them as they are then, so an index is never
+behind an offset that it covers, and doing it twice does no harm. A crash therefore loses nothing but work.
+
+Whatever is read of log and rows is durable before it comes here (lsm/commit.py), so an index never holds what
+a power cut takes back.
+
+One commit is under way at a time. What changes meanwhile gathers, and all who wait for it share the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from core import limits
+from core.commands import ChangedRows, Failed, Outcome, Read, Rows, Slice
+from index.asking import Segments
+from index.changing import Change, Changeable
+from index.mapping import Rules
+from lsm.keys import TOKEN_MIN, successor, table_prefix, token_of
+from node.inside import Inside
+from node.search_place import SearchPlace
+
+OPENING, BUILDING, FOLLOWING, RESTING, CLOSED = "opening", "building", "following", "resting", "closed"
+
+SLICE_ROWS = 200
+SLICE_BYTES = 256 * limits.KIB
+BUILD_COMMIT_ROWS = 4_000
+BUILD_COMMIT_BYTES = 8 * limits.MIB
+COVER_LAG = 100_000
+"""Entries of other tables after which an idle index notes how far it is, so that a start need not read them
+again.
+"""
+
+RETRY_US = 2 * limits.SECOND_US
+
+DUE_MAX = 200
+"""Expired rows that are looked at together."""
+
+DocumentOf = Callable[[bytes, bytes | None, int], Change]
+"""Key, row bytes (None: it is gone), now: the row as a change of an index. Pure, since jobs call it."""
+
+
+class Owner(Protocol):
+    """What an index asks of all of them together (node/search_indexes.py)."""
+
+    def log_end(self) -> int:
+        """The last offset of the log that is known."""
+
+    def read_soon(self) -> None:
+        """There is something to follow, or to settle."""
+
+    def on_opened(self, index: OneIndex) -> None:
+        """The index can be searched."""
+
+    def settle(self, index: OneIndex) -> None:
+        """The index has come further."""
+
+
+class OneIndex:
+    """An index under one name: of one table by one mapping."""
+
+    def __init__(
+        self, inside: Inside, place: SearchPlace, owner: Owner, *, name: str, table: int, rules: Rules
+    ) -> None:
+        self.name = name
+        self.table = table
+        self.rules = rules
+        self.state = OPENING
+        self.segments: Changeable | None = None
+        self.reached = 0
+        self.read_to = 0
+        self.pending: dict[bytes, bytes | None] = {}
+        self.pending_bytes = 0
+        self.builds = 0
+        self.document_of: DocumentOf
+        self._inside = inside
+        self._place = place
+        self._owner = owner
+        self._busy = False
+        self._covers = 0
+        self.next_due_us = 0
+        self._due_reads = 0
+        self._build_end = 0
+        self._build_after = b""
+        self._build_done = False
+
+    # --- jobs
+
+    def _job(self, what: str, job: Callable[[], Any]) -> None:
+        assert not self._busy, self.name
+        self._busy = True
+        self._inside.run(("inverted", self.name, what), job)
+
+    def on_done(self, what: str, result: Any) -> None:
+        """A job of this index is done."""
+        self._busy = False
+        if self.state == CLOSED:
+            if what in ("open", "empty") and not isinstance(result, Failed):
+                self.segments = result[0] if what == "open" else result
+            self._close()
+            return
+        if isinstance(result, Failed):
+            self._failed(what, result)
+            return
+        handlers: dict[str, Callable[[Any], None]] = {
+            "open": self._opened,
+            "empty": self._emptied,
+            "commit": self._committed,
+            "due": self._due,
+            "close": self._ignore,
+        }
+        handlers[what](result)
+
+    def _ignore(self, _result: Any) -> None:
+        """Nothing depends on it."""
+
+    def _failed(self, what: str, failed: Failed) -> None:
+        self._inside.log("error", "inverted", f"index {self.name}: {what}: {failed.detail}")
+        self._inside.count("search_index_failures")
+        self.state = RESTING
+        self.segments = None
+        self.pending, self.pending_bytes = {}, 0
+        # What cannot be opened is emptied and built anew: it holds nothing that the table does not.
+        again = "empty" if what == "open" else "open"
+        self._inside.timer(RETRY_US, "inverted_retry", self.name, again)
+
+    def retry(self, what: str) -> None:
+        """After a failure, and a rest."""
+        if self.state == RESTING and not self._busy:
+            if what == "open":
+                self.open()
+            else:
+                self._build()
+
+    def open(self) -> None:
+        """Begin."""
+        self.state = OPENING
+        self._job("open", self._open_job)
+
+    def _open_job(self) -> tuple[Changeable, int]:
+        segments = self._place.open(self.name, self.rules)
+        return segments, segments.next_due_us()
+
+    def _opened(self, result: tuple[Changeable, int]) -> None:
+        segments, self.next_due_us = result
+        self.segments = segments
+        self._covers = covers = segments.covers()
+        if not covers or covers > self._owner.log_end():
+            self._build()
+            return
+        self.state = FOLLOWING
+        self.read_to = self.reached = covers
+        self._owner.on_opened(self)
+
+    # --- building
+
+    @property
+    def progress(self) -> float:
+        """The share of the table that is built, by tokens: 0 to 1."""
+        if self.state == FOLLOWING:
+            return 1.0
+        return (token_of(self._build_after) - TOKEN_MIN) / 2**64 if self._build_after else 0.0
+
+    def _build(self) -> None:
+        """Empty it, then fill it."""
+        self.state = BUILDING
+        segments, self.segments = self.segments, None
+        self.pending, self.pending_bytes = {}, 0
+        place, name, rules = self._place, self.name, self.rules
+
+        def empty() -> Changeable:
+            if segments is not None:
+                segments.close()
+            place.remove(name)
+            return place.open(name, rules)
+
+        self._job("empty", empty)
+
+    def _emptied(self, segments: Changeable) -> None:
+        self.segments = segments
+        self._covers = self.reached = 0
+        self._build_end = self._owner.log_end()
+        self._build_after, self._build_done = b"", False
+        self._inside.count("search_index_builds")
+        self.builds += 1
+        self._slice()
+
+    def _slice(self) -> None:
+        prefix = table_prefix(self.table)
+        first = self._build_after + b"\x00" if self._build_after else prefix
+        part = Slice(self.table, first, successor(prefix), b"", False, SLICE_ROWS, SLICE_BYTES)
+        self._inside.submit(("inverted_slice", self.name), Read(part, digest=False))
+
+    def on_slice(self, outcome: Outcome) -> None:
+        """Rows of the table, for building."""
+        if self.state != BUILDING:
+            return
+        if not isinstance(outcome, Rows):
+            assert isinstance(outcome, Failed), outcome
+            self._failed("build", outcome)
+            return
+        for key, data in outcome.rows:
+            self._add(key, data)
+            self._build_after = key
+        self._build_done = not outcome.more
+        if (
+            self._build_done
+            or self.pending_bytes >= BUILD_COMMIT_BYTES
+            or len(self.pending) >= BUILD_COMMIT_ROWS
+        ):
+            self._commit(max(1, self._build_end) if self._build_done else 0)
+        else:
+            self._slice()
+
+    # --- following
+
+    def _add(self, key: bytes, data: bytes | None) -> None:
+        old = self.pending.get(key)
+        self.pending_bytes += len(key) + len(data or b"") - (len(old) if old else 0)
+        self.pending[key] = data
+
+    def take(self, outcome: ChangedRows) -> None:
+        """Rows that changed, of this table and others."""
+        if self.state != FOLLOWING or outcome.next_after <= self.read_to:
+            return
+        if outcome.first > self.read_to + 1:
+            self._inside.log("warning", "inverted", f"index {self.name}: the log no longer reaches back")
+            if not self._busy:
+                self._build()
+            return
+        prefix = table_prefix(self.table)
+        for key, data in outcome.rows:
+            if key.startswith(prefix):
+                self._add(key, data)
+        self.read_to = outcome.next_after
+
+    def go_on(self, wanted: bool) -> None:
+        """Commit what is pending, if it is `wanted` now; without any the index is as far as was read."""
+        if self.state != FOLLOWING or self._busy or self._due_reads:
+            return
+        now_us = self._inside.clock.now_us()
+        if 0 < self.next_due_us <= now_us:
+            segments = self.segments
+            assert segments is not None, "it is open"
+            self._job("due", partial(segments.due, now_us, DUE_MAX))
+        elif not self.pending:
+            self.reached = self.read_to
+            if self.reached - self._covers >= COVER_LAG:
+                self._commit(self.reached)
+        elif wanted:
+            self._commit(self.read_to)
+
+    def _commit(self, covers: int) -> None:
+        segments, document_of = self.segments, self.document_of
+        assert segments is not None, "it is open"
+        rows, self.pending, self.pending_bytes = self.pending, {}, 0
+        now_us = self._inside.clock.now_us()
+
+        def job() -> tuple[int, int]:
+            segments.commit([document_of(key, data, now_us) for key, data in rows.items()], covers)
+            return covers, segments.next_due_us()
+
+        self._job("commit", job)
+
+    def _committed(self, result: tuple[int, int]) -> None:
+        self._inside.count("search_index_commits")
+        covers, self.next_due_us = result
+        self._covers = covers
+        if self.state == BUILDING:
+            if not self._build_done:
+                self._slice()
+                return
+            self.state = FOLLOWING
+            self.read_to = self.reached = covers
+            self._owner.on_opened(self)
+            return
+        self.reached = covers
+        self.go_on(False)
+        self._owner.settle(self)
+
+    # --- what expires
+
+    def _due(self, keys: tuple[bytes, ...]) -> None:
+        """Look at these rows again."""
+        self.next_due_us = 0  # the commit that follows says
+        self._due_reads = len(keys)
+        if not keys:
+            self.go_on(True)
+        for key in keys:
+            part = Slice(self.table, key, b"", b"", True, 1, SLICE_BYTES)
+            self._inside.submit(("inverted_due", self.name, key), Read(part, digest=False))
+
+    def on_due(self, outcome: Outcome, key: bytes) -> None:
+        """A row as it is now."""
+        self._due_reads -= 1
+        if isinstance(outcome, Rows) and self.state == FOLLOWING:
+            self._add(key, outcome.rows[0][1] if outcome.rows else None)
+        if not self._due_reads:
+            self.go_on(True)
+
+    # --- searching, closing
+
+    @property
+    def can_search(self) -> bool:
+        """Whether it holds the whole table, as of some time."""
+        return self.state == FOLLOWING and self.segments is not None
+
+    def search(self, number: int, work: Callable[[Segments], Any]) -> None:
+        """Have work done on the segments; answered through on_done of tickets `inverted_work`."""
+        segments = self.segments
+        assert segments is not None, "it was asked"
+        self._inside.run(("inverted_work", number), partial(work, segments))
+
+    def close(self) -> None:
+        """It is not wanted any more, nor is what it holds."""
+        self.state = CLOSED
+        self.pending, self.pending_bytes = {}, 0
+        if not self._busy:
+            self._close()
+
+    def _close(self) -> None:
+        segments, self.segments = self.segments, None
+        place, name = self._place, self.name
+
+        def job() -> None:
+            if segments is not None:
+                segments.close()
+            place.remove(name)
+
+        self._inside.run(("inverted_closed", self.name), job)

@@ -1,0 +1,388 @@
+"""The inverted indexes of this peer: one per table that is searched, each following the peer's own log.
+
+Every collection is searched, without asking for it (documents/collections.py); its settings may hold a
+mapping. An index is named by its table and its mapping, so a changed mapping is another index: it is built
+beside the old one, which serves until the new one does, and is then removed. What is on the disk and wanted
+by no table any more is removed at the start, too.
+
+One read of the log at a time serves all indexes. It is read every FEED_US, and at once when somebody waits:
+`when_fresh` notes how far the log is durable at that moment (the first read that begins after the call says
+so) and waits until the index has come that far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import orjson
+
+from core import limits
+from core.commands import ChangedRows, Failed, LogRows, Outcome, Why
+from core.row import Row, decode_row
+from core.schema import Table
+from documents.collections import Collection, collection_of, settings_of
+from documents.values import cells_of, text_of
+from index.asking import Segments
+from index.changing import Change
+from index.mapping import DEFAULT, Mapping, MappingFault, Rules, compile_mapping, parse_mapping
+from node.inside import Inside
+from node.metadata import Metadata
+from node.search_index import CLOSED, FOLLOWING, OneIndex
+from node.search_place import SearchPlace
+
+FEED_US = limits.SECOND_US // 10
+"""How often the log is looked at, as long as nobody waits."""
+
+READ_ENTRIES = 250
+READ_BYTES = 256 * limits.KIB
+PENDING_BYTES_MAX = 16 * limits.MIB
+"""No more is read while so much waits to be indexed."""
+
+Then = Callable[[str], None]
+
+
+class _Waiter:
+    """Somebody who waits for the index of a table to come as far as the log is now."""
+
+    __slots__ = ("fresh", "now_us", "table", "target", "then")
+
+    def __init__(self, table: int, fresh: bool, now_us: int, then: Then) -> None:
+        self.now_us = now_us
+        self.table = table
+        self.fresh = fresh
+        self.then = then
+        self.target: int | None = None
+
+
+class SearchIndexes:
+    """Implements node.search_ports.IndexHost."""
+
+    def __init__(self, inside: Inside, metadata: Metadata, place: SearchPlace) -> None:
+        """Register."""
+        self._inside = inside
+        self._metadata = metadata
+        self._place = place
+        self._by_name: dict[str, OneIndex] = {}
+        self._current: dict[int, OneIndex] = {}
+        self._next: dict[int, OneIndex] = {}
+        self._faults: dict[int, str] = {}
+        self._waiting: dict[int, _Waiter] = {}
+        self._works: dict[int, Callable[[Any], None]] = {}
+        self._number = 0
+        self._end = 0
+        self._reading: tuple[int, ...] | None = None
+        self._epoch = -1
+        self._fed = False
+        self._timing = False
+        inside.on_timer("inverted_feed", self._on_feed)
+        inside.on_timer("inverted_wait", self._on_wait)
+        inside.on_timer("inverted_retry", self._on_retry)
+        inside.on_stored("inverted_rows", self._on_rows)
+        inside.on_stored("inverted_slice", self._on_slice)
+        inside.on_stored("inverted_due", self._on_due)
+        inside.on_done("inverted", self._on_done)
+        inside.on_done("inverted_work", self._on_worked)
+        inside.on_done("inverted_closed", self._on_closed)
+        inside.on_done("inverted_swept", self._on_closed)
+        metadata.on_adopted(self._on_adopted)
+
+    def start(self) -> None:
+        """Remove what no table wants, and open the others."""
+        self._on_adopted()
+        wanted = frozenset(self._by_name)
+        place = self._place
+
+        def sweep() -> None:
+            for name in place.names():
+                if name not in wanted:
+                    place.remove(name)
+
+        self._inside.run(("inverted_swept", ""), sweep)
+
+    # --- which indexes there are
+
+    def _collections(self) -> list[tuple[Table, Collection]]:
+        state = self._metadata.state
+        found = []
+        for number in sorted(state.tables):
+            table = state.tables[number]
+            collection = collection_of(table, state.keyspaces.get(table.keyspace))
+            if collection is not None and not table.has_clustering:
+                found.append((table, collection))
+        return found
+
+    def _on_adopted(self) -> None:
+        if self._metadata.state.epoch == self._epoch:
+            return
+        self._epoch = self._metadata.state.epoch
+        there = self._collections()
+        wanted = {table.id for table, _ in there}
+        for number in [number for number in self._current if number not in wanted]:
+            for index in (self._current.pop(number), self._next.pop(number, None)):
+                if index is not None:
+                    self._drop(index)
+        for table, collection in there:
+            self._want(table, collection)
+        self._tell()
+
+    def _want(self, table: Table, collection: Collection) -> None:
+        rules = rules_of(table)
+        if isinstance(rules, MappingFault):
+            self._faults[table.id] = f"its mapping cannot be used: {rules.path}: {rules.detail}"
+            return
+        self._faults.pop(table.id, None)
+        name = name_of(table.id, rules.mapping)
+        current, following = self._current.get(table.id), self._next.get(table.id)
+        document_of = partial(change_of, collection)
+        for index in (current, following):
+            if index is not None:
+                index.document_of = document_of
+        if current is not None and current.name == name:
+            if following is not None:
+                self._drop(self._next.pop(table.id))
+        elif following is None or following.name != name:
+            if following is not None:
+                self._drop(self._next.pop(table.id))
+            if name in self._by_name:
+                return  # it is being removed; its end asks again
+            index = OneIndex(self._inside, self._place, self, name=name, table=table.id, rules=rules)
+            index.document_of = document_of
+            self._by_name[name] = index
+            (self._current if current is None else self._next)[table.id] = index
+            self._begin(index)
+
+    def _begin(self, index: OneIndex) -> None:
+        """Open it, once it is known how far the log goes."""
+        if self._fed:
+            index.open()
+            return
+        self.read_soon()
+        if not self._timing:
+            self._timing = True
+            self._inside.timer(FEED_US, "inverted_feed")
+
+    def _drop(self, index: OneIndex) -> None:
+        index.close()
+
+    def _on_closed(self, _result: Any, name: str) -> None:
+        if self._by_name.pop(name, None) is not None:
+            self._epoch = -1
+            self._on_adopted()
+
+    # --- Owner
+
+    def log_end(self) -> int:
+        """The last offset of the log that is known."""
+        return self._end
+
+    def on_opened(self, index: OneIndex) -> None:
+        """The index can be searched; if it is a table's next, the old one goes."""
+        if self._next.get(index.table) is index:
+            self._drop(self._current[index.table])
+            self._current[index.table] = self._next.pop(index.table)
+        self.read_soon()
+        self._tell()
+
+    def settle(self, index: OneIndex) -> None:
+        """The index has come further."""
+        self._tell()
+        self.read_soon()
+
+    def read_soon(self) -> None:
+        """Read the log, unless that is under way."""
+        if self._reading is not None:
+            return
+        following = [index for index in self._by_name.values() if index.state == FOLLOWING]
+        full = [index for index in following if index.pending_bytes > PENDING_BYTES_MAX]
+        if full:
+            for index in full:
+                index.go_on(True)  # the end of its commit asks again
+            return
+        after_of: dict[int, int] = {}
+        for index in following:
+            after_of[index.table] = min(index.read_to, after_of.get(index.table, index.read_to))
+        after = min(after_of.values(), default=self._end)
+        self._reading = tuple(self._waiting)
+        command = LogRows(tuple(sorted(after_of.items())), after, READ_ENTRIES, READ_BYTES)
+        self._inside.submit(("inverted_rows",), command)
+
+    # --- reading the log
+
+    def _on_feed(self) -> None:
+        self.read_soon()
+        self._inside.timer(FEED_US, "inverted_feed")
+
+    def _on_rows(self, outcome: Outcome) -> None:
+        assert self._reading is not None, "it was asked"
+        waiting, self._reading = self._reading, None
+        if not isinstance(outcome, ChangedRows):
+            assert isinstance(outcome, Failed), outcome
+            self._inside.log("error", "inverted_feed", outcome.detail)
+            return  # the timer asks again
+        self._end = outcome.end
+        if not self._fed:
+            self._fed = True
+            for index in list(self._by_name.values()):
+                index.open()
+        for number in waiting:
+            waiter = self._waiting.get(number)
+            if waiter is not None and waiter.target is None:
+                waiter.target = outcome.end
+        for index in list(self._by_name.values()):
+            index.take(outcome)
+            index.go_on(True)
+        self._tell()
+        behind = any(
+            index.state == FOLLOWING and index.read_to < outcome.end for index in self._by_name.values()
+        )
+        if behind or any(waiter.target is None for waiter in self._waiting.values()):
+            self.read_soon()
+
+    def _on_slice(self, outcome: Outcome, name: str) -> None:
+        index = self._by_name.get(name)
+        if index is not None:
+            index.on_slice(outcome)
+
+    def _on_due(self, outcome: Outcome, name: str, key: bytes) -> None:
+        index = self._by_name.get(name)
+        if index is not None:
+            index.on_due(outcome, key)
+
+    def _on_done(self, result: Any, name: str, what: str) -> None:
+        self._by_name[name].on_done(what, result)
+
+    def _on_retry(self, name: str, what: str) -> None:
+        index = self._by_name.get(name)
+        if index is not None:
+            index.retry(what)
+
+    # --- node.search_ports.IndexHost
+
+    def when_fresh(self, table: int, until_us: int, done: Then) -> None:
+        """Call `done("")` once the index holds all that is durable in the log now; or why not."""
+        self._wait(_Waiter(table, True, self._inside.clock.now_us(), done), until_us)
+        self.read_soon()
+
+    def when_open(self, table: int, until_us: int, done: Then) -> None:
+        """The same as soon as the index can be searched at all."""
+        self._wait(_Waiter(table, False, 0, done), until_us)
+        self._tell()
+
+    def _wait(self, waiter: _Waiter, until_us: int) -> None:
+        self._number += 1
+        self._waiting[self._number] = waiter
+        delay_us = max(1, until_us - self._inside.world.monotonic_us())
+        self._inside.timer(delay_us, "inverted_wait", self._number)
+
+    def _on_wait(self, number: int) -> None:
+        waiter = self._waiting.pop(number, None)
+        if waiter is not None:
+            waiter.then(self._why_not(waiter.table))
+
+    def _why_not(self, table: int) -> str:
+        index = self._current.get(table)
+        if index is None:
+            return self._faults.get(table, "the table is not searched")
+        if not index.can_search:
+            return f"the index is being built, {100 * index.progress:.0f} % done"
+        return "the index did not follow its log in time"
+
+    def _tell(self) -> None:
+        """Let go who has waited long enough."""
+        for number, waiter in list(self._waiting.items()):
+            index = self._current.get(waiter.table)
+            if index is None:
+                if all(each.table != waiter.table for each in self._by_name.values()):
+                    del self._waiting[number]
+                    waiter.then(self._why_not(waiter.table))
+            elif index.can_search:
+                has_come = waiter.target is not None and index.reached >= waiter.target
+                has_come = has_come and not 0 < index.next_due_us <= waiter.now_us
+                if has_come or not waiter.fresh:
+                    del self._waiting[number]
+                    waiter.then("")
+
+    def run(self, table: int, work: Callable[[Segments], Any], done: Callable[[Any], None]) -> None:
+        """Have `work` done on the table's index beside the event loop."""
+        index = self._current.get(table)
+        if index is None or not index.can_search:
+            done(Failed(Why.STALLED, self._why_not(table)))
+            return
+        self._number += 1
+        self._works[self._number] = done
+        index.search(self._number, work)
+
+    def _on_worked(self, result: Any, number: int) -> None:
+        self._works.pop(number)(result)
+
+    def rules(self, table: int) -> Rules:
+        """The mapping by which the table's index is searched now."""
+        index = self._current.get(table)
+        if index is not None:
+            return index.rules
+        schema = self._metadata.state.tables.get(table)
+        found = rules_of(schema) if schema is not None else compile_mapping(DEFAULT)
+        return found if isinstance(found, Rules) else _default_rules()
+
+    def document(self, table: int, key: bytes, row: Row, now_us: int) -> bytes | None:
+        """The document that is indexed of a row."""
+        state = self._metadata.state
+        schema = state.tables.get(table)
+        collection = None if schema is None else collection_of(schema, state.keyspaces.get(schema.keyspace))
+        return None if collection is None else text_of(cells_of(collection, row), now_us)
+
+    @property
+    def builds(self) -> int:
+        """How often an index was built from its table since the start."""
+        return sum(index.builds for index in self._by_name.values())
+
+    def status(self) -> list[dict[str, Any]]:
+        """What each index is doing, JSON-able."""
+        tables = self._metadata.state.tables
+        return [
+            {
+                "index": index.name,
+                "table": f"{table.keyspace}.{table.name}" if table is not None else "",
+                "state": index.state,
+                "progress": round(index.progress, 4),
+                "reached": index.reached,
+                "behind": max(0, self._end - index.reached),
+            }
+            for index in self._by_name.values()
+            if index.state != CLOSED
+            for table in (tables.get(index.table),)
+        ]
+
+
+def change_of(collection: Collection, key: bytes, data: bytes | None, now_us: int) -> Change:
+    """A row of a collection, from its bytes."""
+    if data is None:
+        return Change(key, None)
+    cells = cells_of(collection, decode_row(data))
+    due = [cell.dead_from_us for cell in cells if cell.value is not None and cell.dead_from_us > now_us]
+    return Change(key, text_of(cells, now_us), min(due, default=0))
+
+
+def rules_of(table: Table) -> Rules | MappingFault:
+    """The rules of a table's mapping."""
+    text = settings_of(table.options).mapping_text
+    if text is None:
+        return _default_rules()
+    mapping = parse_mapping(orjson.loads(text))
+    return mapping if isinstance(mapping, MappingFault) else compile_mapping(mapping)
+
+
+def _default_rules() -> Rules:
+    found = compile_mapping(DEFAULT)
+    assert isinstance(found, Rules), "the default is a mapping"
+    return found
+
+
+def name_of(table: int, mapping: Mapping) -> str:
+    """The name of the index of a table by a mapping."""
+    text = msgspec.json.encode(mapping)
+    return f"{table:08x}-{blake2b(text, digest_size=8).hexdigest()}"

@@ -1,0 +1,147 @@
+"""Indexes that follow their peer's log: fresh when asked, whole after crashes, built beside the old one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.requests import Changed
+from core.searching import SearchAnswer
+from documents import operations
+from documents.collections import CollectionSettings, CollectionSpec, alter_collection
+from index.query import All, Match
+from jepsen_like.scenarios import Scenario
+from node.search_indexes import SearchIndexes
+from sim.real import node_of
+from tests.node.search_world import SearchScenario
+
+
+class Indexed(SearchScenario):
+    """Searches by the indexes that simulations have anyway."""
+
+    def __init__(self, peers: int = 3, seed: int = 1, settings: dict[str, Any] | None = None) -> None:
+        Scenario.__init__(self, peers, seed, settings)
+        self.start()
+
+    def indexes(self, at: int = 0) -> SearchIndexes:
+        searches = node_of(self.cluster, at).searches
+        assert searches is not None
+        host = searches.serving.host
+        assert isinstance(host, SearchIndexes)
+        return host
+
+    def delete(self, document_id: str, at: int = 0) -> None:
+        planned = operations.delete(self.collection(at=at), document_id)
+        assert isinstance(planned, operations.Operation)
+        assert not isinstance(self.ask(planned.request, at).answer, Exception)
+
+    def set_mapping(self, text: bytes) -> None:
+        spec = CollectionSpec("movies", settings=CollectionSettings(mapping=_raw(text)))
+        answer = self.ask(alter_collection(self.collection(), spec)).answer  # type: ignore[arg-type]
+        assert isinstance(answer, Changed) and not answer.error, answer
+
+    def states(self, at: int = 0) -> list[str]:
+        return [each["state"] for each in self.indexes(at).status()]
+
+
+def _raw(text: bytes) -> Any:
+    import msgspec
+
+    return msgspec.Raw(text)
+
+
+@pytest.fixture
+def s() -> Indexed:
+    scenario = Indexed()
+    scenario.collect()
+    return scenario
+
+
+def test_a_search_finds_what_was_written_before_it(s: Indexed) -> None:
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space" if i % 2 else "love", "n": i}, at=i % 3)
+        assert f"m{i}" in s.found(All(), at=(i + 1) % 3, size=100)
+    assert len(s.found(Match("title", "space"), size=100)) == 10
+
+
+def test_a_document_that_changed_or_went_is_found_as_it_is(s: Indexed) -> None:
+    s.store("m1", {"title": "space"})
+    s.store("m2", {"title": "space"})
+    assert sorted(s.found(Match("title", "space"))) == ["m1", "m2"]
+    s.store("m1", {"title": "love"})
+    s.delete("m2")
+    assert s.found(Match("title", "space"), at=1) == []
+    assert s.found(All(), at=2) == ["m1"]
+
+
+def test_indexes_come_back_with_what_they_had_and_what_was_missed(s: Indexed) -> None:
+    for i in range(10):
+        s.store(f"m{i}", {"n": i})
+    assert len(s.found(All(), size=100)) == 10
+    for at in range(3):
+        s.cluster.kill(at)
+    for at in range(3):
+        s.cluster.start(at)
+    s.run(3)
+    s.store("m10", {"n": 10})
+    for at in range(3):
+        assert len(s.found(All(), at=at, size=100)) == 11
+    assert not any(s.indexes(at).builds for at in range(3)), "nothing had to be built anew"
+
+
+def test_an_index_that_is_lost_is_built_anew(s: Indexed) -> None:
+    for i in range(600):
+        s.store(f"m{i}", {"n": i}, at=i % 3)
+    assert s.search(All(), size=0).total == 600  # type: ignore[union-attr]
+    s.cluster.kill(1)
+    s.cluster.machines[1].search.clear()
+    s.cluster.start(1)
+    s.run(3)
+    answer = s.search(All(), at=1, size=0)
+    assert isinstance(answer, SearchAnswer) and answer.total == 600
+
+
+def test_an_index_ahead_of_its_log_is_built_anew(s: Indexed) -> None:
+    """As after a data directory was put back from a backup without its indexes."""
+    s.store("m1", {"n": 1})
+    assert s.found(All()) == ["m1"]
+    s.cluster.kill(2)
+    for kept in s.cluster.machines[2].search.values():
+        kept.covers += 1_000
+        kept.documents.clear()
+    s.cluster.start(2)
+    s.run(3)
+    assert s.found(All(), at=2) == ["m1"]
+    assert s.indexes(2).builds
+
+
+def test_a_changed_mapping_is_built_beside_the_old_one_which_serves_meanwhile(s: Indexed) -> None:
+    s.store("m1", {"title": "running"})
+    assert s.found(Match("title", "run")) == []
+    s.set_mapping(b'{"analyzer": "english"}')
+    assert s.until(lambda: all(len(s.states(at)) == 1 for at in range(3)))
+    for at in range(3):
+        assert s.found(Match("title", "run"), at=at) == ["m1"]
+        assert len(s.cluster.machines[at].search) == 1, "the old one is gone"
+
+
+def test_a_dropped_collection_leaves_no_index(s: Indexed) -> None:
+    from documents.collections import drop_collection
+
+    s.store("m1", {"n": 1})
+    assert s.found(All()) == ["m1"]
+    answer = s.ask(drop_collection(s.collection())).answer
+    assert isinstance(answer, Changed) and not answer.error
+    assert s.until(lambda: not any(s.cluster.machines[at].search for at in range(3)))
+
+
+def test_what_expires_is_not_found_any_more(s: Indexed) -> None:
+    planned = operations.put(s.collection(), "m1", b'{"n": 1}', operations.Wanted(ttl_s=5))
+    assert isinstance(planned, operations.Operation)
+    s.ask(planned.request)
+    s.store("m2", {"n": 2})
+    assert sorted(s.found(All())) == ["m1", "m2"]
+    s.run(8)
+    assert s.found(All()) == ["m2"]
+    assert s.search(All(), size=0).total == 1  # type: ignore[union-attr]

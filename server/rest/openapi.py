@@ -7,7 +7,7 @@ from typing import Any
 
 from core import limits
 from core.consistency import Level
-from server.rest import openapi_documents
+from server.rest import openapi_documents, openapi_search
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
     TEXT as _TEXT,
@@ -369,7 +369,9 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Sullae",
             "version": "1",
-            "description": _INTRODUCTION.strip() + "\n\n" + openapi_documents.ABOUT.strip(),
+            "description": "\n\n".join(
+                text.strip() for text in (_INTRODUCTION, openapi_documents.ABOUT, openapi_search.ABOUT)
+            ),
         },
         "paths": {
             "/v1/kv/{bucket}/{key}": _values(),
@@ -377,12 +379,13 @@ def document() -> dict[str, Any]:
             "/v1/kv/{bucket}/_bulk": _bulk(),
             "/v1/cql": _cql(),
             **openapi_documents.paths(),
+            **openapi_search.paths(),
             **_buckets(),
             **_operations(),
         },
         "components": {
-            "parameters": _PARAMETERS | openapi_documents.PARAMETERS,
-            "schemas": _schemas() | openapi_documents.schemas(),
+            "parameters": _PARAMETERS | openapi_documents.PARAMETERS | openapi_search.PARAMETERS,
+            "schemas": _schemas() | openapi_documents.schemas() | openapi_search.schemas(),
         },
         "x-problems": TITLES,
     }

@@ -36,6 +36,7 @@ from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
 from server.rest.quick import Quick
+from server.rest.search import SearchRoutes
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
 
@@ -83,6 +84,7 @@ class RestService:
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
         self._documents = DocumentRoutes(node, bridge, self._budget, settings)
+        self._search = SearchRoutes(node, bridge, self._documents.collections, self._budget, settings)
         self._cql: CqlRoute | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
@@ -196,6 +198,10 @@ class RestService:
                 operation = self._documents.label(request.method, path)
                 level = _level_label(query)
                 response = await self._documents.respond(request, path, query)
+            elif self._search.takes(path):
+                operation = self._search.label(path)
+                level = _level_label(query)
+                response = await self._search.respond(request, path, query)
             else:
                 operation = "cql" if path == _CQL else operation
                 response = await self._elsewhere(request, path, query)

@@ -1,0 +1,175 @@
+"""The part of the API's description that is about search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from index.bounds import WINDOW_MAX
+from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+
+ABOUT = f"""
+Every collection is searched, without declaring anything: strings as text and as keywords (`name.keyword`),
+numbers, dates and booleans by value. A search finds every write that was acknowledged before it began, on any
+peer; `refresh=false` trades that for speed. Words weigh what they weigh in the whole cluster, and ties break
+by key, so one query has one order wherever it is asked.
+
+The query string is `title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* (a OR b)^2`; bodies
+are those of Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the
+`next` of the page before. An answer is whole, or an error: only with `allow_partial` one that is not, and
+then it says so (`timed_out`, `partial`).
+"""
+
+_JSON = "application/json"
+_OBJECT = {"type": "object"}
+_BOOLEAN = {"type": "boolean"}
+_SIZE = {"type": "integer", "minimum": 0, "maximum": WINDOW_MAX}
+_REFUSED = (
+    "bad-query",
+    "bad-cursor",
+    "no-such-collection",
+    "timeout",
+    "unavailable",
+    "overloaded",
+    "not-ready",
+)
+
+PARAMETERS = {
+    "collections": parameter("collections", "path", "Collections, with commas between them.", TEXT),
+    "q": parameter("q", "query", "The query string; without it, every document.", TEXT),
+    "search_size": parameter("size", "query", "Hits at most.", {**_SIZE, "default": 10}),
+    "search_from": parameter("from", "query", "Hits to pass over.", {**_SIZE, "default": 0}),
+    "search_sort": parameter("sort", "query", "Fields with commas between them; `-year` descends.", TEXT),
+    "search_after": parameter("search_after", "query", "The `next` of the page before.", TEXT),
+    "search_fields": parameter("fields", "query", "Where words are searched: `title^2,plot`.", TEXT),
+    "default_operator": parameter(
+        "default_operator",
+        "query",
+        "Between words.",
+        {"type": "string", "enum": ["or", "and"], "default": "or"},
+    ),
+    "lenient": parameter("lenient", "query", "Forgive errors of the query string.", _BOOLEAN),
+    "highlight": parameter("highlight", "query", "Fields in which to mark what matched.", TEXT),
+    "source": parameter("_source", "query", "Fields of documents to show; true or false.", TEXT),
+    "search_ids": parameter("ids", "query", "Only these documents: only their replicas are asked.", TEXT),
+    "explain": parameter("explain", "query", "Say how each score comes about.", _BOOLEAN),
+    "refresh": parameter(
+        "refresh",
+        "query",
+        "false: what indexes hold, without waiting for them.",
+        {**_BOOLEAN, "default": True},
+    ),
+    "allow_partial": parameter(
+        "allow_partial", "query", "An answer that lacks ranges nobody served is better than none.", _BOOLEAN
+    ),
+}
+
+
+def _found(description: str, name: str) -> dict[str, Any]:
+    return {"200": answer(description, content(_JSON, {"$ref": f"#/components/schemas/{name}"}))}
+
+
+def _operation(name: str, summary: str, description: str, shape: str) -> dict[str, Any]:
+    return {
+        "parameters": refs("collection"),
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "description": description,
+            "requestBody": {"content": content(_JSON, _OBJECT)},
+            "responses": {**_found("What came of it.", shape), **problems(*_REFUSED, "bad-body")},
+        },
+    }
+
+
+def paths() -> dict[str, Any]:
+    """What there is, by path."""
+    return {
+        "/v1/search/{collections}": {
+            "parameters": refs("collections"),
+            "get": {
+                "operationId": "searchByText",
+                "summary": "Find documents by a query string",
+                "parameters": refs(*[name for name in PARAMETERS if name != "collections"])
+                + refs("consistency", "timeout_ms"),
+                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED)},
+            },
+            "post": {
+                "operationId": "search",
+                "summary": "Find documents by a query in JSON",
+                "description": (
+                    "The body has what the GET has as parameters, and `query` (match, multi_match, "
+                    "match_phrase, term, terms, range, prefix, wildcard, fuzzy, exists, ids, bool, dis_max, "
+                    "boosting, constant_score, more_like_this, query_string, simple_query_string), "
+                    "`aggs` (terms, range, date_range, histogram, date_histogram, filter, filters, missing, "
+                    "stats, min, max, sum, avg, percentiles, cardinality, top_hits, nested in each other), "
+                    "`highlight` and `search_after`. What is not known is refused, with its path."
+                ),
+                "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SearchBody"})},
+                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
+            },
+        },
+        "/v1/search/{collection}/_analyze": _operation(
+            "analyze",
+            "What an analyzer makes of a text",
+            'The body is `{"text", "analyzer"}` or `{"text", "field"}`, `"search": true`: as searches do.',
+            "Tokens",
+        ),
+        "/v1/search/{collection}/_suggest": _operation(
+            "suggest",
+            "Other spellings of words, or how a word goes on",
+            'The body is `{"text", "field"}` or `{"prefix", "field"}`, and perhaps `size`.',
+            "Suggestions",
+        ),
+        "/v1/search/{collection}/_explain": _operation(
+            "explainScore",
+            "Why a document has its score",
+            "The body is that of a search, with the document's `id`.",
+            "Explanation",
+        ),
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """The shapes of bodies."""
+    number = {"type": ["number", "null"]}
+    listed = {"type": "array", "items": _OBJECT}
+    hit = {"_index": TEXT, "_id": TEXT, "_score": number, "_source": {}, "sort": {"type": "array"}}
+    total = {"type": "object", "properties": {"value": {"type": "integer"}, "relation": TEXT}}
+    hits = {"type": "array", "items": {"type": "object", "properties": {**hit, "highlight": _OBJECT}}}
+    found = {
+        "took_us": {"type": "integer"},
+        "timed_out": _BOOLEAN,
+        "hits": {"type": "object", "properties": {"total": total, "max_score": number, "hits": hits}},
+        "aggregations": _OBJECT,
+        "next": TEXT,
+        "peers": {"type": "array", "items": TEXT},
+        "partial": _OBJECT,
+        "warnings": listed,
+    }
+    asked = {
+        "query": _OBJECT,
+        "q": TEXT,
+        "size": _SIZE,
+        "from": _SIZE,
+        "sort": {},
+        "search_after": {},
+        "aggs": _OBJECT,
+        "highlight": _OBJECT,
+        "_source": {},
+        "explain": _BOOLEAN,
+        "refresh": _BOOLEAN,
+        "allow_partial": _BOOLEAN,
+        "ids": {"type": "array", "items": TEXT},
+        "consistency": TEXT,
+        "timeout_ms": {"type": "integer"},
+    }
+    return {
+        "SearchBody": {"type": "object", "properties": asked},
+        "Hits": {"type": "object", "properties": found},
+        "Tokens": {"type": "object", "properties": {"analyzer": TEXT, "tokens": listed}},
+        "Suggestions": {"type": "object", "properties": {"suggestions": listed, "completions": listed}},
+        "Explanation": {
+            "type": "object",
+            "properties": {"_id": TEXT, "matched": _BOOLEAN, "explanation": _OBJECT},
+        },
+    }

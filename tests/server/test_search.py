@@ -1,0 +1,242 @@
+"""Search over REST: what is answered, shown and refused, on a simulated cluster behind the real routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import quote
+
+import orjson
+import pytest
+
+from core.requests import Answer, Request
+from server.bridge import Bridge
+from server.rest.bodies import Budget
+from server.rest.collections import Collections
+from server.rest.openapi import document as openapi
+from server.rest.problems import ProblemError
+from server.rest.search import SearchRoutes
+from tests.node.search_world import SearchScenario
+
+MOVIES: list[dict[str, Any]] = [
+    {"title": "2001: A Space Odyssey", "year": 1968, "genres": ["sf"], "plot": "A monolith on the moon"},
+    {"title": "Solaris", "year": 1972, "genres": ["sf", "drama"], "plot": "A space station above an ocean"},
+    {"title": "Alien", "year": 1979, "genres": ["sf", "horror"], "plot": "In space no one can hear you"},
+    {"title": "기생충", "year": 2019, "genres": ["drama"], "plot": "반지하 가족의 이야기"},
+    {"title": "Psycho", "year": 1960, "genres": ["horror"], "plot": "A motel, and a shower"},
+]
+
+
+class Content:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self) -> bytes:
+        return self._data
+
+
+class FakeRequest:
+    """As much of a request as the routes look at."""
+
+    def __init__(self, method: str, body: Any) -> None:
+        data = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
+        self.method = method
+        self.headers: dict[str, str] = {}
+        self.content_length = len(data)
+        self.content = Content(data)
+
+
+class SimBridge:
+    def __init__(self, s: SearchScenario, at: int) -> None:
+        self.s, self.at = s, at
+
+    async def ask(self, request: Request, timeout_us: int) -> Answer:
+        answer = self.s.ask(request, self.at, timeout_us / 1e6 + 1).answer
+        assert answer is not None
+        return answer
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def world() -> SearchScenario:
+    s = SearchScenario(3)
+    s.start()
+    s.collect()
+    s.collect("books")
+    for i, movie in enumerate(MOVIES):
+        s.store(f"m{i}", movie)
+    s.store("b0", {"title": "Solaris", "author": "Lem"}, "books")
+    return s
+
+
+@pytest.fixture
+def call(world: SearchScenario) -> Call:
+    def one(method: str, path: str, body: Any = None, at: int = 1) -> Any:
+        node = world.node(at)
+        bridge = cast("Bridge", SimBridge(world, at))
+        settings = node.inside.settings
+        routes = SearchRoutes(node, bridge, Collections(node, bridge), Budget(1 << 20), settings)
+        path, _, query = path.partition("?")
+        response = asyncio.run(
+            routes.respond(cast("Any", FakeRequest(method, body)), "/v1/search/" + path, query)
+        )
+        assert isinstance(response.body, bytes)
+        return json.loads(response.body)
+
+    return one
+
+
+def ids(answer: Any) -> list[str]:
+    return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+
+def test_a_query_string_finds_documents_with_all_that_is_said_of_them(call: Call) -> None:
+    found = call("GET", "movies?q=" + quote("title:space OR plot:space"))
+    assert sorted(ids(found)) == ["m0", "m1", "m2"]
+    assert found["hits"]["total"] == {"value": 3, "relation": "eq"} and found["timed_out"] is False
+    first = found["hits"]["hits"][0]
+    assert first["_index"] == "movies" and first["_score"] == found["hits"]["max_score"] > 0
+    assert first["_source"] == MOVIES[int(first["_id"][1:])]
+    assert found["peers"] and found["took_us"] > 0
+    assert ids(call("GET", "movies?q=" + quote("year:[1970 TO 1980] -horror"))) == ["m1"]
+    assert ids(call("GET", "movies?q=" + quote("기생충"))) == ["m3"]
+    assert len(ids(call("GET", "movies"))) == 5
+
+
+def test_a_body_in_the_words_of_elasticsearch(call: Call) -> None:
+    body = {
+        "query": {
+            "bool": {
+                "must": [{"match": {"genres": "sf"}}],
+                "filter": [{"range": {"year": {"gte": 1970}}}],
+                "must_not": [{"term": {"title.keyword": "Alien"}}],
+            }
+        },
+        "_source": ["title"],
+        "highlight": {"fields": {"plot": {}, "genres": {}}},
+        "explain": True,
+    }
+    found = call("POST", "movies", body)
+    assert ids(found) == ["m1"]
+    (hit,) = found["hits"]["hits"]
+    assert hit["_source"] == {"title": "Solaris"}
+    assert hit["highlight"] == {"genres": ["<em>sf</em>"]}
+    assert hit["_explanation"]["value"] == pytest.approx(hit["_score"])
+
+
+def test_sorted_pages_go_on_from_their_cursor_at_another_peer(call: Call) -> None:
+    body: dict[str, Any] = {"sort": ["-year"], "size": 2}
+    seen = []
+    for at in (0, 1, 2):
+        page = call("POST", "movies", body, at=at)
+        seen += [hit["sort"] for hit in page["hits"]["hits"]]
+        assert page["hits"]["total"]["value"] == 5
+        if "next" in page:
+            body = {**body, "search_after": page["next"]}
+    assert seen == [[2019], [1979], [1972], [1968], [1960]] and "next" not in page
+    by_values = call("POST", "movies", {"sort": ["-year"], "search_after": [1972]})
+    assert ids(by_values) == ["m0", "m4"]
+
+
+def test_aggregations_with_documents_inside(call: Call) -> None:
+    body = {
+        "size": 0,
+        "aggs": {
+            "genres": {
+                "terms": {"field": "genres"},
+                "aggs": {
+                    "years": {"avg": {"field": "year"}},
+                    "newest": {"top_hits": {"size": 1, "sort": ["-year"], "_source": ["title"]}},
+                },
+            },
+            "decades": {"histogram": {"field": "year", "interval": 10, "min_doc_count": 1}},
+        },
+    }
+    found = call("POST", "movies", body)["aggregations"]
+    assert [(b["key"], b["doc_count"]) for b in found["genres"]["buckets"]] == [
+        ("sf", 3),
+        ("drama", 2),
+        ("horror", 2),
+    ]
+    science = found["genres"]["buckets"][0]
+    assert science["years"]["value"] == pytest.approx((1968 + 1972 + 1979) / 3)
+    (newest,) = science["newest"]["hits"]["hits"]
+    assert newest["_id"] == "m2" and newest["_source"] == {"title": "Alien"}
+    assert [b["key"] for b in found["decades"]["buckets"]] == [1960, 1970, 2010]
+
+
+def test_several_collections_and_named_documents(call: Call) -> None:
+    found = call("GET", "movies,books?q=solaris")
+    assert sorted((hit["_index"], hit["_id"]) for hit in found["hits"]["hits"]) == [
+        ("books", "b0"),
+        ("movies", "m1"),
+    ]
+    routed = call("GET", "movies?ids=m1,m4")
+    assert sorted(ids(routed)) == ["m1", "m4"]
+
+
+def test_analyzing_suggesting_and_explaining(call: Call) -> None:
+    tokens = call("POST", "movies/_analyze", {"text": "The Wolves run", "analyzer": "english"})
+    assert [token["token"] for token in tokens["tokens"]][-1] == "run"
+    assert tokens["tokens"][-1]["start_offset"] == 11
+    suggested = call("POST", "movies/_suggest", {"text": "spcae oceen"})
+    assert [each["options"][0]["text"] for each in suggested["suggestions"]] == ["space", "ocean"]
+    completed = call("POST", "movies/_suggest", {"prefix": "So", "field": "title.keyword"})
+    assert completed == {"completions": [{"text": "Solaris", "documents": 1}]}
+    reason = call("POST", "movies/_explain", {"id": "m0", "q": "space"})
+    hits = call("GET", "movies?q=space")["hits"]["hits"]
+    score = next(hit["_score"] for hit in hits if hit["_id"] == "m0")
+    assert reason["matched"] and reason["explanation"]["value"] == pytest.approx(score)
+    assert not call("POST", "movies/_explain", {"id": "m4", "q": "space"})["matched"]
+
+
+WRONG: list[tuple[str, str, Any, str, str]] = [
+    ("GET", "movies?q=" + quote("a AND"), None, "bad-query", "at character 2"),
+    ("GET", "movies?qq=a", None, "bad-query", "unknown parameter"),
+    ("GET", "movies?size=-1", None, "bad-query", "whole number"),
+    ("GET", "movies?refresh=maybe", None, "bad-query", "true or false"),
+    ("GET", "nothing?q=a", None, "no-such-collection", "no collection"),
+    ("POST", "movies", b"{", "bad-body", "no JSON"),
+    (
+        "POST",
+        "movies",
+        {"query": {"match": {"t": {"query": "a", "analyzer": "klingon"}}}},
+        "bad-query",
+        "klingon",
+    ),
+    ("POST", "movies", {"query": {"bool": {"must": [{"x": {}}]}}}, "bad-query", "query.bool.must[0]"),
+    ("POST", "movies", {"search_after": "abc"}, "bad-cursor", "no cursor"),
+    ("POST", "movies", {"size": 6000, "from": 6000}, "bad-query", "search_after"),
+    ("POST", "movies/_reindex", {}, "not-found", "_analyze"),
+    ("POST", "movies/_analyze", {"analyzer": "english"}, "bad-body", "text"),
+    ("POST", "movies/_explain", {"q": "a"}, "bad-body", "id"),
+    ("POST", "movies/_explain", {"id": "m9", "q": "a"}, "no-such-document", "m9"),
+    ("DELETE", "movies", None, "method-not-allowed", "GET"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "kind", "said"), WRONG)
+def test_what_cannot_be_searched_is_a_problem(
+    call: Call, method: str, path: str, body: Any, kind: str, said: str
+) -> None:
+    with pytest.raises(ProblemError) as caught:
+        call(method, path, body)
+    assert caught.value.kind == kind and said in caught.value.detail, caught.value.detail
+
+
+def test_lenient_text_finds_what_it_can_and_says_what_it_left_out(call: Call) -> None:
+    found = call("GET", "movies?lenient=true&q=" + quote("solaris AND ("))
+    assert ids(found) == ["m1"] and found["warnings"][0]["position"] >= 0
+
+
+def test_all_of_it_is_described() -> None:
+    api = openapi()
+    assert {"/v1/search/{collections}", "/v1/search/{collection}/_analyze"} <= set(api["paths"])
+    for name in [
+        ref["$ref"].split("/")[-1] for ref in api["paths"]["/v1/search/{collections}"]["get"]["parameters"]
+    ]:
+        assert name in api["components"]["parameters"]

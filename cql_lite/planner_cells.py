@@ -185,7 +185,8 @@ def compile_assignment(column: ColumnView, assignment: ast.Assignment, scope: Sc
         return set_column(column, compile_term(assignment.value, of, column.name, scope))
     if not isinstance(of, Collection) or not of.is_multicell:
         raise InvalidRequestError(
-            f"{column.name} is a {of}: adding to it and taking from it is for collections that are not frozen"
+            f"{column.name} has type {of}: adding to it and taking from it is for counters, and for "
+            "collections that are not frozen"
         )
     if assignment.operation == ast.SUBTRACT:
         return _subtract(column, of, assignment.value, scope)

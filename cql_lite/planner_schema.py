@@ -208,7 +208,9 @@ class SchemaPlanner:
         factors = {name: _factor(value) for name, value in options.items()}
         everywhere = factors.pop("replication_factor", None)
         if strategy == SIMPLE:
-            if everywhere is None or factors:
+            if everywhere is None:
+                raise ConfigurationError("SimpleStrategy needs a factor: add 'replication_factor': 3")
+            if factors:
                 raise ConfigurationError("SimpleStrategy takes 'replication_factor' and nothing else")
             return Replication(SIMPLE, (("", everywhere),))
         if strategy != NETWORK_TOPOLOGY:

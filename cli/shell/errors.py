@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from cli.native.client import NobodyError
@@ -41,9 +42,18 @@ _OURS: Final = re.compile(r"line (\d+), column (\d+)")
 _CASSANDRAS: Final = re.compile(r"^line (\d+):(\d+) ")
 _MISSING: Final = re.compile(
     r"(?:(?:there is|has) no|[Uu]nknown|[Uu]ndefined) "
-    r"(?:keyspace|table|column|type|function|index|field|role)"
+    r"(keyspace|table|column|type|function|index|field|role)"
     r"(?: name)? ['\"]?([\w.]+)"
 )
+_TABLE_OF_COLUMN: Final = re.compile(r"table (\S+) has no column")
+_TYPES_ELSEWHERE: Final = {
+    "string": "text", "char": "text", "character": "text", "nvarchar": "text", "clob": "text", "str": "text",
+    "integer": "int", "int4": "int", "serial": "int", "long": "bigint", "int8": "bigint", "short": "smallint",
+    "byte": "tinyint", "bool": "boolean", "datetime": "timestamp", "number": "decimal", "numeric": "decimal",
+    "real": "double", "float8": "double", "bytes": "blob", "binary": "blob", "bytea": "blob", "jsonb": "json",
+    "array": "list<...>", "object": "map<..., ...>", "dict": "map<..., ...>", "interval": "duration",
+}  # fmt: skip
+"""What types are called elsewhere."""
 _SHOWN_COLUMNS: Final = 100
 
 
@@ -73,12 +83,31 @@ def spot_of(message: str, statement: str) -> Spot | None:
         return Spot(int(match[1]), int(match[2]) + 1)
     match = _MISSING.search(message)
     if match:
-        name = match[1].rstrip(".").rpartition(".")[2]
+        name = match[2].rstrip(".").rpartition(".")[2]
         places = list(re.finditer(rf"(?<![\w]){re.escape(name)}(?![\w])", statement, re.IGNORECASE))
         if len(places) == 1:
             before = statement[: places[0].start()]
             return Spot(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
     return None
+
+
+def missing_name(message: str) -> tuple[str, str, str] | None:
+    """What a message says does not exist: its kind, its name, and for a column the table."""
+    match = _MISSING.search(message)
+    if match is None:
+        return None
+    table = _TABLE_OF_COLUMN.search(message)
+    return match[1], match[2].rstrip("."), table[1] if table else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one is closest to, "" if none is close."""
+    elsewhere = _TYPES_ELSEWHERE.get(name.lower())
+    candidates = list(known)
+    if elsewhere is not None and "text" in candidates:
+        return elsewhere
+    close = difflib.get_close_matches(name.lower(), candidates, 1, 0.6)
+    return close[0] if close and close[0] != name else ""
 
 
 def pointed(statement: str, spot: Spot) -> list[str]:

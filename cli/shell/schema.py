@@ -122,6 +122,22 @@ def assembled(
     return schema
 
 
+def names_like(schema: Schema, keyspace: str, kind: str, name: str, table: str) -> list[str]:
+    """The names of that kind where `name` was looked for: of a column the `table` is known."""
+    owner = schema.keyspaces.get(name.rpartition(".")[0] or keyspace)
+    if kind == "keyspace":
+        return list(schema.keyspaces)
+    if kind == "column":
+        place, _, its = table.rpartition(".")
+        found = schema.table(place or keyspace, its)
+        return [column.name for column in found.columns] if found is not None else []
+    if kind == "table":
+        return list(owner.tables) if owner is not None else []
+    if kind == "type":
+        return [*types.SCALARS, *(owner.types if owner is not None else ())]
+    return list(owner.indexes) if owner is not None and kind == "index" else []
+
+
 _QUERIES: Final[Mapping[str, str]] = {
     "keyspaces": "SELECT keyspace_name FROM {}.keyspaces",
     "tables": "SELECT keyspace_name, table_name FROM {}.tables",

@@ -9,6 +9,7 @@ may or may not have happened is said instead.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,7 @@ from cli.shell.errors import UsageError
 from cli.shell.formatting import AUTO, OFF, TABLE, Writer, writer_for
 from cli.shell.options import Options
 from cli.shell.output import Output
-from cli.shell.schema import Schema, read_schema
+from cli.shell.schema import Schema, names_like, read_schema
 from core.consistency import Level
 from cql_lite import wire
 from cql_lite.lexer import Lexemes, split
@@ -88,7 +89,7 @@ class Shell:
             await self.statement(statement)
         except RefusedError as refused:
             lines = errors.refused(refused.error, statement)
-            self.output.error([*lines, *_hints(refused.error)])
+            self.output.error([*lines, *_hints(refused.error), *await self._meant(refused.error)])
         except LostError as lost:
             self.output.error([f"the connection to {lost} {_outcome(statement, lost)}"])
             await self._reconnect()
@@ -112,6 +113,17 @@ class Shell:
             await command(self, text)
         else:
             await self.query(text)
+
+    async def _meant(self, error: wire.Error) -> list[str]:
+        """The name that was perhaps meant instead of one that does not exist."""
+        missing = errors.missing_name(error.message)
+        if missing is None:
+            return []
+        with contextlib.suppress(RefusedError, LostError, NobodyError, TimeoutError):
+            await self.refresh()
+        known = names_like(self.schema, self.client.keyspace, *missing)
+        close = errors.closest(missing[1].rpartition(".")[2], known)
+        return [f"  did you mean {close}?"] if close else []
 
     async def _reconnect(self) -> None:
         """Find another peer now, so that the person knows."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.shell.errors import pointed, refused, spot_of
+from cli.shell.errors import closest, missing_name, pointed, refused, spot_of
 from cli.shell.formatting import writer_for
+from cli.shell.schema import assembled, names_like
 from cli.shell.tables import width
 from core.consistency import Level
 from cql_lite import types, wire
@@ -132,6 +133,31 @@ def test_bytes_that_are_no_value_are_shown_as_they_are() -> None:
 )
 def test_where_an_error_points(message: str, statement: str, expected: tuple[int, int] | None) -> None:
     assert spot_of(message, statement) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("there is no table shop.usrs", "users"),
+        ("table shop.users has no column nme", "name"),
+        ("there is no keyspace shp", "shop"),
+        ("there is no type string (line 1, column 42)", "text"),
+        ("there is no type bigit", "bigint"),
+        ("there is no table shop.zzz", ""),
+        ("whatever", ""),
+    ],
+)
+def test_the_name_that_was_meant(message: str, expected: str) -> None:
+    columns = [
+        ("shop", "users", "id", "int", "partition_key", 0),
+        ("shop", "users", "name", "text", "regular", -1),
+    ]
+    schema = assembled([("shop",)], [("shop", "users")], columns, [])
+    missing = missing_name(message)
+    found = (
+        "" if missing is None else closest(missing[1].rpartition(".")[2], names_like(schema, "", *missing))
+    )
+    assert found == expected
 
 
 def test_the_caret_stands_below_wide_characters_and_in_long_lines() -> None:

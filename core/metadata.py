@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from core.roles import RoleChange
 from core.schema import Column, Index, Member, Replication, TableOptions, TypeField
 
 ChangeId = tuple[int, int]
@@ -182,6 +183,7 @@ Change = (
     | DropType
     | CreateIndex
     | DropIndex
+    | RoleChange
 )
 
 

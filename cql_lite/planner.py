@@ -25,6 +25,7 @@ from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_describe import DescribePlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import Asked, Execution, KeyspaceResult, Options
+from cql_lite.planner_roles import plan_roles
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import TableView, view_of
@@ -152,6 +153,9 @@ def plan_statement(
         return Planned(UsePlan(name), [])
     if isinstance(statement, ast.Describe):
         return Planned(DescribePlan(statement, catalog.state, keyspace), [])
+    roles = plan_roles(statement, catalog.state, keyspace)
+    if roles is not None:
+        return Planned(roles, [])
     planner = SchemaPlanner(catalog.state, keyspace, catalog.resolver, now_us)
     plan = planner.plan(statement)
     if plan is None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from core.roles import Role
 from core.schema import (
     CLUSTERING,
     PARTITION,
@@ -26,6 +27,7 @@ from core.schema import (
     Table,
     TableOptions,
 )
+from cql_lite import system_auth
 from cql_lite.connection import CQL_VERSION
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
 from cql_lite.planner_select import Virtual
@@ -77,6 +79,10 @@ class State(Protocol):
     @property
     def tables(self) -> Mapping[int, Table]:
         """All tables by id."""
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """All roles by name."""
 
     def table(self, keyspace: str, name: str) -> Table | None:
         """The table of that name."""
@@ -459,6 +465,17 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     ("system_virtual_schema", "keyspaces", "keyspace_name text pk", _virtual_keyspaces),
     ("system_virtual_schema", "tables", f"{_NAMES}, comment text", _virtual_tables),
     ("system_virtual_schema", "columns", _COLUMNS, _virtual_columns),
+    (
+        "system_auth", "roles",
+        "role text pk, can_login boolean, is_superuser boolean, member_of set<text>, salted_hash text",
+        system_auth.roles,
+    ),
+    ("system_auth", "role_members", "role text pk, member text ck", system_auth.role_members),
+    (
+        "system_auth", "role_permissions", "role text pk, resource text ck, permissions set<text>",
+        system_auth.role_permissions,
+    ),
+    ("system_auth", "network_permissions", "role text pk, dcs set<text>", system_auth.network_permissions),
     (
         "system_traces", "sessions",
         ("session_id uuid pk, client inet, command text, coordinator inet, coordinator_port int, "

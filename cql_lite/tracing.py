@@ -9,6 +9,7 @@ and with its `duration`: who sees that, as drivers wait for, finds all events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
@@ -62,6 +63,8 @@ TITLES: Final[dict[type, str]] = {
     wire.Prepare: "Preparing CQL3 query",
 }
 
+_PASSWORD: Final = re.compile(r"(\bpassword\b).*", re.IGNORECASE | re.DOTALL)
+
 Keeping = Generator[Asked, "list[Answer]", None]
 
 
@@ -98,15 +101,20 @@ def _parameters(request: wire.Request, statements: Statements) -> dict[str, str]
         found["page_size"] = str(parameters.page_size)
         prepared = None
         if isinstance(request, wire.Query):
-            found["query"] = request.text[:QUERY_CHARS_MAX]
+            found["query"] = shown(request.text)
         else:
             prepared = statements.known(request.id)
-            found["query"] = "(not prepared here)" if prepared is None else prepared.text[:QUERY_CHARS_MAX]
+            found["query"] = "(not prepared here)" if prepared is None else shown(prepared.text)
         if prepared is not None:
             found |= _bound(prepared, parameters.values)
     elif isinstance(request, wire.Prepare):
-        found["query"] = request.text[:QUERY_CHARS_MAX]
+        found["query"] = shown(request.text)
     return found
+
+
+def shown(text: str) -> str:
+    """A statement as traces show it: without passwords."""
+    return _PASSWORD.sub(r"\1 *******", text)[:QUERY_CHARS_MAX]
 
 
 def _bound(prepared: Prepared, values: Sequence[wire.BoundValue]) -> dict[str, str]:

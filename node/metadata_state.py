@@ -27,6 +27,7 @@ import msgspec
 from core.metadata import Birth, ChangeId, Epoch, Proposal
 from core.ports import PeerId
 from core.requests import Changed
+from core.roles import Role
 from core.schema import NETWORK_TOPOLOGY, SIMPLE, Index, Keyspace, Member, Replication, Table
 from node.metadata_apply import DEFAULT_KEYSPACES, SchemaDraft, in_family
 from ring.placement import NetworkTopologyStrategy, Peer, Placement, Ring, SimpleStrategy, Strategy
@@ -166,6 +167,7 @@ class State:
         """In rank order: the first is who proposes as long as it lives."""
         self.keyspaces: Mapping[str, Keyspace] = {}
         self.tables: Mapping[int, Table] = {}
+        self.roles: Mapping[str, Role] = {}
         self.table_ids: Mapping[tuple[str, str], int] = {}
         """By (keyspace, name)."""
         self.next_table_id = 1
@@ -358,7 +360,12 @@ class _Draft:
         self.before = before
         datacentres = tuple(sorted({member.datacentre for member in before.members}))
         self.schema = SchemaDraft(
-            before.keyspaces, before.tables, before.next_table_id, epoch=before.epoch + 1, known=datacentres
+            before.keyspaces,
+            before.tables,
+            before.next_table_id,
+            epoch=before.epoch + 1,
+            known=datacentres,
+            roles=before.roles,
         )
         self.results = dict(before._results)
         self.forgotten = dict(before._forgotten)
@@ -375,6 +382,7 @@ class _Draft:
         for name in _UNTOUCHED:
             setattr(state, name, getattr(before, name))
         state.keyspaces = self.schema.keyspaces
+        state.roles = self.schema.roles
         state.tables = self.schema.tables
         state.table_ids = self.schema.table_ids
         state.next_table_id = self.schema.next_table_id

@@ -415,7 +415,7 @@ def test_altering_a_table(cql: Cql) -> None:
         ("CREATE KEYSPACE bad WITH replication = {'class': 'Nothing'}", "Nothing"),
         ("CREATE INDEX ON events (nothing)", "no column nothing"),
         ("INSERT INTO system.local (key) VALUES ('x')", "system"),
-        ("GRANT SELECT ON events TO somebody", "nothing behind it"),
+        ("GRANT SELECT ON events TO somebody", "there is no role somebody"),
     ],
 )
 def test_what_cannot_be_done_says_so(events: Cql, text: str, said: str) -> None:

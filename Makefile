@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up test check lint types layers soak fuzz bench scale clean
+.PHONY: help venv clients up test check lint types layers soak fuzz bench scale clean
 
 help:           ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,12 +26,21 @@ $(STAMP): pyproject.toml client/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]' --editable client
 	@touch $@
 
+# Clients that nobody here wrote, each in an environment of its own (tests/clients). One that cannot be made, without
+# a network for instance, is said and left out: its tests are skipped and say so too.
+clients: .venv-scylla/.installed .venv-cqlsh/.installed  ## environments of scylla-driver and cqlsh, for the tests
+
+.venv-%/.installed: tests/clients/%.txt | $(STAMP)
+	@rm -rf .venv-$*
+	@{ $(BIN)/python -m venv .venv-$* && .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		--only-binary :all: -r $< && touch $@; } || echo "make: no .venv-$*: tests that need it are skipped" >&2
+
 # exec: Ctrl-C and signals reach sullae itself, which stops its peers and says so. Make's own complaint about a
 # command ended by Ctrl-C is not ours to prevent; sullae then exits with 0.
 up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C stops it
 	@exec $(BIN)/sullae up $(ARGS)
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP) clients ## run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: lint types layers ## the three below
@@ -59,5 +68,5 @@ scale: $(STAMP) ## 1,000 simulated peers; writes the figures of docs/scale.md
 	@exec $(BIN)/python -m bench.scale $(ARGS)
 
 clean:          ## remove what was built, never data
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info client/src/*.egg-info
+	rm -rf $(VENV) .venv-scylla .venv-cqlsh build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info client/src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -275,8 +275,20 @@ _JSON: Final = re.compile(r'\bjson\b(?=([^"]*"[^"]*")*[^"]*$)')
 
 
 def shown_type(cql: str) -> str:
-    """A type as drivers know it: a document is a text to them."""
-    return _JSON.sub("text", cql)
+    """A type as drivers know it: a document is a text to them, and a tuple always frozen."""
+    shown, begins, depth = "", [], 0
+    for part in re.split(r'((?<![a-z_0-9])tuple<|<|>|"(?:[^"]|"")*")', _JSON.sub("text", cql)):
+        if part == "tuple<" and not shown.endswith("frozen<"):
+            shown += "frozen<"
+            begins.append(depth)
+        shown += part
+        depth += part[-1:] == "<" and part[0] != '"'
+        if part == ">":
+            depth -= 1
+            if begins and begins[-1] == depth:
+                begins.pop()
+                shown += ">"
+    return shown
 
 
 def _columns_of(keyspace: str, table: str, columns: Sequence[Column]) -> Iterator[Row]:

@@ -295,6 +295,8 @@ class CopyFrom:
         offset, line = int(state["offset"]), int(state["line"])
         self._tally.resumed_at_line = line if offset else 0
         load.keep_rejects_before(self.rejects, line)
+        if self.rejects.exists():
+            self._tally.rejected = len(self.rejects.read_bytes().splitlines())
         return offset, line
 
     def _save(self) -> None:

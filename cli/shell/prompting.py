@@ -109,6 +109,10 @@ def _bindings() -> KeyBindings:
         else:
             buffer.insert_text("\n")
 
+    @keys.add("enter", filter=completion_is_selected)
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.complete_state = None  # it is taken; the next Enter runs the statement
+
     @keys.add("escape", "enter")
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")

@@ -148,4 +148,4 @@ def test_fuzz_of_the_rest_port() -> None:
             assert (await ask("GET", "/v1/kv/demo/there")).body == b"v"
             await until(lambda: not ask.service._busy, "no request is left over")
 
-    run(work())
+    run(work(), 60 + INPUTS / 100)

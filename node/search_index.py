@@ -218,7 +218,7 @@ class OneIndex:
             or self.pending_bytes >= BUILD_COMMIT_BYTES
             or len(self.pending) >= BUILD_COMMIT_ROWS
         ):
-            self._commit(max(1, self._build_end) if self._build_done else 0)
+            self._commit(self._build_end if self._build_done else 0)
         else:
             self._slice()
 

@@ -75,6 +75,7 @@ class SearchIndexes:
         self._number = 0
         self._end = 0
         self._reading: tuple[int, ...] | None = None
+        self._asked: dict[int, int] = {}
         self._epoch = -1
         self._fed = False
         self._timing = False
@@ -207,6 +208,7 @@ class SearchIndexes:
             after_of[index.table] = min(index.read_to, after_of.get(index.table, index.read_to))
         after = min(after_of.values(), default=self._end)
         self._reading = tuple(self._waiting)
+        self._asked = after_of
         command = LogRows(tuple(sorted(after_of.items())), after, READ_ENTRIES, READ_BYTES)
         self._inside.submit(("inverted_rows",), command)
 
@@ -233,7 +235,9 @@ class SearchIndexes:
             if waiter is not None and waiter.target is None:
                 waiter.target = outcome.end
         for index in list(self._by_name.values()):
-            index.take(outcome)
+            # One that was opened while the log was read was not asked for: it must not pass over anything.
+            if self._asked.get(index.table, index.read_to + 1) <= index.read_to:
+                index.take(outcome)
             index.go_on(True)
         self._tell()
         behind = any(

@@ -54,13 +54,24 @@ def test_a_search_sees_every_write_through_every_peer_while_each_in_turn_misses_
         assert isinstance(answer, SearchAnswer) and answer.total == 15
 
 
-def test_without_refresh_it_finds_what_the_indexes_hold() -> None:
+def test_without_refresh_it_finds_what_the_indexes_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.search_indexes.FEED_US", 3_600_000_000)
     s = quiet()
     s.store("m1", {"title": "space"})
-    assert s.found(All(), fresh=False) == []
     assert s.found(All()) == ["m1"]
     s.store("m2", {"title": "space"})
     assert s.found(All(), fresh=False) == ["m1"]
+    assert sorted(s.found(All())) == ["m1", "m2"]
+
+
+def test_what_was_written_while_an_index_was_being_made_is_found() -> None:
+    s = quiet()
+    for name in ("movies", "books", "songs"):
+        if name != "movies":
+            s.collect(name)
+        s.store(f"{name}1", {"title": "space"}, name)
+    for name in ("movies", "books", "songs"):
+        assert s.found(All(), names=(name,)) == [f"{name}1"]
 
 
 def test_one_query_has_one_order_and_one_score_through_every_peer() -> None:
@@ -153,12 +164,16 @@ def test_too_few_replicas_are_an_error_unless_a_part_will_do() -> None:
 
 def test_an_index_that_is_being_built_is_told() -> None:
     s = quiet(3)
-    for host in s.hosts.values():
-        host.building = "40 % are there"
+
+    def building(table: int, until_us: int, done: Any) -> None:
+        done("40 % are there")
+
+    for peer in range(3):
+        s.host(peer).when_fresh = building
     answer = s.search(All(), 0)
     assert isinstance(answer, Invalid) and "40 % are there" in answer.detail
-    for host in list(s.hosts.values())[:2]:
-        host.building = ""
+    for peer in range(2):
+        del s.host(peer).when_fresh
     assert s.found(All(), 0, timeout_s=10.0) == []
 
 

@@ -219,10 +219,9 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "kind", "said"), WRONG)
-def test_what_cannot_be_searched_is_a_problem(
-    call: Call, method: str, path: str, body: Any, kind: str, said: str
-) -> None:
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong[0]} {wrong[1]} {wrong[4]}")
+def test_what_cannot_be_searched_is_a_problem(call: Call, wrong: tuple[str, str, Any, str, str]) -> None:
+    method, path, body, kind, said = wrong
     with pytest.raises(ProblemError) as caught:
         call(method, path, body)
     assert caught.value.kind == kind and said in caught.value.detail, caught.value.detail

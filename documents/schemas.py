@@ -1,7 +1,8 @@
 """JSON Schema: whether a document is what its collection asks for.
 
 The one file that knows the library (jsonschema-rs). References lead into the schema itself or nowhere:
-nothing is ever fetched. Patterns are matched in linear time.
+nothing is ever fetched. Patterns are matched in linear time, and what a schema may cost is bounded
+(documents/schema_cost.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from core.json_values import JsonError, Value, checked, parse
+from documents import schema_cost
 
 DETAIL_CHARS_MAX: Final = 300
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20)
@@ -20,7 +22,7 @@ _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20)
 def schema_problem(schema: bytes) -> str | None:
     """Why this text is no JSON Schema that can be used, or None."""
     try:
-        checked(schema)
+        schema_cost.check(checked(schema))
         _validator(schema)
     except JsonError as error:
         return str(error)
@@ -35,7 +37,14 @@ def document_problem(schema: bytes, document: Value) -> str | None:
     if error is None:
         return None
     place = "".join(f"/{step}" for step in error.instance_path)
-    return f"{place[:DETAIL_CHARS_MAX] or 'the document'}: {error.message[:DETAIL_CHARS_MAX]}"
+    return f"{place[:DETAIL_CHARS_MAX] or 'the document'}: {_short(error.message)}"
+
+
+def _short(text: str) -> str:
+    """The value that is wrong stands first, what is wrong with it last."""
+    if len(text) <= DETAIL_CHARS_MAX:
+        return text
+    return f"{text[: DETAIL_CHARS_MAX // 2]}...{text[-DETAIL_CHARS_MAX // 2 :]}"
 
 
 @lru_cache(64)

@@ -65,8 +65,9 @@ class DescribePlan:
             return
         for name in [self._keyspace] if self._keyspace else sorted(self._state.keyspaces):
             if what == "tables":
-                yield from (Thing(name, "table", table.name) for table in self._tables(name))
-                yield from (Thing(name, "table", table) for where, table in sorted(TABLES) if where == name)
+                computed = [table for where, table in TABLES if where == name]
+                stored = [table.name for table in self._tables(name)]  # some are both: system_traces
+                yield from (Thing(name, "table", table) for table in sorted({*stored, *computed}))
             elif what == "types" and name in self._state.keyspaces:
                 yield from (Thing(name, "type", of.name) for of in self._state.keyspaces[name].types)
             elif what == "indexes":
@@ -83,7 +84,8 @@ class DescribePlan:
         statement = self._statement
         if statement.what == "schema":
             for each in sorted(self._state.keyspaces):
-                yield from self._of_keyspace(each)
+                if each not in SYSTEM_KEYSPACES:
+                    yield from self._of_keyspace(each)
             return
         named = statement.name
         where = (named.keyspace if named is not None else "") or self._keyspace

@@ -35,6 +35,7 @@ CREATE TABLE every ({EVERY});
 CREATE TABLE copied ({EVERY});
 CREATE TABLE counted (k int PRIMARY KEY, n counter);
 CREATE TABLE users (id int PRIMARY KEY, name text);
+INSERT INTO users (id, name) VALUES (1, '강');
 INSERT INTO every (k, a, b, bl, bo, d, de, dou, du, f, i, j, s, t, ti, ts, tu, ty, u, vi, v, l, se, m, tup,
 n, ad, lt)
 VALUES (1, 'plain', -9223372036854775808, 0xff00, true, '-0044-03-15', -1234567890.0987654321, 1.5e300,
@@ -129,6 +130,9 @@ def test_describe_and_the_shells_own_words(shell: Command) -> None:
         assert said in done.stdout
     assert "@ row 1\n id   | 1\n" in done.stdout
     assert "7 rows a page" in done.stderr and "LOCAL_SERIAL" in done.stderr
+    assert shell("-e", "DESCRIBE TABLES").stdout.count("sessions") <= 1
+    schema = shell("-e", "DESCRIBE SCHEMA").stdout
+    assert "CREATE KEYSPACE shop" in schema and "system_traces" not in schema
 
 
 def test_captured_results_go_to_a_file(shell: Command) -> None:

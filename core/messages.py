@@ -11,7 +11,7 @@ import msgspec
 
 from core.cell import Version
 from core.commands import Find, LogEntryId, PaxosOutcome, PaxosStep, Slice
-from core.finding import Check
+from core.finding import Check, Piece
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
 
@@ -394,10 +394,11 @@ class TraceTold(msgspec.Struct, frozen=True, array_like=True, tag=71):
 
 
 class FindSlice(msgspec.Struct, frozen=True, array_like=True, tag=80):
-    """Follow these siblings to their end, then send rows of one range that satisfy all checks.
+    """Follow these siblings to their end, then send rows of these ranges that satisfy all checks.
 
-    `first_token` to `last_token` is a range that you replicate. Answered with SliceFound, or OperationFailed:
-    why is "not_followed" (detail: hex ids of who was not reached, separated by blanks) or "index_building".
+    `pieces` are ranges that you replicate, with the place to go on after in each; `find` says all else.
+    Answered with SliceFound, or OperationFailed: why is "not_followed" (detail: hex ids of who was not
+    reached, separated by blanks) or "index_building".
     """
 
     op: int
@@ -405,18 +406,25 @@ class FindSlice(msgspec.Struct, frozen=True, array_like=True, tag=80):
     timeout_us: int
     follow: tuple[PeerId, ...]
     find: Find
+    pieces: tuple[Piece, ...]
     checks: tuple[Check, ...]
 
 
-class SliceFound(msgspec.Struct, frozen=True, array_like=True, tag=81):
-    """(term, row key, row bytes), and static rows of their partitions; go on after `term` and `key`."""
+class FoundPart(msgspec.Struct, frozen=True, array_like=True):
+    """What a piece gave: (term, row key, row bytes); if there is `more`, go on after `term` and `key`."""
 
-    op: int
     rows: tuple[tuple[bytes, bytes, bytes], ...]
-    statics: tuple[tuple[bytes, bytes], ...]
     term: bytes
     key: bytes
     more: bool
+
+
+class SliceFound(msgspec.Struct, frozen=True, array_like=True, tag=81):
+    """A part for each of the first pieces, in their order; and static rows of the rows' partitions."""
+
+    op: int
+    parts: tuple[FoundPart, ...]
+    statics: tuple[tuple[bytes, bytes], ...]
 
 
 class Gather(msgspec.Struct, frozen=True, array_like=True, tag=82):

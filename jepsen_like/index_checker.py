@@ -1,7 +1,7 @@
 """The judge of reads by predicate: was each answer complete and exact?
 
-Rows are registers: writes of one row have unique numbers, a delete is a write of nothing. At a read, a row may
-be in the state that any write left that was not certainly undone: one that did not fail, began before the
+Rows are registers: writes of one row have unique numbers, a delete is a write of nothing. At a read, a row
+may be in the state that any write left that was not certainly undone: one that did not fail, began before the
 read ended, and was not followed by another that was acknowledged before the read began. So of an answer to
 "all rows with property p" two things can be said for certain: a row that it holds must have been in that
 state (`phantom`, `stale`), and a row that it lacks must possibly have been in one without p (`missing`).

@@ -20,7 +20,7 @@ _entries = Indexed.entries
 
 
 def _look_without_following(self: Any) -> None:
-    self._look()
+    self._next_piece()
 
 
 def _never_remove(self: Any, table: Any, before: Any, after: Any) -> Any:

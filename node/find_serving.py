@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.commands import Candidates, Failed, Find, Outcome
-from core.messages import FindSlice, Message, OperationFailed, SliceFound, Stale
+from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound, Stale
 from core.ports import PeerId
 from core.row import EMPTY_ROW, Row, decode_row
 from index.secondary import Judge, is_its_turn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SERVED_MAX = 1_000
 """Slices served at once."""
 
-COMMANDS_MAX = 8
+COMMANDS_MAX = 64
 """Store commands for one answer: after these it says how far it looked, found or not."""
 
 NOT_FOLLOWED, BUILDING = "not_followed", "index_building"
@@ -69,7 +69,8 @@ class FindServing:
         def answer(told: Message) -> None:
             size = 0
             if isinstance(told, SliceFound):
-                size = sum(len(t) + len(k) + len(d) + 24 for t, k, d in told.rows)
+                size = 64 * len(told.parts)
+                size += sum(len(t) + len(k) + len(d) + 24 for part in told.parts for t, k, d in part.rows)
                 size += sum(len(k) + len(d) + 16 for k, d in told.statics)
             self.inside.world.send(peer, told, lane_for(size))
 
@@ -89,9 +90,10 @@ class FindServing:
             return
         me = self.inside.identity.peer
         held = placement.shared_ranges(me, me)
-        if not any(first <= find.first_token and find.last_token <= last for first, last in held):
-            answer(OperationFailed(op, "not_a_replica", "this peer does not hold all of the range"))
-            return
+        for piece in message.pieces:
+            if not any(first <= piece.first and piece.last <= last for first, last in held):
+                answer(OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges"))
+                return
         if len(self.runs) >= SERVED_MAX:
             answer(OperationFailed(op, "overloaded", "this replica serves as many slices as it can"))
             return
@@ -127,7 +129,10 @@ class _Serving:
         self._judge = Judge(table, parent.indexed.types(table), message.checks)
         wants = find.statics or find.expand or self._judge.wants_static
         self._find: Find = msgspec.structs.replace(find, statics=wants)
+        self._pieces = list(message.pieces)
+        self._parts: list[FoundPart] = []
         self._rows: list[tuple[bytes, bytes, bytes]] = []
+        self._count = 0
         self._statics: dict[bytes, bytes] = {}
         self._size = 0
         self._commands = 0
@@ -156,10 +161,26 @@ class _Serving:
         if missing:
             self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
         else:
-            self._look()
+            self._next_piece()
 
-    def _look(self) -> None:
+    def _next_piece(self) -> None:
+        """Look through the next piece, or answer if that is enough."""
+        if not self._pieces or (self._parts and (self._is_full() or self._commands >= COMMANDS_MAX)):
+            self._tell()
+            return
+        piece = self._pieces.pop(0)
+        self._look(piece.first, piece.last, piece.term, piece.key)
+
+    def _is_full(self) -> bool:
+        wanted = self._message.find
+        return self._count >= wanted.rows_max or self._size >= wanted.bytes_max
+
+    def _look(self, first: int, last: int, term: bytes, key: bytes) -> None:
         self._commands += 1
+        left = max(1, self._message.find.rows_max - self._count)
+        self._find = msgspec.structs.replace(
+            self._find, first_token=first, last_token=last, term=term, key=key, rows_max=left
+        )
         self._parent.inside.submit(("find_slice", self.number), self._find)
 
     def on_candidates(self, outcome: Outcome) -> None:
@@ -171,25 +192,19 @@ class _Serving:
             self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
             return
         self._take(outcome)
-        wanted = self._message.find
-        full = len(self._rows) >= wanted.rows_max or self._size >= wanted.bytes_max
-        if outcome.more and not full and self._commands < COMMANDS_MAX:
-            left = wanted.rows_max - len(self._rows)
-            self._find = msgspec.structs.replace(
-                self._find, term=outcome.term, key=outcome.key, rows_max=left
-            )
-            self._look()
+        if outcome.more and not self._is_full() and self._commands < COMMANDS_MAX:
+            find = self._find
+            self._look(find.first_token, find.last_token, outcome.term, outcome.key)
             return
-        self._end(
-            SliceFound(
-                self._message.op,
-                tuple(self._rows),
-                tuple(self._statics.items()),
-                outcome.term,
-                outcome.key,
-                outcome.more,
-            )
-        )
+        self._parts.append(FoundPart(tuple(self._rows), outcome.term, outcome.key, outcome.more))
+        self._rows = []
+        if outcome.more:
+            self._tell()
+        else:
+            self._next_piece()
+
+    def _tell(self) -> None:
+        self._end(SliceFound(self._message.op, tuple(self._parts), tuple(self._statics.items())))
 
     def _take(self, outcome: Candidates) -> None:
         find, statics = self._message.find, dict(outcome.statics)
@@ -205,6 +220,7 @@ class _Serving:
             if self._index is not None and not self._is_its_turn(key, row, beside, term):
                 continue
             self._rows.append((term, key, data))
+            self._count += 1
             self._size += len(key) + len(data)
             if find.statics and static is not None:
                 self._statics[key[:end] + STATIC_SUFFIX] = static

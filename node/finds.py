@@ -11,7 +11,8 @@ A replica that dies, is slow, cannot reach a sibling or is still building its in
 made of terms and keys (core/finding.py), not of anything that a replica remembers, so nothing is given twice
 and nothing is missing, and a page may be continued by any peer.
 
-Ranges are read ahead, more of them the fewer rows they give, and what they gave is handed on in their order.
+Many ranges are asked for at once, of as few replicas as hold them, and handed on in their order. Of an answer
+that holds more than was wanted the rest is dropped: the next page asks again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from core.requests import Answer, Invalid, Timeout
 from core.row import Row, decode_row
 from core.schema import STATIC
 from lsm.keys import TOKEN_MAX
-from node.find_pieces import PieceRead
+from node.find_pieces import PieceRead, Question
 from node.scans import check_level, joined_ranges
 from node.writes import no_such_table
 from ring.tokens import token_of
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 AHEAD_MAX = 64
 """Pieces of one request that are read at once."""
 
+RETRY_US = 50_000
+"""Between two rounds through all replicas of a range, none of which could serve it."""
+
 
 class Finds:
     """The coordinator's side of reads by predicate."""
@@ -53,7 +57,7 @@ class Finds:
         self.serving = serving
         self.inside = reads.inside
         self.under_way: dict[int, FindOperation] = {}
-        self.pieces: dict[int, PieceRead] = {}
+        self.questions: dict[int, Question] = {}
         self.inside.on_timer("find", self._on_deadline)
         self.inside.on_timer("find_attempt", self._on_attempt)
         self.inside.on_timer("find_retry", self._on_retry)
@@ -78,18 +82,18 @@ class Finds:
             operation.on_deadline()
 
     def _on_attempt(self, op: int) -> None:
-        piece = self.inside.operations.get(op)
-        if isinstance(piece, PieceRead):
-            piece.on_silence()
+        question = self.questions.get(op)
+        if question is not None:
+            question.on_silence()
 
     def _on_retry(self, number: int) -> None:
-        piece = self.pieces.get(number)
-        if piece is not None:
-            piece.ask()
+        operation = self.under_way.get(number)
+        if operation is not None:
+            operation.on_retry()
 
     def _on_peer(self, peer: PeerId, connected: bool) -> None:
-        for piece in tuple(self.pieces.values()):
-            piece.on_peer(peer)
+        for question in tuple(self.questions.values()):
+            question.on_peer(peer)
 
 
 def _start(request: FindRequest) -> Cursor | None:
@@ -122,7 +126,8 @@ class FindOperation:
         self._reply: Callable[[Answer], None] | None = reply
         self._timer = 0
         self._ahead: deque[PieceRead] = deque()
-        self._window = 1
+        self._questions: list[Question] = []
+        self._retrying = False
         self._left = Cursor((), None)
         """What no piece was made of yet."""
         self._here = Cursor((), None)
@@ -157,25 +162,58 @@ class FindOperation:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Hand on what there is, and read ahead."""
+        """Hand on what there is, and ask for what is wanted."""
         self._hand_on()
         if self._reply is None:
             return
         if self._is_full() or not (self._ahead or self._left.pieces or self._left.rest is not None):
             self._end_with_rows()
             return
-        begun = []
-        while len(self._ahead) < self._window and (self._left.pieces or self._left.rest is not None):
-            begun.append(self._next_piece())
-        for piece in begun:
-            piece.ask()
+        while len(self._ahead) < AHEAD_MAX and (self._left.pieces or self._left.rest is not None):
+            self._next_piece()
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for all pieces that are wanted: one message per replica that is to serve some."""
+        serve: dict[PeerId, list[PieceRead]] = {}
+        follow: dict[PeerId, list[PeerId]] = {}
+        for piece in self._ahead:
+            chosen = piece.choose() if piece.wanting else None
+            if isinstance(chosen, tuple):
+                serve.setdefault(chosen[0], []).append(piece)
+                follow.setdefault(chosen[0], []).extend(chosen[1])
+            elif chosen is not None:
+                self._end(chosen)
+                return
+            elif piece.wanting and not piece.questions:
+                self._retry_later()
+        for server, pieces in serve.items():
+            wanted = [piece for piece in pieces if piece.wanting]
+            if self._reply is not None and wanted:
+                question = Question(self._parent, self, server, wanted)
+                self._questions.append(question)
+                question.ask(tuple(follow[server]))
+
+    def _retry_later(self) -> None:
+        """No replica of some range can serve it now: all of them are tried again in a moment."""
+        if not self._retrying:
+            self._retrying = True
+            self._parent.inside.timer(RETRY_US, "find_retry", self.number)
+
+    def on_retry(self) -> None:
+        """The moment is over."""
+        self._retrying = False
+        for piece in self._ahead:
+            if piece.wanting and not piece.questions:
+                piece.begin_anew()
+        self._go_on()
 
     def _is_full(self) -> bool:
         return self.rows_left <= 0 or self._size >= limits.FETCH_BYTES_MAX
 
     # --- pieces
 
-    def _next_piece(self) -> PieceRead:
+    def _next_piece(self) -> None:
         """Make the next piece: one that one set of replicas holds."""
         pieces, rest = self._left.pieces, self._left.rest
         if not pieces:
@@ -188,17 +226,19 @@ class FindOperation:
             here = msgspec.structs.replace(pieces[0], last=last)
             pieces = (here, msgspec.structs.replace(pieces[0], first=last + 1), *pieces[1:])
         self._left = Cursor(pieces[1:], rest)
-        made = PieceRead(self._parent, self, pieces[0], self._left, replicas)
-        self._ahead.append(made)
-        return made
+        self._ahead.append(PieceRead(self._parent, self, pieces[0], self._left, replicas))
 
     def _range_of(self, token: int) -> tuple[int, int, tuple[PeerId, ...]]:
         return next(entry for entry in self._ranges if entry[0] <= token <= entry[1])
 
-    def arrived(self) -> None:
-        """A piece has an answer."""
-        if self._reply is not None:
-            self._go_on()
+    def answered(self, statics: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Some pieces have an answer, or want to be asked for anew."""
+        if self._reply is None:
+            return
+        for key, data in statics:
+            if key not in self._statics:
+                self._statics[key] = decode_row(data)
+        self._go_on()
 
     def _hand_on(self) -> None:
         while self._ahead and self._ahead[0].answer is not None and not self._is_full():
@@ -211,8 +251,6 @@ class FindOperation:
                 return
             self._here = first.beyond
             self._ahead.popleft()
-            first.close()
-            self._window = min(2 * self._window, AHEAD_MAX)
 
     def _take(self, piece: PieceRead) -> bool:
         """Take the rows of an answer; False if the page was full before its end."""
@@ -220,9 +258,6 @@ class FindOperation:
         assert message is not None
         self._stages.append(_from(piece, piece.piece.term, piece.piece.key))
         stage = len(self._stages) - 1
-        for key, data in message.statics:
-            if key not in self._statics:
-                self._statics[key] = decode_row(data)
         for term, key, data in message.rows:
             if self.rows_left <= 0:
                 return False
@@ -265,8 +300,9 @@ class FindOperation:
         self._end(Found(rows, statics, self.now_us, more, cursor, tuple(self._stages)))
 
     def _close_pieces(self) -> None:
-        for piece in self._ahead:
-            piece.close()
+        for question in self._questions:
+            question.close()
+        self._questions.clear()
         self._ahead.clear()
 
     def _end(self, answer: Answer) -> None:

@@ -30,6 +30,7 @@ from jepsen_like.door import End
 from jepsen_like.history import OK, Operation
 from jepsen_like.index_checker import judge_answers
 from jepsen_like.session import SECOND, Session
+from kv.buckets import replication_of
 from lsm import keys
 from sim.real import node_of
 
@@ -62,7 +63,8 @@ class IndexWorkload:
         self.session = session
         cluster = session.cluster
         cluster.network.drop = self._is_lost
-        replication = node_of(cluster, 0).metadata.state.default_replication()
+        factor = cluster.options.replication
+        replication = replication_of(node_of(cluster, 0).metadata.state.members, factor)
         columns = (
             Column(0, "k", "int", PARTITION),
             Column(0, "tag", "int", REGULAR),
@@ -107,7 +109,10 @@ class IndexWorkload:
         if placement is None or placement.table.name != TABLE:
             return False
         replicas = placement.replicas(mutation.token)
-        return len(replicas) > 2 and replicas[mutation.token // 2 % 3] == cluster.machines[target].peer
+        return (
+            len(replicas) > 2
+            and replicas[mutation.token // 2 % len(replicas)] == cluster.machines[target].peer
+        )
 
     # --- load
 
@@ -299,11 +304,12 @@ def _state(row: Row, now_us: int) -> State:
 
 def _asks_for(read: Operation, state: State) -> bool:
     tag, half = read.key
+    found_tag, found_half, _ = state
     kind = read.kind.removeprefix("final_") if read.kind.startswith("final_") else read.kind
     if kind == "by_range":
-        return state[0] >= tag
+        return bool(found_tag >= tag)
     if kind == "by_half":
-        return state[1] == half
+        return bool(found_half == half)
     if kind in ("by_both", "by_none"):
-        return state[:2] == (tag, half)
-    return state[0] == tag
+        return (found_tag, found_half) == (tag, half)
+    return bool(found_tag == tag)

@@ -1,4 +1,4 @@
-"""An index answers what a full scan would: under writes, deletes of all kinds, expiry, changes of collections.
+"""An index answers what a full scan would: writes, deletes of all kinds, expiry, changes of collections.
 
 The oracle reads all rows of the store and works on Python values; it shares no code with terms and checks.
 """
@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from core.cell import VALUE, Cell
 from core.commands import (
@@ -169,8 +168,8 @@ class World:
         spans = check.spans if index else ()
         ready = next((one for one in self.indexed.of(self.table) if one.id == index), None)
         find = Find(
-            TABLE.id, index, spans, keys.TOKEN_MIN, keys.TOKEN_MAX, b"", b"", b"", page, 10**6, now_us, expand,
-            True,
+            TABLE.id, index, spans, keys.TOKEN_MIN, keys.TOKEN_MAX, b"", b"", b"", page, 10**6, now_us,
+            expand, True,
         )  # fmt: skip
         found: list[bytes] = []
         while True:

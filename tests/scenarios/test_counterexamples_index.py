@@ -57,7 +57,7 @@ def found(answer: Answer | None) -> int:
 
 def not_followed(monkeypatch: Patch) -> None:
     def look(self: Any) -> None:
-        self._look()
+        self._next_piece()
 
     monkeypatch.setattr(_Serving, "_follow", look)
 

@@ -126,7 +126,9 @@ class Operation(msgspec.Struct, frozen=True):
             return Done(tag, None if document is None else document.text, changed=False)
         assert isinstance(self.request, ConditionalRequest)
         write = self.request.decide(answer.reads)
-        assert isinstance(write, WriteRequest), "decide is pure"
+        looked_later = any(cell.version >= answer.version for cell in row.cells)
+        if looked_later or not isinstance(write, WriteRequest):  # it was done before, under an operation id
+            return Done(tag, None if document is None else document.text)
         if write.operation == DELETE:
             return Done(None)
         cells = cells_of(self.collection, _merged(row, write, answer.version))

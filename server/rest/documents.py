@@ -24,11 +24,13 @@ from documents.edits import Edit, EditError, merge_patch
 from documents.json_patch import json_patch
 from documents.operations import Condition, Done, NotMet, Operation, Wanted
 from documents.updates import update
+from query.once import OperationId
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
 from server.rest.conditions import condition_of
-from server.rest.documents_ids import new_id
+from server.rest.documents_ids import id_of_key, new_id
+from server.rest.idempotency import Idempotency, fingerprint, key_of
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import (
     EDIT_PARAMETERS,
@@ -56,6 +58,7 @@ class Documents:
         self._collections = collections
         self._budget = budget
         self._settings = settings
+        self._idempotency = Idempotency(settings.operation_ids_us)
 
     async def get(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
         """The document, in the bytes that were put unless it was patched."""
@@ -99,7 +102,8 @@ class Documents:
         document_id, condition = decoded(raw_id), _condition(request)
         collection, body = await self._body(request, name)
         how = Wanted(wanted.level, wanted.ttl_s, condition)
-        done = await self.done(operations.put(collection, document_id, body, how), wanted)
+        of = self._operation(request, query, body)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted, of)
         return web.Response(status=204, headers=_headers(done.tag))
 
     async def post(self, request: web.BaseRequest, name: str, query: str) -> web.Response:
@@ -110,9 +114,10 @@ class Documents:
                 "bad-request", "a new document has no condition: use PUT with If-None-Match: *"
             )
         collection, body = await self._body(request, name)
-        document_id = new_id()
+        of = self._operation(request, query, body)
+        document_id = new_id() if of is None else id_of_key(name, of.id)
         how = Wanted(wanted.level, wanted.ttl_s)
-        done = await self.done(operations.put(collection, document_id, body, how), wanted)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted, of)
         headers = _headers(done.tag, JSON)
         headers["Location"] = f"/v1/docs/{name}/{document_id}"
         return web.Response(status=201, body=orjson.dumps({"id": document_id}), headers=headers)
@@ -157,7 +162,8 @@ class Documents:
             else:
                 collection = await self._collections.used(name)
         how = Wanted(wanted.level, wanted.ttl_s, condition, wanted.returning)
-        done = await self.done(operations.edit(collection, document_id, edit, how), wanted)
+        of = self._operation(request, query, body)
+        done = await self.done(operations.edit(collection, document_id, edit, how), wanted, of)
         if wanted.returning:
             return web.Response(body=done.text or b"null", headers=_headers(done.tag, JSON))
         return web.Response(status=204, headers=_headers(done.tag))
@@ -168,14 +174,27 @@ class Documents:
         condition = _condition(request)
         collection = self._collections.known(name)
         how = Wanted(wanted.level, None, condition)
-        await self.done(operations.delete(collection, decoded(raw_id), how), wanted)
+        of = self._operation(request, query, b"")
+        await self.done(operations.delete(collection, decoded(raw_id), how), wanted, of)
         return web.Response(status=204, headers={"Server": "sullae"})
 
-    async def done(self, operation: Operation | Invalid, wanted: Options) -> Done:
+    def _operation(self, request: web.BaseRequest, query: str, body: bytes) -> OperationId | None:
+        """The id of a write that is done once however often it is sent, if it has one."""
+        key = key_of(request)
+        if key is None:
+            return None
+        headers, path = request.headers, request.raw_path.partition("?")[0]
+        counts = (headers.get("Content-Type"), headers.get("If-Match"), headers.get("If-None-Match"))
+        return self._idempotency.operation(key, fingerprint(request.method, path, query, body, *counts))
+
+    async def done(
+        self, operation: Operation | Invalid, wanted: Options, of: OperationId | None = None
+    ) -> Done:
         """Have it done; a ProblemError if it cannot be or its condition does not hold."""
         if isinstance(operation, Invalid):
             raise invalid(operation)
-        answer = await self._bridge.ask(operation.request, wanted.write_timeout_us(self._settings))
+        timeout_us = wanted.write_timeout_us(self._settings)
+        answer = await self._idempotency.ask(self._bridge, operation.request, of, timeout_us)
         if not isinstance(answer, (Written, Judged)):
             raise refused(answer)
         outcome = operation.outcome(answer)

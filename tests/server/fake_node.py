@@ -111,7 +111,7 @@ class FakeNode:
         for write in request.rows:
             key = keys.row_key(request.table, token_of(request.partition), request.partition, write.suffix)
             cells = [
-                Cell(w.column, w.path, w.kind, self._version, 7, int(w.value is None), w.value)
+                Cell(w.column, w.path, w.kind, self._version, 7, int(w.value is None or w.worthless), w.value)
                 for w in write.writes
             ]
             before = EMPTY_ROW if write.replace else self.rows.get((request.table, key), EMPTY_ROW)

@@ -445,3 +445,42 @@ def test_a_peer_with_a_smaller_limit_takes_smaller_documents() -> None:
             assert problem(await ask("PUT", "/v1/docs/m/a", body, JSON)) == (413, "document-too-large")
 
     run(work())
+
+
+# --- retries
+
+
+def test_an_edit_with_an_idempotency_key_is_done_once_however_often_it_is_sent() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            key = {"Idempotency_Key": '"k1"'}
+            for size in (1, 20_000):  # what was read is remembered, or is too large for that
+                target = f"/v1/docs/m/a{size}"
+                await ask("PUT", target, json.dumps({"n": 1, "x": "y" * size}).encode(), JSON)
+                inc = {"$inc": {"n": 1}}
+                first = await patch(ask, f"{target}?return=document", UPDATE, inc, **key)
+                again = await patch(ask, f"{target}?return=document", UPDATE, inc, **key)
+                assert first.json()["n"] == again.json()["n"] == 2
+                assert first.headers["etag"] == again.headers["etag"]
+                other = await patch(ask, f"{target}?return=document", UPDATE, {"$inc": {"n": 2}}, **key)
+                assert problem(other) == (422, "idempotency-key-reused")
+                assert (await ask("GET", target)).json()["n"] == 2
+
+    run(work())
+
+
+def test_a_document_that_is_made_under_an_idempotency_key_is_made_once() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            keyed = JSON | {"Idempotency-Key": "k"}
+            made = [await ask("POST", "/v1/docs/m", b'{"a":1}', keyed) for _ in range(2)]
+            assert [reply.status for reply in made] == [201, 201]
+            assert made[0].headers["location"] == made[1].headers["location"]
+            assert made[0].headers["etag"] == made[1].headers["etag"]
+            assert len((await ask("GET", "/v1/docs/m")).lines()) == 2
+            other = await ask("POST", "/v1/docs/other", b'{"a":1}', keyed)
+            assert other.json()["id"] != made[0].json()["id"]
+            deleted = [await ask("DELETE", made[0].headers["location"], None, keyed) for _ in range(2)]
+            assert [problem(reply)[1] for reply in deleted] == ["idempotency-key-reused"] * 2
+
+    run(work())

@@ -9,7 +9,8 @@ range of values a range of terms. Two more kinds of terms are no values: that so
 below it, and how many terms the TEXT of a path has. So a million paths are a million terms, not a million
 fields: a term dictionary lies on disk.
 
-Control characters are escaped by 0x01, in order; so 0x00, 0x1e and 0x1f are free to separate.
+Control characters are escaped by 0x01, and a space is 0x02, which keeps the order. So 0x00 and 0x1e are free
+to mark, and terms are free of white space.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from core.json_values import exact
 from index.fields import Number
 from index.query import BOOLEAN, DATE, EXACT, NUMBER, Value
 
-SEPARATOR: Final = "\x1f"
+SEPARATOR: Final = " "
 """Between terms of one text."""
 
 HOLE: Final = "\x1e"
 """A position without a term."""
+
+SPACE: Final = "\x02"
 
 PATH_END: Final = "\x00"
 
@@ -48,9 +51,10 @@ REGEX_BOUND_CHARS_MAX: Final = 32
 
 
 def escaped(text: str) -> str:
-    """Text without control characters, in the same order."""
+    """Text without control characters and spaces, in the same order."""
     if _CONTROL.search(text):
         text = _CONTROL.sub(_escape, text)
+    text = text.replace(" ", SPACE)
     return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text
 
 
@@ -60,6 +64,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def unescaped(text: str) -> str:
     """The text of `escaped`."""
+    text = text.replace(SPACE, " ")
     return re.sub("\x01(.)", lambda match: chr(ord(match[1]) - 0x40), text) if "\x01" in text else text
 
 

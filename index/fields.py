@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from core.json_values import exact, number_of
 from index.instants import parse_instant
-from index.mapping import EXACT_CHARS_MAX, FieldRule, Rules
+from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
 from index.query import BOOLEAN, DATE, EXACT, NUMBER, TEXT
 
 DATE_CHARS_MIN: Final = 7
@@ -71,7 +71,7 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
         for element in value:
             _collect(fields, path, element, rules)
     elif value is not None:
-        rule = rules.field(path)
+        rule = rules.default if rules.is_plain else rules.field(path)
         if rule.views:
             values = fields.get(path)
             if values is None:
@@ -83,6 +83,11 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
 
 def _add(values: Values, value: Any, rule: FieldRule) -> None:
     if isinstance(value, str):
+        if rule.views is ANY_VIEW and not value[:4].isdecimal():  # what most values are
+            values.text.append(value)
+            if len(value) <= EXACT_CHARS_MAX:
+                values.exact.append(value)
+            return
         _add_string(values, value, rule.views)
     elif value is True or value is False:
         if BOOLEAN in rule.views:

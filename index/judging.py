@@ -9,9 +9,10 @@ is first asked about. A score of None is no match.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, unescaped
 from index.fields import Fields, fields_of, texts_of_all
@@ -59,7 +60,7 @@ class TextField:
         self.length = 0
 
 
-def text_field(texts: Sequence[str], analyzer: Any) -> TextField:
+def text_field(texts: Sequence[str], analyzer: Analyzer) -> TextField:
     """Analyze the values of a field, one after the other."""
     field = TextField()
     first = 0
@@ -82,28 +83,61 @@ def text_field(texts: Sequence[str], analyzer: Any) -> TextField:
     return field
 
 
-class Held:
-    """A document as an index holds it."""
+def terms_of_text(text: str, analyzer: Analyzer) -> list[str]:
+    """The terms of one value."""
+    terms = analyzer.flat(text)
+    return [token.term for token in analyzer.tokens(text)] if terms is None else terms
 
-    __slots__ = ("_rules", "_terms", "_texts", "fields", "key", "source")
+
+class Held:
+    """A document as an index holds it. What is asked of it is worked out when it is asked."""
+
+    __slots__ = ("_fields", "_lists", "_rules", "_terms", "_texts", "key", "source")
 
     def __init__(self, key: bytes, source: Any, rules: Rules) -> None:
         self.key = key
         self.source = source
-        self.fields: Fields = fields_of(source, rules)
         self._rules = rules
+        self._fields: Fields | None = None
+        self._lists: dict[str, list[list[str]]] = {}
         self._texts: dict[str, TextField | None] = {}
         self._terms: dict[tuple[str, str], frozenset[str]] = {}
+
+    @property
+    def fields(self) -> Fields:
+        """All its fields."""
+        if self._fields is None:
+            self._fields = fields_of(self.source, self._rules)
+        return self._fields
+
+    def frequency(self, name: str, term: str) -> tuple[int, int]:
+        """How often a term occurs in the TEXT of a field, and how many terms there are: (0, 0) without any.
+
+        Most documents that are judged are asked nothing else, so this works out no positions.
+        """
+        lists = self._lists.get(name)
+        if lists is None:
+            analyzer = self._rules.field(name).analyzer
+            lists = self._lists[name] = [terms_of_text(text, analyzer) for text in self._strings(name)]
+        return sum(each.count(term) for each in lists), sum(map(len, lists))
+
+    def _strings(self, name: str) -> Iterable[str]:
+        """The values of a field's TEXT."""
+        source = self.source
+        if name == ALL:
+            return texts_of_all(self.fields)
+        if self._fields is None and isinstance(source, dict) and "." not in name and "" not in source:
+            value = source.get(name)  # no other place in the document has this path
+            if isinstance(value, str) and TEXT in self._rules.field(name).views:
+                return (value,)
+        values = self.fields.get(name)
+        return () if values is None else values.text
 
     def text(self, name: str) -> TextField | None:
         """The TEXT of a field; None if it has none."""
         if name in self._texts:
             return self._texts[name]
-        if name == ALL:
-            texts = list(texts_of_all(self.fields))
-        else:
-            values = self.fields.get(name)
-            texts = [] if values is None else values.text
+        texts = list(self._strings(name))
         analyzer = self._rules.field(name).analyzer
         field = text_field(texts, analyzer) if texts else None
         self._texts[name] = found = field if field is not None and field.length else None
@@ -150,10 +184,8 @@ def _term(query: Term, statistics: Statistics) -> Scorer:
     weight, average = term_idf(statistics, name, term), average_length(statistics, name)
 
     def score(held: Held) -> float | None:
-        field = held.text(name)
-        if field is None or term not in field.positions:
-            return None
-        return bm25(weight, len(field.positions[term]), field.length, average)
+        frequency, length = held.frequency(name, term)
+        return bm25(weight, frequency, length, average) if frequency else None
 
     return score
 

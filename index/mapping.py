@@ -27,8 +27,10 @@ from index.analysis.analyzers import BUILT_IN, Analyzer, AnalyzerFault, built_in
 from index.analysis.tokens import Token
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT
 
+ANY_VIEW: Final = (TEXT, EXACT, NUMBER, DATE, BOOLEAN)
+
 TYPE_VIEWS: Final[dict[str, tuple[str, ...]]] = {
-    "": (TEXT, EXACT, NUMBER, DATE, BOOLEAN),
+    "": ANY_VIEW,
     "text": (TEXT,),
     "keyword": (EXACT,),
     "number": (NUMBER,),

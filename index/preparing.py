@@ -54,6 +54,7 @@ Place = Callable[[str], tuple[str, str]]
 
 def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
     """All terms of a document."""
+    flat = _Flat()
     terms = [exists_term("")]
     known = {""}
     texts: list[tuple[str, Text]] = []
@@ -67,11 +68,11 @@ def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
             terms.append(escaped(above) + PATH_END + EXISTS_TAG)
         if values.text:
             physical, prefix = place(path)
-            text = text_of(values.text, rules.field(path).analyzer, prefix)
+            text = text_of(values.text, rules.field(path).analyzer, prefix, flat)
             if text.length:
                 texts.append((physical, text))
                 terms.append(f"{name}{PATH_END}{LENGTH_TAG}{text.length}")
-    whole = text_of(list(texts_of_all(fields)), rules.default_analyzer, "")
+    whole = text_of(list(texts_of_all(fields)), rules.default_analyzer, "", flat)
     if whole.length:
         texts.append(("all", whole))
         terms.append(f"{ALL}{PATH_END}{LENGTH_TAG}{whole.length}")
@@ -89,12 +90,28 @@ def _add_values(terms: list[str], head: str, values: Values) -> None:
             terms += [tag + term for term in known if term is not None]
 
 
-def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
+class _Flat:
+    """The terms of texts, each analyzed once: most stand in a field and in the field of all text."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], list[str] | None] = {}
+
+    def terms(self, text: str, analyzer: Analyzer) -> list[str] | None:
+        """As Analyzer.flat."""
+        key = (analyzer.name, text)
+        try:
+            return self._known[key]
+        except KeyError:
+            found = self._known[key] = analyzer.flat(text)
+            return found
+
+
+def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str, flat: _Flat) -> Text:
     """The terms of a field's values, one after the other."""
     parts: list[str] = []
     length = 0
     for text in texts:
-        terms = analyzer.flat(text)
+        terms = flat.terms(text, analyzer)
         if terms is None:
             return _stacked(texts, analyzer, prefix)
         if terms:

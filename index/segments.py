@@ -72,7 +72,7 @@ LENGTH_ROUNDING: Final = 0.85
 
 _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
 _SHARED = tuple(f"s{number}" for number in range(SHARED_FIELDS))
-_SPLIT = TextAnalyzerBuilder(Tokenizer.regex("[^\x1f]+")).filter(Filter.custom_stopword([HOLE])).build()
+_SPLIT = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.custom_stopword([HOLE])).build()
 _TOTAL = re.compile(r'"value": ([0-9.]+),\s*"description": "N, total')
 
 

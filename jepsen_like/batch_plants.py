@@ -19,6 +19,7 @@ from node.batch_log import BatchLog, BatchWrite
 from node.batches import LoggedBatch
 from node.counters import CounterOperation, increments_of
 from node.writes import WriteOperation
+from query.once import Once
 
 TORN = ("torn", "lost", "stale", "back")
 MISCOUNTED = ("lost", "overcounted", "wrong_sum")
@@ -47,6 +48,10 @@ def _lead_under_a_new_id(self: Any, peer: Any) -> None:
     if peer == self._leader and self._message is not None:
         self._leaders.insert(0, peer)
         self._next_leader()
+
+
+def _find_nothing(self: Any, part: Any) -> None:
+    del self, part
 
 
 def _one_shard_for_all(message: Any, token: int, shard: bytes, version: Any) -> Mutation:
@@ -99,6 +104,13 @@ BATCH_PLANTS = (
         1,
         MISCOUNTED,
         20,
+    ),
+    Plant(
+        "operation id not looked up",
+        ((Once, "_found", _find_nothing),),
+        "counter-once",
+        1,
+        MISCOUNTED,
     ),
     Plant(
         "one shard for all replicas",

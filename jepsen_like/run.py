@@ -27,12 +27,14 @@ from jepsen_like.workloads.append import AppendWorkload
 from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.counter import CounterWorkload
+from jepsen_like.workloads.counter_once import OnceCounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.documents import DocumentsWorkload
 from jepsen_like.workloads.each_quorum import EachQuorumWorkload
 from jepsen_like.workloads.index import IndexWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
+from jepsen_like.workloads.search import SearchWorkload
 from jepsen_like.workloads.set_workload import SetWorkload
 from sim.cluster import SimCluster
 from sim.options import Options
@@ -50,7 +52,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "append": AppendWorkload,
     "batches": BatchesWorkload,
     "counter": CounterWorkload,
+    "counter-once": OnceCounterWorkload,
     "index": IndexWorkload,
+    "search": SearchWorkload,
     "documents": DocumentsWorkload,
 }
 

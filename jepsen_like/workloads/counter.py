@@ -100,6 +100,9 @@ class CounterWorkload:
         level = random.choice((Level.QUORUM, Level.QUORUM, Level.ALL))
         rows = ((keys.ROW_SUFFIX, ((COLUMN, delta),)),)
         request = CounterRequest(self._table, _key(operation.key), rows, level)
+        self._ask(operation, request)
+
+    def _ask(self, operation: Operation, request: CounterRequest) -> None:
         self.session.door.ask(operation.peer, request, partial(self.session.end, operation))
 
     def _read(self, kind: str, counter: int, level: Level, peer: int) -> Operation:

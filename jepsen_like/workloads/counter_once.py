@@ -1,0 +1,60 @@
+"""Counters whose increments carry operation ids: tried again, at whichever peer, until one says it is done.
+
+However many attempts were unknown, every increment counts once: in the end each counter is exactly the sum
+of all of them.
+"""
+
+from __future__ import annotations
+
+from core.requests import CounterRequest
+from jepsen_like.door import End
+from jepsen_like.history import OK, Operation
+from jepsen_like.session import SECOND
+from jepsen_like.workloads.counter import CounterWorkload
+from query.once import Once, OperationId
+
+REMEMBERED_US = 24 * 3600 * SECOND
+PAUSE_US = SECOND // 5
+UNDER_WAY_MAX = 10
+"""More would only fight each other for the few counters there are, and never end."""
+
+
+class OnceCounterWorkload(CounterWorkload):
+    """See above."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ids = 0
+        self._under_way = 0
+
+    def step(self) -> None:
+        """As ever, but clients who have not succeeded yet begin nothing else."""
+        if self._under_way < UNDER_WAY_MAX:
+            super().step()
+
+    def _ask(self, operation: Operation, request: CounterRequest) -> None:
+        self._ids += 1
+        self._under_way += 1
+        number = b"%d" % self._ids
+        self._try(operation, Once(request, OperationId(number, number, REMEMBERED_US)), operation.peer)
+
+    def _try(self, operation: Operation, once: Once, peer: int) -> None:
+        session = self.session
+
+        def done(end: End) -> None:
+            if end.status == OK:
+                self._under_way -= 1
+                session.end(operation, end)
+                return
+            at = session.random.randrange(len(session.cluster.machines))
+            session.cluster.scheduler.after(PAUSE_US, self._try, operation, once, at)
+
+        session.door.ask(peer, once.request, done)
+
+    def final(self) -> None:
+        """As ever, when every increment is done."""
+        if self._under_way:
+            self._final_left = 1
+            self.session.cluster.scheduler.after(SECOND, self.final)
+        else:
+            super().final()

@@ -1,4 +1,4 @@
-"""Batches of puts to `POST /v1/kv/{bucket}/_bulk`, repeated until every line has a final outcome.
+"""Batches of puts to the `_bulk` of a bucket or a collection, repeated until every line has a final outcome.
 
 A line is acknowledged, or refused for good (a 4xx outcome), or it failed for now: no peer reachable, too few
 replicas alive, overload, a timeout whose outcome is unknown. What failed for now is sent again, to the next
@@ -32,13 +32,40 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where records go: a bucket of values or, with `documents`, a collection of documents."""
+
+    name: str
+    documents: bool = False
+
+    def __str__(self) -> str:
+        return f"{'collection' if self.documents else 'bucket'} {self.name}"
+
+    @property
+    def settings_path(self) -> str:
+        """Where it is made."""
+        return f"/v1/{'collections' if self.documents else 'buckets'}/{segment(self.name)}"
+
+    @property
+    def bulk_path(self) -> str:
+        """Where it is filled."""
+        return f"/v1/{'docs' if self.documents else 'kv'}/{segment(self.name)}/_bulk"
+
+    def put_line(self, record: Record) -> bytes:
+        """A record as a line of a bulk request: its JSON goes in as it is, and is stored as it is."""
+        key = json.dumps(record.key, ensure_ascii=False).encode()
+        names = (b'"id":', b',"document":') if self.documents else (b'"key":', b',"json":')
+        return b'{"op":"put",' + names[0] + key + names[1] + record.value + b"}\n"
+
+
 class BulkWriter:
     """Puts batches through one connection; begins with the peer at `first`, so several share the work."""
 
     def __init__(
         self,
         urls: Sequence[str],
-        bucket: str,
+        place: Place,
         *,
         query: str,
         first: int,
@@ -47,7 +74,8 @@ class BulkWriter:
     ) -> None:
         """`query` goes behind the path of every request ("" or "?..."); `stop` ends the waiting."""
         self._peers = [Peer(url) for url in urls]
-        self._path = f"/v1/kv/{segment(bucket)}/_bulk{query}"
+        self._place = place
+        self._path = place.bulk_path + query
         self._at = first % len(urls)
         self._patience_s = patience_s
         self._stop = stop
@@ -83,7 +111,7 @@ class BulkWriter:
 
     def _try(self, batch: list[Record], refused: list[Refused]) -> tuple[list[Record], str]:
         """Send a batch once; the records that failed for now, and why the last of them did."""
-        body = b"".join(put_line(record) for record in batch)
+        body = b"".join(self._place.put_line(record) for record in batch)
         try:
             answer = self._peers[self._at].request(
                 "POST", self._path, body, {"Content-Type": "application/x-ndjson"}
@@ -104,12 +132,6 @@ class BulkWriter:
             elif status >= REFUSED_AT:
                 refused.append(Refused(record, f"{detail} ({status})"))
         return again, why
-
-
-def put_line(record: Record) -> bytes:
-    """A record as a line of a bulk request: its JSON goes in as it is, and is stored as it is."""
-    key = json.dumps(record.key, ensure_ascii=False).encode()
-    return b'{"op":"put","key":' + key + b',"json":' + record.value + b"}\n"
 
 
 def outcomes_by_line(body: bytes) -> dict[int, tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""`sullae load`: a file of records into a bucket, in constant memory, resumable, in parallel.
+"""`sullae load`: a file of records into a bucket or a collection, in constant memory, resumable, in parallel.
 
 One thread reads; each of `WORKERS` threads puts batches through a connection of its own. A key always goes
 to the same worker and occurs once in a batch, so of two records with one key the later in the file wins, as
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli import records as reading
-from cli.bulk import BulkWriter
+from cli.bulk import BulkWriter, Place
 from cli.output import Failure, count_text
 from cli.records import Record, Reject, Source
-from cli.rest import Cluster, expect, segment
+from cli.rest import Cluster, expect
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,8 @@ BATCH_BYTES_MAX: Final = 512 * 1024
 QUEUED_BATCHES_MAX: Final = 2
 SAVE_PAUSE_S: Final = 1.0
 PATIENCE_S: Final = 60.0
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+NOT_FOUND: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Job:
     """What to load, where to, and where to note how far it got."""
 
     file: Path
-    bucket: str
+    place: Place
     key: str = "id"
     kind: str = "ndjson"
     consistency: str | None = None
@@ -56,7 +57,7 @@ class Job:
         """What must be the same for a load to go on."""
         return {
             "file": reading.fingerprint(self.file),
-            "bucket": self.bucket,
+            "place": str(self.place),
             "key": self.key,
             "kind": self.kind,
         }
@@ -209,7 +210,7 @@ class Loader:
         query = f"?consistency={self._job.consistency}" if self._job.consistency else ""
         writer = BulkWriter(
             self._urls,
-            self._job.bucket,
+            self._job.place,
             query=query,
             first=number,
             patience_s=self._patience_s,
@@ -247,7 +248,7 @@ class Loader:
             return 0, 1
         if state["identity"] != self._identity:
             raise Failure(
-                f"{self._job.state} is of another load: the file, the bucket or the key has changed since",
+                f"{self._job.state} is of another load: the file, the place or the key has changed since",
                 hint="begin again: --restart",
                 code="other_load",
             )
@@ -328,12 +329,15 @@ def dry_run(job: Job, progress: Progress) -> tuple[Tally, list[Reject]]:
     return tally, first
 
 
-def make_bucket(urls: Sequence[str], bucket: str) -> None:
-    """Have the bucket, so that many connections at once do not each ask for it."""
-    path = f"/v1/buckets/{segment(bucket)}"
-    cluster = Cluster(urls)
-    if cluster.request("GET", path).status == 404:
-        expect(cluster.request("PUT", path, b"{}", {"Content-Type": "application/json"}))
+def make_place(urls: Sequence[str], place: Place) -> None:
+    """Have the bucket or collection, so that many connections at once do not each ask for it."""
+    if not is_there(urls, place):
+        expect(Cluster(urls).request("PUT", place.settings_path, b"{}", {"Content-Type": "application/json"}))
+
+
+def is_there(urls: Sequence[str], place: Place) -> bool:
+    """Whether there is such a bucket or collection."""
+    return Cluster(urls).request("GET", place.settings_path).status != NOT_FOUND
 
 
 @contextlib.contextmanager
@@ -373,7 +377,7 @@ def progress_bar(label: str, console: Console | None = None) -> Iterator[Progres
 def summary(tally: Tally, job: Job) -> str:
     """What a load did, in a sentence or two."""
     rate = tally.loaded / tally.seconds if tally.seconds else 0.0
-    text = f"{job.bucket}: {count_text(tally.loaded, 'record')} loaded"
+    text = f"{job.place}: {count_text(tally.loaded, 'record')} loaded"
     text += f" in {tally.seconds:.1f} s ({rate:,.0f}/s)"
     if tally.resumed_at_line:
         text += f", going on at line {tally.resumed_at_line:,}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli import load
+from cli.bulk import Place
 from cli.output import ANSWERED_NO_EXIT, Failure, count_text, print_json
 from cli.places import urls_to_try
 from cli.records import kind_of
@@ -20,7 +21,7 @@ class Wanted:
     """What `sullae load` was asked for."""
 
     file: Path
-    bucket: str | None
+    place: Place | None
     key: str
     kind: str | None
     consistency: str | None
@@ -35,7 +36,7 @@ class Wanted:
             raise Failure(f"there is no file {self.file}", code="bad_file")
         return load.Job(
             self.file,
-            self.bucket or self.file.name.split(".")[0],
+            self.place or Place(self.file.name.split(".")[0]),
             self.key,
             kind_of(self.file, self.kind),
             self.consistency,
@@ -52,8 +53,8 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
     places = urls_to_try(urls, config)
     if wanted.restart:
         job.state.unlink(missing_ok=True)
-    load.make_bucket(places, job.bucket)
-    with load.progress_bar(job.bucket) as progress:
+    load.make_place(places, job.place)
+    with load.progress_bar(str(job.place)) as progress:
         loader = load.Loader(places, job, progress)
         before = signal.signal(signal.SIGINT, lambda *_: loader.stop())
         try:
@@ -65,10 +66,14 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
         finally:
             signal.signal(signal.SIGINT, before)
     if as_json:
-        print_json({"bucket": job.bucket, "complete": True, **dataclasses.asdict(tally)})
+        print_json({**_where(job), "complete": True, **dataclasses.asdict(tally)})
     else:
         print(load.summary(tally, job))
     return 0
+
+
+def _where(job: load.Job) -> dict[str, str]:
+    return {"collection" if job.place.documents else "bucket": job.place.name}
 
 
 def _dry_run(job: load.Job, *, as_json: bool) -> int:
@@ -76,11 +81,11 @@ def _dry_run(job: load.Job, *, as_json: bool) -> int:
         tally, first = load.dry_run(job, progress)
     if as_json:
         rejects = [{"line": reject.line, "reason": reject.reason} for reject in first]
-        facts = {"bucket": job.bucket, "dry_run": True, **dataclasses.asdict(tally)}
+        facts = {**_where(job), "dry_run": True, **dataclasses.asdict(tally)}
         print_json({**facts, "first_rejects": rejects})
     else:
         for reject in first:
             print(f"line {reject.line}: {reject.reason}", file=sys.stderr)
-        print(f"{job.file}: {count_text(tally.loaded, 'record')} would go to the bucket {job.bucket}, "
+        print(f"{job.file}: {count_text(tally.loaded, 'record')} would go to the {job.place}, "
               f"{count_text(tally.rejected, 'line')} would be rejected")  # fmt: skip
     return ANSWERED_NO_EXIT if tally.rejected else 0

@@ -283,6 +283,9 @@ def load(
     file: Annotated[Path, typer.Argument(help="NDJSON, CSV or TSV, also gzipped.", show_default=False)],
     *,
     bucket: Annotated[str | None, typer.Option("--bucket", "-b", help="Default: the file's name.")] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Load documents, into this collection.")
+    ] = None,
     key: Annotated[
         str, typer.Option("--key", "-k", metavar="FIELD", help="The field that is the key.")
     ] = "id",
@@ -300,22 +303,35 @@ def load(
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
-    """Load a file of records into a bucket.
+    """Load a file of records into a bucket, or into a collection as documents.
 
-    A record's key is one of its fields, its value the JSON. A load that was interrupted goes on when the
-    same command is given again. Lines that are no record, or that the cluster refuses, go to FILE.rejects
-    with the reason. CSV values are kept as text.
+    A record's key is one of its fields, its value (or document) the JSON. A load that was interrupted
+    goes on when the same command is given again. Lines that are no record, or that the cluster refuses, go
+    to FILE.rejects with the reason. CSV values are kept as text.
 
     \b
     Examples:
       sullae load sample/movies.ndjson.gz
       sullae load people.csv --bucket people --key email --consistency all
+      sullae load sample/movies.ndjson.gz --collection films
       sullae load big.ndjson --dry-run
     """
+    from cli.bulk import Place
     from cli.loading import Wanted, load_file
 
+    if bucket is not None and collection is not None:
+        raise typer.BadParameter("a load goes into a bucket or a collection, not both")
+    name = bucket if collection is None else collection
     wanted = Wanted(
-        file, bucket, key, kind, consistency, restart=restart, dry_run=dry_run, state=state, rejects=rejects
+        file,
+        None if name is None else Place(name, collection is not None),
+        key,
+        kind,
+        consistency,
+        restart=restart,
+        dry_run=dry_run,
+        state=state,
+        rejects=rejects,
     )
     raise typer.Exit(load_file(wanted, url or [], config, as_json=json))
 

@@ -1,6 +1,7 @@
 """The bundled sample: loaded by `sullae up` on the first start, in a thread of its own.
 
-A bucket is loaded if it is not there, or if an earlier load of it did not come to its end (its state file
+Each file goes into a bucket and into a collection of its name: the same records as values and as documents.
+One is loaded if it is not there, or if an earlier load of it did not come to its end (its state file
 in the data directory is still there). Whatever fails here is told and stops nothing: a cluster without its
 sample is a cluster.
 """
@@ -12,16 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.load import Job, Loader, make_bucket, note_begin, progress_bar, read_state, summary
+from cli.bulk import Place
+from cli.load import Job, Loader, is_there, make_place, note_begin, progress_bar, read_state, summary
 from cli.output import Failure
-from cli.rest import Cluster, segment
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "sample"
-BUCKETS: Final = ("movies", "cities")
-NOT_FOUND: Final = 404
+FILES: Final = ("movies", "cities")
+PLACES: Final = tuple(Place(name, documents) for name in FILES for documents in (False, True))
 
 
 class Sample:
@@ -56,30 +57,26 @@ class Sample:
     def _run(self) -> None:
         said = []
         try:
-            said += [text for bucket in BUCKETS if not self._stopped and (text := self._load(bucket))]
+            said += [text for place in PLACES if not self._stopped and (text := self._load(place))]
         except Failure as failure:
             said.append(f"the sample is not loaded: {failure.text}")
         if not self._stopped:
             self._done("\n".join(said))
 
-    def _load(self, bucket: str) -> str:
-        file = FOLDER / f"{bucket}.ndjson.gz"
-        job = Job(
-            file,
-            bucket,
-            state=self._data / f"sample-{bucket}.loading",
-            rejects=self._data / f"sample-{bucket}.rejects",
-        )
-        there = Cluster(self._urls).request("GET", f"/v1/buckets/{segment(bucket)}").status != NOT_FOUND
+    def _load(self, place: Place) -> str:
+        file = FOLDER / f"{place.name}.ndjson.gz"
+        note = f"sample-{place.name}{'-documents' if place.documents else ''}"
+        job = Job(file, place, state=self._data / f"{note}.loading", rejects=self._data / f"{note}.rejects")
+        there = is_there(self._urls, place)
         if there and not job.state.exists():
             return ""
         if not file.exists():
             return f"the sample is not loaded: this installation has no {file.name}"
         if not there or not self._is_of(job):
             note_begin(job)
-        with progress_bar(f"sample {bucket}", self._console) as progress:
+        with progress_bar(f"sample, {place}", self._console) as progress:
             self._loader = Loader(self._urls, job, progress)
-            make_bucket(self._urls, bucket)
+            make_place(self._urls, place)
             return summary(self._loader.run(), job)
 
     def _is_of(self, job: Job) -> bool:

@@ -89,6 +89,10 @@ class _Handler(BaseHTTPRequestHandler):
                     self._answer(200, json.dumps({"epoch": 7, "vnodes": vnodes}).encode())
                 case ["buckets", bucket]:
                     self._bucket(bucket)
+                case ["collections", name]:
+                    self._bucket(f"docs.{name}")
+                case ["docs", name, "_bulk"] if self.command == "POST":
+                    self._bulk(f"docs.{name}", body)
                 case ["kv", bucket, "_bulk"] if self.command == "POST":
                     self._bulk(bucket, body)
                 case ["kv", bucket, key]:
@@ -144,12 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
         outcomes = []
         for line in body.splitlines():
             request = json.loads(line)
-            if request["key"] in self.cluster.refused_keys:
+            names = ("id", "document") if bucket.startswith("docs.") else ("key", "json")
+            key = request[names[0]]
+            if key in self.cluster.refused_keys:
                 outcomes.append({"status": 400, "detail": "this key is refused"})
                 continue
-            value = line.partition(b',"json":')[2][:-1]
-            assert json.loads(value) == request["json"]
-            self.cluster.buckets.setdefault(bucket, {})[request["key"]] = value, "application/json"
+            value = line.partition(f',"{names[1]}":'.encode())[2][:-1]
+            assert json.loads(value) == request[names[1]]
+            self.cluster.buckets.setdefault(bucket, {})[key] = value, "application/json"
             outcomes.append({"status": 204})
         self._answer(200, b"".join(json.dumps(outcome).encode() + b"\n" for outcome in outcomes))
 

@@ -212,7 +212,7 @@ def test_put_wants_exactly_one_value(sullae: Run) -> None:
 def test_load_reports_in_text_and_json(sullae: Run, cluster: FakeCluster) -> None:
     Path("people.csv").write_text("email,name\na@x,A\nb@x,B\n")
     outcome = sullae("load", "people.csv", "--key", "email", "--url", cluster.url)
-    assert outcome.status == 0 and outcome.out.startswith("people: 2 records loaded in ")
+    assert outcome.status == 0 and outcome.out.startswith("bucket people: 2 records loaded in ")
     told = json.loads(sullae("load", "people.csv", "--key", "email", "--url", cluster.url, "--json").out)
     assert (told["bucket"], told["complete"], told["loaded"], told["rejected"]) == ("people", True, 2, 0)
     dry = sullae("load", "people.csv", "--dry-run", "--key", "email", "--json")

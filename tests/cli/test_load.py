@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import load
+from cli.bulk import Place
 from cli.load import Job, Loader, Tally
 from cli.output import Failure
 from tests.cli.fake import FakeCluster
@@ -26,7 +27,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def job(file: Path, **more: str) -> Job:
-    return Job(file, "rows", state=load.default_state(file), rejects=load.default_rejects(file), **more)
+    state, rejects = load.default_state(file), load.default_rejects(file)
+    return Job(file, Place("rows"), state=state, rejects=rejects, **more)
 
 
 def run(cluster: FakeCluster, job: Job, patience_s: float = 10.0) -> Tally:
@@ -142,3 +144,15 @@ def test_a_dry_run_sends_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
     assert (tally.read, tally.loaded, tally.rejected) == (2, 1, 1)
     assert [reject.line for reject in rejects] == [3]
     assert cluster.bulk_requests == 0
+
+
+def test_documents_go_into_a_collection(cluster: FakeCluster, file: Path) -> None:
+    place = Place("rows", documents=True)
+    job = Job(file, place, state=load.default_state(file), rejects=load.default_rejects(file))
+    assert str(place) == "collection rows" and run(cluster, job).loaded == ROWS
+    assert len(cluster.buckets["docs.rows"]) == ROWS and "rows" not in cluster.buckets
+    cluster.fault = lambda number: 403
+    with pytest.raises(Failure):
+        run(cluster, job)
+    with pytest.raises(Failure, match="of another load"):
+        run(cluster, Job(file, Place("rows"), state=job.state, rejects=job.rejects))

@@ -13,12 +13,13 @@ from cli.output import console
 from tests.cli.fake import FakeCluster
 
 ROWS = 1_500
+EVERYWHERE = dict.fromkeys(("movies", "docs.movies", "cities", "docs.cities"), ROWS)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small sample in place of the real one."""
-    for bucket in sample.BUCKETS:
+    for bucket in sample.FILES:
         lines = [json.dumps({"id": f"{bucket}/{n}", "n": n}) for n in range(ROWS)]
         (tmp_path / f"{bucket}.ndjson.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     monkeypatch.setattr(sample, "FOLDER", tmp_path)
@@ -36,8 +37,8 @@ def load(cluster: FakeCluster, folder: Path) -> str:
 
 def test_it_is_loaded_once(cluster: FakeCluster, folder: Path) -> None:
     said = load(cluster, folder)
-    assert "movies: 1,500 records loaded" in said and "cities: 1,500 records loaded" in said
-    assert {bucket: len(keys) for bucket, keys in cluster.buckets.items()} == {"movies": ROWS, "cities": ROWS}
+    assert "bucket movies: 1,500 records loaded" in said and "collection cities: 1,500 records" in said
+    assert {name: len(keys) for name, keys in cluster.buckets.items()} == EVERYWHERE
     cluster.buckets["movies"].clear()  # what a user deleted stays deleted
     assert load(cluster, folder) == ""
     assert cluster.buckets["movies"] == {}
@@ -50,7 +51,7 @@ def test_a_load_that_broke_off_goes_on_at_the_next_start(cluster: FakeCluster, f
     assert 0 < len(cluster.buckets["movies"]) < ROWS
     cluster.fault = lambda number: 0
     load(cluster, folder)
-    assert {bucket: len(keys) for bucket, keys in cluster.buckets.items()} == {"movies": ROWS, "cities": ROWS}
+    assert {name: len(keys) for name, keys in cluster.buckets.items()} == EVERYWHERE
 
 
 def test_the_state_of_another_samples_load_is_not_gone_on_with(cluster: FakeCluster, folder: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_state_of_another_samples_load_is_not_gone_on_with(cluster: FakeClus
     load(cluster, folder)
     (folder / "movies.ndjson.gz").write_bytes(gzip.compress(b'{"id":"new","n":1}'))
     cluster.fault = lambda number: 0
-    assert "movies: 1 record loaded" in load(cluster, folder)
+    assert "bucket movies: 1 record loaded" in load(cluster, folder)
 
 
 def test_an_installation_without_it_says_so(cluster: FakeCluster, folder: Path) -> None:

@@ -37,7 +37,8 @@ class GatherRequest(msgspec.Struct, frozen=True):
     """Run a program over the rows of a table with keys after `after` (b"": all), at a level.
 
     `drive` says which rows to look at by an index. `examined_max` is how many rows may be looked at in all
-    (0: any number): beyond it the answer is Invalid("scan_refused").
+    (0: any number): beyond it the answer is Invalid("scan_refused"). `bytes_held` is about what the fold
+    keeps.
     """
 
     table: int
@@ -46,6 +47,7 @@ class GatherRequest(msgspec.Struct, frozen=True):
     drive: Drive | None = None
     after: bytes = b""
     examined_max: int = 0
+    bytes_held: int = 0
 
 
 class Served(msgspec.Struct, frozen=True):

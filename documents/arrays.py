@@ -10,11 +10,12 @@ from copy import deepcopy
 from functools import cmp_to_key
 from typing import Any, Final
 
+from core import limits
 from core.json_values import Value, type_name
 from documents.cells import Path
 from documents.edits import EditError
 from documents.places import Place
-from query.document_filter import parse_filter
+from query.document_filter import STEPS_TIMES_BYTES_MAX, cost_of, parse_filter
 from query.document_match import predicate
 from query.document_values import MISSING, equal, lookup, order_key, parse_path, path_text
 from query.refusals import Refusal
@@ -136,6 +137,8 @@ def _condition(path: Path, value: Value, operator: str) -> Callable[[Value], boo
     parsed = parse_filter({"e": {"$elemMatch": value}} if on_element else value, operator)
     if isinstance(parsed, Refusal):
         raise _bad(operator, path, parsed.text)
+    if cost_of(parsed).steps * limits.DOCUMENT_BYTES_MAX > STEPS_TIMES_BYTES_MAX:
+        raise _bad(operator, path, "its patterns are too complex: write simpler ones")
     holds = predicate(parsed)
     if on_element:
         return lambda item: holds({"e": [item]})

@@ -25,7 +25,7 @@ from core.row import Row
 from core.schema import Keyspace, Table
 from documents.collections import Collection, collection_of
 from documents.values import cells_of, id_of, tag_of, text_of
-from query.document_filter import Filter, clauses_of, parse_filter
+from query.document_filter import Filter, cost_of, parse_filter
 from query.document_match import predicate
 from query.document_projection import ID, Projection, parse_projection, projector
 from query.document_sort import Sort, parse_sort, place, sort_values
@@ -39,8 +39,6 @@ PART_BYTES_MAX: Final = 4 * limits.MIB
 """Of the documents in one part."""
 DISTINCT_MAX: Final = 10_000
 DISTINCT_BYTES_MAX: Final = 4 * limits.MIB
-WORK_MAX: Final = 64 * limits.MIB
-"""Bytes of a document times clauses of a filter: what one document may cost."""
 
 
 class Program(msgspec.Struct, frozen=True, array_like=True):
@@ -160,7 +158,7 @@ class _Look:
 
     def __init__(self, collection: Collection, wanted: Filter) -> None:
         self._collection = collection
-        self._clauses = clauses_of(wanted)
+        self._cost = cost_of(wanted)
         self._meets = predicate(wanted)
         self.refused: tuple[str, str] | None = None
         self.tag = ""
@@ -173,14 +171,11 @@ class _Look:
         if text is None:
             return MISSING
         self.text = text
-        if not self._clauses and not needs_value:
+        if not self._cost.clauses and not needs_value:
             return None
-        if len(text) * self._clauses > WORK_MAX:
-            why = (
-                f"{self._clauses} clauses are too many for a document of {len(text)} bytes "
-                f"({id_of(key)[:60]!r}): use $in for many values of one path"
-            )
-            self.refused = ("filter", why)
+        problem = self._cost.problem(text)
+        if problem is not None:
+            self.refused = ("filter", f"{problem} ({id_of(key)[:60]})")
             return MISSING
         document = parse(text)
         if isinstance(document, dict):

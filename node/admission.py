@@ -5,6 +5,7 @@ Over it is `Overloaded`, at once.
 
 from __future__ import annotations
 
+from core.gathering import GatherRequest
 from core.requests import BatchRequest, ConditionalRequest, Overloaded, Request, WriteRequest
 from core.settings import Settings
 
@@ -20,6 +21,8 @@ def request_bytes(request: Request) -> int:
     if isinstance(request, BatchRequest):
         return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
     if isinstance(request, ConditionalRequest):
+        return REQUEST_OVERHEAD_BYTES + request.bytes_held
+    if isinstance(request, GatherRequest):
         return REQUEST_OVERHEAD_BYTES + request.bytes_held
     return REQUEST_OVERHEAD_BYTES
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from node.inside import Inside
     from node.metadata import Metadata
 
-SERVED_MAX = 200
+SERVED_MAX = 64
 """Pieces served at once."""
 
 PIECE_US = 250_000

@@ -23,12 +23,31 @@ DEPTH_MAX: Final = 200
 TEXT_CHARS_PER_VALUE: Final = 64
 
 
+WORK_MAX: Final = 1_000_000
+"""Values, elements and clauses that one document may lead to on its way through a pipeline, at a peer."""
+
+
 class Memory:
-    """Counts what a request holds; a RefusedError says what to do when it is too much."""
+    """Counts what a request holds, and where documents lie, what one of them leads to.
+
+    A RefusedError says what to do when it is too much.
+    """
 
     def __init__(self, held_max: int = HELD_MAX) -> None:
         self._held_max = held_max
         self._held = 0
+        self._work: int | None = None
+
+    def begin_document(self) -> None:
+        """What is spent from now on is spent on this document."""
+        self._work = 0
+
+    def spend(self, work: int, where: str) -> None:
+        """So much more is done for the document."""
+        if self._work is not None:
+            self._work += work
+            if self._work > WORK_MAX:
+                raise RefusedError(where, "one document leads to too much here: $match or $project before it")
 
     def hold(self, value: Value, where: str) -> None:
         """Hold one more value."""

@@ -29,6 +29,11 @@ CLAUSES_MAX: Final = 1_000
 DEPTH_MAX: Final = 50
 LISTED_MAX: Final = 10_000
 """Values in all `$in`, `$nin` and `$all` of a filter."""
+PATTERNS_MAX: Final = 100
+CLAUSES_TIMES_VALUES_MAX: Final = 4_000_000
+"""What judging one document may cost (about 50 ns each)."""
+STEPS_TIMES_BYTES_MAX: Final = 64_000_000
+"""The same for patterns (about 5 ns each, and that only for the worst of them)."""
 
 
 class Compare(msgspec.Struct, frozen=True, tag=True):
@@ -60,11 +65,12 @@ class TypeIs(msgspec.Struct, frozen=True, tag=True):
 
 
 class Matches(msgspec.Struct, frozen=True, tag=True):
-    """`$regex` with `$options`: a text that holds a match."""
+    """`$regex` with `$options`: a text that holds a match. `steps` is what it costs (query/regex.py)."""
 
     path: Path
     pattern: str
     options: str
+    steps: int
 
 
 class Size(msgspec.Struct, frozen=True, tag=True):
@@ -145,13 +151,33 @@ def parse_filter(value: Value, where: str = "filter") -> Filter | Refusal:
     return refusable(lambda: _Parser().query(value, where, 0))
 
 
-def clauses_of(condition: Filter) -> int:
-    """How many conditions a filter has: what a document costs is at most this times its size."""
+class Cost(msgspec.Struct, frozen=True):
+    """What judging one document may take: each clause may look at each of its values, each step of a pattern
+    at each byte of its texts.
+    """
+
+    clauses: int = 0
+    steps: int = 0
+
+    def problem(self, text: bytes) -> str | None:
+        """Why a document of this JSON text is too much for the filter; None if it is not."""
+        values = text.count(b",") + 1
+        if values * self.clauses > CLAUSES_TIMES_VALUES_MAX:
+            return f"{self.clauses} clauses are too many for a document of {values} values: use $in"
+        if len(text) * self.steps > STEPS_TIMES_BYTES_MAX:
+            return f"its patterns are too complex for a document of {len(text)} bytes: write simpler ones"
+        return None
+
+
+def cost_of(condition: Filter) -> Cost:
+    """What a filter may cost."""
     if isinstance(condition, (And, Or)):
-        return sum(clauses_of(one) for one in condition.filters)
+        costs = [cost_of(one) for one in condition.filters]
+        return Cost(sum(cost.clauses for cost in costs), sum(cost.steps for cost in costs))
     if isinstance(condition, (Not, ElemMatch)):
-        return 1 + clauses_of(condition.filter)
-    return 1
+        inner = cost_of(condition.filter)
+        return Cost(inner.clauses + 1, inner.steps)
+    return Cost(1, condition.steps if isinstance(condition, Matches) else 0)
 
 
 class _Parser:
@@ -160,6 +186,7 @@ class _Parser:
     def __init__(self) -> None:
         self._clauses = 0
         self._listed = 0
+        self._patterns = 0
 
     # --- queries: {path: condition, "$and": [...]}
 
@@ -169,6 +196,8 @@ class _Parser:
         if depth > DEPTH_MAX:
             raise RefusedError(where, f"a filter has at most {DEPTH_MAX} levels")
         found: list[Filter] = []
+        if not value:
+            self._count(1, where)
         for key, operand in value.items():
             here = member(where, key)
             if key.startswith("$"):
@@ -193,7 +222,6 @@ class _Parser:
             raise RefusedError(where, _unknown(name, TOP_OPERATORS[:3]))
         if not isinstance(operand, list) or not operand:
             raise RefusedError(where, f"{name} takes an array of filters, at least one")
-        self._count(len(operand), where)
         filters = tuple(
             self.query(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(operand)
         )
@@ -225,6 +253,9 @@ class _Parser:
             elif name == "$ne":
                 found.append(Not(Compare(path, "=", argument)))
             elif name == "$regex":
+                self._patterns += 1
+                if self._patterns > PATTERNS_MAX:
+                    raise RefusedError(here, f"a filter has at most {PATTERNS_MAX} patterns")
                 found.append(_regex(path, argument, operand.get("$options", ""), here))
             else:
                 found.append(self._special(path, name, argument, (here, depth)))
@@ -307,7 +338,7 @@ def _regex(path: Path, pattern: Value, options: Value, where: str) -> Filter:
     program = compiled(pattern, options)
     if isinstance(program, str):
         raise RefusedError(where, program)
-    return Matches(path, pattern, options)
+    return Matches(path, pattern, options, program.steps)
 
 
 def _exists(path: Path, argument: Value, where: str) -> Filter:

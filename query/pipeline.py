@@ -48,7 +48,7 @@ class Pipeline(msgspec.Struct, frozen=True):
         sink = head.part(memory, below, top) if head is not None else None
         end: Any = sink or Results(memory, "pipeline")
         first: Sink = end if sink is not None or top is None else Limited(0, top, end)
-        return Part(_chain(streaming, first, memory, below), end)
+        return Part(_chain(streaming, first, memory, below), end, memory)
 
     def whole(self, below: Below) -> Whole:
         """What is done with the states of all peers."""
@@ -116,13 +116,15 @@ class _Stateful(Protocol):
 class Part:
     """One peer's share of a pipeline."""
 
-    def __init__(self, first: Sink, last: _Stateful) -> None:
+    def __init__(self, first: Sink, last: _Stateful, memory: Memory) -> None:
+        self._memory = memory
         self._first = first
         self._last = last
         self._refusal: Refusal | None = None
 
     def push(self, document: Value) -> bool:
         """Take a document; False if no more are wanted, or the pipeline cannot be done."""
+        self._memory.begin_document()
         try:
             return self._first.push(document)
         except RefusedError as error:

@@ -11,7 +11,7 @@ import msgspec
 
 from core.json_values import is_number
 from query.accumulators import ACCUMULATORS, Make, Memory
-from query.document_filter import Filter, parse_filter, whole
+from query.document_filter import Filter, cost_of, parse_filter, whole
 from query.document_match import predicate
 from query.document_projection import ID, parse_projection, projector
 from query.document_sort import Sort, SortKey, parse_sort
@@ -77,12 +77,18 @@ def _or_refused(found: Any) -> Any:
 def _match(parser: Parser, argument: Value, where: str) -> list[Stage]:
     del parser
     condition: Filter = _or_refused(parse_filter(argument, where))
-    holds = predicate(condition)
-    return [Stage(lambda memory, below, sink: Filtered(holds, sink), True, filter=condition)]  # noqa: ARG005
+    holds, cost = predicate(condition), cost_of(condition)
+    spent = cost.clauses + 100 * cost.steps
+
+    def sink(memory: Memory, below: Below, then: Sink) -> Sink:
+        del below
+        return Filtered(holds, spent, memory, then)
+
+    return [Stage(sink, True, filter=condition)]
 
 
 def _mapped(change: Callable[[Value], Value], where: str) -> list[Stage]:
-    return [Stage(lambda memory, below, sink: Mapped(change, where, sink), True)]  # noqa: ARG005
+    return [Stage(lambda memory, below, sink: Mapped(change, where, memory, sink), True)]  # noqa: ARG005
 
 
 def _project(parser: Parser, argument: Value, where: str) -> list[Stage]:
@@ -184,7 +190,7 @@ def _unwind(parser: Parser, argument: Value, where: str) -> list[Stage]:
     if position is not None and (not isinstance(position, str) or position.startswith("$")):
         raise RefusedError(where, "includeArrayIndex is the name of a member")
     at, index = field_path(path, where), field_path(position, where) if position else ()
-    return [Stage(lambda memory, below, sink: Unwound(at, index, keep_empty, sink), True)]  # noqa: ARG005
+    return [Stage(lambda memory, below, sink: Unwound(at, index, keep_empty, memory, sink), True)]  # noqa: ARG005
 
 
 # --- counting

@@ -26,6 +26,8 @@ from query.refusals import RefusedError
 GROUPS_MAX: Final = 10_000
 SORTED_MAX: Final = 100_000
 RESULTS_MAX: Final = 100_000
+UNWIND_COST: Final = 10
+"""A document is copied for each element."""
 
 Below = Callable[[int], int]
 """A random integer in [0, n)."""
@@ -66,14 +68,17 @@ class Results:
 
 
 class Filtered:
-    """`$match`."""
+    """`$match`; `cost` is about what judging one document takes."""
 
-    def __init__(self, holds: Callable[[Value], bool], sink: Sink) -> None:
+    def __init__(self, holds: Callable[[Value], bool], cost: int, memory: Memory, sink: Sink) -> None:
         self._holds = holds
+        self._cost = cost
+        self._memory = memory
         self._sink = sink
 
     def push(self, document: Value) -> bool:
         """Judge one document."""
+        self._memory.spend(self._cost, "$match")
         return not self._holds(document) or self._sink.push(document)
 
     def end(self) -> None:
@@ -84,15 +89,16 @@ class Filtered:
 class Mapped:
     """`$project`, `$addFields`, `$unset`, `$replaceRoot`: a document for each."""
 
-    def __init__(self, change: Callable[[Value], Value], where: str, sink: Sink) -> None:
+    def __init__(self, change: Callable[[Value], Value], where: str, memory: Memory, sink: Sink) -> None:
         self._change = change
         self._where = where
+        self._memory = memory
         self._sink = sink
 
     def push(self, document: Value) -> bool:
         """Change one document."""
         changed = self._change(document)
-        weight(changed, self._where)
+        self._memory.spend(weight(changed, self._where), self._where)
         return self._sink.push(changed)
 
     def end(self) -> None:
@@ -103,8 +109,9 @@ class Mapped:
 class Unwound:
     """`$unwind`: a document for each element of an array; of what is no array, one."""
 
-    def __init__(self, path: Path, position: Path, keep_empty: bool, sink: Sink) -> None:
+    def __init__(self, path: Path, position: Path, keep_empty: bool, memory: Memory, sink: Sink) -> None:
         """`position`: where the element's place in the array goes, if anywhere."""
+        self._memory = memory
         self._path = path
         self._position = position
         self._keep_empty = keep_empty
@@ -125,6 +132,7 @@ class Unwound:
         return self._give(document, None)
 
     def _give(self, document: Value, index: int | None) -> bool:
+        self._memory.spend(UNWIND_COST, "$unwind")
         if self._position:
             document = assigned(document, self._position, index)
         return self._sink.push(document)
@@ -170,8 +178,7 @@ class Grouped:
         finish: Callable[[list[Value]], Iterable[Value]],
         sink: Sink | None,
     ) -> None:
-        """`finish` gives the documents their last order and form; without a `sink` there is only the state.
-        """
+        """`finish` gives the documents their last order; without a `sink` there is only the state."""
         self._key = key
         self._fields = fields
         self._memory = memory

@@ -12,14 +12,35 @@ from typing import Final
 import re2
 
 PATTERN_CHARS_MAX: Final = 4_096
-PROGRAM_BYTES_MAX: Final = 4 * 1024 * 1024
-"""What a compiled pattern with its automata may take; RE2 falls back to a slower way, never to more memory.
+PROGRAM_BYTES_MAX: Final = 512 * 1024
+"""What a compiled pattern with its automata may take: RE2 falls back to a slower way, never to more memory.
 """
+PROGRAM_STEPS_MAX: Final = 2_000
+"""Steps of a compiled pattern: at worst each is tried at each byte of a text (about 5 ns)."""
 FLAGS: Final = "imsx"
 
 
-def compiled(pattern: str, flags: str) -> Callable[[str], bool] | str:
-    """Whether a text holds a match, as a function; or what is wrong with the pattern.
+class Regex:
+    """A pattern as a function: whether a text holds a match. `steps` times the text's bytes is its worst
+    cost.
+    """
+
+    __slots__ = ("_search", "steps")
+
+    def __init__(self, search: Callable[[str], object], steps: int) -> None:
+        self._search = search
+        self.steps = steps
+
+    def __call__(self, text: str) -> bool:
+        """Whether the text holds a match."""
+        try:
+            return self._search(text) is not None
+        except UnicodeEncodeError:  # half of a surrogate pair: no text, so nothing matches
+            return False
+
+
+def compiled(pattern: str, flags: str) -> Regex | str:
+    """The pattern as a function, or what is wrong with it.
 
     Flags: `i` ignores case, `m` has ^ and $ match at lines, `s` has the dot match newlines, `x` ignores
     whitespace and comments in the pattern.
@@ -43,15 +64,9 @@ def compiled(pattern: str, flags: str) -> Callable[[str], bool] | str:
         return f"the pattern is refused ({text}); backreferences and lookaround are not supported"
     except UnicodeEncodeError:
         return "the pattern holds half of a surrogate pair"
-    search = program.search
-
-    def holds(text: str) -> bool:
-        try:
-            return search(text) is not None
-        except UnicodeEncodeError:  # half of a surrogate pair: no text, so nothing matches
-            return False
-
-    return holds
+    if program.programsize > PROGRAM_STEPS_MAX:
+        return f"the pattern compiles to {program.programsize} steps; {PROGRAM_STEPS_MAX} are the limit"
+    return Regex(program.search, program.programsize)
 
 
 def _compact(pattern: str) -> str:

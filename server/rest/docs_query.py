@@ -34,6 +34,7 @@ from core.settings import Settings
 from documents import operations
 from documents.collections import DOCUMENT_COLUMN, Collection
 from documents.finding import (
+    PAGE_BYTES_MAX,
     AggregateFold,
     CountFold,
     DistinctFold,
@@ -50,7 +51,7 @@ from documents.operations import Operation, Wanted
 from documents.values import id_of
 from index.entries_json import value_term
 from node.node import Node
-from query.document_filter import Filter
+from query.document_filter import Filter, cost_of
 from query.document_match import predicate
 from query.document_projection import ID
 from query.document_values import path_text
@@ -64,6 +65,10 @@ from server.rest.targets import READ_PARAMETERS, Options, options
 BODY_BYTES_MAX: Final = 1024 * 1024
 SCAN_TIMEOUT_US: Final = 60_000_000
 """Unless the request says how long it waits: many documents take longer than one."""
+PER_DOCUMENT_BYTES: Final = 2 * 1024
+SMALL_BYTES: Final = 64 * 1024
+LARGE_BYTES: Final = 4 * 1024 * 1024
+"""About what a request holds: of a document of a page, of a count, of an aggregation."""
 CHANGES_AT_ONCE: Final = 16
 PAGE: Final = 200
 
@@ -170,7 +175,7 @@ class DocumentQueries:
         return plan_of(condition, table.indexes, DOCUMENT_COLUMN, value_term)
 
     async def _gather(
-        self, asked: _Asked, fold: Fold, plan: Plan, after: bytes = b"", timeout_us: int = 0
+        self, asked: _Asked, fold: Fold, plan: Plan, after: bytes = b"", held: int = SMALL_BYTES
     ) -> Gathered:
         unbounded = asked.allow_scan or plan.drive is not None
         request = GatherRequest(
@@ -180,8 +185,9 @@ class DocumentQueries:
             plan.drive,
             after,
             0 if unbounded else self._settings.documents_scanned_max,
+            held,
         )
-        answer = await self._bridge.ask(request, timeout_us or asked.timeout_us)
+        answer = await self._bridge.ask(request, asked.timeout_us)
         refused = getattr(fold, "refused", None)
         if refused is not None:
             raise invalid(refused)
@@ -251,12 +257,11 @@ class DocumentQueries:
         members = [("documents", b"[" + b",".join(found) + b"]"), ("cursor", render(cursor))]
         return self._told(asked, members, plan, (gathered, begun_ns))
 
-    async def _page(
-        self, asked: _Asked, query: FindQuery, plan: Plan, timeout_us: int = 0
-    ) -> tuple[FindFold, Gathered]:
+    async def _page(self, asked: _Asked, query: FindQuery, plan: Plan) -> tuple[FindFold, Gathered]:
         fold = query.fold(plan.drive is None or plan.exact)
         after = query.after.key if query.after is not None and not query.order else b""
-        return fold, await self._gather(asked, fold, plan, after, timeout_us)
+        held = min((query.skip + query.limit) * PER_DOCUMENT_BYTES, PAGE_BYTES_MAX)
+        return fold, await self._gather(asked, fold, plan, after, held)
 
     async def _count(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
@@ -280,8 +285,8 @@ class DocumentQueries:
         query = _good(aggregate_query(asked.body))
         plan = self._plan(asked, query.pipeline.filter)
         fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow)
-        gathered = await self._gather(asked, fold, plan)
-        documents = _good(rendered(_good(fold.result())))
+        gathered = await self._gather(asked, fold, plan, held=LARGE_BYTES)
+        documents = _good(await asyncio.to_thread(_finished, fold))
         return self._told(asked, [("documents", documents)], plan, (gathered, begun_ns))
 
     # --- changing
@@ -315,7 +320,9 @@ class DocumentQueries:
         if "filter" not in asked.body:
             raise ProblemError("bad-body", "say which documents: {} is the filter that all meet")
         asked = msgspec.structs.replace(asked, level=_reading(asked.level))
-        body: dict[str, Value] = {key: asked.body[key] for key in ("filter", "limit", "cursor") if key in asked.body}
+        body: dict[str, Value] = {
+            key: asked.body[key] for key in ("filter", "limit", "cursor") if key in asked.body
+        }
         end_s = time.monotonic() + asked.timeout_us / 2_000_000
         query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}))
         left = query.limit if "limit" in body else None
@@ -356,6 +363,12 @@ class DocumentQueries:
                 counts.changed += answer.applied
 
 
+def _finished(fold: AggregateFold) -> bytes | Invalid:
+    """The end of a pipeline, in a thread: many documents take long to sort and render."""
+    found = fold.result()
+    return found if isinstance(found, Invalid) else rendered(found)
+
+
 class _Counts:
     """How far a change of many documents got."""
 
@@ -367,11 +380,11 @@ class _Counts:
 
 def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRead, ...]], bool]:
     """Whether the document that was read meets the filter."""
-    meets = predicate(condition)
+    meets, cost = predicate(condition), cost_of(condition)
 
     def holds(reads: tuple[RowsRead, ...]) -> bool:
         document = operations.found(collection, reads[0])
-        if document is None:
+        if document is None or cost.problem(document.text) is not None:
             return False
         value = document.value
         if isinstance(value, dict):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from query.document_filter import CLAUSES_MAX, DEPTH_MAX, LISTED_MAX, Compare, parse_filter
+from query.document_filter import CLAUSES_MAX, DEPTH_MAX, LISTED_MAX, Compare, Cost, cost_of, parse_filter
 from query.document_match import predicate
 from query.document_values import order_key, parse_path, path_text
 from query.refusals import Refusal
@@ -21,6 +21,12 @@ def holds(wanted: Any, document: Any) -> bool:
     parsed = parse_filter(wanted)
     assert not isinstance(parsed, Refusal), parsed.text
     return predicate(parsed)(document)
+
+
+def costs(wanted: Any) -> Cost:
+    parsed = parse_filter(wanted)
+    assert not isinstance(parsed, Refusal), parsed.text
+    return cost_of(parsed)
 
 
 def refusal(wanted: Any) -> str:
@@ -105,7 +111,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"$expr": {}}, "$expr is not supported"),
     ({"$or": [{"a": {"$function": "x"}}]}, "filter.$or[0].a.$function: $function is not supported"),
     ({"a": {"$elemMatch": {"$where": "x"}}}, "filter.a.$elemMatch.$where: $where is not supported"),
-    ({"$or": [{"a": 1}] * 10_000}, f"filter.$or: a filter has at most {CLAUSES_MAX} clauses"),
+    ({"$or": [{"a": 1}] * 10_000}, f"filter.$or[1000].a: a filter has at most {CLAUSES_MAX} clauses"),
     ({f"k{n}": n for n in range(10_000)}, f"at most {CLAUSES_MAX} clauses"),
     ({"a": {"$in": [0] * (LISTED_MAX + 1)}}, f"filter.a.$in: a filter lists at most {LISTED_MAX} values"),
     (nested(DEPTH_MAX + 1), f"a filter has at most {DEPTH_MAX} levels"),
@@ -117,6 +123,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"$regex": r"(a)\1"}}, "backreferences and lookaround are not supported"),
     ({"a": {"$regex": "((a{1000}){1000}){1000}"}}, "the pattern is refused (invalid repetition size"),
     ({"a": {"$regex": "a", "$options": "q"}}, "unknown option 'q'"),
+    ({"a": {"$regex": r"\pL{3}"}}, "steps; 2000 are the limit"),
+    ({"$or": [{"a": {"$regex": f"a{n}"}} for n in range(101)]}, "a filter has at most 100 patterns"),
     ({"a": {"$options": "i"}}, "filter.a.$options: $options stands beside $regex"),
     ({"a": {"$not": 5}}, "filter.a.$not: $not takes operators"),
     ({"a": {"$size": 1.5}}, "$size takes a whole number"),
@@ -137,6 +145,19 @@ def test_a_pattern_that_blows_up_other_engines_is_linear() -> None:
     begun = time.perf_counter()
     assert not holds({"a": {"$regex": "^(a+)+$"}}, {"a": "a" * 100_000 + "b"})
     assert time.perf_counter() - begun < 5
+
+
+def test_what_a_filter_may_cost_a_document_is_known_before_it_is_judged() -> None:
+    many = costs({"$or": [{"a": n} for n in range(900)]})
+    complex_one = costs({"a": {"$regex": "(?:[ab]{1,30}a){30}z"}})
+    simple = costs({"a": {"$regex": "^the .*(movie|film)s?$", "$options": "i"}})
+    for cost in (many, complex_one, simple):
+        assert cost.problem(b'{"a":1}') is None
+    numbers = b"[" + b"1," * 10_000 + b"1]"
+    assert "900 clauses are too many for a document of 10001 values" in (many.problem(numbers) or "")
+    long = b'{"a":"' + b"ab" * 500_000 + b'"}'
+    assert "patterns are too complex" in (complex_one.problem(long) or "")
+    assert simple.problem(long) is None
 
 
 def test_paths_are_text_and_back() -> None:

@@ -292,6 +292,16 @@ CANNOT: list[tuple[Any, Any, str]] = [
         [{"a": 1}],
         "a document of more than 500000 values would be made",
     ),
+    (
+        [{"$unwind": "$a"}, {"$unwind": "$b"}, {"$count": "n"}],
+        [{"a": [0] * 2_000, "b": [0] * 2_000}],
+        "$unwind: one document leads to too much here",
+    ),
+    (
+        [{"$unwind": "$a"}, {"$match": {"$or": [{"b": n} for n in range(900)]}}, {"$count": "n"}],
+        [{"a": [0] * 2_000}],
+        "$match: one document leads to too much here",
+    ),
 ]  # fmt: skip
 
 

@@ -1,0 +1,110 @@
+"""Questions about documents to three real peers: every peer answers alike, and cursors outlive who gave them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.cluster import Answer, Cluster, Peer, wait_for
+
+pytestmark = pytest.mark.process
+COUNT = 2_500
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder: Path = tmp_path_factory.mktemp("docs-query")
+    cluster = Cluster(folder, settings="settings: {max_documents_scanned: 2000}\n")
+    try:
+        cluster.start()
+        lines = [
+            json.dumps({"op": "put", "id": f"m{n}", "document": {"n": n, "even": n % 2 == 0, "g": n % 7}})
+            for n in range(COUNT)
+        ]
+        answer = cluster.peers[0].request(
+            "POST", "/v1/docs/movies/_bulk", "\n".join(lines).encode(), timeout_s=60.0
+        )
+        outcomes = [json.loads(line) for line in answer.body.splitlines()]
+        assert len(outcomes) >= COUNT, outcomes[-3:]
+        assert all(outcome.get("status", 200) < 300 for outcome in outcomes), outcomes[:3]
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def post(peer: Peer, operation: str, body: Any, timeout_s: float = 30.0) -> Any:
+    answer: Answer = peer.request(
+        "POST", f"/v1/docs/movies/{operation}", json.dumps(body).encode(), timeout_s=timeout_s
+    )
+    return {**json.loads(answer.body), "_status": answer.status}
+
+
+def test_every_peer_answers_alike(cluster: Cluster) -> None:
+    for peer in cluster.peers:
+        assert post(peer, "_count", {"filter": {"even": True}, "allow_scan": True})["count"] == COUNT // 2
+        first = post(peer, "_find", {"sort": {"n": -1}, "limit": 3, "allow_scan": True})
+        assert [one["document"]["n"] for one in first["documents"]] == [2499, 2498, 2497]
+        stages = [{"$group": {"_id": "$g", "n": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
+        groups = post(peer, "_aggregate", {"pipeline": stages, "allow_scan": True})["documents"]
+        assert [group["n"] for group in groups] == [358, 357, 357, 357, 357, 357, 357]
+        assert post(peer, "_count", {"filter": {"even": True}})["type"] == "scan-refused"
+        told = post(peer, "_count", {"allow_scan": True, "explain": True})["explain"]
+        assert told["examined"] == COUNT
+        assert len(told["peers"][0]["followed"]) == 1
+
+
+def test_bad_filters_hold_nobody_up(cluster: Cluster) -> None:
+    peer = cluster.peers[0]
+    heavy = {"$or": [{"n": {"$regex": f"(a|b{n}|c+)*x"}} for n in range(300)]}
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            post(peer, "_count", {"filter": heavy, "allow_scan": True})
+            for bad in ({"$where": "1"}, {"$or": [{"a": 1}] * 10_000}, {"a": {"$regex": "(a{999}){999}"}}):
+                assert post(peer, "_count", {"filter": bad})["_status"] == 400
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        waits = []
+        for n in range(60):
+            begun_s = time.monotonic()
+            assert peer.request("GET", f"/v1/docs/movies/m{n}").status == 200
+            waits.append(time.monotonic() - begun_s)
+    finally:
+        stop.set()
+        thread.join()
+    assert sorted(waits)[30] < 0.5
+
+
+def test_updates_and_deletes_by_filter(cluster: Cluster) -> None:
+    peer = cluster.peers[1]
+    update = {"filter": {"n": {"$lt": 40}}, "update": {"$inc": {"seen": 1}}, "allow_scan": True}
+    done = post(peer, "_update", update)
+    assert (done["matched"], done["modified"], done["cursor"]) == (40, 40, None)
+    assert post(cluster.peers[2], "_count", {"filter": {"seen": 1}, "allow_scan": True})["count"] == 40
+    deleted = post(peer, "_delete", {"filter": {"n": {"$gte": 2490}}, "allow_scan": True})
+    assert deleted["deleted"] == 10
+    assert post(cluster.peers[0], "_count", {"allow_scan": True})["count"] == COUNT - 10
+
+
+def test_pages_go_on_when_their_coordinator_is_killed(cluster: Cluster) -> None:
+    first = post(cluster.peers[2], "_find", {"limit": 100, "sort": {"n": 1}, "allow_scan": True})
+    cluster.peers[2].kill()
+
+    def goes_on() -> Any:
+        body = {"limit": 100, "sort": {"n": 1}, "cursor": first["cursor"], "allow_scan": True}
+        found = post(cluster.peers[0], "_find", body)
+        return found if found["_status"] == 200 else None
+
+    wait_for(goes_on, 20.0, cluster.logs)
+    second = goes_on()
+    numbers = [one["document"]["n"] for one in (*first["documents"], *second["documents"])]
+    assert numbers == list(range(200))

@@ -6,6 +6,7 @@ of all of them.
 
 from __future__ import annotations
 
+from core.consistency import Level
 from core.requests import CounterRequest
 from jepsen_like.door import End
 from jepsen_like.history import OK, Operation
@@ -28,9 +29,11 @@ class OnceCounterWorkload(CounterWorkload):
         self._under_way = 0
 
     def step(self) -> None:
-        """As ever, but clients who have not succeeded yet begin nothing else."""
+        """As ever, but while too many increments are under way only reads begin."""
         if self._under_way < UNDER_WAY_MAX:
             super().step()
+        else:
+            self._read("read", self.session.random.randrange(self.counters), Level.QUORUM, -1)
 
     def _ask(self, operation: Operation, request: CounterRequest) -> None:
         self._ids += 1

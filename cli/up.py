@@ -74,7 +74,8 @@ def up(options: Options) -> int:
             )
             for peer in config.peers
         ]
-        return _Supervisor(options, config.name, crew).run()
+        shell = ["shell", config.peers[0].address, str(config.ports.cql)]
+        return _Supervisor(options, config.name, crew, shell).run()
 
 
 def _node_arguments(options: Options, name: str) -> list[str]:
@@ -124,10 +125,11 @@ class _Lock:
 class _Supervisor:
     """The main thread's state: who runs, and what we are doing about it."""
 
-    def __init__(self, options: Options, cluster: str, crew: list[Child]) -> None:
+    def __init__(self, options: Options, cluster: str, crew: list[Child], shell: list[str]) -> None:
         self._options = options
         self._cluster = cluster
         self._crew = crew
+        self._shell = shell[:1] if shell[1:] == ["127.0.0.1", "9042"] else shell
         names = [child.name for child in crew]
         self._telling = Telling(names, as_json=options.as_json, verbose=options.verbose)
         self._tell = self._telling.tell
@@ -283,7 +285,7 @@ class _Supervisor:
         urls = [child.url for child in self._crew]
         lines = ["", "Try, in another terminal:"]
         lines += [f"  {line}" for line in _to_try(urls, sample=self._options.sample)]
-        lines += [f"  {output.own_command('status')}", ""]
+        lines += [f"  {output.own_command(*self._shell)}", f"  {output.own_command('status')}", ""]
         lines += [f"The API: {urls[0]}/docs. Ctrl-C stops the cluster.", ""]
         self._telling.add("\n".join(lines))
 

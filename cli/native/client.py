@@ -94,6 +94,9 @@ class Client:
             except LostError as lost:
                 tried.append(lost)
                 continue
+            except BaseException:
+                connection.close()
+                raise
             # Who answered is asked first next time, who did not last.
             self.endpoints.remove(endpoint)
             self.endpoints.insert(0, endpoint)
@@ -105,7 +108,10 @@ class Client:
 
     async def _settle(self, connection: Connection) -> None:
         if self.keyspace:
-            await connection.ask(wire.Query(f"USE {identifier(self.keyspace)}", wire.Parameters()))
+            try:
+                await connection.ask(wire.Query(f"USE {identifier(self.keyspace)}", wire.Parameters()))
+            except RefusedError:
+                self.keyspace = ""  # it was dropped
         if self.on_event is not None:
             await connection.ask(wire.Register(("SCHEMA_CHANGE",)))
         await self._learn_peers(connection)

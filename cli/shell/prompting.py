@@ -133,7 +133,8 @@ class Prompt:
             complete_in_thread=False,
             complete_while_typing=True,
             lexer=CqlLexer() if colour else None,
-            style=Style.from_dict({**STYLES, "prompt": "bold"}),
+            style=Style.from_dict({**STYLES, "prompt": "bold", "bottom-toolbar": "noreverse #888888"}),
+            bottom_toolbar=self._toolbar if colour else None,
             include_default_pygments_style=False,
             key_bindings=_bindings(),
             prompt_continuation=lambda width, _number, _wrapped: " " * (width - 4) + "... ",
@@ -143,6 +144,16 @@ class Prompt:
             output=output,
         )
         self._ask: PromptSession[str] = PromptSession(input=input, output=output)
+
+    def _toolbar(self) -> str:
+        """What a person may want to know before Enter."""
+        text = self._session.default_buffer.text
+        if "\n" in text and not is_complete(text):
+            return " the statement goes on until its semicolon; Ctrl-C drops it"
+        shell = self._shell
+        traced = " · tracing" if shell.tracing else ""
+        captured = f" · results to {shell.output.capturing}" if shell.output.capturing else ""
+        return f" {shell.client.where} · {shell.level.name}{traced}{captured}"
 
     async def read(self) -> str:
         """What was typed; raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""

@@ -150,7 +150,8 @@ class DocumentsWorkload:
             session.end(operation, end._replace(result=len(seen)))
             if is_final:
                 self._final_left -= 1
-                self.counts[document] = value.get("counted", 0)
+                if level is Level.SERIAL:
+                    self.counts[document] = value.get("counted", 0)
             if document >= 0:
                 first = document * ELEMENTS
                 sightings = self.finals if is_final else self.sightings
@@ -166,13 +167,19 @@ class DocumentsWorkload:
     # --- the end
 
     def final(self) -> None:
-        """Every document, at QUORUM through one peer and at ONE through each."""
+        """Every document, once nobody edits any more: at QUORUM through each peer, then at SERIAL."""
         peers = range(len(self.session.cluster.machines))
         documents = [document for document in self._elements if document >= 0]
-        plan = [(document, Level.ONE, peer) for document in documents for peer in peers]
-        plan += [(document, Level.QUORUM, document % len(peers)) for document in documents]
+        plan = [(document, Level.QUORUM, peer) for document in documents for peer in peers]
+        plan += [(document, Level.SERIAL, document % len(peers)) for document in documents]
         self._final_left = len(plan)
         self.session.door.patience_us = FINAL_PATIENCE_US
+        self._read_when_idle(plan)
+
+    def _read_when_idle(self, plan: list[tuple[int, Level, int]]) -> None:
+        if self.session.waiting:
+            self.session.cluster.scheduler.after(SECOND // 5, self._read_when_idle, plan)
+            return
         for document, level, peer in plan:
             self._read(f"final_{level}", document, peer, level)
 

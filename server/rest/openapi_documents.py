@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import limits
+from server.rest import openapi_queries
 from server.rest.documents import JSON, JSON_PATCH, MERGE_PATCH, UPDATE
 from server.rest.openapi_parts import NEVER_WRITTEN, TEXT, answer, content, parameter, problems, refs
 
@@ -18,9 +19,11 @@ Documents are JSON, each under an id in a collection, which the first PUT makes.
 A merge patch and `$set` do not look at the document: clients that change different fields at once both
 succeed, on both sides of a network cut, too. What depends on the document is decided with the write, one
 after the other. Where the collection has a time to live, or a PATCH gives one, it renews the whole document.
+
+{openapi_queries.ABOUT.strip()}
 """
 
-PARAMETERS = {
+PARAMETERS = openapi_queries.PARAMETERS | {
     "collection": parameter("collection", "path", "The collection: 1 to 48 letters, digits, - or _.", TEXT),
     "id": parameter("id", "path", "The document's id, percent-encoded.", TEXT),
     "document_ttl": parameter(
@@ -262,6 +265,7 @@ def paths() -> dict[str, Any]:
         "/v1/docs/{collection}/{id}": _document(),
         "/v1/docs/{collection}": _collection_of_documents(),
         "/v1/docs/{collection}/_bulk": _bulk(),
+        **openapi_queries.paths(),
         **_collections(),
     }
 
@@ -277,6 +281,7 @@ def schemas() -> dict[str, Any]:
         "mapping": {"type": ["object", "null"]},
     }
     return {
+        **openapi_queries.schemas(),
         "CollectionOptions": {"type": "object", "properties": settable, "additionalProperties": False},
         "Collection": {"type": "object", "properties": {"collection": TEXT, "table": TEXT, **settable}},
         "DocumentLine": {

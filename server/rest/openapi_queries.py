@@ -1,0 +1,197 @@
+"""The part of the API's description that is about many documents at once: questions, changes, indexes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from documents.finding import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX
+from query.document_filter import CLAUSES_MAX, PATH_OPERATORS
+from query.pipeline_parts import STAGES
+from server.rest.documents import JSON
+from server.rest.openapi_parts import NEVER_WRITTEN, TEXT, answer, content, parameter, problems, refs
+
+ABOUT = f"""
+Filters are those of MongoDB's query language: {", ".join(PATH_OPERATORS)}, and `$and`, `$or`, `$nor` of
+filters, up to {CLAUSES_MAX} clauses. `_id` is the document's id; `\\.` is a dot within a key. Values compare
+within their type, numbers exactly; patterns take linear time. Nothing in a filter is executed. Stages of
+aggregations are {", ".join(STAGES)}.
+
+Each range of the ring is served by one replica, after it has seen all that was acknowledged at QUORUM before.
+Where no index fits, only so many documents are looked at unless `allow_scan` is given.
+"""
+
+PARAMETERS = {"index": parameter("index", "path", "The index's name.", TEXT)}
+
+_OBJECT = {"type": "object"}
+_BOOLEAN = {"type": "boolean", "default": False}
+_ASKED = (
+    "bad-body",
+    "bad-filter",
+    "bad-level",
+    "bad-query",
+    "scan-refused",
+    "no-such-collection",
+    "index-building",
+)
+_READ = (*_ASKED, "timeout", *NEVER_WRITTEN)
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return content(JSON, {"$ref": f"#/components/schemas/{name}"})
+
+
+def _question(name: str, summary: str, body: str, found: dict[str, Any], *kinds: str, **more: str) -> Any:
+    """A POST that takes one schema and answers with these members."""
+    properties = {**found, "explain": _OBJECT} if "changes" not in more else found
+    told = {"type": "object", "properties": properties}
+    return {
+        "parameters": refs("collection", "consistency", "timeout_ms"),
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            **({"description": more["description"]} if "description" in more else {}),
+            "requestBody": {"content": _reference(body)},
+            "responses": {
+                "200": answer("What was found or done.", content(JSON, told)),
+                **problems(*_READ, *kinds),
+            },
+        },
+    }
+
+
+_CHANGES = (
+    "Documents are found page by page, and each is then changed on its own, if it still meets the filter: "
+    "what others change at the same time is not lost. With a `cursor` in the answer there may be more."
+)
+
+
+def paths() -> dict[str, Any]:
+    """What there is, by path."""
+    documents = {"type": "array", "items": {"$ref": "#/components/schemas/FoundDocument"}}
+    count = {"type": "integer"}
+    cursor = {"type": ["string", "null"]}
+    base = "/v1/docs/{collection}"
+    changed = ("bad-patch", "bad-cursor", "patch-conflict", "document-invalid", "outcome-unknown")
+    return {
+        f"{base}/_find": _question(
+            "findDocuments",
+            "A page of the documents that meet a filter",
+            "Find",
+            {"documents": documents, "cursor": cursor},
+            *("bad-sort", "bad-projection", "bad-limit", "bad-cursor"),
+        ),
+        f"{base}/_count": _question(
+            "countDocuments", "How many documents meet a filter", "Filtered", {"count": count}
+        ),
+        f"{base}/_distinct": _question(
+            "distinctValues", "The values of a path", "Distinct", {"values": {"type": "array"}}
+        ),
+        f"{base}/_aggregate": _question(
+            "aggregateDocuments", "What a pipeline makes of them", "Aggregate",
+            {"documents": {"type": "array", "items": _OBJECT}}, "bad-pipeline",
+        ),
+        f"{base}/_update": _question(
+            "updateDocuments", "Change the documents that meet a filter", "Update",
+            {"matched": count, "modified": count, "cursor": cursor}, *changed,
+            description=_CHANGES, changes="yes",
+        ),
+        f"{base}/_delete": _question(
+            "deleteDocuments", "Delete the documents that meet a filter", "Delete",
+            {"deleted": count, "cursor": cursor}, *changed, description=_CHANGES, changes="yes",
+        ),
+        f"{base}/_indexes": {
+            "parameters": refs("collection"),
+            "get": {
+                "operationId": "listIndexes",
+                "summary": "The indexes of a collection",
+                "responses": {
+                    "200": answer("The indexes.", content(JSON, _OBJECT)),
+                    **problems("no-such-collection", "not-ready"),
+                },
+            },
+        },
+        f"{base}/_indexes/{{index}}": _index(),
+    }  # fmt: skip
+
+
+def _index() -> dict[str, Any]:
+    index = _reference("Index")
+    return {
+        "parameters": refs("collection", "index"),
+        "get": {
+            "operationId": "getIndex",
+            "summary": "What an index is, and how far it is built",
+            "responses": {
+                "200": answer("The index.", index),
+                **problems("no-such-collection", "no-such-index"),
+            },
+        },
+        "put": {
+            "operationId": "putIndex",
+            "summary": "Have an index",
+            "description": "Built while writes go on; until then questions that it would serve wait or fail.",
+            "requestBody": {"required": True, "content": _reference("IndexOptions")},
+            "responses": {
+                "200": answer("It is there.", index),
+                "201": answer("It was made.", index),
+                **problems("bad-index", "bad-body", "no-such-collection", "index-exists", "not-ready"),
+            },
+        },
+        "delete": {
+            "operationId": "deleteIndex",
+            "summary": "Drop an index",
+            "responses": {"204": answer("It is gone."), **problems("no-such-collection", "no-such-index")},
+        },
+    }
+
+
+def _body(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    found = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**found, "required": list(required)} if required else found
+
+
+def schemas() -> dict[str, Any]:
+    """The shapes of bodies."""
+    common: dict[str, Any] = {"level": TEXT, "allow_scan": _BOOLEAN}
+    asked: dict[str, Any] = {**common, "explain": _BOOLEAN}
+    limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+    paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
+    index: dict[str, Any] = {"paths": paths_of, "filter": _OBJECT}
+    return {
+        "Find": _body(
+            filter=_OBJECT,
+            projection={"type": ["object", "array", "null"]},
+            sort={"type": ["object", "array", "null"]},
+            limit=limit,
+            skip={"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
+            cursor={"type": ["string", "null"]},
+            **asked,
+        ),
+        "Filtered": _body(filter=_OBJECT, **asked),
+        "Distinct": _body(("path",), path=TEXT, filter=_OBJECT, **asked),
+        "Aggregate": _body(("pipeline",), pipeline={"type": "array", "items": _OBJECT}, **asked),
+        "Update": _body(
+            ("filter", "update"),
+            filter=_OBJECT,
+            update={"type": ["object", "array"], "description": "Operators, a merge patch, or a JSON Patch."},
+            limit=limit,
+            cursor=TEXT,
+            **common,
+        ),
+        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=TEXT, **common),
+        "FoundDocument": {
+            "type": "object",
+            "required": ["etag", "document"],
+            "properties": {"id": TEXT, "etag": TEXT, "document": {}},
+        },
+        "IndexOptions": _body(("paths",), **index),
+        "Index": {
+            "type": "object",
+            "properties": {
+                "name": TEXT,
+                **index,
+                "built": {"type": "boolean"},
+                "progress": {"type": "number"},
+            },
+        },
+    }

@@ -29,6 +29,18 @@ _WORDS: Final = re.compile(r"\b[A-Z]{2,}\b")
 _Item = TypeVar("_Item")
 
 
+_NO_JOINS: Final = "there are no joins: read one table after the other, or keep what is read together in one"
+_OF_SQL: Final = {
+    **dict.fromkeys(("JOIN", "INNER", "LEFT", "RIGHT", "OUTER", "CROSS", ","), _NO_JOINS),
+    "HAVING": "groups are not filtered: do so where you read them",
+    "OFFSET": "there is no OFFSET: go on from the last row read, or by pages",
+    "UNION": "there is no UNION: ask twice",
+    "RETURNING": "nothing is returned but [applied], of statements with an IF",
+    "ON": "to write over what is there is what INSERT does; IF NOT EXISTS keeps what is there",
+}
+"""What SQL has here and CQL has not."""
+
+
 class Cursor:
     """A place in a statement's lexemes; what was read so far is behind it."""
 
@@ -116,7 +128,9 @@ class Cursor:
         while self.accept(";"):
             ended = True
         if self.kinds[self.index] != lexer.END:
-            hint = "there is one statement in a request; send the next by itself" if ended else ""
+            hint = _OF_SQL.get(self.ups[self.index], "")
+            if ended:
+                hint = "there is one statement in a request; send the next by itself"
             if self._touches_string():
                 hint = "a quote within text is written twice: 'it''s'"
             self.fail(f"{'' if ended else following}the end of the statement", hint)

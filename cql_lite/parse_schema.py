@@ -26,6 +26,17 @@ _LISTED: Final = frozenset(["CLUSTER", "KEYSPACES", "TABLES", "TYPES", "INDEXES"
 _DESCRIBED: Final = frozenset(["INDEX", "TYPE", "FUNCTION", "AGGREGATE"])
 
 
+_AFTER_TYPE: Final = {
+    "(": "types take no length: write text, or vector<float, 3>",
+    "NOT": "any column outside the primary key may be null",
+    "NULL": "any column outside the primary key may be null",
+    "DEFAULT": "columns have no defaults",
+    "UNIQUE": "there are no unique columns: make it the primary key, or INSERT ... IF NOT EXISTS",
+    "AUTO_INCREMENT": "there are no sequences: use a uuid, made by uuid() or now()",
+    "REFERENCES": "there are no foreign keys",
+}
+
+
 class SchemaParser(Roles):
     """Reads statements about the schema."""
 
@@ -109,7 +120,8 @@ class SchemaParser(Roles):
             if self.ups[self.index] == ")":
                 break
         if self.ups[self.index] != ")":
-            self.fail("a comma, ), STATIC or PRIMARY KEY after the type of a column")
+            hint = _AFTER_TYPE.get(self.ups[self.index], "")
+            self.fail("a comma, ), STATIC or PRIMARY KEY after the type of a column", hint)
         if not keys:
             self.fail("PRIMARY KEY (...) before )", "every table has a primary key")
         self.index += 1

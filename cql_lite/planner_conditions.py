@@ -20,6 +20,7 @@ from core.schema import STATIC
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_filters import parts_of
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
@@ -82,8 +83,14 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
     name, operator = condition.target.column, condition.operator
     if operator == ast.IN:
         return _within(subject, condition.value, name, scope)
-    if operator not in HOLDS or isinstance(condition.value, ast.InList):
-        raise InvalidRequestError(f"IF compares by =, !=, <, <=, >, >= and IN, not {operator}")
+    if isinstance(condition.value, ast.InList):
+        raise InvalidRequestError(f"IF {name} {operator} takes one value, not a list of them")
+    if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
+        return _containing(subject, operator, condition.value, name, scope)
+    if operator not in HOLDS:
+        raise InvalidRequestError(
+            f"IF compares by =, !=, <, <=, >, >=, IN, CONTAINS and CONTAINS KEY, not {operator}"
+        )
     term = compile_term(condition.value, subject.type, name, scope)
     compare, holds = subject.type.compare, HOLDS[operator]
 
@@ -122,6 +129,22 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
             elif of.compare(left, option) == 0:
                 return True
         return False
+
+    return judge
+
+
+def _containing(
+    subject: Compiled, operator: str, right: ast.Expression, name: str, scope: Scope
+) -> Judge:
+    collection, wanted, first, step = parts_of(subject.type, operator, name)
+    term = compile_term(right, wanted, f"{'key' if operator == ast.CONTAINS_KEY else 'value'}({name})", scope)
+
+    def judge(record: Record, context: Context) -> bool:
+        value, part = subject.evaluate(record, context), _given(term(context), name)
+        if part is None:
+            raise InvalidRequestError(f"IF {name} {operator} null has no meaning: a collection holds no null")
+        parts = [] if value is None else collection.unpack(value)[first::step]
+        return any(wanted.compare(part, each) == 0 for each in parts)
 
     return judge
 

@@ -15,7 +15,8 @@ from msgspec import UnsetType
 
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
-from cql_lite.planner_functions import FUNCTIONS, Compiled, Evaluate, cast
+from cql_lite.lexer import meant
+from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
 from cql_lite.planner_numbers import common, computed, converted, encoded, is_number, quotient
 from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
@@ -29,6 +30,7 @@ from cql_lite.planner_terms import (
     compile_term,
     literal_bytes,
 )  # fmt: skip
+from cql_lite.planner_times import is_time, shift
 from cql_lite.types import (
     BIGINT,
     BLOB,
@@ -235,7 +237,13 @@ class Expressions:
     # --- numbers
 
     def _arithmetic(self, expression: ast.Arithmetic, expected: Type | None) -> Compiled:
-        left, right = self._operands(expression, expected)
+        first: Compiled | None = None
+        if expression.operator in ("+", "-") and not isinstance(expression.left, (ast.Marker, ast.Literal)):
+            first = self.compile(expression.left, expected)
+            if is_time(first.type):
+                by = self.compile(expression.right, DURATION)
+                return shift(first, by, -1 if expression.operator == "-" else 1)
+        left, right = self._operands(expression, expected, first)
         of = common(left.type, right.type)
         operator = expression.operator
 
@@ -248,12 +256,14 @@ class Expressions:
 
         return Compiled(of, evaluate)
 
-    def _operands(self, expression: ast.Arithmetic, expected: Type | None) -> tuple[Compiled, Compiled]:
-        """Both sides; a marker or constant has the type of what stands beside it."""
+    def _operands(
+        self, expression: ast.Arithmetic, expected: Type | None, first: Compiled | None
+    ) -> tuple[Compiled, Compiled]:
+        """Both sides, of which the first may be compiled; a marker or constant has the type of the other."""
         sides = [expression.left, expression.right]
-        known: list[Compiled | None] = [
-            None if isinstance(side, (ast.Marker, ast.Literal)) else self.compile(side, expected)
-            for side in sides
+        known = [
+            None if isinstance(side, (ast.Marker, ast.Literal)) else done or self.compile(side, expected)
+            for side, done in zip(sides, (first, None), strict=True)
         ]
         hint = next((side.type for side in known if side is not None), expected)
         found = []
@@ -288,10 +298,22 @@ class Expressions:
             return self._from_json(expression, expected)
         builder = FUNCTIONS.get(name)
         if builder is None:
-            raise InvalidRequestError(f"there is no function {name}()")
+            known = (*FUNCTIONS, *AGGREGATES, TTL, WRITETIME, "token")
+            close = meant(name, map(str.upper, known))
+            perhaps = f": did you mean {close.lower()}()?" if close else ""
+            raise InvalidRequestError(f"there is no function {name}(){perhaps}")
+        if name in SIMILARITIES:
+            return builder(name, self._alike(expression.arguments))
         hint = None if name in ("tojson", "to_json") else _argument_type(name)
         arguments = [self.compile(argument, hint) for argument in expression.arguments]
         return builder(name, arguments)
+
+    def _alike(self, arguments: tuple[ast.Expression, ...]) -> list[Compiled]:
+        """Arguments of one type, which at least one of them says by itself."""
+        plain = (ast.Marker, ast.Literal, ast.ListLiteral)
+        known = {index: self.compile(a) for index, a in enumerate(arguments) if not isinstance(a, plain)}
+        hint = next((compiled.type for compiled in known.values()), None)
+        return [known.get(index) or self.compile(a, hint) for index, a in enumerate(arguments)]
 
     def _life(self, name: str, expression: ast.FunctionCall) -> Compiled:
         view = self.view()

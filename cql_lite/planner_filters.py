@@ -131,13 +131,10 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
 def _containing(
     left: ast.Target, operator: str, subject: Compiled, right: tuple[ast.Expression | ast.InList, Scope]
 ) -> MakePredicate:
-    of, (expression, scope) = subject.type, right
-    if not isinstance(of, Collection) or isinstance(expression, ast.InList):
-        raise InvalidRequestError(f"{operator} is for collections; {left.column} is a {of}")
-    if operator == ast.CONTAINS_KEY and not isinstance(of, MapType):
-        raise InvalidRequestError(f"CONTAINS KEY is for maps; {left.column} is a {of}")
-    collection: Collection = of
-    wanted, first, step = _part(collection, operator)
+    expression, scope = right
+    if isinstance(expression, ast.InList):
+        raise InvalidRequestError(f"{operator} takes one value, not a list of them")
+    collection, wanted, first, step = parts_of(subject.type, operator, left.column)
     name = ("key(" if operator == ast.CONTAINS_KEY else "value(") + left.column + ")"
     term = compile_term(expression, wanted, name, scope)
 
@@ -153,9 +150,13 @@ def _containing(
     return make
 
 
-def _part(of: Collection, operator: str) -> tuple[Type, int, int]:
-    """Type of the parts looked at, the first of them, and the step to the next."""
+def parts_of(of: Type, operator: str, name: str) -> tuple[Collection, Type, int, int]:
+    """For CONTAINS [KEY]: the collection, the type of the parts looked at, the first one, the step to the next."""
+    if not isinstance(of, Collection):
+        raise InvalidRequestError(f"{operator} is for collections; {name} is a {of}")
     if isinstance(of, MapType):
-        return (of.keys, 0, 2) if operator == ast.CONTAINS_KEY else (of.values, 1, 2)
+        return (of, of.keys, 0, 2) if operator == ast.CONTAINS_KEY else (of, of.values, 1, 2)
+    if operator == ast.CONTAINS_KEY:
+        raise InvalidRequestError(f"CONTAINS KEY is for maps; {name} is a {of}")
     assert isinstance(of, (ListType, SetType))
-    return of.element, 0, 1
+    return of, of.element, 0, 1

@@ -12,13 +12,14 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from cql_lite.errors import InvalidRequestError
-from cql_lite.planner_numbers import converted, encoded, is_number
+from cql_lite.planner_numbers import converted, encoded, is_number, quotient
 from cql_lite.planner_rows import Record
 from cql_lite.planner_terms import Context, thawed
 from cql_lite.types import (
     BIGINT,
     BLOB,
     DATE,
+    FLOAT,
     INT,
     SCALARS,
     TEXT,
@@ -32,6 +33,7 @@ from cql_lite.types import (
     MapType,
     SetType,
     Type,
+    VectorType,
 )  # fmt: skip
 from cql_lite.types_base import i32, i64
 
@@ -280,6 +282,69 @@ def _collection_extreme(sign: int) -> Builder:
     return build
 
 
+def _collection_total(mean: bool) -> Builder:
+    """The sum of the elements, or their mean, in the type that they have; of no elements it is 0."""
+
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        of = arguments[0].type
+        if not isinstance(of, (ListType, SetType)) or not is_number(of.element):
+            raise InvalidRequestError(f"{name}() takes a list or a set of numbers, not {of}")
+        element = of.element
+
+        def found(value: bytes) -> bytes:
+            numbers = [element.decode(part) for part in of.unpack(value)]
+            total = sum(numbers, converted(0, element))
+            if mean and numbers:
+                total = quotient(total, converted(len(numbers), element), element)
+            return encoded(total, element)
+
+        return unary(arguments[0], element, found)
+
+    return build
+
+
+# --- vectors
+
+
+def _similarity(measure: Callable[[Sequence[float], Sequence[float]], float]) -> Builder:
+    """How alike two vectors are, as a number that grows with it."""
+
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 2)
+        left, right = arguments
+        of = left.type
+        if not isinstance(of, VectorType) or of.element != FLOAT or right.type != of:
+            raise InvalidRequestError(
+                f"{name}() takes two vectors of floats of one length, not {of} and {right.type}"
+            )
+
+        def evaluate(record: Record, context: Context) -> bytes | None:
+            a, b = left.evaluate(record, context), right.evaluate(record, context)
+            if a is None or b is None:
+                return None
+            return encoded(measure(of.decode(a), of.decode(b)), FLOAT)
+
+        return Compiled(FLOAT, evaluate)
+
+    return build
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    lengths = math.sqrt(_dot(a, a) * _dot(b, b))
+    if lengths == 0:
+        raise InvalidRequestError("similarity_cosine() is of vectors that are not all zeros")
+    return (1 + _dot(a, b) / lengths) / 2
+
+
+def _near(a: Sequence[float], b: Sequence[float]) -> float:
+    return 1 / (1 + math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
+
+
 def _timed(encode: Callable[[int], bytes], of: Type) -> Builder:
     return _constant(of, lambda _, context: encode(context.now_us))
 
@@ -307,11 +372,17 @@ FUNCTIONS: Final[dict[str, Builder]] = {
     "collection_count": _collection_count,
     "collection_min": _collection_extreme(1),
     "collection_max": _collection_extreme(-1),
+    "collection_sum": _collection_total(mean=False),
+    "collection_avg": _collection_total(mean=True),
+    "similarity_cosine": _similarity(_cosine),
+    "similarity_dot_product": _similarity(lambda a, b: (1 + _dot(a, b)) / 2),
+    "similarity_euclidean": _similarity(_near),
     "map_keys": _map_part(0),
     "map_values": _map_part(1),
 }
 """By lowered name, without underscores where CQL 5 has them (`to_json`, `current_date`)."""
 
+SIMILARITIES: Final = ("similarity_cosine", "similarity_dot_product", "similarity_euclidean")
 _UNDERSCORED: Final = (
     "current_timeuuid", "current_timestamp", "current_date", "current_time", "to_date", "to_timestamp",
     "to_unix_timestamp", "min_timeuuid", "max_timeuuid", "to_json",

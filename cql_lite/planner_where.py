@@ -219,8 +219,13 @@ def _intersected(left: list[Interval], right: list[Interval]) -> list[Interval]:
 # --- compiling
 
 
-def compile_where(view: TableView, relations: Sequence[ast.Relation], scope: Scope) -> Where:
-    """Sort relations by what they restrict. What the key cannot serve goes to `others`."""
+def compile_where(
+    view: TableView, relations: Sequence[ast.Relation], scope: Scope, *, filtering: bool = False
+) -> Where:
+    """Sort relations by what they restrict. What the key cannot serve goes to `others`.
+
+    `filtering`: ALLOW FILTERING is there, so that ranges of partition key columns may be among them.
+    """
     where = Where(view, [], [], [], [], [], scope)
     rows: list[tuple[Choice | Cut, ast.Relation]] = []
     seen: dict[str, str] = {}
@@ -236,7 +241,8 @@ def compile_where(view: TableView, relations: Sequence[ast.Relation], scope: Sco
             where.others.append(relation)
         elif columns[0].kind == PARTITION:
             if relation.operator not in (ast.EQ, ast.IN) or isinstance(relation.left, ast.ColumnTuple):
-                _only_filter(relation, columns[0])
+                if not filtering:
+                    _only_filter(relation, columns[0])
                 where.others.append(relation)
             else:
                 where.partition.append(_choice(columns, relation, scope))
@@ -295,7 +301,7 @@ def _only_filter(relation: ast.Relation, column: ColumnView) -> None:
     if relation.operator in (*LOWER, *UPPER):
         raise InvalidRequestError(
             f"partition key column {column.name} takes = and IN; for a range of partitions use "
-            f"token({column.name}) {relation.operator} ..."
+            f"token({column.name}) {relation.operator} ..., or add ALLOW FILTERING to read every row"
         )
 
 

@@ -6,8 +6,10 @@ are no cells of cells; a tuple or vector always is. Old and vague spellings are 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -141,7 +143,11 @@ class _Parser:
             keyspace, name = name, self._take("quoted" if self._lexemes[self._at][0] == "quoted" else "word")
         found = self._resolve_udt(keyspace, name)
         if found is None:
-            raise InvalidTypeError(f"there is no type {f'{keyspace}.{name}' if keyspace else name}")
+            close = "" if keyspace else elsewhere(name)
+            raise InvalidTypeError(
+                f"there is no type {f'{keyspace}.{name}' if keyspace else name}"
+                + (f": did you mean {close}?" if close else "")
+            )
         return msgspec.structs.replace(found, frozen=False)
 
     def _with_parameters(self, name: str) -> Type:
@@ -184,6 +190,24 @@ class _Parser:
             raise InvalidTypeError(f"a vector has 1 to {VECTOR_DIMENSIONS_MAX} dimensions, not {dimensions}")
         _no_counter(element, "a vector")
         return VectorType(element=frozen(element), dimensions=dimensions)
+
+
+_ELSEWHERE: Final = {
+    "string": "text", "str": "text", "char": "text", "character": "text", "clob": "text", "nvarchar": "text",
+    "integer": "int", "int32": "int", "serial": "int", "int8": "tinyint", "int16": "smallint",
+    "long": "bigint", "int64": "bigint", "bool": "boolean", "datetime": "timestamp", "numeric": "decimal",
+    "number": "decimal", "real": "float", "bytes": "blob", "binary": "blob", "array": "list", "guid": "uuid",
+    "jsonb": "json", "object": "map", "dict": "map",
+}  # fmt: skip
+
+
+def elsewhere(name: str) -> str:
+    """What a type is called here that has this name in other languages, or is misspelt; "" if unknown."""
+    lowered = name.lower()
+    if lowered in _ELSEWHERE:
+        return _ELSEWHERE[lowered]
+    close = difflib.get_close_matches(lowered, [*SCALARS, "list", "set", "map", "tuple", "vector"], 1, 0.7)
+    return close[0] if close else ""
 
 
 def _no_counter(of: Type, where: str) -> None:

@@ -22,6 +22,7 @@ from cassandra.policies import (
 
 PEERS = dict(pair.split("=") for pair in os.environ.get("SULLAE_PEERS", "").split(",") if pair)
 PORT = int(os.environ.get("SULLAE_CQL_PORT", "9042"))
+os.environ.setdefault("CQLENG_ALLOW_SCHEMA_MANAGEMENT", "1")
 KEYSPACE = f"drivers_{os.getpid()}"
 
 

@@ -50,34 +50,22 @@ def _built_at_once(engine: Any, command: Any, schema: Any, entries: Any) -> Inde
     return IndexBuilt(b"", command.rows, True)
 
 
-INDEX_PLANTS = (
-    Plant(
-        "not followed before looking", ((_Serving, "_follow", _look_without_following),), "index", 1, INEXACT
-    ),
-    Plant("entry not removed on update", ((Indexed, "entries", _never_remove),), "index", 1, ("entries",)),
-    Plant(
-        "rows not checked, entries not removed",
-        ((Indexed, "entries", _never_remove), (Judge, "accepts", _take_what_entries_say)),
-        "index",
-        1,
-        INEXACT,
-    ),
-    Plant(
-        "index read beyond its range",
-        ((lsm.store, "find", _look_beyond),),
-        "index",
-        6,
-        ("duplicated", *INEXACT),
-        3,
-    ),
-    Plant(
-        "build misses rows written while it goes on",
-        ((Indexed, "entries", _write_no_entries_before_it_is_built),),
-        "index",
-        1,
-        ("entries", *INEXACT),
-    ),
-    Plant(
-        "index built in name only", ((lsm.store, "build", _built_at_once),), "index", 1, ("entries", *INEXACT)
-    ),
+INDEX_PLANTS = tuple(
+    Plant(name, patches, "index", 1, problems, 3)
+    for name, patches, problems in (
+        ("not followed before looking", ((_Serving, "_follow", _look_without_following),), INEXACT),
+        ("entry not removed on update", ((Indexed, "entries", _never_remove),), ("entries",)),
+        (
+            "rows not checked, entries not removed",
+            ((Indexed, "entries", _never_remove), (Judge, "accepts", _take_what_entries_say)),
+            INEXACT,
+        ),
+        ("index read beyond its range", ((lsm.store, "find", _look_beyond),), ("duplicated", *INEXACT)),
+        (
+            "build misses rows written while it goes on",
+            ((Indexed, "entries", _write_no_entries_before_it_is_built),),
+            ("entries", *INEXACT),
+        ),
+        ("index built in name only", ((lsm.store, "build", _built_at_once),), ("entries", *INEXACT)),
+    )
 )

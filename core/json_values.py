@@ -84,7 +84,7 @@ def checked(text: bytes, bytes_max: int = limits.DOCUMENT_BYTES_MAX) -> Value:
         if "depth limit" in str(error):
             raise _too_deep() from None
         raise JsonError("malformed", f"this is no JSON: {error}") from None
-    if depth_of(value) > limits.DOCUMENT_DEPTH_MAX:
+    if _may_be_deep(text) and depth_of(value) > limits.DOCUMENT_DEPTH_MAX:
         raise _too_deep()
     again = orjson.dumps(value)
     if text == again or text.translate(None, _WHITE) == again.translate(None, _WHITE):
@@ -166,8 +166,13 @@ def _parse_exactly(text: bytes, check_names: bool) -> Value:
         raise _too_deep() from None
 
 
+def _may_be_deep(text: bytes) -> bool:
+    """Whether there are so many brackets (some may be in strings)."""
+    return text.count(b"[") + text.count(b"{") > limits.DOCUMENT_DEPTH_MAX
+
+
 def _check_depth(text: bytes) -> None:
-    if text.count(b"[") + text.count(b"{") <= limits.DOCUMENT_DEPTH_MAX:
+    if not _may_be_deep(text):
         return
     depth = 0
     for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):

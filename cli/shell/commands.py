@@ -148,11 +148,11 @@ async def show(shell: Shell, text: str) -> None:
         await _show_version(shell)
     elif what == "HOST":
         await _show_host(shell)
-    elif what == "SESSION" and len(words) == 2:
+    elif what == "SESSION" and len(words) > 1:
         try:
-            session = uuid.UUID(words[1])
+            session = uuid.UUID("".join(words[1:]))
         except ValueError:
-            raise UsageError(f"{words[1]} is no id of a trace") from None
+            raise UsageError(f"{''.join(words[1:])} is no id of a trace") from None
         await tracing.show(shell.client, session, shell.output)
     else:
         instead = {

@@ -6,6 +6,7 @@ It is the server's own connection (`cql_lite/connection.py`) behind a socket; a 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -94,12 +95,12 @@ class Stub:
 
 
 @asynccontextmanager
-async def serving(*stubs: Stub) -> AsyncIterator[None]:
+async def serving(*stubs: Stub, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     """All of them, each on a port of its own."""
     loop = asyncio.get_running_loop()
     servers = []
     for stub in stubs:
-        server = await loop.create_server(lambda stub=stub: StubServer(stub), "127.0.0.1", 0)  # type: ignore[misc]
+        server = await loop.create_server(lambda stub=stub: StubServer(stub), "127.0.0.1", 0, ssl=tls)
         stub.port = server.sockets[0].getsockname()[1]
         servers.append(server)
     try:

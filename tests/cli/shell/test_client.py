@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from prompt_toolkit.output import DummyOutput
 
 from cli.native.client import Client, NobodyError, Prepared
 from cli.native.connection import Access, LostError, RefusedError, open_connection
+from cli.shell.app import tls_of
 from cli.shell.options import Options
 from cli.shell.output import Output
 from cli.shell.prompting import Prompt, converse
 from cli.shell.shell import Shell
 from cql_lite import wire
+from server.certificates import TlsConfig, make_certificates
+from server.config import ClusterConfig, PeerConfig
 from tests.cli.shell.stub_server import Stub, rows, serving
 
 
@@ -66,6 +70,44 @@ async def test_a_peer_that_wants_a_password_gets_it() -> None:
         client.close()
         with pytest.raises(RefusedError, match="--username"):
             await Client([endpoint(stub)], Access()).connected()
+
+
+async def test_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path) -> None:
+    make_certificates(tmp_path, ClusterConfig("c", (PeerConfig("n1", "127.0.0.1"),), ("n1",)))
+    files = TlsConfig(tmp_path).for_peer("n1")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(files.certificate, files.key)
+    stub = Stub(hello)
+    async with serving(stub, tls=server):
+        trusting = tls_of(False, files.authority, None, None, check=True)
+        client = Client([endpoint(stub)], Access(trusting))
+        assert await client.rows("SELECT 1") == [("hello",)]
+        client.close()
+        blind = Client([endpoint(stub)], Access(tls_of(True, None, None, None, check=False)))
+        assert await blind.rows("SELECT 1") == [("hello",)]
+        blind.close()
+        with pytest.raises(NobodyError, match="certificate is not trusted"):
+            await Client([endpoint(stub)], Access(tls_of(True, None, None, None, check=True))).connected()
+        with pytest.raises(NobodyError):
+            await Client([endpoint(stub)], Access()).connected()
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    async def never(request: wire.Request) -> wire.Response:
+        if isinstance(request, wire.Query) and "never" in request.text:
+            await asyncio.sleep(3600)
+        return await hello(request)
+
+    stub = Stub(never)
+    async with serving(stub):
+        options = Options([endpoint(stub)], timeout_s=0.05)
+        client = Client(options.endpoints, options.access)
+        shell = Shell(options, client, Output(colour=False))
+        assert not await shell.run("UPDATE never")
+        said = capsys.readouterr().err
+        assert "no answer within 0.05 s (whether it was done is unknown)" in said
+        assert await shell.run("SELECT 1")
+        client.close()
 
 
 async def test_nobody_there_and_no_cql_there() -> None:

@@ -1,0 +1,113 @@
+"""The shell's own words without a server: arguments of the command, settings, help."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from cli.native.client import Client
+from cli.native.connection import Access
+from cli.output import Failure
+from cli.shell.app import endpoints_of, hosts_port, level_of
+from cli.shell.commands import command_of, copy
+from cli.shell.copying import parse_copy
+from cli.shell.helping import TOPICS, help_text
+from cli.shell.options import Options
+from cli.shell.output import Output
+from cli.shell.shell import Shell
+from core.consistency import Level
+from cql_lite.parser import parse, split
+
+
+def shell() -> Shell:
+    options = Options([("127.0.0.1", 1)])
+    return Shell(options, Client(options.endpoints, Access()), Output(colour=False))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "expected"),
+    [
+        (None, None, [("127.0.0.1", 9042)]),
+        ("a,b:1", 2, [("a", 2), ("b", 1)]),
+        ("::1", None, [("::1", 9042)]),
+        ("[::1]:5, h", None, [("::1", 5), ("h", 9042)]),
+    ],
+)
+def test_contact_points(hosts: str | None, port: int | None, expected: list[tuple[str, int]]) -> None:
+    assert endpoints_of(hosts, port) == expected
+
+
+def test_wrong_arguments_are_wrong_usage() -> None:
+    for wrong in (lambda: endpoints_of("a:x", None), lambda: hosts_port("a", 0), lambda: level_of("most")):
+        with pytest.raises(Failure) as failure:
+            wrong()
+        assert failure.value.exit_status == 2
+
+
+async def test_settings_are_set_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    one = shell()
+    assert await one.run("CONSISTENCY each_quorum; SERIAL CONSISTENCY local_serial; TRACING on; PAGING 5")
+    assert await one.run("FORMAT csv; expand on")
+    assert (one.level, one.serial_level, one.tracing) == (Level.EACH_QUORUM, Level.LOCAL_SERIAL, True)
+    assert (one.rows_per_page, one.format, one.expand) == (5, "csv", "on")
+    assert await one.run(
+        "PAGING off; PAGING; TRACING; EXPAND; FORMAT; CONSISTENCY; SERIAL CONSISTENCY; CAPTURE"
+    )
+    assert one.rows_per_page == 0
+    assert "paging is off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("CONSISTENCY qorum", "did you mean QUORUM?"),
+        ("SERIAL CONSISTENCY ONE", "no serial level"),
+        ("SERIAL", "SERIAL CONSISTENCY"),
+        ("TRACING maybe", "ON or OFF"),
+        ("PAGING 0", "one row at least"),
+        ("FORMAT xml", "table, json, ndjson, csv"),
+        ("SHOW TABLES", "DESCRIBE TABLES"),
+        (f"SHOW SESSION {uuid.uuid4()}x", "no id of a trace"),
+        ("SOURCE", "name of a file is missing"),
+        ("SOURCE 'nowhere.cql'", "No such file"),
+        ("CAPTURE '/nowhere/x'", "No such file"),
+        ("LOGIN", "takes a user"),
+        ("LOGIN kim", "nobody to ask"),
+        ("SELECT 1", "nobody listens there"),
+    ],
+)
+async def test_what_cannot_be_done_says_what_can(
+    text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not await shell().run(text)
+    assert said in capsys.readouterr().err
+
+
+CQL_TOPICS = ("KEYSPACE", "TABLE", "SELECT", "INSERT", "UPDATE", "DELETE", "BATCH")
+
+
+def examples(topic: str) -> list[str]:
+    """The statements of a topic: all of it for CQL, else the indented lines without what explains them."""
+    text = TOPICS[topic]
+    if topic not in CQL_TOPICS:
+        lines = [line[2:].partition("    ")[0] for line in text.split("\n") if line.startswith("  ")]
+        text = "\n".join(line for line in lines if line.rstrip().endswith(";"))
+    return [piece.text for piece in split(text)]
+
+
+def test_each_example_of_help_is_a_statement_or_a_command() -> None:
+    found = [example for topic in TOPICS for example in examples(topic)]
+    assert len(found) > 30
+    for example in found:
+        command = command_of(example)
+        if command is copy:
+            parse_copy(example)
+        elif command is None:
+            parse(example)
+
+
+def test_help_finds_topics_by_other_names_and_parts() -> None:
+    assert help_text("create table") == help_text("TABLE") == TOPICS["TABLE"]
+    assert "HELP COPY" in help_text("cop")
+    assert "CONSISTENCY" in help_text("")

@@ -164,12 +164,16 @@ class Propose(msgspec.Struct, frozen=True, array_like=True, tag=28):
 
 
 class ApplyMutation(msgspec.Struct, frozen=True, array_like=True, tag=40):
-    """Apply a mutation (core.mutation bytes)."""
+    """Apply a mutation (core.mutation bytes).
+
+    `left_us` is how much longer its coordinator waits (0: unknown): a remaining time, as clocks differ.
+    """
 
     op: int
     epoch: int
     table: int
     mutation: bytes
+    left_us: int = 0
 
 
 class MutationApplied(msgspec.Struct, frozen=True, array_like=True, tag=41):
@@ -180,12 +184,13 @@ class MutationApplied(msgspec.Struct, frozen=True, array_like=True, tag=41):
 
 
 class ReadSlice(msgspec.Struct, frozen=True, array_like=True, tag=42):
-    """Read a slice, or its digest."""
+    """Read a slice, or its digest; `left_us` as in ApplyMutation."""
 
     op: int
     epoch: int
     slice: Slice
     digest: bool
+    left_us: int = 0
 
 
 class SliceRead(msgspec.Struct, frozen=True, array_like=True, tag=43):

@@ -153,6 +153,7 @@ class ReadOperation:
         "_failed",
         "_finish",
         "_lacking",
+        "_left_us",
         "_level",
         "_merged",
         "_op",
@@ -195,6 +196,7 @@ class ReadOperation:
         self._repairing: list[PeerId] = []
         self._lacking: Lacking = {}
         self._read_us = 0
+        self._left_us = 0
         self._timer = 0
         self._speculate_timer = 0
 
@@ -206,8 +208,8 @@ class ReadOperation:
         inside.operations[self._op] = self
         now_us = inside.world.monotonic_us()
         self._read_us = inside.clock.now_us()
-        timeout_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
-        self._timer = inside.timer(timeout_us, "read", self._op)
+        self._left_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
+        self._timer = inside.timer(self._left_us, "read", self._op)
         chosen = self._choose(preferred)
         local, where = inside.identity.datacentre, self._placement.datacentre
         self._others = [
@@ -252,7 +254,7 @@ class ReadOperation:
         if peer == parent.me:
             parent.inside.submit(("read", self._op), Read(self.part, digest))
             return
-        message = ReadSlice(self._op, parent.metadata.state.epoch, self.part, digest)
+        message = ReadSlice(self._op, parent.metadata.state.epoch, self.part, digest, self._left_us)
         if not parent.inside.world.send(peer, message, SMALL):
             self._on_failed(
                 peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full or gone")

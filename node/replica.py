@@ -3,10 +3,15 @@ durable.
 
 A message planned under a newer epoch waits until we have pulled it; one planned before an epoch that touched
 its table is refused with the epochs its sender lacks. Answers go to whoever asked, and are never kept.
+
+So many commands are given to the store at once; the rest waits here, in order. Of these a plain write or read
+is dropped when its turn comes too late: its coordinator waits no more, and has seen to a hint. A replica that
+has fallen behind so works on what somebody waits for.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from core import limits
@@ -45,10 +50,13 @@ from core.ports import BULK, SMALL, URGENT, PeerId
 from lsm.reading import digest_of
 
 if TYPE_CHECKING:
+    from core.commands import Command
     from core.messages import Message
     from node.inside import Inside
     from node.metadata import Metadata
 
+IN_STORE_MAX = 2_048
+"""So many commands are with the store at once: far more than are on their way between two syncs."""
 QUEUE_FULL = "this replica has more to do than it can take in"
 
 
@@ -60,6 +68,8 @@ class Replica:
         self._inside = inside
         self._metadata = metadata
         self._queued = 0
+        self._in_store = 0
+        self._waiting: deque[tuple[int, tuple[Any, ...], Command]] = deque()
         inside.on_message(ApplyMutation, self._on_apply)
         inside.on_message(ReadSlice, self._on_read)
         inside.on_message(Repair, self._on_repair)
@@ -96,7 +106,32 @@ class Replica:
 
     def _on_apply(self, peer: PeerId, message: ApplyMutation) -> None:
         if self._may(peer, message, message.table):
-            self._inside.world.submit(("replica_apply", peer, message.op), Apply(message.mutation))
+            self._submit(("replica_apply", peer, message.op), Apply(message.mutation), message.left_us)
+
+    def _submit(self, ticket: tuple[Any, ...], command: Command, left_us: int = 0) -> None:
+        """To the store, or to the end of what waits for it; `left_us` 0 is for ever."""
+        if self._in_store < IN_STORE_MAX and not self._waiting:
+            self._in_store += 1
+            self._inside.world.submit(ticket, command)
+        else:
+            until_us = self._inside.world.monotonic_us() + left_us if left_us else 0
+            self._waiting.append((until_us, ticket, command))
+
+    def _done(self) -> None:
+        """The store is through with one: the next that somebody waits for."""
+        self._queued -= 1
+        self._in_store -= 1
+        if not self._waiting:
+            return
+        now_us = self._inside.world.monotonic_us()
+        while self._waiting and self._in_store < IN_STORE_MAX:
+            until_us, ticket, command = self._waiting.popleft()
+            if 0 < until_us <= now_us:
+                self._queued -= 1
+                self._inside.count("replica_dropped_late")
+            else:
+                self._in_store += 1
+                self._inside.world.submit(ticket, command)
 
     def _on_read(self, peer: PeerId, message: ReadSlice) -> None:
         part = message.slice
@@ -106,14 +141,14 @@ class Replica:
             digest = message.digest
             if digest and (peer, message.op) in self._inside.traces_of_others:
                 ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, True)
-                self._inside.world.submit(ticket, Read(part, False))  # the trace is to tell of its rows
+                self._submit(ticket, Read(part, False), message.left_us)  # the trace is to tell of its rows
             else:
-                self._inside.world.submit(("replica_read", peer, message.op, part), Read(part, digest))
+                self._submit(("replica_read", peer, message.op, part), Read(part, digest), message.left_us)
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
         if self._may(peer, message, message.table):
             command = MergeRows(message.table, message.rows)
-            self._inside.world.submit(("replica_repair", peer, message.op), command)
+            self._submit(("replica_repair", peer, message.op), command)
 
     def _on_paxos(self, peer: PeerId, message: PaxosAsk) -> None:
         step = message.step
@@ -122,12 +157,12 @@ class Replica:
                 peer, OperationFailed(message.op, "overloaded", "a condition on too many slices")
             )
         elif self._may(peer, message, step.table):
-            self._inside.world.submit(("replica_paxos", peer, message.op, step), step)
+            self._submit(("replica_paxos", peer, message.op, step), step)
 
     # --- outcomes
 
     def _paxos_done(self, outcome: Outcome, peer: PeerId, op: int, step: PaxosStep) -> None:
-        self._queued -= 1
+        self._done()
         if isinstance(outcome, Applied):
             self._inside.world.send(peer, MutationApplied(op, outcome.newer), URGENT)
         elif isinstance(outcome, Failed):
@@ -145,7 +180,7 @@ class Replica:
             self._inside.world.send(peer, PaxosTold(op, outcome), lane)
 
     def _applied(self, outcome: Outcome, peer: PeerId, op: int) -> None:
-        self._queued -= 1
+        self._done()
         if isinstance(outcome, Applied):
             self._inside.world.send(peer, MutationApplied(op, outcome.newer), SMALL)
         else:
@@ -154,7 +189,7 @@ class Replica:
     def _was_read(
         self, outcome: Outcome, peer: PeerId, op: int, part: Slice, digest: bool = False
     ) -> None:
-        self._queued -= 1
+        self._done()
         if digest and isinstance(outcome, Rows):
             outcome = Digest(digest_of(outcome))
         if isinstance(outcome, Digest):
@@ -169,7 +204,7 @@ class Replica:
             self._failed(outcome, peer, op)
 
     def _repaired(self, outcome: Outcome, peer: PeerId, op: int) -> None:
-        self._queued -= 1
+        self._done()
         if isinstance(outcome, Failed):
             self._failed(outcome, peer, op)
         else:

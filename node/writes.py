@@ -157,6 +157,7 @@ class WriteOperation:
         "_alive",
         "_bytes",
         "_failed",
+        "_left_us",
         "_mutation",
         "_newer",
         "_op",
@@ -202,6 +203,7 @@ class WriteOperation:
         self._op = 0
         self._timer = 0
         self._deadline_us = 0
+        self._left_us = 0
         self._restamping = False
         self._sent_twice = False
         self._newer: Version | None = None
@@ -228,8 +230,8 @@ class WriteOperation:
         inside = self._parent.inside
         self._op = inside.new_op()
         inside.operations[self._op] = self
-        delay_us = max(1_000, self._deadline_us - inside.world.monotonic_us())
-        self._timer = inside.timer(delay_us, "write", self._op)
+        self._left_us = max(1_000, self._deadline_us - inside.world.monotonic_us())
+        self._timer = inside.timer(self._left_us, "write", self._op)
         self._pending = list(self._alive)
         self._owed.clear()
         if len(self._alive) < len(self._replicas):
@@ -241,7 +243,8 @@ class WriteOperation:
     def _send_all(self) -> None:
         inside, op = self._parent.inside, self._op
         lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
-        message = ApplyMutation(op, self._parent.metadata.state.epoch, self._request.table, self._bytes)
+        epoch = self._parent.metadata.state.epoch
+        message = ApplyMutation(op, epoch, self._request.table, self._bytes, self._left_us)
         me, trace = self._parent.me, self._request.trace
         if trace is not None:
             what = f"Sending a mutation of {len(self._bytes)} bytes, attempt {self._mutation.attempt}, to"
@@ -332,7 +335,9 @@ class WriteOperation:
     def _send_again(self, peer: PeerId) -> None:
         parent = self._parent
         lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
-        message = ApplyMutation(self._op, parent.metadata.state.epoch, self._request.table, self._bytes)
+        left_us = max(1_000, self._deadline_us - parent.inside.world.monotonic_us())
+        epoch = parent.metadata.state.epoch
+        message = ApplyMutation(self._op, epoch, self._request.table, self._bytes, left_us)
         parent.inside.world.send(peer, message, lane)
 
     def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:

@@ -1,0 +1,90 @@
+"""What waits for a replica's store: in order, bounded, and dropped when nobody waits for it any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import node.replica
+from core.commands import Applied, Apply, Digest, PaxosPrepare, Read, Slice
+from core.consistency import Level
+from core.messages import ApplyMutation, DigestRead, MutationApplied, PaxosAsk, ReadSlice
+from core.mutation import UPDATE
+from core.requests import RowWrite, Write, WriteRequest
+from node.replica import Replica
+from tests.node.stage import B, C, Stage
+
+FLAT = 1
+
+
+class Peer:
+    """A replica on a stage whose store takes two commands at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(node.replica, "IN_STORE_MAX", 2)
+        self.stage = Stage()
+        self.replica = Replica(self.stage.inside, self.stage.metadata)
+        self.epoch = self.stage.metadata.state.epoch
+
+    def write(self, op: int, left_us: int = 0) -> None:
+        self.stage.inside.message_handlers[ApplyMutation](
+            B, ApplyMutation(op, self.epoch, FLAT, b"%d" % op, left_us)
+        )
+
+    @property
+    def in_store(self) -> list[Any]:
+        return [command for _, command in self.stage.submitted]
+
+    def count(self, name: str) -> int:
+        return sum(event.name == name for event in self.stage.events)
+
+
+def test_the_store_gets_so_many_at_once_and_the_others_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(monkeypatch)
+    for op in range(1, 6):
+        peer.write(op)
+    assert peer.in_store == [Apply(b"1"), Apply(b"2")]
+    for _ in range(5):
+        peer.stage.stored(Applied(None, True))
+    assert [message.op for _, message in peer.stage.take(MutationApplied)] == [1, 2, 3, 4, 5]
+    assert peer.in_store == []
+
+
+def test_what_nobody_waits_for_any_more_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(monkeypatch)
+    for op in (1, 2):
+        peer.write(op, 1_000)
+    for op, left_us in ((3, 1_000), (4, 0), (5, 60_000), (6, 1_000)):
+        peer.write(op, left_us)
+    peer.stage.pass_time(10_000)
+    for _ in range(4):
+        peer.stage.stored(Applied(None, True))
+    told = [message.op for _, message in peer.stage.take(MutationApplied)]
+    assert told == [1, 2, 4, 5], "what the store had is done; 3 and 6 came too late"
+    assert peer.count("replica_dropped_late") == 2
+    assert peer.replica._queued == peer.replica._in_store == 0
+
+
+def test_reads_are_dropped_too_and_steps_of_conditions_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(monkeypatch)
+    part = Slice(FLAT, b"R\x00", b"", b"", True, 1, 1_000)
+    handlers = peer.stage.inside.message_handlers
+    for op in range(1, 5):
+        handlers[ReadSlice](C, ReadSlice(op, peer.epoch, part, True, 1_000))
+    step = PaxosPrepare(FLAT, b"R\x00", (5, 1), ())
+    handlers[PaxosAsk](C, PaxosAsk(5, peer.epoch, step))
+    peer.stage.pass_time(2_000)
+    peer.stage.stored(Digest(b"d" * 16))
+    assert peer.in_store == [Read(part, True), step]
+    peer.stage.stored(Digest(b"d" * 16))
+    assert [message.op for _, message in peer.stage.take(DigestRead)] == [1, 2]
+    assert peer.count("replica_dropped_late") == 2
+
+
+def test_coordinators_say_how_long_they_wait() -> None:
+    stage = Stage()
+    write = WriteRequest(FLAT, b"k", (RowWrite(b"\x02", (Write(1, (), 0, b"v"),)),), Level.QUORUM, UPDATE)
+    stage.writes.begin(write, stage.monotonic + 500_000, stage.answer)
+    sent = stage.take(ApplyMutation)
+    assert [message.left_us for _, message in sent] == [500_000] * 2

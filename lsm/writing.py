@@ -19,7 +19,7 @@ import msgspec
 
 from core.cell import MARKER, NO_VERSION, Version
 from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
-from core.limits import DOCUMENT_CELLS_MAX, RANGE_TOMBSTONES_MAX, SECOND_US
+from core.limits import DOCUMENT_CELLS_MAX, RANGE_TOMBSTONES_MAX, SECOND_US, VALUE_BYTES_MAX
 from core.mutation import Mutation
 from core.ports import Engine, Entries
 from core.row import (
@@ -218,8 +218,8 @@ class Writer:
             new = _row_bytes(merged)
             if new != before:
                 changed = True
-                if len(merged.cells) > max(len(stored.cells), DOCUMENT_CELLS_MAX):
-                    change.too_large = change.too_large or _too_many_cells(merged)
+                if _has_grown(stored, merged, before, new):
+                    change.too_large = change.too_large or _too_large(merged)
             if new != old:
                 self._put_row(change, leaf, (key, old, new), info)
             if info.changes not in ("none", "keys"):
@@ -427,16 +427,31 @@ def _row_bytes(row: Row) -> bytes | None:
     return None if is_empty(row) else encode_row(row)
 
 
-def _too_many_cells(row: Row) -> str:
-    """Why a document in this row has too many cells, if there is a document (collections may have more)."""
+def _has_grown(stored: Row, merged: Row, before: bytes | None, after: bytes | None) -> bool:
+    """Whether a row has become larger than a document may be."""
+    if len(merged.cells) > max(len(stored.cells), DOCUMENT_CELLS_MAX):
+        return True
+    return after is not None and len(after) > VALUE_BYTES_MAX and len(after) > len(before or b"")
+
+
+def _too_large(row: Row) -> str:
+    """Why the document in a row is too large to be patched further, if it is a document.
+
+    Collections may have more elements, and what is one value was measured when it came.
+    """
     for column in sorted({cell.column for cell in row.cells}):
         cells = [cell for cell in row.cells if cell.column == column]
         is_document = any(cell.kind == MARKER or (cell.value and not cell.path) for cell in cells)
-        if is_document and len(cells) > DOCUMENT_CELLS_MAX:
+        if not is_document or len(cells) == 1:
+            continue
+        if len(cells) > DOCUMENT_CELLS_MAX:
             return (
                 f"the document would be kept in {len(cells)} pieces, {DOCUMENT_CELLS_MAX} are the limit: "
                 "write it as a whole, then it is one piece again"
             )
+        size = sum(len(cell.value or b"") for cell in cells)
+        if size > VALUE_BYTES_MAX:
+            return f"the document would have {size} bytes in pieces; {VALUE_BYTES_MAX} are the limit"
     return ""
 
 

@@ -17,10 +17,10 @@ Documents are JSON, each under an id in a collection, which the first PUT makes.
 `%5F` in paths.
 
 A merge patch and `$set` do not look at the document: clients that change different fields at once both
-succeed, on both sides of a network cut, too. What depends on the document is decided with the write, one
-after the other. Where the collection has a time to live, or a PATCH gives one, it renews the whole document.
-
-{openapi_queries.ABOUT.strip()}
+succeed, on both sides of a network cut, too. So they cannot keep a document below its collection's limit, but
+only below {limits.VALUE_BYTES_MAX} bytes and {limits.DOCUMENT_CELLS_MAX} pieces. What depends on the document
+is decided with the write, one after the other. Where the collection has a time to live, or a PATCH gives one,
+it renews the whole document.
 """
 
 PARAMETERS = openapi_queries.PARAMETERS | {

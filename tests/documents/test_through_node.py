@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+import lsm.writing
 from core import limits
 from core.consistency import Level
 from core.json_values import render
@@ -191,6 +192,21 @@ def test_who_patches_a_document_in_too_many_places_is_told_to_put_it(docs: Docs)
     assert isinstance(docs.merge("cells", patch), Done)
     found = docs.get("cells")
     assert found is not None and len(found.value) == 2 * half
+
+
+def test_a_document_does_not_grow_without_end_by_merges_that_do_not_look_at_it(
+    docs: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsm.writing, "VALUE_BYTES_MAX", 10_000)
+    assert isinstance(docs.put("whole", render("x" * 11_000)), Done), "who measured it is not this limit"
+    docs.put("grown", b"{}")
+    ends = [docs.merge("grown", render({f"m{n}": "x" * 3_000}), at=n % 3) for n in range(5)]
+    assert all(isinstance(end, Done) for end in ends[:3])
+    assert all(isinstance(end, Invalid) and "bytes in pieces" in end.detail for end in ends[3:])
+    document = docs.get("grown")
+    assert document is not None and list(document.value) == ["m0", "m1", "m2"]
+    assert isinstance(docs.update("grown", {"$unset": {"m0": 1}}), Done)
+    assert isinstance(docs.merge("grown", b'{"m0":1}'), Done)
 
 
 def test_settings_of_a_collection_travel_in_its_options(docs: Docs) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.requests import FindRequest
+from core.finding import FindRequest
 from cql_lite import wire
 from sim.real import node_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
@@ -178,10 +178,8 @@ def test_an_index_drives_and_others_filter_at_the_replica(cql: Cql) -> None:
     (request,) = (r for r in cql.requests[before:] if isinstance(r, FindRequest))
     table = node_of(cql.cluster, 0).metadata.state.table("ks", "indexed")
     assert table is not None
-    assert request.drive is not None and request.drive.index in (
-        table.index("i_v").id,
-        table.index("i_mk").id,
-    )
+    driving = [index.name for index in table.indexes if request.drive and index.id == request.drive.index]
+    assert driving in (["i_v"], ["i_mk"])
     assert len(request.checks) == 3
 
 

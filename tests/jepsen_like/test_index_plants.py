@@ -51,7 +51,8 @@ def judged(*steps: Step) -> list[str]:
     return [problem.name for problem in problems]
 
 
-FOUND, NOTHING = [("r", "x")], []
+FOUND: list[tuple[str, str]] = [("r", "x")]
+NOTHING: list[tuple[str, str]] = []
 
 
 @pytest.mark.parametrize(

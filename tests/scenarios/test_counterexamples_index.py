@@ -29,13 +29,16 @@ def told() -> tuple[Scenario, Table]:
     for column in ("a", "b"):
         answer = s.ask(MetadataRequest(CreateIndex("kv", "rows", Index(0, f"by_{column}", column)))).answer
         assert isinstance(answer, Changed) and not answer.error, answer
-    by_id = lambda peer: s.state(peer).tables[table.id]  # noqa: E731
-    assert s.until(lambda: all(len(by_id(peer).indexes) == 2 for peer in range(3)))
-    assert s.until(lambda: all(s.node(p).building.is_built(i.id) for p in range(3) for i in by_id(p).indexes))
-    return s, by_id(0)
+
+    def built(peer: int) -> bool:
+        indexes = s.state(peer).tables[table.id].indexes
+        return len(indexes) == 2 and all(s.node(peer).building.is_built(index.id) for index in indexes)
+
+    assert s.until(lambda: all(built(peer) for peer in range(3)))
+    return s, s.state(0).tables[table.id]
 
 
-def write(s: Scenario, table: Table, values: dict[int, bytes], misses: int, at: int) -> None:
+def write(s: Scenario, table: Table, values: dict[int, bytes | None], misses: int, at: int) -> None:
     """Acknowledged at QUORUM, though it never reaches the replica `misses`."""
     s.lose(lambda source, target, message: target == misses and isinstance(message, ApplyMutation))
     assert isinstance(s.ask(update(table, values), at=at).answer, Written)

@@ -257,3 +257,37 @@ def test_a_traced_query_is_told_by_the_driver(session: Session) -> None:
         assert [event.datetime for event in found.events] == sorted(e.datetime for e in found.events)
     rows = session.execute("SELECT * FROM traced", trace=True)
     assert any("tokens" in event.description for event in rows.get_query_trace(max_wait_sec=10).events)
+
+
+def test_an_operation_id_in_the_custom_payload_makes_retries_exact(
+    cluster: Cluster, session: Session
+) -> None:
+    session.execute("CREATE TABLE once_counts (k int PRIMARY KEY, n counter)")
+    session.execute("CREATE TABLE once_lists (k int PRIMARY KEY, l list<int>)")
+    append = session.prepare("UPDATE once_lists SET l = l + ? WHERE k = 1")
+    for peer in range(6):
+        payload = {"sullae-op-id": b"add five"}
+        session.execute("UPDATE once_counts SET n = n + 5 WHERE k = 1", custom_payload=payload)
+        session.execute(append, ([peer // 3],), custom_payload={"sullae-op-id": b"append %d" % (peer // 3)})
+    assert session.execute("SELECT n FROM once_counts").one().n == 5
+    assert session.execute("SELECT l FROM once_lists").one().l == [0, 1]
+    insert = SimpleStatement("INSERT INTO once_lists (k, l) VALUES (2, [1]) IF NOT EXISTS")
+    answers = [session.execute(insert, custom_payload={"sullae-op-id": b"new"}).one() for _ in range(3)]
+    assert [answer[0] for answer in answers] == [True] * 3
+    with pytest.raises(InvalidRequest, match="used for another request"):
+        session.execute(append, ([9],), custom_payload={"sullae-op-id": b"append 0"})
+
+
+def test_the_driver_reads_warnings_roles_and_the_truth_about_the_schema(session: Session) -> None:
+    session.execute("CREATE TABLE warned (k int PRIMARY KEY)")
+    future = session.execute_async("SELECT count(*) FROM warned")
+    future.result()
+    assert future.warnings == ["Aggregation query used without partition key"]
+    future = session.execute_async("CREATE ROLE somebody WITH PASSWORD = 'secret' AND LOGIN = true")
+    future.result()
+    assert "does not enforce" in future.warnings[0]
+    (role,) = session.execute("LIST ROLES")
+    assert (role.role, role.login, role.super) == ("somebody", True, False)
+    versions = {row.schema_version for row in session.execute("SELECT schema_version FROM system.peers_v2")}
+    assert len(versions) == 1
+    assert session.cluster.control_connection.wait_for_schema_agreement(wait_time=5)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 from index.asking import Ask, Found, Refusal
 from index.bounds import RefusedError
 from index.computing import compute
+from index.fields import plain
 from index.judging import Held, Scorer, compile_query
 from index.ordering import is_after, sort_values, sorted_hits
 from index.query import BOOLEAN, EXACT, NUMBER, Hit, Query, Statistics, Value
@@ -49,8 +49,8 @@ class Match:
         if found is None:
             return ()
         if view:
-            return [_plain(value) for value in found.of(view)]
-        return [_plain(value) for each in (BOOLEAN, NUMBER, EXACT) for value in found.of(each)]
+            return [plain(value) for value in found.of(view)]
+        return [plain(value) for each in (BOOLEAN, NUMBER, EXACT) for value in found.of(each)]
 
     def has(self, field: str) -> bool:
         """Whether it has any value at or below this path."""
@@ -59,10 +59,6 @@ class Match:
     def matches(self, query: Query) -> bool:
         """Whether it matches a planned query."""
         return self._scorers.of(query)(self.held) is not None
-
-
-def _plain(value: Value | Decimal) -> Value:
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def hit_of(match: Match, ask: Ask) -> Hit:

@@ -146,11 +146,12 @@ def _keys_of(asked: TermsOf | HistogramOf | DatesOf) -> Callable[[Matched], Iter
         missing = () if asked.missing is None else (asked.missing,)
         return lambda each: each.values(asked.field, asked.view) or missing
     if isinstance(asked, HistogramOf):
-        return lambda each: [_step(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)]
+        return lambda each: [step_of(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)]
     return lambda each: [date_bucket(asked, int(n)) for n in _numbers(each, asked.field, DATE)]
 
 
-def _step(asked: HistogramOf, number: float) -> float:
+def step_of(asked: HistogramOf, number: float) -> float:
+    """The low end of the interval that holds a number."""
     return math.floor((number - asked.offset) / asked.interval) * asked.interval + asked.offset
 
 

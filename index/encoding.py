@@ -5,8 +5,8 @@ All views but TEXT of all paths share one physical field. A term is
     path 0x00 tag value
 
 where the value is written so that terms compare as values do (numbers of any size exactly), which makes a
-range of values a range of terms. Two more kinds of terms are no values: that something stands at a path or
-below it, and how many terms the TEXT of a path has. So a million paths are a million terms, not a million
+range of values a range of terms. Some terms are no values: that something stands at a path or below it, that there
+is more than one value, and how many terms the TEXT of a path has. So a million paths are a million terms, not a million
 fields: a term dictionary lies on disk.
 
 Control characters are escaped by 0x01, and a space is 0x02, which keeps the order. So 0x00 and 0x1e are free
@@ -36,6 +36,7 @@ PATH_END: Final = "\x00"
 TAGS: Final = {EXACT: "s", NUMBER: "n", DATE: "d", BOOLEAN: "b"}
 EXISTS_TAG: Final = "x"
 LENGTH_TAG: Final = "l"
+SEVERAL_TAG: Final = "m"
 
 _META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 _CONTROL = re.compile("[\x00-\x1f]")

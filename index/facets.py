@@ -1,11 +1,17 @@
-"""Aggregations that a term dictionary answers without looking at documents: how many have which value, and
-how many different values there are.
+"""Aggregations and orders that a term dictionary answers without looking at documents.
+
+How many of the matching documents have which value of a field: that is one walk through the terms of the
+field (`Tools.counts`), and all that buckets, moments, percentiles and distinct counts need, if no matching
+document has several values there (a term of its own says so, index/encoding.py). What is asked inside a
+bucket is asked of the query and the bucket's values. Where this does not work, or would take too many steps,
+`Unsuited` is raised and every match is looked at (index/scanning.py). Both come to the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
 
 from index.aggregation import (
     BUCKETS_MAX,
@@ -13,56 +19,205 @@ from index.aggregation import (
     Aggregations,
     Bucket,
     Buckets,
+    DatesOf,
     DistinctOf,
+    Filtered,
+    HistogramOf,
+    Moments,
     Partial,
     Partials,
+    PercentilesOf,
+    RangesOf,
+    StatsOf,
     TermsOf,
+    Without,
 )
+from index.bounds import RefusedError
+from index.computing import date_bucket, step_of
 from index.encoding import TAGS, decoded, head
+from index.fields import plain
 from index.ordering import rank_of
-from index.query import BOOLEAN, EXACT, NUMBER, Value
-from index.sketches import distinct_of
+from index.query import BOOLEAN, DATE, EXACT, NUMBER, Query, SortValue, Value
+from index.sketches import distinct_of, sketch_of
 
-Counts = Callable[[str], list[tuple[str, int]]]
-"""Terms of values that begin so, with how many of the matching documents have each."""
+STEPS_MAX: Final = 400
+"""Walks and counts that one answer may take; a walk takes about as long as looking at some hundred
+documents.
+"""
 
+SKETCHED_MAX: Final = 200_000
 
-def split(aggregations: Aggregations) -> tuple[Aggregations, Aggregations]:
-    """Those that can be answered so, and the others."""
-    quick = tuple(each for each in aggregations if _is_quick(each[1]))
-    return quick, tuple(each for each in aggregations if not _is_quick(each[1]))
-
-
-def _is_quick(asked: Aggregation) -> bool:
-    if isinstance(asked, TermsOf):
-        return not asked.inside and asked.missing is None
-    return isinstance(asked, DistinctOf)
+EngineQuery = Any
 
 
-def facets_of(aggregations: Aggregations, counts: Counts) -> Partials:
-    """The partial answers."""
-    return {name: _partial(asked, counts) for name, asked in aggregations}
+class Unsuited(Exception):  # it is no error
+    """This is answered by looking at all documents."""
 
 
-def _partial(asked: Aggregation, counts: Counts) -> Partial:
-    assert isinstance(asked, TermsOf | DistinctOf)
-    found: dict[tuple[int, Value], int] = {}
-    for view in (asked.view,) if asked.view else (BOOLEAN, NUMBER, EXACT):
-        if view not in TAGS:
-            continue
-        start = head(asked.field, TAGS[view])
-        for term, count in counts(start):
-            if count:
-                value = decoded(view, term[len(start) :])
-                plain = float(value) if isinstance(value, Decimal) else value
-                key = (rank_of(plain), plain)
-                found[key] = found.get(key, 0) + count
-    if isinstance(asked, DistinctOf):
-        return distinct_of(value for _, value in sorted(found))
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    dropped = ordered[BUCKETS_MAX:]
-    return Buckets(
-        tuple(Bucket(key[1], count) for key, count in ordered[:BUCKETS_MAX]),
-        sum(count for _, count in dropped),
-        dropped[0][1] if dropped else 0,
-    )
+class Tools(Protocol):
+    """What an engine can do here."""
+
+    def counts(self, prefix: str, query: EngineQuery) -> list[tuple[str, int]]:
+        """Terms of values that begin so, with how many of these documents have them."""
+
+    def count(self, query: EngineQuery) -> int:
+        """How many documents these are."""
+
+    def having(self, query: EngineQuery, terms: Sequence[str]) -> EngineQuery:
+        """Those of these documents that have any of these terms of values."""
+
+    def lacking(self, query: EngineQuery, path: str) -> EngineQuery:
+        """Those that have nothing at this path or below it."""
+
+    def matching(self, query: EngineQuery, other: Query) -> EngineQuery:
+        """Those that match a planned query, too. Raises Unsuited if the engine cannot decide that."""
+
+    def has_several(self, query: EngineQuery, path: str) -> bool:
+        """Whether any of these documents has several values at the path."""
+
+
+class Held:
+    """One value of a field: as it is, its term, and how many documents have it."""
+
+    __slots__ = ("count", "term", "value")
+
+    def __init__(self, value: Value, term: str, count: int) -> None:
+        self.value = value
+        self.term = term
+        self.count = count
+
+
+def values_of(tools: Tools, query: EngineQuery, field: str, view: str) -> list[Held]:
+    """The values of a field in these documents; of view "" booleans, then numbers, then text; ascending."""
+    found: list[Held] = []
+    for each in (view,) if view else (BOOLEAN, NUMBER, EXACT):
+        if each in TAGS:
+            start = head(field, TAGS[each])
+            for term, count in sorted(tools.counts(start, query)):
+                if count:
+                    found.append(Held(plain(decoded(each, term[len(start) :])), term, count))
+    return found
+
+
+class Facets:
+    """Answers aggregations; counts its steps."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._steps = 0
+
+    def partials(self, aggregations: Aggregations, query: EngineQuery) -> Partials:
+        """The partial answers over these documents. Raises Unsuited; RefusedError for too many buckets."""
+        return {name: self._one(asked, query) for name, asked in aggregations}
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > STEPS_MAX:
+            raise Unsuited
+
+    def _values(self, field: str, view: str, query: EngineQuery, *, single: bool) -> list[Held]:
+        self._step()
+        if single and self._tools.has_several(query, field):
+            raise Unsuited
+        return values_of(self._tools, query, field, view)
+
+    def _one(self, asked: Aggregation, query: EngineQuery) -> Partial:
+        if isinstance(asked, DistinctOf):
+            values = self._values(asked.field, asked.view, query, single=False)
+            return distinct_of(each.value for each in values)
+        if isinstance(asked, StatsOf):
+            return self._moments(asked, query)
+        if isinstance(asked, PercentilesOf):
+            return sketch_of(self._repeated(self._values(asked.field, asked.view, query, single=True)))
+        if isinstance(asked, TermsOf):
+            return self._terms(asked, query)
+        if isinstance(asked, RangesOf):
+            return self._ranges(asked, query)
+        if isinstance(asked, HistogramOf | DatesOf):
+            return self._intervals(asked, query)
+        if isinstance(asked, Filtered):
+            parts = [(name, self._tools.matching(query, each)) for name, each in asked.filters]
+            return Buckets(tuple(self._bucket(name, each, asked) for name, each in parts))
+        if isinstance(asked, Without):
+            return Buckets((self._bucket("", self._tools.lacking(query, asked.field), asked),))
+        raise Unsuited
+
+    def _repeated(self, values: Sequence[Held]) -> Iterator[float]:
+        if sum(each.count for each in values) > SKETCHED_MAX:
+            raise Unsuited
+        for each in values:
+            for number in _numbers([each]):
+                yield from [number.value] * each.count  # type: ignore[misc]
+
+    def _moments(self, asked: StatsOf, query: EngineQuery) -> Moments:
+        if asked.missing is not None:
+            raise Unsuited
+        values = self._values(asked.field, asked.view, query, single=True)
+        if asked.kind == "value_count":
+            return Moments(sum(each.count for each in values))
+        numbers = [(float(each.value), each.count) for each in _numbers(values)]
+        if not numbers:
+            return Moments()
+        total = math.fsum(value * count for value, count in numbers)
+        squares = math.fsum(value * value * count for value, count in numbers)
+        low, high = min(value for value, _ in numbers), max(value for value, _ in numbers)
+        return Moments(sum(count for _, count in numbers), total, low, high, squares)
+
+    def _terms(self, asked: TermsOf, query: EngineQuery) -> Buckets:
+        if asked.missing is not None:
+            raise Unsuited
+        values = self._values(asked.field, asked.view, query, single=False)
+        values.sort(key=lambda each: (-each.count, rank_of(each.value), each.value))
+        kept, dropped = values[:BUCKETS_MAX], values[BUCKETS_MAX:]
+        buckets = [Bucket(each.value, each.count, self._inside(asked, query, [each.term])) for each in kept]
+        others = sum(each.count for each in dropped)
+        return Buckets(tuple(buckets), others, dropped[0].count if dropped else 0)
+
+    def _ranges(self, asked: RangesOf, query: EngineQuery) -> Buckets:
+        values = _numbers(self._values(asked.field, asked.view, query, single=True))
+        buckets = []
+        for name, low, high in asked.ranges:
+            within = [
+                each
+                for each in values
+                if (low is None or each.value >= low) and (high is None or each.value < high)  # type: ignore[operator]
+            ]
+            buckets.append(self._grouped(name, within, asked, query))
+        return Buckets(tuple(buckets))
+
+    def _intervals(self, asked: HistogramOf | DatesOf, query: EngineQuery) -> Buckets:
+        view = NUMBER if isinstance(asked, HistogramOf) else DATE
+        groups: dict[SortValue, list[Held]] = {}
+        for each in _numbers(self._values(asked.field, view, query, single=True)):
+            if isinstance(asked, HistogramOf):
+                if not math.isfinite(each.value):  # type: ignore[arg-type]
+                    continue
+                key: float = step_of(asked, each.value)  # type: ignore[arg-type]
+            else:
+                key = date_bucket(asked, int(each.value))
+            groups.setdefault(key, []).append(each)
+        if len(groups) > BUCKETS_MAX:
+            raise RefusedError(f"more than {BUCKETS_MAX} buckets: ask for a longer interval")
+        buckets = [self._grouped(key, group, asked, query) for key, group in groups.items()]
+        return Buckets(tuple(sorted(buckets, key=lambda each: (-each.count, rank_of(each.key), each.key))))
+
+    def _grouped(self, key: SortValue, values: Sequence[Held], asked: Any, query: EngineQuery) -> Bucket:
+        inside = self._inside(asked, query, [each.term for each in values])
+        return Bucket(key, sum(each.count for each in values), inside)
+
+    def _bucket(self, name: str, query: EngineQuery, asked: Filtered | Without) -> Bucket:
+        self._step()
+        inside = self.partials(asked.inside, query) if asked.inside else {}
+        return Bucket(name, self._tools.count(query), inside)
+
+    def _inside(self, asked: Any, query: EngineQuery, terms: Sequence[str]) -> Partials:
+        if not asked.inside:
+            return {}
+        self._step()
+        return self.partials(asked.inside, self._tools.having(query, terms))
+
+
+def _numbers(values: Sequence[Held]) -> list[Held]:
+    return [
+        each for each in values if isinstance(each.value, int | float) and not isinstance(each.value, bool)
+    ]

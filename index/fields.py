@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
 
-from core.json_values import exact, number_of
+from core.json_values import number_of
 from index.instants import parse_instant
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
-from index.query import BOOLEAN, DATE, EXACT, NUMBER, TEXT
+from index.query import BOOLEAN, DATE, EXACT, NUMBER, TEXT, Value
 
 DATE_CHARS_MIN: Final = 7
 DATE_CHARS_MAX: Final = 40
 MILLISECOND_US: Final = 1_000
 DATE_US_MAX: Final = 2**62
+INT_END: Final = 2**63
 
 Number = int | float | Decimal
 
@@ -136,6 +137,8 @@ def texts_of_all(fields: Fields) -> Iterator[str]:
             yield str(number)
 
 
-def canonical(number: Number) -> Decimal:
-    """The exact value of a number."""
-    return exact(number)
+def plain(value: Value | Decimal) -> Value:
+    """A value as answers have it: numbers that no message can hold as they are become floats."""
+    if isinstance(value, Decimal) or (type(value) is int and not -INT_END <= value < INT_END):
+        return float(value)
+    return value

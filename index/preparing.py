@@ -17,6 +17,7 @@ from index.encoding import (
     LENGTH_TAG,
     PATH_END,
     SEPARATOR,
+    SEVERAL_TAG,
     TAGS,
     encoded,
     escaped,
@@ -61,6 +62,8 @@ def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
     for path, values in fields.items():
         name = escaped(path)
         _add_values(terms, name + PATH_END, values)
+        if len(values.exact) + len(values.numbers) + len(values.booleans) > 1 or len(values.dates) > 1:
+            terms.append(name + PATH_END + SEVERAL_TAG)
         for above in paths_above(path):
             if above in known:
                 break

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -39,36 +39,22 @@ from tantivy import FieldType, Filter, Occur, Order, TextAnalyzerBuilder, Tokeni
 
 from core.errors import CorruptionError
 from core.json_values import parse
-from index.aggregation import Partials
 from index.asking import Ask, Found, Refusal
-from index.candidates import Bounds, Candidate, first_hits
 from index.changing import Change
-from index.encoding import HOLE, LENGTH_TAG, TAGS, decoded, escaped, exists_term, head, unescaped
-from index.facets import facets_of, split
+from index.encoding import HOLE, escaped, exists_term
 from index.fields import fields_of
-from index.finding import VALUES, Finder, constant_score
-from index.judging import Held, compile_query
+from index.finding import VALUES
 from index.mapping import Rules
-from index.ordering import is_after
 from index.preparing import Text, prepare
-from index.query import ALL, EXACT, TEXT, Boosting, FieldLength, Hit, Statistics, TermKey, TokenRanges, walk
-from index.scanning import scan
-from index.scoring import average_length
-from lsm.keys import TOKEN_MAX, TOKEN_MIN, token_of
+from index.query import ALL, Statistics, TermKey, TokenRanges
+from index.viewing import View
+from lsm.keys import token_of
 
 OWN_FIELDS: Final = 32
 SHARED_FIELDS: Final = 8
 WRITER_BYTES: Final = 30_000_000
 MARKER: Final = "\x00marker"
-WHOLE_RING: Final = ((TOKEN_MIN, TOKEN_MAX),)
 
-CANDIDATES: Final = 48
-"""Hits that tantivy is asked for at first, beyond those wanted; each time more are needed, four times so
-many.
-"""
-
-LENGTH_ROUNDING: Final = 0.85
-"""A field may be longer than tantivy remembers, which makes scores lower, down to this share."""
 
 _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
 _SHARED = tuple(f"s{number}" for number in range(SHARED_FIELDS))
@@ -114,7 +100,8 @@ class TantivySegments:
         except (ValueError, OSError) as error:
             raise CorruptionError(f"an inverted index cannot be opened: {error}") from error
         self._writer: tantivy.IndexWriter | None = None
-        self._view = View(self._index.searcher(), Marker(0, {}), rules)
+        self._view: View
+        self._marker = Marker(0, {})
         self._reload()
 
     def _reload(self) -> None:
@@ -127,13 +114,14 @@ class TantivySegments:
                 marker = msgspec.json.decode(_source(searcher, found[0][1]), type=Marker)
         except (ValueError, OSError) as error:
             raise CorruptionError(f"the marker of an inverted index is damaged: {error}") from error
-        self._view = View(searcher, marker, self._rules)
+        self._marker = marker
+        self._view = View(Engine(searcher, marker, bool(found)), self._rules)
 
     # --- changing
 
     def covers(self) -> int:
         """The offset covered."""
-        return self._view.marker.covers
+        return self._marker.covers
 
     def documents(self) -> int:
         """How many documents there are."""
@@ -142,7 +130,7 @@ class TantivySegments:
     def commit(self, changes: Sequence[Change], covers: int) -> None:
         """Delete and add, then write the marker, and make it durable."""
         latest = {change.key: change for change in changes}
-        places = dict(self._view.marker.places)
+        places = dict(self._marker.places)
         try:
             writer = self._writer
             if writer is None:
@@ -258,17 +246,14 @@ def _source(searcher: tantivy.Searcher, address: tantivy.DocAddress) -> bytes:
     return bytes(found)
 
 
-class View:
-    """The index as of one commit: what a search sees from its beginning to its end."""
+class Engine:
+    """What tantivy can do with the index as of one commit (index/viewing.py, Engine)."""
 
-    def __init__(self, searcher: tantivy.Searcher, marker: Marker, rules: Rules) -> None:
+    def __init__(self, searcher: tantivy.Searcher, marker: Marker, has_marker: bool) -> None:
         self._searcher = searcher
-        self._rules = rules
         self.marker = marker
-        self.documents = max(0, searcher.num_docs - (1 if marker.covers or marker.places else 0))
+        self.documents = searcher.num_docs - has_marker
         self._weighed_by: int | None = None
-        self._filters: dict[TokenRanges, tantivy.Query | None] = {}
-        self._lengths: dict[tuple[str, TokenRanges], FieldLength] = {}
 
     # --- index.finding.Tools
 
@@ -353,226 +338,55 @@ class View:
         """No document."""
         return tantivy.Query.empty_query()
 
-    # --- ranges
+    # --- asking
 
-    def _inside(self, query: tantivy.Query, ranges: TokenRanges) -> tantivy.Query:
-        """The query within token ranges."""
-        within = self._filter(ranges)
-        return query if within is None else self.boolean([query, self.constant(within, 0.0)], [], [], 0)
+    def everything(self) -> tantivy.Query:
+        """Every document."""
+        return self.any_term(VALUES, [exists_term("")])
 
-    def _filter(self, ranges: TokenRanges) -> tantivy.Query | None:
-        """What lies in these ranges; None if that is all that there is."""
-        if ranges in self._filters:
-            return self._filters[ranges]
-        found: tantivy.Query | None = None
-        if ranges != WHOLE_RING:
-            parts = [
-                tantivy.Query.range_query(_SCHEMA, "token", FieldType.Integer, first, last)
-                for first, last in ranges
-            ]
-            found = self.boolean([], parts, [], 1) if parts else self.nothing()
-            if self._count(found) == self.documents:
-                found = None
-        self._filters[ranges] = found
-        return found
+    def within(self, column: str, first: int, last: int | None) -> tantivy.Query:
+        """Documents whose value in a column is between, both included."""
+        return tantivy.Query.range_query(_SCHEMA, column, FieldType.Integer, first, last)
 
-    def _count(self, query: tantivy.Query) -> int:
+    def count(self, query: tantivy.Query) -> int:
+        """How many documents these are."""
         found: Any = self._searcher.search(query, 1)  # its stub lacks the count
         return int(found.count)
 
-    def _everything(self) -> tantivy.Query:
-        return self.any_term(VALUES, [exists_term("")])
+    def best(self, query: tantivy.Query, limit: int, offset: int) -> list[tuple[float, Any]]:
+        """(score, place) by falling score."""
+        return self._searcher.search(query, limit, count=False, offset=offset).hits
 
-    # --- statistics
+    def by_column(self, query: tantivy.Query, column: str, limit: int, offset: int) -> list[tuple[int, Any]]:
+        """(value, place) by rising value of a column."""
+        return self._searcher.search(
+            query, limit, count=False, order_by_field=column, offset=offset, order=Order.Asc
+        ).hits
 
-    def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
-        """Exactly as the naive twin counts."""
-        frequencies: dict[TermKey, int] = {}
-        for key in terms:
-            place = self.place(key.field)
-            if place is not None:
-                query = self.any_term(place[0], [place[1] + escaped(key.term)])
-                count = self._count(self._inside(query, ranges))
-                if count:
-                    frequencies[key] = count
-        lengths = {name: self._length(name, ranges) for name in fields}
-        return Statistics(self._count(self._inside(self._everything(), ranges)), frequencies, lengths)
+    def column(self, column: str, places: list[Any]) -> list[Any]:
+        """The values of these documents in a column."""
+        return self._searcher.fast_field_values(column, places)
 
-    def _length(self, name: str, ranges: TokenRanges) -> FieldLength:
-        known = self._lengths.get((name, ranges))
-        if known is None:
-            start = head(name, LENGTH_TAG)
-            documents = total = 0
-            for term, count in self._counts(start, self._inside(self._everything(), ranges)):
-                documents += count
-                total += count * int(term[len(start) :])
-            known = self._lengths[name, ranges] = FieldLength(documents, total)
-        return known
+    def counts(
+        self, field: str, prefix: str, query: tantivy.Query, limit: int | None = None
+    ) -> list[tuple[str, int]]:
+        """Terms that begin so, with how many of these documents have each, the most frequent first."""
+        return self._searcher.terms_with_prefix(field, prefix, query, limit)
 
-    def _counts(self, prefix: str, query: tantivy.Query) -> list[tuple[str, int]]:
-        """Terms of values that begin so, with how many of these documents have them."""
-        return self._searcher.terms_with_prefix(VALUES, prefix, query)
+    def in_disk_order(self, hits: list[tuple[float, Any]]) -> list[Any]:
+        """The places of hits, neighbours beside each other."""
+        places = sorted((place.segment_ord, place.doc) for _, place in hits)
+        return [tantivy.DocAddress(segment, number) for segment, number in places]
 
-    def expand(self, field: str, view: str, prefix: str, limit: int) -> tuple[tuple[str, int], ...]:
-        """Terms that begin so, the most frequent first."""
-        if view == TEXT:
-            place = self.place(field)
-            if place is None:
-                return ()
-            physical, start = place[0], place[1]
-        else:
-            physical, start = VALUES, head(field, TAGS[view])
-        found = self._searcher.terms_with_prefix(physical, start + escaped(prefix), self._everything(), limit)
-        terms = [(term[len(start) :], count) for term, count in found if count]
-        shown = unescaped if view in (TEXT, EXACT) else lambda term: str(decoded(view, term))
-        return tuple((shown(term), count) for term, count in terms)
-
-    # --- what expires
-
-    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
-        """Rows of which something has expired, the first ones."""
-        query = tantivy.Query.range_query(_SCHEMA, "due", FieldType.Integer, 1, now_us)
-        hits = self._searcher.search(query, limit, count=False, order_by_field="due", order=Order.Asc).hits
-        return tuple(self._key(address) for _, address in hits)
-
-    def next_due_us(self) -> int:
-        """When the first is due; 0 for never."""
-        query = tantivy.Query.range_query(_SCHEMA, "due", FieldType.Integer, 1, None)
-        hits = self._searcher.search(query, 1, count=False, order_by_field="due", order=Order.Asc).hits
-        return int(hits[0][0]) if hits else 0
-
-    # --- searching
-
-    def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
-        """Hits and aggregations, by the cheapest way that is right."""
-        finder = Finder(self, ask.statistics)
-        try:
-            found = finder.query(ask.query)
-            query = self._inside(found, ranges)
-            if not finder.is_exact:
-                return scan(ask, self._held(query, self._count(query)), is_exact=False)
-            quick, slow = split(ask.aggregations)
-            partials: Partials = facets_of(quick, lambda prefix: self._counts(prefix, query))
-            total = self._count(query)
-            if slow or (ask.sort and ask.limit):
-                answer = scan(
-                    msgspec.structs.replace(ask, aggregations=slow), self._held(query, total), is_exact=True
-                )
-                if isinstance(answer, Refusal):
-                    return answer
-                every = {**partials, **answer.aggregations}
-                ordered = {name: every[name] for name, _ in ask.aggregations}
-                return msgspec.structs.replace(answer, aggregations=ordered)
-            hits = self._hits(ask, query, total) if ask.limit and total else []
-        except ValueError as error:  # what tantivy says of an expression that is too large
-            return Refusal("too_complex", f"the index cannot execute this query: {error}")
-        best = hits[0].score if hits and ask.after is None else self._best(ask, query, total)
-        return Found(total, tuple(hits), partials, best)
-
-    def _best(self, ask: Ask, query: tantivy.Query, total: int) -> float:
-        """The best score of all, where the first hit does not tell."""
-        if not total or not ask.scored:
-            return 0.0
-        first = self._hits(msgspec.structs.replace(ask, limit=1, after=None), query, total)
-        return first[0].score if first else 0.0
-
-    def _hits(self, ask: Ask, query: tantivy.Query, total: int) -> list[Hit]:
-        score = constant_score(ask.query) if ask.scored else 0.0
-        if score is not None:
-            return self._hits_in_order(ask, query, score)
-        score_of = compile_query(ask.query, ask.statistics)
-
-        def judge(candidate: Candidate) -> Hit | None:
-            held = self._document(candidate.place)
-            exact = score_of(held)
-            assert exact is not None, f"tantivy finds {held.key.hex()} where it does not match"
-            hit = Hit(held.key, exact)
-            return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
-
-        bounds = self._bounds(ask)
-        return first_hits(self._candidates(query, total, ask.limit), judge, ask.limit, bounds, ask.after)
-
-    def _hits_in_order(self, ask: Ask, query: tantivy.Query, score: float) -> list[Hit]:
-        """Hits that all score the same come in the order of their keys: that of the ring."""
-        if ask.after is not None:
-            at = ask.after.sort[0] if ask.after.sort else score
-            if isinstance(at, int | float) and at < score:
-                return []
-            if at == score:
-                token = token_of(ask.after.key)
-                later = tantivy.Query.range_query(_SCHEMA, "token", FieldType.Integer, token, None)
-                query = self.boolean([query, later], [], [], 0)
-        hits: list[Hit] = []
-        offset, step, last_token = 0, ask.limit + 16, 0
-        while True:
-            found = self._searcher.search(
-                query, step, count=False, order_by_field="token", offset=offset, order=Order.Asc
-            ).hits
-            for token, address in found:
-                if len(hits) >= ask.limit and token != last_token:
-                    return sorted(hits, key=lambda hit: hit.key)[: ask.limit]
-                hit = Hit(self._key(address), score)
-                last_token = token
-                if ask.after is None or is_after(hit, ask.after, ()):
-                    hits.append(hit)
-            if len(found) < step:
-                return sorted(hits, key=lambda hit: hit.key)[: ask.limit]
-            offset, step = offset + step, step * 4
-
-    def _candidates(self, query: tantivy.Query, total: int, limit: int) -> Iterator[Candidate]:
-        """All hits by falling estimate, in crowds of equals by token."""
-        crowd: list[tuple[float, tantivy.DocAddress]] = []
-        offset, step = 0, limit + CANDIDATES
-        while offset < total:
-            found = self._searcher.search(query, step, count=False, offset=offset).hits
-            offset, step = offset + step, step * 4
-            for hit in found:
-                if crowd and hit[0] != crowd[0][0]:
-                    yield from self._by_token(crowd)
-                    crowd = []
-                crowd.append(hit)
-        yield from self._by_token(crowd)
-
-    def _by_token(self, crowd: list[tuple[float, tantivy.DocAddress]]) -> Iterator[Candidate]:
-        tokens = self._searcher.fast_field_values("token", [address for _, address in crowd])
-        found = []
-        for (estimate, address), token in zip(crowd, tokens, strict=True):
-            assert isinstance(token, int), "every document has one"
-            found.append(Candidate(estimate, token, address))
-        return iter(sorted(found, key=lambda candidate: candidate.token))
-
-    def _bounds(self, ask: Ask) -> Bounds:
-        """How far estimates are off: tantivy averages lengths over documents without the field, too."""
-        high, low = 1.0, 1.0
-        everything = max(1, self.weighed_by())
-        for name in ask.statistics.lengths:
-            place = self.place(name)
-            if place is None:
-                continue
-            if place[1]:
-                return Bounds(0.0, 2.0)
-            ours = average_length(ask.statistics, name)
-            local = self._length(name, WHOLE_RING)
-            theirs = max(0.01, local.terms / everything)
-            high, low = max(high, ours / theirs), min(low, ours / theirs)
-        if any(isinstance(each, Boosting) for each in walk(ask.query)):  # estimates do not lower
-            low = 0.0
-        return Bounds(low * LENGTH_ROUNDING, high * 1.001)
-
-    def _held(self, query: tantivy.Query, total: int) -> Iterator[Held]:
-        """All documents that a query finds, in the order in which they lie on disk."""
-        hits = self._searcher.search(query, max(1, total), count=False).hits
-        places = sorted((address.segment_ord, address.doc) for _, address in hits)
-        for segment, number in places:
-            yield self._document(tantivy.DocAddress(segment, number))
-
-    def _document(self, address: Any) -> Held:
-        document = self._searcher.doc(address)
+    def stored(self, place: Any) -> tuple[bytes, bytes]:
+        """Key and source of a document."""
+        document = self._searcher.doc(place)
         key, source = document.get_first("key"), document.get_first("source")
         assert key is not None and source is not None, "both are stored"
-        return Held(key.encode("latin-1"), parse(bytes(source)), self._rules)
+        return key.encode("latin-1"), bytes(source)
 
-    def _key(self, address: tantivy.DocAddress) -> bytes:
-        key: str | None = self._searcher.doc(address).get_first("key")
+    def key(self, place: Any) -> bytes:
+        """The key of a document."""
+        key: str | None = self._searcher.doc(place).get_first("key")
         assert key is not None, "it is stored"
         return key.encode("latin-1")

@@ -6,6 +6,19 @@ from random import Random
 from typing import Any
 
 from core.json_values import render
+from index.aggregation import (
+    Aggregation,
+    DatesOf,
+    DistinctOf,
+    Filtered,
+    HistogramOf,
+    PercentilesOf,
+    RangesOf,
+    StatsOf,
+    TermsOf,
+    TopHitsOf,
+    Without,
+)
 from index.changing import Change
 from index.query import (
     ALL,
@@ -28,6 +41,7 @@ from index.query import (
     Prefix,
     Query,
     Range,
+    SortKey,
     Statistics,
     Term,
     TermKey,
@@ -38,7 +52,23 @@ from index.query import (
 from lsm.keys import row_key
 from ring.tokens import token_of as token_of_partition
 
-WORDS = ["space", "ship", "star", "dune", "world", "king", "sand", "ocean", "night", "river", "tower", "stone", "light", "storm", "garden"]
+WORDS = [
+    "space",
+    "ship",
+    "star",
+    "dune",
+    "world",
+    "king",
+    "sand",
+    "ocean",
+    "night",
+    "river",
+    "tower",
+    "stone",
+    "light",
+    "storm",
+    "garden",
+]
 NAMES = ["alpha", "Beta", "gamma.ray", "delta*", "eps ilon", "한글", "ze\x01ta", "a" * 300]
 TEXTS = ("title", "body", "tags", "notes.deep")
 
@@ -143,6 +173,51 @@ def query(random: Random, depth: int = 2) -> Query:
     if kind == 3:
         return Constant(query(random, depth - 1), 3.0)
     return Boost(query(random, depth - 1), random.choice([0.0, 0.5, 2.0]))
+
+
+def sort_key(random: Random) -> SortKey:
+    """One sort key; some fields have several values, or none."""
+    field, view = random.choice(
+        [
+            ("year", NUMBER),
+            ("year", ""),
+            ("name", ""),
+            ("name", EXACT),
+            ("tags", ""),
+            ("at", DATE),
+            ("ok", ""),
+        ]
+        + [("notes.score", NUMBER), ("absent", "")]
+    )
+    return SortKey(field, view, random.random() < 0.5, random.random() < 0.3)
+
+
+def aggregation(random: Random, depth: int = 1) -> Aggregation:
+    """An aggregation, perhaps with others inside."""
+    inside: Any = ()
+    if depth and random.random() < 0.5:
+        inside = (("in", aggregation(random, depth - 1)),)
+    word = Term("body", TEXT, random.choice(WORDS))
+    near = Phrase("body", ((0, "space"), (1, "ship")), slop=2)
+    kinds: list[Any] = [
+        lambda: TermsOf(random.choice(["year", "tags", "name", "ok", "absent"]), inside=inside),
+        lambda: TermsOf("year", NUMBER, missing=7, inside=inside),
+        lambda: RangesOf("year", NUMBER, (("old", None, 1995), ("new", 1995, 2003)), inside),
+        lambda: HistogramOf("year", 5, 1, inside=inside),
+        lambda: HistogramOf("notes.score", 1e9, inside=inside),
+        lambda: DatesOf("at", random.choice(["month", "year"]), inside=inside),
+        lambda: Filtered((("a", word), ("b", near)), inside),
+        lambda: Filtered((("a", word), ("b", All())), inside),
+        lambda: Without(random.choice(["name", "notes", "year"]), inside),
+        lambda: StatsOf(random.choice(["year", "notes.score", "tags"])),
+        lambda: StatsOf("name", EXACT, "value_count"),
+        lambda: StatsOf("notes.score", missing=2.5),
+        lambda: PercentilesOf(random.choice(["year", "notes.score"])),
+        lambda: DistinctOf(random.choice(["year", "tags", "name"])),
+        lambda: TopHitsOf(2, (SortKey("year", NUMBER),)),
+    ]
+    made: Aggregation = random.choice(kinds)()
+    return made
 
 
 def fields_in(asked: Query) -> tuple[str, ...]:

@@ -1,0 +1,375 @@
+"""An inverted index as of one commit: statistics, hits and aggregations over an engine that finds documents.
+
+A question takes the cheapest way that is right:
+
+- all matches score the same (filters, values): hits in the order of the ring, which is the engine's to give;
+- by score: the engine's candidates, best first by its estimate, scored exactly (index/candidates.py);
+- by the values of fields, and aggregations: from the dictionary of values (index/sorting.py,
+  index/facets.py), if fields have one value per document;
+- everything else by looking at all matches (index/scanning.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from core.json_values import parse
+from index.aggregation import Partials
+from index.asking import Ask, Found, Refusal
+from index.bounds import RefusedError
+from index.candidates import Bounds, Candidate, first_hits
+from index.encoding import EXISTS_TAG, LENGTH_TAG, SEVERAL_TAG, TAGS, decoded, escaped, head, unescaped
+from index.facets import Facets, Unsuited
+from index.finding import VALUES, Finder, Tools, constant_score
+from index.judging import Held, compile_query
+from index.mapping import Rules
+from index.ordering import is_after
+from index.query import (
+    EXACT,
+    TEXT,
+    Boosting,
+    FieldLength,
+    Hit,
+    Query,
+    Statistics,
+    TermKey,
+    TokenRanges,
+    walk,
+)
+from index.scanning import scan
+from index.scoring import average_length
+from index.sorting import Sorter
+from lsm.keys import TOKEN_MAX, TOKEN_MIN, token_of
+
+WHOLE_RING: Final = ((TOKEN_MIN, TOKEN_MAX),)
+
+CANDIDATES: Final = 48
+"""Hits that the engine is asked for at first, beyond those wanted; each time more are needed, four times so
+many.
+"""
+
+LENGTH_ROUNDING: Final = 0.85
+"""A field may be longer than the engine remembers, which makes scores lower, down to this share."""
+
+LENGTHS_KEPT: Final = 1_000
+
+EngineQuery = Any
+Place = Any
+
+
+class Engine(Tools, Protocol):
+    """The engine, as of one commit. Columns are `token` and `due`, integers."""
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+
+    def everything(self) -> EngineQuery:
+        """Every document."""
+
+    def within(self, column: str, first: int, last: int | None) -> EngineQuery:
+        """Documents whose value in a column is between, both included."""
+
+    def count(self, query: EngineQuery) -> int:
+        """How many documents these are."""
+
+    def best(self, query: EngineQuery, limit: int, offset: int) -> list[tuple[float, Place]]:
+        """(score, place) by falling score."""
+
+    def by_column(self, query: EngineQuery, column: str, limit: int, offset: int) -> list[tuple[int, Place]]:
+        """(value, place) by rising value of a column."""
+
+    def column(self, column: str, places: list[Place]) -> list[Any]:
+        """The values of these documents in a column."""
+
+    def counts(
+        self, field: str, prefix: str, query: EngineQuery, limit: int | None = None
+    ) -> list[tuple[str, int]]:
+        """Terms that begin so, with how many of these documents have each, the most frequent first."""
+
+    def in_disk_order(self, hits: list[tuple[float, Place]]) -> list[Place]:
+        """The places of hits, neighbours beside each other."""
+
+    def stored(self, place: Place) -> tuple[bytes, bytes]:
+        """Key and source of a document."""
+
+    def key(self, place: Place) -> bytes:
+        """The key of a document."""
+
+
+class View:
+    """What a search sees from its beginning to its end."""
+
+    def __init__(self, engine: Engine, rules: Rules) -> None:
+        self._engine = engine
+        self._rules = rules
+        self.documents = engine.documents
+        self._filters: dict[TokenRanges, EngineQuery | None] = {}
+        self._lengths: dict[tuple[str, TokenRanges], FieldLength] = {}
+
+    # --- ranges
+
+    def _inside(self, query: EngineQuery, ranges: TokenRanges) -> EngineQuery:
+        """The query within token ranges."""
+        within = self._filter(ranges)
+        return query if within is None else self._both(query, within)
+
+    def _both(self, query: EngineQuery, other: EngineQuery) -> EngineQuery:
+        """Documents of both, scored by the first."""
+        return self._engine.boolean([query, self._engine.constant(other, 0.0)], [], [], 0)
+
+    def _without(self, query: EngineQuery, other: EngineQuery) -> EngineQuery:
+        return self._engine.boolean([query], [], [other], 0)
+
+    def _filter(self, ranges: TokenRanges) -> EngineQuery | None:
+        """What lies in these ranges; None if that is all that there is."""
+        if ranges in self._filters:
+            return self._filters[ranges]
+        found: EngineQuery | None = None
+        if ranges != WHOLE_RING:
+            engine = self._engine
+            parts = [engine.within("token", first, last) for first, last in ranges]
+            found = engine.boolean([], parts, [], 1) if parts else engine.nothing()
+            if engine.count(found) == self.documents:
+                found = None
+        self._filters[ranges] = found
+        return found
+
+    # --- statistics
+
+    def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
+        """Exactly as the naive twin counts."""
+        engine = self._engine
+        frequencies: dict[TermKey, int] = {}
+        for key in terms:
+            place = engine.place(key.field)
+            if place is not None:
+                query = engine.any_term(place[0], [place[1] + escaped(key.term)])
+                count = engine.count(self._inside(query, ranges))
+                if count:
+                    frequencies[key] = count
+        lengths = {name: self._length(name, ranges) for name in fields}
+        return Statistics(engine.count(self._inside(engine.everything(), ranges)), frequencies, lengths)
+
+    def _length(self, name: str, ranges: TokenRanges) -> FieldLength:
+        known = self._lengths.get((name, ranges))
+        if known is None:
+            start = head(name, LENGTH_TAG)
+            documents = total = 0
+            for term, count in self.counts(start, self._inside(self._engine.everything(), ranges)):
+                documents += count
+                total += count * int(term[len(start) :])
+            known = FieldLength(documents, total)
+            if len(self._lengths) < LENGTHS_KEPT:
+                self._lengths[name, ranges] = known
+        return known
+
+    def expand(self, field: str, view: str, prefix: str, limit: int) -> tuple[tuple[str, int], ...]:
+        """Terms that begin so, the most frequent first."""
+        if view == TEXT:
+            place = self._engine.place(field)
+            if place is None:
+                return ()
+            physical, start = place
+        else:
+            physical, start = VALUES, head(field, TAGS[view])
+        found = self._engine.counts(physical, start + escaped(prefix), self._engine.everything(), limit)
+        terms = [(term[len(start) :], count) for term, count in found if count]
+        if view in (TEXT, EXACT):
+            return tuple((unescaped(term), count) for term, count in terms)
+        return tuple((str(decoded(view, term)), count) for term, count in terms)
+
+    # --- what expires
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Rows of which something has expired, the first ones."""
+        hits = self._engine.by_column(self._engine.within("due", 1, now_us), "due", limit, 0)
+        return tuple(self._engine.key(place) for _, place in hits)
+
+    def next_due_us(self) -> int:
+        """When the first is due; 0 for never."""
+        hits = self._engine.by_column(self._engine.within("due", 1, None), "due", 1, 0)
+        return hits[0][0] if hits else 0
+
+    # --- index.facets.Tools, index.sorting.Tools
+
+    def counts(self, prefix: str, query: EngineQuery) -> list[tuple[str, int]]:
+        """Terms of values that begin so, with how many of these documents have them."""
+        return self._engine.counts(VALUES, prefix, query)
+
+    def count(self, query: EngineQuery) -> int:
+        """How many documents these are."""
+        return self._engine.count(query)
+
+    def having(self, query: EngineQuery, terms: Sequence[str]) -> EngineQuery:
+        """Those that have any of these terms of values."""
+        return self._both(query, self._engine.any_term(VALUES, terms))
+
+    def not_having(self, query: EngineQuery, terms: Sequence[str]) -> EngineQuery:
+        """Those that have none of these."""
+        return self._without(query, self._engine.any_term(VALUES, terms))
+
+    def lacking(self, query: EngineQuery, path: str) -> EngineQuery:
+        """Those that have nothing at this path or below it."""
+        return self._without(query, self._engine.any_term(VALUES, [head(path, EXISTS_TAG)]))
+
+    def has_several(self, query: EngineQuery, path: str) -> bool:
+        """Whether any of these documents has several values at the path."""
+        return self.count(self.having(query, [head(path, SEVERAL_TAG)])) > 0
+
+    def matching(self, query: EngineQuery, other: Query) -> EngineQuery:
+        """Those that match a planned query, too."""
+        finder = Finder(self._engine, Statistics())
+        found = finder.query(other)
+        if not finder.is_exact:
+            raise Unsuited
+        return self._both(query, found)
+
+    # --- searching
+
+    def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
+        """Hits and aggregations, by the cheapest way that is right."""
+        try:
+            finder = Finder(self._engine, ask.statistics)
+            found = finder.query(ask.query)
+            query = self._inside(found, ranges)
+            total = self.count(query)
+            if finder.is_exact:
+                try:
+                    return self._quick(ask, query, total)
+                except Unsuited:
+                    pass
+            return scan(ask, self._held(query, total), finder.is_exact)
+        except RefusedError as refused:
+            return Refusal("too_many_buckets", refused.error.told())
+        except ValueError as error:  # what the engine says of an expression that is too large
+            return Refusal("too_complex", f"the index cannot execute this query: {error}")
+
+    def _quick(self, ask: Ask, query: EngineQuery, total: int) -> Found:
+        """Without looking at all matches; raises Unsuited if that cannot be."""
+        partials: Partials = Facets(self).partials(ask.aggregations, query) if ask.aggregations else {}
+        hits: list[Hit] = []
+        if ask.limit and total:
+            hits = self._sorted(ask, query) if ask.sort else self._hits(ask, query, total)
+        best = hits[0].score if hits and ask.after is None and not ask.sort else self._best(ask, query, total)
+        return Found(total, tuple(hits), partials, best)
+
+    def _best(self, ask: Ask, query: EngineQuery, total: int) -> float:
+        """The best score of all, where the first hit does not tell."""
+        if not total or not ask.scored:
+            return 0.0
+        first = self._hits(msgspec.structs.replace(ask, limit=1, after=None, sort=()), query, total)
+        return first[0].score if first else 0.0
+
+    def _hits(self, ask: Ask, query: EngineQuery, total: int) -> list[Hit]:
+        """The first hits by score."""
+        score = constant_score(ask.query) if ask.scored else 0.0
+        if score is not None:
+            return self._hits_in_order(ask, query, score)
+        score_of = compile_query(ask.query, ask.statistics)
+
+        def judge(candidate: Candidate) -> Hit | None:
+            held = self._document(candidate.place)
+            exact = score_of(held)
+            assert exact is not None, f"the engine finds {held.key.hex()} where it does not match"
+            hit = Hit(held.key, exact)
+            return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
+
+        bounds = self._bounds(ask)
+        return first_hits(self._candidates(query, total, ask.limit), judge, ask.limit, bounds, ask.after)
+
+    def _hits_in_order(self, ask: Ask, query: EngineQuery, score: float) -> list[Hit]:
+        """Hits that all score the same come in the order of their keys."""
+        after = b""
+        if ask.after is not None:
+            at = ask.after.sort[0] if ask.after.sort else score
+            if isinstance(at, int | float) and at < score:
+                return []
+            after = ask.after.key if at == score else b""
+        return [Hit(key, score) for key, _ in self.in_order(query, ask.limit, after)]
+
+    def in_order(self, query: EngineQuery, limit: int, after: bytes) -> list[tuple[bytes, Place]]:
+        """The first of these documents after a key, in the order of keys: that of the ring."""
+        if after:
+            later = self._engine.within("token", token_of(after), TOKEN_MAX)
+            query = self._both(query, later)
+        found: list[tuple[bytes, Place]] = []
+        offset, step, last_token = 0, limit + 16, 0
+        while True:
+            some = self._engine.by_column(query, "token", step, offset)
+            for token, place in some:
+                if len(found) >= limit and token != last_token:
+                    return sorted(found, key=_by_key)[:limit]
+                key, last_token = self._engine.key(place), token
+                if key > after:
+                    found.append((key, place))
+            if len(some) < step:
+                return sorted(found, key=_by_key)[:limit]
+            offset, step = offset + step, step * 4
+
+    def _sorted(self, ask: Ask, query: EngineQuery) -> list[Hit]:
+        """The first hits by the values of fields."""
+        score_of = compile_query(ask.query, ask.statistics)
+        hits = []
+        for key, values, place in islice(Sorter(self, ask.limit).walk(query, ask.sort, ask.after), ask.limit):
+            score = score_of(self._document(place)) if ask.scored else 0.0
+            assert score is not None, f"the engine finds {key.hex()} where it does not match"
+            hits.append(Hit(key, score, values))
+        return hits
+
+    def _candidates(self, query: EngineQuery, total: int, limit: int) -> Iterator[Candidate]:
+        """All hits by falling estimate, in crowds of equals by token."""
+        crowd: list[tuple[float, Place]] = []
+        offset, step = 0, limit + CANDIDATES
+        while offset < total:
+            found = self._engine.best(query, step, offset)
+            offset, step = offset + step, step * 4
+            for hit in found:
+                if crowd and hit[0] != crowd[0][0]:
+                    yield from self._by_token(crowd)
+                    crowd = []
+                crowd.append(hit)
+        yield from self._by_token(crowd)
+
+    def _by_token(self, crowd: list[tuple[float, Place]]) -> Iterator[Candidate]:
+        tokens = self._engine.column("token", [place for _, place in crowd])
+        found = [
+            Candidate(estimate, token, place) for (estimate, place), token in zip(crowd, tokens, strict=True)
+        ]
+        return iter(sorted(found, key=lambda candidate: candidate.token))
+
+    def _bounds(self, ask: Ask) -> Bounds:
+        """How far estimates are off: the engine averages lengths over documents without the field, too."""
+        high, low = 1.0, 1.0
+        everything = max(1, self._engine.weighed_by())
+        for name in ask.statistics.lengths:
+            place = self._engine.place(name)
+            if place is None:
+                continue
+            if place[1]:
+                return Bounds(0.0, 2.0)
+            ours = average_length(ask.statistics, name)
+            local = self._length(name, WHOLE_RING)
+            theirs = max(0.01, local.terms / everything)
+            high, low = max(high, ours / theirs), min(low, ours / theirs)
+        if any(isinstance(each, Boosting) for each in walk(ask.query)):  # estimates do not lower
+            low = 0.0
+        return Bounds(low * LENGTH_ROUNDING, high * 1.001)
+
+    def _held(self, query: EngineQuery, total: int) -> Iterator[Held]:
+        """All documents that a query finds, in the order in which they lie on disk."""
+        hits = self._engine.best(query, max(1, total), 0)
+        for place in self._engine.in_disk_order(hits):
+            yield self._document(place)
+
+    def _document(self, place: Place) -> Held:
+        key, source = self._engine.stored(place)
+        return Held(key, parse(source), self._rules)
+
+
+def _by_key(item: tuple[bytes, Place]) -> bytes:
+    return item[0]

@@ -54,6 +54,9 @@ Tls = Annotated[bool, typer.Option("--ssl", help="Speak TLS.")]
 TlsCa = Annotated[Path | None, typer.Option("--ssl-ca", metavar="FILE", help="Whom to trust.")]
 TlsCert = Annotated[Path | None, typer.Option("--ssl-cert", metavar="FILE", help="Our certificate.")]
 TlsKey = Annotated[Path | None, typer.Option("--ssl-key", metavar="FILE", help="Its key.")]
+ProtocolVersion = Annotated[
+    int, typer.Option("--protocol-version", min=3, max=5, metavar="3|4|5", help="The highest to try.")
+]
 TlsVerify = Annotated[
     bool, typer.Option("--ssl-verify/--ssl-no-verify", help="Check the peer's certificate.")
 ]
@@ -367,6 +370,7 @@ def shell(
     timeout: AnswerTimeout = 60.0,
     username: Annotated[str, typer.Option("--username", "-u", metavar="NAME", help="Log in.")] = "",
     password: Password = None,
+    protocol_version: ProtocolVersion = 5,
     tls: Tls = False,
     ca: TlsCa = None,
     cert: TlsCert = None,
@@ -392,7 +396,7 @@ def shell(
     context = tls_of(tls, ca, cert, key, check=verify)
     options = Options(
         hosts_port(host, port),
-        access_of(username, password, context),
+        access_of(username, password, context, protocol_version),
         keyspace=keyspace,
         execute=execute,
         file=file,

@@ -149,10 +149,10 @@ def hosts_port(hosts: str | None, port: int | None) -> Sequence[Endpoint]:
     return endpoints_of(hosts, port)
 
 
-def access_of(username: str, password: str | None, tls: ssl.SSLContext | None) -> Access:
+def access_of(username: str, password: str | None, tls: ssl.SSLContext | None, version: int) -> Access:
     """Who one is; the password is asked for where there is a terminal."""
     if username and password is None:
         import getpass
 
         password = getpass.getpass(f"Password of {username}: ") if sys.stdin.isatty() else ""
-    return Access(tls, username, password or "")
+    return Access(tls, username, password or "", version)

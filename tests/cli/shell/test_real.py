@@ -120,6 +120,14 @@ def test_a_failed_statement_ends_a_script_unless_asked_to_go_on(shell: Command) 
     shell("-f", "missing.cql", status=1)
 
 
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_older_versions_of_the_protocol_say_the_same(shell: Command, version: str) -> None:
+    query = ("-k", "shop", "--format", "json", "-e", "SELECT * FROM every; SHOW VERSION")
+    old = shell("--protocol-version", version, *query).stdout
+    assert f"native protocol v{version}" in old
+    assert old.replace(f"protocol v{version}", "protocol v5") == shell(*query).stdout
+
+
 def test_describe_and_the_shells_own_words(shell: Command) -> None:
     done = shell(
         "-k", "shop", "-e",

@@ -33,6 +33,7 @@ class Admin:
             "hints": self.hints,
             "following": self.following,
             "repair": self.repair,
+            "indexes": self.indexes,
         }
 
     @property
@@ -117,6 +118,10 @@ class Admin:
                 age_s = None if equal_us is None else round((now_us - equal_us) / 1_000_000, 3)
                 found.setdefault(names[peer], {})[f"{table.keyspace}.{table.name}"] = age_s
         return {"proven_equal_s": found}
+
+    def indexes(self) -> dict[str, Any]:
+        """How far each secondary index is built at this peer."""
+        return {"indexes": self._node.building.status()}
 
     def _siblings(self) -> list[Member]:
         node = self._node

@@ -19,6 +19,7 @@ import msgspec
 from core.consistency import Level
 from core.row import Row
 from core.schema import IndexTarget
+from core.trace import Trace
 
 Span = tuple[bytes, bytes]
 """Terms in [first, end); the one term `first` if `end` is empty."""
@@ -72,7 +73,7 @@ class FindRequest(msgspec.Struct, frozen=True):
 
     Rows come by token, but by term within a range if an index is scanned by more than one term. `partition`
     (a partition key) restricts it to one. `statics` asks for static rows too: those of the partitions of rows
-    that are found, and as rows where a partition has nothing else.
+    that are found, and as rows where a partition has nothing else. `now_us` as in ReadRequest.
     """
 
     table: int
@@ -85,6 +86,8 @@ class FindRequest(msgspec.Struct, frozen=True):
     cursor: bytes = b""
     rows_max: int = 200
     statics: bool = False
+    trace: Trace | None = None
+    now_us: int = 0
 
 
 class FoundRow(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from core.consistency import Level
+from core.finding import FindRequest, Found
 from core.limits import TRACE_TTL_S
 from core.metadata import CreateTable
 from core.requests import (
@@ -197,6 +198,10 @@ def request_text(request: Any, state: State) -> str:
             return f"Plan: {kind} batch of {len(request.writes)} writes{at}"
         case ConditionalRequest():
             return f"Plan: conditional update{where}, decided at {request.serial_level.name}, written{at}"
+        case FindRequest():
+            how = "by an index" if request.drive is not None else "looking at every row"
+            what = f"Plan: find up to {request.rows_max} rows{where}{at}, {how}"
+            return f"{what}, at one replica per range that has caught up"
         case MetadataRequest():
             return f"Plan: change of the schema: {type(request.change).__name__}"
     return f"Plan: {type(request).__name__}{where}{at}"
@@ -206,6 +211,8 @@ def answer_text(answer: Answer) -> str:
     """What the node's answer says."""
     if isinstance(answer, RowsRead):
         return f"The level is met: {len(answer.rows)} rows{', more follow' if answer.more else ''}"
+    if isinstance(answer, Found):
+        return f"Found {len(answer.rows)} rows{', more follow' if answer.more else ''}"
     if isinstance(answer, Judged):
         return "Decided: applied" if answer.applied else "Decided: not applied"
     if isinstance(answer, Written):

@@ -120,7 +120,7 @@ class FindOperation:
         self.number = parent.inside.new_op()
         self.request = request
         self.deadline_us = deadline_us
-        self.now_us = parent.inside.clock.now_us()
+        self.now_us = request.now_us or parent.inside.clock.now_us()
         self.followed: dict[PeerId, tuple[PeerId, ...]] = {}
         self._parent = parent
         self._reply: Callable[[Answer], None] | None = reply
@@ -192,6 +192,12 @@ class FindOperation:
             if self._reply is not None and wanted:
                 question = Question(self._parent, self, server, wanted)
                 self._questions.append(question)
+                if self.request.trace is not None:
+                    names = self._parent.inside.tracing.names
+                    siblings = names(dict.fromkeys(follow[server]))
+                    self.request.trace.tell(
+                        f"Asking {names([server])} for {len(wanted)} ranges, when it has followed: {siblings}"
+                    )
                 question.ask(tuple(follow[server]))
 
     def _retry_later(self) -> None:
@@ -256,6 +262,10 @@ class FindOperation:
         """Take the rows of an answer; False if the page was full before its end."""
         message = piece.answer
         assert message is not None
+        if self.request.trace is not None:
+            part = piece.piece
+            text = f"{len(message.rows)} rows of the tokens {part.first} to {part.last}"
+            self.request.trace.tell(text + (", more follow" if message.more else ""))
         self._stages.append(_from(piece, piece.piece.term, piece.piece.key))
         stage = len(self._stages) - 1
         for term, key, data in message.rows:

@@ -93,6 +93,7 @@ def test_now_in_seconds_is_the_time_by_which_values_live(cluster: SimCluster) ->
     assert at(client, now_s + 900, text)[0]["left"] in range(95, 105)
     assert at(client, now_s + 1_100, text) == []
     assert at(client, now_s + 1_100, "SELECT * FROM ks.fleeting") == []
+    assert at(client, now_s + 1_100, "SELECT * FROM ks.fleeting WHERE v = 'x' ALLOW FILTERING") == []
     assert at(client, now_s + 1_100, "UPDATE ks.fleeting SET w = 'y' WHERE k = 1 IF v = 'x'") == [
         {"[applied]": False}
     ]

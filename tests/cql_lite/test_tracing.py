@@ -142,6 +142,15 @@ def test_conditions_counters_batches_and_scans_tell_their_parts(cluster: SimClus
     assert says(lines, "rows of the tokens")
 
 
+def test_a_read_by_predicate_says_who_was_asked_and_whom_it_followed(cluster: SimCluster) -> None:
+    client = Cql(cluster)
+    lines = trace(client, "SELECT count(*) FROM ks.t WHERE v = 'two' ALLOW FILTERING")
+    assert says(lines, "Plan: find up to", "ks.t", "looking at every row")
+    assert says(lines, "Asking", "when it has followed: n")
+    assert says(lines, "rows of the tokens")
+    assert says(lines, "Found 1 rows")
+
+
 def test_a_prepared_statement_shows_what_was_bound(cluster: SimCluster) -> None:
     client = Cql(cluster)
     prepared = client.good(wire.Prepare("SELECT * FROM ks.t WHERE k = ?"))

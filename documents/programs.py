@@ -177,7 +177,11 @@ class _Look:
         if problem is not None:
             self.refused = ("filter", f"{problem} ({id_of(key)[:60]})")
             return MISSING
-        document = parse(text)
+        try:
+            document = parse(text)
+        except (JsonError, RecursionError) as error:  # it came through another door
+            self.refused = ("document", f"{id_of(key)[:60]!r} cannot be read: {error}")
+            return MISSING
         if isinstance(document, dict):
             document[ID] = id_of(key)
         return document if self._meets(document) else MISSING
@@ -195,6 +199,7 @@ class _Finding:
         self._look = look
         self._sort = sort
         self._limit = program.limit
+        self._needs_value = bool(sort) or projection is not None
         self._ordered = program.ordered and not sort
         self._project = None if projection is None else projector(projection)
         self._after = place(sort, parse(program.after), program.after_key) if program.after_key else None
@@ -209,7 +214,7 @@ class _Finding:
         if self._until is not None and self._ordered and (key,) > self._until:
             self._full = True
             return False
-        document = self._look.at(key, row, now_us, needs_value=bool(self._sort))
+        document = self._look.at(key, row, now_us, needs_value=self._needs_value)
         if document is MISSING:
             return self._look.refused is None
         values = sort_values(self._sort, document)

@@ -386,7 +386,10 @@ def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRea
         document = operations.found(collection, reads[0])
         if document is None or cost.problem(document.text) is not None:
             return False
-        value = document.value
+        try:
+            value = document.value
+        except (JsonError, RecursionError):
+            return False
         if isinstance(value, dict):
             value[ID] = document.id
         return meets(value)

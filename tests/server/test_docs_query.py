@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from core.cell import VALUE
 from core.consistency import Level
 from core.gathering import GatherRequest
-from core.requests import ConditionalRequest, Timeout, WriteRequest
+from core.mutation import INSERT
+from core.requests import ConditionalRequest, RowWrite, Timeout, Write, WriteRequest
 from core.settings import Settings
 from documents import operations
 from documents.collections import find
+from lsm.keys import ROW_SUFFIX
 from tests.server.harness import run
 from tests.server.rest_client import Door, Reply, door, problem
 
@@ -269,6 +272,29 @@ def test_levels_timeouts_methods_and_unknown_collections() -> None:
             assert problem(await ask("POST", "/v1/docs/movies/_find/x", b"{}")) == (404, "not-found")
             ask.node.answers.append(Timeout(1, 2, Level.QUORUM, write=False))
             assert problem(await post(ask, "_count", {})) == (504, "timeout")
+
+    run(work())
+
+
+def test_a_document_that_cannot_be_read_is_named() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            collection = find(ask.node.state, "movies")
+            assert collection is not None
+            column = collection.document_column
+            row = RowWrite(ROW_SUFFIX, (Write(column, (), VALUE, b'{"n":1e999999}'),))
+            ask.node._write(WriteRequest(collection.table, b"far", (row,), Level.ONE, INSERT))
+            for operation, body in (
+                ("_count", {"filter": {"n": 1}}),
+                ("_find", {"projection": {"n": 1}}),
+                ("_aggregate", {"pipeline": [{"$sort": {"n": 1}}]}),
+                ("_distinct", {"path": "n"}),
+            ):
+                reply = await post(ask, operation, body)
+                assert problem(reply) == (400, "bad-query")
+                assert "document: 'far' cannot be read: the exponent of 1e999999" in reply.json()["detail"]
+            assert (await post(ask, "_count", {})).json() == {"count": 5}
 
     run(work())
 

@@ -133,9 +133,7 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
     return judge
 
 
-def _containing(
-    subject: Compiled, operator: str, right: ast.Expression, name: str, scope: Scope
-) -> Judge:
+def _containing(subject: Compiled, operator: str, right: ast.Expression, name: str, scope: Scope) -> Judge:
     collection, wanted, first, step = parts_of(subject.type, operator, name)
     term = compile_term(right, wanted, f"{'key' if operator == ast.CONTAINS_KEY else 'value'}({name})", scope)
 

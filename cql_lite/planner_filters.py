@@ -151,7 +151,7 @@ def _containing(
 
 
 def parts_of(of: Type, operator: str, name: str) -> tuple[Collection, Type, int, int]:
-    """For CONTAINS [KEY]: the collection, the type of the parts looked at, the first one, the step to the next."""
+    """For CONTAINS [KEY]: the collection, the parts' type, the first of them, the step to the next."""
     if not isinstance(of, Collection):
         raise InvalidRequestError(f"{operator} is for collections; {name} is a {of}")
     if isinstance(of, MapType):

@@ -75,9 +75,7 @@ class SelectPlan:
         self._selected = self._compile_selectors()
         self._selected_columns = self._layout.columns()
         if virtual is None:
-            self._where = compile_where(
-                view, statement.where, scope, filtering=statement.allow_filtering
-            )
+            self._where = compile_where(view, statement.where, scope, filtering=statement.allow_filtering)
             filtered = self._where.others
         else:
             self._where = Where(view, [], [], [], [], [], scope)

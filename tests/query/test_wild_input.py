@@ -75,6 +75,7 @@ def test_projections_and_orders(wanted: Any, document: Any) -> None:
 
 def _stage(name: str) -> st.SearchStrategy[Any]:
     inner = wild(*FUNCTIONS, *VARIADIC)
+    argument: st.SearchStrategy[Any]
     named = st.dictionaries(st.sampled_from(["x", "y", "a.b", "_id"]), inner, max_size=3)
     if name == "$group":
         one = st.sampled_from([*ACCUMULATORS]).flatmap(lambda of: st.fixed_dictionaries({of: inner}))

@@ -94,6 +94,14 @@ class Seek(msgspec.Struct, frozen=True, tag="seek"):
     covers: int = 0
 
 
+class SeekAlone(msgspec.Struct, frozen=True, tag="seek_alone"):
+    """Weigh and seek in one, where one index holds all that is searched. Answered with SoughtAlone."""
+
+    ask: Ask
+    terms: tuple[TermKey, ...]
+    fields: tuple[str, ...]
+
+
 class Expand(msgspec.Struct, frozen=True, tag="expand"):
     """Terms that begin with each of these prefixes. Answered with Expanded."""
 
@@ -116,6 +124,13 @@ class Sought(msgspec.Struct, frozen=True, tag="sought"):
     found: Found
 
 
+class SoughtAlone(msgspec.Struct, frozen=True, tag="sought_alone"):
+    """What was found, and by which weights."""
+
+    found: Found
+    statistics: Statistics
+
+
 class Expanded(msgspec.Struct, frozen=True, tag="expanded"):
     """Per prefix the terms, with how many documents have them."""
 
@@ -131,8 +146,8 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 BEHIND = "behind"
 """The code of a Refusal by an index that does not cover what it was asked to cover."""
 
-Work = Weigh | Seek | Expand
-Result = Weighed | Sought | Expanded | Refused
+Work = Weigh | Seek | SeekAlone | Expand
+Result = Weighed | Sought | SoughtAlone | Expanded | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _work: msgspec.msgpack.Decoder[Work] = msgspec.msgpack.Decoder(Work)
@@ -164,6 +179,10 @@ def perform(segments: Segments, work: Work, ranges: TokenRanges) -> Result:
                 segments.expand(work.field, work.view, prefix, work.limit, ranges) for prefix in work.prefixes
             )
         )
+    if isinstance(work, SeekAlone):
+        statistics = segments.statistics(work.terms, work.fields, ranges)
+        alone = segments.search(msgspec.structs.replace(work.ask, statistics=statistics), ranges)
+        return Refused(alone) if isinstance(alone, Refusal) else SoughtAlone(alone, statistics)
     if segments.covers() < work.covers:
         return Refused(Refusal(BEHIND, "the index was opened anew and has not caught up yet"))
     found = segments.search(work.ask, ranges)

@@ -85,6 +85,7 @@ class Scatter:
         self._lost: TokenRanges = ()
         self._failure: Failure | None = None
         self._retrying = False
+        self._asking = 0
         self._timer = 0
 
     def begin(self, ranges: TokenRanges, parts: tuple[Part, ...] = ()) -> None:
@@ -95,10 +96,14 @@ class Scatter:
         self._parent.scatters[self.number] = self
         delay_us = max(1, self._deadline_us - inside.world.monotonic_us())
         self._timer = inside.timer(delay_us, "search_deadline", self.number)
-        for part in parts:
-            self._ask(part, fresh=False)
         if not parts:
             self._cover(ranges)
+            return
+        self._asking += 1
+        for part in parts:
+            self._ask(part, fresh=False)
+        self._asking -= 1
+        self._end_if_done()
 
     # --- asking
 
@@ -129,9 +134,11 @@ class Scatter:
                 unserved = [piece for piece in unserved if piece not in hopeless]
             if unserved and self._done is not None:
                 self._retry_later(joined(piece[:2] for piece in unserved))
+        self._asking += 1
         for part in parts:
             if self._done is not None:
                 self._ask(part, self._fresh)
+        self._asking -= 1
         self._end_if_done()
 
     def _give_up(self, pieces: list[Piece], failure: Failure) -> None:
@@ -248,7 +255,7 @@ class Scatter:
         self._pass_over(op, None)
 
     def on_peer(self, peer: PeerId) -> None:
-        """A connection came or went: what was asked over it may be lost."""
+        """The last connection is gone, and with it what was asked over it."""
         for question in tuple(self._questions.values()):
             if question.part.server == peer:
                 self._pass_over(question.op, None)
@@ -256,7 +263,9 @@ class Scatter:
     # --- the end
 
     def _end_if_done(self) -> None:
-        if not self._questions and not self._unserved and self._done is not None:
+        """Unless some parts are only about to be asked: one may fail while the others wait for their turn."""
+        waits = self._questions or self._unserved or self._asking
+        if not waits and self._done is not None:
             self._end(Collected(tuple(self._results), self._lost, self._failure))
 
     def on_deadline(self) -> None:

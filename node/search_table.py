@@ -12,7 +12,7 @@ from core.ports import PeerId
 from core.requests import Invalid
 from core.searching import SearchRequest
 from index.aggregation import Aggregations, Partials, TopHitsOf
-from index.asking import Ask, Found, Seek, Sought, Weigh, Weighed
+from index.asking import Ask, Found, Seek, SeekAlone, Sought, SoughtAlone, Weigh, Weighed, Work
 from index.bounds import QueryError
 from index.finishing import top_hits
 from index.mapped import MappedFields
@@ -142,7 +142,7 @@ class TableSearch:
         self._sort = tuple(rewriter.sort_key(key) if key.field != SCORE else key for key in self._sort)
         terms = terms_of(planned)
         if terms and self._is_scored():
-            self._weigh(terms, self._weighed)
+            self._weigh(terms, self._weighed, alone=True)
         else:
             self._seek(())
 
@@ -153,11 +153,19 @@ class TableSearch:
 
     # --- weigh
 
-    def _weigh(self, terms: tuple[TermKey, ...], then: Callable[[Statistics], None]) -> None:
+    def _weigh(
+        self, terms: tuple[TermKey, ...], then: Callable[[Statistics], None], alone: bool = False
+    ) -> None:
+        """Sum up the weights of terms; or, if one peer holds all and `alone` allows it, search at once."""
         if not terms:
             then(Statistics())
             return
-        work = Weigh(terms, tuple(sorted({key.field: None for key in terms})))
+        fields = tuple(sorted(dict.fromkeys(key.field for key in terms)))
+
+        def work(part: Part) -> Work:
+            if alone and part.ranges == self._ranges:
+                return SeekAlone(self._asked(), terms, fields)
+            return Weigh(terms, fields)
 
         def done(collected: Collected) -> None:
             if collected.failure is not None and not self._may_be_partial(collected):
@@ -165,13 +173,17 @@ class TableSearch:
                 return
             found = []
             for part, result in collected.results:
+                if isinstance(result, SoughtAlone):
+                    self._statistics = result.statistics
+                    self._put_together([result.found], (part,), ())
+                    return
                 assert isinstance(result, Weighed), result
                 found.append(result.statistics)
                 self._covers[part.server] = max(result.covers, self._covers.get(part.server, 0))
             self._parts = tuple(part for part, _ in collected.results) if not collected.missing else ()
             then(add_statistics(found))
 
-        self._scatter(lambda _: work, done).begin(self._ranges)
+        self._scatter(work, done).begin(self._ranges)
 
     def _may_be_partial(self, collected: Collected) -> bool:
         return self._request.allow_partial and bool(collected.missing)
@@ -195,11 +207,11 @@ class TableSearch:
 
     # --- seek
 
-    def _seek(self, parts: tuple[Part, ...]) -> None:
+    def _asked(self) -> Ask:
         request = self._request
         assert self._query is not None, "planned"
         after = None if request.after is None else After(*request.after)
-        ask = Ask(
+        return Ask(
             self._query,
             self._statistics,
             request.offset + request.size,
@@ -208,6 +220,9 @@ class TableSearch:
             self._aggregations,
             self._is_scored(),
         )
+
+    def _seek(self, parts: tuple[Part, ...]) -> None:
+        ask = self._asked()
         self._scatter(lambda part: Seek(ask, self._covers.get(part.server, 0)), self._sought).begin(
             self._ranges, parts
         )
@@ -220,11 +235,13 @@ class TableSearch:
         for _, result in collected.results:
             assert isinstance(result, Sought), result
             founds.append(result.found)
+        self._put_together(founds, tuple(part for part, _ in collected.results), collected.missing)
+
+    def _put_together(self, founds: list[Found], parts: tuple[Part, ...], missing: TokenRanges) -> None:
         assert self._query is not None, "planned"
         partials = merge_all(self._aggregations, [found.aggregations for found in founds])
         limit = self._request.offset + self._request.size
         hits = sorted_hits((hit for found in founds for hit in found.hits), self._sort, limit)
-        parts = tuple(part for part, _ in collected.results)
         self._end(
             TableResult(
                 sum(found.total for found in founds),
@@ -236,7 +253,7 @@ class TableSearch:
                 partials,
                 tuple(hit for _, hit in top_hits(self._aggregations, partials)),
                 tuple(sorted({part.server: None for part in parts})),
-                collected.missing,
+                missing,
                 parts,
             )
         )

@@ -62,8 +62,9 @@ class Searches:
             call(scatter, *arguments)
 
     def _on_peer(self, peer: PeerId, connected: bool) -> None:
-        for scatter in tuple(self.scatters.values()):
-            scatter.on_peer(peer)
+        if not connected:
+            for scatter in tuple(self.scatters.values()):
+                scatter.on_peer(peer)
 
     def alive(self, placement: TablePlacement) -> tuple[PeerId, ...]:
         """The replicas of a table that live, as far as is known, in the order of their ids."""

@@ -15,10 +15,10 @@ other way.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import unquote
 
 APPLIED_MAX: Final = 1_000
 """Subschemas that may be applied to one place of a document."""
@@ -37,6 +37,8 @@ _BELOW_ANY: Final = (
     ("contains", "#"),
 )
 _REFUSED: Final = ("$dynamicRef", "$recursiveRef")
+
+_ESCAPES: Final = re.compile("(?:%[0-9A-Fa-f]{2})+")
 
 Pointer = tuple[str, ...]
 Steps = dict[str, Counter[Pointer]]
@@ -181,8 +183,12 @@ def _matching(steps: Steps, label: str) -> Counter[Pointer]:
 def _referred(reference: Any) -> Pointer:
     if type(reference) is not str or not (reference == "#" or reference.startswith("#/")):
         raise CostError(f"a $ref leads to a part of the schema (# or #/...); found {str(reference)[:100]!r}")
-    parts = unquote(reference[1:]).split("/")[1:]
+    parts = _ESCAPES.sub(_unescaped, reference[1:]).split("/")[1:]
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("%", "")).decode(errors="replace")
 
 
 def _too_much() -> CostError:

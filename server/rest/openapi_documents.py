@@ -45,7 +45,16 @@ PARAMETERS = openapi_queries.PARAMETERS | {
 _ANY: dict[str, Any] = {}
 _DOCUMENT = content(JSON, _ANY)
 _COLLECTION = content(JSON, {"$ref": "#/components/schemas/Collection"})
-_REFUSED = ("bad-id", "bad-document", "too-deep", "document-invalid", "document-too-large", "bad-ttl")
+_KEYED = ("bad-idempotency-key", "idempotency-key-in-use", "idempotency-key-reused")
+_REFUSED = (
+    *_KEYED,
+    "bad-id",
+    "bad-document",
+    "too-deep",
+    "document-invalid",
+    "document-too-large",
+    "bad-ttl",
+)
 _PATCH_REFUSED = ("bad-patch", "bad-body", "no-such-document", "patch-conflict", "too-many-cells")
 
 
@@ -64,7 +73,7 @@ def _document() -> dict[str, Any]:
             *NEVER_WRITTEN,
         ),
     }
-    conditions = refs("only_if_match", "only_if_none_match")
+    conditions = refs("only_if_match", "only_if_none_match", "idempotency_key")
     return {
         "parameters": refs("collection", "id", "consistency", "timeout_ms"),
         "get": {
@@ -122,8 +131,8 @@ def _patch(conditions: list[dict[str, str]]) -> dict[str, Any]:
             "`$slice`, `$sort`), `$addToSet`, `$pull`, `$pop`, `$rename`, `$currentDate`, `$setOnInsert`. In "
             "their paths dots separate keys and `\\.` is a dot. `application/json` is an update if all names "
             "begin with `$`, else a merge patch. A merge patch or an update makes the document if there is "
-            "none; with `If-Match: *` it does not. Repeating a merge patch or `$set` is safe, repeating "
-            "`$inc` or `$push` after `outcome-unknown` is not: use If-Match."
+            "none; with `If-Match: *` it does not. Repeating a merge patch or `$set` is safe; `$inc` or "
+            "`$push` are done once, however often they are sent, with an Idempotency-Key."
         ),
         "parameters": [*refs("document_ttl", "return"), *conditions],
         "requestBody": {
@@ -170,7 +179,7 @@ def _collection_of_documents() -> dict[str, Any]:
         "post": {
             "operationId": "postDocument",
             "summary": "A new document, under an id that is made",
-            "parameters": refs("document_ttl"),
+            "parameters": refs("document_ttl", "idempotency_key"),
             "requestBody": {"required": True, "content": _DOCUMENT},
             "responses": {
                 "201": answer("It is at `Location`.", content(JSON, {"type": "object"}), tagged=True),

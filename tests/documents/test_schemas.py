@@ -50,6 +50,7 @@ TREE = {
             "/b/a",
         ),
         ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}, 1, "the document"),
+        ({"$defs": {"a b/c": {"type": "string"}}, "$ref": "#/$defs/a%20b~1c"}, 1, "the document"),
         (True, 5, None),
         (False, 5, "the document"),
     ],

@@ -1,0 +1,176 @@
+"""From what is asked to what is executed: analyzers, views, boosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from index.aggregation import Filtered, StatsOf, TermsOf
+from index.bounds import QueryError
+from index.instants import parse_instant
+from index.mapped import MappedFields
+from index.mapping import Mapping, Rules, compile_mapping, parse_mapping
+from index.query import (
+    ALL,
+    BOOLEAN,
+    DATE,
+    EXACT,
+    NUMBER,
+    TEXT,
+    AnyOf,
+    AtLeast,
+    Bool,
+    Boost,
+    Compare,
+    Constant,
+    DisMax,
+    DocumentIds,
+    Equals,
+    Exists,
+    Fuzzy,
+    Ids,
+    Match,
+    MatchPhrase,
+    Nothing,
+    Pattern,
+    Phrase,
+    Planned,
+    Prefix,
+    Query,
+    Range,
+    SortKey,
+    Term,
+    Terms,
+    Wildcard,
+)
+from index.rewriting import Rewriter
+from index.rewriting_aggregations import rewrite_aggregations
+
+NOW = parse_instant("2024-05-15T12:00:00Z") or 0
+
+
+def rewriter(mapping: Any = None) -> Rewriter:
+    parsed = parse_mapping(mapping or {})
+    assert isinstance(parsed, Mapping), parsed
+    rules = compile_mapping(parsed)
+    assert isinstance(rules, Rules)
+    return Rewriter(MappedFields(rules), now_us=NOW, key_of=lambda each: each.encode())
+
+
+def planned(query: Query, mapping: Any = None) -> Planned:
+    found = rewriter(mapping).rewrite(query)
+    assert not isinstance(found, QueryError), found
+    return found
+
+
+def a(word: str, field: str = "t") -> Term:
+    return Term(field, TEXT, word)
+
+
+DEFAULT: list[tuple[Query, Planned]] = [
+    (Match("t", "Space"), a("space")),
+    (Match("t", "Space Odyssey"), Bool(should=(a("space"), a("odyssey")), minimum=1)),
+    (Match("t", "Space Odyssey", "and"), Bool(must=(a("space"), a("odyssey")))),
+    (Match("t", "a b c d", minimum="75%"), Bool(should=(a("a"), a("b"), a("c"), a("d")), minimum=3)),
+    (Match("t", "..."), Nothing()),
+    (
+        Match("n", "1990"),
+        DisMax(
+            (
+                a("1990", "n"),
+                Term("n", NUMBER, 1990),
+                Range("n", DATE, parse_instant("1990", year=True), parse_instant("1990", year=True, up=True)),
+            )
+        ),
+    ),
+    (Match("t.keyword", "A b"), Term("t", EXACT, "A b")),
+    (Match(ALL, "1990"), a("1990", ALL)),
+    (Match("t", "spcae", fuzziness="AUTO"), DisMax((a("spcae"), Boost(Fuzzy("t", TEXT, "spcae", 1), 0.3)))),
+    (Match("t", "a b", prefix=True), Bool(should=(a("a"), Prefix("t", TEXT, "b")), minimum=1)),
+    (MatchPhrase("t", "A b", 2), Phrase("t", ((0, "a"), (1, "b")), 2)),
+    (MatchPhrase("t", "A"), a("a")),
+    (MatchPhrase("t", "a b", prefix=True), Phrase("t", ((0, "a"), (1, "b")), 0, True)),
+    (Equals("t", ("Ab",)), DisMax((Term("t", EXACT, "Ab"), Term("t", TEXT, "Ab")))),
+    (Equals("t.keyword", ("Ab", "c")), Terms("t", EXACT, ("Ab", "c"))),
+    (Equals("n", (3,)), Term("n", NUMBER, 3)),
+    (Equals("b", (True,)), Term("b", BOOLEAN, True)),
+    (
+        Compare("n", 1, 5, True, False),
+        DisMax((Range("n", NUMBER, 1, 5, True, False), Range("n", DATE, 1000, 5000, True, False))),
+    ),
+    (Compare("d", "now-1d/d", None), Range("d", DATE, parse_instant("2024-05-14"), None)),
+    (Compare("t", "apple", "pear"), Range("t", EXACT, "apple", "pear")),
+    (Pattern("t", "prefix", "Pre"), DisMax((Prefix("t", TEXT, "Pre"), Prefix("t", EXACT, "Pre")))),
+    (Pattern(ALL, "prefix", "Pre", ignore_case=True), Prefix(ALL, TEXT, "pre")),
+    (Pattern(ALL, "wildcard", "a?b", ignore_case=True), Wildcard(ALL, TEXT, "a?b")),
+    (Pattern(ALL, "fuzzy", "spacey", "AUTO"), Fuzzy(ALL, TEXT, "spacey", 2)),
+    (Pattern(ALL, "fuzzy", "ab", "AUTO"), Constant(a("ab", ALL))),
+    (Exists("t.keyword"), Exists("t")),
+    (DocumentIds(("b", "a", "b")), Ids((b"a", b"b"))),
+    (AtLeast((Exists("a"), Exists("b")), "3"), Nothing()),
+    (AnyOf((("t", 2.0), ("u", 1.0)), "x"), DisMax((Boost(a("x"), 2.0), a("x", "u")))),
+    (AnyOf((("t", 1.0), ("u", 1.0)), "x", "most_fields"), Bool(should=(a("x"), a("x", "u")), minimum=1)),
+    (
+        AnyOf((("t", 1.0), ("u", 1.0)), "x y", "cross_fields", "and"),
+        Bool(must=(DisMax((a("x"), a("x", "u"))), DisMax((a("y"), a("y", "u"))))),
+    ),
+    (AnyOf((("t", 1.0),), "x y", "phrase"), Phrase("t", ((0, "x"), (1, "y")))),
+    (AnyOf((("*", 1.0),), "x"), a("x", ALL)),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), DEFAULT, ids=lambda each: type(each).__name__)
+def test_without_a_mapping_a_field_may_hold_anything(query: Query, expected: Planned) -> None:
+    assert planned(query) == expected
+
+
+MAPPING = {
+    "analyzer": "english",
+    "fields": {
+        "title": {"type": "text", "analyzer": "korean", "boost": 2},
+        "sku": {"type": "keyword"},
+        "at": {"type": "date"},
+        "n": {"type": "number"},
+    },
+}
+
+
+def test_a_mapping_says_analyzers_views_and_boosts() -> None:
+    assert planned(Match("plot", "wolves running"), MAPPING) == Bool(
+        should=(a("wolv", "plot"), a("run", "plot")), minimum=1
+    )
+    assert planned(Match("sku", "A 7"), MAPPING) == Term("sku", EXACT, "A 7")
+    assert planned(Match("n", "seven"), MAPPING) == Nothing()
+    assert planned(Match("n", "7"), MAPPING) == Term("n", NUMBER, 7)
+    boosted = planned(Match("title", "회원"), MAPPING)
+    assert isinstance(boosted, Boost) and boosted.factor == 2
+    assert planned(Equals("at", (1_000,)), MAPPING) == Term("at", DATE, 1_000_000)
+    assert planned(AnyOf((("ti*", 1.0),), "회원"), MAPPING) == boosted
+    assert rewriter(MAPPING).sort_key(SortKey("at")) == SortKey("at", DATE)
+    assert rewriter(MAPPING).sort_key(SortKey("other.keyword")) == SortKey("other", EXACT)
+
+
+def test_syllables_of_one_word_are_wanted_together() -> None:
+    found = planned(Match("t", "영화관"), {"analyzer": "cjk"})
+    assert isinstance(found, Bool) and len(found.must) >= 2 and not found.should
+
+
+def test_what_cannot_be_planned_is_told() -> None:
+    unknown = rewriter().rewrite(Match("t", "x", analyzer="klingon"))
+    assert isinstance(unknown, QueryError) and "klingon" in unknown.detail
+    long = rewriter().rewrite(Match("t", " ".join(f"w{i}" for i in range(1_500))))
+    assert isinstance(long, QueryError) and "1000 are the limit" in long.detail
+    wide = rewriter().rewrite(Bool(should=(Match("t", " ".join(f"w{i}" for i in range(900))),) * 30))
+    assert isinstance(wide, QueryError) and "terms" in wide.detail
+
+
+def test_aggregations_find_their_views() -> None:
+    asked = (
+        ("k", TermsOf("t.keyword", inside=(("s", StatsOf("at")),))),
+        ("f", Filtered((("x", Match("t", "A")),))),
+    )
+    assert rewrite_aggregations(rewriter(MAPPING), asked) == (
+        ("k", TermsOf("t", inside=(("s", StatsOf("at", DATE)),))),
+        ("f", Filtered((("x", a("a")),))),
+    )

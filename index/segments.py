@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -60,6 +60,9 @@ _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
 _SHARED = tuple(f"s{number}" for number in range(SHARED_FIELDS))
 _SPLIT = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.custom_stopword([HOLE])).build()
 _TOTAL = re.compile(r'"value": ([0-9.]+),\s*"description": "N, total')
+
+
+Answer = TypeVar("Answer")
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -194,17 +197,35 @@ class TantivySegments:
 
     def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
         """The weights of terms, and the lengths of fields."""
-        return self._view.statistics(terms, fields, ranges)
+        view = self._view
+        return _guarded(lambda: view.statistics(terms, fields, ranges))
 
     def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
         """Hits and aggregations."""
-        return self._view.search(ask, ranges)
+        view = self._view
+        return _guarded(lambda: view.search(ask, ranges))
 
     def expand(
         self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
     ) -> tuple[tuple[str, int], ...]:
         """Terms that begin so."""
-        return self._view.expand(field, view, prefix, limit)
+        held = self._view
+        return _guarded(lambda: held.expand(field, view, prefix, limit))
+
+
+def _guarded(question: Callable[[], Answer]) -> Answer:
+    """Ask. A question that tantivy fails at fails alone: it must not end the peer.
+
+    Its panics are no `Exception` in Python, and their class cannot be imported.
+    """
+    try:
+        return question()
+    except ValueError as error:
+        raise CorruptionError(f"an inverted index cannot answer: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise CorruptionError(f"an inverted index cannot answer: {error}") from error
+        raise
 
 
 class TantivyPlace:

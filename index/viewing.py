@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from core.errors import CorruptionError
 from core.json_values import parse
 from index.aggregation import Partials
 from index.asking import Ask, Found, Refusal
@@ -274,9 +275,7 @@ class View:
 
         def judge(candidate: Candidate) -> Hit | None:
             held = self._document(candidate.place)
-            exact = score_of(held)
-            assert exact is not None, f"the engine finds {held.key.hex()} where it does not match"
-            hit = Hit(held.key, exact)
+            hit = Hit(held.key, _agreed(score_of(held), held.key))
             return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
 
         bounds = self._bounds(ask)
@@ -316,8 +315,7 @@ class View:
         score_of = compile_query(ask.query, ask.statistics)
         hits = []
         for key, values, place in islice(Sorter(self, ask.limit).walk(query, ask.sort, ask.after), ask.limit):
-            score = score_of(self._document(place)) if ask.scored else 0.0
-            assert score is not None, f"the engine finds {key.hex()} where it does not match"
+            score = _agreed(score_of(self._document(place)), key) if ask.scored else 0.0
             hits.append(Hit(key, score, values))
         return hits
 
@@ -369,6 +367,13 @@ class View:
     def _document(self, place: Place) -> Held:
         key, source = self._engine.stored(place)
         return Held(key, parse(source), self._rules)
+
+
+def _agreed(score: float | None, key: bytes) -> float:
+    """The score of what the engine found. That it is none would be a bug: this search fails, not the peer."""
+    if score is None:
+        raise CorruptionError(f"an inverted index finds row {key.hex()}, which does not match")
+    return score
 
 
 def _by_key(item: tuple[bytes, Place]) -> bytes:

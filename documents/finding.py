@@ -184,11 +184,13 @@ class _Fold:
 
     def __init__(self) -> None:
         self.refused: Invalid | None = None
+        self.returned: dict[PeerId, int] = {}
+        """How many documents each peer sent."""
 
     def absorb(self, server: PeerId, part: bytes) -> bool:
         """Take a part."""
-        del server
         decoded = decode_part(part)
+        self.returned[server] = self.returned.get(server, 0) + len(decoded.documents)
         if decoded.refused is not None:
             where, why = decoded.refused
             self.refused = self.refused or Invalid("bad_query", f"{where}: {why}")

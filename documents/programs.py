@@ -140,9 +140,10 @@ def _good(parsed: Any) -> Any:
 def _started(program: Program, collection: Collection, below: Below) -> Runner:
     if program.kind == AGGREGATE:
         pipeline: Pipeline = _good(parse_pipeline(parse(program.stages)))
-        return _Aggregating(_Look(collection, pipeline.filter), pipeline.part(below))
+        return _Aggregating(_Look(collection, pipeline.filter, with_id=True), pipeline.part(below))
     wanted: Filter = _good(parse_filter(parse(program.filter)))
-    look = _Look(collection, wanted)
+    with_id = any(b"_id" in text for text in (program.filter, program.sort, program.path.encode()))
+    look = _Look(collection, wanted, with_id)
     if program.kind == FIND:
         projection = _good(parse_projection(parse(program.projection))) if program.projection else None
         return _Finding(look, program, _good(parse_sort(parse(program.sort))), projection)
@@ -156,9 +157,11 @@ def _started(program: Program, collection: Collection, below: Below) -> Runner:
 class _Look:
     """Rows as documents that meet a filter."""
 
-    def __init__(self, collection: Collection, wanted: Filter) -> None:
+    def __init__(self, collection: Collection, wanted: Filter, with_id: bool) -> None:
+        """`with_id`: something asks for the member `_id`."""
         self._collection = collection
         self._cost = cost_of(wanted)
+        self._with_id = with_id
         self._meets = predicate(wanted)
         self.refused: tuple[str, str] | None = None
         self.tag = ""
@@ -182,7 +185,7 @@ class _Look:
         except (JsonError, RecursionError) as error:  # it came through another door
             self.refused = ("document", f"{id_of(key)[:60]!r} cannot be read: {error}")
             return MISSING
-        if isinstance(document, dict):
+        if self._with_id and isinstance(document, dict):
             document[ID] = id_of(key)
         return document if self._meets(document) else MISSING
 

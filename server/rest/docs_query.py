@@ -26,7 +26,7 @@ import msgspec
 from aiohttp import web
 
 from core.consistency import Level
-from core.gathering import Fold, Gathered, GatherRequest
+from core.gathering import Gathered, GatherRequest
 from core.json_values import JsonError, Value, checked, render
 from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
 from core.schema import Table
@@ -93,6 +93,14 @@ class _Asked(msgspec.Struct, frozen=True):
     allow_scan: bool
     explain: bool
     options: Options
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """What came of a question, and when it began."""
+
+    fold: FindFold | CountFold | DistinctFold | AggregateFold
+    gathered: Gathered
+    begun_ns: int
 
 
 class DocumentQueries:
@@ -175,7 +183,12 @@ class DocumentQueries:
         return plan_of(condition, table.indexes, DOCUMENT_COLUMN, value_term)
 
     async def _gather(
-        self, asked: _Asked, fold: Fold, plan: Plan, after: bytes = b"", held: int = SMALL_BYTES
+        self,
+        asked: _Asked,
+        fold: FindFold | CountFold | DistinctFold | AggregateFold,
+        plan: Plan,
+        after: bytes = b"",
+        held: int = SMALL_BYTES,
     ) -> Gathered:
         unbounded = asked.allow_scan or plan.drive is not None
         request = GatherRequest(
@@ -188,14 +201,13 @@ class DocumentQueries:
             held,
         )
         answer = await self._bridge.ask(request, asked.timeout_us)
-        refused = getattr(fold, "refused", None)
-        if refused is not None:
-            raise invalid(refused)
+        if fold.refused is not None:
+            raise invalid(fold.refused)
         if not isinstance(answer, Gathered):
             raise problem_of(answer)
         return answer
 
-    def _explained(self, asked: _Asked, plan: Plan, gathered: Gathered, took_us: int) -> dict[str, Any]:
+    def _explained(self, asked: _Asked, plan: Plan, done: _Done) -> dict[str, Any]:
         state = self._node.metadata.state
 
         def name(peer: bytes) -> str:
@@ -216,29 +228,26 @@ class DocumentQueries:
                 "ranges": one.ranges,
                 "followed": [name(peer) for peer in one.followed],
                 "examined": one.examined,
+                "returned": done.fold.returned.get(one.peer, 0),
                 "part_bytes": one.part_bytes,
                 "pieces": one.pieces,
                 "took_us": one.took_us,
             }
-            for one in gathered.served
+            for one in done.gathered.served
         ]
         return {
             "plan": how,
             "level": asked.level.value,
-            "examined": sum(one.examined for one in gathered.served),
+            "examined": sum(one.examined for one in done.gathered.served),
             "peers": peers,
-            "took_us": took_us,
+            "took_us": (time.perf_counter_ns() - done.begun_ns) // 1_000,
         }
 
-    def _told(
-        self, asked: _Asked, members: Sequence[tuple[str, bytes]], plan: Plan, done: tuple[Gathered, int]
-    ) -> bytes:
+    def _told(self, asked: _Asked, members: Sequence[tuple[str, bytes]], plan: Plan, done: _Done) -> bytes:
         """The answer's members, with how it came about if that was asked for."""
         found = [f'"{name}":'.encode() + text for name, text in members]
         if asked.explain:
-            gathered, begun_ns = done
-            took_us = (time.perf_counter_ns() - begun_ns) // 1_000
-            found.append(b'"explain":' + render(self._explained(asked, plan, gathered, took_us)))
+            found.append(b'"explain":' + render(self._explained(asked, plan, done)))
         return b"{" + b",".join(found) + b"}"
 
     # --- reading
@@ -255,7 +264,7 @@ class DocumentQueries:
             head = b'{"id":' + render(id_of(one.key)) + b"," if with_id else b"{"
             found.append(head + b'"etag":' + render(one.tag) + b',"document":' + one.text + b"}")
         members = [("documents", b"[" + b",".join(found) + b"]"), ("cursor", render(cursor))]
-        return self._told(asked, members, plan, (gathered, begun_ns))
+        return self._told(asked, members, plan, _Done(fold, gathered, begun_ns))
 
     async def _page(self, asked: _Asked, query: FindQuery, plan: Plan) -> tuple[FindFold, Gathered]:
         fold = query.fold(plan.drive is None or plan.exact)
@@ -269,7 +278,7 @@ class DocumentQueries:
         plan = self._plan(asked, query.condition)
         fold = CountFold(query.filter)
         gathered = await self._gather(asked, fold, plan)
-        return self._told(asked, [("count", render(fold.count))], plan, (gathered, begun_ns))
+        return self._told(asked, [("count", render(fold.count))], plan, _Done(fold, gathered, begun_ns))
 
     async def _distinct(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
@@ -278,7 +287,7 @@ class DocumentQueries:
         fold = DistinctFold(query.filter, query.path)
         gathered = await self._gather(asked, fold, plan)
         values = _good(rendered(fold.result()))
-        return self._told(asked, [("values", values)], plan, (gathered, begun_ns))
+        return self._told(asked, [("values", values)], plan, _Done(fold, gathered, begun_ns))
 
     async def _aggregate(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
@@ -287,7 +296,7 @@ class DocumentQueries:
         fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow)
         gathered = await self._gather(asked, fold, plan, held=LARGE_BYTES)
         documents = _good(await asyncio.to_thread(_finished, fold))
-        return self._told(asked, [("documents", documents)], plan, (gathered, begun_ns))
+        return self._told(asked, [("documents", documents)], plan, _Done(fold, gathered, begun_ns))
 
     # --- changing
 

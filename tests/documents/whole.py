@@ -15,7 +15,7 @@ from documents.finding import AggregateFold, CountFold, FindQuery, aggregate_que
 from documents.finding_plans import SCAN, Plan
 from documents.values import id_of
 from sim.cluster import Reply, SimCluster
-from sim.options import Options
+from sim.options import NetworkOptions, Options
 from sim.real import RealSoftware, node_of
 
 SECOND = 1_000_000
@@ -33,7 +33,8 @@ ALONE = Settings(
 
 def cluster_of(peers: int = 3, seed: int = 1, settings: Settings = ALONE) -> SimCluster:
     """A cluster that is born, with the collection `movies`."""
-    options = Options(seed=seed, peers=peers, voters=min(peers, 3), settings=settings)
+    network = NetworkOptions(codec=True)
+    options = Options(seed=seed, peers=peers, voters=min(peers, 3), settings=settings, network=network)
     cluster = SimCluster(options, RealSoftware())
     cluster.start_all()
     assert cluster.run_until(lambda: all(node_of(cluster, n).ready()[0] for n in range(peers)), 60 * SECOND)

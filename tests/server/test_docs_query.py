@@ -109,6 +109,8 @@ def test_explain_says_how_and_what_each_peer_did() -> None:
             assert told["took_us"] > 0
             (peer,) = told["peers"]
             assert (peer["peer"], peer["followed"], peer["examined"]) == ("n1", ["n2"], 4)
+            found = (await post(ask, "_find", {"filter": {"year": 2000}, "explain": True})).json()
+            assert found["explain"]["peers"][0]["returned"] == 1
 
     run(work())
 

@@ -177,8 +177,10 @@ def wildcard_regex(pattern: str, *, escape: bool) -> str:
     return "".join(parts)
 
 
-def range_regex(low: str | None, high: str | None, include_low: bool, include_high: bool) -> tuple[str, bool]:
-    """A regular expression of the texts in a range ("": there are none), and whether it is exact (else it
+def range_regex(
+    low: str | None, high: str | None, include_low: bool, include_high: bool
+) -> tuple[str | None, bool]:
+    """A regular expression of the texts in a range (None: there are none), and whether it is exact (else it
     takes in more).
     """
     exact_bounds = True
@@ -191,7 +193,7 @@ def range_regex(low: str | None, high: str | None, include_low: bool, include_hi
     parts = _between(low or "", high, include_low, include_high)
     if after_high and high is not None:
         parts.append(quoted(high) + after_high)
-    return "|".join(parts), exact_bounds
+    return "|".join(parts) if parts else None, exact_bounds
 
 
 _LAST: Final = 0x10FFFF

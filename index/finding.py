@@ -244,7 +244,7 @@ class Finder:
             if bound is not None and bounds[-1] is None:
                 return self._tools.nothing()
         pattern, is_exact = range_regex(bounds[0], bounds[1], query.include_low, query.include_high)
-        if not pattern:
+        if pattern is None:
             return self._tools.nothing()
         self.is_exact = self.is_exact and is_exact
         return self._pattern(query, pattern)

@@ -10,12 +10,26 @@ from typing import Any
 import msgspec
 import pytest
 
+from core.errors import CorruptionError
 from index.aggregation import Partials
 from index.asking import Ask, Found
 from index.changing import Change
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.naive_segments import Kept, NaiveSegments
-from index.query import After, Query, Statistics, TokenRanges
+from index.query import (
+    ALL,
+    EXACT,
+    TEXT,
+    After,
+    Bool,
+    FieldLength,
+    Fuzzy,
+    Phrase,
+    Prefix,
+    Statistics,
+    Term,
+    TokenRanges,
+)
 from index.segments import TantivySegments
 from lsm.keys import TOKEN_MAX, TOKEN_MIN
 from tests.index import corpora
@@ -68,7 +82,7 @@ def test_the_twins_answer_alike(seed: int, tmp_path: Path) -> None:
 
 
 def compare(random: Random, naive: NaiveSegments, real: TantivySegments) -> None:
-    asked = corpora.query(random)
+    asked: Any = corpora.query(random)
     ranges = random.choice([WHOLE, WHOLE, HALF, ()])
     terms, fields = corpora.terms_in(asked), corpora.fields_in(asked)
     statistics = naive.statistics(terms, fields, WHOLE)
@@ -85,7 +99,7 @@ def compare(random: Random, naive: NaiveSegments, real: TantivySegments) -> None
         assert_same(real.search(ask, ranges), naive.search(ask, ranges), asked)
 
 
-def compare_sorted(random: Random, naive: NaiveSegments, real: TantivySegments, asked: Query) -> None:
+def compare_sorted(random: Random, naive: NaiveSegments, real: TantivySegments, asked: Any) -> None:
     """Orders and aggregations, pages of them."""
     keys = tuple(corpora.sort_key(random) for _ in range(random.randint(0, 2)))
     aggregations = tuple((f"a{n}", corpora.aggregation(random)) for n in range(random.randint(0, 2)))
@@ -128,3 +142,97 @@ def test_a_crash_leaves_the_last_commit(tmp_path: Path) -> None:
     again.commit([Change(corpora.key_of(1), None)], 10)
     assert (again.covers(), again.documents()) == (10, 1)
     again.close()
+
+
+def many_paths(number: int) -> bytes:
+    document: dict[str, Any] = {f"f{n}": f"common word{n % 7} w{number}" for n in range(60)}
+    document["title"] = "common " * (number % 3 + 1)
+    return json.dumps(document).encode()
+
+
+def test_more_paths_with_text_than_fields_of_their_own(tmp_path: Path) -> None:
+    rules = rules_of()
+    naive, real = NaiveSegments(rules, Kept({})), TantivySegments(rules, tmp_path / "a")
+    for each in (naive, real):
+        each.commit([Change(corpora.key_of(n), many_paths(n)) for n in range(30)], 30)
+    random = Random(1)
+    for field in ("f0", "f31", "f59", "title", ALL):
+        queries: list[Any] = [
+            Term(field, TEXT, "common"),
+            Bool(should=(Term(field, TEXT, "w7"), Term(field, TEXT, "word3")), minimum=1),
+            Phrase(field, ((0, "common"), (1, "word3"))),
+            Prefix(field, TEXT, "w1"),
+            Fuzzy(field, TEXT, "commom", 1),
+        ]
+        for asked in queries:
+            terms, fields = corpora.terms_in(asked), corpora.fields_in(asked)
+            statistics = naive.statistics(terms, fields, WHOLE)
+            assert real.statistics(terms, fields, WHOLE) == statistics
+            ask = Ask(asked, statistics, 10)
+            assert_same(real.search(ask, WHOLE), naive.search(ask, WHOLE), asked)
+            compare_sorted(random, naive, real, asked)
+    real.close()
+
+
+def test_any_number_of_field_names_is_no_fields_of_the_engine(tmp_path: Path) -> None:
+    real = TantivySegments(rules_of(), tmp_path / "a")
+    for part in range(4):
+        some = []
+        for n in range(part * 250, part * 250 + 250):
+            document = {f"name{n}-{k}": f"text {k}" for k in range(10)}
+            some.append(Change(corpora.key_of(n), json.dumps(document).encode()))
+        real.commit(some, part + 1)
+    asked = Term("name999-3", TEXT, "text")
+    statistics = real.statistics(corpora.terms_in(asked), corpora.fields_in(asked), WHOLE)
+    found = real.search(Ask(asked, statistics, 10), WHOLE)
+    assert isinstance(found, Found) and [hit.key for hit in found.hits] == [corpora.key_of(999)]
+    assert statistics.lengths["name999-3"] == FieldLength(1, 2)
+    real.close()
+
+
+def test_what_is_due_is_told_in_order(tmp_path: Path) -> None:
+    naive, real = NaiveSegments(rules_of(), Kept({})), TantivySegments(rules_of(), tmp_path / "a")
+    for each in (naive, real):
+        dues = {1: 500, 2: 0, 3: 300, 4: 900}
+        each.commit([Change(corpora.key_of(n), b"{}", due) for n, due in dues.items()], 4)
+        assert each.next_due_us() == 300
+        assert each.due(500, 10) == (corpora.key_of(3), corpora.key_of(1))
+        each.commit([Change(corpora.key_of(3), None), Change(corpora.key_of(1), b"{}")], 5)
+        assert each.next_due_us() == 900 and each.due(500, 10) == ()
+    real.close()
+
+
+def test_terms_are_expanded_most_frequent_first(tmp_path: Path) -> None:
+    naive, real = NaiveSegments(rules_of(), Kept({})), TantivySegments(rules_of(), tmp_path / "a")
+    texts = ["space ship", "space", "spa", "stone"]
+    for each in (naive, real):
+        some = [Change(corpora.key_of(n), json.dumps({"t": text}).encode()) for n, text in enumerate(texts)]
+        each.commit(some, 1)
+        assert each.expand("t", TEXT, "sp", 10, WHOLE) == (("space", 2), ("spa", 1))
+        assert each.expand("t", TEXT, "s", 1, WHOLE) == (("space", 2),)
+        assert each.expand("t", EXACT, "space ", 5, WHOLE) == (("space ship", 1),)
+        assert each.expand("absent", TEXT, "s", 5, WHOLE) == ()
+    real.close()
+
+
+def test_a_damaged_index_cannot_be_opened(tmp_path: Path) -> None:
+    real = TantivySegments(rules_of(), tmp_path / "a")
+    real.commit([Change(corpora.key_of(1), b'{"a": 1}')], 5)
+    real.close()
+    (tmp_path / "a" / "meta.json").write_text("{")
+    with pytest.raises(CorruptionError):
+        TantivySegments(rules_of(), tmp_path / "a")
+
+
+def test_random_queries_find_something(tmp_path: Path) -> None:
+    """Else the comparison of the twins would show nothing."""
+    random = Random(5)
+    naive = NaiveSegments(rules_of(), Kept({}))
+    naive.commit(corpora.changes(random, 60, 60), 60)
+    hits = 0
+    for _ in range(100):
+        asked: Any = corpora.query(random)
+        found = naive.search(Ask(asked, Statistics(), 10), WHOLE)
+        assert isinstance(found, Found)
+        hits += bool(found.hits)
+    assert hits > 40

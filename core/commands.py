@@ -171,6 +171,14 @@ class Find(msgspec.Struct, frozen=True, array_like=True):
     statics: bool = False
 
 
+class EntryCount(msgspec.Struct, frozen=True):
+    """How many entries lie in the spans of each of these indexes (id, spans): `most` of each are counted."""
+
+    table: int
+    indexes: tuple[tuple[int, tuple[tuple[bytes, bytes], ...]], ...]
+    most: int
+
+
 class IndexBuild(msgspec.Struct, frozen=True):
     """Write the entries of an index for so many rows after a key; answered with IndexBuilt.
 
@@ -264,6 +272,7 @@ Command = (
     | PaxosFetch
     | CounterAdd
     | Find
+    | EntryCount
     | IndexBuild
     | IndexDrop
 )
@@ -428,6 +437,12 @@ class Candidates(msgspec.Struct, frozen=True):
     more: bool
 
 
+class EntriesCounted(msgspec.Struct, frozen=True):
+    """One number per index asked about."""
+
+    counts: tuple[int, ...]
+
+
 class IndexBuilt(msgspec.Struct, frozen=True, array_like=True):
     """`rows` have their entries by now; go on after the key `after`, unless it is `done`."""
 
@@ -477,6 +492,7 @@ Outcome = (
     | PaxosFetched
     | CounterAdded
     | Candidates
+    | EntriesCounted
     | IndexBuilt
     | Done
     | Failed

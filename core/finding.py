@@ -62,18 +62,24 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """`pieces` were begun, in this order; from the token `rest` on (None: nothing is left) nothing was."""
+    """`pieces` were begun, in this order; from the token `rest` on (None: nothing is left) nothing was.
+
+    `index` is the one that drives, where there was a choice.
+    """
 
     pieces: tuple[Piece, ...]
     rest: int | None
+    index: int = 0
 
 
 class FindRequest(msgspec.Struct, frozen=True):
     """Rows for which all checks hold, at most `rows_max`, from where `cursor` (b"": the beginning) stands.
 
-    Rows come by token, but by term within a range if an index is scanned by more than one term. `partition`
-    (a partition key) restricts it to one. `statics` asks for static rows too: those of the partitions of rows
-    that are found, and as rows where a partition has nothing else. `now_us` as in ReadRequest.
+    `others` are indexes that might drive instead, each for a check of its own: whichever leads to the fewest
+    rows does. Rows come by token, but by term within a range if an index is scanned by more than one term.
+    `partition` (a partition key) restricts it to one. `statics` asks for static rows too: those of the
+    partitions of rows that are found, and as rows where a partition has nothing else. `now_us` as in
+    ReadRequest.
     """
 
     table: int
@@ -88,6 +94,7 @@ class FindRequest(msgspec.Struct, frozen=True):
     statics: bool = False
     trace: Trace | None = None
     now_us: int = 0
+    others: tuple[Drive, ...] = ()
 
 
 class FoundRow(msgspec.Struct, frozen=True):
@@ -116,7 +123,7 @@ class Found(msgspec.Struct, frozen=True):
         """Where to go on after one of the rows."""
         begun = self.stages[row.stage]
         first = msgspec.structs.replace(begun.pieces[0], term=row.term, key=row.key)
-        return encode_cursor(Cursor((first, *begun.pieces[1:]), begun.rest))
+        return encode_cursor(Cursor((first, *begun.pieces[1:]), begun.rest, begun.index))
 
 
 _SUM_BYTES = 4

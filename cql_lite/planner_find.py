@@ -5,8 +5,9 @@ a check (core/finding.py): spans of terms, which are the values' ordered forms. 
 range makes it; nothing of the relation is left to do here. What cannot be said so (`!=`, values in frozen
 collections, parts of user types) stays a filter over the rows that come.
 
-Of several indexed relations the narrowest drives: one value before some, these before a range, and that
-before a pattern; the others are checks on the rows it leads to.
+Of several indexed relations the one that leads to the fewest rows drives (node/finds.py counts a few); among
+equals one value before some, these before a range. The others are checks on the rows it leads to. A pattern
+drives only alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import UnsetType
 
 from core.consistency import Level
@@ -288,18 +290,22 @@ class FindPlan:
         self._view = view
         self._where = where
         self._restrictions = restrictions
-        served = [one for one in restrictions if one.by is not None]
+        served = [one for one in restrictions if one.by is not None and (one.width == ONE or not in_order)]
         served.sort(key=lambda one: one.width)
-        self._driver = served[0] if served and (served[0].width == ONE or not in_order) else None
+        self._drivers = [one for one in served if one.width < PATTERN] or served[:1]
 
     def requests(self, context: Context, level: Level, statics: bool) -> list[FindRequest]:
         """A request per partition that is named; else one for the ring, or a range of tokens of it."""
         where = self._where
-        checks = [one.make(context) for one in self._restrictions]
-        driver = None
-        if self._driver is not None and self._driver.by is not None:
-            mine = checks[self._restrictions.index(self._driver)]
-            driver = Drive(self._driver.by.id, mine.spans)
+        made = {number: one.make(context) for number, one in enumerate(self._restrictions)}
+        checks = _narrowed(list(made.values()))
+        drives: dict[int, Drive] = {}
+        for one in self._drivers:
+            mine = made[self._restrictions.index(one)]
+            if one.by is not None:
+                spans = next((each.spans for each in checks if each.target == mine.target), mine.spans)
+                single = mine.target.kind == SIMPLE_INDEX and not mine.needle
+                drives.setdefault(one.by.id, Drive(one.by.id, spans if single else mine.spans))
         if where.names_partitions and where.restricts_rows:
             spans = tuple((i.first, b"" if i.point else i.end) for i in where.intervals(context))
             checks.append(Check(IndexTarget("", ROW_KEY), spans))
@@ -311,14 +317,53 @@ class FindPlan:
                 self._view.id,
                 level,
                 tuple(checks),
-                driver,
+                next(iter(drives.values()), None),
                 first_token=first,
                 last_token=last,
                 partition=partition,
                 statics=statics,
+                others=tuple(drives.values())[1:],
             )
             for partition in partitions
         ]
+
+
+def _narrowed(checks: Sequence[Check]) -> list[Check]:
+    """Checks of one value that must all hold as one check: what is in the spans of all of them."""
+    found: list[Check] = []
+    at: dict[IndexTarget, int] = {}
+    for check in checks:
+        before = at.get(check.target)
+        if check.target.kind != SIMPLE_INDEX or check.needle:
+            found.append(check)
+        elif before is None:
+            at[check.target] = len(found)
+            found.append(check)
+        else:
+            found[before] = Check(check.target, intersection(found[before].spans, check.spans))
+    return found
+
+
+def intersection(left: Sequence[Span], right: Sequence[Span]) -> tuple[Span, ...]:
+    """The spans of terms that are in a span of either side; both are ascending and disjoint."""
+    both = []
+    for first, end in left:
+        for other_first, other_end in right:
+            if not end or not other_end:
+                point, beside = (first, (other_first, other_end)) if not end else (other_first, (first, end))
+                if _holds(beside, point):
+                    both.append((point, b""))
+            else:
+                start = max(first, other_first)
+                stop = end if other_end == OPEN else other_end if end == OPEN else min(end, other_end)
+                if start < stop or stop == OPEN:
+                    both.append((start, stop))
+    return tuple(sorted(both))
+
+
+def _holds(span: Span, term: bytes) -> bool:
+    first, end = span
+    return first == term if not end else first <= term and (term < end or end == OPEN)
 
 
 class Mark(NamedTuple):
@@ -345,18 +390,7 @@ def from_find(
         while True:
             wanted = max(1, min(rows_wanted(), FIND_ROWS_MAX))
             request = requests[number]
-            asked = FindRequest(
-                request.table,
-                request.level,
-                request.checks,
-                request.drive,
-                request.first_token,
-                request.last_token,
-                request.partition,
-                cursor,
-                wanted,
-                request.statics,
-            )
+            asked = msgspec.structs.replace(request, cursor=cursor, rows_max=wanted)
             (told,) = yield (asked,)
             found = unless_failed(told)
             assert isinstance(found, Found), found

@@ -12,10 +12,11 @@ entry that is written twice is one entry.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
-from core.commands import Candidates, Find, IndexBuild, IndexBuilt
+from core.commands import Candidates, EntriesCounted, EntryCount, Find, IndexBuild, IndexBuilt
 from core.finding import OPEN
 from core.ports import Engine, Entries
 from core.row import Header, exists
@@ -168,16 +169,23 @@ def _expanded(partitions: _Partitions, term: bytes, prefix: bytes, after: bytes)
         yield term, key, data
 
 
+def _span_bounds(head: bytes, span: tuple[bytes, bytes]) -> Bounds:
+    """All entries of a span."""
+    first, end = head + span[0][:TERM_BYTES_MAX], span[1]
+    if not end:
+        return first, keys.successor(first)
+    if end == OPEN:
+        return first, keys.successor(head)
+    if len(end) > TERM_BYTES_MAX:
+        return first, keys.successor(head + end[:TERM_BYTES_MAX])
+    return first, head + end
+
+
 def _bounds(head: bytes, span: tuple[bytes, bytes], wanted: Find) -> Bounds:
     """The entries of a span; of one term only those in the range of tokens."""
     first, end = span
     if end:
-        first = first[:TERM_BYTES_MAX]
-        if end == OPEN:
-            return head + first, keys.successor(head)
-        if len(end) > TERM_BYTES_MAX:
-            return head + first, keys.successor(head + end[:TERM_BYTES_MAX])
-        return head + first, head + end
+        return _span_bounds(head, span)
     term = head + first[:TERM_BYTES_MAX]
     if wanted.partition:
         place = term + wanted.partition[len(keys.table_prefix(wanted.table)) :]
@@ -187,6 +195,19 @@ def _bounds(head: bytes, span: tuple[bytes, bytes], wanted: Find) -> Bounds:
     if len(bounds[1]) == len(bounds[0]):
         return term + bounds[0][at:], term + bounds[1][at:]
     return term + bounds[0][at:], keys.successor(term)
+
+
+def count(engine: Engine, command: EntryCount) -> EntriesCounted:
+    """Entries of each index in its spans, whatever their tokens."""
+    counts = []
+    for index, spans in command.indexes:
+        head, found = keys.entry_prefix(command.table, index), 0
+        for span in spans:
+            first, end = _span_bounds(head, span)
+            for _ in islice(engine.scan(first, end), command.most - found):
+                found += 1
+        counts.append(found)
+    return EntriesCounted(tuple(counts))
 
 
 # --- building

@@ -32,6 +32,7 @@ from core.commands import (
     CounterAdded,
     Digest,
     Done,
+    EntryCount,
     Failed,
     Find,
     Hashes,
@@ -70,7 +71,7 @@ from lsm import keys
 from lsm.changes import changed_rows
 from lsm.commit import Unsynced
 from lsm.counters import resolve
-from lsm.finding import build, find
+from lsm.finding import build, count, find
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.paxos import PaxosSteps, needs as paxos_needs
@@ -155,6 +156,7 @@ class Store:
             SystemScan: self._system_scan,
             Sweep: self._sweep,
             Find: self._find,
+            EntryCount: self._entry_count,
             IndexBuild: self._index_build,
             IndexDrop: self._index_drop,
         }
@@ -268,6 +270,8 @@ class Store:
             fault = fault or _slice_fault(part) or ("" if inside else "a slice of another partition")
         if isinstance(command, PaxosAccept) and len(command.proposal) > MUTATION_BYTES_MAX:
             fault = f"proposal of {len(command.proposal)} bytes"
+        if isinstance(command, PaxosAccept) and command.proposal and not fault:
+            fault = _proposal_fault(command.proposal, info.has_clustering)
         if fault:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
         needs = paxos_needs(command, info.has_clustering)
@@ -465,6 +469,9 @@ class Store:
             raise CorruptionError(f"an entry of index {command.index}: {error}") from error
         return found, self.unsynced.newest(keys.table_prefix(command.table))
 
+    def _entry_count(self, command: EntryCount) -> tuple[Outcome, int]:
+        return count(self.engine, command), 0
+
     def _index_build(self, command: IndexBuild) -> tuple[Outcome, int]:
         info = self._info(command.table)
         if info is None or self._entries is None:
@@ -526,6 +533,17 @@ def _fault(mutation: Mutation) -> str:
     if len(rows) > 1 and len({suffix for suffix, _ in rows}) < len(rows):
         return "one row twice"
     return ""
+
+
+def _proposal_fault(proposal: bytes, has_clustering: bool) -> str:
+    """Why this could never be committed, were it decided, nor anything after it; "" if it can."""
+    try:
+        mutation = decode_mutation(proposal)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"proposal does not decode: {error}"
+    if mutation.header is not None and not has_clustering:
+        return "a partition header for a table without clustering columns"
+    return _fault(mutation)
 
 
 def _partition_fault(table: int, partition: bytes) -> str:

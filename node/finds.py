@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core import limits
+from core.commands import EntriesCounted, EntryCount, Outcome
 from core.consistency import need
-from core.finding import Cursor, FindRequest, Found, FoundRow, Piece, decode_cursor, encode_cursor
+from core.finding import Cursor, Drive, FindRequest, Found, FoundRow, Piece, decode_cursor, encode_cursor
 from core.ports import PeerId
 from core.requests import Answer, Invalid, Timeout
 from core.row import Row, decode_row
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 AHEAD_MAX = 64
 """Pieces of one request that are read at once."""
 
+COUNT_MAX = 128
+"""Entries that are counted of each index that might drive: enough to tell the rare from the common."""
+
 RETRY_US = 50_000
 """Between two rounds through all replicas of a range, none of which could serve it."""
 
@@ -58,6 +62,8 @@ class Finds:
         self.inside = reads.inside
         self.under_way: dict[int, FindOperation] = {}
         self.questions: dict[int, Question] = {}
+        self._choosing: dict[int, tuple[FindRequest, Cursor, int, Callable[[Answer], None]]] = {}
+        self.inside.on_stored("find_counted", self._on_counted)
         self.inside.on_timer("find", self._on_deadline)
         self.inside.on_timer("find_attempt", self._on_attempt)
         self.inside.on_timer("find_retry", self._on_retry)
@@ -73,8 +79,46 @@ class Finds:
         elif cursor is None:
             reply(Invalid("bad_cursor", "the cursor is damaged: ask again from the beginning"))
         else:
-            operation = FindOperation(self, request, placement, deadline_us, reply=reply)
-            operation.start(cursor)
+            self._choose(request, cursor, deadline_us, reply)
+
+    def _choose(
+        self, request: FindRequest, cursor: Cursor, deadline_us: int, reply: Callable[[Answer], None]
+    ) -> None:
+        """Have the index drive that led here before, or else the one with the fewest entries on this peer."""
+        drives = () if request.drive is None else (request.drive, *request.others)
+        before = next((drive for drive in drives if drive.index == cursor.index), None)
+        if before is None and len(drives) > 1:
+            number = self.inside.new_op()
+            self._choosing[number] = (request, cursor, deadline_us, reply)
+            asked = tuple((drive.index, drive.spans) for drive in drives)
+            self.inside.submit(("find_counted", number), EntryCount(request.table, asked, COUNT_MAX))
+            return
+        self._start(request, before or request.drive, cursor, deadline_us, reply)
+
+    def _on_counted(self, outcome: Outcome, number: int) -> None:
+        request, cursor, deadline_us, reply = self._choosing.pop(number)
+        drives = () if request.drive is None else (request.drive, *request.others)
+        chosen = request.drive
+        if isinstance(outcome, EntriesCounted):
+            fewest = min(outcome.counts)
+            chosen = drives[outcome.counts.index(fewest)]
+        self._start(request, chosen, cursor, deadline_us, reply)
+
+    def _start(
+        self,
+        request: FindRequest,
+        drive: Drive | None,
+        cursor: Cursor,
+        deadline_us: int,
+        reply: Callable[[Answer], None],
+    ) -> None:
+        placement = self.reads.metadata.state.placement(request.table)
+        if placement is None:
+            reply(no_such_table())
+            return
+        request = msgspec.structs.replace(request, drive=drive)
+        operation = FindOperation(self, request, placement, deadline_us, reply=reply)
+        operation.start(cursor)
 
     def _on_deadline(self, number: int) -> None:
         operation = self.under_way.get(number)
@@ -136,6 +180,7 @@ class FindOperation:
         self._statics: dict[bytes, Row] = {}
         self._stages: list[Cursor] = []
         self._size = 0
+        self._index = 0 if request.drive is None else request.drive.index
         self._plan(placement)
 
     def _plan(self, placement: TablePlacement) -> None:
@@ -266,7 +311,8 @@ class FindOperation:
             part = piece.piece
             text = f"{len(message.rows)} rows of the tokens {part.first} to {part.last}"
             self.request.trace.tell(text + (", more follow" if message.more else ""))
-        self._stages.append(_from(piece, piece.piece.term, piece.piece.key))
+        begun = _from(piece, piece.piece.term, piece.piece.key)
+        self._stages.append(msgspec.structs.replace(begun, index=self._index))
         stage = len(self._stages) - 1
         for term, key, data in message.rows:
             if self.rows_left <= 0:
@@ -305,7 +351,7 @@ class FindOperation:
 
     def _end_with_rows(self) -> None:
         more = bool(self._here.pieces) or self._here.rest is not None
-        cursor = encode_cursor(self._here) if more else b""
+        cursor = encode_cursor(msgspec.structs.replace(self._here, index=self._index)) if more else b""
         rows, statics = tuple(self._rows), tuple(self._statics.items())
         self._end(Found(rows, statics, self.now_us, more, cursor, tuple(self._stages)))
 

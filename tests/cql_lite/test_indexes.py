@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+import lsm.store
 from core.finding import FindRequest
 from cql_lite import wire
+from cql_lite.types import INT
 from sim.real import node_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
 
@@ -172,15 +174,39 @@ def test_every_type_that_has_an_order_is_found(cql: Cql) -> None:
         )
 
 
-def test_an_index_drives_and_others_filter_at_the_replica(cql: Cql) -> None:
-    before = len(cql.requests)
-    cql.run("SELECT c FROM indexed WHERE t > 'text 1' AND v = 3 AND m CONTAINS KEY 'a'")
-    (request,) = (r for r in cql.requests[before:] if isinstance(r, FindRequest))
+def test_the_index_that_leads_to_the_fewest_rows_drives(cql: Cql, monkeypatch: pytest.MonkeyPatch) -> None:
     table = node_of(cql.cluster, 0).metadata.state.table("ks", "indexed")
     assert table is not None
-    driving = [index.name for index in table.indexes if request.drive and index.id == request.drive.index]
-    assert driving in (["i_v"], ["i_mk"])
-    assert len(request.checks) == 3
+    names = {index.id: index.name for index in table.indexes}
+    used: dict[str, bool] = {}
+    find = lsm.store.find
+
+    def noted(engine: Any, command: Any, has_clustering: bool) -> Any:
+        used[names.get(command.index, "none")] = True
+        return find(engine, command, has_clustering)
+
+    monkeypatch.setattr(lsm.store, "find", noted)
+    for where, driver in (
+        ("e CONTAINS 'x' AND v = 77", "i_v"),
+        ("v >= 0 AND t = 'Other'", "i_t"),
+        ("v > 5 AND e CONTAINS 'x' AND m CONTAINS KEY 'a'", "i_v"),
+        ("t LIKE '%t%' AND v = 77", "i_v"),
+        ("v > 4 AND v < 78 AND t LIKE 'Oth%'", "i_v"),
+        ("t LIKE '%ther%'", "i_t"),
+    ):
+        used.clear()
+        pages = cql.pages(f"SELECT c FROM indexed WHERE {where}", 1)
+        assert [row for page in pages for row in page] == [{"c": 1}], where
+        assert list(used) == [driver], where
+
+
+def test_bounds_on_one_column_are_one_span(cql: Cql) -> None:
+    before = len(cql.requests)
+    cql.run("SELECT c FROM indexed WHERE v > 1 AND v <= 3 AND v IN (1, 2, 3, 4)")
+    (request,) = (r for r in cql.requests[before:] if isinstance(r, FindRequest))
+    (check,) = request.checks
+    assert [INT.decode(INT.unkey(first, 0)[0]) for first, end in check.spans if not end] == [2, 3]
+    assert request.drive is not None and request.drive.spans == check.spans
 
 
 # --- statements about indexes

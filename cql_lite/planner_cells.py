@@ -14,16 +14,17 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import UnsetType
 
-from core.cell import MARKER, ROW_MARKER_COLUMN, VALUE, Address, Path
+from core.cell import ROW_MARKER_COLUMN, VALUE, Address, Path
 from core.consistency import Level
 from core.mutation import UPDATE
 from core.requests import RowWrite, Write, WriteRequest
 from core.row import Row
-from cql_lite import ast
+from cql_lite import ast, planner_json
 from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_json import needed as _needed
 from cql_lite.planner_tables import ColumnView
 from cql_lite.planner_terms import Context, Scope, Term, compile_term
-from cql_lite.types import INT, JSON, TEXT, Collection, ListType, MapType, SetType, Type, UserType
+from cql_lite.types import INT, JSON, Collection, ListType, MapType, SetType, Type, UserType
 
 LIST_ID_MIDDLE: Final = 2**63
 FIELD_NUMBER_BYTES: Final = 2
@@ -109,6 +110,7 @@ class Place(NamedTuple):
     ttl_s: int
     before: Row | None
     now_us: int
+    is_conditional: bool = False
 
 
 class Assign(msgspec.Struct, frozen=True):
@@ -179,7 +181,8 @@ def compile_assignment(column: ColumnView, assignment: ast.Assignment, scope: Sc
     target, of = assignment.target, column.type
     if target.path:
         if of == JSON:
-            return _json_set(column, target, assignment.value, scope)
+            reads, change = planner_json.setting(column, target, assignment.value, scope)
+            return Assign(column, change, reads=reads)
         return _part_set(column, target, assignment.value, scope)
     if assignment.operation == ast.SET:
         return set_column(column, compile_term(assignment.value, of, column.name, scope))
@@ -286,10 +289,8 @@ def compile_deletion(column: ColumnView, target: ast.Target, scope: Scope) -> As
     if not target.path:
         return Assign(column, lambda place, context: put_value(place, column, None, context))
     if column.type == JSON:
-        path = _json_path(column, target, scope)
-        return Assign(
-            column, lambda place, context: place.row.put(Write(column.id, path(context), VALUE, None))
-        )
+        reads, document_change = planner_json.deletion(column, target, scope)
+        return Assign(column, document_change, reads=reads)
     of, step = _only_step(column, target)
     nothing: Term = lambda _: None  # noqa: E731
     if isinstance(step, ast.Field):
@@ -322,13 +323,6 @@ def _field(column: ColumnView, of: Type, step: ast.Field) -> tuple[Path, Type]:
     return (number.to_bytes(FIELD_NUMBER_BYTES, "big"),), of.types[number]
 
 
-def _needed(term: Term, context: Context, column: ColumnView) -> bytes:
-    value = term(context)
-    if value is None or isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the place in {column.name} is null or unset: say which")
-    return value
-
-
 def _at_path(column: ColumnView, path: Callable[[Context], Path], term: Term) -> Assign:
     def apply(place: Place, context: Context) -> None:
         value = term(context)
@@ -353,36 +347,3 @@ def _at_index(column: ColumnView, index: Term, term: Term) -> Assign:
         place.row.put(Write(column.id, path, VALUE, value, 0 if value is None else place.ttl_s))
 
     return Assign(column, apply, reads=True)
-
-
-# --- documents
-
-
-def _json_path(column: ColumnView, target: ast.Target, scope: Scope) -> Callable[[Context], Path]:
-    terms: list[Term] = []
-    for step in target.path:
-        if isinstance(step, ast.Field):
-            raise InvalidRequestError(
-                f"places in the document {column.name} are written {column.name}['key']"
-            )
-        terms.append(compile_term(step.term, TEXT, f"key({column.name})", scope))
-    return lambda context: tuple(_needed(term, context, column) for term in terms)
-
-
-def _json_set(column: ColumnView, target: ast.Target, value: ast.Expression, scope: Scope) -> Assign:
-    path = _json_path(column, target, scope)
-    term = compile_term(value, JSON, column.name, scope)
-
-    def apply(place: Place, context: Context) -> None:
-        found = term(context)
-        if isinstance(found, UnsetType):
-            return
-        at = path(context)
-        if found is None:
-            place.row.put(Write(column.id, at, VALUE, None))
-            return
-        for depth in range(len(at)):
-            place.row.put(Write(column.id, at[:depth], MARKER, b"", place.ttl_s))
-        place.row.put(Write(column.id, at, VALUE, found, place.ttl_s))
-
-    return Assign(column, apply)

@@ -380,7 +380,7 @@ class ModifyPlan:
             if is_insert and suffix != STATIC_SUFFIX:
                 row.put(marker(ttl_s))
             known, now_us = before.get((draft.partition, suffix), (None, 0))
-            place = CellPlace(row, ttl_s, known, now_us)
+            place = CellPlace(row, ttl_s, known, now_us, self.conditions is not None)
             for assign in some:
                 assign.apply(place, context)
 

@@ -330,3 +330,35 @@ def test_what_expires_in_cql_expires_here_and_only_that() -> None:
 )
 def test_cql_takes_no_json_that_is_no_document(cql: Cql, text: str, says: str) -> None:
     assert says in cql.error(f"INSERT INTO docs.docs (id, doc) VALUES ('x', '{text}')").message
+
+
+def test_in_cql_a_place_in_an_array_is_changed_with_a_condition_and_never_lost(docs: Docs, cql: Cql) -> None:
+    def after(statement: str) -> bytes | None:
+        docs.put("arr", b'{"l":["x",{"a":[1,2]},3],"o":{"0":"y"}}')
+        cql.run(f"{statement} IF EXISTS")
+        found = docs.text("arr")
+        docs.put("arr", b'{"l":["x",{"a":[1,2]},3],"o":{"0":"y"}}')
+        assert "IF EXISTS" in cql.error(statement).message
+        assert docs.text("arr") == b'{"l":["x",{"a":[1,2]},3],"o":{"0":"y"}}'
+        return found
+
+    where = "WHERE id = 'arr'"
+    assert after(f"UPDATE docs.docs SET doc['l']['0'] = '9' {where}") == (
+        b'{"l":[9,{"a":[1,2]},3],"o":{"0":"y"}}'
+    )
+    assert after(f"UPDATE docs.docs SET doc['l']['1']['a']['1'] = '12345678901234567890123' {where}") == (
+        b'{"l":["x",{"a":[1,12345678901234567890123]},3],"o":{"0":"y"}}'
+    )
+    assert after(f"UPDATE docs.docs SET doc['l']['1']['b'] = '{{}}' {where}") == (
+        b'{"l":["x",{"a":[1,2],"b":{}},3],"o":{"0":"y"}}'
+    )
+    assert after(f"DELETE doc['l']['0'] FROM docs.docs {where}") == b'{"l":[{"a":[1,2]},3],"o":{"0":"y"}}'
+    assert "elements" in cql.error(f"UPDATE docs.docs SET doc['l']['3'] = '1' {where} IF EXISTS").message
+    assert (
+        "nothing at" in cql.error(f"UPDATE docs.docs SET doc['l']['0']['b'] = '1' {where} IF EXISTS").message
+    )
+    cql.run(f"UPDATE docs.docs SET doc['o']['0'] = '1' {where}")
+    cql.run("UPDATE docs.docs SET doc[?]['1'] = '2' WHERE id = ?", "o", "arr")
+    assert docs.text("arr") == b'{"l":["x",{"a":[1,2]},3],"o":{"0":1,"1":2}}'
+    cql.run("UPDATE docs.docs SET doc['0'] = '1' WHERE id = 'none'")
+    assert docs.text("none") == b'{"0":1}'

@@ -65,20 +65,18 @@ from core.errors import CorruptionError, DiskFullError, StallError
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
-from core.row import OPERATION_SUFFIX
 from core.schema import Table
 from lsm import keys
 from lsm.changes import changed_rows
 from lsm.commit import Unsynced
 from lsm.counters import resolve
+from lsm.faults import mutation_fault, partition_fault, proposal_fault, slice_fault
 from lsm.finding import build, count, find
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
-
-ROW_SUFFIXES = (keys.STATIC_SUFFIX, keys.ROW_SUFFIX, OPERATION_SUFFIX)
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
@@ -195,7 +193,7 @@ class Store:
             return Plan(command, None, (), failed=Failed(Why.TOO_LARGE, text))
         try:
             mutation = decode_mutation(command.mutation)
-            fault = _fault(mutation)
+            fault = mutation_fault(mutation)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             mutation, fault = None, f"mutation does not decode: {error}"
         if mutation is None or fault:
@@ -228,7 +226,7 @@ class Store:
         info = self._info(wanted.table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(wanted.table))
-        text = _slice_fault(wanted)
+        text = slice_fault(wanted)
         if text:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
         order = wanted.partition or None
@@ -262,16 +260,16 @@ class Store:
         info = self._info(command.table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(command.table))
-        fault = _partition_fault(command.table, command.partition)
+        fault = partition_fault(command.table, command.partition)
         parts = command.slices if isinstance(command, PaxosPrepare) else ()
         for part in parts:
             inside = part.table == command.table and part.first.startswith(command.partition)
             inside = inside and (part.point or part.end <= keys.successor(command.partition))
-            fault = fault or _slice_fault(part) or ("" if inside else "a slice of another partition")
+            fault = fault or slice_fault(part) or ("" if inside else "a slice of another partition")
         if isinstance(command, PaxosAccept) and len(command.proposal) > MUTATION_BYTES_MAX:
             fault = f"proposal of {len(command.proposal)} bytes"
         if isinstance(command, PaxosAccept) and command.proposal and not fault:
-            fault = _proposal_fault(command.proposal, info.has_clustering)
+            fault = proposal_fault(command.proposal, info.has_clustering)
         if fault:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
         needs = paxos_needs(command, info.has_clustering)
@@ -515,65 +513,6 @@ class Store:
 
 def _no_table(table: int) -> Failed:
     return Failed(Why.NO_TABLE, f"there is no table {table}")
-
-
-def _fault(mutation: Mutation) -> str:
-    """Why a mutation that decoded cannot be stored all the same; "" if it can."""
-    if not (0 <= mutation.start < 2**64 and 0 <= mutation.sequence < 2**64 and 0 <= mutation.attempt < 2**16):
-        return "mutation id out of range"
-    if not 0 <= mutation.table < 2**32:
-        return "table id out of range"
-    least, most = keys.TOKEN_MIN, keys.TOKEN_MAX
-    if not (least <= mutation.token <= most and least <= mutation.admitted_us <= most):
-        return "token or time out of range"
-    rows = mutation.rows
-    for suffix, _ in rows:
-        if not suffix.startswith(ROW_SUFFIXES):
-            return "not the key suffix of a row"
-    if len(rows) > 1 and len({suffix for suffix, _ in rows}) < len(rows):
-        return "one row twice"
-    return ""
-
-
-def _proposal_fault(proposal: bytes, has_clustering: bool) -> str:
-    """Why this could never be committed, were it decided, nor anything after it; "" if it can."""
-    try:
-        mutation = decode_mutation(proposal)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"proposal does not decode: {error}"
-    if mutation.header is not None and not has_clustering:
-        return "a partition header for a table without clustering columns"
-    return _fault(mutation)
-
-
-def _partition_fault(table: int, partition: bytes) -> str:
-    """Why this is not the key prefix of a partition of this table; "" if it is."""
-    if not 0 <= table < 2**32 or not partition.startswith(keys.table_prefix(table)):
-        return "the partition lies in another table"
-    try:
-        return "" if keys.prefix_end(partition) == len(partition) else "not a partition prefix"
-    except ValueError as error:
-        return str(error)
-
-
-def _slice_fault(wanted: Slice) -> str:
-    """Why this is not a slice of rows of its table; "" if it is."""
-    if not 0 <= wanted.table < 2**32:
-        return "table id out of range"
-    prefix = wanted.partition or keys.table_prefix(wanted.table)
-    if not prefix.startswith(keys.table_prefix(wanted.table)):
-        return "the partition lies in another table"
-    try:
-        if wanted.partition and keys.prefix_end(wanted.partition) != len(wanted.partition):
-            return "not a partition prefix"
-        if wanted.point:
-            suffix = keys.split_row_key(wanted.first)[3]
-            return "" if suffix and wanted.first.startswith(prefix) else "not a row of it"
-    except ValueError as error:
-        return str(error)
-    if not wanted.first.startswith(prefix) or wanted.end > keys.successor(prefix):
-        return "the slice reaches beyond its table or partition"
-    return "" if wanted.rows_max > 0 else "no rows asked for"
 
 
 def _where(plan: Plan) -> list[tuple[int | None, int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from core.cell import NO_VERSION
@@ -22,7 +23,7 @@ from core.commands import (
     Promised,
     Why,
 )
-from core.mutation import decode_mutation
+from core.mutation import decode_mutation, encode_mutation
 from lsm import keys
 from lsm.commit import Commit
 from lsm.executor import Executor
@@ -62,7 +63,7 @@ def test_a_promise_holds_against_lower_and_equal_ballots_and_comes_with_the_rows
     assert [len(rows.rows) for rows in first.rows] == [1, 0]
     for ballot in (B1, B2):
         assert prepare(store, ballot) == PaxosRefused(B2, NO_BALLOT)
-    assert accept(store, B1, b"x") == PaxosRefused(B2, NO_BALLOT)
+    assert accept(store, B1, client.put("a", cell(9, b"x")).mutation) == PaxosRefused(B2, NO_BALLOT)
     assert promised(store, B3).before == B2
 
 
@@ -107,8 +108,20 @@ def test_a_commit_that_was_followed_first_still_notes_its_ballot() -> None:
 def test_a_commit_at_a_replica_that_promised_nothing_refuses_older_ballots() -> None:
     store, client = store_on(), Client()
     commit(store, B2, client.put("a", cell(50, b"v")).mutation)
-    for step in (prepare(store, B1), accept(store, B1, b"x"), prepare(store, B2), accept(store, B2, b"x")):
+    late = client.put("a", cell(60, b"x")).mutation
+    for step in (prepare(store, B1), accept(store, B1, late), prepare(store, B2), accept(store, B2, late)):
         assert step == PaxosRefused(B2, B2)
+
+
+def test_what_could_never_be_committed_is_not_accepted() -> None:
+    """Else it might be decided, and everybody after it would have it to finish first, for ever."""
+    store, client = store_on(), Client()
+    good = decode_mutation(client.put("a", cell(50, b"v")).mutation)
+    strange = msgspec.structs.replace(good, rows=((b"\x09", good.rows[0][1]),))
+    for proposal in (b"x", encode_mutation(strange)):
+        outcome = accept(store, B1, proposal)
+        assert isinstance(outcome, Failed) and outcome.why is Why.MALFORMED, outcome
+    assert promised(store, NO_BALLOT).accepted == NO_BALLOT
 
 
 def test_a_newer_acceptance_outlives_an_older_commit() -> None:

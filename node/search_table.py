@@ -22,9 +22,14 @@ from index.ordering import sorted_hits
 from index.query import (
     SCORE,
     After,
+    Bool,
+    Boost,
+    Constant,
     Hit,
+    Ids,
     MoreLike,
     Planned,
+    Query,
     Statistics,
     TermKey,
     TokenRanges,
@@ -34,7 +39,7 @@ from index.query import (
 )
 from index.rewriting import Rewriter
 from index.rewriting_aggregations import rewrite_aggregations
-from lsm.keys import row_key
+from lsm.keys import row_key, token_of as token_of_key
 from node.scatter import Collected, Failure, Scatter
 from node.search_cover import Part
 from node.search_fetch import Fetch
@@ -84,6 +89,7 @@ class TableSearch:
         self._statistics = Statistics()
         self._likes: dict[MoreLike, Planned] = {}
         self._covers: dict[PeerId, int] = {}
+        self._mapping = ""
         self._parts: tuple[Part, ...] = ()
 
     def start(self, ranges: TokenRanges, deadline_us: int, then: Then) -> None:
@@ -115,6 +121,7 @@ class TableSearch:
             host = self._parent.serving.host
             texts = [host.document(self._table, key, row, self._now_us) for key, row in rows.items()]
             documents = [parse(text) for text in texts if text is not None]
+            self._mapping = host.mapping(self._table)
             found = candidates(query, host.rules(self._table), documents)
             self._weigh(tuple(found), lambda total: self._liked(query, found, total, keys))
 
@@ -129,6 +136,7 @@ class TableSearch:
         self._like_next()
 
     def _plan(self) -> None:
+        self._mapping = self._parent.serving.host.mapping(self._table)
         fields = MappedFields(self._parent.serving.host.rules(self._table))
         rewriter = Rewriter(fields, now_us=self._now_us, key_of=self._key_of, likes=self._likes)
         planned = rewriter.rewrite(self._request.query)
@@ -141,6 +149,9 @@ class TableSearch:
         self._query, self._aggregations = planned, aggregations
         self._sort = tuple(rewriter.sort_key(key) if key.field != SCORE else key for key in self._sort)
         terms = terms_of(planned)
+        rows = _only_rows(planned)
+        if rows is not None and not (terms and self._is_scored()):
+            self._ranges = _held_by(rows, self._ranges)
         if terms and self._is_scored():
             self._weigh(terms, self._weighed, alone=True)
         else:
@@ -197,6 +208,7 @@ class TableSearch:
             work=work,
             fresh=request.fresh,
             partial=request.allow_partial,
+            mapping=self._mapping,
             deadline_us=self._deadline_us,
             done=done,
         )
@@ -262,6 +274,24 @@ class TableSearch:
         then, self._then = self._then, None
         if then is not None:
             then(self._table, result)
+
+
+def _only_rows(query: Planned | Query) -> tuple[bytes, ...] | None:
+    """The rows that all matches are among, where the query names some: then only their replicas are asked."""
+    if isinstance(query, Ids):
+        return query.keys
+    if isinstance(query, Constant | Boost):
+        return _only_rows(query.query)
+    if isinstance(query, Bool):
+        named = [rows for each in query.must + query.filter if (rows := _only_rows(each)) is not None]
+        return min(named, key=len, default=None)
+    return None
+
+
+def _held_by(rows: tuple[bytes, ...], ranges: TokenRanges) -> TokenRanges:
+    """The tokens of these rows that lie in these ranges."""
+    tokens = sorted(dict.fromkeys(token_of_key(key) for key in rows))
+    return tuple((token, token) for token in tokens if any(low <= token <= high for low, high in ranges))
 
 
 def _shows_hits(aggregations: Aggregations) -> bool:

@@ -186,6 +186,27 @@ def test_only_the_replicas_of_named_partitions_are_asked() -> None:
     assert [hit.key[-4:] for hit in answer.hits] == [b"7\x00\x00\x02"] and len(answer.peers) == 1
 
 
+def test_a_query_that_names_its_documents_is_routed_without_being_told() -> None:
+    s = quiet(5)
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space", "n": i})
+    everybody = s.search(All(), 2, size=50)
+    assert isinstance(everybody, SearchAnswer) and len(everybody.peers) > 1
+    for query in (
+        {"ids": {"values": ["m7"]}},
+        {"bool": {"filter": [{"ids": {"values": ["m7"]}}, {"range": {"n": {"gte": 3}}}]}},
+    ):
+        answer = s.search(query, 2)
+        assert isinstance(answer, SearchAnswer)
+        assert answer.total == len(answer.hits) == len(answer.peers) == 1
+    nobody = s.search({"bool": {"filter": [{"ids": {"values": []}}]}}, 2)
+    assert isinstance(nobody, SearchAnswer) and nobody.total == 0 and nobody.peers == ()
+    scored = s.search(
+        {"bool": {"must": [{"match": {"title": "space"}}, {"ids": {"values": ["m7", "m8"]}}]}}, 2
+    )
+    assert isinstance(scored, SearchAnswer) and scored.total == 2
+
+
 def test_several_collections_at_once() -> None:
     s = quiet(3)
     s.collect("books")

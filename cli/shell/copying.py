@@ -30,12 +30,13 @@ _SUFFIXES: Final = {
 USAGE: Final = "COPY users TO 'users.csv' WITH HEADER = TRUE;"
 FROM, TO = "FROM", "TO"
 STDIN, STDOUT = "STDIN", "STDOUT"
-_LATER: Final = {
-    "NUMPROCESSES": "IN_FLIGHT", "CHUNKSIZE": "IN_FLIGHT", "MAXBATCHSIZE": "IN_FLIGHT",
-    "MAXPARSEERRORS": "MAXERRORS", "MAXINSERTERRORS": "MAXERRORS", "INGESTRATE": "IN_FLIGHT",
-    "MAXREQUESTS": "IN_FLIGHT", "NULLVAL": "NULL",
-}  # fmt: skip
+_LATER: Final = {"MAXPARSEERRORS": "MAXERRORS", "MAXINSERTERRORS": "MAXERRORS", "NULLVAL": "NULL"}
 """Options of cqlsh that are spelt otherwise here."""
+_TUNING: Final = frozenset(
+    ["NUMPROCESSES", "CHUNKSIZE", "MINBATCHSIZE", "MAXBATCHSIZE", "INGESTRATE", "REPORTFREQUENCY", "RATEFILE"]
+    + ["MAXATTEMPTS", "PREPAREDSTATEMENTS", "MAXREQUESTS", "PAGETIMEOUT", "MAXOUTPUTSIZE"]
+)
+"""Options of cqlsh that say how it works, not what comes of it: taken and not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _options(words: _Words, file: str) -> CopyOptions:
 
 def options_of(given: dict[str, str], file: str) -> CopyOptions:
     """Options of their texts; raises UsageError for one that is not known, or whose value cannot be."""
-    left = dict(given)
+    left = {name: value for name, value in given.items() if name not in _TUNING}
     kind = left.pop("FORMAT", "").lower() or _kind_of(file)
     if kind not in FORMATS:
         raise UsageError(f"COPY: there is no format {kind}", f"there are {', '.join(FORMATS)}")

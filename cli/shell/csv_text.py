@@ -80,7 +80,9 @@ def fields(text: str, dialect: Dialect) -> list[str | None] | None:
             found.append(_unescaped(match[1], dialect))
             at = match.end()
             if at < len(text) and not text.startswith(dialect.delimiter, at):
-                raise CsvError(f"after the closing quote of field {len(found)} comes {text[at : at + 10]!r}")
+                cqlsh = "; did cqlsh write this? ESCAPE = '\\'" if "\\" in match[0] else ""
+                what = text[at : at + 10]
+                raise CsvError(f"after the closing quote of field {len(found)} comes {what!r}{cqlsh}")
         else:
             end = text.find(dialect.delimiter, at)
             field = text[at:] if end < 0 else text[at:end]

@@ -95,11 +95,12 @@ class CqlRoute:
             raise ProblemError("bad-body", f"the body is no request for CQL: {error}") from None
         query = wire.Query(body.query, self._parameters(body))
         payload: wire.Payload = {} if operation_id is None else {PAYLOAD_KEY: operation_id}
-        response = await self._answered(query, payload)
+        warnings: list[str] = []
+        response = await self._answered(query, payload, warnings)
         if isinstance(response, wire.Error):
             raise problem_of_error(response)
         headers = {"Server": "sullae", "Content-Type": "application/json"}
-        return web.Response(body=result_bytes(response), headers=headers)
+        return web.Response(body=result_bytes(response, warnings), headers=headers)
 
     def _parameters(self, body: CqlBody) -> wire.Parameters:
         if not 1 <= body.page_size <= PAGE_ROWS_MAX:
@@ -141,7 +142,7 @@ class CqlRoute:
             raise ProblemError("cql-invalid", detail)
         return [], [_value(column, raw) for column, raw in zip(columns, body.parameters, strict=True)]
 
-    async def _answered(self, query: wire.Query, payload: wire.Payload) -> wire.Response:
+    async def _answered(self, query: wire.Query, payload: wire.Payload, warnings: list[str]) -> wire.Response:
         """The session's response; a client that is gone is not waited for."""
         session = Session(self._service.statements)
         future: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
@@ -150,7 +151,7 @@ class CqlRoute:
             if not future.done():
                 future.set_result(response)
 
-        run = Run(session.answer(query, payload), self._ask, done)
+        run = Run(session.answer(query, payload, warnings), self._ask, done)
         run.start()
         try:
             return await future
@@ -189,10 +190,11 @@ def _page_state(text: str | None) -> bytes | None:
 # --- out
 
 
-def result_bytes(response: wire.Response) -> bytes:
+def result_bytes(response: wire.Response, warnings: Sequence[str] = ()) -> bytes:
     """A result as JSON."""
+    members = {"columns": "[]", "rows": "[]", "page_state": "null"}
     if isinstance(response, wire.Rows):
-        return _rows_text(response).encode()
+        members |= _rows_members(response)
     if isinstance(response, wire.SetKeyspace):
         detail = "USE has nothing to last for here: give the keyspace as a member of each request"
         raise ProblemError("cql-invalid", detail)
@@ -200,11 +202,13 @@ def result_bytes(response: wire.Response) -> bytes:
         changed = {"change": response.change, "target": response.target, "keyspace": response.keyspace}
         if response.name:
             changed["name"] = response.name
-        return b'{"columns": [], "rows": [], "page_state": null, "schema": %s}' % msgspec.json.encode(changed)
-    return b'{"columns": [], "rows": [], "page_state": null}'
+        members["schema"] = msgspec.json.encode(changed).decode()
+    if warnings:
+        members["warnings"] = msgspec.json.encode(list(warnings)).decode()
+    return ("{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}").encode()
 
 
-def _rows_text(response: wire.Rows) -> str:
+def _rows_members(response: wire.Rows) -> dict[str, str]:
     columns = response.metadata.columns
     described = ", ".join(
         f'{{"name": {json_string(column.name)}, "type": {json_string(column.type.cql)}}}'
@@ -212,14 +216,12 @@ def _rows_text(response: wire.Rows) -> str:
     )
     names = [json_string(column.name) for column in columns]
     rows = ",\n".join(_row_text(names, columns, row) for row in response.rows)
-    state = "null"
+    members = {"columns": f"[{described}]", "rows": f"[{rows}]"}
     if response.paging_state is not None:
-        state = json_string(base64.urlsafe_b64encode(response.paging_state).decode())
-    applied = ""
+        members["page_state"] = json_string(base64.urlsafe_b64encode(response.paging_state).decode())
     if columns and columns[0].name == APPLIED and response.rows:
-        all_were = all(row[0] == _TRUE for row in response.rows)
-        applied = f', "applied": {"true" if all_were else "false"}'
-    return f'{{"columns": [{described}], "rows": [{rows}], "page_state": {state}{applied}}}'
+        members["applied"] = "true" if all(row[0] == _TRUE for row in response.rows) else "false"
+    return members
 
 
 def _row_text(names: Sequence[str], columns: Sequence[wire.ColumnSpec], row: Sequence[bytes | None]) -> str:

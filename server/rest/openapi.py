@@ -251,6 +251,7 @@ def _cql_schemas() -> dict[str, Any]:
                 "rows": {"type": "array", "items": {"type": "object"}},
                 "page_state": {"type": ["string", "null"]},
                 "applied": {"type": "boolean"},
+                "warnings": {"type": "array", "items": _TEXT},
                 "schema": {"type": "object", "description": "What of the schema was changed."},
             },
         },

@@ -170,6 +170,7 @@ def test_conditions_and_batches(cql: Cql) -> None:
     batch = "BEGIN BATCH INSERT INTO t (k, c) VALUES (?, 1); INSERT INTO t (k, c) VALUES (?, 2) APPLY BATCH"
     cql(batch, parameters=[4, 4])
     assert cql("SELECT count(*) AS n FROM t WHERE k = 4")["rows"] == [{"n": 2}]
+    assert "without partition key" in cql("SELECT count(*) FROM t")["warnings"][0]
 
 
 @pytest.mark.process

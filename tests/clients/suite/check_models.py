@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from cassandra.cluster import Session
 from cassandra.cqlengine import ValidationError, columns, connection
 from cassandra.cqlengine.functions import MaxTimeUUID, MinTimeUUID, Token
 from cassandra.cqlengine.management import (
@@ -23,7 +22,7 @@ from cassandra.cqlengine.models import Model
 from cassandra.cqlengine.query import BatchQuery, DoesNotExist, LWTException
 from cassandra.cqlengine.usertype import UserType
 
-from tests.clients.suite.fixtures import KEYSPACE
+from tests.clients.suite.fixtures import KEYSPACE, connected
 
 NAME = f"{KEYSPACE}_models"
 
@@ -63,14 +62,15 @@ class Event(Model):  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def models(session: Session) -> Iterator[None]:
-    connection.register_connection("ours", session=session, default=True)
-    create_keyspace_simple(NAME, replication_factor=3)
-    for model in (Film, Hits, Event):
-        sync_table(model)
-    yield
-    drop_keyspace(NAME)
-    connection.unregister_connection("ours")
+def models() -> Iterator[None]:
+    with connected() as session:  # of its own, because the mapper closes it
+        connection.register_connection("ours", session=session, default=True)
+        create_keyspace_simple(NAME, replication_factor=3)
+        for model in (Film, Hits, Event):
+            sync_table(model)
+        yield
+        drop_keyspace(NAME)
+        connection.unregister_connection("ours")
 
 
 def film(**values: Any) -> Any:

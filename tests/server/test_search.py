@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from core.requests import Answer, Request
 from server.bridge import Bridge
@@ -73,19 +74,22 @@ def world() -> SearchScenario:
     return s
 
 
+def asked(world: SearchScenario, method: str, path: str, body: Any = None, at: int = 1) -> Any:
+    """What a peer answers."""
+    node = world.node(at)
+    bridge = cast("Bridge", SimBridge(world, at))
+    routes = SearchRoutes(node, bridge, Collections(node, bridge), Budget(1 << 20), node.inside.settings)
+    path, _, query = path.partition("?")
+    request = cast("Any", FakeRequest(method, body))
+    response = asyncio.run(routes.respond(request, "/v1/search/" + path, query))
+    assert isinstance(response.body, bytes)
+    return json.loads(response.body)
+
+
 @pytest.fixture
 def call(world: SearchScenario) -> Call:
     def one(method: str, path: str, body: Any = None, at: int = 1) -> Any:
-        node = world.node(at)
-        bridge = cast("Bridge", SimBridge(world, at))
-        settings = node.inside.settings
-        routes = SearchRoutes(node, bridge, Collections(node, bridge), Budget(1 << 20), settings)
-        path, _, query = path.partition("?")
-        response = asyncio.run(
-            routes.respond(cast("Any", FakeRequest(method, body)), "/v1/search/" + path, query)
-        )
-        assert isinstance(response.body, bytes)
-        return json.loads(response.body)
+        return asked(world, method, path, body, at)
 
     return one
 
@@ -131,6 +135,7 @@ def test_a_body_in_the_words_of_elasticsearch(call: Call) -> None:
 def test_sorted_pages_go_on_from_their_cursor_at_another_peer(call: Call) -> None:
     body: dict[str, Any] = {"sort": ["-year"], "size": 2}
     seen = []
+    page: Any = {}
     for at in (0, 1, 2):
         page = call("POST", "movies", body, at=at)
         seen += [hit["sort"] for hit in page["hits"]["hits"]]
@@ -230,6 +235,130 @@ def test_what_cannot_be_searched_is_a_problem(call: Call, wrong: tuple[str, str,
 def test_lenient_text_finds_what_it_can_and_says_what_it_left_out(call: Call) -> None:
     found = call("GET", "movies?lenient=true&q=" + quote("solaris AND ("))
     assert ids(found) == ["m1"] and found["warnings"][0]["position"] >= 0
+
+
+QUERIES = st.recursive(
+    st.sampled_from(
+        [
+            {"match": {"title": "space"}},
+            {"match": {"plot": {"query": "a the", "operator": "and", "fuzziness": "AUTO"}}},
+            {"match_phrase": {"plot": {"query": "on moon", "slop": 3}}},
+            {"match_phrase_prefix": {"title": "a sp"}},
+            {"multi_match": {"query": "space ocean", "fields": ["title^3", "plot"], "type": "cross_fields"}},
+            {"term": {"genres": "sf"}},
+            {"terms": {"year": [1968, "1972", True]}},
+            {"range": {"year": {"gt": 1960, "lte": "now"}}},
+            {"prefix": {"title": "so"}},
+            {"wildcard": {"title.keyword": "*o*s*"}},
+            {"fuzzy": {"title": {"value": "solari"}}},
+            {"exists": {"field": "year"}},
+            {"ids": {"values": ["m1", "x"]}},
+            {"query_string": {"query": "title:(a OR b) AND year:>1950 -x~ p*"}},
+            {"more_like_this": {"like": [{"_id": "m0"}, "space"], "min_doc_freq": 1, "min_term_freq": 1}},
+            {"match_all": {}},
+        ]
+    ),
+    lambda inner: st.one_of(
+        st.fixed_dictionaries(
+            {
+                "bool": st.dictionaries(
+                    st.sampled_from(["must", "should", "must_not", "filter"]), st.lists(inner, max_size=2)
+                )
+            }
+        ),
+        st.fixed_dictionaries(
+            {"dis_max": st.fixed_dictionaries({"queries": st.lists(inner, min_size=1, max_size=2)})}
+        ),
+        inner.map(lambda q: {"constant_score": {"filter": q, "boost": 2}}),
+        st.tuples(inner, inner).map(
+            lambda q: {"boosting": {"positive": q[0], "negative": q[1], "negative_boost": 0.5}}
+        ),
+    ),
+    max_leaves=5,
+)
+MORE = st.fixed_dictionaries(
+    {},
+    optional={
+        "size": st.sampled_from([0, 1, 3]),
+        "sort": st.sampled_from(["-year", ["title", "_score"], [{"plot": "desc"}], "_score"]),
+        "highlight": st.just({"fields": {"*": {}}}),
+        "explain": st.booleans(),
+        "_source": st.sampled_from([False, "t*", {"excludes": ["plot"]}]),
+        "aggs": st.sampled_from(
+            [
+                {"a": {"terms": {"field": "genres"}, "aggs": {"b": {"top_hits": {}}}}},
+                {"p": {"percentiles": {"field": "year"}}},
+            ]
+        ),
+        "refresh": st.booleans(),
+    },
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(QUERIES, MORE)
+def test_any_good_body_is_answered_and_agrees_with_itself(
+    world: SearchScenario, query: Any, more: Any
+) -> None:
+    found = asked(world, "POST", "movies", {"query": query, "explain": False, **more})
+    hits = found["hits"]["hits"]
+    total = found["hits"]["total"]["value"]
+    assert len(hits) == min(total, more.get("size", 10))
+    assert len(set(ids(found))) == len(hits)
+    if more.get("explain"):
+        for hit in hits:
+            explained = hit["_explanation"]
+            assert explained["matches"]
+            if hit["_score"] is not None:
+                assert explained["value"] == pytest.approx(hit["_score"])
+    everywhere = [asked(world, "POST", "movies", {"query": query, **more}, at) for at in (0, 2)]
+    assert all(other["hits"] == found["hits"] for other in everywhere)
+
+
+JUNK = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-5, 10**20), st.floats(allow_nan=False), st.text(max_size=5)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "query",
+                    "q",
+                    "size",
+                    "sort",
+                    "aggs",
+                    "match",
+                    "bool",
+                    "terms",
+                    "field",
+                    "ids",
+                    "search_after",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=3,
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["", "/_analyze", "/_suggest", "/_explain"]), JUNK)
+def test_any_bad_body_is_a_problem(world: SearchScenario, operation: str, body: Any) -> None:
+    try:
+        data = orjson.dumps(body)
+    except TypeError:
+        return
+    problem = None
+    try:
+        asked(world, "POST", "movies" + operation, data)
+    except ProblemError as error:
+        problem = error
+    assert problem is None or (400 <= problem.status < 500 and problem.detail)
 
 
 def test_all_of_it_is_described() -> None:

@@ -470,7 +470,7 @@ class Search(msgspec.Struct, frozen=True, array_like=True, tag=90):
     """Do this work (index/asking.py) on your inverted index of a table, in token ranges that you replicate.
 
     If `fresh`, first follow these siblings to their end and have the index catch up with your log. Answered
-    with Searched, or OperationFailed as FindSlice.
+    with Searched, or OperationFailed as FindSlice. `mapping` names the index that the work was planned for.
     """
 
     op: int
@@ -481,6 +481,7 @@ class Search(msgspec.Struct, frozen=True, array_like=True, tag=90):
     fresh: bool
     timeout_us: int
     work: bytes
+    mapping: str = ""
 
 
 class Searched(msgspec.Struct, frozen=True, array_like=True, tag=91):

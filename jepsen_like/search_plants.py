@@ -22,8 +22,8 @@ def _serve_without_following(self: Any) -> None:
     self._host.when_fresh(self._message.table, self._until_us, self._ready)
 
 
-def _do_not_wait(self: Any, table: int, until_us: int, done: Any) -> None:
-    self.when_open(table, until_us, done)
+def _do_not_wait(self: Any, table: int, until_us: int, done: Any, mapping: str = "") -> None:
+    self.when_open(table, until_us, done, mapping)
 
 
 def _cover_what_was_not_read(self: Any, covers: int) -> None:

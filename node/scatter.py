@@ -66,6 +66,7 @@ class Scatter:
         partial: bool,
         deadline_us: int,
         done: Callable[[Collected], None],
+        mapping: str = "",
     ) -> None:
         """Nothing is asked before `begin`. If not `partial`, a range that nobody can serve ends it."""
         self.number = parent.inside.new_op()
@@ -74,6 +75,7 @@ class Scatter:
         self._level = level
         self._work = work
         self._fresh = fresh
+        self._mapping = mapping
         self._partial = partial
         self._deadline_us = deadline_us
         self._done: Callable[[Collected], None] | None = done
@@ -193,7 +195,9 @@ class Scatter:
         inside.operations[op] = self
         epoch, work = parent.metadata.state.epoch, encode(self._work(part))
         follow = part.follow if fresh else ()
-        message = Search(op, epoch, self._table, part.ranges, follow, fresh, timeout_us, work)
+        message = Search(
+            op, epoch, self._table, part.ranges, follow, fresh, timeout_us, work, self._mapping
+        )
         if part.server == parent.me:
             parent.serving.serve(message, lambda told: self.on_message(parent.me, told))
         elif not inside.send(part.server, message, lane_for(len(work) + 64 * len(part.ranges))):

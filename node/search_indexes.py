@@ -2,8 +2,10 @@
 
 Every collection is searched, without asking for it (documents/collections.py); its settings may hold a
 mapping. An index is named by its table and its mapping, so a changed mapping is another index: it is built
-beside the old one, which serves until the new one does, and is then removed. What is on the disk and wanted
-by no table any more is removed at the start, too.
+beside the old one, which serves until the new one does. Peers are not ready at one moment, and terms planned
+by one mapping mean nothing to an index by another: so a question names the index that it was planned for,
+planning changes a while after serving, and the old index is kept for a while longer. What is on the disk and
+wanted by no table any more is removed at the start, too.
 
 One read of the log at a time serves all indexes. It is read every FEED_US, and at once when somebody waits:
 `when_fresh` notes how far the log is durable at that moment (the first read that begins after the call says
@@ -42,15 +44,24 @@ READ_BYTES = 256 * limits.KIB
 PENDING_BYTES_MAX = 16 * limits.MIB
 """No more is read while so much waits to be indexed."""
 
+PLAN_US = 3 * limits.SECOND_US
+"""How long after a table's new index serves here searches are still planned for the old one: until the other
+replicas have built theirs, too.
+"""
+
+KEEP_US = 60 * limits.SECOND_US
+"""How long the old one is kept for those that plan so."""
+
 Then = Callable[[str], None]
 
 
 class _Waiter:
     """Somebody who waits for the index of a table to come as far as the log is now."""
 
-    __slots__ = ("fresh", "now_us", "table", "target", "then")
+    __slots__ = ("fresh", "mapping", "now_us", "table", "target", "then")
 
-    def __init__(self, table: int, fresh: bool, now_us: int, then: Then) -> None:
+    def __init__(self, table: int, mapping: str, fresh: bool, now_us: int, then: Then) -> None:
+        self.mapping = mapping
         self.now_us = now_us
         self.table = table
         self.fresh = fresh
@@ -69,6 +80,8 @@ class SearchIndexes:
         self._by_name: dict[str, OneIndex] = {}
         self._current: dict[int, OneIndex] = {}
         self._next: dict[int, OneIndex] = {}
+        self._planning: dict[int, OneIndex] = {}
+        self._old: dict[str, OneIndex] = {}
         self._faults: dict[int, str] = {}
         self._waiting: dict[int, _Waiter] = {}
         self._works: dict[int, Callable[[Any], None]] = {}
@@ -82,6 +95,8 @@ class SearchIndexes:
         inside.on_timer("inverted_feed", self._on_feed)
         inside.on_timer("inverted_wait", self._on_wait)
         inside.on_timer("inverted_retry", self._on_retry)
+        inside.on_timer("inverted_plan", self._on_plan)
+        inside.on_timer("inverted_old", self._on_old)
         inside.on_stored("inverted_rows", self._on_rows)
         inside.on_stored("inverted_slice", self._on_slice)
         inside.on_stored("inverted_due", self._on_due)
@@ -123,8 +138,12 @@ class SearchIndexes:
         there = self._collections()
         wanted = {table.id for table, _ in there}
         for number in [number for number in self._current if number not in wanted]:
-            for index in (self._current.pop(number), self._next.pop(number, None)):
-                if index is not None:
+            del self._current[number]
+            self._next.pop(number, None)
+            self._planning.pop(number, None)
+            for index in self._by_name.values():
+                if index.table == number and index.state != CLOSED:
+                    self._old.pop(index.name, None)
                     self._drop(index)
         for table, collection in there:
             self._want(table, collection)
@@ -139,8 +158,8 @@ class SearchIndexes:
         name = name_of(table.id, rules.mapping)
         current, following = self._current.get(table.id), self._next.get(table.id)
         document_of = partial(change_of, collection)
-        for index in (current, following):
-            if index is not None:
+        for index in self._by_name.values():
+            if index.table == table.id:
                 index.document_of = document_of
         if current is not None and current.name == name:
             if following is not None:
@@ -148,6 +167,9 @@ class SearchIndexes:
         elif following is None or following.name != name:
             if following is not None:
                 self._drop(self._next.pop(table.id))
+            if name in self._old:
+                self._promote(self._old.pop(name))
+                return
             if name in self._by_name:
                 return  # it is being removed; its end asks again
             index = OneIndex(self._inside, self._place, self, name=name, table=table.id, rules=rules)
@@ -183,10 +205,27 @@ class SearchIndexes:
     def on_opened(self, index: OneIndex) -> None:
         """The index can be searched; if it is a table's next, the old one goes."""
         if self._next.get(index.table) is index:
-            self._drop(self._current[index.table])
-            self._current[index.table] = self._next.pop(index.table)
+            self._promote(self._next.pop(index.table))
+        self._planning.setdefault(index.table, index)
         self.read_soon()
         self._tell()
+
+    def _promote(self, index: OneIndex) -> None:
+        """This one serves now; the one before is kept for who has planned for it."""
+        old, self._current[index.table] = self._current[index.table], index
+        self._old[old.name] = old
+        self._inside.timer(PLAN_US, "inverted_plan", index.table, index.name)
+        self._inside.timer(KEEP_US, "inverted_old", old.name)
+
+    def _on_plan(self, table: int, name: str) -> None:
+        current = self._current.get(table)
+        if current is not None and current.name == name:
+            self._planning[table] = current
+
+    def _on_old(self, name: str) -> None:
+        old = self._old.pop(name, None)
+        if old is not None:
+            self._drop(old)
 
     def settle(self, index: OneIndex) -> None:
         """The index has come further."""
@@ -266,14 +305,14 @@ class SearchIndexes:
 
     # --- node.search_ports.IndexHost
 
-    def when_fresh(self, table: int, until_us: int, done: Then) -> None:
+    def when_fresh(self, table: int, until_us: int, done: Then, mapping: str = "") -> None:
         """Call `done("")` once the index holds all that is durable in the log now; or why not."""
-        self._wait(_Waiter(table, True, self._inside.clock.now_us(), done), until_us)
+        self._wait(_Waiter(table, mapping, True, self._inside.clock.now_us(), done), until_us)
         self.read_soon()
 
-    def when_open(self, table: int, until_us: int, done: Then) -> None:
+    def when_open(self, table: int, until_us: int, done: Then, mapping: str = "") -> None:
         """The same as soon as the index can be searched at all."""
-        self._wait(_Waiter(table, False, 0, done), until_us)
+        self._wait(_Waiter(table, mapping, False, 0, done), until_us)
         self._tell()
 
     def _wait(self, waiter: _Waiter, until_us: int) -> None:
@@ -285,10 +324,15 @@ class SearchIndexes:
     def _on_wait(self, number: int) -> None:
         waiter = self._waiting.pop(number, None)
         if waiter is not None:
-            waiter.then(self._why_not(waiter.table))
+            waiter.then(self._why_not(waiter.table, waiter.mapping))
 
-    def _why_not(self, table: int) -> str:
-        index = self._current.get(table)
+    def _named(self, table: int, mapping: str) -> OneIndex | None:
+        """The index of this name, "" for the one that serves now."""
+        index = self._by_name.get(mapping) if mapping else self._current.get(table)
+        return index if index is not None and index.table == table and index.state != CLOSED else None
+
+    def _why_not(self, table: int, mapping: str) -> str:
+        index = self._named(table, mapping)
         if index is None:
             return self._faults.get(table, "the table is not searched")
         if not index.can_search:
@@ -298,11 +342,11 @@ class SearchIndexes:
     def _tell(self) -> None:
         """Let go who has waited long enough."""
         for number, waiter in list(self._waiting.items()):
-            index = self._current.get(waiter.table)
+            index = self._named(waiter.table, waiter.mapping)
             if index is None:
                 if all(each.table != waiter.table for each in self._by_name.values()):
                     del self._waiting[number]
-                    waiter.then(self._why_not(waiter.table))
+                    waiter.then(self._why_not(waiter.table, waiter.mapping))
             elif index.can_search:
                 has_come = waiter.target is not None and index.reached >= waiter.target
                 has_come = has_come and not 0 < index.next_due_us <= waiter.now_us
@@ -310,11 +354,13 @@ class SearchIndexes:
                     del self._waiting[number]
                     waiter.then("")
 
-    def run(self, table: int, work: Callable[[Segments], Any], done: Callable[[Any], None]) -> None:
+    def run(
+        self, table: int, work: Callable[[Segments], Any], done: Callable[[Any], None], mapping: str = ""
+    ) -> None:
         """Have `work` done on the table's index beside the event loop."""
-        index = self._current.get(table)
+        index = self._named(table, mapping)
         if index is None or not index.can_search:
-            done(Failed(Why.STALLED, self._why_not(table)))
+            done(Failed(Why.STALLED, self._why_not(table, mapping)))
             return
         self._number += 1
         self._works[self._number] = done
@@ -323,9 +369,14 @@ class SearchIndexes:
     def _on_worked(self, result: Any, number: int) -> None:
         self._works.pop(number)(result)
 
+    def mapping(self, table: int) -> str:
+        """The name of the index that searches are planned for now."""
+        index = self._planning.get(table)
+        return "" if index is None else index.name
+
     def rules(self, table: int) -> Rules:
         """The mapping by which the table's index is searched now."""
-        index = self._current.get(table)
+        index = self._planning.get(table) or self._current.get(table)
         if index is not None:
             return index.rules
         schema = self._metadata.state.tables.get(table)

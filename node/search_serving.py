@@ -110,14 +110,14 @@ class _Serving:
         if self._message.fresh:
             self._following.follow_now(self._message.follow, self._followed, self._until_us)
         else:
-            self._host.when_open(self._message.table, self._until_us, self._ready)
+            self._host.when_open(self._message.table, self._until_us, self._ready, self._message.mapping)
 
     def _followed(self, reached: frozenset[PeerId]) -> None:
         missing = [peer.hex() for peer in self._message.follow if peer not in reached]
         if missing:
             self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
         else:
-            self._host.when_fresh(self._message.table, self._until_us, self._ready)
+            self._host.when_fresh(self._message.table, self._until_us, self._ready, self._message.mapping)
 
     def _ready(self, why_not: str) -> None:
         if why_not:
@@ -133,7 +133,7 @@ class _Serving:
         def job(segments: Segments) -> bytes:
             return encode(perform(segments, work, ranges))
 
-        self._host.run(self._message.table, job, self._done)
+        self._host.run(self._message.table, job, self._done, self._message.mapping)
 
     def _done(self, result: Any) -> None:
         if isinstance(result, Failed):

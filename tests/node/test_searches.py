@@ -165,7 +165,7 @@ def test_too_few_replicas_are_an_error_unless_a_part_will_do() -> None:
 def test_an_index_that_is_being_built_is_told() -> None:
     s = quiet(3)
 
-    def building(table: int, until_us: int, done: Any) -> None:
+    def building(table: int, until_us: int, done: Any, mapping: str = "") -> None:
         done("40 % are there")
 
     for peer in range(3):

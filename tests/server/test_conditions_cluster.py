@@ -57,3 +57,26 @@ def test_one_of_many_wins_and_a_count_by_conditions_is_exact(cluster: Cluster) -
     peers[2].kill()
     tag = again.headers["etag"]
     assert peers[0].request("DELETE", "/v1/kv/demo/large", timeout_s=30.0, If_Match=tag).status == 204
+
+
+def test_a_write_under_an_idempotency_key_is_done_once_through_whichever_peer(cluster: Cluster) -> None:
+    peers = cluster.peers
+    key = '"5b7f9c3e"'
+    first = peers[0].request("PUT", "/v1/kv/demo/once", b"one", Idempotency_Key=key)
+    assert first.status == 204, first.body
+    assert peers[1].request("PUT", "/v1/kv/demo/once", b"two").status == 204
+    for peer in peers:
+        again = peer.request("PUT", "/v1/kv/demo/once", b"one", Idempotency_Key=key)
+        assert (again.status, again.headers["etag"]) == (204, first.headers["etag"])
+        assert peer.request("PUT", "/v1/kv/demo/once", b"three", Idempotency_Key=key).status == 422
+        assert peer.request("GET", "/v1/kv/demo/once").body == b"two"
+    with ThreadPoolExecutor(9) as pool:
+
+        def put(number: int) -> int:
+            peer = peers[number % 3]
+            return peer.request("PUT", "/v1/kv/demo/raced", b"x", Idempotency_Key='"raced"').status
+
+        statuses = list(pool.map(put, range(9)))
+    assert set(statuses) <= {204, 409} and 204 in statuses, statuses
+    tags = [peer.request("GET", "/v1/kv/demo/raced").headers["etag"] for peer in peers]
+    assert len(set(tags)) == 1

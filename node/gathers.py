@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from node.metadata_state import TablePlacement
     from node.reads import Reads
 
-ATTEMPT_MIN_US = 2_000_000
-"""A peer is given a third of the time that is left for a piece, but not less."""
+FOLLOW_MIN_US = 200_000
+FOLLOW_MAX_US = 1_500_000
+"""A peer is given a third of the time that is left to follow its siblings, within these bounds."""
+
+WORK_US = 3_000_000
+"""After that it has so long for a piece, which takes a tenth of it unless the peer has much else to do."""
 
 RETRY_US = 50_000
 """Between two rounds through all replicas of a range, none of which could serve it."""
@@ -256,7 +260,7 @@ class GatherOperation:
         known = self._followed.get(share.server, ())
         follow = tuple(peer for peer in share.follow if peer not in known)
         left_us = max(1, self._deadline_us - inside.world.monotonic_us())
-        timeout_us = max(ATTEMPT_MIN_US, left_us // 3)
+        timeout_us = min(max(FOLLOW_MIN_US, left_us // 3), FOLLOW_MAX_US)
         op = inside.new_op()
         room = PIECE_ROWS_MAX
         if request.examined_max:
@@ -277,7 +281,7 @@ class GatherOperation:
         )
         inside.operations[op] = self
         self._shares[op] = share
-        share.timer = inside.timer(timeout_us, "gather_attempt", op)
+        share.timer = inside.timer(timeout_us + WORK_US, "gather_attempt", op)
         me = self._parent.reads.me
         if share.server == me:
             self._parent.serving.serve(message, lambda told: self.on_message(me, told))

@@ -19,6 +19,7 @@ from query.refusals import Refusal
 from sim.cluster import SimCluster
 from sim.real import node_of
 from tests.documents.whole import SECOND, ask, cluster_of, count, movies, page, put, settle
+from tests.query.document_oracle import meets
 
 SPECS: dict[str, Any] = {
     "a": {"paths": {"a": 1}},
@@ -80,22 +81,29 @@ def test_one_term_keeps_the_order_of_keys() -> None:
     assert not plan({"a": {"$gt": 5}}).exact
 
 
+DOCUMENTS: dict[str, Any] = {}
+"""What the cluster holds."""
+
+
 @pytest.fixture(scope="module")
 def indexed() -> SimCluster:
     cluster = cluster_of(3)
     random = Random("documents")
+
+    def renew(n: int) -> None:
+        DOCUMENTS[f"m{n}"] = _document(random)
+        put(cluster, f"m{n}", DOCUMENTS[f"m{n}"], n % 3)
+
     for n in range(80):
-        put(cluster, f"m{n}", _document(random), n % 3)
+        renew(n)
     for name, body in SPECS.items():
         spec = index_spec(name, body)
         assert not isinstance(spec, Invalid)
         made = ask(cluster, 0, create_index(movies(cluster), spec))
         assert isinstance(made, Changed) and not made.error, made
     settle(cluster)
-    for n in range(80, 120):
-        put(cluster, f"m{n}", _document(random), n % 3)
-    for n in range(0, 120, 5):
-        put(cluster, f"m{n}", _document(random), n % 3)
+    for n in (*range(80, 120), *range(0, 120, 5)):
+        renew(n)
     there = indexes_of(movies(cluster), node_of(cluster, 0).metadata.state.tables[movies(cluster).table])
     assert list(there) == list(SPECS)
     for index in there.values():
@@ -154,6 +162,7 @@ def test_an_index_leads_to_what_a_scan_finds(indexed: SimCluster) -> None:
             body["sort"] = {"a": 1}
         scanned, _ = page(indexed, turn % 3, body)
         assert page(indexed, turn % 3, body, chosen) == (scanned, None), wanted
+        assert sorted(scanned) == sorted(name for name, one in DOCUMENTS.items() if meets(one, wanted))
         matched += len(scanned)
     assert sorted(name for name in served if name) == sorted(f"movies__{name}" for name in SPECS)
     assert matched > 500

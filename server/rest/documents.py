@@ -220,7 +220,9 @@ def _json_edit(body: bytes, bytes_max: int) -> Edit:
         value = parse(body)
     except JsonError as error:
         raise EditError("bad_body", str(error)) from None
-    dollars = [name.startswith("$") for name in value] if type(value) is dict else []
+    if type(value) is not dict:
+        raise EditError("bad_patch", f"{JSON} takes an object; an array of operations is {JSON_PATCH}")
+    dollars = [name.startswith("$") for name in value]
     if any(dollars) and not all(dollars):
         raise EditError("bad_patch", f"operators and members cannot be mixed; or send it as {MERGE_PATCH}")
     return _update(body, bytes_max) if dollars and all(dollars) else merge_patch(body, bytes_max)

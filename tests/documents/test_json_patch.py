@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from core.json_values import checked, render
 from documents.cells import put_pieces, written_after
@@ -192,6 +192,96 @@ OPERATIONS = st.fixed_dictionaries(
         "value": VALUES,
     }
 )
+
+
+class UnfitError(Exception):
+    """The plain patch below cannot be done."""
+
+
+def plainly(document: Any, operation: Any) -> Any:
+    """One operation said again, without any state: sections 4.1 to 4.6, each in terms of those before it."""
+
+    def at(value: Any, keys: list[str], change: Any) -> Any:
+        if not keys:
+            return change(value)
+        key, rest = keys[0], keys[1:]
+        if isinstance(value, dict) and (key in value or not rest):
+            changed = at(value.get(key, MISSING), rest, change)
+            kept = {name: item for name, item in value.items() if name != key}
+            return kept if changed is MISSING else {**kept, key: changed}
+        if isinstance(value, list) and (key == "-" or key == str(len(value))) and not rest:
+            return [*value, *([] if (changed := change(MISSING)) is MISSING else [changed])]
+        if isinstance(value, list) and key.isdigit() and key == str(int(key)) and int(key) < len(value):
+            place = int(key)
+            changed = at(value[place], rest, change)
+            return [*value[:place], *([] if changed is MISSING else [changed]), *value[place + 1 :]]
+        raise UnfitError
+
+    def keys_of(text: str) -> list[str]:
+        return [key.replace("~1", "/").replace("~0", "~") for key in text.split("/")[1:]]
+
+    def found(keys: list[str]) -> Any:
+        seen: list[Any] = []
+
+        def look(value: Any) -> Any:
+            seen.append(value)
+            return value
+
+        at(document, keys, look)
+        if seen[0] is MISSING:
+            raise UnfitError
+        return seen[0]
+
+    def added(into: Any, keys: list[str], value: Any) -> Any:
+        def insert(holder: Any) -> Any:
+            if not isinstance(holder, list) or keys[-1] == "-":
+                return at(holder, keys[-1:], lambda _: value)
+            if not (keys[-1].isdigit() and keys[-1] == str(int(keys[-1])) and int(keys[-1]) <= len(holder)):
+                raise UnfitError
+            return [*holder[: int(keys[-1])], value, *holder[int(keys[-1]) :]]
+
+        return at(into, keys[:-1], insert) if keys else value
+
+    op, keys, source = operation["op"], keys_of(operation["path"]), keys_of(operation["from"])
+    if op == "add":
+        return added(document, keys, operation["value"])
+    if op == "remove":
+        found(keys)
+        return at(document, keys, lambda _: MISSING)
+    if op == "replace":
+        found(keys)
+        return at(document, keys, lambda _: operation["value"])
+    if op == "copy":
+        return added(document, keys, found(source))
+    if op == "move":
+        value = found(source)
+        return document if keys == source else added(at(document, source, lambda _: MISSING), keys, value)
+    if found(keys) != operation["value"]:
+        raise UnfitError
+    return document
+
+
+@given(VALUES, st.lists(OPERATIONS, max_size=4))
+@settings(max_examples=300)
+def test_any_patch_makes_what_the_plain_words_of_the_rfc_make(document: Any, patch: list[Any]) -> None:
+    if any(op["path"] == "" and op["op"] == "remove" for op in patch):
+        return  # a document is removed otherwise
+    if any(op["op"] == "move" and op["from"] == "" for op in patch):
+        return  # so it is
+    try:
+        edited = json_patch(render(patch)).apply(deepcopy(document)).document
+    except EditError as error:
+        edited = error
+    if isinstance(edited, EditError) and edited.code == "bad_patch":
+        return  # refused whatever the document
+    wanted: Any = document
+    try:
+        for operation in patch:
+            wanted = plainly(wanted, operation)
+    except UnfitError:
+        assert isinstance(edited, EditError) and edited.code == "patch_conflict"
+        return
+    assert edited == wanted
 
 
 @given(VALUES, st.lists(OPERATIONS, max_size=5))

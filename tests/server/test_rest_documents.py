@@ -209,6 +209,8 @@ def test_a_body_that_is_no_document_is_refused_before_the_node_hears_of_it(body:
         (UPDATE, b'{"$where":{"t":1}}', 400, "bad-patch"),
         (UPDATE, b'{"a":1}', 400, "bad-patch"),
         (JSON, b'{"a":1,"$set":{}}', 400, "bad-patch"),
+        (JSON, b'[{"op":"remove","path":"/a"}]', 400, "bad-patch"),
+        (JSON, b"null", 400, "bad-patch"),
         (UPDATE, json.dumps({"$set": {f"a{n}": 1 for n in range(10_000)}}).encode(), 400, "bad-patch"),
         (UPDATE, json.dumps({"$set": {"a": "x" * (1 << 20)}}).encode(), 413, "document-too-large"),
         (UPDATE, json.dumps({"$push": {"l": "x" * ((1 << 20) - 22)}}).encode(), 413, "document-too-large"),

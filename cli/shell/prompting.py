@@ -34,7 +34,7 @@ from cli.shell.commands import LINES, command_of, login
 from cli.shell.completion import complete
 from cli.shell.highlight import STYLES, CqlLexer
 from cli.shell.shell import ExitError, Shell
-from cql_lite.lexer import split
+from cql_lite.lexer import BAD, Lexemes, split
 
 HISTORY_FILE: Final = "shell_history"
 _GONE: Final = (LostError, NobodyError, RefusedError, TimeoutError)
@@ -50,9 +50,19 @@ def is_complete(text: str) -> bool:
 
 
 def _ends_with_line(text: str) -> bool:
-    from cql_lite.lexer import Lexemes
-
     return Lexemes(text).ups[0] in LINES
+
+
+def lacking(text: str) -> str:
+    """What an incomplete text lacks, in words."""
+    last = split(text, LINES)[-1].text
+    lexemes = Lexemes(last)
+    for kind, piece in zip(lexemes.kinds, lexemes.texts, strict=True):
+        if kind == BAD and piece in ("'", '"', "$"):
+            return f"a closing {piece if piece != '$' else '$$'}"
+    if "/" in lexemes.texts and "/*" in last:
+        return "the end of a comment"
+    return "APPLY BATCH;" if lexemes.ups[:1] == ["BEGIN"] and "APPLY" not in lexemes.ups else "a semicolon"
 
 
 class SchemaCompleter(Completer):
@@ -149,7 +159,7 @@ class Prompt:
         """What a person may want to know before Enter."""
         text = self._session.default_buffer.text
         if "\n" in text and not is_complete(text):
-            return " the statement goes on until its semicolon; Ctrl-C drops it"
+            return f" the statement goes on; it lacks {lacking(text)}. Ctrl-C drops it"
         shell = self._shell
         traced = " · tracing" if shell.tracing else ""
         captured = f" · results to {shell.output.capturing}" if shell.output.capturing else ""

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from cli.shell.commands import LINES
-from cli.shell.prompting import is_complete
+from cli.shell.prompting import is_complete, lacking
 from cli.shell.scripts import statements
 from cql_lite.lexer import split
 
@@ -80,3 +80,20 @@ def test_commands_of_the_shell_end_with_their_line_or_a_semicolon() -> None:
 )
 def test_enter_runs_what_is_complete(text: str, expected: bool) -> None:
     assert is_complete(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT 1", "a semicolon"),
+        ("INSERT INTO t (a) VALUES ('it's');", "a closing '"),
+        ('SELECT "a FROM t;', 'a closing "'),
+        ("SELECT $$ a;", "a closing $$"),
+        ("SELECT 1 /* b;", "the end of a comment"),
+        ("BEGIN BATCH DELETE FROM t WHERE k = 1;", "APPLY BATCH;"),
+        ("BEGIN BATCH DELETE FROM t WHERE k = 1; APPLY BATCH", "a semicolon"),
+    ],
+)
+def test_what_an_incomplete_text_lacks_is_told(text: str, expected: str) -> None:
+    assert not is_complete(text)
+    assert lacking(text) == expected

@@ -65,6 +65,8 @@ _NAMING: Final = frozenset(["FROM", "INTO", "UPDATE", "TABLE", "ON", "TRUNCATE",
 """Words after which a table is named."""
 _WORD: Final = re.compile(r'(?:("(?:[^"]|"")*"|\w+)\.)?("?\w*)$')
 _OPEN_FILE: Final = re.compile(r"(?is)^\s*(?:SOURCE|CAPTURE|COPY\s.*?\b(?:FROM|TO))\s+'([^']*)$")
+_OPEN_CLASS: Final = re.compile(r"(?i)\{\s*'class'\s*:\s*'(\w*)$")
+_STRATEGIES: Final = ("NetworkTopologyStrategy", "SimpleStrategy")
 
 
 def complete(before: str, after: str, schema: Schema, keyspace: str) -> list[Candidate]:
@@ -76,6 +78,11 @@ def complete(before: str, after: str, schema: Schema, keyspace: str) -> list[Can
     file = _OPEN_FILE.match(statement)
     if file:
         return _files(file[1])
+    strategy = _OPEN_CLASS.search(statement)
+    if strategy:
+        typed = strategy[1].lower()
+        fitting = [name for name in _STRATEGIES if name.lower().startswith(typed)]
+        return [Candidate(name, VALUE, len(typed)) for name in fitting]
     match = _WORD.search(statement)
     qualifier, typed = (match[1] or "", match[2]) if match else ("", "")
     head = statement[: match.start()] if match else statement

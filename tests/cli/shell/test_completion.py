@@ -58,6 +58,7 @@ def texts(before: str, after: str = "", keyspace: str = "shop") -> list[str]:
         ("COPY users TO 'x' WITH HEA", ["HEADER"]),
         ("HELP sel", ["select"]),
         ("SELECT * FROM users WHERE name = 'se", []),
+        ("CREATE KEYSPACE k WITH replication = {'class': 'si", ["SimpleStrategy"]),
     ],
 )
 def test_what_may_come_next(before: str, expected: list[str]) -> None:

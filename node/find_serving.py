@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 SERVED_MAX = 1_000
 """Slices served at once."""
 
-COMMANDS_MAX = 64
-"""Store commands for one answer: after these it says how far it looked, found or not."""
+CUT_SHORT_MAX = 8
+"""Store commands for one answer that did not reach the end of their range: after these it says how far it
+looked, found or not.
+"""
 
 NOT_FOLLOWED, BUILDING = "not_followed", "index_building"
 
@@ -135,7 +137,7 @@ class _Serving:
         self._count = 0
         self._statics: dict[bytes, bytes] = {}
         self._size = 0
-        self._commands = 0
+        self._cut_short = 0
 
     def start(self) -> None:
         """Wait for the index to be built, then follow."""
@@ -165,7 +167,7 @@ class _Serving:
 
     def _next_piece(self) -> None:
         """Look through the next piece, or answer if that is enough."""
-        if not self._pieces or (self._parts and (self._is_full() or self._commands >= COMMANDS_MAX)):
+        if not self._pieces or (self._parts and (self._is_full() or self._cut_short >= CUT_SHORT_MAX)):
             self._tell()
             return
         piece = self._pieces.pop(0)
@@ -176,7 +178,6 @@ class _Serving:
         return self._count >= wanted.rows_max or self._size >= wanted.bytes_max
 
     def _look(self, first: int, last: int, term: bytes, key: bytes) -> None:
-        self._commands += 1
         left = max(1, self._message.find.rows_max - self._count)
         self._find = msgspec.structs.replace(
             self._find, first_token=first, last_token=last, term=term, key=key, rows_max=left
@@ -192,7 +193,8 @@ class _Serving:
             self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
             return
         self._take(outcome)
-        if outcome.more and not self._is_full() and self._commands < COMMANDS_MAX:
+        self._cut_short += outcome.more
+        if outcome.more and not self._is_full() and self._cut_short < CUT_SHORT_MAX:
             find = self._find
             self._look(find.first_token, find.last_token, outcome.term, outcome.key)
             return

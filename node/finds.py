@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from node.metadata_state import TablePlacement
     from node.reads import Reads
 
-AHEAD_MAX = 64
+AHEAD_MAX = 256
 """Pieces of one request that are read at once."""
 
 COUNT_MAX = 128

@@ -29,8 +29,8 @@ from node.metadata import Metadata
 
 PREFIX = b"index/"
 
-WAIT_US = 1 * limits.SECOND_US
-"""How long a read waits for an index that is being built."""
+WAIT_US = limits.SECOND_US // 2
+"""How long a read waits for an index that is being built: less than who asked waits (find_pieces.py)."""
 
 PAUSE_US = 1_000
 RETRY_US = 1 * limits.SECOND_US

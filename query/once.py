@@ -52,7 +52,8 @@ OPERATION_SHARD: Final = b"operations"
 READS_REMEMBERED_BYTES_MAX: Final = 16 * limits.KIB
 POINTS_MAX: Final = 100
 REUSED: Final = "operation_id_reused"
-_RECORD_COLUMN: Final = 1
+_RECORD_COLUMN: Final = 2**31 - 1
+"""No column of a table has this id."""
 
 Decide = Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
 

@@ -114,6 +114,25 @@ def test_records_are_seen_by_no_reader(cluster: SimCluster) -> None:
     assert sum(row["k"] == 50 for page in pages for row in page) == 5
 
 
+def test_records_are_in_no_index(cluster: SimCluster) -> None:
+    client = Cql(cluster)
+    client.run(
+        "CREATE TABLE ks.found (k int, c int, a int, s int static, m map<text, int>, PRIMARY KEY (k, c))"
+    )
+    settle(cluster)
+    once(client, b"before", "INSERT INTO ks.found (k, c, a, s, m) VALUES (1, 1, 7, 5, {'x': 1})")
+    for target in ("a", "c", "s", "keys(m)"):
+        client.run(f"CREATE INDEX ON ks.found ({target})")
+    settle(cluster)
+    once(client, b"after", "INSERT INTO ks.found (k, c, a, s, m) VALUES (2, 1, 7, 5, {'x': 1})")
+    once(client, b"gone", "INSERT INTO ks.found (k, c, a) VALUES (3, 1, 7)")
+    once(client, b"delete", "DELETE FROM ks.found WHERE k = 3")
+    cluster.run_for(5 * SECOND)
+    for where in ("a = 7", "c = 1", "s = 5", "m CONTAINS KEY 'x'", "a = 7 AND c = 1"):
+        rows = client.run(f"SELECT k FROM ks.found WHERE {where}" + " ALLOW FILTERING" * (" AND " in where))
+        assert sorted(row["k"] for row in rows) == [1, 2], where
+
+
 def test_batches(cluster: SimCluster) -> None:
     client = Cql(cluster)
     one = "BEGIN BATCH UPDATE ks.t SET l = l + [1] WHERE k = 4 AND c = 1; \

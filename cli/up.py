@@ -301,6 +301,9 @@ def _to_try(urls: list[str], *, sample: bool) -> list[str]:
         lines += [
             f"curl {second}/v1/kv/movies/the-land-girls-1998",
             f"curl '{third}/v1/kv/cities?prefix=KR/&limit=5'",
+            f"curl {second}/v1/docs/movies/_find -d '{{\"filter\": {{\"IMDB Rating\": {{\"$gte\": 9}}}}}}'",
+            f"curl -G {third}/v1/search/movies --data-urlencode 'q=space -horror' -d size=3",
+            f"curl -G {urls[0]}/v1/search/cities --data-urlencode 'q=서울'",
         ]
     return lines
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from cli.shell.commands import LINES
 from cli.shell.errors import UsageError
@@ -17,12 +19,31 @@ if TYPE_CHECKING:
 CHUNK_CHARS: Final = 64 * 1024
 
 
-def statements(file: IO[str], chunk_chars: int = CHUNK_CHARS) -> Iterator[tuple[int, str]]:
+def chunks_of(file: IO[str], chunk_chars: int = CHUNK_CHARS) -> Iterator[str]:
+    """A file in pieces of whole lines."""
+    while lines := file.readlines(chunk_chars):
+        yield "".join(lines)
+
+
+def chunks_of_pipe(pipe: BufferedReader) -> Iterator[str]:
+    """What comes by a pipe in whole lines, as it comes: who writes there may wait for an answer."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    held = ""
+    while data := pipe.read1(CHUNK_CHARS):
+        text, newline, held = (held + decoder.decode(data)).rpartition("\n")
+        if newline:
+            yield text + newline
+    held += decoder.decode(b"", final=True)
+    if held:
+        yield held
+
+
+def statements(chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Each statement with the line where it begins; the last may lack its semicolon."""
     held, line = "", 1
     first = True
-    while lines := file.readlines(chunk_chars):
-        text = held + "".join(lines)
+    for chunk in chunks:
+        text = held + chunk
         if first:
             text = text.removeprefix("\ufeff")
             first = False
@@ -39,10 +60,10 @@ def statements(file: IO[str], chunk_chars: int = CHUNK_CHARS) -> Iterator[tuple[
         yield line + piece.at.line - 1, piece.text
 
 
-async def run_lines(shell: Shell, file: IO[str], name: str) -> bool:
+async def run_chunks(shell: Shell, chunks: Iterable[str], name: str) -> bool:
     """Run what a file or pipe says; whether all went well."""
     good = True
-    for line, text in statements(file):
+    for line, text in statements(chunks):
         if not await shell.attempt(text):
             good = False
             shell.output.say(f"  in the statement at {name}:{line}")
@@ -55,9 +76,10 @@ async def run_file(shell: Shell, path: Path) -> bool:
     """Run a file; whether all went well; raises UsageError if it cannot be read."""
     try:
         if str(path) == "-":
-            return await run_lines(shell, sys.stdin, "standard input")
+            pipe = cast(BufferedReader, sys.stdin.buffer)
+            return await run_chunks(shell, chunks_of_pipe(pipe), "standard input")
         with path.open(encoding="utf-8") as file:
-            return await run_lines(shell, file, str(path))
+            return await run_chunks(shell, chunks_of(file), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{path}: {reason}") from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
 from cli.shell.commands import LINES
 from cli.shell.prompting import is_complete, lacking
-from cli.shell.scripts import statements
+from cli.shell.scripts import chunks_of, chunks_of_pipe, statements
 from cql_lite.lexer import split
 
 SCRIPT = """-- a comment; with a semicolon
@@ -38,12 +39,36 @@ EXPECTED = [
 
 @pytest.mark.parametrize("chunk_chars", [1, 20, 1000])
 def test_a_file_is_read_in_any_pieces(chunk_chars: int) -> None:
-    assert list(statements(io.StringIO(SCRIPT), chunk_chars)) == EXPECTED
+    assert list(statements(chunks_of(io.StringIO(SCRIPT), chunk_chars))) == EXPECTED
+
+
+def test_a_pipe_is_read_as_it_comes() -> None:
+    class Slow(io.RawIOBase):
+        """Some bytes at a time, across characters and lines."""
+
+        def __init__(self, data: bytes) -> None:
+            self._data = data
+            self.given = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            part = self._data[self.given : self.given + 3]
+            buffer[: len(part)] = part
+            self.given += len(part)
+            return len(part)
+
+    raw = Slow(SCRIPT.replace("x;", "강;").encode())
+    found = statements(chunks_of_pipe(io.BufferedReader(raw)))
+    assert next(found) == EXPECTED[0]
+    assert raw.given < 60  # the first statement did not wait for the last
+    assert [text for _, text in found] == [text.replace("x;", "강;") for _, text in EXPECTED[1:]]
 
 
 def test_a_byte_order_mark_and_windows_lines_are_no_harm() -> None:
     script = "\ufeffCONSISTENCY ONE\r\nSELECT 1;\r\n"
-    assert list(statements(io.StringIO(script))) == [(1, "CONSISTENCY ONE"), (2, "SELECT 1")]
+    assert list(statements(chunks_of(io.StringIO(script)))) == [(1, "CONSISTENCY ONE"), (2, "SELECT 1")]
 
 
 def test_commands_of_the_shell_end_with_their_line_or_a_semicolon() -> None:

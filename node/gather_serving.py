@@ -1,8 +1,8 @@
 """The replica's side of gathers: follow, then run a program over rows where they are, in bounded steps.
 
 Rows come from the store by the command that reads by predicate use too (lsm/finding.py), at most ROWS_MAX
-at once, fewer where a program takes long over them: between two commands everything else that waits gets
-its turn, so a costly program is slow by itself and for nobody else. After PIECE_US or as many rows as it
+at once, and a program runs over them for TURN_US at a time: in between everything else that waits gets its
+turn, so a costly program is slow by itself and for nobody else. After PIECE_US or as many rows as it
 was asked to look at a peer answers with what the program made of them and where it stopped; whoever asked
 goes on from there or does not.
 
@@ -12,6 +12,7 @@ ends that their logs had after the question came, and only by an index that is b
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,9 @@ PIECE_US = 250_000
 
 ROWS_MAX = 200
 ROWS_MIN = 4
-SLOW_US = 5_000
-"""A program that took so long over the rows of one command gets half as many the next time."""
+TURN_US = 2_000
+PAUSE_US = 1_000
+"""A program that ran so long lets others have their turn for a moment, and gets fewer rows the next time."""
 
 Answer = Callable[[Message], None]
 Ranges = tuple[tuple[int, int, bytes, bytes], ...]
@@ -68,6 +70,7 @@ class GatherServing:
         self.runs: dict[int, _Piece] = {}
         inside.on_message(Gather, self._on_gather)
         inside.on_stored("gather_rows", self._on_candidates)
+        inside.on_timer("gather_turn", self._on_turn)
 
     def _on_gather(self, peer: PeerId, message: Gather) -> None:
         if message.epoch > self.metadata.state.epoch:
@@ -129,6 +132,11 @@ class GatherServing:
         if piece is not None:
             piece.on_candidates(outcome)
 
+    def _on_turn(self, number: int) -> None:
+        piece = self.runs.get(number)
+        if piece is not None:
+            piece.work()
+
 
 class _Piece:
     """One message's work."""
@@ -144,6 +152,9 @@ class _Piece:
         self._answer = answer
         self._ranges: list[tuple[int, int, bytes, bytes]] = list(message.ranges)
         self._rows_max = ROWS_MAX // 2
+        self._waiting: deque[tuple[bytes, bytes, bytes]] = deque()
+        self._after: tuple[bytes, bytes] | None = None
+        self._turns = 0
         self._examined = 0
         self._began_us = parent.inside.world.monotonic_us()
         self._working_since_us = self._began_us
@@ -205,35 +216,48 @@ class _Piece:
             name = self._parent.inside.identity.name
             self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
             return
-        world = self._parent.inside.world
-        begun_us = world.monotonic_us()
-        if not self._take(outcome.rows):
-            self._ranges.clear()
-        elif outcome.more:
-            first, last, _, _ = self._ranges[0]
-            self._ranges[0] = (first, last, outcome.term, outcome.key)
-        else:
-            del self._ranges[0]
-        took_us = world.monotonic_us() - begun_us
-        if took_us > SLOW_US:
-            self._rows_max = max(ROWS_MIN, self._rows_max // 2)
-        elif took_us < SLOW_US // 4:
+        self._waiting.extend(outcome.rows)
+        self._after = (outcome.term, outcome.key) if outcome.more else None
+        self._turns = 0
+        self.work()
+
+    def work(self) -> None:
+        """Run the program over rows that wait, for one turn; then read on, or go on in the next turn."""
+        inside = self._parent.inside
+        begun_us = inside.world.monotonic_us()
+        took_us = 0
+        while self._waiting:
+            if not self._take(*self._waiting.popleft()):
+                self._waiting.clear()
+                self._ranges.clear()
+                self._end_with_part()
+                return
+            took_us = inside.world.monotonic_us() - begun_us
+            if took_us > TURN_US and self._waiting:
+                self._turns += 1
+                inside.timer(PAUSE_US, "gather_turn", self.number)
+                return
+        if self._turns:
+            self._rows_max = max(ROWS_MIN, self._rows_max // (2 * self._turns))
+        elif took_us < TURN_US // 4:
             self._rows_max = min(ROWS_MAX, self._rows_max * 2)
+        if self._after is None:
+            del self._ranges[0]
+        else:
+            first, last, _, _ = self._ranges[0]
+            self._ranges[0] = (first, last, *self._after)
         self._look()
 
-    def _take(self, rows: tuple[tuple[bytes, bytes, bytes], ...]) -> bool:
-        """Give rows to the program; False if it wants no more."""
+    def _take(self, term: bytes, key: bytes, data: bytes) -> bool:
+        """Give a row to the program; False if it wants no more."""
         message, index = self._message, self._index
-        for term, key, data in rows:
-            if key[prefix_end(key) :] == STATIC_SUFFIX:
-                continue
-            row = decode_row(data)
-            if index is not None and not is_its_turn(index, message.spans, key, row, term):
-                continue
-            self._examined += 1
-            if not self._runner.take(key, row, message.now_us):
-                return False
-        return True
+        if key[prefix_end(key) :] == STATIC_SUFFIX:
+            return True
+        row = decode_row(data)
+        if index is not None and not is_its_turn(index, message.spans, key, row, term):
+            return True
+        self._examined += 1
+        return self._runner.take(key, row, message.now_us)
 
     def _end_with_part(self) -> None:
         part = self._runner.part()

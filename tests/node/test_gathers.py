@@ -187,3 +187,25 @@ def test_counts_are_exact_while_peers_die_and_links_break(seed: int) -> None:
         assert made.run_until(ready, 60 * SECOND)
         settle(made)
     assert pieces >= 12
+
+
+def test_a_slow_program_takes_turns_with_others(cluster: SimCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = node_of(cluster, 0)
+    world = node.inside.world
+    real, slept = world.monotonic_us, [0]
+
+    def slow() -> int:
+        slept[0] += gather_serving.TURN_US // 2
+        return real() + slept[0]
+
+    monkeypatch.setattr(world, "monotonic_us", slow)
+    turns: list[int] = []
+    on_timer = node.on_timer
+
+    def timed(timer: tuple[Any, ...]) -> None:
+        turns.extend([1] if timer[0] == "gather_turn" else [])
+        on_timer(timer)
+
+    monkeypatch.setattr(node, "on_timer", timed)
+    assert count(cluster, 0, {"n": {"$gte": 0}}) == COUNT
+    assert len(turns) > COUNT // 5

@@ -43,5 +43,8 @@ class Changeable(Segments, Protocol):
     def documents(self) -> int:
         """How many documents there are."""
 
+    def rest(self) -> None:
+        """There is nothing to change for a while: let go of what only changing needs."""
+
     def close(self) -> None:
         """Let go of files and memory; what is committed stays."""

@@ -68,6 +68,9 @@ class NaiveSegments:
         """The least."""
         return min(self._kept.due_us.values(), default=0)
 
+    def rest(self) -> None:
+        """Changing needs nothing."""
+
     def close(self) -> None:
         """Forget what was analyzed."""
         self._held.clear()

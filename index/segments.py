@@ -179,6 +179,10 @@ class TantivySegments:
         """Whatever was not committed is forgotten with the writer."""
         self._writer = None
 
+    def rest(self) -> None:
+        """Let go of the writer, its threads and the lock; the next commit takes them again."""
+        self.close()
+
     def close(self) -> None:
         """Let go of the writer, its threads and the lock; what is committed stays."""
         if self._writer is not None:

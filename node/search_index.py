@@ -41,6 +41,9 @@ COVER_LAG = 100_000
 again.
 """
 
+REST_US = 30 * limits.SECOND_US
+"""After so long without a change an index lets go of what writing takes: some threads and MiB."""
+
 RETRY_US = 2 * limits.SECOND_US
 
 DUE_MAX = 200
@@ -90,6 +93,8 @@ class OneIndex:
         self._covers = 0
         self.next_due_us = 0
         self._due_reads = 0
+        self._committed_us = 0
+        self._is_awake = False
         self._build_end = 0
         self._build_after = b""
         self._build_done = False
@@ -117,6 +122,7 @@ class OneIndex:
             "empty": self._emptied,
             "commit": self._committed,
             "due": self._due,
+            "rest": self._ignore,
             "close": self._ignore,
         }
         handlers[what](result)
@@ -257,6 +263,10 @@ class OneIndex:
             self.reached = self.read_to
             if self.reached - self._covers >= COVER_LAG:
                 self._commit(self.reached)
+            elif self._is_awake and self._inside.world.monotonic_us() - self._committed_us > REST_US:
+                self._is_awake = False
+                assert self.segments is not None, "it is open"
+                self._job("rest", self.segments.rest)
         elif wanted:
             self._commit(self.read_to)
 
@@ -275,6 +285,7 @@ class OneIndex:
     def _committed(self, result: tuple[int, int]) -> None:
         self._inside.count("search_index_commits")
         covers, self.next_due_us = result
+        self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
         self._covers = covers
         if self.state == BUILDING:
             if not self._build_done:

@@ -146,7 +146,9 @@ def _keys_of(asked: TermsOf | HistogramOf | DatesOf) -> Callable[[Matched], Iter
         missing = () if asked.missing is None else (asked.missing,)
         return lambda each: each.values(asked.field, asked.view) or missing
     if isinstance(asked, HistogramOf):
-        return lambda each: [step_of(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)]
+        return lambda each: [
+            step_of(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)
+        ]
     return lambda each: [date_bucket(asked, int(n)) for n in _numbers(each, asked.field, DATE)]
 
 

@@ -5,9 +5,9 @@ All views but TEXT of all paths share one physical field. A term is
     path 0x00 tag value
 
 where the value is written so that terms compare as values do (numbers of any size exactly), which makes a
-range of values a range of terms. Some terms are no values: that something stands at a path or below it, that there
-is more than one value, and how many terms the TEXT of a path has. So a million paths are a million terms, not a million
-fields: a term dictionary lies on disk.
+range of values a range of terms. Some terms are no values: that something stands at a path or below it, that
+there is more than one value, and how many terms the TEXT of a path has. So a million paths are a million
+terms, not a million fields: a term dictionary lies on disk.
 
 Control characters are escaped by 0x01, and a space is 0x02, which keeps the order. So 0x00 and 0x1e are free
 to mark, and terms are free of white space.
@@ -48,7 +48,7 @@ _COMPLEMENT: Final = str.maketrans("0123456789", "9876543210")
 _DATE_BIAS: Final = 2**63
 
 REGEX_BOUND_CHARS_MAX: Final = 32
-"""Bounds of ranges are this long at most in a regular expression; a longer one is cut, which takes in more."""
+"""Bounds of ranges are this long at most in a regular expression; a longer one is cut and takes in more."""
 
 
 def escaped(text: str) -> str:

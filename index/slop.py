@@ -2,8 +2,8 @@
 
 With terms at offsets o_i asked for and found at positions p_i, the places q_i = p_i - o_i are all the same
 where the phrase stands exactly. Where they are not, max(q) - min(q) is how many moves of terms, in sum, would
-make it fit; a match within the slop counts 1 / (1 + moves), an exact one 1 (as in Lucene). Each place of the first
-term is counted once, with the best fit of the others; no two terms take the same position.
+make it fit; a match within the slop counts 1 / (1 + moves), an exact one 1 (as in Lucene). Each place of the
+first term is counted once, with the best fit of the others; no two terms take the same position.
 """
 
 from __future__ import annotations

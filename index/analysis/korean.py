@@ -9,8 +9,8 @@ written together: 주문상세내역 is order + details + list, 회원의 is mem
 
 A search asks for the pairs of a word's shortest stem, one after the other: 주문 finds 주문상세내역, and
 회원의 finds 회원에게. What is taken off too much costs precision, never a result. Latin letters and digits
-that are stuck to Hangul are words of their own (iPhone을). Offsets are those of the text in normal form (NFC),
-which all text is but what some file systems give.
+that are stuck to Hangul are words of their own (iPhone을). Offsets are those of the text in normal form
+(NFC), which all text is but what some file systems give.
 """
 
 from __future__ import annotations

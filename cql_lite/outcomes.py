@@ -58,6 +58,14 @@ def _timeout(answer: Timeout, write_type: str) -> wire.Error:
             received=answer.received,
             required=answer.required,
         )
+    if answer.write_type == "CAS" and write_type == "CAS":  # not a SERIAL read: that is no write
+        return wire.WriteTimeout(
+            message=f"{counted}: nothing was proposed, so it was certainly not applied; try again",
+            consistency=answer.level,
+            received=answer.received,
+            required=answer.required,
+            write_type="CAS",
+        )
     if answer.write:
         return wire.WriteTimeout(
             message=f"{counted}: the write may be there all the same, now or later",

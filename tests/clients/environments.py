@@ -5,7 +5,7 @@ its own; so each has an environment: `.venv` itself, `.venv-scylla` and `.venv-c
 makes of the lists in this folder. Where one is absent the tests that need it are skipped and say why.
 
 The suite of a driver runs as a process of that environment. What only the tests can do, to kill a peer and
-to start it again, it asks for on a socket: a line `kill n2` or `up n2`, answered with `done`.
+to start it again, it asks for on a socket: a line like `kill n2`, answered with `done`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from bench.peers import Peers
+from tests.process.cluster import Cluster
 
 TOP = Path(__file__).resolve().parents[2]
 SUITE_TIMEOUT_S = 240.0
@@ -46,14 +46,15 @@ def driver_python(driver: str) -> str:
 
 class _Asked(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        cluster: Peers = self.server.cluster  # type: ignore[attr-defined]
+        cluster: Cluster = self.server.cluster  # type: ignore[attr-defined]
+        actions = {"kill": cluster.kill, "up": cluster.up, "pause": cluster.pause, "resume": cluster.resume}
         for line in self.rfile:
             what, name = line.decode().split()
-            {"kill": cluster.kill, "up": cluster.up}[what](name)
+            actions[what](name)
             self.wfile.write(b"done\n")
 
 
-def serve(cluster: Peers, path: Path, going_on: Callable[[], bool]) -> None:
+def serve(cluster: Cluster, path: Path, going_on: Callable[[], bool]) -> None:
     """Do what a suite asks of the peers while it goes on.
 
     In the thread that called, which must live as long as the cluster: the kernel ends a peer when the thread
@@ -66,7 +67,7 @@ def serve(cluster: Peers, path: Path, going_on: Callable[[], bool]) -> None:
             server.handle_request()
 
 
-def run_suite(python: str, cluster: Peers, folder: Path, *arguments: str) -> tuple[int, str]:
+def run_suite(python: str, cluster: Cluster, folder: Path, *arguments: str) -> tuple[int, str]:
     """Run the driver suite in an environment; its exit status and what it said."""
     environment = {
         **os.environ,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import socket
 import threading
 from typing import Any
 
@@ -31,7 +32,7 @@ from cassandra.query import (
     tuple_factory,
 )
 
-from tests.clients.suite.fixtures import KEYSPACE, PEERS, connected, only, profile
+from tests.clients.suite.fixtures import KEYSPACE, PEERS, PORT, connected, joined, only, profile
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,7 +107,7 @@ def check_pages_forward_and_back(session: Session) -> None:
 def check_a_page_goes_on_at_another_peer() -> None:
     profiles = {address: only(address) for address in PEERS.values()}
     with connected(KEYSPACE, profiles=profiles) as mine:
-        statement = mine.prepare("SELECT k, c FROM numbers WHERE k IN (1, 2, 3)")
+        statement = joined(mine).prepare("SELECT k, c FROM numbers WHERE k IN (1, 2, 3)")
         statement.fetch_size = 7
         state, seen, asked = None, [], set()
         for turn in range(20):
@@ -241,13 +242,20 @@ def check_timestamps_of_clients(session: Session) -> None:
 
 def check_traces(session: Session) -> None:
     insert = session.prepare("INSERT INTO numbers (k, c, v) VALUES (?, ?, ?)")
-    future = session.execute_async(insert, (300, 1, "traced"), trace=True)
-    future.result()
-    trace = future.get_query_trace(max_wait=10)
-    assert trace.duration > datetime.timedelta(0)
-    assert trace.coordinator == future.coordinator_host.address
-    assert len({event.source for event in trace.events}) >= 2
-    assert [event.source_elapsed for event in trace.events if event.source == trace.coordinator]
+    for number in range(5):
+        future = session.execute_async(insert, (300, number, "traced"), trace=True)
+        future.result()
+        trace = future.get_query_trace(max_wait=10)
+        assert trace.duration > datetime.timedelta(0)
+        assert trace.request_type == "Execute CQL3 prepared query"
+        assert trace.parameters["bound_var_1_c"] == str(number)
+        assert trace.coordinator == future.coordinator_host.address
+        told = [event.description for event in trace.events]
+        assert sum("Mutation applied, logged and durable" in line for line in told) >= 2
+        assert len({event.source for event in trace.events}) >= 2
+        assert [event.datetime for event in trace.events] == sorted(e.datetime for e in trace.events)
+    rows = session.execute("SELECT * FROM numbers", trace=True)
+    assert any("tokens" in event.description for event in rows.get_query_trace(max_wait_sec=10).events)
 
 
 def check_payloads_are_taken(session: Session) -> None:
@@ -338,6 +346,14 @@ def check_speculative_executions(session: Session) -> None:
             assert future.result().one().v == f"{k}.1"
             hosts += len(future.attempted_hosts)
         assert hosts > 10, "others were asked too, and their late answers troubled nobody"
+
+
+def check_malformed_bytes_cost_their_connection_alone(session: Session) -> None:
+    with socket.create_connection((PEERS["n1"], PORT), timeout=5) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"unsupported protocol version" in stranger.recv(4096)
+        assert stranger.recv(4096) == b""
+    assert session.execute("SELECT key FROM system.local").one().key == "local"
 
 
 def check_nothing_was_complained_about(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, ReadTimeout, WriteTimeout, WriteType
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.metadata import Murmur3Token
-from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    RoundRobinPolicy,
+    TokenAwarePolicy,
+)
 from cassandra.query import SimpleStatement
 
-from tests.clients.suite.fixtures import KEYSPACE, PEERS, ask, connected, only, profile, until
+from tests.clients.suite.fixtures import KEYSPACE, PEERS, ask, connected, joined, only, profile, until
 
 ROWS = 60
 
@@ -64,7 +69,7 @@ def check_the_server_agrees_about_the_replica(session: Session, sparse: str) -> 
     elsewhere = next(address for address in PEERS.values() if address != replica.address)
     with connected(profiles={"elsewhere": only(elsewhere)}) as mine:
         future = mine.execute_async(
-            mine.prepare(f"SELECT v FROM {sparse}.t WHERE a = ? AND b = ?"), (number, f"강{number}"),
+            joined(mine).prepare(f"SELECT v FROM {sparse}.t WHERE a = ? AND b = ?"), (number, f"강{number}"),
             trace=True, execution_profile="elsewhere",
         )  # fmt: skip
         assert future.result().one().v == number
@@ -82,6 +87,47 @@ def check_any_peer_coordinates(session: Session, sparse: str) -> None:
             assert found.one().v == number
             asked[found.response_future.coordinator_host.address] += 1
         assert set(asked) == set(PEERS.values())
+
+
+def check_what_is_not_answered_in_time(session: Session) -> None:
+    """Two of three peers hang: the driver's own errors say of which kind the request was."""
+    session.execute("CREATE TABLE hanging (k int PRIMARY KEY, v int)")
+    session.execute("CREATE TABLE hanging_counters (k int PRIMARY KEY, n counter)")
+    one = only(PEERS["n1"], retry_policy=FallthroughRetryPolicy())
+    with connected(KEYSPACE, profiles={"one": one}) as mine:
+        texts = {
+            "SIMPLE": "INSERT INTO hanging (k, v) VALUES (1, 1)",
+            "CAS": "INSERT INTO hanging (k, v) VALUES (2, 1) IF NOT EXISTS",
+            "COUNTER": "UPDATE hanging_counters SET n = n + 1 WHERE k = 1",
+            "BATCH": "BEGIN BATCH INSERT INTO hanging (k, v) VALUES (3, 1); "
+            "INSERT INTO hanging (k, v) VALUES (4, 1); APPLY BATCH",
+            "UNLOGGED_BATCH": "BEGIN UNLOGGED BATCH INSERT INTO hanging (k, v) VALUES (3, 1); "
+            "INSERT INTO hanging (k, v) VALUES (4, 1); APPLY BATCH",
+            "READ": "SELECT * FROM hanging WHERE k = 1",
+        }
+        joined(mine).execute(texts["SIMPLE"], execution_profile="one")
+        for name in ("n2", "n3"):
+            ask("pause", name)
+        try:
+            futures = {
+                kind: mine.execute_async(text, execution_profile="one") for kind, text in texts.items()
+            }
+            errors = {}
+            for kind, future in futures.items():
+                with pytest.raises(Exception) as raised:
+                    future.result()
+                errors[kind] = raised.value
+        finally:
+            for name in ("n2", "n3"):
+                ask("resume", name)
+    assert isinstance(errors.pop("READ"), ReadTimeout)
+    kinds = {"BATCH": WriteType.BATCH_LOG}
+    for kind, error in errors.items():
+        assert isinstance(error, WriteTimeout), kind
+        assert error.write_type == kinds.get(kind, WriteType.name_to_value[kind])
+        assert (error.received_responses, error.required_responses) == (1, 2)
+        assert error.consistency == (ConsistencyLevel.SERIAL if kind == "CAS" else ConsistencyLevel.QUORUM)
+    assert "certainly not applied" in str(errors["CAS"])
 
 
 def check_a_peer_dies_and_comes_back() -> None:

@@ -60,6 +60,12 @@ def connected(keyspace: str | None = None, **options: Any) -> Iterator[Session]:
         cluster.shutdown()
 
 
+def joined(session: Session) -> Session:
+    """The session once it is connected with every peer; it comes up with the first."""
+    until(lambda: len(list(session.get_pools())) == len(PEERS), "connections with every peer")
+    return session
+
+
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
     """Wait for a condition."""
     end = time.monotonic() + timeout_s
@@ -69,7 +75,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> N
 
 
 def ask(what: str, name: str) -> None:
-    """Have the tests `kill` a peer or bring it `up`."""
+    """Have the tests `kill` a peer, bring it `up`, `pause` it in mid-air or `resume` it."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(60)
         asking.connect(os.environ["SULLAE_CONTROL"])
@@ -85,6 +91,6 @@ def session() -> Iterator[Session]:
             f"CREATE KEYSPACE {KEYSPACE} WITH replication = "
             "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}"
         )
-        session.set_keyspace(KEYSPACE)
+        joined(session).set_keyspace(KEYSPACE)
         assert session.cluster.metadata.token_map.token_class is Murmur3Token
         yield session

@@ -19,6 +19,7 @@ from query.document_values import MISSING, Path, Value, order_key, parse_path, r
 from query.expressions import Expression, Parser, field_path
 from query.pipeline_stages import (
     Below,
+    Bucketed,
     Filtered,
     Grouped,
     Limited,
@@ -349,6 +350,24 @@ def _bucket(parser: Parser, argument: Value, where: str) -> list[Stage]:
     return [_grouped(key, _accumulated(parser, output, member(where, "output")), ordered)]
 
 
+def _bucket_auto(parser: Parser, argument: Value, where: str) -> list[Stage]:
+    known = {"groupBy", "buckets", "output"}
+    if not isinstance(argument, dict) or not {"groupBy", "buckets"} <= argument.keys() <= known:
+        raise RefusedError(where, '$bucketAuto takes {"groupBy", "buckets", "output"}')
+    count = _number(argument["buckets"], 1, member(where, "buckets"))
+    key = parser.expression(argument["groupBy"], member(where, "groupBy"))
+    output = argument.get("output", {"count": {"$sum": 1}})
+    if not isinstance(output, dict):
+        raise RefusedError(member(where, "output"), "accumulators as those of $group")
+    fields = _accumulated(parser, output, member(where, "output"))
+
+    def sink(memory: Memory, below: Below, then: Sink) -> Sink:
+        del below
+        return Bucketed(key, count, fields, memory, then)
+
+    return [Stage(sink)]
+
+
 Parse = Callable[[Parser, Value, str], list[Stage]]
 
 STAGES: Final[dict[str, Parse]] = {
@@ -362,6 +381,7 @@ STAGES: Final[dict[str, Parse]] = {
     "$unwind": _unwind,
     "$group": _group,
     "$bucket": _bucket,
+    "$bucketAuto": _bucket_auto,
     "$count": _count,
     "$sortByCount": _sort_by_count,
     "$sort": _sort,

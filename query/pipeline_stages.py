@@ -282,6 +282,63 @@ class Ordered:
         self._sink.end()
 
 
+class Bucketed:
+    """`$bucketAuto`: documents in `count` groups of about one size, by the order of a value.
+
+    Equal values are never parted, so there may be fewer groups. A group's `_id` is its least value and that
+    of the next group (of the last one, its greatest).
+    """
+
+    def __init__(
+        self,
+        key: Expression,
+        count: int,
+        fields: Sequence[tuple[str, Make, Expression, str]],
+        memory: Memory,
+        sink: Sink,
+    ) -> None:
+        self._key = key
+        self._count = count
+        self._fields = fields
+        self._memory = memory
+        self._sink = sink
+        self._held: list[tuple[tuple[Any, ...], int, Value, Value]] = []
+
+    def push(self, document: Value) -> bool:
+        """Hold one document."""
+        if len(self._held) >= SORTED_MAX:
+            raise RefusedError("$bucketAuto", f"more than {SORTED_MAX} documents: match less")
+        self._memory.hold(document, "$bucketAuto")
+        value = self._key(document)
+        self._held.append((order_key(value), len(self._held), None if value is MISSING else value, document))
+        return True
+
+    def end(self) -> None:
+        """Hand the groups on."""
+        self._held.sort(key=lambda held: held[:2])
+        size = max(1, round(len(self._held) / self._count))
+        at = 0
+        while at < len(self._held):
+            end = min(at + size, len(self._held))
+            while end < len(self._held) and self._held[end][0] == self._held[end - 1][0]:
+                end += 1
+            bounds = {"min": self._held[at][2], "max": self._held[min(end, len(self._held) - 1)][2]}
+            if not self._sink.push({"_id": bounds, **self._folded(at, end)}):
+                break
+            at = end
+        self._held.clear()
+        self._sink.end()
+
+    def _folded(self, first: int, end: int) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for name, make, expression, where in self._fields:
+            accumulator = make(self._memory, where)
+            for _, _, _, document in self._held[first:end]:
+                accumulator.add(expression(document))
+            found[name] = accumulator.result()
+        return found
+
+
 class Sampled:
     """`$sample`: `size` documents, each set of so many being as likely as any other.
 

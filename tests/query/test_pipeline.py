@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -203,6 +204,20 @@ def test_stages_and_expressions_one_by_one(stages: Any, expected: Any) -> None:
     found = run(stages, BOOKS)
     assert found == expected
     assert [list(document) for document in found] == [list(document) for document in expected]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 6), st.integers(1, 3))
+def test_automatic_buckets_part_no_equal_values(values: list[int], buckets: int, parts: int) -> None:
+    stage = {"$bucketAuto": {"groupBy": "$v", "buckets": buckets, "output": {"all": {"$push": "$v"}}}}
+    found = run([stage], [{"v": value} for value in values], parts)
+    assert [value for bucket in found for value in bucket["all"]] == sorted(values)
+    for bucket, after in pairwise(found):
+        assert bucket["_id"]["max"] == after["_id"]["min"] > bucket["all"][-1]
+    assert all(bucket["_id"]["min"] == bucket["all"][0] for bucket in found)
+    assert found[-1]["_id"]["max"] == max(values)
+    distinct = len(set(values)) == len(values)
+    assert not distinct or max(map(len, (b["all"] for b in found))) <= len(values) // buckets + 1
 
 
 def test_a_sample_is_of_the_size_asked_and_of_any_documents() -> None:

@@ -1,8 +1,12 @@
 """One question to all the ranges of a search: asked of the fewest peers, asked again where a peer fails.
 
-A peer that dies, is silent, cannot reach a sibling or has not built its index is passed over: its ranges are
-covered anew by others, fresh. When nobody is left who can, all are tried again after a moment, until the
-deadline. What was not answered by then is told, never passed over in silence.
+A peer that dies, cannot reach a sibling or has not built its index is passed over: its ranges are covered
+anew by others, fresh. One that is only silent may still answer: others are asked beside it, and whoever has
+answered for all of the ranges first counts, so no range counts twice. When nobody is left who can, all are
+tried again after a moment, until the deadline. What was not answered by then is told, never passed over in
+silence.
+
+Who was asked is a tree: below a question stand those that were asked instead of it, for the same ranges.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 RETRY_US = 50_000
 ATTEMPT_MIN_US = 200_000
-"""A peer is given a third of the time that is left, but not less."""
+"""Others are asked, too, after a third of the time that is left, but not before."""
 
 Failure = Unavailable | Timeout | Broken | Invalid | Overloaded
 WorkFor = Callable[[Part], Work]
@@ -44,12 +48,43 @@ class Collected(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
-class _Question(msgspec.Struct):
-    """A part that is under way."""
+class _Asked:
+    """A peer that was asked for a part, and below who was asked instead, if anybody.
 
-    part: Part
-    op: int
-    timer: int
+    `op` is not 0 as long as an answer may come. `left` are ranges for which nobody could be asked yet.
+    """
+
+    __slots__ = ("above", "below", "left", "op", "part", "result", "timer")
+
+    def __init__(self, part: Part, above: _Asked | None) -> None:
+        self.part = part
+        self.above = above
+        self.below: list[_Asked] | None = None
+        self.left: TokenRanges = ()
+        self.op = 0
+        self.timer = 0
+        self.result: Result | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its ranges are answered for."""
+        if self.result is not None:
+            return True
+        return self.below is not None and not self.left and all(each.complete for each in self.below)
+
+    def results(self) -> list[tuple[Part, Result]]:
+        """What came in."""
+        if self.result is not None:
+            return [(self.part, self.result)]
+        return [found for each in self.below or () for found in each.results()]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """The ranges that nobody answered for."""
+        if self.result is not None:
+            return []
+        if self.below is None:
+            return list(self.part.ranges)
+        return [*self.left, *(pair for each in self.below for pair in each.missing())]
 
 
 class Scatter:
@@ -79,9 +114,8 @@ class Scatter:
         self._partial = partial
         self._deadline_us = deadline_us
         self._done: Callable[[Collected], None] | None = done
-        self._questions: dict[int, _Question] = {}
-        self._results: list[tuple[Part, Result]] = []
-        self._unserved: TokenRanges = ()
+        self._open: dict[int, _Asked] = {}
+        self._root = _Asked(Part(b"", (), ()), None)
         self._unfit: dict[PeerId, OperationFailed | None] = {}
         self._apart: dict[tuple[PeerId, PeerId], bool] = {}
         self._lost: TokenRanges = ()
@@ -98,14 +132,11 @@ class Scatter:
         self._parent.scatters[self.number] = self
         delay_us = max(1, self._deadline_us - inside.world.monotonic_us())
         self._timer = inside.timer(delay_us, "search_deadline", self.number)
-        if not parts:
-            self._cover(ranges)
-            return
-        self._asking += 1
-        for part in parts:
-            self._ask(part, fresh=False)
-        self._asking -= 1
-        self._end_if_done()
+        self._root = _Asked(Part(b"", ranges, ()), None)
+        if parts:
+            self._ask_all(self._root, parts, fresh=False)
+        else:
+            self._cover(self._root, ranges)
 
     # --- asking
 
@@ -116,7 +147,8 @@ class Scatter:
         level = self._level if self._fresh else Level.ONE
         return need(level, placement.factors, self._parent.inside.identity.datacentre)
 
-    def _cover(self, ranges: TokenRanges) -> None:
+    def _cover(self, asked: _Asked, ranges: TokenRanges) -> None:
+        """Have others asked for these ranges of what was asked."""
         placement = self._placement()
         if placement is None:
             self._fail(no_such_table())
@@ -127,19 +159,25 @@ class Scatter:
         wanted, local = self._wanted(placement), self._parent.inside.identity.datacentre
         liveness = Liveness(alive, servers, self._apart, self._table)
         parts, unserved = cover(pieces, liveness, wanted, placement, local)
+        if unserved and asked.op:
+            return  # nobody else can: its own answer is waited for
         if unserved:
             hopeful = Liveness(alive, alive, (), self._table)
             _, hopeless = cover(unserved, hopeful, wanted, placement, local)
             if hopeless:
                 alive_there = sum(peer in alive for peer in hopeless[0][2])
                 self._give_up(hopeless, Unavailable(wanted.total, alive_there, self._level))
-                unserved = [piece for piece in unserved if piece not in hopeless]
-            if unserved and self._done is not None:
-                self._retry_later(joined(piece[:2] for piece in unserved))
+            self._retry_later(asked, joined(piece[:2] for piece in unserved if piece not in hopeless))
+        self._ask_all(asked, tuple(parts), self._fresh)
+
+    def _ask_all(self, asked: _Asked, parts: tuple[Part, ...], fresh: bool) -> None:
+        """Ask for these parts. One may fail at once, while the others wait for their turn."""
+        below = [_Asked(part, asked) for part in parts]
+        asked.below = [*(asked.below or ()), *below]
         self._asking += 1
-        for part in parts:
+        for each in below:
             if self._done is not None:
-                self._ask(part, self._fresh)
+                self._ask(each, fresh)
         self._asking -= 1
         self._end_if_done()
 
@@ -150,12 +188,14 @@ class Scatter:
         if not self._partial:
             self._end(Collected((), self._lost, failure))
 
-    def _retry_later(self, ranges: TokenRanges) -> None:
+    def _retry_later(self, asked: _Asked, ranges: TokenRanges) -> None:
+        if not ranges or self._done is None:
+            return
         verdict = self._verdict()
         if verdict is not None:
             self._fail(verdict)
             return
-        self._unserved = joined((*self._unserved, *ranges))
+        asked.left = joined((*asked.left, *ranges))
         if not self._retrying:
             self._retrying = True
             self._parent.inside.timer(RETRY_US, "search_retry", self.number)
@@ -163,10 +203,16 @@ class Scatter:
     def on_retry(self) -> None:
         """Try everybody again."""
         self._retrying = False
-        ranges, self._unserved = self._unserved, ()
         self._unfit.clear()
         self._apart.clear()
-        self._cover(ranges)
+        self._retry(self._root)
+
+    def _retry(self, asked: _Asked) -> None:
+        ranges, asked.left = asked.left, ()
+        for each in tuple(asked.below or ()):
+            self._retry(each)
+        if ranges and self._done is not None:
+            self._cover(asked, ranges)
 
     def _verdict(self) -> Failure | None:
         """What to tell if it is no use to try again."""
@@ -185,101 +231,113 @@ class Scatter:
             return Overloaded(details)
         return None
 
-    def _ask(self, part: Part, fresh: bool) -> None:
-        parent, inside = self._parent, self._parent.inside
+    def _ask(self, asked: _Asked, fresh: bool) -> None:
+        parent, inside, part = self._parent, self._parent.inside, asked.part
         left_us = max(1, self._deadline_us - inside.world.monotonic_us())
-        timeout_us = max(ATTEMPT_MIN_US, left_us // 3)
-        op = inside.new_op()
-        timer = inside.timer(timeout_us, "search_attempt", self.number, op)
-        self._questions[op] = _Question(part, op, timer)
+        asked.op = op = inside.new_op()
+        asked.timer = inside.timer(max(ATTEMPT_MIN_US, left_us // 3), "search_attempt", self.number, op)
+        self._open[op] = asked
         inside.operations[op] = self
         epoch, work = parent.metadata.state.epoch, encode(self._work(part))
         follow = part.follow if fresh else ()
-        message = Search(
-            op, epoch, self._table, part.ranges, follow, fresh, timeout_us, work, self._mapping
-        )
+        message = Search(op, epoch, self._table, part.ranges, follow, fresh, left_us, work)
         if part.server == parent.me:
             parent.serving.serve(message, lambda told: self.on_message(parent.me, told))
         elif not inside.send(part.server, message, lane_for(len(work) + 64 * len(part.ranges))):
-            self._pass_over(op, None)
+            self._pass_over(asked, None)
 
     # --- answers
 
     def on_message(self, peer: PeerId, message: Any) -> None:
         """An answer of a peer that was asked."""
-        question = self._questions.get(message.op)
-        if question is None or question.part.server != peer or self._done is None:
+        asked = self._open.get(message.op)
+        if asked is None or asked.part.server != peer or self._done is None:
             return
         if isinstance(message, Searched):
-            self._take(question, message)
+            self._take(asked, message)
         elif isinstance(message, Stale):  # the epochs that we lacked are adopted by now
-            self._close(question)
-            self._cover(question.part.ranges)
+            self._instead(asked)
         elif isinstance(message, OperationFailed):
             if message.why == NOT_FOLLOWED:
                 for name in message.detail.split():
                     self._apart[peer, bytes.fromhex(name)] = True
-                self._close(question)
-                self._cover(question.part.ranges)
+                self._instead(asked)
             else:
-                self._pass_over(message.op, message)
+                self._pass_over(asked, message)
 
-    def _take(self, question: _Question, message: Searched) -> None:
+    def _take(self, asked: _Asked, message: Searched) -> None:
         try:
             result = decode_result(message.result)
         except msgspec.DecodeError as error:
-            self._pass_over(message.op, OperationFailed(message.op, "malformed", str(error)))
+            self._pass_over(asked, OperationFailed(message.op, "malformed", str(error)))
             return
-        self._close(question)
         if isinstance(result, Refused):
             if result.refusal.code == BEHIND:
-                self._cover(question.part.ranges)
+                self._instead(asked)
             else:
                 self._fail(Invalid(result.refusal.code, result.refusal.detail))
             return
-        self._results.append((question.part, result))
+        asked.result = result
+        above: _Asked | None = asked
+        while above is not None and above.complete:
+            self._close_all(above, and_below=above is asked)
+            above = above.above
         self._end_if_done()
 
-    def _close(self, question: _Question) -> None:
-        del self._questions[question.op]
-        self._parent.inside.operations.pop(question.op, None)
-        self._parent.inside.world.cancel_timer(question.timer)
+    def _close_all(self, asked: _Asked, and_below: bool) -> None:
+        """No answer is waited for any more: its own, and if it has one, those of whom was asked instead."""
+        self._close(asked)
+        if and_below:
+            for each in asked.below or ():
+                self._close_all(each, and_below=True)
+            asked.below, asked.left = None, ()
 
-    def _pass_over(self, op: int, failure: OperationFailed | None) -> None:
-        question = self._questions.get(op)
-        if question is None or self._done is None:
-            return
-        self._close(question)
-        self._parent.inside.count("searches_asked_elsewhere")
-        self._unfit[question.part.server] = failure
-        self._cover(question.part.ranges)
+    def _close(self, asked: _Asked) -> None:
+        if asked.op:
+            del self._open[asked.op]
+            self._parent.inside.operations.pop(asked.op, None)
+            self._parent.inside.world.cancel_timer(asked.timer)
+            asked.op = 0
+
+    def _instead(self, asked: _Asked) -> None:
+        """Its answer will not come: have others asked, unless they are."""
+        self._close(asked)
+        if asked.below is None:
+            self._cover(asked, asked.part.ranges)
+
+    def _pass_over(self, asked: _Asked, failure: OperationFailed | None) -> None:
+        if self._done is not None:
+            self._parent.inside.count("searches_asked_elsewhere")
+            self._unfit[asked.part.server] = failure
+            self._instead(asked)
 
     def on_silence(self, op: int) -> None:
-        """A peer says nothing: another is asked."""
-        self._pass_over(op, None)
+        """A peer says nothing yet: others are asked, too."""
+        asked = self._open.get(op)
+        if asked is not None and self._done is not None and asked.below is None:
+            self._parent.inside.count("searches_asked_elsewhere")
+            self._unfit[asked.part.server] = None
+            self._cover(asked, asked.part.ranges)
 
     def on_peer(self, peer: PeerId) -> None:
         """The last connection is gone, and with it what was asked over it."""
-        for question in tuple(self._questions.values()):
-            if question.part.server == peer:
-                self._pass_over(question.op, None)
+        for asked in tuple(self._open.values()):
+            if asked.part.server == peer and asked.op:
+                self._pass_over(asked, None)
 
     # --- the end
 
     def _end_if_done(self) -> None:
-        """Unless some parts are only about to be asked: one may fail while the others wait for their turn."""
-        waits = self._questions or self._unserved or self._asking
-        if not waits and self._done is not None:
-            self._end(Collected(tuple(self._results), self._lost, self._failure))
+        if not self._asking and self._root.complete and self._done is not None:
+            self._end(Collected(tuple(self._root.results()), self._lost, self._failure))
 
     def on_deadline(self) -> None:
         """Too late for what is not there yet."""
-        missing = [(f, t) for question in self._questions.values() for f, t in question.part.ranges]
-        whole = joined((*missing, *self._unserved, *self._lost))
+        missing = joined((*self._root.missing(), *self._lost))
         placement = self._placement()
         required = 1 if placement is None else self._wanted(placement).total
         failure = self._failure or Timeout(0, required, self._level, write=False)
-        self._end(Collected(tuple(self._results), whole, failure))
+        self._end(Collected(tuple(self._root.results()), missing, failure))
 
     def _fail(self, failure: Failure) -> None:
         """No partial answer makes up for this."""
@@ -289,8 +347,8 @@ class Scatter:
         done, self._done = self._done, None
         if done is None:
             return
-        for question in tuple(self._questions.values()):
-            self._close(question)
+        for asked in tuple(self._open.values()):
+            self._close(asked)
         self._parent.inside.world.cancel_timer(self._timer)
         self._parent.scatters.pop(self.number, None)
         done(gathered)

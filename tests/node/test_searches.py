@@ -12,6 +12,7 @@ from core.messages import ApplyMutation, Message, Search
 from core.requests import Invalid, Unavailable
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
 from index.query import EXACT, TEXT, All, Match, MoreLike, SortKey
+from sim.options import NetworkOptions
 from tests.node.search_world import SearchScenario
 
 ALONE: dict[str, Any] = {
@@ -146,6 +147,20 @@ def test_a_peer_that_is_silent_is_passed_over_in_time() -> None:
 
     s.lose(silent)
     assert s.found(All(), (server + 1) % 3, timeout_s=5.0) == ["m1"]
+
+
+def test_where_all_are_slow_whoever_answers_first_counts_and_nobody_twice() -> None:
+    far = NetworkOptions(latency_min_us=120_000, latency_max_us=160_000, jitter_us=30_000)
+    s = SearchScenario(5, settings={"follow_idle_us": 3_600_000_000}, network=far)
+    s.start()
+    s.collect()
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space", "n": i})
+    for at in range(5):
+        answer = s.search(Match("title", "space"), at, size=50, sort=(SortKey("n"),), timeout_s=1.6)
+        assert isinstance(answer, SearchAnswer) and answer.total == 20
+        assert [hit.sort[0] for hit in answer.hits] == list(range(20))
+    assert s.cluster.events["searches_asked_elsewhere"] > 0
 
 
 def test_too_few_replicas_are_an_error_unless_a_part_will_do() -> None:

@@ -30,6 +30,8 @@ DEPTH_MAX: Final = 50
 LISTED_MAX: Final = 10_000
 """Values in all `$in`, `$nin` and `$all` of a filter."""
 PATTERNS_MAX: Final = 100
+STEPS_MAX: Final = 20_000
+"""Of all patterns of a filter: compiling takes about 2 us for each."""
 CLAUSES_TIMES_VALUES_MAX: Final = 4_000_000
 """What judging one document may cost (about 50 ns each)."""
 STEPS_TIMES_BYTES_MAX: Final = 64_000_000
@@ -187,6 +189,7 @@ class _Parser:
         self._clauses = 0
         self._listed = 0
         self._patterns = 0
+        self._steps = 0
 
     # --- queries: {path: condition, "$and": [...]}
 
@@ -256,7 +259,11 @@ class _Parser:
                 self._patterns += 1
                 if self._patterns > PATTERNS_MAX:
                     raise RefusedError(here, f"a filter has at most {PATTERNS_MAX} patterns")
-                found.append(_regex(path, argument, operand.get("$options", ""), here))
+                pattern = _regex(path, argument, operand.get("$options", ""), here)
+                self._steps += pattern.steps
+                if self._steps > STEPS_MAX:
+                    raise RefusedError(here, f"the patterns of a filter have more than {STEPS_MAX} steps")
+                found.append(pattern)
             else:
                 found.append(self._special(path, name, argument, (here, depth)))
         return found
@@ -332,7 +339,7 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
     return f"there is no operator {name[:60]}; there are {', '.join(known)}"
 
 
-def _regex(path: Path, pattern: Value, options: Value, where: str) -> Filter:
+def _regex(path: Path, pattern: Value, options: Value, where: str) -> Matches:
     if not isinstance(pattern, str) or not isinstance(options, str):
         raise RefusedError(where, "$regex and $options are texts")
     program = compiled(pattern, options)

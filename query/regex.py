@@ -7,6 +7,7 @@ which are what makes other engines exponential.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import re2
@@ -15,6 +16,8 @@ PATTERN_CHARS_MAX: Final = 4_096
 PROGRAM_BYTES_MAX: Final = 512 * 1024
 """What a compiled pattern with its automata may take: RE2 falls back to a slower way, never to more memory.
 """
+PATTERNS_KEPT: Final = 128
+"""Compiled patterns that are kept for the next piece of work: a filter's are needed again and again."""
 PROGRAM_STEPS_MAX: Final = 2_000
 """Steps of a compiled pattern: at worst each is tried at each byte of a text (about 5 ns)."""
 FLAGS: Final = "imsx"
@@ -39,6 +42,7 @@ class Regex:
             return False
 
 
+@lru_cache(PATTERNS_KEPT)
 def compiled(pattern: str, flags: str) -> Regex | str:
     """The pattern as a function, or what is wrong with it.
 

@@ -125,6 +125,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"$regex": "a", "$options": "q"}}, "unknown option 'q'"),
     ({"a": {"$regex": r"\pL{3}"}}, "steps; 2000 are the limit"),
     ({"$or": [{"a": {"$regex": f"a{n}"}} for n in range(101)]}, "a filter has at most 100 patterns"),
+    ({"$or": [{"a": {"$regex": rf"\pL+{n}"}} for n in range(20)]}, "have more than 20000 steps"),
     ({"a": {"$options": "i"}}, "filter.a.$options: $options stands beside $regex"),
     ({"a": {"$not": 5}}, "filter.a.$not: $not takes operators"),
     ({"a": {"$size": 1.5}}, "$size takes a whole number"),

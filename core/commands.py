@@ -474,6 +474,10 @@ class Failed(msgspec.Struct, frozen=True):
     detail: str
 
 
+class EntriesDamaged(Failed, frozen=True):
+    """The entries of an index could not be read; its rows may be fine."""
+
+
 Outcome = (
     Applied
     | Merged

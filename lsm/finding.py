@@ -17,6 +17,7 @@ from itertools import islice
 import msgspec
 
 from core.commands import Candidates, EntriesCounted, EntryCount, Find, IndexBuild, IndexBuilt
+from core.errors import CorruptionError
 from core.finding import OPEN
 from core.ports import Engine, Entries
 from core.row import Header, exists
@@ -35,6 +36,10 @@ _PARTITION_END = b"\xff"
 """No suffix of a row begins so."""
 
 Bounds = tuple[bytes, bytes]
+
+
+class EntryError(CorruptionError):
+    """It is an entry that is damaged, not a row."""
 
 
 class _Partitions:
@@ -92,7 +97,7 @@ Found = tuple[bytes, bytes, "bytes | None"]
 
 
 def find(engine: Engine, wanted: Find, has_clustering: bool) -> Candidates:
-    """The rows after the position. Raises CorruptionError, and ValueError for a record that is no entry."""
+    """The rows after the position. Raises CorruptionError; EntryError if it is an entry that is damaged."""
     partitions = _Partitions(engine, wanted, has_clustering)
     looked = _from_table(engine, wanted, partitions)
     if wanted.index:
@@ -143,13 +148,21 @@ def _from_entries(engine: Engine, wanted: Find, partitions: _Partitions) -> Iter
             first = max(first, after + b"\x00")
         if first >= end:
             continue
-        for entry_key, value in engine.scan(first, end):
-            term, key = keys.split_entry(entry_key, value)
+        for term, key in _entries(engine, first, end):
             is_inside = wanted.first_token <= keys.token_of(key) <= wanted.last_token
             if is_inside and key.startswith(wanted.partition):
                 yield from _led_to(partitions, wanted, term, key)
             else:
                 yield term, key, None
+
+
+def _entries(engine: Engine, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(term, row key) of each; raises EntryError."""
+    try:
+        for entry_key, value in engine.scan(first, end):
+            yield keys.split_entry(entry_key, value)
+    except (CorruptionError, ValueError) as error:
+        raise EntryError(f"an entry of an index cannot be read: {error}") from error
 
 
 def _led_to(partitions: _Partitions, wanted: Find, term: bytes, key: bytes) -> Iterator[Found]:

@@ -32,6 +32,7 @@ from core.commands import (
     CounterAdded,
     Digest,
     Done,
+    EntriesDamaged,
     EntryCount,
     Failed,
     Find,
@@ -71,7 +72,7 @@ from lsm.changes import changed_rows
 from lsm.commit import Unsynced
 from lsm.counters import resolve
 from lsm.faults import mutation_fault, partition_fault, proposal_fault, slice_fault
-from lsm.finding import build, count, find
+from lsm.finding import EntryError, build, count, find
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.paxos import PaxosSteps, needs as paxos_needs
@@ -463,8 +464,8 @@ class Store:
             return _no_table(command.table), 0
         try:
             found = find(self.engine, command, info.has_clustering)
-        except ValueError as error:
-            raise CorruptionError(f"an entry of index {command.index}: {error}") from error
+        except EntryError as error:
+            return EntriesDamaged(Why.CORRUPT, str(error)), 0
         return found, self.unsynced.newest(keys.table_prefix(command.table))
 
     def _entry_count(self, command: EntryCount) -> tuple[Outcome, int]:

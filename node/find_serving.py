@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.commands import Candidates, Failed, Find, Outcome
+from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
 from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound, Stale
 from core.ports import PeerId
 from core.row import EMPTY_ROW, Row, decode_row
@@ -189,6 +189,7 @@ class _Serving:
         if not isinstance(outcome, Candidates):
             assert isinstance(outcome, Failed), outcome
             self._parent.inside.count("replica_failures")
+            self._have_mended(outcome)
             name = self._parent.inside.identity.name
             self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
             return
@@ -204,6 +205,14 @@ class _Serving:
             self._tell()
         else:
             self._next_piece()
+
+    def _have_mended(self, outcome: Failed) -> None:
+        """Entries that cannot be read are made anew, rows compared with the siblings'."""
+        find, on_damage = self._find, self._parent.inside.on_damage
+        if isinstance(outcome, EntriesDamaged):
+            self._parent.building.rebuild(find.index)
+        elif outcome.why is Why.CORRUPT and on_damage is not None:
+            on_damage(find.table, find.first_token, find.last_token)
 
     def _tell(self) -> None:
         self._end(SliceFound(self._message.op, tuple(self._parts), tuple(self._statics.items())))

@@ -9,6 +9,8 @@ An index is ready at a replica when the walk is done there; a read by it is serv
 so that is all a read needs. A replica that is not ready lets a read wait for a moment, then says how far it
 is; the coordinator asks another, and if none is ready the client is told so (node/finds.py).
 
+An index of which a record is damaged is built anew from the rows; meanwhile other replicas serve it.
+
 What is kept of indexes that are no longer in the schema is removed, at the start too: a record that outlived
 its epoch, which a full disk can bring about, must not pass for an index that is built.
 """
@@ -21,9 +23,9 @@ from typing import Any
 import msgspec
 
 from core import limits
-from core.commands import Done, IndexBuild, IndexBuilt, IndexDrop, Outcome
+from core.commands import Done, Failed, IndexBuild, IndexBuilt, IndexDrop, Outcome, Why
 from core.schema import Index, Table
-from lsm.keys import TOKEN_MIN, token_of
+from lsm.keys import TOKEN_MAX, TOKEN_MIN, token_of
 from node.inside import Inside
 from node.metadata import Metadata
 
@@ -56,6 +58,7 @@ class IndexBuilding:
         self._gone: dict[tuple[int, int], bool] = {}
         self._epoch = -1
         self._busy = False
+        self._failing = False
         self._began_us = 0
         self._waiting: dict[int, tuple[int, Then]] = {}
         self._next_waiter = 0
@@ -103,6 +106,16 @@ class IndexBuilding:
         if waiter is not None:
             index, then = waiter
             then(f"{self._inside.identity.name}: {100 * self.progress(index):.0f} % built")
+
+    def rebuild(self, index: int) -> None:
+        """Entries of this index cannot be read: remove all and write them anew from the rows."""
+        table = self._places.get(index)
+        if table is None or not self.is_built(index):
+            return
+        self._inside.log("warning", "index_rebuilt", f"index {index} is damaged here and is built anew")
+        del self._built[index]
+        self._gone[table, index] = False
+        self._step()
 
     def status(self) -> list[dict[str, Any]]:
         """How far each index is built at this peer, JSON-able."""
@@ -172,9 +185,13 @@ class IndexBuilding:
         self._busy = False
         took_us = self._inside.world.monotonic_us() - self._began_us
         if not isinstance(outcome, IndexBuilt):
-            self._inside.log("warning", "index_not_built", f"index {index} waits: {outcome}")
+            if not self._failing:
+                self._inside.log("warning", "index_not_built", f"index {index} waits: {outcome}")
+                self._have_mended(outcome, index)
+            self._failing = True
             self._inside.timer(RETRY_US, "index_step")
             return
+        self._failing = False
         if index in self._places:
             before = self._built.get(index)
             self._inside.count("index_rows_built", outcome.rows - (before.rows if before else 0))
@@ -184,6 +201,14 @@ class IndexBuilding:
         elif (table_of := self._gone_table(index)) is not None:
             self._gone[table_of, index] = False
         self._inside.timer(max(PAUSE_US, took_us), "index_step")
+
+    def _have_mended(self, outcome: Outcome, index: int) -> None:
+        """Rows that cannot be read are compared with the siblings'; then the build gets by."""
+        table, built = self._places.get(index), self._built.get(index)
+        damaged = isinstance(outcome, Failed) and outcome.why is Why.CORRUPT
+        if damaged and table is not None and self._inside.on_damage is not None:
+            first = token_of(built.after) if built is not None and built.after else TOKEN_MIN
+            self._inside.on_damage(table, first, TOKEN_MAX)
 
     def _gone_table(self, index: int) -> int | None:
         """The table of an index that went while a slice of it was under way."""

@@ -14,6 +14,7 @@ from core.metadata import CreateIndex, DropIndex
 from core.requests import (
     Answer,
     BatchRequest,
+    Broken,
     Changed,
     Invalid,
     MetadataRequest,
@@ -320,3 +321,46 @@ def test_dropping_an_index_removes_its_entries_everywhere_even_while_it_is_built
     assert s.until(lambda: entries() == 0 and records() == 0)
     refused = ask(s, table, index)
     assert isinstance(refused, Invalid)
+
+
+def test_a_damaged_entry_is_read_elsewhere_and_its_index_built_anew() -> None:
+    s = Scenario(settings=QUIET)
+    s.start()
+    table = table_of(s, "t", ("v",))
+    fill(s, table, 300)
+    index = create_index(s)
+    assert s.until(lambda: built(s, index))
+    engine = s.cluster.machines[0].engine
+    engine.damage(engine.keys(keys.ENTRY, keys.successor(keys.ENTRY))[150])
+    answer = ask(s, table, index, level=Level.ONE, rows_max=500)
+    assert isinstance(answer, Found) and len(answer.rows) == 300, "another replica serves"
+    assert s.until(lambda: built(s, index))
+    s.kill(1, 2)
+    assert s.until(lambda: s.sees_dead(0, 1, 2))
+    answer = ask(s, table, index, level=Level.ONE, rows_max=500)
+    assert isinstance(answer, Found) and len(answer.rows) == 300
+    assert "index_rebuilt" in [event.name for _, _, event in s.cluster.log]
+
+
+def test_a_damaged_row_does_not_cost_the_index() -> None:
+    s = Scenario()
+    s.start()
+    table = table_of(s, "t", ("v",))
+    fill(s, table, 50)
+    fill(s, table, 5, b"y", first=50)
+    index = create_index(s)
+    assert s.until(lambda: built(s, index))
+    engine = s.cluster.machines[0].engine
+    rows = engine.keys(keys.table_prefix(table.id), keys.successor(keys.table_prefix(table.id)))
+    engine.damage(next(row for row in rows if keys.split_row_key(row)[2] == b"k7"))
+    assert found(ask(s, table, index, level=Level.ONE)) == 50, "another replica serves"
+    assert built(s, index)
+    s.kill(1, 2)
+    assert s.until(lambda: s.sees_dead(0, 1, 2))
+    assert isinstance(ask(s, table, index, level=Level.ONE), Broken)
+    assert found(ask(s, table, index, level=Level.ONE, spans=point(b"y"))) == 5
+
+
+def found(answer: Answer | None) -> int:
+    assert isinstance(answer, Found), answer
+    return len(answer.rows)

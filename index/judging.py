@@ -235,11 +235,16 @@ def _wildcard(query: Wildcard, _statistics: Statistics) -> Scorer:
 def _fuzzy(query: Fuzzy, _statistics: Statistics) -> Scorer:
     wanted = query.term if query.view == TEXT else encoded(EXACT, query.term) or ""
     head = wanted[: query.prefix_length]
-    return _matching(
-        query.field,
-        query.view,
-        lambda term: term.startswith(head) and within(wanted, term, query.distance, query.transpositions),
-    )
+    known: dict[str, bool] = {}  # the same words come in document after document
+
+    def test(term: str) -> bool:
+        found = known.get(term)
+        if found is None:
+            found = term.startswith(head) and within(wanted, term, query.distance, query.transpositions)
+            known[term] = found
+        return found
+
+    return _matching(query.field, query.view, test)
 
 
 def _range(query: Range, _statistics: Statistics) -> Scorer:

@@ -20,6 +20,7 @@ from index.encoding import (
     unescaped,
     wildcard_regex,
 )
+from index.globs import fits, parts_of
 from index.query import DATE, EXACT, NUMBER
 
 numbers = st.one_of(
@@ -95,6 +96,7 @@ def test_a_long_bound_takes_in_more_and_says_so() -> None:
 def test_wildcards(pattern: str, text: str) -> None:
     found = re.fullmatch(wildcard_regex(pattern, escape=True), escaped(text)) is not None
     assert found == _fits(pattern, text)
+    assert fits(parts_of(pattern), text) == found
 
 
 def _fits(pattern: str, text: str) -> bool:

@@ -6,6 +6,7 @@ them as they come.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -91,7 +92,8 @@ class DescribePlan:
         where = (named.keyspace if named is not None else "") or self._keyspace
         name = named.name if named is not None else ""
         if statement.what == "keyspace":
-            yield from self._of_keyspace(name or where)
+            whole = self._of_keyspace(name or where)
+            yield from itertools.islice(whole, 1 if statement.only else None)
         elif statement.what == "table":
             yield from self._of_table(where, name)
         elif statement.what == "type":

@@ -469,6 +469,7 @@ def test_describe(events: Cql) -> None:
     assert {"ks", "system", "system_schema"} <= set(column(events, "DESCRIBE KEYSPACES"))
     assert "events" in [row["name"] for row in events.run("DESCRIBE TABLES")]
     assert next(row["type"] for row in events.run("DESCRIBE KEYSPACE ks")) == "keyspace"
+    assert [row["type"] for row in events.run("DESCRIBE ONLY KEYSPACE ks")] == ["keyspace"]
     assert events.run("DESCRIBE events") == [row]
     assert events.run("DESCRIBE CLUSTER")[0]["partitioner"].endswith("Murmur3Partitioner")
     assert "no table ks.nothing" in events.error("DESCRIBE TABLE nothing").message

@@ -24,6 +24,9 @@ BUCKETS_MAX: Final = 10_000
 `others`; of the others more are refused.
 """
 
+BUCKETS_IN_ALL_MAX: Final = 65_536
+"""Buckets of one search at one peer, nested ones too; more are refused."""
+
 DISTINCT_EXACT_MAX: Final = 4_096
 HLL_BITS: Final = 14
 SKETCH_ACCURACY: Final = 0.01

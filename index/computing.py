@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from index.aggregation import (
+    BUCKETS_IN_ALL_MAX,
     BUCKETS_MAX,
     Aggregation,
     Aggregations,
@@ -61,10 +62,27 @@ class Matched(Protocol):
 
 def compute(aggregations: Aggregations, matched: Sequence[Matched]) -> Partials:
     """The partial answers over these documents; raises RefusedError for too many buckets."""
-    return {name: _one(each, matched) for name, each in aggregations}
+    return _all(aggregations, matched, _Budget())
 
 
-def _one(asked: Aggregation, matched: Sequence[Matched]) -> Partial:
+class _Budget:
+    """Buckets that may still be made, nested ones too."""
+
+    def __init__(self) -> None:
+        self._left = BUCKETS_IN_ALL_MAX
+
+    def take(self, count: int) -> None:
+        """Make so many; raises RefusedError."""
+        self._left -= count
+        if self._left < 0:
+            raise RefusedError(f"more than {BUCKETS_IN_ALL_MAX} buckets in all: nest fewer, or ask for less")
+
+
+def _all(aggregations: Aggregations, matched: Sequence[Matched], budget: _Budget) -> Partials:
+    return {name: _one(each, matched, budget) for name, each in aggregations}
+
+
+def _one(asked: Aggregation, matched: Sequence[Matched], budget: _Budget) -> Partial:
     if isinstance(asked, StatsOf):
         return _moments(asked, matched)
     if isinstance(asked, PercentilesOf):
@@ -76,7 +94,7 @@ def _one(asked: Aggregation, matched: Sequence[Matched]) -> Partial:
             Hit(each.key, each.score, sort_values(asked.sort, each.score, each.values)) for each in matched
         ]
         return Top(tuple(sorted_hits(hits, asked.sort, asked.size)), len(hits))
-    return _buckets(asked, matched)
+    return _buckets(asked, matched, budget)
 
 
 def _numbers(document: Matched, field: str, view: str) -> list[float]:
@@ -100,14 +118,15 @@ def _moments(asked: StatsOf, matched: Sequence[Matched]) -> Moments:
 _Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | Filtered | Without
 
 
-def _buckets(asked: _Bucketed, matched: Sequence[Matched]) -> Buckets:
+def _buckets(asked: _Bucketed, matched: Sequence[Matched], budget: _Budget) -> Buckets:
     if isinstance(asked, Filtered):
         named = [(name, [each for each in matched if each.matches(query)]) for name, query in asked.filters]
-        return Buckets(tuple(_bucket(name, held, asked) for name, held in named))
+        return Buckets(tuple(_bucket(name, held, asked, budget) for name, held in named))
     if isinstance(asked, Without):
-        return Buckets((_bucket("", [each for each in matched if not each.has(asked.field)], asked),))
+        lacking = [each for each in matched if not each.has(asked.field)]
+        return Buckets((_bucket("", lacking, asked, budget),))
     if isinstance(asked, RangesOf):
-        return Buckets(tuple(_range_bucket(asked, one, matched) for one in asked.ranges))
+        return Buckets(tuple(_range_bucket(asked, one, matched, budget) for one in asked.ranges))
     found: dict[tuple[int, Value], list[Matched]] = {}
     keys_of = _keys_of(asked)
     for each in matched:
@@ -118,18 +137,22 @@ def _buckets(asked: _Bucketed, matched: Sequence[Matched]) -> Buckets:
     if dropped and not isinstance(asked, TermsOf):
         raise RefusedError(f"more than {BUCKETS_MAX} buckets: ask for a longer interval")
     return Buckets(
-        tuple(_bucket(key, held, asked) for (_, key), held in kept),
+        tuple(_bucket(key, held, asked, budget) for (_, key), held in kept),
         sum(len(held) for _, held in dropped),
         len(dropped[0][1]) if dropped else 0,
     )
 
 
-def _bucket(key: SortValue, held: Sequence[Matched], asked: _Bucketed) -> Bucket:
-    return Bucket(key, len(held), compute(asked.inside, held) if asked.inside else {})
+def _bucket(key: SortValue, held: Sequence[Matched], asked: _Bucketed, budget: _Budget) -> Bucket:
+    budget.take(1)
+    return Bucket(key, len(held), _all(asked.inside, held, budget) if asked.inside else {})
 
 
 def _range_bucket(
-    asked: RangesOf, one: tuple[str, float | None, float | None], matched: Sequence[Matched]
+    asked: RangesOf,
+    one: tuple[str, float | None, float | None],
+    matched: Sequence[Matched],
+    budget: _Budget,
 ) -> Bucket:
     name, low, high = one
 
@@ -137,7 +160,7 @@ def _range_bucket(
         return (low is None or number >= low) and (high is None or number < high)
 
     held = [each for each in matched if any(map(fits, _numbers(each, asked.field, asked.view)))]
-    return _bucket(name, held, asked)
+    return _bucket(name, held, asked, budget)
 
 
 def _keys_of(asked: TermsOf | HistogramOf | DatesOf) -> Callable[[Matched], Iterable[Value]]:

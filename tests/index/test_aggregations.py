@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from index.aggregation import Aggregations, Distinct, Partials
 from index.aggregation_dsl import parse_aggregations
-from index.bounds import QueryError
+from index.bounds import QueryError, RefusedError
 from index.computing import compute
 from index.finishing import finish, top_hits
 from index.instants import parse_instant
@@ -164,6 +164,16 @@ def test_many_distinct_values_are_estimated_and_parts_of_them_add_up() -> None:
     assert whole.registers and whole == distinct_of(range(45_000))
     assert count_distinct(whole) == pytest.approx(45_000, rel=0.03)
     assert count_distinct(distinct_of([1, 1.0, "1", True])) == 3
+
+
+def test_nested_buckets_are_bounded_in_all() -> None:
+    inner = {"terms": {"field": "year", "size": 10_000}}
+    body = {"a": {**inner, "aggs": {"b": {**inner, "aggs": {"c": inner}}}}}
+    few = [Row(i, [], i, "2024-01-01") for i in range(200)]
+    assert compute(asked(body), few)
+    found = [Row(i, [], i, "2024-01-01") for i in range(2_000)]
+    with pytest.raises(RefusedError, match="buckets in all"):
+        compute(asked({"x": inner | {"aggs": {f"b{i}": inner for i in range(40)}}}), found)
 
 
 WRONG: list[tuple[Any, str, str]] = [

@@ -9,8 +9,9 @@ import pytest
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
 from core.requests import Invalid, Unavailable, Written
-from documents import operations
+from documents import operations, programs
 from documents.finding import CountFold, find_query
+from node import gathers
 from sim.cluster import SimCluster
 from sim.real import node_of
 from tests.documents.whole import (
@@ -74,6 +75,27 @@ def test_pages_go_on_at_any_peer_and_give_everything_once(sort: Any) -> None:
     assert sorted(found) == sorted(documents)
     if sort:
         assert found == sorted(documents, key=lambda d: (documents[d]["g"], -documents[d]["n"]))
+
+
+@pytest.mark.parametrize("sort", [None, {"g": -1, "n": 1}])
+@pytest.mark.parametrize("rows", [1, 4, 13])
+def test_pages_are_the_same_however_the_work_was_cut(
+    sort: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, _ = lagging(5)
+    body = {"filter": {"n": {"$gte": 3}}, "sort": sort, "limit": 9, "skip": 2}
+    whole = page(cluster, 0, {**body, "limit": 1_000})[0]
+    assert len(whole) == 40
+    monkeypatch.setattr(gathers, "PIECE_ROWS_MAX", rows)
+    monkeypatch.setattr(programs, "PART_BYTES_MAX", 200)  # a few documents
+    found: list[str] = []
+    cursor = None
+    while True:
+        ids, cursor = page(cluster, 1, {**body, "cursor": cursor})
+        found += ids
+        if cursor is None:
+            break
+    assert found == whole
 
 
 def test_a_page_goes_on_after_its_coordinator_died() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from core.json_values import number_of
 from index.instants import parse_instant
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
-from index.query import BOOLEAN, DATE, EXACT, NUMBER, TEXT, Value
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT, Value
 
 DATE_CHARS_MIN: Final = 7
 DATE_CHARS_MAX: Final = 40
@@ -73,7 +73,7 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
             _collect(fields, path, element, rules)
     elif value is not None:
         rule = rules.default if rules.is_plain else rules.field(path)
-        if rule.views:
+        if rule.views and path != ALL:
             values = fields.get(path)
             if values is None:
                 values = fields[path] = Values()

@@ -8,11 +8,11 @@ terms and positions. Both give the same postings as index/judging.py's `text_fie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from index.analysis.analyzers import Analyzer
 from index.encoding import (
-    EXISTS_TAG,
     HOLE,
     LENGTH_TAG,
     PATH_END,
@@ -57,29 +57,35 @@ def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
     """All terms of a document."""
     flat = _Flat()
     terms = [exists_term("")]
-    known = {""}
+    known: set[str] = set()
     texts: list[tuple[str, Text]] = []
     for path, values in fields.items():
-        name = escaped(path)
-        _add_values(terms, name + PATH_END, values)
+        start, existing = _path_terms(path)
+        _add_values(terms, start, values)
         if len(values.exact) + len(values.numbers) + len(values.booleans) > 1 or len(values.dates) > 1:
-            terms.append(name + PATH_END + SEVERAL_TAG)
-        for above in paths_above(path):
+            terms.append(start + SEVERAL_TAG)
+        for above in existing:
             if above in known:
                 break
             known.add(above)
-            terms.append(escaped(above) + PATH_END + EXISTS_TAG)
+            terms.append(above)
         if values.text:
             physical, prefix = place(path)
             text = text_of(values.text, rules.field(path).analyzer, prefix, flat)
             if text.length:
                 texts.append((physical, text))
-                terms.append(f"{name}{PATH_END}{LENGTH_TAG}{text.length}")
+                terms.append(f"{start}{LENGTH_TAG}{text.length}")
     whole = text_of(list(texts_of_all(fields)), rules.default_analyzer, "", flat)
     if whole.length:
         texts.append(("all", whole))
         terms.append(f"{ALL}{PATH_END}{LENGTH_TAG}{whole.length}")
     return Prepared(SEPARATOR.join(terms), texts)
+
+
+@lru_cache(maxsize=10_000)
+def _path_terms(path: str) -> tuple[str, tuple[str, ...]]:
+    """What the terms of a path begin with, and the terms that say it is there, and what is above it."""
+    return escaped(path) + PATH_END, tuple(exists_term(above) for above in paths_above(path))
 
 
 def _add_values(terms: list[str], head: str, values: Values) -> None:

@@ -56,7 +56,7 @@ def _spans(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 def _terms(pattern: re.Pattern[str], text: str) -> list[str]:
     found = pattern.findall(text)
-    if found and max(map(len, found)) > TOKEN_CHARS_MAX:
+    if len(text) > TOKEN_CHARS_MAX and found and max(map(len, found)) > TOKEN_CHARS_MAX:
         return [text[start:end] for start, end in _spans(pattern, text)]
     return found
 

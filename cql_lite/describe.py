@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from core.schema import (
     CLUSTERING,
     PARTITION,
@@ -81,8 +83,22 @@ def _options(table: Table) -> Iterator[ast.Option]:
         yield ast.Option("changes", options.changes)
 
 
+DOCUMENT_INDEX = "sullae.documents"
+"""What an index on paths of documents, which is not made by CQL, is shown as a kind of."""
+
+
+def shown(index: Index) -> Index:
+    """An index as tools see it: one of documents has its paths among its options."""
+    if not index.targets:
+        return index
+    paths = [".".join(target.path) + " DESC" * target.descending for target in index.targets]
+    told = (("paths", ", ".join(paths)), *((("unique", "true"),) if index.unique else ()))
+    return msgspec.structs.replace(index, using=DOCUMENT_INDEX, options=told)
+
+
 def create_index(table: Table, index: Index) -> ast.CreateIndex:
     """CREATE INDEX."""
+    index = shown(index)
     kind = "" if index.kind == SIMPLE_INDEX else index.kind
     return ast.CreateIndex(
         index.name,

@@ -29,6 +29,7 @@ from core.schema import (
 )
 from cql_lite import system_auth
 from cql_lite.connection import CQL_VERSION
+from cql_lite.describe import shown
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
 from cql_lite.planner_select import Virtual
 from cql_lite.planner_tables import TableView, view_of
@@ -353,7 +354,7 @@ def index_target(index: Index) -> str:
 
 def _indexes(state: State, _place: Place) -> Iterator[Row]:
     for table in _ordered(state):
-        for index in sorted(table.indexes, key=lambda index: index.name):
+        for index in map(shown, sorted(table.indexes, key=lambda index: index.name)):
             yield {
                 "keyspace_name": table.keyspace,
                 "table_name": table.name,

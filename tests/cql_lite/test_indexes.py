@@ -8,8 +8,10 @@ import pytest
 
 import lsm.store
 from core.finding import FindRequest
-from cql_lite import wire
+from core.schema import PARTITION, REGULAR, Column, Index, IndexTarget, Table, TableOptions
+from cql_lite import describe, wire
 from cql_lite.types import INT
+from lsm import finding
 from sim.real import node_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
 
@@ -179,7 +181,7 @@ def test_the_index_that_leads_to_the_fewest_rows_drives(cql: Cql, monkeypatch: p
     assert table is not None
     names = {index.id: index.name for index in table.indexes}
     used: dict[str, bool] = {}
-    find = lsm.store.find
+    find = finding.find
 
     def noted(engine: Any, command: Any, has_clustering: bool) -> Any:
         used[names.get(command.index, "none")] = True
@@ -225,6 +227,23 @@ def test_what_there_is_can_be_read_back(cql: Cql) -> None:
     (told,) = cql.run("DESCRIBE INDEX ks.i_me")
     assert told["create_statement"] == "CREATE INDEX i_me ON ks.indexed (entries(m));"
     assert any("i_me" in row["create_statement"] for row in cql.run("DESCRIBE TABLE ks.indexed"))
+
+
+def test_an_index_of_documents_is_shown_with_its_paths() -> None:
+    table = Table(
+        1,
+        "docs",
+        "films",
+        (Column(0, "id", "text", PARTITION), Column(1, "doc", "json", REGULAR)),
+        TableOptions(),
+        1,
+    )
+    targets = (IndexTarget("doc", path=("a", "b")), IndexTarget("doc", path=("c",), descending=True))
+    told = describe.text(describe.create_index(table, Index(7, "i", "doc", targets=targets)))
+    assert told == (
+        "CREATE CUSTOM INDEX i ON docs.films (doc) USING 'sullae.documents' "
+        "WITH OPTIONS = {'paths': 'a.b, c DESC'};"
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ import msgspec
 import tantivy
 from tantivy import FieldType, Filter, Occur, Order, TextAnalyzerBuilder, Tokenizer
 
-from core.errors import CorruptionError
+from core.errors import CorruptionError, DiskFullError
 from core.json_values import parse
 from index.asking import Ask, Found, Refusal
 from index.changing import Change
@@ -54,6 +54,8 @@ OWN_FIELDS: Final = 32
 SHARED_FIELDS: Final = 8
 WRITER_BYTES: Final = 30_000_000
 MARKER: Final = "\x00marker"
+NO_SPACE: Final = "No space left"
+"""What the message of an error says when the disk is full; tantivy gives no code."""
 
 
 _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
@@ -150,8 +152,9 @@ class TantivySegments:
             writer.add_document(marker)
             writer.commit()
         except (ValueError, OSError) as error:
-            self._abandon()
-            raise CorruptionError(f"an inverted index cannot be written: {error}") from error
+            self._writer = None  # with it, whatever was not committed is forgotten
+            text = f"an inverted index cannot be written: {error}"
+            raise (DiskFullError(text) if NO_SPACE in str(error) else CorruptionError(text)) from error
         self._reload()
 
     def _document(self, name: str, change: Change, places: dict[str, str]) -> tantivy.Document:
@@ -174,10 +177,6 @@ class TantivySegments:
             _add_text(document, physical, text)
         document.add_bytes("source", change.document)
         return document
-
-    def _abandon(self) -> None:
-        """Whatever was not committed is forgotten with the writer."""
-        self._writer = None
 
     def rest(self) -> None:
         """Let go of the writer, its threads and the lock; the next commit takes them again."""

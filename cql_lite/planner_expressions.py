@@ -19,7 +19,7 @@ from cql_lite.lexer import meant
 from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
 from cql_lite.planner_numbers import common, computed, converted, encoded, is_number, quotient
 from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
-from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import (
     Context,
     Markers,
@@ -82,6 +82,7 @@ class Expressions:
         """Without a layout there are no columns: terms of a WHERE or of VALUES."""
         self.markers = markers
         self.layout = layout
+        self._partition = () if layout is None else layout.view.partition
         self.aggregates: list[Folded] = []
         self._resolve_udt = resolve_udt
         self._within_aggregate = False
@@ -336,30 +337,19 @@ class Expressions:
 
     def _token(self, expression: ast.FunctionCall) -> Compiled:
         arguments = expression.arguments
-        if self.layout is None:
-            compiled = [self.compile(argument) for argument in arguments]
-        else:
-            names = [a.name if isinstance(a, ast.ColumnRef) else "" for a in arguments]
-            wanted = [column.name for column in self.layout.view.partition]
-            if any(names) and names != wanted:
-                raise InvalidRequestError(
-                    f"token() is of the whole partition key: token({', '.join(wanted)})"
-                )
-            types = [column.type for column in self.layout.view.partition]
-            compiled = [
-                self.compile(argument, types[index] if index < len(types) else None)
-                for index, argument in enumerate(arguments)
-            ]
+        wanted = [column.name for column in self._partition]
+        names = [a.name if isinstance(a, ast.ColumnRef) else "" for a in arguments]
+        if wanted and (len(names) != len(wanted) or (any(names) and names != wanted)):
+            raise InvalidRequestError(f"token() is of the whole partition key: token({', '.join(wanted)})")
+        types: list[Type | None] = [column.type for column in self._partition] or [None] * len(arguments)
+        compiled = [self.compile(argument, of) for argument, of in zip(arguments, types, strict=True)]
 
         def evaluate(record: Record, context: Context) -> bytes | None:
             values = [one.evaluate(record, context) for one in compiled]
             present = [value for value in values if value is not None]
             if len(present) != len(values):
                 return None
-            if len(present) > 1:
-                key = b"".join(len(v).to_bytes(2, "big") + v + b"\x00" for v in present)
-            else:
-                key = present[0]
+            key = composite(present) if len(present) > 1 else present[0]
             return BIGINT.encode(token_of(key))
 
         return Compiled(BIGINT, evaluate)

@@ -22,7 +22,9 @@ from typing import Final
 
 import msgspec
 
+from core.limits import KEY_BYTES_MAX
 from core.schema import CLUSTERING, PARTITION, STATIC, Index, Table
+from cql_lite.errors import InvalidRequestError
 from cql_lite.types_base import Type
 from lsm.keys import ROW_SUFFIX, STATIC_SUFFIX
 
@@ -44,6 +46,14 @@ class ColumnView(msgspec.Struct, frozen=True, gc=False):
     def is_key(self) -> bool:
         """Whether it is part of the primary key."""
         return self.kind in (PARTITION, CLUSTERING)
+
+
+def composite(values: Sequence[bytes]) -> bytes:
+    """A partition key of several components; raises InvalidRequestError for one that no key can hold."""
+    longest = max(map(len, values), default=0)
+    if longest > KEY_BYTES_MAX:
+        raise InvalidRequestError(f"a partition key has 1 to {KEY_BYTES_MAX} bytes, and a part has {longest}")
+    return b"".join(u16.pack(len(value)) + value + b"\x00" for value in values)
 
 
 class TableView(msgspec.Struct, frozen=True):
@@ -68,9 +78,7 @@ class TableView(msgspec.Struct, frozen=True):
 
     def partition_key(self, values: Sequence[bytes]) -> bytes:
         """The partition key of these component values."""
-        if len(values) == 1:
-            return values[0]
-        return b"".join(u16.pack(len(value)) + value + b"\x00" for value in values)
+        return values[0] if len(values) == 1 else composite(values)
 
     def partition_values(self, key: bytes) -> list[bytes]:
         """The component values of a partition key."""

@@ -240,7 +240,7 @@ class Scatter:
         inside.operations[op] = self
         epoch, work = parent.metadata.state.epoch, encode(self._work(part))
         follow = part.follow if fresh else ()
-        message = Search(op, epoch, self._table, part.ranges, follow, fresh, left_us, work)
+        message = Search(op, epoch, self._table, part.ranges, follow, fresh, left_us, work, self._mapping)
         if part.server == parent.me:
             parent.serving.serve(message, lambda told: self.on_message(parent.me, told))
         elif not inside.send(part.server, message, lane_for(len(work) + 64 * len(part.ranges))):

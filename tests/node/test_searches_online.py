@@ -42,9 +42,8 @@ def test_a_changed_mapping_is_built_beside_the_old_index_which_serves_meanwhile(
         assert found.total == 0, "the old index does not know stems"
     else:
         raise AssertionError("the new index was never searched")
-    assert all(len(s.host(peer).status()) == 1 for peer in range(3)) or s.until(
-        lambda: all(len(s.host(peer).status()) == 1 for peer in range(3))
-    ), "the old index goes"
+    gone = lambda: all(len(s.host(peer).status()) == 1 for peer in range(3))  # noqa: E731
+    assert s.until(gone, 100), "the old index goes in the end"
 
 
 def test_a_peer_that_was_away_serves_what_it_missed() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import micro, rivals, scenarios
+from bench import micro, rivals, scenarios, stages
 from bench.peers import Peers, Process
 from bench.scenarios import Loaded
 
@@ -26,7 +26,10 @@ CONNECTIONS_PER_PEER: Final = 8
 
 MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
-SCENARIOS: Final = ("micro", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "etcd")
+SCENARIOS: Final = (
+    *("micro", "stages", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "single"),
+    "etcd",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -65,6 +68,8 @@ class _Run:
         say(f"machine: {self.found['machine']}")
         if "micro" in self._wanted:
             self._micro()
+        if "stages" in self._wanted:
+            self._stages()
         if {"cql", "writes", "bulk", "reads", "big", "slow", "memory"} & {*self._wanted}:
             with Peers(self._folder / "cluster") as peers:
                 self.found["ready_s"] = round(peers.up(), 2)
@@ -72,6 +77,10 @@ class _Run:
                 asyncio.run(self._cluster(peers))
         elif "prototype" in self._wanted:
             asyncio.run(self._prototype())
+        if "single" in self._wanted:
+            with Peers(self._folder / "single", count=1) as peers:
+                peers.up()
+                asyncio.run(self._single(peers))
         if "etcd" in self._wanted:
             (self._folder / "etcd").mkdir()
             self.found["etcd"] = rivals.etcd(self._folder / "etcd")
@@ -89,6 +98,21 @@ class _Run:
         for name, us in found.items():
             say(f"  {name:<48}{us:>10.2f}")
 
+    def _stages(self) -> None:
+        self.found["stages_us"] = found = stages.run()
+        say("\nmicroseconds of processor time for one prepared statement of 1 KiB, by stage")
+        for name in found["INSERT"]:
+            say(f"  {name:<30}INSERT {found['INSERT'][name]:>6.1f}   SELECT {found['SELECT'][name]:>6.1f}")
+
+    async def _single(self, peers: Peers) -> None:
+        """One peer, replication factor 1: what a process on one core can do."""
+        say(HEADER)
+        writes = await scenarios.cql_writes(peers, 64_000 // self._divide, MANY_CONNECTIONS_PER_PEER)
+        reads = await scenarios.cql_reads(peers, 96_000 // self._divide, MANY_CONNECTIONS_PER_PEER, 4000)
+        for name, measured in (("one peer, cql writes", writes), ("one peer, cql reads", reads)):
+            self.found[name] = measured
+            say(row(name, measured))
+
     async def _cluster(self, peers: Peers) -> None:
         divide = self._divide
         if "memory" in self._wanted:
@@ -102,6 +126,8 @@ class _Run:
             "cql writes, many": lambda: scenarios.cql_writes(peers, 32_000 // divide, many),
             "cql reads": lambda: scenarios.cql_reads(peers, 48_000 // divide, few, 4000),
             "cql reads, many": lambda: scenarios.cql_reads(peers, 48_000 // divide, many, 4000),
+            "cql writes, 4,000/s": lambda: scenarios.cql_writes(peers, 32_000 // divide, 0, 4000),
+            "cql reads, 5,000/s": lambda: scenarios.cql_reads(peers, 40_000 // divide, 0, 4000, 5000),
             "writes": lambda: scenarios.writes(peers, 32_000 // divide, CONNECTIONS_PER_PEER),
             "writes, many": lambda: scenarios.writes(peers, 32_000 // divide, MANY_CONNECTIONS_PER_PEER),
             "bulk": lambda: scenarios.bulk(peers, 24_000 // divide, 1, CONNECTIONS_PER_PEER),

@@ -22,6 +22,9 @@ WITH_VALUES: Final = 1
 ERROR, STARTUP, READY, QUERY, RESULT, PREPARE, EXECUTE = 0x00, 0x01, 0x02, 0x07, 0x08, 0x09, 0x0A
 HEAD: Final = struct.Struct(">BBhBI")
 TIMEOUT_S: Final = 60.0
+STREAMS: Final = 32_000
+IN_FLIGHT_MAX: Final = 1_000
+PACE_S: Final = 0.002
 
 Values = Callable[[int], tuple[bytes, ...]]
 """The bound values of the n-th request, as wire bytes."""
@@ -53,6 +56,8 @@ class _Connection(asyncio.Protocol):
         self.failed = 0
         self.first_failure = b""
         self._closing = False
+        self._per_s = 0.0
+        self._paced, self._paced_from, self._paced_out = 0, 0.0, False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,18 +79,34 @@ class _Connection(asyncio.Protocol):
         self._next = bodies
         self._send(range(1, in_flight + 1))
 
+    def begin_paced(self, per_s: float, bodies: Callable[[], bytes | None]) -> None:
+        """Send so many requests per second, whatever becomes of them, until there are no more bodies."""
+        self._next, self._per_s = bodies, per_s
+        self._paced_from, self._paced = time.perf_counter(), 0
+        self._pace()
+
+    def _pace(self) -> None:
+        due = int((time.perf_counter() - self._paced_from) * self._per_s) - self._paced
+        due = min(due, IN_FLIGHT_MAX - len(self._sent_at))  # who falls behind that far is at his limit
+        first = self._paced + 1
+        self._paced += due
+        self._send([number % STREAMS + 1 for number in range(first, first + due)])
+        if not self.done.done():
+            asyncio.get_running_loop().call_later(PACE_S, self._pace)
+
     def _send(self, streams: Sequence[int]) -> None:
         now, parts = time.perf_counter(), []
         for stream in streams:
             body = self._next()
             if body is None:
+                self._paced_out = True
                 break
             self._sent_at[stream] = now
             parts.append(frame(stream, EXECUTE, body))
         assert self._transport is not None
         if parts:
             self._transport.write(b"".join(parts))
-        elif not self._sent_at and not self.done.done():
+        elif not self._sent_at and not self.done.done() and (self._paced_out or not self._per_s):
             self.done.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -106,8 +127,10 @@ class _Connection(asyncio.Protocol):
                 free.append(stream)
             at = end
         self._buffer = buffer[at:]
-        if free:
+        if free and not self._per_s:
             self._send(free)
+        elif free and self._paced_out and not self._sent_at and not self.done.done():
+            self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done() and not self._closing:
@@ -142,9 +165,17 @@ async def run_statements(address: str, port: int, statements: Sequence[str]) -> 
 
 
 async def run_cql_load(
-    places: Sequence[tuple[str, int]], in_flight: int, statement: str, values: Values, count: int
+    places: Sequence[tuple[str, int]],
+    in_flight: int,
+    statement: str,
+    values: Values,
+    count: int,
+    *,
+    per_s: float = 0,
 ) -> tuple[Figures, bytes]:
     """Execute a prepared statement `count` times at QUORUM over one connection to each place.
+
+    So many are in flight on each; or, with `per_s`, so many are sent per second over all of them.
 
     Returns the figures and the first error's body (b"" if there was none). Raises ConnectionError if a
     connection is lost or the statement cannot be prepared.
@@ -166,7 +197,10 @@ async def run_cql_load(
         makers.append(bodies(answer[6 : 6 + length]))
     began = time.perf_counter()
     for connection, make in zip(connections, makers, strict=True):
-        connection.begin(in_flight, make)
+        if per_s:
+            connection.begin_paced(per_s / len(places), make)
+        else:
+            connection.begin(in_flight, make)
     await asyncio.gather(*(connection.done for connection in connections))
     seconds = time.perf_counter() - began
     latencies_s = [latency for connection in connections for latency in connection.latencies_s]

@@ -95,13 +95,13 @@ async def bulk(peers: Peers, count: int, connections: int, lines: int) -> Loaded
     return found
 
 
-CQL_TABLE: Final = (
-    (
-        "CREATE KEYSPACE IF NOT EXISTS bench"
-        " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
-    ),
-    "CREATE TABLE IF NOT EXISTS bench.plain (k text PRIMARY KEY, v blob)",
-)
+def cql_table(factor: int) -> tuple[str, ...]:
+    """The table of the CQL loads, replicated so often."""
+    replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+    return (
+        f"CREATE KEYSPACE IF NOT EXISTS bench WITH replication = {replication}",
+        "CREATE TABLE IF NOT EXISTS bench.plain (k text PRIMARY KEY, v blob)",
+    )
 
 
 def cql_places(peers: Peers) -> list[tuple[str, int]]:
@@ -109,25 +109,29 @@ def cql_places(peers: Peers) -> list[tuple[str, int]]:
     return [(peer.address, peers.cql) for peer in peers.peers]
 
 
-async def cql_writes(peers: Peers, count: int, in_flight: int) -> Loaded:
-    """Prepared INSERTs of 1 KiB, so many in flight on one connection to each peer."""
-    await run_statements(*cql_places(peers)[0], CQL_TABLE)
+async def cql_writes(peers: Peers, count: int, in_flight: int, per_s: float = 0) -> Loaded:
+    """Prepared INSERTs of 1 KiB, so many in flight on one connection to each peer (or so many per second)."""
+    await run_statements(*cql_places(peers)[0], cql_table(min(3, len(peers.peers))))
     await asyncio.sleep(1)  # until the table is known everywhere; a statement is prepared per peer
     value = os.urandom(VALUE_BYTES)
     insert = "INSERT INTO bench.plain (k, v) VALUES (?, ?)"
-    return await measured(
-        peers,
-        lambda: run_cql_load(cql_places(peers), in_flight, insert, lambda n: (b"c%08d" % n, value), count),
-    )
+
+    def values(n: int) -> tuple[bytes, ...]:
+        return b"c%08d" % n, value
+
+    places = cql_places(peers)
+    return await measured(peers, lambda: run_cql_load(places, in_flight, insert, values, count, per_s=per_s))
 
 
-async def cql_reads(peers: Peers, count: int, in_flight: int, keys: int) -> Loaded:
+async def cql_reads(peers: Peers, count: int, in_flight: int, keys: int, per_s: float = 0) -> Loaded:
     """Prepared SELECTs by primary key of rows that `cql_writes` has written."""
     select = "SELECT v FROM bench.plain WHERE k = ?"
-    return await measured(
-        peers,
-        lambda: run_cql_load(cql_places(peers), in_flight, select, lambda n: (b"c%08d" % (n % keys),), count),
-    )
+
+    def values(n: int) -> tuple[bytes, ...]:
+        return (b"c%08d" % (n % keys),)
+
+    places = cql_places(peers)
+    return await measured(peers, lambda: run_cql_load(places, in_flight, select, values, count, per_s=per_s))
 
 
 async def loaded(

@@ -41,7 +41,8 @@ assert isinstance(RULES, Rules)
 def planned(text: str) -> Planned:
     parsed = parse_query_string(text, Options())
     assert isinstance(parsed, Parsed)
-    found = Rewriter(MappedFields(RULES), now_us=0, key_of=lambda each: each.encode()).rewrite(parsed.query)  # type: ignore[arg-type]
+    fields = MappedFields(RULES)  # type: ignore[arg-type]
+    found = Rewriter(fields, now_us=0, key_of=lambda each: each.encode()).rewrite(parsed.query)
     assert not isinstance(found, QueryError)
     return found
 

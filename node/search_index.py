@@ -95,6 +95,7 @@ class OneIndex:
         self._due_reads = 0
         self._committed_us = 0
         self._is_awake = False
+        self._is_unwanted = False
         self._build_end = 0
         self._build_after = b""
         self._build_done = False
@@ -177,8 +178,19 @@ class OneIndex:
             return 1.0
         return (token_of(self._build_after) - TOKEN_MIN) / 2**64 if self._build_after else 0.0
 
+    def rebuild(self) -> bool:
+        """Build it anew where it stands; False if it is being opened or built anyway."""
+        if self.state != FOLLOWING:
+            return False
+        if self._busy:
+            self._is_unwanted = True
+        else:
+            self._build()
+        return True
+
     def _build(self) -> None:
         """Empty it, then fill it."""
+        self._is_unwanted = False
         self.state = BUILDING
         segments, self.segments = self.segments, None
         self.pending, self.pending_bytes = {}, 0
@@ -253,6 +265,9 @@ class OneIndex:
     def go_on(self, wanted: bool) -> None:
         """Commit what is pending, if it is `wanted` now; without any the index is as far as was read."""
         if self.state != FOLLOWING or self._busy or self._due_reads:
+            return
+        if self._is_unwanted:
+            self._build()
             return
         now_us = self._inside.clock.now_us()
         if 0 < self.next_due_us <= now_us:

@@ -390,6 +390,14 @@ class SearchIndexes:
         collection = None if schema is None else collection_of(schema, state.keyspaces.get(schema.keyspace))
         return None if collection is None else text_of(cells_of(collection, row), now_us)
 
+    def rebuild(self, table: int) -> bool:
+        """Build the index of a table anew from its rows; False if there is none, or it is being built anyway.
+
+        Until it is done this peer serves no searches of it: another replica does.
+        """
+        index = self._current.get(table)
+        return index is not None and index.rebuild()
+
     @property
     def builds(self) -> int:
         """How often an index was built from its table since the start."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core import limits
 from core.commands import Failed
 from core.messages import Message, OperationFailed, Search, Searched, Stale
 from core.ports import PeerId
-from index.asking import Segments, decode_work, encode, perform
+from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
 from node.find_serving import BUILDING, NOT_FOLLOWED
 from node.views import lane_for
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SERVED_MAX = 1_000
 """Questions served at once."""
+
+ANSWER_BYTES_MAX = limits.FRAME_BYTES_MAX - limits.MIB
+"""What a frame holds beside its head."""
 
 Answer = Callable[[Message], None]
 
@@ -142,4 +146,7 @@ class _Serving:
             self._end(OperationFailed(self._message.op, result.why, f"{name}: {result.detail}"))
         else:
             assert isinstance(result, bytes), result
+            if len(result) > ANSWER_BYTES_MAX:
+                text = f"the answer takes {len(result)} bytes: ask for fewer hits, sort values or buckets"
+                result = encode(Refused(Refusal("bad_query", text)))
             self._end(Searched(self._message.op, result))

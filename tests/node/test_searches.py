@@ -255,3 +255,14 @@ def test_what_cannot_be_searched_is_told() -> None:
     assert isinstance(s.search(All(), size=10_001), Invalid)
     assert isinstance(s.search(All(), level=Level.SERIAL), Invalid)
     assert isinstance(s.search(Match("title", "x", analyzer="klingon")), Invalid)
+
+
+def test_an_answer_that_fits_no_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = quiet(3)
+    for i in range(20):
+        s.store(f"m{i}", {"title": "space"})
+    assert len(s.found(All(), size=20)) == 20
+    monkeypatch.setattr("node.search_serving.ANSWER_BYTES_MAX", 300)
+    answer = s.search(All(), size=20)
+    assert isinstance(answer, Invalid) and "fewer hits" in answer.detail
+    assert len(s.found(All(), size=1)) == 1

@@ -6,7 +6,8 @@
     primary  := [field:] ( "phrase"[~slop] | word[~fuzzy] | pre* | w?ld
                            | [a TO b] | {a TO b} | >=a | ( query ) )
 
-`_exists_:f` and `f:*` ask for any value, `*:*` for everything. A backslash takes the next character as it is.
+`_exists_:f` and `f:*` ask for any value, `*:*` for everything. A field with blanks in its name is quoted. A
+backslash takes the next character as it is.
 
 Two modes. *Strict* reports the first error with its position. *Lenient*, for a search box, never fails: what
 cannot be understood is skipped or taken for text, and told in `problems`.
@@ -261,10 +262,13 @@ class _Parser:
 
     # --- leaves
 
-    def _phrase(self) -> Query:
+    def _phrase(self) -> Query | None:
         begun_at = self._at
         self._at += 1
         text = self._quoted(begun_at)
+        if text and self._peek() == ":":  # a field with blanks in its name
+            self._at += 1
+            return self._of_field(text, begun_at)
         slop = self._suffix("~")
         moves = self._options.phrase_slop if slop is None or slop < 0 else int(min(slop, SLOP_MAX))
 

@@ -42,6 +42,8 @@ from server.rest.targets import (
 )
 
 JSON: Final = "application/json"
+CURLS_OWN: Final = "application/x-www-form-urlencoded"
+"""What curl says of a body if it is told nothing; that it is JSON is seen when it is read."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 UPDATE: Final = "application/vnd.sullae.update+json"
@@ -125,7 +127,7 @@ class Documents:
     async def _body(self, request: web.BaseRequest, name: str) -> tuple[Collection, bytes]:
         """The collection, made if it is not there, and a body of JSON."""
         kind = media_type(request)
-        if kind and kind != JSON and not kind.endswith("+json"):
+        if kind not in ("", JSON, CURLS_OWN) and not kind.endswith("+json"):
             raise ProblemError(
                 "unsupported-media-type", f"a document is {JSON}; found {kind[:60]!r} as content type"
             )

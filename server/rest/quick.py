@@ -28,6 +28,7 @@ from kv import operations as kv
 from kv.buckets import Bucket
 from server.bridge import Bridge
 from server.metrics import Metrics
+from server.rest.browsers import names_foreign
 from server.rest.problems import PROBLEM_JSON, RETRY_AFTER_S, ProblemError, problem_of
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
@@ -122,6 +123,7 @@ class Quick:
         self.complain = complain
         self._buckets = buckets
         self._settings = settings
+        self.on_loopback = False
 
     def begin(self, client: Client, data: bytes) -> tuple[Verdict, int]:
         """Take a request if it is one for this way; `client` hears of its end, perhaps before this returns.
@@ -132,7 +134,9 @@ class Quick:
         if whole is None:
             return Verdict.OTHER, 0
         match, size, content_type = whole
-        method, bucket_name, raw_key, query, _ = match.groups()
+        method, bucket_name, raw_key, query, block = match.groups()
+        if self.on_loopback and names_foreign(block):
+            return Verdict.WHOLE, 0
         is_put = method == b"PUT"
         bucket = self._buckets.find(bucket_name.decode("ascii"))
         if bucket is None or size > self._settings.value_bytes_max:

@@ -10,6 +10,7 @@ connections are counted, and those that neither finish a request's head nor its 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -24,7 +25,7 @@ from node.node import Node
 from server.bridge import Bridge
 from server.cql import CqlService
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
-from server.rest import buckets as buckets_module
+from server.rest import browsers, buckets as buckets_module
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk
@@ -91,6 +92,7 @@ class RestService:
         self._seen: dict[object, tuple[float, int]] = {}
         """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
+        self._on_loopback = True
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -102,10 +104,13 @@ class RestService:
 
     async def start(self, address: str, port: int) -> None:
         """Listen; raises OSError if the address or port cannot be had."""
+        self._on_loopback = ipaddress.ip_address(address).is_loopback
+        quick = Quick(self._bridge, self._buckets, self._settings, self._metrics, self._complain)
+        quick.on_loopback = self._on_loopback
         server = HttpServer(
             self._handle,
             self._malformed,
-            quick=Quick(self._bridge, self._buckets, self._settings, self._metrics, self._complain),
+            quick=quick,
             began=self._began,
             ended=self._ended,
             handler_cancellation=True,
@@ -188,6 +193,7 @@ class RestService:
         self._seen[protocol] = (time.monotonic(), 0)
         operation, level, status = "other", "", 499
         try:
+            browsers.check(request.method, request.headers, self._on_loopback)
             path, _, query = request.raw_path.partition("?")
             if path.startswith(_KV):
                 bucket, slash, key = path[len(_KV) :].partition("/")

@@ -70,7 +70,7 @@ class Door:
 
 def head(method: str, target: str, body: bytes | None, headers: dict[str, str] | None = None) -> bytes:
     """A request's head."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: x"]
+    lines = [f"{method} {target} HTTP/1.1"] + (["Host: x"] if "Host" not in (headers or {}) else [])
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]

@@ -208,3 +208,35 @@ def test_stopping_lets_requests_finish() -> None:
             writer.close()
 
     run(work())
+
+
+# --- pages in browsers
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "allowed"),
+    [
+        ("PUT", {"Origin": "http://x"}, True),
+        ("PUT", {"Sec-Fetch-Site": "none"}, True),
+        ("PUT", {"Origin": "http://evil.example"}, False),
+        ("PUT", {"Origin": "null"}, False),
+        ("DELETE", {"Sec-Fetch-Site": "cross-site"}, False),
+        ("GET", {"Sec-Fetch-Site": "cross-site"}, True),
+        ("GET", {"Host": "evil.example:8080"}, False),
+        ("PUT", {"Host": "evil.example"}, False),
+        ("PUT", {"Host": "127.0.0.1:8080"}, True),
+        ("PUT", {"Host": "[::1]:8080"}, True),
+        ("PUT", {"Host": "sullae.localhost:8080"}, True),
+    ],
+)
+def test_pages_of_elsewhere_neither_write_nor_read_under_their_name(
+    method: str, headers: dict[str, str], allowed: bool
+) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            assert (await ask("PUT", "/v1/kv/b/k", b"v")).status == 204
+            for path in ("/v1/kv/b/k", "/v1/kv/b/k?consistency=one"):
+                reply = await ask(method, path, b"w" if method == "PUT" else b"", headers)
+                assert reply.status < 300 if allowed else problem(reply) == (403, "not-permitted")
+
+    run(work())

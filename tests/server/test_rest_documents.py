@@ -486,3 +486,13 @@ def test_a_document_that_is_made_under_an_idempotency_key_is_made_once() -> None
             assert [problem(reply)[1] for reply in deleted] == ["idempotency-key-reused"] * 2
 
     run(work())
+
+
+def test_a_body_of_which_curl_says_nothing_is_read_as_json() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            assert (await ask("PUT", "/v1/docs/m/a", b'{"a":1}', form)).status == 204
+            assert problem(await ask("PUT", "/v1/docs/m/a", b"a=1&b=2", form))[0] == 400
+
+    run(work())

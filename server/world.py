@@ -22,7 +22,10 @@ from server.transport import Transport
 
 
 class RealWorld:
-    """Passes on what a node asks for. `transport`, `disk`, `jobs`, `node` and `on_reply` are set before it starts."""
+    """Passes on what a node asks for.
+
+    `transport`, `disk`, `jobs`, `node` and `on_reply` are set before it starts.
+    """
 
     transport: Transport
     disk: Disk

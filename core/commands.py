@@ -97,6 +97,26 @@ class LogRows(msgspec.Struct, frozen=True):
     bytes_max: int
 
 
+class LogChanges(msgspec.Struct, frozen=True):
+    """What log entries above `after` did to rows of one table in token ranges (inclusive), with images.
+
+    Ends after `entries_max` of them, or `bytes_max`, or as many looked at as one step allows. What was
+    admitted before `since_us` is passed over. `after` AT_END only asks where the log ends. Answered with
+    ChangesLogged.
+    """
+
+    table: int
+    ranges: tuple[tuple[int, int], ...]
+    after: int
+    entries_max: int
+    bytes_max: int
+    since_us: int = 0
+
+
+AT_END = -1
+"""As `after` of LogChanges: behind everything that is logged by now."""
+
+
 class LogTrim(msgspec.Struct, frozen=True):
     """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay)."""
 
@@ -153,7 +173,8 @@ class Find(msgspec.Struct, frozen=True, array_like=True):
     disjoint. Only rows with tokens from `first_token` to `last_token` count, and of `partition` (its key
     prefix) if that is given. `expand`: an entry leads to a static row and stands for its whole partition.
     `statics` wants the static row of each partition, and as a row of its own where no row lives at `now_us`.
-    The position is the last row looked at, with its term.
+    The position is the last row looked at, with its term. `also` are ranges of tokens to look through after
+    this one.
     """
 
     table: int
@@ -169,6 +190,7 @@ class Find(msgspec.Struct, frozen=True, array_like=True):
     now_us: int
     expand: bool = False
     statics: bool = False
+    also: tuple[tuple[int, int], ...] = ()
 
 
 class EntryCount(msgspec.Struct, frozen=True):
@@ -261,6 +283,7 @@ Command = (
     | LogMissing
     | LogFetch
     | LogRows
+    | LogChanges
     | LogTrim
     | TreeHashes
     | SystemWrite
@@ -344,6 +367,32 @@ class ChangedRows(msgspec.Struct, frozen=True):
     """
 
     rows: tuple[tuple[bytes, bytes | None], ...]
+    next_after: int
+    first: int
+    end: int
+
+
+class LoggedChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One log entry as subscribers need it (streams/events.py makes events of it).
+
+    `data` is the mutation, or for cells that came without one (`kind` REPAIRED of lsm/log.py) the row's key;
+    `images` is what was logged of rows before and after, b"" if nothing was.
+    """
+
+    offset: int
+    kind: int
+    token: int
+    data: bytes
+    images: bytes
+
+
+class ChangesLogged(msgspec.Struct, frozen=True):
+    """Entries in order; all others up to `next_after` are not of this table and these ranges.
+
+    `end` is the last offset; `first` the oldest that is still held.
+    """
+
+    entries: tuple[LoggedChange, ...]
     next_after: int
     first: int
     end: int
@@ -485,6 +534,7 @@ Outcome = (
     | Digest
     | LogIds
     | ChangedRows
+    | ChangesLogged
     | Missing
     | Mutations
     | Hashes

@@ -20,7 +20,7 @@ _entries = Indexed.entries
 
 
 def _look_without_following(self: Any) -> None:
-    self._next_piece()
+    self._next_pieces()
 
 
 def _never_remove(self: Any, table: Any, before: Any, after: Any) -> Any:
@@ -33,8 +33,9 @@ def _take_what_entries_say(self: Any, key: bytes, row: Any, static: Any, now_us:
 
 
 def _look_beyond(engine: Any, wanted: Any, has_clustering: bool) -> Any:
-    wider = msgspec.structs.replace(wanted, last_token=min(wanted.last_token + 2**60, 2**63 - 1))
-    return finding.find(engine, wider, has_clustering)
+    if not wanted.also:
+        wanted = msgspec.structs.replace(wanted, last_token=min(wanted.last_token + 2**60, 2**63 - 1))
+    return finding.find(engine, wanted, has_clustering)
 
 
 def _write_no_entries_before_it_is_built(self: Any, table: Any, before: Any, after: Any) -> Any:

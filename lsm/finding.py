@@ -99,9 +99,7 @@ Found = tuple[bytes, bytes, "bytes | None"]
 def find(engine: Engine, wanted: Find, has_clustering: bool) -> Candidates:
     """The rows after the position. Raises CorruptionError; EntryError if it is an entry that is damaged."""
     partitions = _Partitions(engine, wanted, has_clustering)
-    looked = _from_table(engine, wanted, partitions)
-    if wanted.index:
-        looked = _from_entries(engine, wanted, partitions)
+    looked = _looked_at(engine, wanted, partitions)
     rows: list[tuple[bytes, bytes, bytes]] = []
     term, key, size = wanted.term, wanted.key, 0
     for count, (next_term, next_key, data) in enumerate(looked):
@@ -114,6 +112,15 @@ def find(engine: Engine, wanted: Find, has_clustering: bool) -> Candidates:
             rows.append((term, key, data))
             partitions.note_static(key[: prefix_end(key)])
     return Candidates(tuple(rows), tuple(partitions.statics.items()), b"", b"", False)
+
+
+def _looked_at(engine: Engine, wanted: Find, partitions: _Partitions) -> Iterator[Found]:
+    """Range after range."""
+    look = _from_entries if wanted.index else _from_table
+    yield from look(engine, wanted, partitions)
+    for first, last in wanted.also:
+        part = msgspec.structs.replace(wanted, first_token=first, last_token=last, term=b"", key=b"", also=())
+        yield from look(engine, part, partitions)
 
 
 def _from_table(engine: Engine, wanted: Find, partitions: _Partitions) -> Iterator[Found]:

@@ -78,6 +78,8 @@ class PieceRead:
         self.wanting = True
         self.questions = 0
         """Those that are under way."""
+        self.stuck = False
+        """Nobody is left to ask, as long as nothing changes."""
         self.unfit: dict[PeerId, str] = {}
         self._parent = parent
         self._whole = whole
@@ -93,6 +95,11 @@ class PieceRead:
         self.wanting = True
 
     # --- asking
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is known yet that would make it choose otherwise than others do."""
+        return self._server is None and not self.unfit and not self._apart
 
     def choose(self) -> tuple[PeerId, tuple[PeerId, ...]] | Answer | None:
         """Who is to serve and whom it has to follow for that; a refusal; or None if nobody can just now.
@@ -110,9 +117,12 @@ class PieceRead:
             if server not in self.unfit:
                 siblings = self._siblings(server, order)
                 if siblings is not None:
-                    self._server = server
                     return server, siblings
         return self._verdict()
+
+    def serve_by(self, server: PeerId) -> None:
+        """This replica is asked."""
+        self._server = server
 
     def _siblings(self, server: PeerId, order: list[PeerId]) -> tuple[PeerId, ...] | None:
         """Whom this replica is to follow for the level; None if those it is known not to reach are needed."""
@@ -145,6 +155,7 @@ class PieceRead:
 
     def begin_anew(self) -> None:
         """All replicas are tried again."""
+        self.stuck = False
         self.unfit.clear()
         self._apart.clear()
         self._failures.clear()
@@ -160,7 +171,7 @@ class PieceRead:
     def want_again(self, place: Piece) -> None:
         """A question for this slice ended; if it has no answer it is wanted still."""
         if self.piece is place and self.answer is None:
-            self.wanting = True
+            self.wanting, self.stuck = True, False
 
     def refused(self, place: Piece, peer: PeerId, message: OperationFailed) -> None:
         """The replica cannot serve it, or not at this level."""
@@ -177,6 +188,7 @@ class PieceRead:
     def pass_over(self, place: Piece, peer: PeerId, why: str) -> None:
         """The replica says nothing."""
         self.want_again(place)
+        self.stuck = False
         self.unfit[peer] = why
 
 
@@ -247,6 +259,7 @@ class Question:
             self._op = 0
             for piece in self._pieces:
                 piece.questions -= 1
+                piece.stuck = False
 
     def on_message(self, peer: PeerId, message: Any) -> None:
         """An answer of the replica that was asked."""

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
+from core.finding import Piece
 from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound, Stale
 from core.ports import PeerId
 from core.row import EMPTY_ROW, Row, decode_row
 from index.secondary import Judge, is_its_turn
-from lsm.keys import STATIC_SUFFIX, prefix_end
+from lsm.keys import STATIC_SUFFIX, prefix_end, token_of
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ looked, found or not.
 """
 
 NOT_FOLLOWED, BUILDING = "not_followed", "index_building"
+
+PIECES_MAX = 64
+"""Pieces looked through by one store command, where rows come by token."""
 
 Answer = Callable[[Message], None]
 
@@ -131,7 +135,9 @@ class _Serving:
         self._judge = Judge(table, parent.indexed.types(table), message.checks)
         wants = find.statics or find.expand or self._judge.wants_static
         self._find: Find = msgspec.structs.replace(find, statics=wants)
+        self._by_token = not find.index or not any(end for _, end in find.spans)
         self._pieces = list(message.pieces)
+        self._looking: list[Piece] = []
         self._parts: list[FoundPart] = []
         self._rows: list[tuple[bytes, bytes, bytes]] = []
         self._count = 0
@@ -163,26 +169,32 @@ class _Serving:
         if missing:
             self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
         else:
-            self._next_piece()
+            self._next_pieces()
 
-    def _next_piece(self) -> None:
-        """Look through the next piece, or answer if that is enough."""
+    def _next_pieces(self) -> None:
+        """Look through the next pieces, or answer if that is enough."""
         if not self._pieces or (self._parts and (self._is_full() or self._cut_short >= CUT_SHORT_MAX)):
             self._tell()
             return
-        piece = self._pieces.pop(0)
-        self._look(piece.first, piece.last, piece.term, piece.key)
+        count = 1
+        while self._by_token and count < min(len(self._pieces), PIECES_MAX) and not self._pieces[count].key:
+            count += 1
+        self._looking, self._pieces = self._pieces[:count], self._pieces[count:]
+        first = self._looking[0]
+        self._find = msgspec.structs.replace(
+            self._find,
+            first_token=first.first,
+            last_token=first.last,
+            term=first.term,
+            key=first.key,
+            rows_max=max(1, self._message.find.rows_max - self._count),
+            also=tuple((piece.first, piece.last) for piece in self._looking[1:]),
+        )
+        self._parent.inside.submit(("find_slice", self.number), self._find)
 
     def _is_full(self) -> bool:
         wanted = self._message.find
         return self._count >= wanted.rows_max or self._size >= wanted.bytes_max
-
-    def _look(self, first: int, last: int, term: bytes, key: bytes) -> None:
-        left = max(1, self._message.find.rows_max - self._count)
-        self._find = msgspec.structs.replace(
-            self._find, first_token=first, last_token=last, term=term, key=key, rows_max=left
-        )
-        self._parent.inside.submit(("find_slice", self.number), self._find)
 
     def on_candidates(self, outcome: Outcome) -> None:
         """What the store found: judge it, and look on if that is not enough."""
@@ -193,18 +205,40 @@ class _Serving:
             name = self._parent.inside.identity.name
             self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
             return
-        self._take(outcome)
-        self._cut_short += outcome.more
-        if outcome.more and not self._is_full() and self._cut_short < CUT_SHORT_MAX:
-            find = self._find
-            self._look(find.first_token, find.last_token, outcome.term, outcome.key)
-            return
-        self._parts.append(FoundPart(tuple(self._rows), outcome.term, outcome.key, outcome.more))
-        self._rows = []
+        found = self._judged(outcome)
+        at = len(self._looking)
         if outcome.more:
+            at = self._piece_of(outcome.key)
+        for number, piece in enumerate(self._looking[: at + 1]):
+            self._rows += [row for row in found if self._piece_of(row[1]) == number]
+            if number < at:
+                self._close_part(FoundPart(tuple(self._rows), b"", b"", False))
+            else:
+                self._cut(msgspec.structs.replace(piece, term=outcome.term, key=outcome.key))
+                return
+        self._next_pieces()
+
+    def _piece_of(self, key: bytes) -> int:
+        """Which of the pieces looked through a row is in."""
+        if len(self._looking) == 1:
+            return 0
+        token = token_of(key)
+        return next(i for i, piece in enumerate(self._looking) if piece.first <= token <= piece.last)
+
+    def _cut(self, piece: Piece) -> None:
+        """The store stopped within a piece: look on from there, or leave it to whoever asked."""
+        self._cut_short += 1
+        if self._is_full() or self._cut_short >= CUT_SHORT_MAX:
+            self._close_part(FoundPart(tuple(self._rows), piece.term, piece.key, True))
             self._tell()
         else:
-            self._next_piece()
+            at = self._piece_of(piece.key)
+            self._pieces = [piece, *self._looking[at + 1 :], *self._pieces]
+            self._next_pieces()
+
+    def _close_part(self, part: FoundPart) -> None:
+        self._parts.append(part)
+        self._rows = []
 
     def _have_mended(self, outcome: Failed) -> None:
         """Entries that cannot be read are made anew, rows compared with the siblings'."""
@@ -217,8 +251,10 @@ class _Serving:
     def _tell(self) -> None:
         self._end(SliceFound(self._message.op, tuple(self._parts), tuple(self._statics.items())))
 
-    def _take(self, outcome: Candidates) -> None:
+    def _judged(self, outcome: Candidates) -> list[tuple[bytes, bytes, bytes]]:
+        """Those of the rows for which all checks hold."""
         find, statics = self._message.find, dict(outcome.statics)
+        found = []
         for term, key, data in outcome.rows:
             end = prefix_end(key)
             if key[end:] == STATIC_SUFFIX and not find.statics:
@@ -230,11 +266,12 @@ class _Serving:
                 continue
             if self._index is not None and not self._is_its_turn(key, row, beside, term):
                 continue
-            self._rows.append((term, key, data))
+            found.append((term, key, data))
             self._count += 1
             self._size += len(key) + len(data)
             if find.statics and static is not None:
                 self._statics[key[:end] + STATIC_SUFFIX] = static
+        return found
 
     def _is_its_turn(self, key: bytes, row: Row, static: Row, term: bytes) -> bool:
         assert self._index is not None

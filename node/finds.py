@@ -17,8 +17,10 @@ that holds more than was wanted the rest is dropped: the next page asks again.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,6 +52,9 @@ COUNT_MAX = 128
 
 RETRY_US = 50_000
 """Between two rounds through all replicas of a range, none of which could serve it."""
+
+
+_ranges_of = lru_cache(maxsize=64)(joined_ranges)
 
 
 class Finds:
@@ -186,7 +191,8 @@ class FindOperation:
     def _plan(self, placement: TablePlacement) -> None:
         self.placement = placement
         self.wanted = need(self.request.level, placement.factors, self._parent.inside.identity.datacentre)
-        self._ranges = joined_ranges(placement)
+        self._ranges = _ranges_of(placement)
+        self._firsts = [entry[0] for entry in self._ranges]
         table, drive = placement.table, self.request.drive
         index = next((one for one in table.indexes if drive is not None and one.id == drive.index), None)
         column = None if index is None else table.column(index.column)
@@ -222,16 +228,27 @@ class FindOperation:
         """Ask for all pieces that are wanted: one message per replica that is to serve some."""
         serve: dict[PeerId, list[PieceRead]] = {}
         follow: dict[PeerId, list[PeerId]] = {}
+        known: dict[tuple[PeerId, ...], tuple[PeerId, tuple[PeerId, ...]] | Answer | None] = {}
         for piece in self._ahead:
-            chosen = piece.choose() if piece.wanting else None
+            if not piece.wanting or piece.stuck:
+                continue
+            if not piece.is_fresh:
+                chosen = piece.choose()
+            elif piece.replicas in known:
+                chosen = known[piece.replicas]
+            else:
+                chosen = known[piece.replicas] = piece.choose()
             if isinstance(chosen, tuple):
+                piece.serve_by(chosen[0])
                 serve.setdefault(chosen[0], []).append(piece)
                 follow.setdefault(chosen[0], []).extend(chosen[1])
             elif chosen is not None:
                 self._end(chosen)
                 return
-            elif piece.wanting and not piece.questions:
-                self._retry_later()
+            else:
+                piece.stuck = True
+                if not piece.questions:
+                    self._retry_later()
         for server, pieces in serve.items():
             wanted = [piece for piece in pieces if piece.wanting]
             if self._reply is not None and wanted:
@@ -280,7 +297,7 @@ class FindOperation:
         self._ahead.append(PieceRead(self._parent, self, pieces[0], self._left, replicas))
 
     def _range_of(self, token: int) -> tuple[int, int, tuple[PeerId, ...]]:
-        return next(entry for entry in self._ranges if entry[0] <= token <= entry[1])
+        return self._ranges[bisect_right(self._firsts, token) - 1]
 
     def answered(self, statics: tuple[tuple[bytes, bytes], ...]) -> None:
         """Some pieces have an answer, or want to be asked for anew."""

@@ -60,7 +60,7 @@ def found(answer: Answer | None) -> int:
 
 def not_followed(monkeypatch: Patch) -> None:
     def look(self: Any) -> None:
-        self._next_piece()
+        self._next_pieces()
 
     monkeypatch.setattr(_Serving, "_follow", look)
 

@@ -223,6 +223,29 @@ def test_as_many_siblings_are_followed_as_the_level_needs(level: Level, followed
     assert len(set(follows)) == followed
 
 
+@pytest.mark.parametrize(
+    ("level", "here", "there"),
+    [(Level.EACH_QUORUM, 1, 2), (Level.LOCAL_QUORUM, 1, 0), (Level.LOCAL_ONE, 0, 0), (Level.QUORUM, 2, 1)],
+)
+def test_siblings_of_other_datacentres_count_as_the_level_says(level: Level, here: int, there: int) -> None:
+    s = Scenario(peers=6, datacentres=2, settings=QUIET)
+    s.start()
+    table = table_of(s, "t", ("v",))
+    follows: list[int] = []
+
+    def note(source: int, target: int, message: Message) -> bool:
+        if isinstance(message, Follow) and source == 0:
+            follows.append(target)
+        return False
+
+    s.run(1)
+    s.lose(note)
+    assert isinstance(ask(s, table, 0, level=level), Found)
+    local = s.cluster.machines[0].place.datacentre
+    places = [s.cluster.machines[peer].place.datacentre == local for peer in sorted(set(follows))]
+    assert (sum(places), len(places) - sum(places)) == (here, there)
+
+
 def test_without_enough_replicas_it_is_unavailable_and_at_one_it_works() -> None:
     s = Scenario(settings=QUIET)
     s.start()

@@ -10,13 +10,22 @@ from core.consistency import Level
 from core.row import Row
 
 
+class QueryText(msgspec.Struct, frozen=True):
+    """A query string (index/query_string.py), for doors that do not know index/; it is about this field (a
+    path with dots), unless it names others. The node reads it, and refuses what is wrong with it.
+    """
+
+    text: str
+    field: str = ""
+
+
 class SearchRequest(msgspec.Struct, frozen=True):
     """Search tables by their inverted indexes.
 
-    `query` is an index.query.Query, `sort` its SortKeys, `aggregations` those of index/aggregation.py. Hits
-    from `offset` on, at most `size`; or those after `after`, (sort values or score, row key), where a page
-    ended: keys order tables, too. Only in these `partitions` (partition keys, if any are named): then only
-    their replicas are asked.
+    `query` is an index.query.Query or a QueryText, `sort` its SortKeys, `aggregations` those of
+    index/aggregation.py. Hits from `offset` on, at most `size`; or those after `after`, (sort values or
+    score, row key), where a page ended: keys order tables, too. Only in these `partitions` (partition keys,
+    if any are named): then only their replicas are asked.
 
     If `fresh`, it finds every write that was acknowledged at a quorum before it began (at level QUORUM or
     above); else what indexes hold. With `allow_partial` what could be had in time is answered, and told so.

@@ -274,6 +274,7 @@ class InList(Node, frozen=True, gc=False):
 
 EQ, NE, LT, LE, GT, GE = "=", "!=", "<", "<=", ">", ">="
 IN, CONTAINS, CONTAINS_KEY, LIKE, IS_NOT_NULL = "IN", "CONTAINS", "CONTAINS KEY", "LIKE", "IS NOT NULL"
+MATCH = "MATCH"
 
 
 class Relation(Node, frozen=True, gc=False):

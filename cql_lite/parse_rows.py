@@ -24,8 +24,8 @@ from cql_lite.parse_terms import Terms
 
 _COMPARISONS: Final = frozenset([ast.EQ, ast.NE, ast.LT, ast.LE, ast.GT, ast.GE])
 _AFTER_STAR: Final = frozenset(["FROM", "AS", ",", ".", "[", "+", "-", "/", "%", ")", ""])
-_AFTER_COLUMN: Final = _COMPARISONS | {"[", ".", "IN", "CONTAINS", "LIKE", "IS"}
-_OPERATORS: Final = "=, !=, <, <=, >, >=, IN, CONTAINS or LIKE"
+_AFTER_COLUMN: Final = _COMPARISONS | {"[", ".", "IN", "CONTAINS", "LIKE", "MATCH", "IS"}
+_OPERATORS: Final = "=, !=, <, <=, >, >=, IN, CONTAINS, LIKE or MATCH"
 _NO_OR: Final = "there is no OR in CQL: use IN for several values of a column, or several statements"
 _PATH_MAX: Final = limits.JSON_DEPTH_MAX
 
@@ -170,7 +170,7 @@ class Rows(Terms):
 
     def _operator(self) -> str:
         up = self.ups[self.index]
-        if up in _COMPARISONS or up in (ast.IN, ast.LIKE):
+        if up in _COMPARISONS or up in (ast.IN, ast.LIKE, ast.MATCH):
             self.index += 1
             return up
         if up == "CONTAINS":

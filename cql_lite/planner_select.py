@@ -23,6 +23,7 @@ from cql_lite.planner_expressions import Expressions, column_value
 from cql_lite.planner_filters import compile_filters
 from cql_lite.planner_find import FindPlan, check_like, from_find, index_for, restriction, target_of
 from cql_lite.planner_functions import Compiled
+from cql_lite.planner_match import from_match, match_of
 from cql_lite.planner_paging import PagingState
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
@@ -76,12 +77,12 @@ class SelectPlan:
         self._selected_columns = self._layout.columns()
         if virtual is None:
             self._where = compile_where(view, statement.where, scope, filtering=statement.allow_filtering)
-            filtered = self._where.others
         else:
             self._where = Where(view, [], [], [], [], [], scope)
-            filtered = list(statement.where)
+            self._where.others = list(statement.where)
+        self._match, self._where.others = match_of(view, statement, self._where, scope)
         self._check_filtering()
-        self._find, filtered = self._compile_find(filtered)
+        self._find, filtered = self._compile_find(self._where.others)
         self._filters = compile_filters(filtered, self._layout, scope, self._expressions)
         self._is_filtered = bool(filtered)
         self._limit = self._count_term(statement.limit, "[limit]")
@@ -119,6 +120,8 @@ class SelectPlan:
 
     def _check_filtering(self) -> None:
         """What an index serves needs no ALLOW FILTERING."""
+        if self._virtual is not None:
+            return
         for relation in self._where.others:
             check_like(self.view, relation)
         if self._statement.allow_filtering:
@@ -142,6 +145,8 @@ class SelectPlan:
         statement, where = self._statement, self._where
         found = [target_of(self.view, relation) for relation in others]
         is_indexed = any(one is not None and index_for(self.view, *one) is not None for one in found)
+        if self._match is not None:
+            return None, others
         if self._virtual is not None or (where.names_partitions and (statement.order_by or not is_indexed)):
             return None, others
         if not others and not self._expressions.aggregates:
@@ -237,6 +242,7 @@ class SelectPlan:
         statement = self._statement
         return not (
             self._is_filtered
+            or self._match is not None
             or self._expressions.aggregates
             or statement.group_by
             or statement.distinct
@@ -290,6 +296,11 @@ class SelectPlan:
         run = _Run(self, context, options)
         if self._virtual is not None:
             run.push_all(self._virtual())
+        elif self._match is not None:
+            if not self._match.is_empty(context):
+                request = self._match.request(context, options.level)
+                after = b"" if run.found_after is None else run.found_after[1]
+                yield from from_match(request, run.consumer, run.rows_wanted, after)
         elif self._find is not None:
             requests = self._find.requests(context, options.level, self._wants_static)
             yield from from_find(requests, run.consumer, run.rows_wanted, run.found_after)

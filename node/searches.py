@@ -15,13 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from core.ports import PeerId
 from core.requests import Answer, Invalid
-from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchHit, SearchRequest, TableSearched
+from core.searching import (
+    ExpandAnswer,
+    ExpandRequest,
+    QueryText,
+    SearchAnswer,
+    SearchHit,
+    SearchRequest,
+    TableSearched,
+)
 from index.asking import Expand, Expanded
-from index.bounds import WINDOW_MAX
+from index.bounds import WINDOW_MAX, QueryError
 from index.ordering import sorted_hits
 from index.query import Hit, TokenRanges
+from index.query_string import Options, parse_query_string
 from lsm.keys import TOKEN_MAX, TOKEN_MIN
 from node.scans import check_level
 from node.scatter import Collected, Failure, Scatter
@@ -85,6 +96,8 @@ class Searches:
     def begin(self, request: SearchRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
         """Search; `reply` is called exactly once."""
         refusal = self._refusal(request)
+        if refusal is None and isinstance(request.query, QueryText):
+            request, refusal = _read(request, request.query)
         if refusal is not None:
             reply(refusal)
             return
@@ -136,6 +149,15 @@ class Searches:
             done=done,
         )
         scatter.begin(RING)
+
+
+def _read(request: SearchRequest, text: QueryText) -> tuple[SearchRequest, Invalid | None]:
+    """The request with the query that its text means, or why it means none."""
+    options = Options(fields=((text.field, 1.0),)) if text.field else Options()
+    parsed = parse_query_string(text.text, options)
+    if isinstance(parsed, QueryError):
+        return request, Invalid("bad_query", f"MATCH {text.text[:200]!r}: {parsed.told()}")
+    return msgspec.structs.replace(request, query=parsed.query), None
 
 
 def ranges_of(partitions: Sequence[bytes]) -> TokenRanges:

@@ -1,0 +1,237 @@
+"""The cluster, as a program has it: where everything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any
+
+from sullae.admin import Admin
+from sullae.calls import Consistency, Event, Settings, path_of
+from sullae.collection import Collection
+from sullae.collection_many import collection_of
+from sullae.cql import Cql, CqlResult
+from sullae.kv import Kv, bucket_of
+from sullae.models import Bucket, CollectionInfo, Hit
+from sullae.paging import Paged
+from sullae.peers import urls_of
+from sullae.requests import Requests
+from sullae.search import Search, SearchResult, body_of
+from sullae.transport import Transport
+
+
+class Database:
+    """A client of one cluster. Use as an async context manager, or `open` and `close` it.
+
+    One is enough for a program: it keeps connections to all peers and may be used by any number of tasks.
+    """
+
+    def __init__(self, urls: str | Sequence[str], settings: Settings | None = None) -> None:
+        """`urls` are some of the peers; raises ValueError if they are none."""
+        text = urls if isinstance(urls, str) else ",".join(urls)
+        self._transport = Transport(urls_of(text), settings or Settings())
+        self._requests = Requests(self._transport)
+        self._search = Search(self._transport)
+        self._cql = Cql(self._transport)
+        self._admin = Admin(self._transport)
+
+    async def __aenter__(self) -> Database:
+        """The client, connected; raises ConnectionFailed."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all connections."""
+        await self.close()
+
+    async def open(self) -> None:
+        """Find the peers; raises ConnectionFailed if none answers."""
+        await self._transport.open()
+
+    async def close(self) -> None:
+        """End all connections; may be called twice."""
+        await self._transport.close()
+
+    @property
+    def peers(self) -> Sequence[str]:
+        """The addresses of the peers that are known now."""
+        return [peer.url for peer in self._transport.peers.all if peer.is_member]
+
+    @property
+    def admin(self) -> Admin:
+        """What an operator asks."""
+        return self._admin
+
+    def kv(self, bucket: str) -> Kv:
+        """A bucket of bytes under keys; nothing is asked yet."""
+        return Kv(self._transport, bucket)
+
+    def collection(self, name: str) -> Collection:
+        """A collection of JSON documents; nothing is asked yet."""
+        return Collection(self._transport, name)
+
+    async def buckets(self) -> Sequence[Bucket]:
+        """All buckets."""
+        found = await self._requests.ask("buckets", "GET", path_of("buckets"))
+        return [bucket_of(one) for one in found["buckets"]]
+
+    async def collections(self) -> Sequence[CollectionInfo]:
+        """All collections."""
+        found = await self._requests.ask("collections", "GET", path_of("collections"))
+        return [collection_of(one) for one in found["collections"]]
+
+    async def cql(
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        keyspace: str | None = None,
+        consistency: Consistency | None = None,
+        serial_consistency: Consistency | None = None,
+        page_size: int | None = None,
+        timestamp_us: int | None = None,
+        idempotent: bool = False,
+        once: bool = False,
+        timeout_s: float | None = None,
+    ) -> CqlResult:
+        """A statement of CQL; parameters are a list for `?` or a dict for `:name`.
+
+        What only reads is tried again at other peers. A write whose answer is lost is not, and raises
+        OutcomeUnknown, unless you say that doing it twice does no harm (`idempotent`), or have the cluster do
+        it once however often it is sent (`once`: exact for counters and lists, too, at the price of a
+        conditional update).
+        """
+        asked = {
+            "query": query,
+            "parameters": parameters or None,
+            "keyspace": keyspace,
+            "consistency": consistency,
+            "serial_consistency": serial_consistency,
+            "page_size": page_size,
+            "timestamp": timestamp_us,
+        }
+        return await self._cql.run(asked, timeout_s, idempotent=idempotent, once=once)
+
+    async def search(
+        self,
+        collections: str | Sequence[str],
+        q: str | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        size: int | None = None,
+        offset: int | None = None,
+        sort: Any = None,
+        search_after: str | None = None,
+        aggs: Mapping[str, Any] | None = None,
+        highlight: Mapping[str, Any] | None = None,
+        source: Any = None,
+        fields: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+        explain: bool | None = None,
+        refresh: bool | None = None,
+        allow_partial: bool | None = None,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """Find documents by a query string (`q`) or in Elasticsearch's words (`query`); without, all.
+
+        `q` is like `title:space -horror year:[1990 TO 2000]`. `size` hits from `offset` on are given, ten by
+        default; `source` says which fields of a document to show. `refresh=False` takes what indexes hold
+        without waiting for the latest writes.
+        """
+        body = body_of(
+            q=q, query=query, size=size, from_=offset, sort=sort, search_after=search_after, aggs=aggs,
+            highlight=highlight, _source=source, fields=fields, ids=ids, explain=explain, refresh=refresh,
+            allow_partial=allow_partial, consistency=consistency,
+        )  # fmt: skip
+        return await self._search.ask(collections, body, timeout_s)
+
+    def search_all(
+        self,
+        collections: str | Sequence[str],
+        q: str | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        sort: Any = None,
+        source: Any = None,
+        fields: Sequence[str] | None = None,
+        limit: int | None = None,
+        page_size: int = 100,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Paged[Hit]:
+        """All hits of a search, page after page, however many."""
+        body = body_of(q=q, query=query, sort=sort, _source=source, fields=fields, consistency=consistency)
+        return self._search.pages(collections, body, limit, (page_size, timeout_s))
+
+    async def suggest(
+        self,
+        collection: str,
+        text: str | None = None,
+        *,
+        prefix: str | None = None,
+        field: str | None = None,
+        size: int | None = None,
+    ) -> list[Any]:
+        """Other spellings of the words of `text`, or how words that begin with `prefix` go on."""
+        return await self._search.suggest(
+            collection, body_of(text=text, prefix=prefix, field=field, size=size)
+        )
+
+    async def analyze(
+        self, collection: str, text: str, *, analyzer: str | None = None, field: str | None = None
+    ) -> list[Any]:
+        """What an analyzer, or that of a field, makes of a text."""
+        return await self._search.analyze(collection, body_of(text=text, analyzer=analyzer, field=field))
+
+    async def explain(
+        self,
+        collection: str,
+        document_id: str,
+        q: str | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Why a document has its score, or does not match."""
+        return await self._search.explain(collection, body_of(id=document_id, q=q, query=query))
+
+
+def connect(
+    urls: str | Sequence[str],
+    *,
+    consistency: Consistency | None = None,
+    timeout_s: float = 10.0,
+    scan_timeout_s: float = 60.0,
+    attempt_timeout_s: float = 3.0,
+    connections_per_peer: int = 64,
+    discover: bool = True,
+    prefer_replicas: bool = True,
+    exact_numbers: bool = True,
+    ssl: SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    tracing: bool = True,
+) -> Database:
+    """A client of the cluster of these peers, such as "http://127.0.0.1:8080,http://127.0.0.2:8080".
+
+    One peer is enough: it names the others. What the arguments mean says `Settings`, which has some more;
+    with one of those, make a `Database(urls, settings)`.
+    """
+    settings = Settings(
+        consistency=consistency,
+        timeout_s=timeout_s,
+        scan_timeout_s=scan_timeout_s,
+        attempt_timeout_s=attempt_timeout_s,
+        connections_per_peer=connections_per_peer,
+        discover=discover,
+        prefer_replicas=prefer_replicas,
+        exact_numbers=exact_numbers,
+        ssl=ssl,
+        headers=headers or {},
+        on_event=on_event,
+        tracing=tracing,
+    )
+    return Database(urls, settings)

@@ -1,0 +1,230 @@
+"""Buckets: bytes under keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sullae import json_values
+from sullae.calls import JSON, Call, Consistency, path_of, query_of
+from sullae.errors import NotFound
+from sullae.kv_bulk import KvBulk
+from sullae.models import Bucket, KeyInfo, Value
+from sullae.paging import Paged
+from sullae.requests import Requests, conditions, repeat_of, wanted_level
+from sullae.retrying import Repeat
+from sullae.transport import Transport
+
+OCTETS = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
+
+
+class Kv:
+    """One bucket. The first `put` makes it; `create` makes it with settings of its own."""
+
+    def __init__(self, transport: Transport, bucket: str) -> None:
+        self._transport = transport
+        self._requests = Requests(transport)
+        self._name = bucket
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._name
+
+    async def get(
+        self,
+        key: str,
+        *,
+        if_none_match: str | None = None,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Value | None:
+        """What the key holds, None if nothing; raises NotModified if it is what `if_none_match` names."""
+        call = self._call("kv.get", "GET", key, consistency, timeout_s)
+        headers = conditions(None, if_none_match)
+        try:
+            reply = await self._transport.request(replace(call, headers=headers))
+        except NotFound as error:
+            if error.kind == "no-such-key":
+                return None
+            raise
+        return Value(key, reply.body, reply.headers.get("Content-Type", OCTETS), reply.etag)
+
+    async def put(
+        self,
+        key: str,
+        value: bytes | str,
+        *,
+        content_type: str | None = None,
+        ttl_s: int | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """Have the key hold these bytes (text as UTF-8); gives the entity tag.
+
+        `if_match` is the tag that the key's value must have (`*`: any), `if_none_match="*"` says that it must
+        hold nothing; else PreconditionFailed is raised.
+        """
+        body = value.encode() if isinstance(value, str) else value
+        kind = content_type or (TEXT if isinstance(value, str) else OCTETS)
+        call = self._call("kv.put", "PUT", key, consistency, timeout_s)
+        reply = await self._transport.request(
+            replace(
+                call,
+                query=(*call.query, *query_of(ttl=ttl_s)),
+                headers={"Content-Type": kind, **conditions(if_match, if_none_match)},
+                body=body,
+                writes=True,
+                repeat=repeat_of(if_match, if_none_match),
+            )
+        )
+        return reply.etag
+
+    async def put_json(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl_s: int | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """Have the key hold this as JSON, every digit kept; gives the entity tag."""
+        return await self.put(
+            key,
+            json_values.dumps(value),
+            content_type=JSON,
+            ttl_s=ttl_s,
+            if_match=if_match,
+            if_none_match=if_none_match,
+            consistency=consistency,
+            timeout_s=timeout_s,
+        )
+
+    async def delete(
+        self,
+        key: str,
+        *,
+        if_match: str | None = None,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Have the key hold nothing; that it held nothing before is no error."""
+        call = self._call("kv.delete", "DELETE", key, consistency, timeout_s)
+        headers, repeat = conditions(if_match, None), repeat_of(if_match, None)
+        await self._transport.request(replace(call, headers=headers, writes=True, repeat=repeat))
+
+    async def exists(
+        self, key: str, *, consistency: Consistency | None = None, timeout_s: float | None = None
+    ) -> bool:
+        """Whether the key holds something; False, too, if there is no such bucket."""
+        call = self._call("kv.exists", "HEAD", key, consistency, timeout_s)
+        try:
+            await self._transport.request(call)
+        except NotFound:
+            return False
+        return True
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        limit: int | None = None,
+        page_size: int = 1_000,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Paged[KeyInfo]:
+        """The keys that begin so, in key order if the bucket is ordered."""
+        level = wanted_level(self._transport, consistency)
+
+        async def fetch(cursor: Any, count: int) -> tuple[Any, Any]:
+            query = (*query_of(prefix=prefix or None, after=cursor, limit=count), *level)
+            call = Call("kv.list", "GET", path_of("kv", self._name), query, target=self._name)
+            lines, after = await self._requests.lines(call, timeout_s)
+            keys = [
+                KeyInfo(one["key"], one["bytes"], one["content_type"] or OCTETS, one["etag"]) for one in lines
+            ]
+            return keys, after
+
+        return Paged(fetch, vars, limit, page_size)
+
+    def bulk(
+        self,
+        *,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+        batch: int = 200,
+        requests: int = 4,
+        raise_failures: bool = True,
+    ) -> KvBulk:
+        """A writer of many keys: `async with bucket.bulk() as bulk: await bulk.put(key, value)`.
+
+        Up to `requests` batches of up to `batch` operations are under way; `put` waits while there are more.
+        At the end BulkError is raised if an operation failed, unless `raise_failures` is false.
+        """
+        level = wanted_level(self._transport, consistency)
+        return KvBulk(
+            self._transport, self._name, level, timeout_s,
+            batch=batch, requests=requests, raise_failures=raise_failures,
+        )  # fmt: skip
+
+    async def create(
+        self,
+        *,
+        replication_factor: int | None = None,
+        default_ttl_s: int = 0,
+        ordered: bool = False,
+    ) -> Bucket:
+        """Have the bucket be so; of one that exists only the default time to live can change."""
+        wanted: dict[str, Any] = {"default_ttl_s": default_ttl_s, "ordered": ordered}
+        if replication_factor is not None:
+            wanted["replication_factor"] = replication_factor
+        return bucket_of(
+            await self._requests.ask("kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True)
+        )
+
+    async def describe(self) -> Bucket:
+        """What the bucket is; raises NotFound."""
+        return bucket_of(await self._requests.ask("kv.describe", "GET", path_of("buckets", self._name)))
+
+    async def drop(self) -> None:
+        """Remove the bucket and all that it holds."""
+        await self._requests.ask(
+            "kv.drop", "DELETE", path_of("buckets", self._name), writes=True, repeat=Repeat.HARMFUL
+        )
+
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        key: str,
+        consistency: Consistency | None,
+        timeout_s: float | None,
+    ) -> Call:
+        return Call(
+            operation,
+            method,
+            path_of("kv", self._name, key),
+            wanted_level(self._transport, consistency),
+            target=self._name,
+            key=key,
+            timeout_s=timeout_s,
+            takes_timeout=True,
+        )
+
+
+def bucket_of(found: Mapping[str, Any]) -> Bucket:
+    """A bucket's description."""
+    return Bucket(
+        found["bucket"],
+        found["table"],
+        found["replication_factor"],
+        found["default_ttl_s"],
+        found["ordered"],
+    )

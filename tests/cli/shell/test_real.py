@@ -177,6 +177,15 @@ def test_rows_that_are_none_are_rejects_with_their_reason(shell: Command) -> Non
     shell("-k", "shop", "-e", "DELETE FROM users WHERE id IN (70, 72)")
 
 
+def test_documents_are_written_and_searched_by_statements(shell: Command) -> None:
+    shell("-e", "CREATE TABLE docs.notes (id text PRIMARY KEY, doc json)")
+    for name, text in (("a", "우주 space"), ("b", "space horror"), ("c", "sea")):
+        shell("-e", f"""INSERT INTO docs.notes (id, doc) VALUES ('{name}', '{{"t": "{text}"}}')""")
+    match = "SELECT id, doc FROM docs.notes WHERE doc MATCH '{}' LIMIT 5"
+    assert shell.rows(match.format("space -horror")) == [{"id": "a", "doc": '{"t": "우주 space"}'}]
+    assert [row["id"] for row in shell.rows(match.format("우주"))] == ["a"]
+
+
 def test_counters_through_pipes(shell: Command) -> None:
     shell("-k", "shop", "-e", "COPY counted FROM STDIN;", text="1,5\n2,7\n\\.\n9,9\n")
     out = shell("-k", "shop", "-e", "COPY counted (n, k) TO STDOUT;").stdout

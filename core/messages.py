@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from core.cell import Version
-from core.commands import Find, LogEntryId, PaxosOutcome, PaxosStep, Slice
+from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosStep, Slice
 from core.finding import Check, Piece
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
@@ -491,6 +491,39 @@ class Searched(msgspec.Struct, frozen=True, array_like=True, tag=91):
     result: bytes
 
 
+# --- change streams
+
+
+class AskChanges(msgspec.Struct, frozen=True, array_like=True, tag=100):
+    """What your log says about a table in these ranges (inclusive) after an offset (core/commands.py).
+
+    Answered with ChangesTold: at once if there is something, else when there is, or empty after `wait_us`.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    ranges: tuple[tuple[int, int], ...]
+    after: int
+    since_us: int
+    wait_us: int
+
+
+class ChangesTold(msgspec.Struct, frozen=True, array_like=True, tag=101):
+    """A page of a log, complete up to `next_after`; `first` is the oldest offset that is still held.
+
+    All that the siblings with these numbers had logged up to these offsets is in this log up to `next_after`.
+    `hole`: the last offset up to which something may be missing that siblings have forgotten, too.
+    """
+
+    op: int
+    entries: tuple[LoggedChange, ...]
+    next_after: int
+    first: int
+    followed: tuple[tuple[int, int], ...]
+    hole: int = 0
+
+
 Message = (
     Hello
     | Refused
@@ -535,6 +568,8 @@ Message = (
     | TraceTold
     | Search
     | Searched
+    | AskChanges
+    | ChangesTold
 )
 
 _encoder = msgspec.msgpack.Encoder()

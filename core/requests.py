@@ -18,6 +18,7 @@ from core.finding import FindRequest, Found
 from core.gathering import Gathered, GatherRequest
 from core.row import Row
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
+from core.streaming import ChangesPart, ChangesRequest
 from core.trace import Trace
 
 # --- requests
@@ -195,6 +196,7 @@ Request = (
     | GatherRequest
     | SearchRequest
     | ExpandRequest
+    | ChangesRequest
     | MetadataRequest
     | AdminRequest
 )
@@ -334,6 +336,7 @@ Answer = (
     | Gathered
     | SearchAnswer
     | ExpandAnswer
+    | ChangesPart
     | Judged
     | Changed
     | Told

@@ -46,6 +46,9 @@ class DroppedColumn(msgspec.Struct, frozen=True):
     dropped_us: int
 
 
+CHANGES = ("none", "keys", "new", "old", "new_and_old")
+"""What a table keeps of each change for subscribers: nothing, what was written, or rows as well."""
+
 Pairs = tuple[tuple[str, str], ...]
 """A map of text, in the order given."""
 

@@ -30,6 +30,7 @@ from core import limits
 from core.metadata import AlterTable, CreateTable, DropTable
 from core.requests import Invalid, MetadataRequest
 from core.schema import (
+    CHANGES,
     CLUSTERING,
     NETWORK_TOPOLOGY,
     PARTITION,
@@ -126,18 +127,24 @@ class Collection(msgspec.Struct, frozen=True, gc=False):
 
 
 class CollectionSpec(msgspec.Struct, frozen=True):
-    """What a collection is to be: `replication_factor` None means the cluster's default."""
+    """What a collection is to be: `replication_factor` None means the cluster's default, `changes` None
+    whatever it is.
+    """
 
     name: str
     replication_factor: int | None = None
     default_ttl_s: int = 0
     settings: CollectionSettings = DEFAULTS
+    changes: str | None = None
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
         text = msgspec.json.encode(self.settings).decode()
         documents = "" if self.settings == DEFAULTS else text
-        return msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, documents=documents)
+        changes = base.changes if self.changes is None else self.changes
+        return msgspec.structs.replace(
+            base, default_ttl_s=self.default_ttl_s, documents=documents, changes=changes
+        )
 
 
 def check_name(name: str) -> Invalid | None:
@@ -155,6 +162,13 @@ def check_ttl(ttl_s: int) -> Invalid | None:
     return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
 
 
+def check_changes(changes: str | None) -> Invalid | None:
+    """Why this is not what a table may keep for subscribers, or None. None leaves it as it is."""
+    if changes is None or changes in CHANGES:
+        return None
+    return Invalid("bad_changes", f"changes is {', '.join(CHANGES)}; found {changes[:60]!r}")
+
+
 def check_settings(settings: CollectionSettings) -> Invalid | None:
     """Why a collection cannot be set so, or None. (What a schema says is checked in documents/schemas.py.)"""
     if not 1 <= settings.max_document_bytes <= limits.VALUE_BYTES_MAX:
@@ -168,6 +182,10 @@ def check_settings(settings: CollectionSettings) -> Invalid | None:
         if text_of is not None and text_of.lstrip()[:1] != b"{" and (name == "mapping" or text_of != b"true"):
             return Invalid("bad_collection", f"the {name} is a JSON object; found {text_of[:60].decode()!r}")
     return None
+
+
+def _check(spec: CollectionSpec) -> Invalid | None:
+    return check_ttl(spec.default_ttl_s) or check_settings(spec.settings) or check_changes(spec.changes)
 
 
 def keyspace_of(spec: CollectionSpec, default_factor: int) -> str:
@@ -189,7 +207,7 @@ def create_collection(
     spec: CollectionSpec, members: Sequence[Member], default_factor: int = DEFAULT_FACTOR
 ) -> MetadataRequest | Invalid:
     """The schema change that makes this collection if it is not there (whatever it is: see `conflict`)."""
-    problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_settings(spec.settings)
+    problem = check_name(spec.name) or _check(spec)
     if problem is not None:
         return problem
     factor = default_factor
@@ -223,10 +241,10 @@ def conflict(collection: Collection, spec: CollectionSpec) -> Invalid | None:
 
 def alter_collection(collection: Collection, spec: CollectionSpec) -> MetadataRequest | Invalid:
     """The schema change that has a collection be set so (for later writes)."""
-    problem = check_ttl(spec.default_ttl_s) or check_settings(spec.settings)
+    problem = _check(spec)
     if problem is not None:
         return problem
-    only = ("default_ttl_s", "documents")
+    only = ("default_ttl_s", "documents", *(() if spec.changes is None else ("changes",)))
     return MetadataRequest(
         AlterTable(collection.keyspace, collection.name, spec.options(collection.options), only)
     )

@@ -24,6 +24,7 @@ from core import limits
 from core.metadata import AlterTable, CreateTable, DropTable
 from core.requests import Invalid, MetadataRequest
 from core.schema import (
+    CHANGES,
     CLUSTERING,
     NETWORK_TOPOLOGY,
     PARTITION,
@@ -88,12 +89,20 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
 
 
 class BucketSpec(msgspec.Struct, frozen=True):
-    """What a bucket is to be: `replication_factor` None means the cluster's default."""
+    """What a bucket is to be: `replication_factor` None means the cluster's default, `changes` None whatever
+    it is.
+    """
 
     name: str
     replication_factor: int | None = None
     default_ttl_s: int = 0
     ordered: bool = False
+    changes: str | None = None
+
+    def options(self, base: TableOptions) -> TableOptions:
+        """`base` with what this says."""
+        changes = base.changes if self.changes is None else self.changes
+        return msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, changes=changes)
 
 
 def check_name(name: str) -> Invalid | None:
@@ -109,6 +118,13 @@ def check_ttl(ttl_s: int) -> Invalid | None:
     if 0 <= ttl_s <= limits.TTL_S_MAX:
         return None
     return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
+
+
+def check_changes(changes: str | None) -> Invalid | None:
+    """Why this is not what a table may keep for subscribers, or None. None leaves it as it is."""
+    if changes is None or changes in CHANGES:
+        return None
+    return Invalid("bad_changes", f"changes is {', '.join(CHANGES)}; found {changes[:60]!r}")
 
 
 def keyspace_of(spec: BucketSpec, default_factor: int) -> str:
@@ -130,7 +146,7 @@ def create_bucket(
     spec: BucketSpec, members: Sequence[Member], default_factor: int = DEFAULT_FACTOR
 ) -> MetadataRequest | Invalid:
     """The schema change that makes this bucket if it is not there (whatever it then is: see `conflict`)."""
-    problem = check_name(spec.name) or check_ttl(spec.default_ttl_s)
+    problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
     if problem is not None:
         return problem
     factor = default_factor
@@ -150,7 +166,7 @@ def create_bucket(
         keyspace_of(spec, default_factor),
         spec.name,
         columns,
-        TableOptions(default_ttl_s=spec.default_ttl_s),
+        spec.options(TableOptions()),
         if_not_exists=True,
         unique_across=KEYSPACE,
         replication=replication_of(members, factor),
@@ -159,7 +175,7 @@ def create_bucket(
 
 
 def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
-    """Why an existing bucket is not, and cannot become, what `spec` says; None if at most the TTL differs."""
+    """Why an existing bucket cannot become what `spec` says; None if at most its options differ."""
     if bucket.ordered != spec.ordered:
         kind = "ordered" if bucket.ordered else "not ordered"
         return Invalid(
@@ -171,13 +187,13 @@ def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
     return None
 
 
-def alter_ttl(bucket: Bucket, default_ttl_s: int) -> MetadataRequest | Invalid:
-    """The schema change that gives a bucket another default TTL (for later writes)."""
-    problem = check_ttl(default_ttl_s)
+def alter_bucket(bucket: Bucket, spec: BucketSpec) -> MetadataRequest | Invalid:
+    """The schema change that gives a bucket the options of `spec` (for later writes)."""
+    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
     if problem is not None:
         return problem
-    options = msgspec.structs.replace(bucket.options, default_ttl_s=default_ttl_s)
-    return MetadataRequest(AlterTable(bucket.keyspace, bucket.name, options))
+    only = ("default_ttl_s", *(() if spec.changes is None else ("changes",)))
+    return MetadataRequest(AlterTable(bucket.keyspace, bucket.name, spec.options(bucket.options), only))
 
 
 def drop_bucket(bucket: Bucket) -> MetadataRequest:

@@ -21,7 +21,7 @@ from struct import Struct
 
 import msgspec
 
-from core.commands import LogEntryId, LogIds
+from core.commands import AT_END, ChangesLogged, LogChanges, LogEntryId, LoggedChange, LogIds
 from core.errors import CorruptionError
 from core.mutation import Mutation, MutationId
 from core.ports import Engine
@@ -57,17 +57,32 @@ class LogEntry(msgspec.Struct, frozen=True):
     bytes_total: int
 
 
+EXISTED, EXISTS, LATE, SAME = 1, 2, 4, 8
+"""Flags of an image: the row was there for a reader before; it is after; it held something newer than what
+came; it did not change.
+"""
+
+
 class Image(msgspec.Struct, frozen=True, array_like=True):
-    """A row before and after, as bytes in normal form; None where there was none or none is asked for."""
+    """A row before and after, as bytes in normal form; None where there was none or none is asked for.
+
+    `flags` are as of the mutation's admission; -1 where nobody noted them.
+    """
 
     suffix: bytes
     before: bytes | None
     after: bytes | None
+    flags: int = -1
 
 
 _images_encoder = msgspec.msgpack.Encoder()
 _images_decoder = msgspec.msgpack.Decoder(tuple[Image, ...])
 _repaired_decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+
+
+def decode_images(data: bytes) -> tuple[Image, ...]:
+    """The images of a LoggedChange; raises msgspec.DecodeError for anything else."""
+    return _images_decoder.decode(data) if data else ()
 
 
 def _decoded(key: bytes, value: bytes) -> LogEntry:
@@ -215,6 +230,42 @@ class ChangeLog:
                 break
             found.append((keys.offset_of(key), _decoded(key, value)))
         return found
+
+    def changes(self, wanted: LogChanges) -> ChangesLogged:
+        """Entries of all kinds of one table in these ranges, with what they log; see LogChanges."""
+        if wanted.after == AT_END:
+            return ChangesLogged((), self._end, self.first, self._end)
+        ranges = sorted(wanted.ranges)
+        found: list[LoggedChange] = []
+        size, last = 0, max(wanted.after, self._trimmed)
+        records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
+        for examined, (key, value) in enumerate(records):
+            if len(found) == wanted.entries_max or examined == LOG_SCAN_MAX or size >= wanted.bytes_max:
+                break
+            entry = _decoded(key, value)
+            offset = keys.offset_of(key)
+            is_wanted = entry.table == wanted.table and _lies_in(entry.token, ranges)
+            if is_wanted and (entry.kind == REPAIRED or entry.admitted_us >= wanted.since_us):
+                change = self._change(offset, entry)
+                if found and size + len(change.data) + len(change.images) > wanted.bytes_max:
+                    break
+                size += len(change.data) + len(change.images)
+                found.append(change)
+            last = offset
+        return ChangesLogged(tuple(found), last, self.first, self._end)
+
+    def _change(self, offset: int, entry: LogEntry) -> LoggedChange:
+        get = self._engine.get
+        if entry.kind == REPAIRED:
+            repaired = self.repaired(offset)
+            if repaired is None:
+                raise CorruptionError(f"log entry {offset} has lost its row")
+            return LoggedChange(offset, REPAIRED, entry.token, repaired[0], b"")
+        data = get(keys.log_key(keys.LOG_BODY, offset))
+        if data is None:
+            raise CorruptionError(f"log entry {offset} has lost its mutation")
+        images = get(keys.log_key(keys.LOG_IMAGES, offset))
+        return LoggedChange(offset, entry.kind, entry.token, data, images or b"")
 
     def missing(self, ids: Sequence[MutationId]) -> tuple[MutationId, ...]:
         """Those ids that this log has never held."""

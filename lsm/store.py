@@ -39,6 +39,7 @@ from core.commands import (
     Hashes,
     IndexBuild,
     IndexDrop,
+    LogChanges,
     LogFetch,
     LogMissing,
     LogRead,
@@ -149,6 +150,7 @@ class Store:
             LogMissing: self._log_missing,
             LogFetch: self._log_fetch,
             LogRows: self._log_rows,
+            LogChanges: self._log_changes,
             LogTrim: self._log_trim,
             TreeHashes: self._tree_hashes,
             SystemWrite: self._system_write,
@@ -420,6 +422,9 @@ class Store:
 
     def _log_rows(self, command: LogRows) -> tuple[Outcome, int]:
         return changed_rows(self.engine, self.log, command), self.engine.written()
+
+    def _log_changes(self, command: LogChanges) -> tuple[Outcome, int]:
+        return self.log.changes(command), self.engine.written()
 
     def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
         self.log.trim(command.before_us, command.bytes_max)

@@ -25,6 +25,7 @@ from core.ports import Engine, Entries
 from core.row import (
     EMPTY_HEADER,
     EMPTY_ROW,
+    OPERATION_SUFFIX,
     Header,
     Row,
     covered,
@@ -32,6 +33,7 @@ from core.row import (
     decode_row,
     encode_header,
     encode_row,
+    exists,
     is_empty,
     merge_headers,
     merge_rows,
@@ -43,7 +45,7 @@ from lsm import keys
 from lsm.commit import Unsynced
 from lsm.conflict import newer_met
 from lsm.hash_tree import HashTree, leaf_of, record_hash
-from lsm.log import EVENT, SUPERSEDED, ChangeLog, Image
+from lsm.log import EVENT, EXISTED, EXISTS, LATE, SAME, SUPERSEDED, ChangeLog, Image
 from lsm.reading import stored_header, stored_row
 
 HEADER_CONFLICT_ROWS_MAX = 1_000
@@ -222,8 +224,9 @@ class Writer:
                     change.too_large = change.too_large or _too_large(merged)
             if new != old:
                 self._put_row(change, leaf, (key, old, new), info)
-            if info.changes not in ("none", "keys"):
-                images.append(_image(info.changes, suffix, before, new))
+            if info.changes != "none" and suffix[:1] != OPERATION_SUFFIX:
+                flags = _flags((stored, merged, addition), floor, mutation.admitted_us)
+                images.append(_image(info.changes, suffix, before, new, flags))
         return met, changed, images
 
     def _newer_than_header(self, prefix: bytes, header: Header) -> Version:
@@ -455,6 +458,21 @@ def _too_large(row: Row) -> str:
     return ""
 
 
-def _image(changes: str, suffix: bytes, before: bytes | None, after: bytes | None) -> Image:
+def _flags(rows: tuple[Row, Row, Row], floor: Version, now_us: int) -> int:
+    """What an image notes of a row before, after, and what came to it; see lsm/log.py."""
+    before, after, addition = rows
+    came = newest_version(addition)
+    is_late = came < floor or came < newest_version(before)
+    return (
+        (EXISTED if exists(before, now_us) else 0)
+        | (EXISTS if exists(after, now_us) else 0)
+        | (LATE if is_late else 0)
+        | (SAME if before == after else 0)
+    )
+
+
+def _image(
+    changes: str, suffix: bytes, before: bytes | None, after: bytes | None, flags: int = -1
+) -> Image:
     """What of a row before and after the table's option asks for."""
-    return Image(suffix, before if "old" in changes else None, after if "new" in changes else None)
+    return Image(suffix, before if "old" in changes else None, after if "new" in changes else None, flags)

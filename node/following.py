@@ -110,6 +110,8 @@ class Following:
         self.me = inside.identity.peer
         self.serving = LogServing(inside, metadata)
         self.on_gap: Callable[[PeerId, Callable[[], None]], None] | None = None
+        self.on_hole: Callable[[], None] | None = None
+        """Told that mutations were missed for good, so that readers of our log can be."""
         self._siblings: dict[PeerId, _Sibling] = {}
         self._turn = 0
         self._waiters: dict[int, _Waiter] = {}
@@ -531,6 +533,8 @@ class _Round:
         text = f"log entries after {after} {why}: hash trees mend what they held"
         self._parent.inside.log("info", "following_gap", text, self._sibling.peer.hex())
         self._parent.move(self._sibling, Position(page.log, after, True), page.end)
+        if self._parent.on_hole is not None:
+            self._parent.on_hole()
         self._parent.mend(self._sibling)
 
     def _advance(self) -> None:

@@ -71,6 +71,8 @@ class Inside:
         self.done_handlers: dict[str, Callable[..., None]] = {}
         self.peer_listeners: list[Callable[[PeerId, bool], None]] = []
         self.on_damage: Callable[[int, int, int], None] | None = None
+        self.on_logged: Callable[[Outcome], None] | None = None
+        """Told of every outcome of the store, as long as somebody waits for the log to grow."""
         self.operations: dict[int, Operation] = {}
         self.tracing: Tracing
         self.traces: dict[int, tuple[Trace, int]] = {}
@@ -153,6 +155,8 @@ class Inside:
         if self.traces or self.traces_of_others:
             self.tracing.stored(ticket, outcome)
         self.stored_handlers[ticket[0]](outcome, *ticket[1:])
+        if self.on_logged is not None:
+            self.on_logged(outcome)
 
     def job_done(self, ticket: tuple[Any, ...], result: Any) -> None:
         """Give the result of a job to the part that asked."""

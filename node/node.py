@@ -21,6 +21,7 @@ from core.gathering import GatherRequest
 from core.hlc import HybridClock
 from core.messages import (
     BatchStored,
+    ChangesTold,
     CountersAdded,
     DigestRead,
     Fetched,
@@ -56,12 +57,14 @@ from core.requests import (
 )
 from core.searching import ExpandRequest, SearchRequest
 from core.settings import Settings
+from core.streaming import ChangesRequest
 from index.entries import Indexed
 from node.admin import Admin
 from node.admission import Admission
 from node.anti_entropy import AntiEntropy
 from node.batch_log import BatchLog
 from node.batches import Batches
+from node.change_serving import ChangeServing
 from node.counters import Counters
 from node.find_serving import FindServing
 from node.finds import Finds
@@ -83,6 +86,7 @@ from node.search_ports import IndexHost
 from node.search_serving import SearchServing
 from node.searches import Searches
 from node.stamps import Stamps, ceiling_of
+from node.subscriptions import Subscriptions
 from node.swim import Swim
 from node.tracing import Tracing
 from node.writes import Writes
@@ -105,6 +109,7 @@ ANSWERS = (
     Searched,
     SliceFound,
     GatherTold,
+    ChangesTold,
 )
 
 
@@ -162,6 +167,8 @@ class Node:
         )
         self.gathers = Gathers(self.reads, gathering)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
+        self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
+        self.subscriptions = Subscriptions(self.reads, self.change_serving)
         self.retention = Retention(self.inside)
         self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)
@@ -289,6 +296,8 @@ class Node:
         elif isinstance(request, SearchRequest | ExpandRequest):
             assert self.searches is not None, "a peer without inverted indexes"
             self.searches.serve(request, deadline_us, answer)
+        elif isinstance(request, ChangesRequest):
+            self.subscriptions.begin(request_id, request, answer)
         elif isinstance(request, MetadataRequest):
             self.metadata.change(request.change, answer, deadline_us)
         else:
@@ -297,11 +306,13 @@ class Node:
     def on_want(self, request_id: int, parts: int) -> None:
         """The client takes more parts."""
         self.scans.want(request_id, parts)
+        self.subscriptions.want(request_id, parts)
 
     def on_cancel(self, request_id: int) -> None:
         """The client is gone: its answer is not sent; what was begun goes on."""
         self.scans.cancel(request_id)
         self.gathers.cancel(request_id)
+        self.subscriptions.cancel(request_id)
         self.admission.leave(request_id)
 
     def on_stop(self) -> None:

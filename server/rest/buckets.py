@@ -25,6 +25,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     replication_factor: int | None = None
     default_ttl_s: int = 0
     ordered: bool = False
+    changes: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -120,7 +121,9 @@ class Buckets:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProblemError("bad-body", f"a bucket's description: {error}") from None
         self._must_serve()
-        spec = BucketSpec(name, wanted.replication_factor, wanted.default_ttl_s, wanted.ordered)
+        spec = BucketSpec(
+            name, wanted.replication_factor, wanted.default_ttl_s, wanted.ordered, wanted.changes
+        )
         bucket = self.find(name)
         is_new = bucket is None
         if bucket is None:
@@ -131,9 +134,8 @@ class Buckets:
         problem = kv_buckets.conflict(bucket, spec)
         if problem is not None:
             raise invalid(problem)
-        if bucket.default_ttl_s != spec.default_ttl_s:
-            change = kv_buckets.alter_ttl(bucket, spec.default_ttl_s)
-            await self._change(change)
+        if spec.options(bucket.options) != bucket.options:
+            await self._change(kv_buckets.alter_bucket(bucket, spec))
             bucket = self.find(name) or bucket
         return is_new, describe(bucket)
 
@@ -155,4 +157,5 @@ def describe(bucket: Bucket) -> dict[str, Any]:
         "replication_factor": bucket.replication_factor,
         "default_ttl_s": bucket.default_ttl_s,
         "ordered": bucket.ordered,
+        "changes": bucket.options.changes,
     }

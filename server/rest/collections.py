@@ -30,6 +30,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     max_document_bytes: int = limits.DOCUMENT_BYTES_MAX
     schema: msgspec.Raw = msgspec.Raw(b"null")
     mapping: msgspec.Raw = msgspec.Raw(b"null")
+    changes: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -162,7 +163,7 @@ def _spec(name: str, body: bytes) -> CollectionSpec:
     detail = None if text is None else schema_problem(text)
     if detail is not None:
         raise ProblemError("bad-collection", f"the schema cannot be used: {detail}")
-    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings)
+    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, wanted.changes)
 
 
 def describe(collection: Collection) -> dict[str, Any]:
@@ -174,6 +175,7 @@ def describe(collection: Collection) -> dict[str, Any]:
         "replication_factor": collection.replication_factor,
         "default_ttl_s": collection.default_ttl_s,
         "max_document_bytes": settings.max_document_bytes,
+        "changes": collection.options.changes,
         "schema": orjson.Fragment(settings.schema_text or b"null"),
         "mapping": orjson.Fragment(settings.mapping_text or b"null"),
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from core import limits
 from core.consistency import Level
+from core.schema import CHANGES
 from server.rest import openapi_documents, openapi_search
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
@@ -330,7 +331,8 @@ def _operations() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     integer, boolean = {"type": "integer"}, {"type": "boolean"}
-    settable = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
+    settable: dict[str, Any] = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
+    settable["changes"] = {"type": "string", "enum": list(CHANGES)}
     return {
         "Problem": {
             "type": "object",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import limits
+from core.schema import CHANGES
 from server.rest import openapi_queries
 from server.rest.documents import JSON, JSON_PATCH, MERGE_PATCH, UPDATE
 from server.rest.openapi_parts import NEVER_WRITTEN, TEXT, answer, content, parameter, problems, refs
@@ -286,6 +287,7 @@ def schemas() -> dict[str, Any]:
         "replication_factor": integer,
         "default_ttl_s": integer,
         "max_document_bytes": {"type": "integer", "maximum": limits.VALUE_BYTES_MAX},
+        "changes": {"type": "string", "enum": list(CHANGES)},
         "schema": {"type": ["object", "boolean", "null"]},
         "mapping": {"type": ["object", "null"]},
     }

@@ -29,6 +29,7 @@ from server.rest import browsers, buckets as buckets_module
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk
+from server.rest.changes import CHANGES, ChangesRoute
 from server.rest.cql import CqlRoute
 from server.rest.docs import page as docs_page
 from server.rest.documents_routes import DocumentRoutes
@@ -86,6 +87,7 @@ class RestService:
         self._values = Values(bridge, self._buckets, self._budget, settings)
         self._documents = DocumentRoutes(node, bridge, self._budget, settings)
         self._search = SearchRoutes(node, bridge, self._documents.collections, self._budget, settings)
+        self._changes = ChangesRoute(node, bridge)
         self._cql: CqlRoute | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
@@ -137,6 +139,7 @@ class RestService:
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more; let requests in work finish for so long, then end them."""
         self._stopping = True
+        self._changes.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._runner is None:
@@ -209,7 +212,7 @@ class RestService:
                 level = _level_label(query)
                 response = await self._search.respond(request, path, query)
             else:
-                operation = "cql" if path == _CQL else operation
+                operation = "cql" if path == _CQL else "changes" if path.startswith(CHANGES) else operation
                 response = await self._elsewhere(request, path, query)
             status = response.status
         except ProblemError as error:
@@ -257,6 +260,10 @@ class RestService:
     async def _elsewhere(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         if path == _BUCKETS or path.startswith(_BUCKETS + "/"):
             return await self._bucket(request, path[len(_BUCKETS) + 1 :], query)
+        if path.startswith(CHANGES):
+            if request.method != "GET":
+                raise _not_allowed("GET")
+            return await self._changes.respond(request, decoded(path[len(CHANGES) :]), query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
         if path == _CQL:

@@ -1,0 +1,161 @@
+"""Cursors: where a stream stands, as text that a client keeps and gives back to any peer.
+
+A cursor holds the table, what is passed over as too old, and of each range of tokens how far the log of each
+replica is delivered (core/streaming.py `Place`). It is opaque and versioned, carries a checksum, so that a
+mistyped one is refused and not believed, and is bounded: the places of a large cluster are many, but most
+ranges stand alike and share one vector.
+
+A whole cursor covers the ring. One of a single range comes with each event; laid over a whole one it says the
+same and more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from core.streaming import Offsets, Place
+from ring.tokens import MAX_TOKEN, MIN_TOKEN
+
+VERSION = 1
+CURSOR_CHARS_MAX = 64 * 1024
+PLACES_MAX = 65_536
+OFFSETS_MAX = 64
+"""Replicas of one range."""
+
+_CRC_BYTES = 4
+_U64_MAX = 2**63 - 1
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """Places in ascending order, disjoint."""
+
+    name: str
+    table: int
+    since_us: int
+    places: tuple[Place, ...]
+
+    def covers(self, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether it says something of all of these ranges, so that a stream of them can go on from it."""
+        left = sum(last - first + 1 for first, last in ranges)
+        return left == sum(place.last - place.first + 1 for place in cut_to(self, ranges).places)
+
+
+class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    version: int
+    name: str
+    table: int
+    since_us: int
+    stands: tuple[tuple[int, Offsets], ...]
+    """(server, offsets), which ranges share."""
+    places: tuple[tuple[int, int, int], ...]
+    """(first, last, which of `stands`)."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Wire).decode
+
+
+def encode_cursor(cursor: Cursor) -> str:
+    """The text of a cursor: unpadded base64url."""
+    stands: dict[tuple[int, Offsets], int] = {}
+    places: list[tuple[int, int, int]] = []
+    for place in cursor.places:
+        at = stands.setdefault((place.server, place.offsets), len(stands))
+        if places and places[-1][2] == at and places[-1][1] + 1 == place.first:
+            places[-1] = (places[-1][0], place.last, at)
+        else:
+            places.append((place.first, place.last, at))
+    data = _encode(_Wire(VERSION, cursor.name, cursor.table, cursor.since_us, tuple(stands), tuple(places)))
+    if len(data) > 256:
+        data = b"z" + zlib.compress(data, 6)
+    data += zlib.crc32(data).to_bytes(_CRC_BYTES, "big")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str) -> Cursor | str:
+    """The cursor of a text, or why it is none."""
+    if len(text) > CURSOR_CHARS_MAX:
+        return f"a cursor has at most {CURSOR_CHARS_MAX} characters"
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return "this is no cursor of a change stream"
+    body, crc = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
+    if len(crc) < _CRC_BYTES or zlib.crc32(body).to_bytes(_CRC_BYTES, "big") != crc:
+        return "this is no cursor of a change stream, or a part of one"
+    try:
+        wire = _decode(_inflated(body[1:]) if body[:1] == b"z" else body)
+    except (msgspec.DecodeError, zlib.error, ValueError):
+        return "this is no cursor of a change stream"
+    if wire.version != VERSION:
+        return f"a cursor of version {wire.version}, which this peer does not know"
+    return _checked(wire)
+
+
+def _inflated(data: bytes) -> bytes:
+    machine = zlib.decompressobj()
+    found = machine.decompress(data, 64 * CURSOR_CHARS_MAX)
+    if not machine.eof:
+        raise ValueError("longer than any cursor")
+    return found
+
+
+def _checked(wire: _Wire) -> Cursor | str:
+    at = MIN_TOKEN
+    places = []
+    good = len(wire.places) <= PLACES_MAX and wire.table >= 0 and 0 <= wire.since_us <= _U64_MAX
+    for server, offsets in wire.stands:
+        numbers = [number for number, _ in offsets]
+        good = good and server >= 0 and len(offsets) <= OFFSETS_MAX
+        good = good and numbers == sorted(dict.fromkeys(numbers))
+        good = good and all(0 <= offset <= _U64_MAX for _, offset in offsets)
+    for first, last, stand in wire.places:
+        if not (good and at <= first <= last <= MAX_TOKEN and 0 <= stand < len(wire.stands)):
+            return "this is no cursor of a change stream"
+        places.append(Place(first, last, *wire.stands[stand]))
+        at = last + 1
+    if not good or not places:
+        return "this is no cursor of a change stream"
+    return Cursor(wire.name, wire.table, wire.since_us, tuple(places))
+
+
+def laid_over(whole: Cursor, part: Cursor) -> Cursor:
+    """A cursor that stands where `part` does in its ranges, elsewhere where `whole` does."""
+    places: list[Place] = list(part.places)
+    for place in whole.places:
+        at = place.first
+        for other in part.places:
+            if other.last < at or other.first > place.last:
+                continue
+            if at < other.first:
+                places.append(Place(at, other.first - 1, place.server, place.offsets))
+            at = other.last + 1
+        if at <= place.last:
+            places.append(Place(at, place.last, place.server, place.offsets))
+    return Cursor(part.name, part.table, max(whole.since_us, part.since_us), tuple(sorted(places)))
+
+
+def cut_to(cursor: Cursor, ranges: Sequence[tuple[int, int]]) -> Cursor:
+    """The parts of a cursor in these ranges (ascending, disjoint)."""
+    places = [
+        Place(max(place.first, first), min(place.last, last), place.server, place.offsets)
+        for place in cursor.places
+        for first, last in ranges
+        if place.first <= last and first <= place.last
+    ]
+    return Cursor(cursor.name, cursor.table, cursor.since_us, tuple(sorted(places)))
+
+
+def after_event(places: Sequence[Place], token: int, offset: int) -> Place | None:
+    """The place of an event's range when all up to its offset is delivered; None if it is in none of them."""
+    for place in places:
+        if place.first <= token <= place.last:
+            offsets = dict(place.offsets)
+            offsets[place.server] = offset
+            return Place(place.first, place.last, place.server, tuple(sorted(offsets.items())))
+    return None

@@ -1,0 +1,176 @@
+"""Events: what a subscriber sees of a log entry.
+
+One mutation may touch several rows, and delete a partition or ranges of it; each of these is an event of its
+own. An event's id is the mutation's (start number and sequence, never used again) and its place within it, so
+it is the same on every replica and at every repetition. Attempts of one mutation (a write that was stamped
+again) share it.
+
+Whether a row was there before and is there after is what the write noted (lsm/writing.py `_flags`), as of its
+admission; where nobody noted it, because the table did not ask for changes then, the mutation's own word
+stands for it.
+
+Records of operation ids are rows of no one's and no events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.cell import ROW_MARKER_COLUMN, VALUE, Path, Version
+from core.commands import LoggedChange
+from core.mutation import DELETE, INSERT, Mutation, decode_mutation
+from core.row import EMPTY_ROW, OPERATION_SUFFIX, Row, decode_row, newest_version
+from lsm.keys import HEADER_SUFFIX, STATIC_SUFFIX, split_row_key
+from lsm.log import EXISTED, EXISTS, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
+
+INSERTED, UPDATED, DELETED, TRUNCATED = "insert", "update", "delete", "truncate"
+ROW, STATIC, RANGE, PARTITION = "row", "static", "range", "partition"
+"""What an event is about: one row; what all rows of a partition share; some or all rows of a partition."""
+
+Address = tuple[int, Path]
+"""Column id and path."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened to one row, or to a range of a partition's rows (`suffix` and `end` are its bounds).
+
+    `before` and `after` are rows with all versions, as of `admitted_us`; None where nothing was, `imaged`
+    says whether the table asked for them (before, after). `changed` are the addresses that were written.
+    `late`: the row held something newer already. `superseded`: it changed nothing. `last` ends its mutation.
+    """
+
+    id: str
+    offset: int
+    token: int
+    scope: str
+    operation: str
+    partition: bytes
+    suffix: bytes
+    end: bytes
+    changed: tuple[Address, ...]
+    before: Row | None
+    after: Row | None
+    imaged: tuple[bool, bool]
+    version: Version
+    admitted_us: int
+    late: bool
+    superseded: bool
+    last: bool = False
+
+
+def event_id(start: int, sequence: int, part: int) -> str:
+    """The id of the part of a mutation with this number."""
+    return f"{start:x}-{sequence:x}-{part}"
+
+
+def events_of(entry: LoggedChange, changes: str) -> list[Event]:
+    """The events of a log entry, in order; none for one that is no mutation.
+
+    `changes` is the table's option, which says what images mean. Raises msgspec.DecodeError for
+    damaged bytes.
+    """
+    if entry.kind == REPAIRED:
+        return []
+    mutation = decode_mutation(entry.data)
+    images = {image.suffix: image for image in decode_images(entry.images)}
+    found = _deletions(entry, mutation)
+    for number, (suffix, row) in enumerate(mutation.rows):
+        if suffix[:1] != OPERATION_SUFFIX:
+            found.append(_row_event(entry, mutation, (number, suffix, row), images.get(suffix), changes))
+    if found:
+        found[-1] = msgspec.structs.replace(found[-1], last=True)
+    return found
+
+
+def repaired_token(entry: LoggedChange) -> int | None:
+    """The token of a row that changed without a mutation, so that its images do not chain; else None."""
+    if entry.kind != REPAIRED:
+        return None
+    suffix = split_row_key(entry.data)[3]
+    return None if suffix[:1] in (OPERATION_SUFFIX, HEADER_SUFFIX) else entry.token
+
+
+def _row_event(
+    entry: LoggedChange, mutation: Mutation, part: tuple[int, bytes, Row], image: Image | None, changes: str
+) -> Event:
+    number, suffix, row = part
+    noted = image is not None and image.flags >= 0
+    flags = image.flags if image is not None and noted else 0
+    superseded = bool(flags & SAME) if noted else entry.kind == SUPERSEDED
+    return Event(
+        id=event_id(mutation.start, mutation.sequence, number),
+        offset=entry.offset,
+        token=entry.token,
+        scope=STATIC if suffix == STATIC_SUFFIX else ROW,
+        operation=_operation(mutation, row, flags, noted),
+        partition=mutation.partition,
+        suffix=suffix,
+        end=b"",
+        changed=_changed(row),
+        before=_image_row(image.before if image else None, bool(flags & EXISTED) or not noted),
+        after=_image_row(image.after if image else None, bool(flags & EXISTS) or not noted),
+        imaged=("old" in changes and image is not None, "new" in changes and image is not None),
+        version=newest_version(row),
+        admitted_us=mutation.admitted_us,
+        late=bool(flags & LATE),
+        superseded=superseded,
+    )
+
+
+def _changed(row: Row) -> tuple[Address, ...]:
+    """What was written; an object marker says so only where nothing else does."""
+    values = [cell for cell in row.cells if cell.kind == VALUE and cell.column != ROW_MARKER_COLUMN]
+    markers = [cell for cell in row.cells if cell.column != ROW_MARKER_COLUMN]
+    return tuple(dict.fromkeys((cell.column, cell.path) for cell in values or markers))
+
+
+def _operation(mutation: Mutation, row: Row, flags: int, noted: bool) -> str:
+    if noted:
+        if flags & EXISTS:
+            return UPDATED if flags & EXISTED else INSERTED
+        if flags & EXISTED or mutation.operation == DELETE:
+            return DELETED
+    if mutation.operation == DELETE or not any(cell.value is not None for cell in row.cells):
+        is_delete = mutation.operation == DELETE or row.deletion is not None
+        return DELETED if is_delete else UPDATED
+    return INSERTED if mutation.operation == INSERT and not noted else UPDATED
+
+
+def _image_row(data: bytes | None, there: bool) -> Row | None:
+    """A row that was there for a reader; what is left of one that was not is nobody's business."""
+    if data is None or not there:
+        return None
+    row = decode_row(data)
+    return None if row == EMPTY_ROW else row
+
+
+def _deletions(entry: LoggedChange, mutation: Mutation) -> list[Event]:
+    """Events of a partition's tombstones; numbered after the rows, which is how they are written."""
+    header, found = mutation.header, []
+    if header is None:
+        return []
+    whole = [] if header.deletion is None else [(PARTITION, b"", b"", header.deletion.version)]
+    ranges = [(RANGE, item.first, item.end, item.version) for item in header.ranges]
+    for number, (scope, first, end, version) in enumerate([*whole, *ranges], len(mutation.rows)):
+        event = Event(
+            id=event_id(mutation.start, mutation.sequence, number),
+            offset=entry.offset,
+            token=entry.token,
+            scope=scope,
+            operation=DELETED,
+            partition=mutation.partition,
+            suffix=first,
+            end=end,
+            changed=(),
+            before=None,
+            after=None,
+            imaged=(False, False),
+            version=version,
+            admitted_us=mutation.admitted_us,
+            late=False,
+            superseded=entry.kind == SUPERSEDED,
+        )
+        found.append(event)
+    return found
+
+

@@ -1,7 +1,7 @@
 """MATCH: rows of a collection of documents by keyword, the best first.
 
     SELECT id, doc FROM docs.movies WHERE doc MATCH 'space -horror' LIMIT 10
-    SELECT id FROM docs.movies WHERE doc."Title" MATCH 'god*' AND id IN ('1', '2')
+    SELECT id FROM docs.movies WHERE doc['Title'] MATCH 'god*' AND id IN ('1', '2')
 
 The text is a query string as search over REST reads it; after a path it is about that field. The node plans
 it by the collection's mapping and answers hit by hit in the order of their scores (node/searches.py), under
@@ -132,12 +132,11 @@ def _field(relation: ast.Relation) -> str:
     assert isinstance(relation.left, ast.Target)
     names = []
     for step in relation.left.path:
-        if isinstance(step, ast.Field):
-            names.append(step.name)
-        elif isinstance(step.term, ast.Literal) and step.term.kind == ast.STRING:
-            names.append(str(step.term.text))
-        else:
-            raise InvalidRequestError("a path before MATCH is made of names: doc.a.b or doc['a']['b']")
+        if not isinstance(step, ast.Key):
+            raise InvalidRequestError(f"places in the document {_DOCUMENT} are written {_DOCUMENT}['key']")
+        if not isinstance(step.term, ast.Literal) or step.term.kind != ast.STRING:
+            raise InvalidRequestError(f"a path before MATCH is made of names: {_DOCUMENT}['a']['b']")
+        names.append(step.term.text)
     return ".".join(names)
 
 

@@ -77,8 +77,8 @@ def test_the_best_comes_first_and_documents_come_along(cql: Cql) -> None:
 
 def test_a_path_before_it_is_the_field_that_is_searched(cql: Cql) -> None:
     assert _ids(cql.run("SELECT id FROM docs.movies WHERE doc['a']['b c'] MATCH 'deep7'")) == ["m7"]
-    assert cql.run("SELECT id FROM docs.movies WHERE doc.title MATCH 'deep7'") == []
-    assert len(cql.run("SELECT id FROM docs.movies WHERE doc.title MATCH 'space'")) == 31
+    assert cql.run("SELECT id FROM docs.movies WHERE doc['title'] MATCH 'deep7'") == []
+    assert len(cql.run("SELECT id FROM docs.movies WHERE doc['title'] MATCH 'space'")) == 31
 
 
 def test_named_ids_restrict_it_to_their_replicas_and_filters_follow(cql: Cql) -> None:
@@ -107,6 +107,7 @@ def test_named_ids_restrict_it_to_their_replicas_and_filters_follow(cql: Cql) ->
         ("SELECT * FROM docs.movies WHERE doc MATCH null", "null"),
         ("SELECT * FROM docs.movies WHERE doc MATCH 5", "text"),
         ("SELECT * FROM docs.movies WHERE doc[1] MATCH 'a'", "made of names"),
+        ("SELECT * FROM docs.movies WHERE doc.title MATCH 'a'", "doc['key']"),
         ("SELECT * FROM system.local WHERE key MATCH 'a'", "no inverted index on key"),
         ("UPDATE docs.movies SET doc = '{}' WHERE doc MATCH 'a'", "restrict id"),
         ("DELETE FROM docs.movies WHERE id = 'a' AND doc MATCH 'a'", "doc"),

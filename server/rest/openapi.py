@@ -8,7 +8,7 @@ from typing import Any
 from core import limits
 from core.consistency import Level
 from core.schema import CHANGES
-from server.rest import openapi_documents, openapi_search
+from server.rest import openapi_changes, openapi_documents, openapi_search
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
     TEXT as _TEXT,
@@ -373,7 +373,10 @@ def document() -> dict[str, Any]:
             "title": "Sullae",
             "version": "1",
             "description": "\n\n".join(
-                text.strip() for text in (_INTRODUCTION, openapi_documents.ABOUT, openapi_search.ABOUT)
+                text.strip()
+                for text in (
+                    _INTRODUCTION, openapi_documents.ABOUT, openapi_search.ABOUT, openapi_changes.ABOUT
+                )
             ),
         },
         "paths": {
@@ -383,12 +386,19 @@ def document() -> dict[str, Any]:
             "/v1/cql": _cql(),
             **openapi_documents.paths(),
             **openapi_search.paths(),
+            **openapi_changes.paths(),
             **_buckets(),
             **_operations(),
         },
         "components": {
-            "parameters": _PARAMETERS | openapi_documents.PARAMETERS | openapi_search.PARAMETERS,
-            "schemas": _schemas() | openapi_documents.schemas() | openapi_search.schemas(),
+            "parameters": _PARAMETERS
+            | openapi_documents.PARAMETERS
+            | openapi_search.PARAMETERS
+            | openapi_changes.PARAMETERS,
+            "schemas": _schemas()
+            | openapi_documents.schemas()
+            | openapi_search.schemas()
+            | openapi_changes.schemas(),
         },
         "x-problems": TITLES,
     }

@@ -131,9 +131,14 @@ def test_what_may_change_and_what_may_not() -> None:
         problem = buckets.conflict(found, other)
         assert problem is not None
         assert problem.code == "bucket_exists"
-    altered = buckets.alter_ttl(found, 9)
-    assert altered == MetadataRequest(AlterTable("kv", "b", TableOptions(default_ttl_s=9)))
-    assert isinstance(buckets.alter_ttl(found, -1), Invalid)
+    altered = buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=9))
+    options = TableOptions(default_ttl_s=9)
+    assert altered == MetadataRequest(AlterTable("kv", "b", options, ("default_ttl_s",)))
+    altered = buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=5, changes="new"))
+    options = TableOptions(default_ttl_s=5, changes="new")
+    assert altered == MetadataRequest(AlterTable("kv", "b", options, ("default_ttl_s", "changes")))
+    assert isinstance(buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=-1)), Invalid)
+    assert isinstance(buckets.alter_bucket(found, BucketSpec("b", changes="all")), Invalid)
     assert buckets.drop_bucket(found) == MetadataRequest(DropTable("kv", "b", if_exists=True))
 
 

@@ -33,6 +33,7 @@ def test_buckets_are_made_shown_altered_and_dropped() -> None:
                 "replication_factor": 1,
                 "default_ttl_s": 5,
                 "ordered": False,
+                "changes": "none",
             }
             assert (made.status, made.json()) == (201, described)
             again = await ask("PUT", "/v1/buckets/b", b'{"replication_factor": 1, "default_ttl_s": 7}')

@@ -362,6 +362,7 @@ def test_a_collection_is_described_altered_and_dropped() -> None:
                 "replication_factor": 3,
                 "default_ttl_s": 0,
                 "max_document_bytes": 1 << 20,
+                "changes": "none",
                 "schema": schema,
                 "mapping": None,
             }

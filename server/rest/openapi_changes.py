@@ -1,0 +1,118 @@
+"""The part of the API's description that is about change streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.rest.changes import NDJSON, OPERATIONS, SSE
+from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from streams.formats import FORMS
+
+ABOUT = """
+A table, bucket or collection whose `changes` is not none tells what happens to it: `GET
+/v1/changes/docs.movies` streams one JSON object per line, each with a `type`:
+
+- `event`: `id` (the same at every repetition), `table`, `op` (insert, update, delete, truncate), `key`,
+  `changed`, `before` and `after` where `changes` asks for them, `timestamp_us` (of the write's version),
+  `time`, `epoch` (of the schema) and `cursor` (of its range). A member that is only there when it is true:
+  `late` (the row held something newer already), `superseded` (it changed nothing), `restart` (see below).
+  `scope` is there if it is not about one row: static, range, partition, table.
+- `heartbeat`: at least once a second, with the whole `cursor`: all that was sent before it.
+- `restart`: in these `ranges` of tokens the next image of a key need not continue its last, and events may
+  come again: another replica is followed, or a row was repaired.
+- `gap`: in these `ranges` something may be missing for good: read them again. The stream goes on.
+- `error`: a problem, and the last line. Go on from the last whole cursor, at any peer.
+
+Every write that was acknowledged at QUORUM is delivered at least once under one id. Who counts drops ids
+that it has seen; who keeps images applies every event, repeated ones too, and ends with what the rows are.
+A key's events come in the order in which one replica took them in.
+
+To resume, give the `cursor` of the last heartbeat as `from`, followed by a comma and the cursors of later
+events if they matter. Server-sent events carry it as their `id`, so a browser resumes by itself.
+"""
+
+PARAMETERS = {
+    "table": parameter("table", "path", "The table as keyspace.table: docs.movies, kv.sessions.", TEXT),
+    "changes_from": parameter(
+        "from",
+        "query",
+        "now, start (as far as logs reach), a cursor (or several, with commas), a time (RFC 3339), or 10m.",
+        {"type": "string", "default": "now"},
+    ),
+    "changes_format": parameter(
+        "format", "query", "Instead of Accept.", {"type": "string", "enum": ["ndjson", "sse"]}
+    ),
+    "changes_envelope": parameter(
+        "envelope",
+        "query",
+        "The form of events.",
+        {"type": "string", "enum": list(FORMS), "default": "plain"},
+    ),
+    "changes_key": parameter("key", "query", "Only events of this key or id.", TEXT),
+    "changes_prefix": parameter("prefix", "query", "Only of keys or ids that begin so.", TEXT),
+    "changes_op": parameter(
+        "op", "query", f"Only these operations, with commas between them: {', '.join(OPERATIONS)}.", TEXT
+    ),
+    "changes_filter": parameter(
+        "filter",
+        "query",
+        "A filter on documents as JSON: only events whose image after (of a deletion: before) matches.",
+        TEXT,
+    ),
+    "changes_limit": parameter("limit", "query", "End after so many events.", {"type": "integer"}),
+}
+
+
+def paths() -> dict[str, Any]:
+    """What there is, by path."""
+    line = {"$ref": "#/components/schemas/ChangeLine"}
+    found = {**content(NDJSON, line), **content(SSE, TEXT)}
+    names = [name for name in PARAMETERS if name != "table"]
+    refused = ("no-such-table", "changes-off", "bad-query", "bad-cursor", "bad-filter", "bad-limit")
+    return {
+        "/v1/changes/{table}": {
+            "parameters": refs("table"),
+            "get": {
+                "operationId": "changes",
+                "summary": "What happens to a table, as it happens",
+                "description": "Never ends by itself, unless there is a limit. Read slowly, it waits.",
+                "parameters": refs(*names),
+                "responses": {
+                    "200": answer("Events and heartbeats, one JSON object per line.", found),
+                    **problems(*refused, "overloaded", "not-ready"),
+                },
+            },
+        }
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """What lines look like."""
+    boolean, integer = {"type": "boolean"}, {"type": "integer"}
+    return {
+        "ChangeLine": {
+            "type": "object",
+            "required": ["type"],
+            "properties": {
+                "type": {"type": "string", "enum": ["event", "heartbeat", "restart", "gap", "error"]},
+                "id": TEXT,
+                "table": TEXT,
+                "op": {"type": "string", "enum": list(OPERATIONS)},
+                "scope": {"type": "string", "enum": ["row", "static", "range", "partition", "table"]},
+                "key": {},
+                "changed": {"type": "array", "items": TEXT},
+                "before": {},
+                "after": {},
+                "timestamp_us": integer,
+                "time": TEXT,
+                "epoch": integer,
+                "late": boolean,
+                "superseded": boolean,
+                "restart": boolean,
+                "cursor": TEXT,
+                "ranges": {"type": "array", "items": {"type": "array", "items": integer}},
+                "unserved": {"type": "array", "items": {"type": "array", "items": integer}},
+                "why": TEXT,
+            },
+        }
+    }

@@ -34,6 +34,18 @@ PATHS_MAX: Final = 16
 CONDITIONS_MAX: Final = 16
 _SEPARATOR: Final = "__"
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
+_NOT_THERE: Final = {
+    "unique": (
+        "indexes do not keep values unique in this version. Keep a document whose id is the value, written "
+        "with If-None-Match: * (or INSERT ... IF NOT EXISTS): of several claimants exactly one is answered 201"
+    ),
+    "expire_after_s": (
+        "indexes do not make documents expire in this version: give a document a time to live when it is "
+        "written (?ttl=SECONDS), or a collection one for all of its documents (PUT /v1/collections/NAME "
+        'with {"default_ttl_s": SECONDS})'
+    ),
+}
+"""What one may expect of an index, and how to have it otherwise."""
 _OPERATORS: Final = {"=": "$eq", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
@@ -55,7 +67,10 @@ def index_spec(name: str, body: Value) -> IndexSpec | Invalid:
     if _NAME.fullmatch(name) is None:
         rule = f"1 to {limits.NAME_CHARS_MAX} letters, digits, - or _, the first a letter or digit"
         return Invalid("bad_index", f"an index's name is {rule}; found {name[:60]!r}")
-    if not isinstance(body, dict) or not body.keys() <= {"paths", "filter"}:
+    for member, advice in _NOT_THERE.items():
+        if isinstance(body, dict) and body.get(member) not in (None, False):
+            return Invalid("bad_index", f"{member}: {advice}")
+    if not isinstance(body, dict) or not body.keys() <= {"paths", "filter", *_NOT_THERE}:
         return Invalid("bad_index", 'an index is {"paths": {"year": 1}}, and perhaps a filter')
     sort = parse_sort(body.get("paths") or [], "paths")
     if isinstance(sort, Refusal):

@@ -26,6 +26,7 @@ from jepsen_like.workloads import Workload
 from jepsen_like.workloads.append import AppendWorkload
 from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
+from jepsen_like.workloads.changes import ChangesWorkload
 from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.counter_once import OnceCounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
@@ -56,6 +57,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "index": IndexWorkload,
     "search": SearchWorkload,
     "documents": DocumentsWorkload,
+    "changes": ChangesWorkload,
 }
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -77,6 +77,8 @@ class _Lane:
     offsets: dict[int, int]
     server: PeerId | None = None
     number: int = 0
+    said: int = 0
+    """The number of the peer whose events the client has: another one's begin with a RESTART."""
     op: int = 0
     timer: TimerId = 0
     fresh: bool = True
@@ -84,12 +86,11 @@ class _Lane:
     opened: bool = True
     """False: it is not known yet where the end of a log was that it begins at."""
     held: ChangesTold | None = None
-    notices: list[Notice] = field(default_factory=list)
     holes: dict[int, int] = field(default_factory=dict)
 
     def places(self) -> tuple[Place, ...]:
         offsets = tuple(sorted(self.offsets.items()))
-        return tuple(Place(first, last, self.number, offsets) for first, last in self.ranges)
+        return tuple(Place(first, last, self.said, offsets) for first, last in self.ranges)
 
 
 class Subscriptions:
@@ -235,9 +236,6 @@ class Subscription:
                     made[server] = self._beside(lane, server)
                 made[server].ranges.append((begin, end))
             for part in made.values():
-                if lane.number not in (0, part.number):
-                    why = "another replica is followed from here on"
-                    part.notices.append(Notice(RESTART, tuple(part.ranges), why))
                 self._lanes.append(part)
                 self._ask(part)
                 if self._reply is None:
@@ -265,9 +263,9 @@ class Subscription:
             dict(lane.offsets),
             server,
             number,
+            lane.said,
             fresh=lane.fresh,
             opened=lane.opened,
-            notices=list(lane.notices),
             holes=dict(lane.holes),
         )
 
@@ -344,7 +342,7 @@ class Subscription:
 
     def _is_silent(self, lane: _Lane, told: ChangesTold) -> bool:
         """Whether there is nothing to tell the client."""
-        return not (told.entries or lane.notices or self._missing(lane, told))
+        return not told.entries and lane.said in (0, lane.number) and not self._missing(lane, told)
 
     def _missing(self, lane: _Lane, told: ChangesTold) -> str:
         """Why something may be missing between the lane's place and this page, or ""."""
@@ -360,7 +358,10 @@ class Subscription:
 
     def _deliver(self, lane: _Lane, told: ChangesTold) -> None:
         """Pass a page on, and ask for the next one."""
-        notices, lane.notices = lane.notices, []
+        notices = []
+        if lane.said not in (0, lane.number):
+            notices.append(Notice(RESTART, tuple(lane.ranges), "another replica is followed from here on"))
+        lane.said = lane.number
         why = self._missing(lane, told)
         if why:
             notices.append(Notice(GAP, tuple(lane.ranges), why))
@@ -428,7 +429,8 @@ def _lanes_of(places: tuple[Place, ...]) -> list[_Lane]:
     for place in places:
         lane = lanes.get((place.server, place.offsets))
         if lane is None:
-            lane = _Lane([], dict(place.offsets), number=place.server, fresh=not place.offsets)
+            server = place.server
+            lane = _Lane([], dict(place.offsets), None, server, server, fresh=not place.offsets)
             lanes[place.server, place.offsets] = lane
         lane.ranges.append((place.first, place.last))
     return list(lanes.values())

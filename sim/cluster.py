@@ -22,6 +22,7 @@ from core.errors import StoreError
 from core.messages import Message
 from core.ports import Event, InitialPeer, PeerId, Ticket
 from core.requests import Answer, Request, ScanRequest
+from core.streaming import ChangesRequest
 from sim.clock import WallClock
 from sim.disk import SimDisk
 from sim.machine import Machine
@@ -33,6 +34,8 @@ from sim.trace import ANSWER, OUTCOME, Trace
 from sim.world import SimNode, SimWorld
 
 CLIENT_HOP_US = 200
+STREAM_US = 24 * 3600 * 1_000_000
+"""How long a client would listen to a stream that says nothing."""
 
 
 class Reply(NamedTuple):
@@ -54,7 +57,7 @@ Callback = Callable[[Reply], None]
 
 
 class _Call:
-    __slots__ = ("answers", "callback", "request", "request_id", "world")
+    __slots__ = ("answers", "callback", "on_part", "request", "request_id", "world")
 
     def __init__(self, request_id: int, request: Request, callback: Callback) -> None:
         self.request_id = request_id
@@ -62,6 +65,7 @@ class _Call:
         self.callback = callback
         self.answers: list[Answer] = []
         self.world: SimWorld | None = None
+        self.on_part: Callable[[Answer], None] | None = None
 
 
 class SimCluster:
@@ -233,6 +237,26 @@ class SimCluster:
             self.scheduler.after(CLIENT_HOP_US, self._ask, index, request_id, self.now_us + timeout_us)
         return request_id
 
+    def stream(
+        self, index: int, request: Request, on_part: Callable[[Answer], None], callback: Callback
+    ) -> int:
+        """Ask for an answer that does not end by itself: parts are given to `on_part` as they come, and are
+        not kept. `callback` is called at its end, but not after `leave`.
+        """
+        request_id = self.request(index, request, STREAM_US, callback)
+        self._calls[request_id].on_part = on_part
+        return request_id
+
+    def leave(self, request_id: int) -> None:
+        """The client goes away."""
+        call = self._calls.pop(request_id, None)
+        if call is not None and call.world is not None and call.world.running:
+            self.scheduler.after(CLIENT_HOP_US, self._left, call.world, request_id)
+
+    def _left(self, world: SimWorld, request_id: int) -> None:
+        if world.running:
+            world.node.on_cancel(request_id)
+
     def _lost(self) -> bool:
         return self.options.request_loss > 0 and self._clients.random() < self.options.request_loss
 
@@ -251,7 +275,7 @@ class SimCluster:
         if process.held(self._hand_over, process, call, deadline_us):
             return
         process.node.on_request(call.request_id, call.request, deadline_us)
-        if isinstance(call.request, ScanRequest):
+        if isinstance(call.request, ScanRequest | ChangesRequest):
             process.node.on_want(call.request_id, 1)
 
     def answered(self, world: SimWorld, request_id: int, answer: Answer, last: bool) -> None:
@@ -265,7 +289,10 @@ class SimCluster:
         call = self._calls.get(request_id)
         if call is None:
             return
-        call.answers.append(answer)
+        if call.on_part is None or last:
+            call.answers.append(answer)
+        else:
+            call.on_part(answer)
         if last:
             self._finish(request_id, Reply(tuple(call.answers), False, False))
         elif call.world is not None and call.world.running:

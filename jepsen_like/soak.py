@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,12 +40,18 @@ class Line(msgspec.Struct, kw_only=True):
     verdict: str
 
 
-def soak(hours: float, workers: int, ledger: Path = LEDGER, say: Say = print) -> bool:
-    """Simulate at least so many virtual hours, all workloads in turn; True if all were green."""
+def soak(
+    hours: float,
+    workers: int,
+    ledger: Path = LEDGER,
+    say: Say = print,
+    workloads: Sequence[str] = tuple(WORKLOADS),
+) -> bool:
+    """Simulate at least so many virtual hours, the workloads in turn; True if all were green."""
     commit, at, done, green = _commit(), _next_seed(ledger), 0.0, True
     while done < hours:
-        lines = {name: _empty(commit, name, at) for name in WORKLOADS}
-        jobs = [(seed, name, SECONDS_PER_SEED, False) for seed in range(at, at + BATCH) for name in WORKLOADS]
+        lines = {name: _empty(commit, name, at) for name in workloads}
+        jobs = [(seed, name, SECONDS_PER_SEED, False) for seed in range(at, at + BATCH) for name in workloads]
         for verdict in verdicts(jobs, workers):
             _count(lines[verdict.workload], verdict, say)
         at += BATCH
@@ -108,8 +115,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m jepsen_like.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=50.0, help="virtual hours")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS), help="names, separated by commas")
     given = parser.parse_args()
-    return 0 if soak(given.hours, given.workers) else 1
+    names = given.workloads.split(",")
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(WORKLOADS)}")
+    return 0 if soak(given.hours, given.workers, workloads=names) else 1
 
 
 if __name__ == "__main__":

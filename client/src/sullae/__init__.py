@@ -54,6 +54,7 @@ from sullae.models import (
 from sullae.paging import Paged
 from sullae.retrying import Backoff
 from sullae.search import SearchResult
+from sullae.sync import connect as connect_sync
 
 __version__ = "0.1.0"
 
@@ -103,4 +104,5 @@ __all__ = [
     "Value",
     "__version__",
     "connect",
+    "connect_sync",
 ]

@@ -49,6 +49,8 @@ def dumps(value: Any) -> bytes:
     try:
         text = orjson.dumps(value, default=_default)
     except TypeError as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
         if "64-bit" not in str(error):
             raise
         return _dumps_exactly(value)

@@ -1,5 +1,11 @@
 """One operation, through whichever peers it takes.
 
+An operation has a deadline. Within it attempts are made: a peer is chosen, asked, and given up on when it
+does not answer for `attempt_timeout_s`. What may follow a failed attempt says `retrying.py`; whom to ask
+next, `peers.py`. The request is the same in every attempt, to the byte and to its `Idempotency-Key`: that is
+what makes the cluster know it again.
+
+Whether anything of a request left this machine is not guessed from the kind of error but noted when its head
 is written. Only what never left is surely not done.
 """
 

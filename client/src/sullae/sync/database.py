@@ -1,0 +1,137 @@
+"""The synchronous face of `sullae.database`, written by `generate_sync.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ssl import SSLContext
+from typing import Any
+
+from sullae import database
+from sullae.calls import Consistency, Event
+from sullae.models import Bucket, CollectionInfo, Hit
+from sullae.search import SearchResult
+from sullae.sync.admin import Admin
+from sullae.sync.collection import Collection
+from sullae.sync.kv import Kv
+from sullae.sync.running import CqlResult, DatabaseBase, Paged, Runner
+
+
+class Database(DatabaseBase[database.Database]):
+    """A client of one cluster. Use as an async context manager, or `open` and `close` it.
+
+    One is enough for a program: it keeps connections to all peers and may be used by any number of tasks.
+    """
+
+    @property
+    def peers(self) -> Sequence[str]:
+        """The addresses of the peers that are known now."""
+        return self._it.peers
+
+    @property
+    def admin(self) -> Admin:
+        """What an operator asks."""
+        return Admin(self._runner, self._it.admin)
+
+    def kv(self, bucket: str) -> Kv:
+        """A bucket of bytes under keys; nothing is asked yet."""
+        return Kv(self._runner, self._it.kv(bucket))
+
+    def collection(self, name: str) -> Collection:
+        """A collection of JSON documents; nothing is asked yet."""
+        return Collection(self._runner, self._it.collection(name))
+
+    def buckets(self) -> Sequence[Bucket]:
+        """All buckets."""
+        return self._runner.run(self._it.buckets())
+
+    def collections(self) -> Sequence[CollectionInfo]:
+        """All collections."""
+        return self._runner.run(self._it.collections())
+
+    def cql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None=None, *, keyspace: str |
+        None=None, consistency: Consistency | None=None, serial_consistency: Consistency | None=None,
+        page_size: int | None=None, timestamp_us: int | None=None, idempotent: bool=False, once: bool=False,
+        timeout_s: float | None=None
+    ) -> CqlResult:
+        """A statement of CQL; parameters are a list for `?` or a dict for `:name`.
+
+        What only reads is tried again at other peers. A write whose answer is lost is not, and raises
+        OutcomeUnknown, unless you say that doing it twice does no harm (`idempotent`), or have the cluster do
+        it once however often it is sent (`once`: exact for counters and lists, too, at the price of a
+        conditional update).
+        """
+        return CqlResult(self._runner, self._runner.run(self._it.cql(
+            query, parameters, keyspace=keyspace, consistency=consistency,
+            serial_consistency=serial_consistency, page_size=page_size, timestamp_us=timestamp_us,
+            idempotent=idempotent, once=once, timeout_s=timeout_s
+        )))
+
+    def search(
+        self, collections: str | Sequence[str], q: str | None=None, *, query: Mapping[str, Any] | None=None,
+        size: int | None=None, offset: int | None=None, sort: Any=None, search_after: str | None=None, aggs:
+        Mapping[str, Any] | None=None, highlight: Mapping[str, Any] | None=None, source: Any=None, fields:
+        Sequence[str] | None=None, ids: Sequence[str] | None=None, explain: bool | None=None, refresh: bool |
+        None=None, allow_partial: bool | None=None, consistency: Consistency | None=None, timeout_s: float |
+        None=None
+    ) -> SearchResult:
+        """Find documents by a query string (`q`) or in Elasticsearch's words (`query`); without, all.
+
+        `q` is like `title:space -horror year:[1990 TO 2000]`. `size` hits from `offset` on are given, ten by
+        default; `source` says which fields of a document to show. `refresh=False` takes what indexes hold
+        without waiting for the latest writes.
+        """
+        return self._runner.run(self._it.search(
+            collections, q, query=query, size=size, offset=offset, sort=sort, search_after=search_after,
+            aggs=aggs, highlight=highlight, source=source, fields=fields, ids=ids, explain=explain,
+            refresh=refresh, allow_partial=allow_partial, consistency=consistency, timeout_s=timeout_s
+        ))
+
+    def search_all(
+        self, collections: str | Sequence[str], q: str | None=None, *, query: Mapping[str, Any] | None=None,
+        sort: Any=None, source: Any=None, fields: Sequence[str] | None=None, limit: int | None=None,
+        page_size: int=100, consistency: Consistency | None=None, timeout_s: float | None=None
+    ) -> Paged[Hit]:
+        """All hits of a search, page after page, however many."""
+        return Paged(self._runner, self._it.search_all(
+            collections, q, query=query, sort=sort, source=source, fields=fields, limit=limit,
+            page_size=page_size, consistency=consistency, timeout_s=timeout_s
+        ))
+
+    def suggest(
+        self, collection: str, text: str | None=None, *, prefix: str | None=None, field: str | None=None,
+        size: int | None=None
+    ) -> list[Any]:
+        """Other spellings of the words of `text`, or how words that begin with `prefix` go on."""
+        return self._runner.run(self._it.suggest(collection, text, prefix=prefix, field=field, size=size))
+
+    def analyze(
+        self, collection: str, text: str, *, analyzer: str | None=None, field: str | None=None
+    ) -> list[Any]:
+        """What an analyzer, or that of a field, makes of a text."""
+        return self._runner.run(self._it.analyze(collection, text, analyzer=analyzer, field=field))
+
+    def explain(
+        self, collection: str, document_id: str, q: str | None=None, *, query: Mapping[str, Any] | None=None
+    ) -> Any:
+        """Why a document has its score, or does not match."""
+        return self._runner.run(self._it.explain(collection, document_id, q, query=query))
+
+
+def connect(
+    urls: str | Sequence[str], *, consistency: Consistency | None=None, timeout_s: float=10.0, scan_timeout_s:
+    float=60.0, attempt_timeout_s: float=3.0, connections_per_peer: int=64, discover: bool=True,
+    prefer_replicas: bool=True, exact_numbers: bool=True, ssl: SSLContext | None=None, headers: Mapping[str,
+    str] | None=None, on_event: Callable[[Event], None] | None=None, tracing: bool=True
+) -> Database:
+    """A client of the cluster of these peers, such as "http://127.0.0.1:8080,http://127.0.0.2:8080".
+
+    One peer is enough: it names the others. What the arguments mean says `Settings`, which has some more;
+    with one of those, make a `Database(urls, settings)`.
+    """
+    return Database(Runner(), database.connect(
+        urls, consistency=consistency, timeout_s=timeout_s, scan_timeout_s=scan_timeout_s,
+        attempt_timeout_s=attempt_timeout_s, connections_per_peer=connections_per_peer, discover=discover,
+        prefer_replicas=prefer_replicas, exact_numbers=exact_numbers, ssl=ssl, headers=headers,
+        on_event=on_event, tracing=tracing
+    ))

@@ -50,8 +50,12 @@ class Held:
 class Subscriber:
     """One reader."""
 
-    def __init__(self, cluster: SimCluster, bucket: Bucket, name: str, start: str = NOW) -> None:
+    def __init__(
+        self, cluster: SimCluster, bucket: Bucket, name: str, start: str = NOW, moves: bool = True
+    ) -> None:
+        """Nothing is asked before `open`. `moves`: it changes peers now and then."""
         self.name = name
+        self._moves = moves
         self._cluster = cluster
         self._bucket = bucket
         self._random = Random(f"{cluster.options.seed}:subscriber:{name}")
@@ -100,7 +104,8 @@ class Subscriber:
 
         self._call = self._cluster.stream(peer, self._request(), part, ended)
         self._cluster.scheduler.after(SILENCE_US, self._watch, epoch)
-        self._cluster.scheduler.after(self._random.randint(*STAY_US), self._move, epoch)
+        if self._moves:
+            self._cluster.scheduler.after(self._random.randint(*STAY_US), self._move, epoch)
 
     def _request(self) -> ChangesRequest:
         if not self.cursor:
@@ -132,11 +137,15 @@ class Subscriber:
             self._cluster.leave(self._call)
             self.open()
 
+    def leave(self) -> None:
+        """Go away, until `open`."""
+        self._epoch += 1
+        self._cluster.leave(self._call)
+
     def close(self) -> None:
         """No more."""
         self.closed = True
-        self._epoch += 1
-        self._cluster.leave(self._call)
+        self.leave()
 
     # --- reading
 

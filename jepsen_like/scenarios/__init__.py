@@ -165,9 +165,17 @@ class Scenario:
         assert self.until(lambda: bool(replies), timeout_s + 1), "a client always hears in the end"
         return replies[0]
 
-    def bucket(self, name: str, at: int = 0, ordered: bool = False, factor: int | None = None) -> Bucket:
+    def bucket(
+        self,
+        name: str,
+        at: int = 0,
+        ordered: bool = False,
+        factor: int | None = None,
+        *,
+        changes: str | None = None,
+    ) -> Bucket:
         """Create a bucket, known to all running peers, and remember it by its name."""
-        spec = BucketSpec(name, factor, 0, ordered)
+        spec = BucketSpec(name, factor, 0, ordered, changes)
         end = self.wait(lambda then: self.door.create_bucket(at, spec, then))
         assert end.status == OK, end
         found = self.door.bucket(name)

@@ -21,7 +21,7 @@ from jepsen_like.subscriber import Subscriber
 from kv.buckets import BucketSpec
 
 KEYS = 24
-DRAIN_US = 60 * SECOND
+DRAIN_US = 40 * SECOND
 OPENED_US = 20 * SECOND
 FINAL_PATIENCE_US = 30 * SECOND
 

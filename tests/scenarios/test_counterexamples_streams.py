@@ -21,6 +21,7 @@ from lsm.keys import ROW_SUFFIX
 from lsm.log import SUPERSEDED, ChangeLog
 from node import subscriptions
 from node.following import Following
+from node.scans import joined_ranges
 from node.subscriptions import Subscription
 from tests.scenarios.telling import QUIET, WRITE_FAST
 
@@ -100,7 +101,7 @@ def test_counterexample_18_one_replica_is_followed_so_images_chain() -> None:
 
 
 def test_counterexample_18_a_union_of_logs_ends_with_half_of_the_row(monkeypatch: Patch) -> None:
-    joined = subscriptions.joined_ranges
+    joined = joined_ranges
 
     def every_replica(placement: Any) -> Any:
         return [(first, last, (peer,)) for first, last, peers in joined(placement) for peer in peers]

@@ -1,0 +1,16 @@
+"""Planted bugs of change streams are caught, and the same run without them is green."""
+
+from __future__ import annotations
+
+import pytest
+
+from jepsen_like.plants import Plant, catch, verdict_of
+from jepsen_like.stream_plants import STREAM_PLANTS
+
+
+@pytest.mark.parametrize("plant", STREAM_PLANTS, ids=[each.name.replace(" ", "-") for each in STREAM_PLANTS])
+def test_a_planted_bug_is_caught(plant: Plant) -> None:
+    verdict = catch(plant)
+    assert verdict is not None, f"nothing sees: {plant.name}"
+    without = verdict_of(plant, verdict.seed, with_bug=False)
+    assert without.green, without.problems

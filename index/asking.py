@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from index.aggregation import Aggregations, Partials
-from index.query import After, Hit, Planned, SortKey, Statistics, TermKey, TokenRanges
+from index.query import After, Fuzzy, Hit, Planned, SortKey, Statistics, TermKey, TokenRanges
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -67,6 +67,9 @@ class Segments(Protocol):
     def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
         """Hits and aggregations among the documents in these ranges."""
 
+    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
+        """Terms within the distance, the nearest first, at most index.similar.TERMS_MAX: for scoring."""
+
     def expand(
         self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
     ) -> tuple[tuple[str, int], ...]:
@@ -85,6 +88,12 @@ class Weigh(msgspec.Struct, frozen=True, tag="weigh"):
 
     terms: tuple[TermKey, ...]
     fields: tuple[str, ...]
+
+
+class Alike(msgspec.Struct, frozen=True, tag="alike"):
+    """Which terms are like these, and in how many documents? Answered with Weighed."""
+
+    queries: tuple[Fuzzy, ...]
 
 
 class Seek(msgspec.Struct, frozen=True, tag="seek"):
@@ -146,7 +155,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 BEHIND = "behind"
 """The code of a Refusal by an index that does not cover what it was asked to cover."""
 
-Work = Weigh | Seek | SeekAlone | Expand
+Work = Weigh | Alike | Seek | SeekAlone | Expand
 Result = Weighed | Sought | SoughtAlone | Expanded | Refused
 
 _encoder = msgspec.msgpack.Encoder()
@@ -173,6 +182,9 @@ def perform(segments: Segments, work: Work, ranges: TokenRanges) -> Result:
     """Do it. Called by a job."""
     if isinstance(work, Weigh):
         return Weighed(segments.statistics(work.terms, work.fields, ranges), segments.covers())
+    if isinstance(work, Alike):
+        keys = dict.fromkeys(key for query in work.queries for key in segments.similar(query))
+        return Weighed(segments.statistics(tuple(keys), (), ranges), segments.covers())
     if isinstance(work, Expand):
         return Expanded(
             tuple(

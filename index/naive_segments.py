@@ -18,7 +18,8 @@ from index.changing import Change
 from index.encoding import decoded, encoded
 from index.judging import Held
 from index.mapping import Rules
-from index.query import EXACT, TEXT, FieldLength, Statistics, TermKey, TokenRanges
+from index.query import EXACT, TEXT, FieldLength, Fuzzy, Statistics, TermKey, TokenRanges
+from index.similar import keys_of, nearest
 from lsm.keys import token_of
 
 
@@ -96,6 +97,12 @@ class NaiveSegments:
             if score is not None:
                 matches.append(Match(held, score if ask.scored else 0.0, scorers))
         return answer(ask, matches)
+
+    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
+        """Terms within the distance."""
+        held = [self._of(key) for key in sorted(self._kept.documents)]
+        terms = {term: None for each in held for term in sorted(each.terms(query.field, TEXT))}
+        return keys_of(query, nearest(query, terms))
 
     def expand(
         self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges

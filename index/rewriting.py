@@ -59,7 +59,9 @@ from index.query import (
 KEYWORD: Final = ".keyword"
 PLANNED_MAX: Final = 20_000
 FUZZY_SHARE: Final = 0.3
-"""A word that is only similar scores this, so that the word itself comes first."""
+"""A word that is only similar scores this where nothing more is known (index/similar.py), so that the word
+itself comes first.
+"""
 _WILD: Final = "*?\\"
 
 
@@ -111,14 +113,16 @@ class Rewriter:
         now_us: int,
         key_of: Callable[[str], bytes | None],
         likes: Mapping[MoreLike, Planned] | None = None,
+        similar: Mapping[Fuzzy, Planned] | None = None,
     ) -> None:
         """`key_of` gives the row key of a document's id; `likes` what MoreLike queries became
-        (index/more_like.py).
+        (index/more_like.py), `similar` what similar words did (index/similar.py).
         """
         self._fields = fields
         self._now_us = now_us
         self._key_of = key_of
         self._likes = likes or {}
+        self._similar = similar or {}
 
     def rewrite(self, query: Query) -> Planned | QueryError:
         """The planned query, or why there is none."""
@@ -245,6 +249,8 @@ class Rewriter:
         if not distance:
             return Term(path, TEXT, term)
         similar = Fuzzy(path, TEXT, term, distance, query.prefix_length)
+        if similar in self._similar:
+            return self._similar[similar]
         return DisMax((Term(path, TEXT, term), Boost(similar, FUZZY_SHARE)))
 
     def _phrase(self, query: MatchPhrase) -> Planned:
@@ -401,7 +407,8 @@ class Rewriter:
         distance = _distance(query.distance, text)
         if not distance:
             return Constant(Term(path, view, text))
-        return Fuzzy(path, view, text, distance, query.prefix_length, query.transpositions)
+        found = Fuzzy(path, view, text, distance, query.prefix_length, query.transpositions)
+        return self._similar.get(found, found)
 
 
 def as_number(text: str) -> int | float | None:

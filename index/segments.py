@@ -46,7 +46,7 @@ from index.fields import fields_of
 from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import Text, prepare
-from index.query import ALL, Statistics, TermKey, TokenRanges
+from index.query import ALL, Fuzzy, Statistics, TermKey, TokenRanges
 from index.viewing import View
 from lsm.keys import token_of
 
@@ -207,6 +207,11 @@ class TantivySegments:
         """Hits and aggregations."""
         view = self._view
         return _guarded(lambda: view.search(ask, ranges))
+
+    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
+        """Terms within the distance."""
+        held = self._view
+        return _guarded(lambda: held.similar(query))
 
     def expand(
         self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges

@@ -34,6 +34,7 @@ from index.query import (
     TEXT,
     Boosting,
     FieldLength,
+    Fuzzy,
     Hit,
     Query,
     Statistics,
@@ -43,6 +44,7 @@ from index.query import (
 )
 from index.scanning import scan
 from index.scoring import average_length
+from index.similar import keys_of, terms_in
 from index.sorting import Sorter
 from lsm.keys import TOKEN_MAX, TOKEN_MIN, token_of
 
@@ -168,6 +170,14 @@ class View:
             if len(self._lengths) < LENGTHS_KEPT:
                 self._lengths[name, ranges] = known
         return known
+
+    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
+        """Terms within a distance."""
+        return keys_of(query, terms_in(self._engine, self._terms_of_first, query))
+
+    def _terms_of_first(self, query: EngineQuery, path: str) -> frozenset[str] | None:
+        hits = self._engine.best(query, 1, 0)
+        return self._document(hits[0][1]).terms(path, TEXT) if hits else None
 
     def expand(self, field: str, view: str, prefix: str, limit: int) -> tuple[tuple[str, int], ...]:
         """Terms that begin so, the most frequent first."""

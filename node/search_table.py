@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +12,7 @@ from core.ports import PeerId
 from core.requests import Invalid
 from core.searching import SearchRequest
 from index.aggregation import Aggregations, Partials, TopHitsOf
-from index.asking import Ask, Found, Seek, SeekAlone, Sought, SoughtAlone, Weigh, Weighed, Work
+from index.asking import Alike, Ask, Found, Seek, SeekAlone, Sought, SoughtAlone, Weigh, Weighed, Work
 from index.bounds import QueryError
 from index.finishing import top_hits
 from index.mapped import MappedFields
@@ -25,6 +25,7 @@ from index.query import (
     Bool,
     Boost,
     Constant,
+    Fuzzy,
     Hit,
     Ids,
     MoreLike,
@@ -39,6 +40,7 @@ from index.query import (
 )
 from index.rewriting import Rewriter
 from index.rewriting_aggregations import rewrite_aggregations
+from index.similar import fuzzies_of, planned_by
 from lsm.keys import row_key, token_of as token_of_key
 from node.scatter import Collected, Failure, Scatter
 from node.search_cover import Part
@@ -135,10 +137,12 @@ class TableSearch:
         self._likes[query] = chosen(query, found, total, keys)
         self._like_next()
 
-    def _plan(self) -> None:
+    def _plan(self, similar: Mapping[Fuzzy, Planned] | None = None) -> None:
         self._mapping = self._parent.serving.host.mapping(self._table)
         fields = MappedFields(self._parent.serving.host.rules(self._table))
-        rewriter = Rewriter(fields, now_us=self._now_us, key_of=self._key_of, likes=self._likes)
+        rewriter = Rewriter(
+            fields, now_us=self._now_us, key_of=self._key_of, likes=self._likes, similar=similar
+        )
         planned = rewriter.rewrite(self._request.query)
         aggregations = rewrite_aggregations(rewriter, self._request.aggregations)
         for found in (planned, aggregations):
@@ -147,6 +151,10 @@ class TableSearch:
                 return
         assert not isinstance(planned, QueryError) and not isinstance(aggregations, QueryError)
         self._query, self._aggregations = planned, aggregations
+        fuzzies = fuzzies_of(planned) if similar is None and self._is_scored() else ()
+        if fuzzies:
+            self._alike(fuzzies)
+            return
         self._sort = tuple(rewriter.sort_key(key) if key.field != SCORE else key for key in self._sort)
         terms = terms_of(planned)
         rows = _only_rows(planned)
@@ -161,6 +169,19 @@ class TableSearch:
         request = self._request
         by_score = not self._sort or any(key.field == SCORE for key in self._sort)
         return (request.size > 0 and by_score) or _shows_hits(self._aggregations)
+
+    def _alike(self, queries: tuple[Fuzzy, ...]) -> None:
+        """Learn what terms similar words stand for, and plan again."""
+        work = Alike(queries)
+
+        def done(collected: Collected) -> None:
+            if collected.failure is not None and not self._may_be_partial(collected):
+                self._end(collected.failure)
+                return
+            found = [each.statistics for _, each in collected.results if isinstance(each, Weighed)]
+            self._plan(planned_by(queries, add_statistics(found)))
+
+        self._scatter(lambda _: work, done).begin(self._ranges)
 
     # --- weigh
 

@@ -266,3 +266,28 @@ def test_an_answer_that_fits_no_frame_is_told(monkeypatch: pytest.MonkeyPatch) -
     answer = s.search(All(), size=20)
     assert isinstance(answer, Invalid) and "fewer hits" in answer.detail
     assert len(s.found(All(), size=1)) == 1
+
+
+def test_a_misspelt_word_finds_the_best_match_first_through_every_peer() -> None:
+    s = quiet(5)
+    titles = [
+        "The Godfather",
+        "The Godfather: Part II",
+        "The Godfather: Part III, the last of them",
+        "Solaris",
+    ]
+    titles += [f"Some film number {n} of the father" for n in range(20)]
+    for i, title in enumerate(titles):
+        s.store(f"m{i}", {"title": title}, at=i % 5)
+    asked = {"match": {"title": {"query": "godfater", "fuzziness": "AUTO"}}}
+    for at in range(5):
+        assert s.found(asked, at) == ["m0", "m1", "m2"]
+        assert s.found({"fuzzy": {"title": "godfater"}}, at) == ["m0", "m1", "m2"]
+        answer = s.search(asked, at, size=0)
+        assert isinstance(answer, SearchAnswer) and answer.total == 3
+    scores = [hit.score for hit in s.search(asked).hits]  # type: ignore[union-attr]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 3 and scores[-1] > 0.3
+    both = {"match": {"title": {"query": "the godfatehr", "fuzziness": "AUTO", "operator": "and"}}}
+    assert s.found(both) == ["m0", "m1", "m2"]
+    others = s.found({"bool": {"must_not": [asked]}}, size=100)
+    assert sorted(others) == sorted(f"m{i}" for i in range(3, 24))

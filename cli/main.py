@@ -339,6 +339,43 @@ def load(
     raise typer.Exit(load_file(wanted, url or [], config, as_json=json))
 
 
+@app.command()
+def tail(
+    table: Annotated[str, typer.Argument(help="As keyspace.table: docs.movies.", show_default=False)],
+    *,
+    since: Annotated[
+        str, typer.Option("--since", metavar="10m|TIME|start|CURSOR", help="From when on; default: now.")
+    ] = "now",
+    where: Annotated[
+        str, typer.Option("--where", "-w", metavar="CONDITION", help="Only rows like this.")
+    ] = "",
+    op: Annotated[str, typer.Option("--op", help="insert, update, delete, truncate; with commas.")] = "",
+    key: Annotated[str | None, typer.Option("--key", help="Only of this key or id.")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Only of keys that begin so.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, metavar="EVENTS", help="0: no end.")] = 0,
+    url: Url = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Show what happens to a table, as it happens, until Ctrl-C.
+
+    The table's `changes` says what is kept of each change; conditions look at the row after it (of a
+    deletion: before it), so they need `new` or `new_and_old`. When a peer dies, another goes on.
+
+    \b
+    Examples:
+      sullae tail docs.movies --since 10m --where 'year > 2000'
+      sullae tail kv.sessions --prefix user/ --op delete
+      sullae tail docs.movies -w "genres in ('drama') and not (cast.name ~ '^Kim')" --json | jq .key
+      sullae tail docs.movies -w '{"tags": {"$all": ["a", "b"]}}'
+    """
+    from cli.places import urls_to_try
+    from cli.tail import Watched, tail as run, where_filter
+
+    watched = Watched(table, since, where_filter(where), key, prefix, op, limit)
+    raise typer.Exit(run(urls_to_try(url or [], config), watched, as_json=json))
+
+
 # --------------------------------------------------------------------------------------------------- CQL
 
 

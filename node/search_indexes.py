@@ -28,6 +28,7 @@ from core.row import Row, decode_row
 from core.schema import Table
 from documents.collections import Collection, collection_of, settings_of
 from documents.values import cells_of, text_of
+from index.analysis.analyzers import VERSION
 from index.asking import Segments
 from index.changing import Change
 from index.mapping import DEFAULT, Mapping, MappingFault, Rules, compile_mapping, parse_mapping
@@ -446,6 +447,6 @@ def _default_rules() -> Rules:
 
 
 def name_of(table: int, mapping: Mapping) -> str:
-    """The name of the index of a table by a mapping."""
-    text = msgspec.json.encode(mapping)
+    """The name of the index of a table by a mapping, as analyzers are now."""
+    text = b"%d %s" % (VERSION, msgspec.json.encode(mapping))
     return f"{table:08x}-{blake2b(text, digest_size=8).hexdigest()}"

@@ -19,7 +19,7 @@ import msgspec
 
 from index.analysis import kiwi
 from index.analysis.cjk import cjk_tokens
-from index.analysis.korean import korean_tokens
+from index.analysis.korean import korean_tokens, mixed_terms, mixed_tokens
 from index.analysis.stemming import LANGUAGES, stemmed
 from index.analysis.stop_words import STOP_WORDS
 from index.analysis.terms import (
@@ -40,6 +40,10 @@ from index.analysis.words import (
 )
 
 Tokenize = Callable[[str], list[Token]]
+Flat = Callable[[str], "list[str] | None"]
+
+VERSION: Final = 2
+"""Counts up when an analyzer makes other terms than before: indexes with the old ones are built anew."""
 
 TYPES: Final = (
     "standard",
@@ -79,7 +83,7 @@ class AnalyzerFault(msgspec.Struct, frozen=True):
 class Analyzer:
     """One analyzer. Its functions are pure."""
 
-    def __init__(self, name: str, index: Tokenize, query: Tokenize, flat: Callable[[str], list[str]] | None):
+    def __init__(self, name: str, index: Tokenize, query: Tokenize, flat: Flat | None):
         self.name = name
         self._index = index
         self._query = query
@@ -138,7 +142,7 @@ def _bare(language: str, terms: list[str]) -> list[str]:
 
 def _make(kind: str, settings: Mapping[str, Any]) -> Analyzer:
     if kind == "standard":
-        return Analyzer(kind, standard_tokens, standard_tokens, standard_terms)
+        return Analyzer(kind, mixed_tokens, partial(mixed_tokens, query=True), mixed_terms)
     if kind == "korean":
         index = partial(korean_tokens, with_initials=bool(settings.get("initials", False)))
         return Analyzer(kind, index, partial(korean_tokens, query=True), None)

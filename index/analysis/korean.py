@@ -21,13 +21,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from index.analysis.tokens import Token
-from index.analysis.words import lowered, standard_tokens
+from index.analysis.tokens import TOKEN_CHARS_MAX, Token
+from index.analysis.words import lowered, standard_terms, standard_tokens
 
 SYLLABLES: Final = "\uac00-\ud7a3"
 JAMO: Final = "\u3131-\u314e"
 
-_RUNS = re.compile(rf"([{SYLLABLES}]+)|([{JAMO}]+)|[^{SYLLABLES}{JAMO}]+")
+_HANGUL: Final = re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
+_RUNS = re.compile(rf"([{SYLLABLES}]{{1,{TOKEN_CHARS_MAX}}})|([{JAMO}]+)|[^{SYLLABLES}{JAMO}]+")
 
 INITIALS: Final = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
 INITIALS_MAX: Final = 12
@@ -99,6 +100,18 @@ def korean_tokens(text: str, *, query: bool = False, with_initials: bool = False
                 found.append(Token(lowered(term), first + start, first + end, position))
                 position += 1
     return found
+
+
+def mixed_tokens(text: str, *, query: bool = False) -> list[Token]:
+    """Words, and where there is Hangul, what `korean_tokens` makes of it: no language has to be declared."""
+    if text.isascii() or _HANGUL.search(text) is None:
+        return standard_tokens(text)
+    return korean_tokens(text, query=query)
+
+
+def mixed_terms(text: str) -> list[str] | None:
+    """The terms to index, None where they are not at positions 0, 1, 2, ..."""
+    return standard_terms(text) if text.isascii() or _HANGUL.search(text) is None else None
 
 
 def _hangul(found: list[Token], word: str, first: int, position: int, query: bool) -> int:

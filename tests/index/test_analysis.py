@@ -40,7 +40,8 @@ def finds(name: str, query: str, text: str, **more: Any) -> bool:
         ("a-b c/d", ["a", "b", "c", "d"]),
         ("naïve CAFÉ", ["naïve", "café"]),
         ("日本語 テキスト ひらがな", ["日", "本", "語", "テキスト", "ひ", "ら", "が", "な"]),
-        ("주문상세내역 확인", ["주문상세내역", "확인"]),
+        ("주문내역 ok", ["주문내역", "주문", "문내", "내역", "ok"]),
+        ("iPhone을 ㅋㅋ", ["iphone", "ㅋㅋ"]),
         ("हिन्दी", ["हिन्दी"]),
         ("cafe\u0301", ["café"]),
         ("😀 ... !", []),
@@ -116,11 +117,13 @@ def test_cjk_are_pairs() -> None:
 )
 def test_korean_is_found_by(query: str, text: str) -> None:
     assert finds("korean", query, text)
+    assert finds("standard", query, text)
 
 
 @pytest.mark.parametrize(("query", "text"), [("주문", "문주"), ("회의", "회원"), ("주의", "주인")])
 def test_korean_is_not_found_by(query: str, text: str) -> None:
     assert not finds("korean", query, text)
+    assert not finds("standard", query, text)
 
 
 def test_initial_consonants_find_by_prefix_where_asked() -> None:
@@ -199,3 +202,8 @@ def _distance(one: str, other: str, transpositions: bool) -> int:
     if transpositions and one[-2:] == other[-2:][::-1] and len(one[-2:]) == 2:
         best = min(best, _distance(one[:-2], other[:-2], transpositions) + 1)
     return best
+
+
+def test_a_very_long_word_of_hangul_is_cut() -> None:
+    assert max(len(term) for term in terms("standard", "가나다" * 1_000)) == 255
+    assert finds("standard", "다가", "가나다" * 1_000)

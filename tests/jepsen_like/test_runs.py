@@ -27,6 +27,7 @@ PAST_SEEDS = [
     ("set-any", 400, 25),
     ("set", 16, 20),
     ("search", 20, 15),  # peers slower than the time after which another is asked: nobody was ever heard out
+    ("changes", 2, 10),  # a heartbeat named the replica that takes over before its RESTART was told
 ]
 """Seeds that were red once."""
 

@@ -85,6 +85,8 @@ class _Lane:
     """Nothing was read yet: wherever the log begins, nothing is missing before."""
     opened: bool = True
     """False: it is not known yet where the end of a log was that it begins at."""
+    heard_us: int = 0
+    """When a replica last answered."""
     held: ChangesTold | None = None
     holes: dict[int, int] = field(default_factory=dict)
 
@@ -180,6 +182,8 @@ class Subscription:
             self._lanes = _lanes_of(request.places)
         else:
             self._lanes = [_Lane(list(request.ranges), {}, opened=request.start != NOW)]
+        for lane in self._lanes:
+            lane.heard_us = self._inside.world.monotonic_us()
 
     # --- life
 
@@ -266,6 +270,7 @@ class Subscription:
             lane.said,
             fresh=lane.fresh,
             opened=lane.opened,
+            heard_us=lane.heard_us,
             holes=dict(lane.holes),
         )
 
@@ -329,6 +334,7 @@ class Subscription:
             return
         self._close(lane)
         if isinstance(message, ChangesTold):
+            lane.heard_us = self._inside.world.monotonic_us()
             if self._credit > 0 or self._is_silent(lane, message):
                 self._deliver(lane, message)
             else:
@@ -362,6 +368,7 @@ class Subscription:
         if lane.said not in (0, lane.number):
             notices.append(Notice(RESTART, tuple(lane.ranges), "another replica is followed from here on"))
         lane.said = lane.number
+        lane.heard_us = self._inside.world.monotonic_us()
         why = self._missing(lane, told)
         if why:
             notices.append(Notice(GAP, tuple(lane.ranges), why))
@@ -398,7 +405,9 @@ class Subscription:
         if self._beat_due or self._reply is None:
             return
         places = sorted(place for lane in self._lanes for place in lane.places())
-        unserved = tuple(pair for lane in self._lanes if lane.server is None for pair in lane.ranges)
+        since_us = self._inside.world.monotonic_us() - WAIT_US - SILENCE_US
+        silent = [lane for lane in self._lanes if lane.heard_us < since_us and lane.held is None]
+        unserved = [pair for lane in silent for pair in lane.ranges]
         if not all(lane.opened for lane in self._lanes):
             places = []
         whole, none = tuple(places), tuple(sorted(unserved))

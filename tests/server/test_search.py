@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -36,6 +36,9 @@ class Content:
 
     async def read(self) -> bytes:
         return self._data
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self._data
 
 
 class FakeRequest:
@@ -199,6 +202,13 @@ def test_analyzing_suggesting_and_explaining(call: Call) -> None:
     assert not call("POST", "movies/_explain", {"id": "m4", "q": "space"})["matched"]
 
 
+def nested(levels: int) -> bytes:
+    """A query of so many levels."""
+    return b'{"query":' + b'{"bool":{"must":' * levels + b'{"match_all":{}}' + b"}}" * levels + b"}"
+
+
+MANY = {"bool": {"should": [{"term": {"a": n}} for n in range(10_000)]}}
+
 WRONG: list[tuple[str, str, Any, str, str]] = [
     ("GET", "movies?q=" + quote("a AND"), None, "bad-query", "at character 2"),
     ("GET", "movies?qq=a", None, "bad-query", "unknown parameter"),
@@ -216,6 +226,32 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
     ("POST", "movies", {"query": {"bool": {"must": [{"x": {}}]}}}, "bad-query", "query.bool.must[0]"),
     ("POST", "movies", {"search_after": "abc"}, "bad-cursor", "no cursor"),
     ("POST", "movies", {"size": 6000, "from": 6000}, "bad-query", "search_after"),
+    ("POST", "movies", {"query": MANY}, "bad-query", "clauses"),
+    (
+        "POST",
+        "movies",
+        {"query": {"bool": {"filter": [{"bool": {"must_not": [MANY]}}]}}},
+        "bad-query",
+        "clauses",
+    ),
+    ("POST", "movies", {"q": "a OR " * 10_000 + "a"}, "bad-query", "at most"),
+    ("POST", "movies", {"q": "(" * 5_000 + "a" + ")" * 5_000}, "bad-query", "nested"),
+    ("POST", "movies", {"query": {"terms": {"a": list(range(100_000))}}}, "bad-query", "at most"),
+    ("POST", "movies", {"query": {"regexp": {"t": "(a+)+$((b{999}){999}){999}"}}}, "bad-query", "regexp"),
+    ("POST", "movies", {"query": {"wildcard": {"t": "*a" * 20_000}}}, "bad-query", "at most"),
+    ("POST", "movies", nested(60), "bad-query", "nested"),
+    ("POST", "movies", nested(40_000), "bad-body", "no JSON"),
+    ("POST", "movies", b"[" * 500_000, "bad-body", "no JSON"),
+    ("POST", "movies", {"query": {"$where": "while(1);"}}, "bad-query", "$where"),
+    ("POST", "movies", {"query": {"script": {"script": "while(1);"}}}, "bad-query", "script"),
+    (
+        "POST",
+        "movies",
+        {"aggs": {"a": {"scripted_metric": {"map_script": "1"}}}},
+        "bad-query",
+        "scripted_metric",
+    ),
+    ("POST", "movies/_analyze", {"text": "a", "analyzer": "klingon"}, "bad-query", "klingon"),
     ("POST", "movies/_reindex", {}, "not-found", "_analyze"),
     ("POST", "movies/_analyze", {"analyzer": "english"}, "bad-body", "text"),
     ("POST", "movies/_explain", {"q": "a"}, "bad-body", "id"),
@@ -230,6 +266,15 @@ def test_what_cannot_be_searched_is_a_problem(call: Call, wrong: tuple[str, str,
     with pytest.raises(ProblemError) as caught:
         call(method, path, body)
     assert caught.value.kind == kind and said in caught.value.detail, caught.value.detail
+
+
+def test_a_cursor_of_another_search_is_refused(call: Call) -> None:
+    cursor = call("GET", "movies?size=1&q=space")["next"]
+    assert call("GET", f"movies?size=1&q=space&search_after={cursor}")["hits"]["hits"]
+    for other in ("books?size=1&q=space", "movies?size=1&q=solaris", "movies,books?size=1&q=space"):
+        with pytest.raises(ProblemError) as caught:
+            call("GET", f"{other}&search_after={cursor}")
+        assert caught.value.kind == "bad-cursor" and "another search" in caught.value.detail
 
 
 def test_lenient_text_finds_what_it_can_and_says_what_it_left_out(call: Call) -> None:

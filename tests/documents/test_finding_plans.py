@@ -208,6 +208,8 @@ def test_an_index_is_described_as_it_was_asked_for() -> None:
         ("x", {"paths": {"a": 1}, "filter": {"b": {"$ne": 1}}}, "of plain values, which stand together"),
         ("x", {"paths": {"a": 1}, "filter": {"$where": "1"}}, "$where is not supported"),
         ("x", [], "an index is"),
+        ("x", {"paths": {"a": 1}, "unique": True}, "If-None-Match: *"),
+        ("x", {"paths": {"a": 1}, "expire_after_s": 60}, "?ttl=SECONDS"),
     ],
 )
 def test_indexes_that_are_refused(name: str, body: Any, said: str) -> None:

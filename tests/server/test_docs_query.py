@@ -331,3 +331,13 @@ def test_indexes_are_made_described_and_dropped() -> None:
             assert problem(await ask("POST", target, b"{}")) == (405, "method-not-allowed")
 
     run(work())
+
+
+def test_a_mapping_with_an_analyzer_that_does_not_exist_is_refused() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            body = b'{"mapping": {"fields": {"t": {"type": "text", "analyzer": "klingon"}}}}'
+            reply = await ask("PUT", "/v1/collections/movies", body)
+            assert reply.status == 400 and "klingon" in reply.json()["detail"], reply.body
+
+    run(work())

@@ -38,12 +38,11 @@ def failed(kind: str, status: int) -> dict[str, Any]:
 
 
 async def test_operations_travel_in_batches_of_the_size_asked_for() -> None:
-    async with peers(each(done)) as [peer], client(peer) as db:
-        async with db.kv("b").bulk(batch=10) as bulk:
-            for number in range(25):
-                await bulk.put(f"k{number}", b"\x00\xff" if number % 2 else "text", ttl_s=9)
-            await bulk.put_json("j", {"n": 2**70})
-            await bulk.delete("d")
+    async with peers(each(done)) as [peer], client(peer) as db, db.kv("b").bulk(batch=10) as bulk:
+        for number in range(25):
+            await bulk.put(f"k{number}", b"\x00\xff" if number % 2 else "text", ttl_s=9)
+        await bulk.put_json("j", {"n": 2**70})
+        await bulk.delete("d")
     assert bulk.done == 27
     assert sorted(len(said(one)) for one in peer.asked) == [7, 10, 10]
     every = [line for one in peer.asked for line in said(one)]

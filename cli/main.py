@@ -376,6 +376,40 @@ def tail(
     raise typer.Exit(run(urls_to_try(url or [], config), watched, as_json=json))
 
 
+@app.command()
+def export(
+    table: Annotated[str, typer.Argument(help="As keyspace.table: docs.movies.", show_default=False)],
+    *,
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")],
+    kind: Annotated[str, typer.Option("--format", help="parquet, ndjson or csv.")] = "parquet",
+    parts: Annotated[int, typer.Option("--parts", metavar="FILES", help="As how many files.")] = 16,
+    consistency: Consistency = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again, without what is there.")] = False,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST[:PORT],...", help="Peers' CQL addresses.")
+    ] = None,
+    config: Config = CONFIG,
+    json: Json = False,
+) -> None:
+    """Write a table into a folder of files, ranges of it in parallel.
+
+    Every write acknowledged at QUORUM before it began is in it. A file appears when it is whole; an export
+    that was interrupted goes on when the same command is given again.
+
+    \b
+    Examples:
+      sullae export docs.movies -o movies
+      sullae export shop.orders --format ndjson -o orders --parts 64
+    """
+    from cli.export import Wanted, export as run
+    from cli.places import cql_endpoints
+    from cli.shell.app import level_of
+
+    level = level_of(consistency or "quorum")
+    wanted = Wanted(table, kind, folder, parts, level, restart)
+    raise typer.Exit(run(wanted, cql_endpoints(host, config), as_json=json))
+
+
 # --------------------------------------------------------------------------------------------------- CQL
 
 

@@ -65,6 +65,16 @@ def urls_to_try(given: Sequence[str], config: Path) -> list[str]:
     return [DEFAULT_URL]
 
 
+def cql_endpoints(given: str | None, config: Path) -> list[tuple[str, int]]:
+    """Where peers speak CQL: what was given, else every peer of the configuration, else this machine."""
+    from cli.shell.app import endpoints_of
+
+    if given is None and (config.exists() or config != CONFIG):
+        cluster = read_config(config)
+        return [(peer.address, cluster.ports.cql) for peer in cluster.peers]
+    return endpoints_of(given, None)
+
+
 # ------------------------------------------------------------------------------------------------- ports
 
 

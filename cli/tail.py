@@ -235,6 +235,9 @@ def _members(line: dict[str, Any]) -> list[tuple[str, str]]:
     """What to show of the images: of an update what changed, else the first members of the row."""
     before, after = line.get("before"), line.get("after")
     changed = [str(path) for path in line.get("changed") or () if path]
+    if line["op"] == "update" and not changed and isinstance(before, dict) and isinstance(after, dict):
+        names = dict.fromkeys([*before, *after])  # all of it was written: show what is other than before
+        changed = ["/" + _escaped(name) for name in names if before.get(name) != after.get(name)]
     if line["op"] == "update" and changed:
         found = []
         for path in changed:
@@ -261,6 +264,11 @@ def _at(image: Any, path: str) -> Any:
         key = step.replace("~1", "/").replace("~0", "~")
         image = image.get(key) if isinstance(image, dict) else None
     return image
+
+
+def _escaped(name: str) -> str:
+    """A member's name as a step of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _short(value: Any) -> str:

@@ -163,6 +163,8 @@ def test_what_people_see() -> None:
     images = {"before": {"year": 1, "a": {"b/": 2}}, "after": {"year": 2, "a": {"b/": 2}, "t": "x"}}
     line = event(1, op="update", changed=["/year", "/a/b~1", "/t"], late=True, **images)
     assert drawn_line(line).plain == '12:00:00.250  update   k1 late  year 1 → 2  a/b~1 2  t null → "x"'
+    put = event(1, op="update", changed=[""], **images)
+    assert drawn_line(put).plain == '12:00:00.250  update   k1  year 1 → 2  t null → "x"'
     many = event(1, after={f"m{n}": n for n in range(10)}, key="bad\x1b[2J")
     assert drawn_line(many).plain == (
         "12:00:00.250  insert   bad\\u001b[2J  m0 0  m1 1  m2 2  m3 3  m4 4  m5 5  m6 6  m7 7  and 2 more "

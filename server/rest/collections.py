@@ -13,6 +13,7 @@ from core.requests import Changed, Invalid, MetadataRequest
 from documents import collections as documents
 from documents.collections import Collection, CollectionSettings, CollectionSpec
 from documents.schemas import schema_problem
+from index.mapping import MappingFault, compile_mapping, parse_mapping
 from node.metadata_state import State
 from node.node import Node
 from server.bridge import Bridge
@@ -163,6 +164,12 @@ def _spec(name: str, body: bytes) -> CollectionSpec:
     detail = None if text is None else schema_problem(text)
     if detail is not None:
         raise ProblemError("bad-collection", f"the schema cannot be used: {detail}")
+    if settings.mapping_text is not None:
+        found = parse_mapping(orjson.loads(settings.mapping_text))
+        rules = found if isinstance(found, MappingFault) else compile_mapping(found)
+        if isinstance(rules, MappingFault):
+            where = f"{rules.path}: " if rules.path else ""
+            raise ProblemError("bad-collection", f"the mapping cannot be used: {where}{rules.detail}")
     return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, wanted.changes)
 
 

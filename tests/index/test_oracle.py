@@ -6,10 +6,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
+from core.messages import ApplyMutation
+from core.requests import Changed
 from core.searching import SearchAnswer
+from documents.collections import CollectionSettings, CollectionSpec, alter_collection
 from documents.values import id_of
 from index.asking import Ask, Found, Segments
 from index.bounds import QueryError
@@ -129,21 +133,81 @@ def test_segments_find_and_score_what_the_oracle_does(seed: int) -> None:
     assert matched > 20
 
 
-def test_five_peers_find_and_score_what_the_oracle_does() -> None:
-    random = Random(5)
-    documents = corpus(random, 250)
-    oracle = Oracle(documents)
-    s = SearchScenario(5, settings={"follow_idle_us": 3_600_000_000, "hints": False})
-    s.start()
-    s.collect()
-    for i, (name, document) in enumerate(documents.items()):
-        s.store(name, document, at=i % 5)
-    for i in range(8):
+ALONE = {
+    "hints": False,
+    "read_repair": False,
+    "follow_idle_us": 3_600_000_000,
+    "anti_entropy_pause_us": 3_600_000_000,
+}
+"""Nothing makes replicas equal but what a search asks for."""
+
+
+def agree(s: SearchScenario, oracle: Oracle, random: Random, at: int, count: int = 3) -> None:
+    """Some queries, asked of one peer: results, scores and the first ten."""
+    for _ in range(count):
         asked = query(oracle, random)
         expected = oracle.find(asked)
-        answer = s.search(asked.json, i % 5, size=len(documents))
+        answer = s.search(asked.json, at, size=len(oracle.documents))
         assert isinstance(answer, SearchAnswer), (answer, asked.json)
         found = {id_of(hit.key): hit.score for hit in answer.hits}
+        assert found.keys() == expected.keys(), asked.json
         assert found == pytest.approx(expected, rel=1e-6), asked.json
         best = sorted(expected.values(), reverse=True)[:10]
         assert [hit.score for hit in answer.hits[:10]] == pytest.approx(best)
+
+
+def alter(s: SearchScenario, mapping: bytes) -> None:
+    """Change the collection's mapping: another index is built."""
+    settings = CollectionSettings(mapping=msgspec.Raw(mapping))
+    change = alter_collection(s.collection(), CollectionSpec("movies", None, 0, settings))
+    answer = s.ask(change).answer  # type: ignore[arg-type]
+    assert isinstance(answer, Changed) and not answer.error
+
+
+def test_five_peers_agree_with_the_oracle_through_crashes_rebuilds_and_restarts() -> None:
+    """1,100 documents at RF 3: over 500 at each of five peers."""
+    random = Random(5)
+    documents = corpus(random, 1_100)
+    s = SearchScenario(5, settings=ALONE)
+    s.start()
+    s.collect()
+    for i, (name, document) in enumerate(documents.items()):
+        if i % 10 == 0:
+            s.lose(lambda _, target, message, i=i: target == i % 5 and isinstance(message, ApplyMutation))
+        s.store(name, document, at=(i + 1 + i // 10) % 5)
+    s.heal()
+    oracle = Oracle(documents)
+    for at in range(5):
+        agree(s, oracle, random, at, 1)
+    held = [sum(len(k.documents) for k in machine.search.values()) for machine in s.cluster.machines]
+    assert min(held) >= 500, held
+    # a power cut of all: what was acknowledged is found, by the indexes as they were
+    s.power_cut(*range(5))
+    s.start()
+    agree(s, oracle, random, 3)
+    # a peer restarts: before it is seen to be dead, while it is away, and when it is back
+    for peer in (1, 4):
+        s.kill(peer)
+        agree(s, oracle, random, (peer + 1) % 5, 1)
+        assert s.until(lambda peer=peer: s.sees_dead((peer + 1) % 5, peer))  # type: ignore[misc]
+        agree(s, oracle, random, (peer + 1) % 5, 1)
+        s.start(peer)
+        agree(s, oracle, random, peer, 1)
+    # a changed mapping of a field that is not searched: another index is built meanwhile
+    table = s.collection().table
+    old = s.host(0).mapping(table)
+    alter(s, b'{"fields": {"note": {"type": "keyword"}}}')
+    steps = 0
+    while any(s.host(peer).mapping(table) == old for peer in range(5)):
+        agree(s, oracle, random, steps % 5, 1)
+        if steps == 1:
+            s.power_cut(2)
+            s.start(2)
+        name = f"m{steps}"
+        documents[name] = {**documents[name], "plot": "space ocean"}
+        s.store(name, documents[name], at=steps % 5)
+        oracle = Oracle(documents)
+        steps += 1
+        assert steps < 300, "the new index is never there"
+    assert steps > 1, "searched while it was built"
+    agree(s, oracle, random, 2)

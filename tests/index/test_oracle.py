@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import orjson
 import pytest
 
-from core.messages import ApplyMutation
+from core.messages import ApplyMutation, Message
 from core.requests import Changed
 from core.searching import SearchAnswer
 from documents.collections import CollectionSettings, CollectionSpec, alter_collection
@@ -156,6 +157,10 @@ def agree(s: SearchScenario, oracle: Oracle, random: Random, at: int, count: int
         assert [hit.score for hit in answer.hits[:10]] == pytest.approx(best)
 
 
+def loses_writes(to: int, _source: int, target: int, message: Message) -> bool:
+    return target == to and isinstance(message, ApplyMutation)
+
+
 def alter(s: SearchScenario, mapping: bytes) -> None:
     """Change the collection's mapping: another index is built."""
     settings = CollectionSettings(mapping=msgspec.Raw(mapping))
@@ -173,7 +178,7 @@ def test_five_peers_agree_with_the_oracle_through_crashes_rebuilds_and_restarts(
     s.collect()
     for i, (name, document) in enumerate(documents.items()):
         if i % 10 == 0:
-            s.lose(lambda _, target, message, i=i: target == i % 5 and isinstance(message, ApplyMutation))
+            s.lose(partial(loses_writes, i % 5))
         s.store(name, document, at=(i + 1 + i // 10) % 5)
     s.heal()
     oracle = Oracle(documents)

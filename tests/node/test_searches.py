@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from core.consistency import Level
 from core.messages import ApplyMutation, Message, Search
 from core.requests import Invalid, Unavailable
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
-from index.query import EXACT, TEXT, All, Match, MoreLike, SortKey
+from index.aggregation import TermsOf
+from index.query import EXACT, NUMBER, TEXT, All, Match, MoreLike, SortKey
 from sim.options import NetworkOptions
 from tests.node.search_world import SearchScenario
 
@@ -49,10 +51,17 @@ def test_a_search_sees_every_write_through_every_peer_while_each_in_turn_misses_
     s.heal()
     s.run(1)
     wanted = sorted(f"m{i}" for i in range(0, 30, 2))
+    kinds = sorted(Counter(text_of(i) for i in range(30)).values())
     for at in range(5):
         assert sorted(s.found(Match("title", "odyssey"), at, size=100)) == wanted
         answer = s.search(Match("title", "odyssey"), at, size=0)
         assert isinstance(answer, SearchAnswer) and answer.total == 15
+        facets = (("number", TermsOf("n", NUMBER, 100)), ("title", TermsOf("title", EXACT, 100)))
+        counted = s.search(All(), at, size=0, aggregations=facets)
+        assert isinstance(counted, SearchAnswer)
+        partials = counted.tables[0].partials
+        assert [bucket.count for bucket in partials["number"].buckets] == [1] * 30
+        assert sorted(bucket.count for bucket in partials["title"].buckets) == kinds
 
 
 def test_without_refresh_it_finds_what_the_indexes_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import micro, rivals, scenarios, stages
+from bench import documents, micro, rivals, scenarios, stages
 from bench.peers import Peers, Process
 from bench.scenarios import Loaded
 
@@ -28,26 +28,28 @@ MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
 SCENARIOS: Final = (
     *("micro", "stages", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "single"),
-    "etcd",
+    *("etcd", "documents"),
 )
+NOT_QUICK: Final = ("etcd", "documents")
 
 
 def main(arguments: list[str]) -> int:
     """Measure, print a table, write JSON; the exit status."""
     about = "measure a real cluster on this machine"
     parser = argparse.ArgumentParser(prog="python -m bench", description=about)
-    parser.add_argument("--quick", action="store_true", help="smaller loads, and no etcd")
+    parser.add_argument("--quick", action="store_true", help="smaller loads, and no etcd and documents")
     parser.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--folder", type=Path, help="where data goes; else the system's temporary folder")
+    parser.add_argument("--documents", type=int, default=20_000, metavar="N", help="documents to search")
     chosen = parser.parse_args(arguments)
     wanted = tuple(chosen.only.split(",")) if chosen.only else SCENARIOS
     if unknown := [name for name in wanted if name not in SCENARIOS]:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(SCENARIOS)}")
     if chosen.quick and not chosen.only:
-        wanted = tuple(name for name in wanted if name != "etcd")
+        wanted = tuple(name for name in wanted if name not in NOT_QUICK)
     with tempfile.TemporaryDirectory(prefix="sullae-bench-", dir=chosen.folder) as folder:
-        found = _Run(Path(folder), wanted, 4 if chosen.quick else 1).all()
+        found = _Run(Path(folder), wanted, 4 if chosen.quick else 1, chosen.documents).all()
     if chosen.json is not None:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         chosen.json.write_text(scenarios.as_json(found) + "\n")
@@ -57,7 +59,8 @@ def main(arguments: list[str]) -> int:
 class _Run:
     """One run: what is wanted, and what was found so far."""
 
-    def __init__(self, folder: Path, wanted: tuple[str, ...], divide: int) -> None:
+    def __init__(self, folder: Path, wanted: tuple[str, ...], divide: int, documents: int) -> None:
+        self._documents = documents
         self._folder = folder
         self._wanted = wanted
         self._divide = divide
@@ -85,8 +88,23 @@ class _Run:
             (self._folder / "etcd").mkdir()
             self.found["etcd"] = rivals.etcd(self._folder / "etcd")
             say(f"etcd, three members, etcdctl check perf --load=l: {self.found['etcd']}")
+        if "documents" in self._wanted:
+            self._search()
         self._compare()
         return self.found
+
+    def _search(self) -> None:
+        """Documents and search: one peer, then three with replication factor 3."""
+        corpus = documents.Corpus(SAMPLE, max(1, self._documents // self._divide))
+        for count in (1, 3):
+            with Peers(self._folder / f"documents{count}", count=count) as peers:
+                peers.up()
+                name = f"{corpus.count} documents, {'one peer' if count == 1 else 'three peers, RF 3'}"
+                say(f"\n{name}{HEADER}")
+                found = asyncio.run(documents.measure(peers, corpus, 20.0 / self._divide))
+                self.found[name] = found
+                for line, measured in found.items():
+                    say(row(line, measured))
 
     def _micro(self) -> None:
         found = micro.run(4000 // self._divide)

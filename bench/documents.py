@@ -1,0 +1,214 @@
+"""Documents and search, measured: loading with search on, queries at a rate, how soon a write is found.
+
+    python -m bench --only documents [--documents 200000]
+
+The sample's movies are scaled to as many documents of about 1 KiB as asked for: each gets a text of words
+that are as frequent as words are (Zipf), so that queries by two of them meet many documents or few. One peer
+first, then three with replication factor 3. What is measured:
+
+    load        `_bulk` until all is acknowledged, and until a search that waits for freshness sees all of it
+    queries     two words each, begun 100 times a second whether or not those before are answered
+    writing     the same beside 50 PUTs a second, when freshness costs the most; and with refresh=false
+    found       from a write's acknowledgement to the answer of a search begun then, which must have it
+    memory      resident, of the largest peer, after the load and at the end
+
+Latencies at a rate are counted from when a request was due, so a peer that stands still cannot hide it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import accumulate, count as counter
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from bench.load import Figures, figures_of, request_bytes, run_load
+from bench.peers import Peers
+from bench.scenarios import MIB, Failed, Loaded, places
+
+LINES: Final = 250
+QUERIES_PER_S: Final = 100
+WRITES_PER_S: Final = 50
+WORDS: Final = 20_000
+TEXT_BYTES: Final = 640
+"""What a movie lacks to about 1 KiB."""
+
+SEARCH: Final = "/v1/search/films"
+DOCUMENT: Final = "/v1/docs/films/"
+
+
+class Corpus:
+    """The documents of a run, the same for the same size."""
+
+    def __init__(self, sample: Path, count: int) -> None:
+        with gzip.open(sample) as file:
+            self._movies = [orjson.loads(line) for line in file]
+        self.count = count
+        random = Random("documents")
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        lengths = [random.randint(3, 9) for _ in range(WORDS)]
+        self._words = ["".join(random.choices(letters, k=length)) for length in lengths]
+        self._weights = list(accumulate(1 / (rank + 3) for rank in range(WORDS)))
+
+    def document(self, number: int) -> dict[str, Any]:
+        """A movie and a text."""
+        random = Random(f"document:{number}")
+        words = random.choices(self._words, cum_weights=self._weights, k=TEXT_BYTES // 7)
+        return {**self._movies[number % len(self._movies)], "plot": " ".join(words), "number": number}
+
+    def queries(self) -> Iterator[str]:
+        """Two words each, without end: one that is frequent, one less."""
+        random = Random("queries")
+        while True:
+            yield f"{self._words[random.randrange(20, 500)]} {self._words[random.randrange(100, 5_000)]}"
+
+    def lines(self) -> Iterator[bytes]:
+        """The bodies of the load."""
+        for first in range(0, self.count, LINES):
+            numbers = range(first, min(self.count, first + LINES))
+            puts = ({"op": "put", "id": f"d{n}", "document": self.document(n)} for n in numbers)
+            yield b"\n".join(map(orjson.dumps, puts)) + b"\n"
+
+
+class Client:
+    """Requests to each peer in turn."""
+
+    def __init__(self, session: aiohttp.ClientSession, peers: Peers) -> None:
+        self._session = session
+        self._places = [f"http://{address}:{port}" for address, port in places(peers)]
+        self._turn = counter()
+
+    async def __call__(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of a good answer. Raises `Failed`."""
+        place = self._places[next(self._turn) % len(self._places)]
+        data = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        async with self._session.request(method, place + path, data=data, headers=headers) as answer:
+            text = await answer.read()
+            if answer.status >= 300:
+                raise Failed(f"{method} {path}: {answer.status} {text[:300]!r}")
+            return orjson.loads(text) if text else None
+
+    async def total(self, query: str, more: str = "") -> int:
+        """How many documents a query finds, with a page of them."""
+        found = await self("GET", f"{SEARCH}?q={quote(query)}{more}")
+        return int(found["hits"]["total"]["value"])
+
+
+@asynccontextmanager
+async def client_of(peers: Peers) -> AsyncIterator[Client]:
+    """A client with as many connections as it needs."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield Client(session, peers)
+
+
+async def measure(peers: Peers, corpus: Corpus, seconds: float) -> dict[str, Loaded]:
+    """All of it, on a cluster that runs; by the names of the table's lines. Raises `Failed`."""
+    found: dict[str, Loaded] = {}
+    async with client_of(peers) as client:
+        await client("PUT", "/v1/collections/films", {})
+        acknowledged, searchable = await _load(peers, corpus, client)
+        found["load, acknowledged"] = _told(peers, acknowledged)
+        found["load, searchable"] = _told(peers, searchable)
+        queries = corpus.queries()
+        found["two words, 100/s"] = _told(peers, await _queries(client, queries, seconds))
+        for name, more in (("", ""), (", refresh=false", "&refresh=false")):
+            stop = asyncio.Event()
+            writing = asyncio.create_task(_write(client, corpus, stop))
+            try:
+                figures = await _queries(client, queries, seconds, more)
+            finally:
+                stop.set()
+                await writing
+            found[f"the same beside writes{name}"] = _told(peers, figures)
+        found["acknowledged to found"] = _told(peers, await _found(client, int(seconds * 10)))
+    return found
+
+
+def _told(peers: Peers, figures: Figures) -> Loaded:
+    memory = {peer.name: peer.memory_bytes() // MIB for peer in peers.peers}
+    return Loaded(figures=figures, cpu_percent={}, memory_mib=memory)
+
+
+async def _load(peers: Peers, corpus: Corpus, client: Client) -> tuple[Figures, Figures]:
+    """Documents per second until they are acknowledged, and until they are found."""
+    bodies = list(corpus.lines())
+    requests = (request_bytes("POST", DOCUMENT + "_bulk", body) for body in bodies)
+    sizes = {corpus.count % LINES or LINES, LINES}
+    began = time.perf_counter()
+    figures, failure = await run_load(
+        places(peers), 4, requests, lambda answer: answer.replace(b" ", b"").count(b'"status":20') in sizes
+    )
+    if figures.failed:
+        raise Failed(f"{figures.failed} loads failed, the first: {failure!r}")
+    acknowledged_s = time.perf_counter() - began
+    if await client.total("*:*", "&size=0&timeout_ms=600000") != corpus.count:
+        raise Failed("a search does not see all that was loaded")
+    searchable_s = time.perf_counter() - began
+    return (
+        _of_documents(figures, corpus.count, acknowledged_s),
+        _of_documents(figures, corpus.count, searchable_s),
+    )
+
+
+def _of_documents(figures: Figures, documents: int, seconds: float) -> Figures:
+    """Latencies are those of whole requests."""
+    kept = figures_of([0.0], 1.0, 0)
+    for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms"):
+        setattr(kept, name, getattr(figures, name))
+    kept.operations, kept.seconds, kept.per_s = documents, round(seconds, 2), round(documents / seconds, 1)
+    return kept
+
+
+async def _queries(client: Client, queries: Iterator[str], seconds: float, more: str = "") -> Figures:
+    """At a steady rate, each counted from when it was due."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    latencies_s: list[float] = []
+
+    async def one(query: str, due: float) -> None:
+        await client.total(query, more)
+        latencies_s.append(loop.time() - due)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(seconds * QUERIES_PER_S)):
+            due = began + number / QUERIES_PER_S
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            tasks.create_task(one(next(queries), due))
+    return figures_of(latencies_s, loop.time() - began, 0)
+
+
+async def _write(client: Client, corpus: Corpus, stop: asyncio.Event) -> None:
+    """PUTs at a steady rate, of documents that are there."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number in counter():
+        await asyncio.sleep(max(0.0, began + number / WRITES_PER_S - loop.time()))
+        if stop.is_set():
+            return
+        at = number * 7919 % corpus.count
+        await client("PUT", f"{DOCUMENT}d{at}", corpus.document(at))
+
+
+async def _found(client: Client, times: int) -> Figures:
+    """From a write's acknowledgement to the answer that has it. Raises `Failed` if one has it not."""
+    latencies_s: list[float] = []
+    began = time.perf_counter()
+    for number in range(times):
+        word = f"unheard{number}of"
+        await client("PUT", f"{DOCUMENT}d{number}", {"title": word, "number": number})
+        at = time.perf_counter()
+        if await client.total(word) != 1:
+            raise Failed(f"write {number} was acknowledged, and a search begun afterwards did not find it")
+        latencies_s.append(time.perf_counter() - at)
+    return figures_of(latencies_s, time.perf_counter() - began, 0)

@@ -1,0 +1,250 @@
+"""The client against real peers, one of which is killed under load.
+
+Nothing acknowledged is lost, nothing is done twice, and a user sees no exception at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+
+import sullae
+from tests.process.cluster import Cluster
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+WORKERS = 8
+
+
+@pytest.fixture
+async def db(urls: str) -> AsyncIterator[sullae.Database]:
+    async with sullae.connect(urls) as db:
+        yield db
+
+
+class Load:
+    """Writes of several kinds, all at once, until told to stop; what was acknowledged is noted."""
+
+    def __init__(self, db: sullae.Database) -> None:
+        self.db = db
+        self.values: dict[str, bytes] = {}
+        self.documents: dict[str, int] = {}
+        self.increments = 0
+        self.pushed: list[str] = []
+        self.rows: dict[int, int] = {}
+        self.stopped = False
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self.values) + len(self.documents) + self.increments + len(self.rows) + len(self.pushed)
+
+    async def run(self, number: int) -> None:
+        kv, documents = self.db.kv("load"), self.db.collection("load")
+        serial = 0
+        while not self.stopped:
+            serial += 1
+            name, n = f"{number}-{serial}", 1000 * number + serial
+            await kv.put(name, name.encode())
+            self.values[name] = name.encode()
+            await documents.put(name, {"n": n})
+            self.documents[name] = n
+            await documents.patch("sum", {"$inc": {"n": 1}})
+            self.increments += 1
+            await documents.patch(f"list-{number}", {"$push": {"names": name}})
+            self.pushed.append(name)
+            await self.db.cql("INSERT INTO load.t (id, n) VALUES (?, ?)", [n, n], idempotent=True)
+            self.rows[n] = n
+            found = await kv.get(name)
+            assert found is not None and found.value == name.encode()
+            assert await documents.count({"_id": name}) == 1
+
+    async def more(self, count: int, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait until so many more are acknowledged, or a worker has ended."""
+        wanted = self.acknowledged + count
+        async with _patience(20.0):
+            while self.acknowledged < wanted and not any(task.done() for task in tasks):
+                await asyncio.sleep(0.005)
+
+
+def _patience(seconds: float) -> asyncio.Timeout:
+    return asyncio.timeout(seconds)
+
+
+async def _up(cluster: Cluster, name: str) -> None:
+    """Start a peer from this thread (it ends with the thread that starts it); wait until it serves."""
+    cluster.start(name)
+    await asyncio.to_thread(cluster.wait_ready, name)
+
+
+async def test_a_peer_is_killed_under_load_and_nobody_notices(cluster: Cluster, urls: str) -> None:
+    retried: list[sullae.Event] = []
+
+    def told(event: sullae.Event) -> None:
+        retried.extend([event] if event.will_retry else [])
+
+    async with sullae.connect(urls, on_event=told) as db:
+        await db.cql(
+            "CREATE KEYSPACE load WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
+        )
+        await db.cql("CREATE TABLE load.t (id int PRIMARY KEY, n int)")
+        load = Load(db)
+        tasks = [asyncio.create_task(load.run(number)) for number in range(1, WORKERS + 1)]
+        await load.more(100, tasks)
+        await asyncio.to_thread(cluster.kill, "n2")
+        await load.more(300, tasks)
+        await _up(cluster, "n2")
+        await load.more(100, tasks)
+        load.stopped = True
+        await asyncio.gather(*tasks)
+    assert any(event.error is not None for event in retried), "the kill was not noticed by the client"
+    await _everything_is_there(cluster, load)
+
+
+async def _everything_is_there(cluster: Cluster, load: Load) -> None:
+    for peer in cluster.peers:
+        async with sullae.connect(f"http://{peer.address}:{peer.rest}", discover=False) as db:
+            keys = {key.key async for key in db.kv("load").list()}
+            assert keys == {*load.values}
+            documents = {one.id: one.value async for one in db.collection("load").list()}
+            assert {name: documents[name]["n"] for name in load.documents} == load.documents
+            assert documents["sum"]["n"] == load.increments, "each increment once"
+            names = [name for n in range(1, WORKERS + 1) for name in documents[f"list-{n}"]["names"]]
+            assert Counter(names) == Counter(load.pushed), "each push once"
+            rows = await db.cql("SELECT id, n FROM load.t", page_size=50)
+            assert {row["id"]: row["n"] async for row in rows} == load.rows
+
+
+async def test_a_bulk_load_goes_on_while_a_peer_is_killed(cluster: Cluster, db: sullae.Database) -> None:
+    async with db.collection("bulk").bulk(batch=20, requests=4) as bulk:
+        for number in range(600):
+            if number == 200:
+                await asyncio.to_thread(cluster.kill, "n3")
+            await bulk.put(f"d{number}", {"n": number})
+            if number % 50 == 0:
+                await bulk.patch("total", {"$inc": {"n": 1}})
+    await _up(cluster, "n3")
+    assert (bulk.done, bulk.failures) == (612, [])
+    assert await db.collection("bulk").count({"n": {"$gte": 0}}) == 601
+    total = await db.collection("bulk").get("total")
+    assert total is not None and total["n"] == 12
+
+
+async def test_a_listing_goes_on_when_the_peer_that_began_it_dies(
+    cluster: Cluster, db: sullae.Database
+) -> None:
+    async with db.kv("listing").bulk() as bulk:
+        for number in range(300):
+            await bulk.put(f"k{number:03}", b"v")
+    found: list[str] = []
+    async for key in db.kv("listing").list(page_size=20):
+        if len(found) == 60:
+            await asyncio.to_thread(cluster.kill, "n1")
+        found.append(key.key)
+    await _up(cluster, "n1")
+    assert sorted(found) == [f"k{number:03}" for number in range(300)]
+
+
+async def test_any_key_comes_back_from_any_peer(db: sullae.Database) -> None:
+    odd = ["a/b", "..", ".", "_bulk2", "a%2Fb", "á é?&#=+ ", "%", "\x01", "a//b/", "🎬"]
+    for key in odd:
+        await db.kv("odd").put(key, key.encode())
+        await db.collection("odd").put(key, {"is": key})
+    for key in odd:
+        value, document = await db.kv("odd").get(key), await db.collection("odd").get(key)
+        assert value is not None and value.text == key
+        assert document is not None and document["is"] == key
+    assert {key.key async for key in db.kv("odd").list()} == {*odd}
+    assert {one.id async for one in db.collection("odd").list(page_size=3)} == {*odd}
+
+
+async def test_conditions_hold(db: sullae.Database) -> None:
+    bucket, documents = db.kv("conditions"), db.collection("conditions")
+    tag = await bucket.put("k", b"1", if_none_match="*")
+    with pytest.raises(sullae.PreconditionFailed) as caught:
+        await bucket.put("k", b"2", if_none_match="*")
+    assert caught.value.etag == tag
+    with pytest.raises(sullae.NotModified):
+        await bucket.get("k", if_none_match=tag)
+    assert await bucket.put("k", b"3", if_match=tag) != tag
+    with pytest.raises(sullae.PreconditionFailed):
+        await bucket.delete("k", if_match=tag)
+    await documents.insert({"n": 0}, "d")
+    with pytest.raises(sullae.Conflict):
+        await documents.insert({"n": 0}, "d")
+
+    async def add() -> None:
+        await documents.modify("d", lambda value: {"n": value["n"] + 1}, attempts=100, timeout_s=20.0)
+
+    await asyncio.gather(*(add() for _ in range(6)))
+    found = await documents.get("d")
+    assert found is not None and found["n"] == 6
+
+
+async def test_numbers_are_exact_through_every_door(db: sullae.Database) -> None:
+    exact = {"int": 2**200, "decimal": Decimal("0.1000000000000000000000000001"), "float": 0.1, "small": -1}
+    documents = db.collection("numbers")
+    await documents.put("d", exact)
+    found = await documents.get("d")
+    assert found is not None and found.value == exact
+    assert (await documents.find({"int": 2**200}).all())[0].value == exact
+    await documents.patch("d", {"$inc": {"int": 1}})
+    found = await documents.get("d")
+    assert found is not None and found["int"] == 2**200 + 1
+    await db.cql(
+        "CREATE KEYSPACE exact WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+    )
+    await db.cql("CREATE TABLE exact.t (id int PRIMARY KEY, v varint, d decimal)")
+    await db.cql("INSERT INTO exact.t (id, v, d) VALUES (?, ?, ?)", [1, 2**200, Decimal("1.10")])
+    row = (await db.cql("SELECT * FROM exact.t")).one()
+    assert row == {"id": 1, "v": 2**200, "d": Decimal("1.10")}
+    assert str(row["d"]) == "1.10"
+
+
+async def test_searches_and_questions_come_page_by_page(db: sullae.Database) -> None:
+    documents = db.collection("pages")
+    async with documents.bulk() as bulk:
+        for number in range(120):
+            await bulk.put(f"d{number}", {"n": number, "text": "a word among many"})
+    assert [one["n"] async for one in documents.find({}, sort={"n": 1}, page_size=50)] == list(range(120))
+    assert [one["n"] async for one in documents.find({"n": {"$gte": 7}}, sort={"n": 1}, limit=3)] == [7, 8, 9]
+    assert {hit["n"] async for hit in db.search_all("pages", "text:word", page_size=50)} == {*range(120)}
+    found = await db.search("pages", "word", size=5, aggs={"most": {"max": {"field": "n"}}})
+    assert (len(found), found.total, found.aggregations["most"]["value"]) == (5, 120, 119.0)
+    assert (await documents.create_index("by_n", "n")).built
+    changed = await documents.update_many({"n": {"$lt": 30}}, {"$inc": {"n": 1000}})
+    assert (changed.matched, changed.modified) == (30, 30)
+    assert await documents.delete_many({"n": {"$gte": 1000}}) == 30
+    assert await documents.count() == 90
+
+
+async def test_collections_and_buckets_are_described(db: sullae.Database) -> None:
+    bucket = await db.kv("described").create(ordered=True, default_ttl_s=900)
+    assert (bucket.ordered, bucket.default_ttl_s) == (True, 900)
+    assert bucket in await db.buckets()
+    movies = db.collection("described")
+    schema = {"type": "object", "required": ["title"]}
+    assert (await movies.configure(schema=schema)).schema == schema
+    assert (await movies.configure(default_ttl_s=60)).schema == schema, "what is not said stays"
+    with pytest.raises(sullae.Invalid) as caught:
+        await movies.put("d", {})
+    assert caught.value.kind == "document-invalid"
+    await movies.drop()
+    with pytest.raises(sullae.NotFound):
+        await movies.describe()
+    with pytest.raises(sullae.NotFound):
+        await db.kv("never-made").get("k")
+
+
+async def test_the_cluster_tells_of_itself(cluster: Cluster, db: sullae.Database) -> None:
+    assert len(db.peers) == 3
+    assert (await db.admin.health()).ready
+    assert [peer.name for peer in await db.admin.peers()] == ["n1", "n2", "n3"]
+    assert len((await db.admin.ring())["vnodes"]) >= 3
+    assert (await db.admin.status())["cluster"] == "test"
+    assert "sullae" in await db.admin.metrics()
+    with pytest.raises(sullae.NotFound):
+        await db.admin.ask("no-such-verb")

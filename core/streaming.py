@@ -31,8 +31,9 @@ class Place(msgspec.Struct, frozen=True, array_like=True, order=True):
 class ChangesRequest(msgspec.Struct, frozen=True):
     """Stream what happens to the rows of a table, in parts (`ChangesPart`) for which `want` gives credit.
 
-    `start` is NOW, START (as far as logs reach) or CURSOR (`places`, which cover all of `ranges`). What was
-    admitted before `since_us` is passed over. Only tokens in `ranges` count (inclusive, ascending, disjoint).
+    `start` is NOW, START (as far as logs reach) or CURSOR (`places`, which cover all of `ranges`, of a stream
+    that began NOW at `began_us`, if that is not 0). What was admitted before `since_us` is passed over. Only
+    tokens in `ranges` count (inclusive, ascending, disjoint).
     """
 
     table: int
@@ -40,6 +41,7 @@ class ChangesRequest(msgspec.Struct, frozen=True):
     places: tuple[Place, ...] = ()
     since_us: int = 0
     ranges: tuple[TokenRange, ...] = ((-(2**63), 2**63 - 1),)
+    began_us: int = 0
 
 
 RESTART, GAP, TRUNCATED = "restart", "gap", "truncated"
@@ -71,3 +73,4 @@ class ChangesPart(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
     entries: tuple[LoggedChange, ...] = ()
     unserved: tuple[TokenRange, ...] = ()
+    began_us: int = 0

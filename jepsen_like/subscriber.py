@@ -112,7 +112,9 @@ class Subscriber:
             return ChangesRequest(self._bucket.table, self._start)
         cursor = decode_cursor(self.cursor)
         assert isinstance(cursor, Cursor), cursor
-        return ChangesRequest(self._bucket.table, CURSOR, cursor.places, cursor.since_us)
+        return ChangesRequest(
+            self._bucket.table, CURSOR, cursor.places, cursor.since_us, began_us=cursor.began_us
+        )
 
     def _later(self, delay_us: int) -> None:
         self._epoch += 1
@@ -175,7 +177,7 @@ class Subscriber:
             self._kept = {key: Held(held.image, held.version, held.known) for key, held in self._held.items()}
 
     def _cursor(self, places: tuple[Place, ...], part: ChangesPart) -> str:
-        return encode_cursor(Cursor("kv.changes", part.table, part.since_us, places))
+        return encode_cursor(Cursor("kv.changes", part.table, part.since_us, places, part.began_us))
 
     def _forget(self, ranges: tuple[TokenRange, ...]) -> None:
         for key, held in self._held.items():

@@ -58,7 +58,9 @@ RETRY_US = 200_000
 """Between two rounds through all replicas of a range, none of which could serve it."""
 
 NOW_SLACK_US = 300 * limits.SECOND_US
-"""What was admitted so long before a stream that begins now cannot be acknowledged after it began."""
+"""What was admitted so long before a stream that begins now cannot be acknowledged after it began: where no
+offset is known of a replica that takes over, its log is read from its beginning, without what is older.
+"""
 
 SUBSCRIPTIONS_MAX = 1_024
 
@@ -85,6 +87,8 @@ class _Lane:
     """Nothing was read yet: wherever the log begins, nothing is missing before."""
     opened: bool = True
     """False: it is not known yet where the end of a log was that it begins at."""
+    sifting: bool = False
+    """The log is read from its beginning, as no offset was known: up to its end, what is old is left out."""
     heard_us: int = 0
     """When a replica last answered."""
     held: ChangesTold | None = None
@@ -166,8 +170,7 @@ class Subscription:
         self._reply: Reply | None = reply
         self._table = request.table
         self._since_us = request.since_us
-        if request.start == NOW:
-            self._since_us = max(self._since_us, self._inside.clock.now_us() - NOW_SLACK_US)
+        self._began_us = self._inside.clock.now_us() if request.start == NOW else request.began_us
         table = parent.reads.metadata.state.tables[request.table]
         self._name = (table.keyspace, table.name)
         self._credit = 0
@@ -230,6 +233,8 @@ class Subscription:
         self._unfit = {peer: until for peer, until in self._unfit.items() if until > now_us}
         there = joined_ranges(placement)
         for lane in lanes:
+            if lane not in self._lanes:  # asking for another one ended in asking anew for all
+                continue
             self._close(lane)
             self._lanes.remove(lane)
             made: dict[PeerId | None, _Lane] = {}
@@ -303,8 +308,12 @@ class Subscription:
         self._asked[op] = lane
         lane.timer = inside.timer(WAIT_US + SILENCE_US, "changes_silence", op)
         after = lane.offsets.get(lane.number, 0) if lane.opened else AT_END
+        since_us = self._since_us
+        lane.sifting = lane.sifting or (lane.opened and lane.number not in lane.offsets)
+        if lane.sifting and self._began_us:
+            since_us = max(since_us, self._began_us - NOW_SLACK_US)
         message = AskChanges(
-            op, reads.metadata.state.epoch, self._table, tuple(lane.ranges), after, self._since_us, WAIT_US
+            op, reads.metadata.state.epoch, self._table, tuple(lane.ranges), after, since_us, WAIT_US
         )
         if lane.server == reads.me:
             self._parent.serving.serve(message, lambda told: self.on_message(reads.me, told))
@@ -377,6 +386,7 @@ class Subscription:
         for number, offset in ((lane.number, told.next_after), *told.followed):
             offsets[number] = max(offsets.get(number, 0), offset)
         lane.fresh, lane.opened = False, True
+        lane.sifting = lane.sifting and not told.followed
         if notices or told.entries:
             part = ChangesPart(self._table, self._since_us, lane.places(), entries=told.entries)
             self._part(part, notices)
@@ -390,7 +400,7 @@ class Subscription:
         assert self._reply is not None, "somebody to tell"
         self._credit -= 1
         told, self._notices = (*self._notices, *notices), []
-        self._reply(msgspec.structs.replace(part, notices=told), False)
+        self._reply(msgspec.structs.replace(part, notices=told, began_us=self._began_us), False)
 
     # --- heartbeats
 

@@ -5,6 +5,8 @@ replica is delivered (core/streaming.py `Place`). It is opaque and versioned, ca
 mistyped one is refused and not believed, and is bounded: the places of a large cluster are many, but most
 ranges stand alike and share one vector.
 
+While a snapshot is read the cursor says both how far it came and where the stream began before it.
+
 A whole cursor covers the ring. One of a single range comes with each event; laid over a whole one it says the
 same and more.
 """
@@ -38,6 +40,9 @@ class Cursor(msgspec.Struct, frozen=True):
     table: int
     since_us: int
     places: tuple[Place, ...]
+    began_us: int = 0
+    scanned: bytes | None = None
+    """Of a snapshot that is under way: the row key up to which rows were read (b"": none yet)."""
 
     def covers(self, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether it says something of all of these ranges, so that a stream of them can go on from it."""
@@ -50,10 +55,12 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     name: str
     table: int
     since_us: int
+    began_us: int
     stands: tuple[tuple[int, Offsets], ...]
     """(server, offsets), which ranges share."""
     places: tuple[tuple[int, int, int], ...]
     """(first, last, which of `stands`)."""
+    scanned: bytes | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -70,7 +77,8 @@ def encode_cursor(cursor: Cursor) -> str:
             places[-1] = (places[-1][0], place.last, at)
         else:
             places.append((place.first, place.last, at))
-    data = _encode(_Wire(VERSION, cursor.name, cursor.table, cursor.since_us, tuple(stands), tuple(places)))
+    head = VERSION, cursor.name, cursor.table, cursor.since_us, cursor.began_us
+    data = _encode(_Wire(*head, tuple(stands), tuple(places), cursor.scanned))
     if len(data) > 256:
         data = b"z" + zlib.compress(data, 6)
     data += zlib.crc32(data).to_bytes(_CRC_BYTES, "big")
@@ -109,6 +117,7 @@ def _checked(wire: _Wire) -> Cursor | str:
     at = MIN_TOKEN
     places = []
     good = len(wire.places) <= PLACES_MAX and wire.table >= 0 and 0 <= wire.since_us <= _U64_MAX
+    good = good and 0 <= wire.began_us <= _U64_MAX
     for server, offsets in wire.stands:
         numbers = [number for number, _ in offsets]
         good = good and server >= 0 and len(offsets) <= OFFSETS_MAX
@@ -121,7 +130,7 @@ def _checked(wire: _Wire) -> Cursor | str:
         at = last + 1
     if not good or not places:
         return "this is no cursor of a change stream"
-    return Cursor(wire.name, wire.table, wire.since_us, tuple(places))
+    return Cursor(wire.name, wire.table, wire.since_us, tuple(places), wire.began_us, wire.scanned)
 
 
 def laid_over(whole: Cursor, part: Cursor) -> Cursor:
@@ -137,7 +146,7 @@ def laid_over(whole: Cursor, part: Cursor) -> Cursor:
             at = other.last + 1
         if at <= place.last:
             places.append(Place(at, place.last, place.server, place.offsets))
-    return Cursor(part.name, part.table, max(whole.since_us, part.since_us), tuple(sorted(places)))
+    return msgspec.structs.replace(whole, table=part.table, places=tuple(sorted(places)))
 
 
 def cut_to(cursor: Cursor, ranges: Sequence[tuple[int, int]]) -> Cursor:
@@ -148,7 +157,7 @@ def cut_to(cursor: Cursor, ranges: Sequence[tuple[int, int]]) -> Cursor:
         for first, last in ranges
         if place.first <= last and first <= place.last
     ]
-    return Cursor(cursor.name, cursor.table, cursor.since_us, tuple(sorted(places)))
+    return msgspec.structs.replace(cursor, places=tuple(sorted(places)))
 
 
 def after_event(places: Sequence[Place], token: int, offset: int) -> Place | None:

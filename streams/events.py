@@ -24,6 +24,9 @@ from lsm.keys import HEADER_SUFFIX, STATIC_SUFFIX, split_row_key
 from lsm.log import EXISTED, EXISTS, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
 
 INSERTED, UPDATED, DELETED, TRUNCATED = "insert", "update", "delete", "truncate"
+READ = "read"
+"""What happened; READ: nothing, it is a row of a snapshot."""
+
 ROW, STATIC, RANGE, PARTITION = "row", "static", "range", "partition"
 """What an event is about: one row; what all rows of a partition share; some or all rows of a partition."""
 
@@ -80,6 +83,30 @@ def events_of(entry: LoggedChange, changes: str) -> list[Event]:
     if found:
         found[-1] = msgspec.structs.replace(found[-1], last=True)
     return found
+
+
+def event_of_row(key: bytes, row: Row, now_us: int) -> Event:
+    """A row as a snapshot has it at `now_us`; its id is that of this state of the row."""
+    _, token, partition, suffix = split_row_key(key)
+    version = newest_version(row)
+    return Event(
+        id=f"r{token & (2**64 - 1):x}-{version[0]:x}-{version[1]:x}",
+        offset=0,
+        token=token,
+        scope=STATIC if suffix == STATIC_SUFFIX else ROW,
+        operation=READ,
+        partition=partition,
+        suffix=suffix,
+        end=b"",
+        changed=(),
+        before=None,
+        after=row,
+        imaged=(False, True),
+        version=version,
+        admitted_us=now_us,
+        late=False,
+        superseded=False,
+    )
 
 
 def repaired_token(entry: LoggedChange) -> int | None:

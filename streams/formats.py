@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from streams.events import DELETED, INSERTED, TRUNCATED, UPDATED
+from streams.events import DELETED, INSERTED, READ, TRUNCATED, UPDATED
 
 PLAIN, DEBEZIUM, CLOUDEVENTS = "plain", "debezium", "cloudevents"
 
-_OPERATIONS = {INSERTED: "c", UPDATED: "u", DELETED: "d", TRUNCATED: "t"}
+_OPERATIONS = {INSERTED: "c", UPDATED: "u", DELETED: "d", TRUNCATED: "t", READ: "r"}
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -111,6 +111,7 @@ def debezium(source: Source, shown: Shown) -> dict[str, Any]:
         "ts_us": shown.admitted_us,
         "source": {
             **_debezium_source(source, shown.admitted_us),
+            "snapshot": "true" if shown.operation == READ else "false",
             "id": shown.id,
             "key": shown.key,
             "scope": shown.scope,
@@ -142,7 +143,6 @@ def _debezium_source(source: Source, at_us: int) -> dict[str, Any]:
         "connector": "sullae",
         "name": source.cluster,
         "ts_ms": at_us // 1000,
-        "snapshot": "false",
         "db": source.keyspace,
         "schema": source.keyspace,
         "table": source.table,

@@ -1,7 +1,7 @@
 """`GET /v1/changes/{keyspace.table}`: what happens to a table, as it happens.
 
-    from      now (the default), start, a cursor (or several with commas: later ones say more about their
-              ranges), a time (RFC 3339) or how long ago (10m)
+    from      now (the default), start, snapshot (all rows first), a cursor (or several with commas: later
+              ones say more about their ranges), a time (RFC 3339) or how long ago (10m)
     format    ndjson (the default), sse, or by Accept; a WebSocket by upgrading
     envelope  plain (the default), debezium, cloudevents
     key, prefix, op, filter     only events of this key, of keys that begin so, of these operations, or
@@ -15,71 +15,50 @@ take is not read either.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from core.json_values import JsonError, parse
-from core.requests import Answer, Invalid
+from core.consistency import Level
+from core.requests import Answer, Invalid, RowsRead, ScanRequest
 from core.schema import Table
-from core.streaming import CURSOR, NOW, START, TRUNCATED, ChangesPart, ChangesRequest, Place, TokenRange
+from core.streaming import CURSOR, NOW, TRUNCATED, ChangesPart, ChangesRequest, Place, TokenRange
 from cql_lite.planner import Catalog
 from cql_lite.system import Place as NodePlace
 from documents import collections as documents_collections
 from kv import buckets as kv_buckets
+from lsm.keys import split_row_key
 from node.node import Node
-from query.document_filter import cost_of, parse_filter
-from query.document_match import predicate
-from query.refusals import Refusal
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
 from server.bridge import Bridge
 from server.rest.changes_shown import BucketShape, DocumentShape, Shape, shape_of, time_text
+from server.rest.changes_wanted import NDJSON, SNAPSHOT, SSE, Judge, Wanted, wanted_of
 from server.rest.problems import ProblemError, problem_of
-from server.rest.targets import decoded
 from streams import events as streams_events
-from streams.cursor import Cursor, after_event, cut_to, decode_cursor, encode_cursor, laid_over
-from streams.events import Event, events_of, repaired_token
-from streams.formats import FORMS, PLAIN, Shown, Source
+from streams.cursor import Cursor, after_event, cut_to, encode_cursor
+from streams.events import Event, event_of_row, events_of, repaired_token
+from streams.formats import FORMS, Shown, Source
 
 CHANGES: Final = "/v1/changes/"
-NDJSON: Final = "application/x-ndjson"
-SSE: Final = "text/event-stream"
-PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "limit")
-OPERATIONS: Final = ("insert", "update", "delete", "truncate")
 FOREVER_US: Final = 10**15
-FILTER_CHARS_MAX: Final = 64 * 1024
+SCAN_TIMEOUT_US: Final = 30_000_000
+"""For each page of a snapshot."""
+SCAN_ROWS_MAX: Final = 2**62
 LIMIT_MAX: Final = 2**53
+WEBSOCKET_PING_S: Final = 20.0
+WEBSOCKET_BYTES_MAX: Final = 64 * 1024
+WHOLE_RING: Final[tuple[TokenRange, ...]] = ((MIN_TOKEN, MAX_TOKEN),)
 _NOWHERE: Final = NodePlace(b"", 0, 0, 0)
 """Views of tables need no place."""
-WHOLE_RING: Final[tuple[TokenRange, ...]] = ((MIN_TOKEN, MAX_TOKEN),)
 
-Judge = Callable[[Any], bool]
-"""Whether an image matches a filter."""
+Line = tuple[str, str, bytes]
+"""Its kind, the cursor for who resumes after it if it has a whole one, and its JSON."""
 
-_AGO = re.compile(r"([0-9]{1,9})(s|m|h|d)")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FAMILIES: Final = (kv_buckets.KEYSPACE, documents_collections.KEYSPACE)
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a request asks for."""
-
-    start: str = NOW
-    cursor: Cursor | None = None
-    since_us: int = 0
-    form: str = "ndjson"
-    envelope: str = PLAIN
-    key: str | None = None
-    prefix: str | None = None
-    operations: tuple[str, ...] = ()
-    condition: Judge | None = None
-    limit: int = 0
 
 
 class ChangesRoute:
@@ -101,21 +80,67 @@ class ChangesRoute:
         if not ready:
             raise ProblemError("not-ready", why)
         table = self._table(name)
-        wanted = _wanted(query, request.headers, self._node.inside.clock.now_us())
-        is_sse = wanted.form == "sse"
+        wanted = wanted_of(query, request.headers, self._node.inside.clock.now_us())
         stream = _Stream(table, wanted, self._node.inside.cluster_name, self._shape, self._node)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._websocket(request, stream)
+        is_sse = wanted.form == "sse"
         headers = {"Server": "sullae", "Content-Type": SSE if is_sse else NDJSON, "Cache-Control": "no-store"}
         response = web.StreamResponse(headers={**headers, "X-Accel-Buffering": "no"})
-        async with aclosing(self._bridge.stream(stream.request, FOREVER_US)) as parts:
-            async for answer in parts:
-                lines = stream.lines(answer, response.prepared, self._stopping)
+        async with aclosing(self._lines(stream)) as parts:
+            async for lines in parts:
                 if not response.prepared:
                     await response.prepare(request)
                 await response.write(_bytes_of(lines, is_sse))
-                if stream.ended:
-                    break
         await response.write_eof()
         return response
+
+    async def _websocket(self, request: web.BaseRequest, stream: _Stream) -> web.StreamResponse:
+        """One message per line; what the client says is not listened to, but for its going."""
+        async with aclosing(self._lines(stream)) as parts:
+            first = await anext(parts)
+            socket = web.WebSocketResponse(heartbeat=WEBSOCKET_PING_S, max_msg_size=WEBSOCKET_BYTES_MAX)
+            await socket.prepare(request)
+            for line in first:
+                await socket.send_str(line[2].decode())
+            listening = asyncio.ensure_future(_listen(socket))
+            try:
+                async for lines in parts:
+                    if listening.done():
+                        break
+                    for line in lines:
+                        await socket.send_str(line[2].decode())
+            finally:
+                listening.cancel()
+        await socket.close()
+        return socket
+
+    async def _lines(self, stream: _Stream) -> AsyncGenerator[list[Line], None]:
+        """What is to be told, part by part: rows first, if a snapshot is asked for, then what happens."""
+        if stream.scan is not None:
+            if not stream.places:
+                await self._find_now(stream)
+            async with aclosing(self._bridge.stream(stream.scan, SCAN_TIMEOUT_US)) as rows:
+                async for answer in rows:
+                    yield stream.rows(answer, self._stopping)
+                    if stream.ended:
+                        return
+        async with aclosing(self._bridge.stream(stream.request(), FOREVER_US)) as parts:
+            async for answer in parts:
+                yield stream.lines(answer, self._stopping)
+                if stream.ended:
+                    return
+
+    async def _find_now(self, stream: _Stream) -> None:
+        """Where logs are, before any row is read: the stream goes on from there after the last row."""
+        request = ChangesRequest(stream.table.id, NOW, (), 0, stream.ranges)
+        async with aclosing(self._bridge.stream(request, FOREVER_US)) as parts:
+            async for answer in parts:
+                if not isinstance(answer, ChangesPart):
+                    raise _problem(answer)
+                if answer.whole:
+                    stream.begin_at(answer)
+                    return
 
     def _table(self, name: str) -> Table:
         keyspace, dot, table_name = name.partition(".")
@@ -142,7 +167,7 @@ class ChangesRoute:
 
 
 class _Stream:
-    """Parts of the node's answer as lines of one response."""
+    """Parts of the node's answers as lines of one response."""
 
     def __init__(
         self, table: Table, wanted: Wanted, cluster: str, shape_of: Callable[[Table], Shape], node: Node
@@ -150,28 +175,48 @@ class _Stream:
         self._wanted = wanted
         self._node = node
         self._shape_of = shape_of
-        self._table = table
+        self.table = table
         self._shape = shape_of(table)
         self._source = Source(cluster, table.keyspace, table.name)
         self._event, self._control = FORMS[wanted.envelope]
         self._left = wanted.limit or LIMIT_MAX
         self._restarted: list[TokenRange] = []
+        self._told_any = False
         self.ended = False
-        ranges = self._ranges()
-        cursor = wanted.cursor
+        self.ranges = self._ranges()
+        self.places: tuple[Place, ...] = ()
+        self._since_us, self._began_us = wanted.since_us, 0
+        self.scan: ScanRequest | None = None
         self._first: list[tuple[str, dict[str, Any]]] = []
-        if cursor is None:
-            self.request = ChangesRequest(table.id, wanted.start, (), wanted.since_us, ranges)
-            return
+        if wanted.start == SNAPSHOT:
+            self.scan = ScanRequest(table.id, b"", SCAN_ROWS_MAX, Level.QUORUM)
+        if wanted.cursor is not None:
+            self._go_on(wanted.cursor)
+
+    def _go_on(self, cursor: Cursor) -> None:
         if cursor.name != self._source.name:
             raise ProblemError("bad-cursor", f"this is a cursor of {cursor.name}, not of {self._source.name}")
-        if not cursor.covers(ranges):
+        if not cursor.covers(self.ranges):
             detail = "this cursor is of some ranges only: go on from that of a heartbeat, which has all"
             raise ProblemError("bad-cursor", detail)
-        if cursor.table != table.id:
+        self.places = cut_to(cursor, self.ranges).places
+        self._since_us, self._began_us = cursor.since_us, cursor.began_us
+        if cursor.table != self.table.id:
             self._first.append((TRUNCATED, {}))
-        places = cut_to(cursor, ranges).places
-        self.request = ChangesRequest(table.id, CURSOR, places, cursor.since_us, ranges)
+        elif cursor.scanned is not None:
+            if cursor.scanned and not _is_row_of(self.table.id, cursor.scanned):
+                raise ProblemError("bad-cursor", "this is no cursor of a snapshot")
+            self.scan = ScanRequest(self.table.id, cursor.scanned, SCAN_ROWS_MAX, Level.QUORUM)
+
+    def begin_at(self, part: ChangesPart) -> None:
+        """A snapshot's stream is to go on from here."""
+        self.places, self._began_us = part.places, part.began_us
+
+    def request(self) -> ChangesRequest:
+        """What to ask the node for."""
+        start = CURSOR if self.places else self._wanted.start
+        where = self.table.id, start, self.places
+        return ChangesRequest(*where, self._since_us, self.ranges, self._began_us)
 
     def _ranges(self) -> tuple[TokenRange, ...]:
         """The tokens that matter: one, if a key is asked for that is a partition of its own."""
@@ -181,18 +226,38 @@ class _Stream:
         token = token_of(key.encode())
         return ((token, token),)
 
-    def lines(self, answer: Answer, prepared: bool, stopping: bool) -> list[tuple[str, str, bytes]]:
-        """(kind, cursor for who resumes, JSON) of each line; raises ProblemError for a refusal at first."""
+    def _failed(self, answer: Answer, cursor: str = "") -> list[Line]:
+        """The last line; raises ProblemError if it is the first."""
+        problem = _problem(answer)
+        if not self._told_any:
+            raise problem
+        self.ended = True
+        return [self._told("error", {**problem.body(), **({"cursor": cursor} if cursor else {})})]
+
+    def rows(self, answer: Answer, stopping: bool) -> list[Line]:
+        """A page of a snapshot."""
+        if not isinstance(answer, RowsRead):
+            return self._failed(answer)
+        self._told_any = True
+        found: list[Line] = []
+        for item in answer.rows:
+            found += self._shown(event_of_row(item.key, item.row, answer.now_us), None)
+            if self._left <= 0:
+                self.ended = True
+                return found
+        if answer.more and answer.after:
+            place = self.table.id, self._since_us, self.places
+            cursor = encode_cursor(Cursor(self._source.name, *place, self._began_us, answer.after))
+            found.append(self._told("heartbeat", {"cursor": cursor}, cursor))
+        return found + self._stopped(stopping)
+
+    def lines(self, answer: Answer, stopping: bool) -> list[Line]:
+        """A part of the stream: (kind, cursor for who resumes, JSON) of each line."""
         if not isinstance(answer, ChangesPart):
-            problem = problem_of(answer)
-            if isinstance(answer, Invalid) and answer.code == "no_such_table":
-                problem = ProblemError("no-such-table", answer.detail)
-            if not prepared:
-                raise problem
-            self.ended = True
-            return [self._told("error", problem.body())]
+            return self._failed(answer)
+        self._told_any = True
         self._follow_schema(answer.table)
-        found = []
+        found: list[Line] = []
         for kind, members in self._first:
             found += self._notice(kind, members, answer)
         self._first = []
@@ -205,33 +270,37 @@ class _Stream:
             if token is not None:
                 why = "a row was repaired by its state, so its next image does not continue its last"
                 found += self._notice("restart", {"ranges": [(token, token)], "why": why}, answer)
-            for event in events_of(entry, self._table.options.changes):
+            for event in events_of(entry, self.table.options.changes):
                 found += self._shown(event, answer)
                 if self._left <= 0:
                     self.ended = True
                     return found
         if answer.whole or not (answer.entries or answer.notices):
             found.append(self._heartbeat(answer))
-        if stopping:
-            self.ended = True
-            found.append(self._told("error", ProblemError("not-ready", "this peer is stopping").body()))
-        return found
+        return found + self._stopped(stopping)
+
+    def _stopped(self, stopping: bool) -> list[Line]:
+        if not stopping:
+            return []
+        self.ended = True
+        return [self._told("error", ProblemError("not-ready", "this peer is stopping").body())]
 
     def _follow_schema(self, table_id: int) -> None:
         table = self._node.metadata.state.tables.get(table_id)
-        if table is not None and table is not self._table:
-            self._table = table
+        if table is not None and table is not self.table:
+            self.table = table
             self._shape = self._shape_of(table)
 
     def _cursor(self, part: ChangesPart, places: tuple[Place, ...]) -> str:
-        return encode_cursor(Cursor(self._source.name, part.table, part.since_us, places))
+        place = part.table, part.since_us, places, part.began_us
+        return encode_cursor(Cursor(self._source.name, *place))
 
-    def _told(self, kind: str, members: dict[str, Any], cursor: str = "") -> tuple[str, str, bytes]:
+    def _told(self, kind: str, members: dict[str, Any], cursor: str = "") -> Line:
         now_us = self._node.inside.clock.now_us()
         line = self._control(self._source, kind, members, time_text(now_us), now_us)
         return kind, cursor, msgspec.json.encode(line)
 
-    def _heartbeat(self, part: ChangesPart) -> tuple[str, str, bytes]:
+    def _heartbeat(self, part: ChangesPart) -> Line:
         cursor = self._cursor(part, part.places) if part.whole else ""
         members: dict[str, Any] = {"cursor": cursor} if cursor else {}
         if part.unserved:
@@ -240,14 +309,14 @@ class _Stream:
 
     def _notice(
         self, kind: str, members: dict[str, Any], part: ChangesPart
-    ) -> list[tuple[str, str, bytes]]:
+    ) -> list[Line]:
         """A notice; a truncation is an event like others."""
         if kind != TRUNCATED:
             return [self._told(kind, members)]
         if self._wanted.operations and "truncate" not in self._wanted.operations:
             return []
         now_us = self._node.inside.clock.now_us()
-        epoch = self._table.changed_epoch
+        epoch = self.table.changed_epoch
         shown = Shown(
             id=f"e{part.table}-truncate",
             operation=streams_events.TRUNCATED,
@@ -266,7 +335,7 @@ class _Stream:
         )
         return [("event", "", msgspec.json.encode(self._event(self._source, shown)))]
 
-    def _shown(self, event: Event, part: ChangesPart) -> list[tuple[str, str, bytes]]:
+    def _shown(self, event: Event, part: ChangesPart | None) -> list[Line]:
         wanted, shape = self._wanted, self._shape
         if wanted.operations and event.operation not in wanted.operations:
             return []
@@ -279,22 +348,22 @@ class _Stream:
             return []
         self._left -= 1
         offset = event.offset if event.last else event.offset - 1
-        place = after_event(part.places, event.token, offset)
+        place = None if part is None else after_event(part.places, event.token, offset)
         shown = Shown(
             id=event.id,
             operation=event.operation,
             scope=event.scope,
             key=key,
-            changed=shape.changed(event.changed),
+            changed=None if part is None else shape.changed(event.changed),
             before=None if event.before is None else shape.row(event, event.before),
             after=None if event.after is None else shape.row(event, event.after),
             imaged=event.imaged,
             timestamp_us=event.version[0],
             admitted_us=event.admitted_us,
             time=time_text(event.admitted_us),
-            epoch=self._table.changed_epoch,
+            epoch=self.table.changed_epoch,
             flags=self._flags(event),
-            cursor="" if place is None else self._cursor(part, (place,)),
+            cursor="" if place is None or part is None else self._cursor(part, (place,)),
             extent=shape.extent(event),
         )
         return [("event", "", msgspec.json.encode(self._event(self._source, shown)))]
@@ -313,11 +382,30 @@ class _Stream:
         return tuple(flags)
 
 
+def _is_row_of(table: int, key: bytes) -> bool:
+    try:
+        return split_row_key(key)[0] == table
+    except ValueError:
+        return False
+
+
+def _problem(answer: Answer) -> ProblemError:
+    if isinstance(answer, Invalid) and answer.code == "no_such_table":
+        return ProblemError("no-such-table", answer.detail)
+    return problem_of(answer)
+
+
+async def _listen(socket: web.WebSocketResponse) -> None:
+    """Until the client has gone."""
+    async for _ in socket:
+        pass
+
+
 def _is_unordered(shape: Shape) -> bool:
     return isinstance(shape, BucketShape) and not shape.ordered
 
 
-def _bytes_of(lines: list[tuple[str, str, bytes]], is_sse: bool) -> bytes:
+def _bytes_of(lines: list[Line], is_sse: bool) -> bytes:
     if not is_sse:
         return b"".join(line + b"\n" for _, _, line in lines)
     parts = []
@@ -325,99 +413,3 @@ def _bytes_of(lines: list[tuple[str, str, bytes]], is_sse: bool) -> bytes:
         resume = f"id: {cursor}\n".encode() if cursor else b""
         parts.append(b"event: " + kind.encode() + b"\n" + resume + b"data: " + line + b"\n\n")
     return b"".join(parts)
-
-
-# --- what is asked for
-
-
-def _wanted(query: str, headers: Any, now_us: int) -> Wanted:
-    found: dict[str, str] = {}
-    for pair in query.split("&") if query else ():
-        name, _, value = pair.partition("=")
-        name = decoded(name, "query")
-        if name not in PARAMETERS:
-            there = ", ".join(PARAMETERS)
-            raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {there}")
-        if name in found:
-            raise ProblemError("bad-query", f"the parameter {name} is there twice")
-        found[name] = decoded(value if name == "from" else value.replace("+", " "), "query")
-    last_id = headers.get("Last-Event-ID", "")
-    start, cursor, since_us = _start(last_id or found.get("from", NOW), now_us)
-    accept = "sse" if SSE in headers.get("Accept", "") else "ndjson"
-    return Wanted(
-        start=start,
-        cursor=cursor,
-        since_us=since_us,
-        form=_among("format", found.get("format", accept), ("ndjson", "sse")),
-        envelope=_among("envelope", found.get("envelope", PLAIN), tuple(FORMS)),
-        key=found.get("key"),
-        prefix=found.get("prefix"),
-        operations=_operations(found.get("op", "")),
-        condition=_condition(found["filter"]) if "filter" in found else None,
-        limit=_limit(found["limit"]) if "limit" in found else 0,
-    )
-
-
-def _start(text: str, now_us: int) -> tuple[str, Cursor | None, int]:
-    """(where to start, the cursor, what is passed over as older)."""
-    if text in (NOW, START):
-        return text, None, 0
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return START, None, max(0, now_us - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000)
-    if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-        return START, None, _time_us(text)
-    cursor: Cursor | None = None
-    for each in text.split(","):
-        one = decode_cursor(each)
-        if isinstance(one, str):
-            raise ProblemError("bad-cursor", f"from is now, start, a time, 10m or a cursor; {one}")
-        cursor = one if cursor is None else laid_over(cursor, one)
-    return CURSOR, cursor, 0
-
-
-def _time_us(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ProblemError("bad-query", f"from is no time (2026-01-31T12:00:00Z): {error}") from None
-    if at.tzinfo is None:
-        raise ProblemError("bad-query", "a time has its zone: 2026-01-31T12:00:00Z")
-    return max(0, int(at.timestamp() * 1_000_000))
-
-
-def _among(name: str, text: str, known: tuple[str, ...]) -> str:
-    if text not in known:
-        raise ProblemError("bad-query", f"{name} is {' or '.join(known)}; found {text[:60]!r}")
-    return text
-
-
-def _operations(text: str) -> tuple[str, ...]:
-    return tuple(_among("op", name, OPERATIONS) for name in text.split(",")) if text else ()
-
-
-def _limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
-        raise ProblemError("bad-limit", f"limit is a whole number from 1; found {text[:60]!r}")
-    return int(text)
-
-
-@lru_cache(64)
-def _condition(text: str) -> Judge:
-    if len(text) > FILTER_CHARS_MAX:
-        raise ProblemError("bad-filter", f"a filter has at most {FILTER_CHARS_MAX} characters here")
-    try:
-        value = parse(text.encode())
-    except JsonError as error:
-        raise ProblemError("bad-filter", f"the filter is no JSON: {error}") from None
-    condition = parse_filter(value)
-    if isinstance(condition, Refusal):
-        raise ProblemError("bad-filter", condition.text)
-    cost, matches = cost_of(condition), predicate(condition)
-
-    def judge(image: Any) -> bool:
-        """One that is too costly to judge is shown: a stream leaves nothing out in silence."""
-        text = msgspec.json.encode(image)
-        return cost.problem(text) is not None or matches(parse(text))
-
-    return judge

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from core.requests import ReadRow, RowsRead
-from core.row import EMPTY_ROW, Row
-from core.schema import Keyspace, Table
+from core.row import Row
+from core.schema import PARTITION as PARTITION_KEY, STATIC as STATIC_COLUMN, Keyspace, Table
 from cql_lite.planner import Catalog
 from cql_lite.planner_rows import Layout
 from cql_lite.planner_tables import ColumnView, TableView
@@ -26,7 +26,7 @@ from documents.collections import Collection, collection_of
 from documents.values import cells_of, text_of
 from kv import operations as kv
 from kv.buckets import Bucket, bucket_of
-from lsm.keys import ROW_SUFFIX, row_key
+from lsm.keys import row_key
 from streams.events import PARTITION, RANGE, STATIC, Address, Event
 
 NULL = msgspec.Raw(b"null")
@@ -137,6 +137,10 @@ class TableShape(Shape):
 
     def __init__(self, view: TableView) -> None:
         self._view = view
+        shared = [c for c in view.columns if c.kind in (PARTITION_KEY, STATIC_COLUMN)]
+        own = [c for c in view.columns if c.kind != STATIC_COLUMN]
+        self._layouts = [(layout := Layout(view), own, [layout.slot(column) for column in own])]
+        self._layouts.append((layout := Layout(view), shared, [layout.slot(column) for column in shared]))
 
     def _json(self, columns: Sequence[ColumnView], values: Sequence[bytes | None]) -> dict[str, Any]:
         return {
@@ -154,17 +158,11 @@ class TableShape(Shape):
 
     def row(self, event: Event, row: Row) -> Any:
         """All columns of the row; of a static row those that the partition shares."""
-        wants_static = event.scope == STATIC
-        layout = Layout(self._view)
-        columns = [c for c in self._view.columns if c.is_key or (c.kind == "static") == wants_static]
-        if wants_static:
-            columns = [column for column in columns if column.kind != "clustering"]
-        slots = [layout.slot(column) for column in columns]
-        template = layout.template(event.partition, row if wants_static else EMPTY_ROW, event.admitted_us)
-        record = template
-        if not wants_static:
-            suffix = event.suffix if self._view.clustering else ROW_SUFFIX
-            record = layout.record(template, suffix, row, event.admitted_us)
+        is_static = event.scope == STATIC
+        layout, columns, slots = self._layouts[is_static]
+        record = layout.template(event.partition, row if is_static else None, event.admitted_us)
+        if not is_static:
+            record = layout.record(record, event.suffix, row, event.admitted_us)
         return self._json(columns, [record[slot] for slot in slots])
 
     def changed(self, addresses: Sequence[Address]) -> list[str]:

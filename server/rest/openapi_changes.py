@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.rest.changes import NDJSON, OPERATIONS, SSE
+from server.rest.changes_wanted import NDJSON, OPERATIONS, SSE
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
 from streams.formats import FORMS
 
@@ -27,6 +27,10 @@ Every write that was acknowledged at QUORUM is delivered at least once under one
 that it has seen; who keeps images applies every event, repeated ones too, and ends with what the rows are.
 A key's events come in the order in which one replica took them in.
 
+With `from=snapshot` all rows come first, as events with the `op` read, and then what happened since the
+snapshot began: whoever applies the images in this order ends with what the rows are. Its heartbeats have
+cursors, too, which go on in the middle of it. A WebSocket (by upgrading) gets each line as a message.
+
 To resume, give the `cursor` of the last heartbeat as `from`, followed by a comma and the cursors of later
 events if they matter. Server-sent events carry it as their `id`, so a browser resumes by itself.
 """
@@ -36,7 +40,7 @@ PARAMETERS = {
     "changes_from": parameter(
         "from",
         "query",
-        "now, start (as far as logs reach), a cursor (or several, with commas), a time (RFC 3339), or 10m.",
+        "now, start (as far as logs reach), snapshot, a cursor (or several), a time (RFC 3339), or 10m.",
         {"type": "string", "default": "now"},
     ),
     "changes_format": parameter(

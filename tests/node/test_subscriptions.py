@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from core.commands import LogTrim
 from core.consistency import Level
 from core.messages import AskChanges
 from core.metadata import DropTable, TruncateTable
 from core.requests import Answer, Changed, Invalid, MetadataRequest, Overloaded
-from core.streaming import CURSOR, NOW, RESTART, START, TRUNCATED, ChangesPart, ChangesRequest
+from core.streaming import CURSOR, GAP, NOW, RESTART, START, TRUNCATED, ChangesPart, ChangesRequest
 from jepsen_like.scenarios import SECOND, Scenario
 from node import change_serving, subscriptions
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
@@ -236,3 +237,40 @@ def test_who_is_gone_costs_nothing(monkeypatch: Patch) -> None:
     monkeypatch.setattr(subscriptions, "SUBSCRIPTIONS_MAX", 0)
     refused = Listener(s, ChangesRequest(table))
     assert isinstance(refused.ended[0], Overloaded)
+
+
+def test_who_was_away_until_the_others_forgot_says_that_something_is_missing() -> None:
+    hour_us = 3_600 * SECOND
+    s, table = story(settings={"hints": False, "anti_entropy_pause_us": hour_us})
+    listener = Listener(s, ChangesRequest(table), at=2)
+    s.put("b", "a", b"1", level=Level.ALL)
+    assert s.until(lambda: listener.keys == ["a"])
+    s.run(2)
+    places = listener.whole.places
+    assert s.state(2).peer_of(places[0].server) == s.cluster.machines[2].peer
+    s.kill(2)
+    s.run(15)
+    s.put("b", "missed", b"1")
+    for peer in (0, 1):
+        s.node(peer).inside.submit(("log_trimmed",), LogTrim(2**60, 0))
+    s.run(1)
+    s.start(2)
+    assert s.until(lambda: s.sees_all(0))
+    s.put("b", "later", b"1", level=Level.ALL)
+    s.run(5)
+    assert s.node(2).change_serving.hole > 0
+    s.kill(2)
+    s.start(2)  # it is not forgotten over a restart
+    resumed = Listener(s, ChangesRequest(table, CURSOR, places), at=2)
+    assert s.until(lambda: "later" in resumed.keys)
+    s.run(3)
+    assert "missed" not in resumed.keys
+    assert resumed.notices(GAP) == 1
+    assert s.until(lambda: s.sees_all(0))
+    s.put("b", "beyond", b"1", level=Level.ALL)
+    s.run(2)
+    assert resumed.keys[-1] == "beyond"
+    fresh = Listener(s, ChangesRequest(table, CURSOR, resumed.whole.places), at=2)
+    s.put("b", "last", b"1", level=Level.ALL)
+    assert s.until(lambda: fresh.keys == ["last"])
+    assert fresh.notices(GAP) == 0

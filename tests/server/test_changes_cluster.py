@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from tests.server.cluster import Cluster, Peer, wait_for
@@ -179,6 +181,7 @@ def test_what_is_wrong_is_a_problem_before_anything_is_streamed(cluster: Cluster
     cluster.peers[0].request("PUT", "/v1/docs/silent/a", b"{}")
     wait_for(lambda: cluster.peers[1].request("GET", "/v1/collections/silent").status == 200, 5, cluster.logs)
     make(cluster, "collections", "some", "keys")
+    make(cluster, "collections", "another")
 
     def problem(path: str) -> tuple[int, str]:
         answer = cluster.peers[1].request("GET", f"/v1/changes/{path}")
@@ -202,7 +205,7 @@ def test_what_is_wrong_is_a_problem_before_anything_is_streamed(cluster: Cluster
     assert (answer.status, json.loads(answer.body)["type"]) == (400, "bad-changes")
     stream = listen(cluster, 0, "docs.some")
     stream.until("heartbeat")
-    other = cluster.peers[1].request("GET", f"/v1/changes/docs.films?from={stream.cursor}")
+    other = cluster.peers[1].request("GET", f"/v1/changes/docs.another?from={stream.cursor}")
     assert (other.status, json.loads(other.body)["type"]) == (400, "bad-cursor")
     stream.close()
 
@@ -234,6 +237,74 @@ def test_server_sent_events_resume_by_their_last_id_and_other_envelopes(cluster:
             found_ops.append((line["op"], line["before"], line["after"], line["source"]["table"]))
     assert found_ops == [("c", None, {"n": 1}, "sse"), ("c", None, {"n": 2}, "sse")]
     stream.close()
+
+
+def test_a_snapshot_hands_over_to_the_stream_and_goes_on_from_its_middle(cluster: Cluster) -> None:
+    make(cluster, "collections", "snap")
+    lines = [json.dumps({"op": "put", "id": f"s{n}", "document": {"n": 0}}) for n in range(1_500)]
+    body = "\n".join(lines).encode()
+    answer = cluster.peers[0].request("POST", "/v1/docs/snap/_bulk", body, timeout_s=30.0)
+    assert answer.status == 200
+    stop, written = threading.Event(), {f"s{n}": 0 for n in range(1_500)}
+
+    def overwrite() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            key = f"s{number * 7 % 1_600}"
+            put(cluster, f"/v1/docs/snap/{key}", {"n": number}, number % 3)
+            written[key] = number
+
+    thread = threading.Thread(target=overwrite)
+    thread.start()
+    copy: dict[str, int] = {}
+    stream = listen(cluster, 1, "docs.snap", "from=snapshot")
+    while not stream.cursor:  # in the middle of its rows
+        line = stream.line()
+        if line["type"] == "event":
+            assert (line["op"], line["id"][0]) == ("read", "r")
+            copy[line["key"]] = line["after"]["n"]
+    assert 0 < len(copy) < 1_500
+    cursor = stream.cursor
+    stream.close()
+    stream = listen(cluster, 2, "docs.snap", f"from={cursor}")
+    ops: dict[str, int] = {}
+    while ops.get("update", 0) < 100:
+        line = stream.line()
+        if line["type"] == "event":
+            ops[line["op"]] = ops.get(line["op"], 0) + 1
+            copy[line["key"]] = line["after"]["n"]
+    assert 0 < ops["read"] < 1_600
+    stop.set()
+    thread.join()
+    end_s = time.monotonic() + 10
+    while copy != written and time.monotonic() < end_s:
+        line = stream.line()
+        if line["type"] == "event":
+            copy[line["key"]] = line["after"]["n"]
+    assert copy == written
+    stream.close()
+
+
+def test_a_websocket_gets_lines_as_messages(cluster: Cluster) -> None:
+    make(cluster, "collections", "socket")
+    peer = cluster.peers[2]
+
+    async def work() -> None:
+        url = f"http://{peer.address}:{cluster.port}/v1/changes/docs.socket"
+        async with aiohttp.ClientSession() as session:
+            async with session.ws_connect(url) as socket:
+                first = await socket.receive_json(timeout=5)
+                assert first["type"] == "heartbeat"
+                await asyncio.to_thread(put, cluster, "/v1/docs/socket/a", {"n": 1})
+                while (found := await socket.receive_json(timeout=5))["type"] != "event":
+                    assert found["type"] == "heartbeat"
+                assert (found["key"], found["after"]) == ("a", {"n": 1})
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"{url}s")
+            assert refused.value.status == 404
+
+    asyncio.run(work())
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(cluster: Cluster) -> None:

@@ -1,0 +1,143 @@
+"""What a request for a change stream asks for: its query, each parameter checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from core.json_values import JsonError, parse
+from core.streaming import CURSOR, NOW, START
+from query.document_filter import cost_of, parse_filter
+from query.document_match import predicate
+from query.refusals import Refusal
+from server.rest.problems import ProblemError
+from server.rest.targets import decoded
+from streams.cursor import Cursor, decode_cursor, laid_over
+from streams.formats import FORMS, PLAIN
+
+NDJSON: Final = "application/x-ndjson"
+SSE: Final = "text/event-stream"
+SNAPSHOT: Final = "snapshot"
+PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "limit")
+OPERATIONS: Final = ("insert", "update", "delete", "truncate", "read")
+FILTER_CHARS_MAX: Final = 64 * 1024
+
+_AGO = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Judge = Callable[[Any], bool]
+"""Whether an image matches a filter."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a request asks for."""
+
+    start: str = NOW
+    cursor: Cursor | None = None
+    since_us: int = 0
+    form: str = "ndjson"
+    envelope: str = PLAIN
+    key: str | None = None
+    prefix: str | None = None
+    operations: tuple[str, ...] = ()
+    condition: Judge | None = None
+    limit: int = 0
+
+
+def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
+    """The parameters; a ProblemError for one that is unknown, twice there or not to be understood."""
+    found: dict[str, str] = {}
+    for pair in query.split("&") if query else ():
+        name, _, value = pair.partition("=")
+        name = decoded(name, "query")
+        if name not in PARAMETERS:
+            there = ", ".join(PARAMETERS)
+            raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {there}")
+        if name in found:
+            raise ProblemError("bad-query", f"the parameter {name} is there twice")
+        found[name] = decoded(value if name == "from" else value.replace("+", " "), "query")
+    last_id = headers.get("Last-Event-ID", "")
+    start, cursor, since_us = _start(last_id or found.get("from", NOW), now_us)
+    accept = "sse" if SSE in headers.get("Accept", "") else "ndjson"
+    return Wanted(
+        start=start,
+        cursor=cursor,
+        since_us=since_us,
+        form=_among("format", found.get("format", accept), ("ndjson", "sse")),
+        envelope=_among("envelope", found.get("envelope", PLAIN), tuple(FORMS)),
+        key=found.get("key"),
+        prefix=found.get("prefix"),
+        operations=_operations(found.get("op", "")),
+        condition=_condition(found["filter"]) if "filter" in found else None,
+        limit=_limit(found["limit"]) if "limit" in found else 0,
+    )
+
+
+def _start(text: str, now_us: int) -> tuple[str, Cursor | None, int]:
+    """(where to start, the cursor, what is passed over as older)."""
+    if text in (NOW, START, SNAPSHOT):
+        return text, None, 0
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return START, None, max(0, now_us - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000)
+    if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        return START, None, _time_us(text)
+    cursor: Cursor | None = None
+    for each in text.split(","):
+        one = decode_cursor(each)
+        if isinstance(one, str):
+            raise ProblemError("bad-cursor", f"from is now, start, snapshot, a time, 10m or a cursor; {one}")
+        cursor = one if cursor is None else laid_over(cursor, one)
+    return CURSOR, cursor, 0
+
+
+def _time_us(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ProblemError("bad-query", f"from is no time (2026-01-31T12:00:00Z): {error}") from None
+    if at.tzinfo is None:
+        raise ProblemError("bad-query", "a time has its zone: 2026-01-31T12:00:00Z")
+    return max(0, int(at.timestamp() * 1_000_000))
+
+
+def _among(name: str, text: str, known: tuple[str, ...]) -> str:
+    if text not in known:
+        raise ProblemError("bad-query", f"{name} is {' or '.join(known)}; found {text[:60]!r}")
+    return text
+
+
+def _operations(text: str) -> tuple[str, ...]:
+    return tuple(_among("op", name, OPERATIONS) for name in text.split(",")) if text else ()
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
+        raise ProblemError("bad-limit", f"limit is a whole number from 1; found {text[:60]!r}")
+    return int(text)
+
+
+@lru_cache(64)
+def _condition(text: str) -> Judge:
+    if len(text) > FILTER_CHARS_MAX:
+        raise ProblemError("bad-filter", f"a filter has at most {FILTER_CHARS_MAX} characters here")
+    try:
+        value = parse(text.encode())
+    except JsonError as error:
+        raise ProblemError("bad-filter", f"the filter is no JSON: {error}") from None
+    condition = parse_filter(value)
+    if isinstance(condition, Refusal):
+        raise ProblemError("bad-filter", condition.text)
+    cost, matches = cost_of(condition), predicate(condition)
+
+    def judge(image: Any) -> bool:
+        """One that is too costly to judge is shown: a stream leaves nothing out in silence."""
+        text = msgspec.json.encode(image)
+        return cost.problem(text) is not None or matches(parse(text))
+
+    return judge

@@ -10,7 +10,8 @@ from cli.places import read_config
 
 def cert(folder: Path, config_path: Path, *, as_json: bool) -> int:
     """Make what is missing of the certificates in `folder`."""
-    from server.certificates import CertificateError, TlsConfig, make_certificates
+    from server.certificate_files import CertificateError, TlsConfig
+    from server.certificates import make_certificates
 
     config = read_config(config_path)
     try:

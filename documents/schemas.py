@@ -10,13 +10,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-import jsonschema_rs
-
 from core.json_values import JsonError, Value, checked, parse
 from documents import schema_cost
 
 DETAIL_CHARS_MAX: Final = 300
-_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20)
+PATTERN_BYTES_MAX: Final = 1 << 20
+"""What a compiled pattern may take."""
 
 
 def schema_problem(schema: bytes) -> str | None:
@@ -50,8 +49,11 @@ def _short(text: str) -> str:
 @lru_cache(64)
 def _validator(schema: bytes) -> Any:
     """The validator of a schema's text; raises ValueError."""
+    import jsonschema_rs
+
+    patterns = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES_MAX)
     return jsonschema_rs.validator_for(
-        parse(schema), retriever=_refuse, pattern_options=_PATTERNS, validate_formats=True
+        parse(schema), retriever=_refuse, pattern_options=patterns, validate_formats=True
     )
 
 

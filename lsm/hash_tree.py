@@ -30,8 +30,8 @@ LEAVES_PER_BRANCH = 64
 
 _LEAF, _BRANCH = 0, 1
 _MASK = 2**64 - 1
-_BRANCHES_MAX = 2**14
-"""Branches kept in memory, of 64 sums each: 10 MiB at most."""
+_BRANCHES_MAX = 2**13
+"""Branches kept in memory, of 64 sums each: 6 MiB at most."""
 
 Puts = list[tuple[bytes, bytes | None]]
 Sums = list[tuple["array[int]", int, int]]
@@ -54,6 +54,10 @@ def record_hash(key: bytes, value: bytes) -> int:
     return mmh3.hash64(len(key).to_bytes(4, "big") + key + value, 0, True, False)[0]
 
 
+def _name(table: int, branch: int) -> int:
+    return table << 12 | branch
+
+
 class HashTree:
     """The sums of one engine, with those of the branches in use kept in memory.
 
@@ -63,12 +67,12 @@ class HashTree:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._branches: dict[tuple[int, int], array[int]] = {}
+        self._branches: dict[int, array[int]] = {}
 
     def keys_needed(self, table: int, leaf: int) -> tuple[bytes, ...]:
         """The ends of what a change in this leaf has to read from the engine."""
         branch = leaf // LEAVES_PER_BRANCH
-        if (table, branch) in self._branches:
+        if _name(table, branch) in self._branches:
             return ()
         first = branch * LEAVES_PER_BRANCH
         return tree_key(table, _LEAF, first), tree_key(table, _LEAF, first + LEAVES_PER_BRANCH - 1)
@@ -82,7 +86,7 @@ class HashTree:
         for leaf, delta in deltas.items():
             if delta & _MASK:
                 branch, at = divmod(leaf, LEAVES_PER_BRANCH)
-                leaves = self._branches.get((table, branch)) or self._load(table, branch)
+                leaves = self._branches.get(_name(table, branch)) or self._load(table, branch)
                 value = (leaves[at] + delta) & _MASK
                 sums.append((leaves, at, value))
                 puts.append((tree_key(table, _LEAF, leaf), value.to_bytes(8, "big") if value else None))
@@ -115,7 +119,7 @@ class HashTree:
         end = tree_key(table, _LEAF, first + LEAVES_PER_BRANCH)
         for key, value in self._engine.scan(tree_key(table, _LEAF, first), end):
             leaves[tree_index(key) - first] = int.from_bytes(value, "big")
-        self._branches[table, branch] = leaves
+        self._branches[_name(table, branch)] = leaves
         return leaves
 
     def hashes(self, table: int, first: int, end: int, parts: int) -> tuple[int, ...]:

@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from server.certificate_files import CertificateError, PeerTls, TlsConfig
+
 if TYPE_CHECKING:
     from server.config import ClusterConfig, PeerConfig
 
@@ -38,43 +40,6 @@ CLOCK_SLACK: Final = datetime.timedelta(days=1)
 
 CERTIFICATE_MODE: Final = 0o644
 KEY_MODE: Final = 0o600
-
-
-class CertificateError(Exception):
-    """A certificate or key cannot be made, read or used; the text names the file or says what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerTls:
-    """The three files one peer needs to speak to the others."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True, slots=True)
-class TlsConfig:
-    """Where the certificates lie: `ca.pem`, `ca.key`, and per peer `peer-NAME.pem` and `peer-NAME.key`.
-
-    `ca.key` is needed only to make certificates, and better kept elsewhere.
-    """
-
-    folder: Path
-
-    @property
-    def authority(self) -> Path:
-        """The authority's certificate, the same for all peers."""
-        return self.folder / "ca.pem"
-
-    @property
-    def authority_key(self) -> Path:
-        """The authority's private key: who has it can make members."""
-        return self.folder / "ca.key"
-
-    def for_peer(self, name: str) -> PeerTls:
-        """The files of the peer called `name`."""
-        return PeerTls(self.authority, self.folder / f"peer-{name}.pem", self.folder / f"peer-{name}.key")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from core.limits import KIB, MIB, NAME_CHARS_MAX, SECOND_US, VALUE_BYTES_MAX
 from core.settings import Settings
-from server.certificates import TlsConfig
+from server.certificate_files import TlsConfig
 
 FILE_BYTES_MAX: Final = 1 << 20
 """A larger configuration file is refused unread."""

@@ -43,9 +43,9 @@ from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
 from node.node import Node
 from node.search_indexes import SearchIndexes
-from server import logs
+from server import allocator, logs
 from server.bridge import Bridge
-from server.certificates import CertificateError, internode_context
+from server.certificate_files import CertificateError
 from server.clock import WallClock, monotonic_us
 from server.config import ClusterConfig, PeerConfig
 from server.cql import CqlService
@@ -53,6 +53,7 @@ from server.disk import Disk
 from server.jobs import Jobs
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
+from server.sinks.running import Sinks
 from server.transport import Transport, TransportOptions
 from server.world import RealWorld
 
@@ -62,6 +63,8 @@ EXIT_OK, EXIT_BUG, EXIT_DISK, EXIT_STORE, EXIT_CONFIG, EXIT_PORT = 0, 70, 74, 65
 FINISH_S = 5.0
 SEARCH = "search"
 """The directory of inverted indexes, in that of the peer."""
+SINKS = "sinks"
+"""The directory of what sinks deliver to files, in that of the peer."""
 
 LAG_PROBE_S = 0.010
 READY_POLL_S = 0.02
@@ -83,6 +86,7 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
     if not __debug__:
         journal.critical("run without -O: assertions guard what is stored", code="optimized")
         return EXIT_CONFIG
+    allocator.settle()
     peer = config.peer(name)
     problem = _unsafe(config, insecure)
     if problem:
@@ -118,6 +122,8 @@ def _unsafe(config: ClusterConfig, insecure: bool) -> str:
 def _tls(config: ClusterConfig, name: str) -> Any:
     if config.tls is None:
         return None
+    from server.certificates import internode_context
+
     files = config.tls.for_peer(name)
     return internode_context(files, server_side=True), internode_context(files, server_side=False)
 
@@ -193,6 +199,7 @@ class PeerProcess:
         self.bridge: Bridge
         self.rest: RestService
         self.cql: CqlService
+        self.sinks: Sinks
 
     async def run(self, tls: Any) -> int:
         """Build, serve until a signal, take down; the exit status."""
@@ -218,6 +225,7 @@ class PeerProcess:
             self.disk.close()
             return EXIT_PORT
         self.node.on_start()
+        self.sinks.start()
         gc.collect()
         gc.freeze()
         probe = loop.call_later(LAG_PROBE_S, self._probe, loop, loop.time() + LAG_PROBE_S)
@@ -263,6 +271,10 @@ class PeerProcess:
         ports = (config.ports.cql, config.ports.peer)
         self.cql = CqlService(node, self.bridge, self.metrics, self._complain, ports)
         self.rest.take_cql(self.cql)
+        host = f"[{peer.address}]" if ":" in peer.address else peer.address
+        me = f"{peer.name}/{self.identity.start:x}"
+        self.sinks = Sinks(f"http://{host}:{config.ports.rest}", me, self.data / SINKS, self._sink_noted)
+        self.rest.take_sinks(self.sinks)
         self.metrics.ask(self._samples)
 
     async def _until_ready(self) -> None:
@@ -292,6 +304,7 @@ class PeerProcess:
 
     async def _take_down(self) -> int:
         self.journal.info("stopping", code="stopping")
+        await self.sinks.stop()
         await asyncio.gather(self.rest.stop(FINISH_S), self.cql.stop(FINISH_S))
         self.node.on_stop()
         await self.transport.stop()
@@ -337,6 +350,9 @@ class PeerProcess:
             return
         text = "".join(traceback.format_exception(error))
         self.journal.error(f"a bug in answering {doing}: {error!r}", code="request_bug", exception=text)
+
+    def _sink_noted(self, name: str, text: str) -> None:
+        self.journal.info(f"sink {name}: {text}", code="sink", sink=name)
 
     def fatal(self, error: BaseException) -> None:
         """End the process because of a bug."""

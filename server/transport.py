@@ -29,7 +29,7 @@ import msgspec
 from core import limits
 from core.messages import Hello, Message, Refused, encode_message
 from core.ports import BULK, SMALL, URGENT, Event, PeerId
-from server.certificates import CertificateError, peer_identity
+from server.certificate_files import CertificateError
 from server.connections import Incoming
 from server.frames import LENGTH_BYTES, SMALL_KIND
 from server.link import Link
@@ -265,6 +265,8 @@ class Transport:
         if hello.peer == self.hooks.hello().peer:
             return Refused("this is a connection to myself", True, "self")
         if certificate is not None:
+            from server.certificates import peer_identity
+
             try:
                 cluster, name = peer_identity(certificate)
             except CertificateError as error:

@@ -8,13 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from server.certificates import (
-    CertificateError,
-    TlsConfig,
-    internode_context,
-    make_certificates,
-    peer_identity,
-)
+from server.certificate_files import CertificateError, TlsConfig
+from server.certificates import internode_context, make_certificates, peer_identity
 from server.config import ClusterConfig, PeerConfig
 
 PEERS = (PeerConfig("n1", "127.0.0.1"), PeerConfig("n2", "127.0.0.2"), PeerConfig("n3", "::1"))

@@ -22,7 +22,8 @@ from cli.shell.output import Output
 from cli.shell.prompting import Prompt, converse
 from cli.shell.shell import Shell
 from cql_lite import wire
-from server.certificates import TlsConfig, make_certificates
+from server.certificate_files import TlsConfig
+from server.certificates import make_certificates
 from server.config import ClusterConfig, PeerConfig
 from tests.cli.shell.stub_server import Stub, rows, serving
 

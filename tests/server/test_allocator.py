@@ -1,0 +1,29 @@
+"""What the C library is told takes effect, where it is glibc."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import ctypes, threading
+from server import allocator
+if not allocator.settle():
+    raise SystemExit(77)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+here = libc.malloc(100)
+found = []
+threads = [threading.Thread(target=lambda: found.append(libc.malloc(100))) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert all(abs(one - here) < 1 << 27 for one in found), (hex(here), [hex(one) for one in found])
+"""
+
+
+def test_all_threads_share_one_heap() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("this C library has no mallopt")
+    assert done.returncode == 0, done.stderr

@@ -110,7 +110,11 @@ def _add_string(values: Values, text: str, views: tuple[str, ...]) -> None:
         values.text.append(text)
     if EXACT in views and len(text) <= EXACT_CHARS_MAX:
         values.exact.append(text)
-    if DATE in views and DATE_CHARS_MIN <= len(text) <= DATE_CHARS_MAX and text[:4].isdecimal():
+    if (
+        DATE in views
+        and DATE_CHARS_MIN <= len(text) <= DATE_CHARS_MAX
+        and (text[:4].isdecimal() or text[-4:].isdecimal())
+    ):
         at_us = parse_instant(text)
         if at_us is not None:
             values.dates.append(at_us)

@@ -3,7 +3,7 @@
 The calendar is the proleptic Gregorian one, for years 0000 to 9999; days are counted after Howard Hinnant,
 "chrono-compatible low-level date algorithms". Text is ISO 8601: a year and month, a date, or a date and time
 with an optional fraction and zone (none: UTC, or the zone given). A bare year is a number, not a date, unless
-a date is asked for.
+a date is asked for. A date may also be written with an English month: `Jun 12 1998`, `12 June 1998`.
 
 Date mathematics is Elasticsearch's: `2024-01-01||+1M/d` or `now-7d/d`; `/` rounds down, or up to the last
 microsecond where a range's bound needs it.
@@ -21,6 +21,16 @@ _INSTANT = re.compile(
     r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?"
     r" ?(Z|[+-]\d{2}(?::?\d{2})?)?)?)?)?",
     re.ASCII,
+)
+_MONTH_NAMES: Final = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
+_MONTHS_BY_NAME: Final = {
+    name[:length]: number for number, name in enumerate(_MONTH_NAMES, 1) for length in (3, len(name))
+}
+_WRITTEN = re.compile(
+    r"([A-Za-z]{3,9})\.? (\d{1,2}),? (\d{4})|(\d{1,2}) ([A-Za-z]{3,9})\.?,? (\d{4})", re.ASCII
 )
 _STEP = re.compile(r"([+-]\d{0,6}|/)([yMwdhHms])", re.ASCII)
 _FIXED_US = {
@@ -76,10 +86,10 @@ def zone_us(text: str) -> int | None:
 
 
 def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = False) -> int | None:
-    """Microseconds of an ISO 8601 instant, or None. `up`: the last microsecond of what is named, not the
-    first. `year`: four digits alone are a year.
+    """Microseconds of an ISO 8601 instant or a date with an English month, or None. `up`: the last microsecond
+    of what is named, not the first. `year`: four digits alone are a year.
     """
-    match = _INSTANT.fullmatch(text)
+    match = _INSTANT.fullmatch(_numbered(text) or text)
     if match is None or (match[2] is None and not year):
         return None
     parts = [int(part) if part else None for part in match.groups()[:6]]
@@ -101,6 +111,19 @@ def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = F
         finest = units[max(i for i, part in enumerate(parts) if part is not None)]
         at_us = next_begin(at_us, finest) - 1
     return at_us - ahead_us
+
+
+def _numbered(text: str) -> str | None:
+    """A date with an English month in ISO's form; None if it is no such date."""
+    if not text[-4:].isdecimal():
+        return None
+    match = _WRITTEN.fullmatch(text)
+    if match is None:
+        return None
+    month = _MONTHS_BY_NAME.get((match[1] or match[5]).lower())
+    if month is None:
+        return None
+    return f"{match[3] or match[6]}-{month:02}-{match[2] or match[4]:0>2}"
 
 
 def begin_of(at_us: int, unit: str) -> int:

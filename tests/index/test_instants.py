@@ -86,3 +86,18 @@ def test_what_is_no_date_is_none(text: str) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_a_date_or_none(text: str) -> None:
     assert isinstance(resolve_date(text, 0), int | None)
+
+
+@given(moments, st.sampled_from(("%b %d %Y", "%B %d, %Y", "%d %b %Y", "%b. %d, %Y")))
+def test_dates_with_english_months_are_read(moment: datetime, form: str) -> None:
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    text = day.strftime(form).replace(f"{day.year}", f"{day.year:04}")
+    assert parse_instant(text) == us(day)
+    assert parse_instant(text.upper(), up=True) == us(day) + 86_400_000_000 - 1
+
+
+@pytest.mark.parametrize(
+    "text", ["Jun 31 1998", "Foo 12 1998", "Jun 1998", "Jun 12 98", "on Jun 12 1998", "Apollo 13 1995"]
+)
+def test_what_only_looks_like_a_date_is_none(text: str) -> None:
+    assert parse_instant(text) is None

@@ -84,7 +84,7 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
 
 def _add(values: Values, value: Any, rule: FieldRule) -> None:
     if isinstance(value, str):
-        if rule.views is ANY_VIEW and not value[:4].isdecimal():  # what most values are
+        if rule.views is ANY_VIEW and not (value[:4].isdecimal() or value[-4:].isdecimal()):  # most values
             values.text.append(value)
             if len(value) <= EXACT_CHARS_MAX:
                 values.exact.append(value)

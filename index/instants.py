@@ -86,8 +86,9 @@ def zone_us(text: str) -> int | None:
 
 
 def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = False) -> int | None:
-    """Microseconds of an ISO 8601 instant or a date with an English month, or None. `up`: the last microsecond
-    of what is named, not the first. `year`: four digits alone are a year.
+    """Microseconds of an ISO 8601 instant or of a date with an English month, or None.
+
+    `up`: the last microsecond of what is named, not the first. `year`: four digits alone are a year.
     """
     match = _INSTANT.fullmatch(_numbered(text) or text)
     if match is None or (match[2] is None and not year):

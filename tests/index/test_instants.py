@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
+from index.fields import fields_of
 from index.instants import (
     CALENDAR,
     add_months,
@@ -16,6 +17,7 @@ from index.instants import (
     parse_instant,
     resolve_date,
 )
+from index.mapping import DEFAULT, Rules, compile_mapping
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -101,3 +103,12 @@ def test_dates_with_english_months_are_read(moment: datetime, form: str) -> None
 )
 def test_what_only_looks_like_a_date_is_none(text: str) -> None:
     assert parse_instant(text) is None
+
+
+def test_they_are_dates_of_documents_and_still_text() -> None:
+    rules = compile_mapping(DEFAULT)
+    assert isinstance(rules, Rules)
+    values = fields_of({"when": "Jun 12 1998", "title": "Blade Runner 2049"}, rules)
+    assert values["when"].dates == [parse_instant("1998-06-12")]
+    assert values["when"].text == values["when"].exact == ["Jun 12 1998"]
+    assert values["title"].dates == [] and values["title"].text == ["Blade Runner 2049"]

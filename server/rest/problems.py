@@ -52,6 +52,8 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "bad-cursor": (400, "This is no cursor of this listing"),
     "bad-prefix": (400, "This cannot be a prefix of keys"),
     "bad-limit": (400, "This cannot be a limit"),
+    "bad-sink": (400, "This cannot be a sink"),
+    "no-such-sink": (404, "There is no such sink"),
     "bad-content-type": (400, "This content type cannot be kept"),
     "bad-replication-factor": (400, "This cannot be a replication factor"),
     "bad-argument": (400, "The verb does not take this"),

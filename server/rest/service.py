@@ -39,8 +39,10 @@ from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
 from server.rest.quick import Quick
 from server.rest.search import SearchRoutes
+from server.rest.sinks import SINKS, SinksRoute
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
+from server.sinks.running import Sinks
 
 TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + 64 * limits.KIB
 """A key with every byte percent-encoded, and a query with a cursor."""
@@ -89,6 +91,7 @@ class RestService:
         self._search = SearchRoutes(node, bridge, self._documents.collections, self._budget, settings)
         self._changes = ChangesRoute(node, bridge)
         self._cql: CqlRoute | None = None
+        self._sinks: SinksRoute | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
         self._seen: dict[object, tuple[float, int]] = {}
@@ -101,6 +104,10 @@ class RestService:
     def take_cql(self, service: CqlService) -> None:
         """Answer CQL too, as this service does."""
         self._cql = CqlRoute(service, self._budget)
+
+    def take_sinks(self, sinks: Sinks) -> None:
+        """Answer for the cluster's sinks too."""
+        self._sinks = SinksRoute(self._node, sinks, self._budget)
 
     # --- life
 
@@ -264,6 +271,8 @@ class RestService:
             if request.method != "GET":
                 raise _not_allowed("GET")
             return await self._changes.respond(request, decoded(path[len(CHANGES) :]), query)
+        if self._sinks is not None and (path == SINKS or path.startswith(SINKS + "/")):
+            return await self._sinks.respond(request, path, query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
         if path == _CQL:

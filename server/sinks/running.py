@@ -1,0 +1,283 @@
+"""The sinks of this peer: which are ours, and their streams.
+
+One task looks at all records every `POLL_S`, decides by node/leases.py, and starts and stops a task for
+each sink that is ours. Such a task reads the table's stream from the record's cursor, delivers what came
+before a heartbeat's cursor as one batch, and only then saves that cursor, with the lease it holds as its
+condition. So an event is lost by no failure: what was delivered and not saved is delivered again, here or
+by the next owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from node.leases import LEAVE, OWN, TAKE, Lease, LeaseWatch, released, renewed
+from server.sinks.files import FileSink, MissingError
+from server.sinks.records import ERROR_CHARS_MAX, SinkRecord, SinkRecords, StoreAwayError
+
+POLL_S: Final = 1.0
+EXPIRY_S: Final = 6.0
+"""A lease whose owner has not renewed it for so long is taken over."""
+BATCH_EVENTS: Final = 5_000
+"""At so many a piece of the batch is delivered before its cursor has come."""
+SILENCE_S: Final = 10.0
+LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+
+Line = dict[str, Any]
+Note = Callable[[str, str], None]
+"""Is told what happened to a sink: (name, text)."""
+
+
+class LeaseLostError(Exception):
+    """The sink is somebody else's, paused, changed or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often and how long; tests have less patience."""
+
+    poll_s: float = POLL_S
+    expiry_s: float = EXPIRY_S
+
+
+class Sinks:
+    """All sinks, as this peer sees them."""
+
+    def __init__(self, url: str, me: str, folder: Path, note: Note, timing: Timing | None = None) -> None:
+        """`url` is our own REST address, `me` this start of this peer."""
+        self._url = url
+        self._me = me
+        self._folder = folder
+        self._note = note
+        self._timing = timing or Timing()
+        self._watch = LeaseWatch(me, int(self._timing.expiry_s * 1e6))
+        self._running: dict[str, tuple[tuple[int, str], asyncio.Task[None]]] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def start(self) -> None:
+        """Begin to look after sinks."""
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**20)
+        self._poller = asyncio.get_running_loop().create_task(self._poll())
+        self._poller.add_done_callback(self._ended)
+
+    def _ended(self, poller: asyncio.Task[None]) -> None:
+        """Looking after sinks never ends by itself: that is a bug, told to the loop, which ends the peer."""
+        if not poller.cancelled():
+            poller.result()
+
+    @property
+    def records(self) -> SinkRecords:
+        """The records, for who lists or changes them; after `start`."""
+        assert self._session is not None
+        return SinkRecords(self._session, self._url)
+
+    async def stop(self) -> None:
+        """Stop delivering and give the leases back, so that another peer takes over at once."""
+        if self._session is None or self._poller is None:
+            return
+        self._poller.cancel()
+        tasks = [self._poller, *(task for _, task in self._running.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        records = self.records
+        for name in self._running:
+            with contextlib.suppress(StoreAwayError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await records.change(name, self._given_back)
+        await self._session.close()
+
+    def _given_back(self, record: SinkRecord) -> SinkRecord | None:
+        return record.leased(released(record.lease)) if record.owner == self._me else None
+
+    async def _poll(self) -> None:
+        records = self.records
+        while True:
+            with contextlib.suppress(StoreAwayError):  # the next round asks again
+                names = await records.names()
+                for name in names:
+                    with contextlib.suppress(StoreAwayError):
+                        await self._look(records, name)
+                for name in [name for name in self._running if name not in names]:
+                    await self._end(name)
+                    self._watch.forget(name)
+            await asyncio.sleep(self._timing.poll_s)
+
+    async def _look(self, records: SinkRecords, name: str) -> None:
+        """Take, keep or leave one sink."""
+        kept = await records.get(name)
+        if kept is None:
+            await self._end(name)
+            return
+        record = kept.record
+        decision = self._watch.decide(name, record.lease, time.monotonic_ns() // 1000)
+        if record.paused:
+            decision = LEAVE
+            if record.owner == self._me:
+                await records.change(name, self._given_back)
+        lease: Lease | None = None
+        if decision == TAKE:
+            lease = self._watch.taken(record.lease)
+            self._note(name, f"taking over (fence {lease.fence})")
+        elif decision == OWN:
+            lease = renewed(record.lease)
+        if lease is None or not await records.swap(kept, record.leased(lease), name):
+            if decision != OWN:
+                await self._end(name)
+            return
+        mark = lease.fence, record.generation
+        running = self._running.get(name)
+        if running is not None and running[0] == mark and not running[1].done():
+            return
+        await self._end(name)
+        delivery = Delivery(self._url, records, self._folder / name, mark)
+        task = asyncio.get_running_loop().create_task(self._deliver(name, delivery))
+        self._running[name] = mark, task
+
+    async def _end(self, name: str) -> None:
+        running = self._running.pop(name, None)
+        if running is not None:
+            running[1].cancel()
+            await asyncio.gather(running[1], return_exceptions=True)
+
+    async def _deliver(self, name: str, delivery: Delivery) -> None:
+        """Until the lease is lost; what goes wrong is told and tried again."""
+        assert self._session is not None
+        failed = 0
+        while True:
+            try:
+                await delivery.run(self._session, name)
+                failed = 0
+            except LeaseLostError as error:
+                self._note(name, f"given up: {error}")
+                return
+            except (
+                StoreAwayError,
+                aiohttp.ClientError,
+                OSError,
+                MissingError,
+                ValueError,
+                msgspec.DecodeError,
+            ) as error:
+                why = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
+                self._note(name, why)
+                with contextlib.suppress(StoreAwayError, LeaseLostError):
+                    await delivery.tell(name, why)
+            await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S) - 1)])
+            failed += 1
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One sink that is ours under this mark: the fence of our lease, and the generation of its definition."""
+
+    url: str
+    records: SinkRecords
+    folder: Path
+    mark: tuple[int, str]
+    _events: list[Line] = field(default_factory=list)
+    _pieces: int = 0
+    _count: int = 0
+    _refused: int = 0
+    _gaps: int = 0
+
+    async def run(self, session: aiohttp.ClientSession, name: str) -> None:
+        """Deliver until the stream ends; raises LeaseLostError, and whatever went wrong."""
+        kept = await self.records.get(name)
+        record = self._ours(kept.record if kept is not None else None)
+        files = FileSink(self.folder, record.kind)
+        self._events, self._pieces, self._count, self._refused, self._gaps = [], 0, 0, 0, 0
+        began_s = time.monotonic()
+        async for line in _lines(session, self.url, record):
+            if line["type"] == "event":
+                self._events.append(line)
+                if len(self._events) >= BATCH_EVENTS:
+                    await self._put(files, record)
+            elif line["type"] == "gap":
+                self._gaps += 1
+            elif line["type"] == "error":
+                raise StoreAwayError(str(line.get("detail", "the stream ended")))
+            elif line["type"] == "heartbeat" and line.get("cursor"):
+                full = self._count + len(self._events) >= BATCH_EVENTS
+                if full or time.monotonic() - began_s >= record.every_s:
+                    record = await self._close(files, record, line)
+                    began_s = time.monotonic()
+
+    async def _put(self, files: FileSink, record: SinkRecord) -> None:
+        """Deliver what is held as a piece of the batch."""
+        events, self._events = self._events, []
+        self._refused += await asyncio.to_thread(files.deliver, record.sequence, self._pieces, events)
+        self._pieces += 1
+        self._count += len(events)
+
+    async def _close(self, files: FileSink, record: SinkRecord, beat: Line) -> SinkRecord:
+        """Deliver the rest, then save that all up to the heartbeat is."""
+        if self._events:
+            await self._put(files, record)
+        count, refused, gaps = self._count, self._refused, self._gaps
+
+        def saved(found: SinkRecord) -> SinkRecord:
+            self._ours(found)
+            if found.cursor == beat["cursor"]:
+                return found
+            return msgspec.structs.replace(
+                found,
+                cursor=beat["cursor"],
+                sequence=record.sequence + (1 if count else 0),
+                delivered=found.delivered + count,
+                refused=found.refused + refused,
+                gaps=found.gaps + gaps,
+                delivered_at=beat["time"],
+                error="",
+            )
+
+        after = await self.records.change(record.name, saved)
+        self._pieces = self._count = self._refused = self._gaps = 0
+        return self._ours(after)
+
+    def _ours(self, record: SinkRecord | None) -> SinkRecord:
+        if record is None:
+            raise LeaseLostError("the sink was removed")
+        if (record.fence, record.generation) != self.mark or record.paused:
+            raise LeaseLostError("it is another peer's, paused, or was changed")
+        return record
+
+    async def tell(self, name: str, why: str) -> None:
+        """Note in the record what keeps the sink from delivering."""
+        await self.records.change(name, lambda found: msgspec.structs.replace(self._ours(found), error=why))
+
+
+async def _lines(session: aiohttp.ClientSession, url: str, record: SinkRecord) -> AsyncIterator[Line]:
+    """The stream's lines from where the sink stands; raises StoreAwayError where it is refused."""
+    target = f"{url}/v1/changes/{quote(record.table, safe='')}"
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
+    asked = {"from": record.cursor or record.start, "format": "ndjson"}
+    async with session.get(target, params=asked, timeout=timeout) as answer:
+        if answer.status != 200:
+            body = await answer.content.read(64 * 1024)
+            raise StoreAwayError(
+                f"the stream of {record.table}: {answer.status} {body.decode(errors='replace')}"
+            )
+        held = bytearray()
+        async for chunk in answer.content.iter_any():
+            held += chunk
+            if len(held) > LINE_BYTES_MAX:
+                raise ValueError("a line of the stream is longer than any event")
+            *whole, rest = bytes(held).split(b"\n")
+            held = bytearray(rest)
+            for text in whole:
+                line: Line = msgspec.json.decode(text)
+                yield line

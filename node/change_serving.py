@@ -55,7 +55,10 @@ WAITING_MAX = 4_096
 """Questions that wait for news at once."""
 
 WAKE_US = 1_000
-"""News is gathered for so long before the log is read for those who wait."""
+WAKE_WAITING = 20
+"""News is gathered for so long before the log is read for those who wait, and as long again for each so many
+of them: reading for them all is to take a part of the time only.
+"""
 
 WAIT_US_MAX = 2 * limits.SECOND_US
 ENTRY_BYTES_MAX = limits.FRAME_BYTES_MAX - 4 * limits.MIB
@@ -225,7 +228,7 @@ class ChangeServing:
         """The store has done something that may be in the log."""
         if not self._waking and isinstance(outcome, Applied | CounterAdded | Merged):
             self._waking = True
-            self.inside.timer(WAKE_US, "changes_wake")
+            self.inside.timer(WAKE_US * (1 + len(self._asked) // WAKE_WAITING), "changes_wake")
 
     def _on_wake(self) -> None:
         self._waking = False

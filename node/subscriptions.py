@@ -124,6 +124,7 @@ class Subscriptions:
             return
         subscription = Subscription(self, request_id, request, reply)
         self.under_way[request_id] = subscription
+        self.inside.count("change_streams_now", len(self.under_way))
         subscription.start()
 
     def want(self, request_id: int, parts: int) -> None:
@@ -134,9 +135,14 @@ class Subscriptions:
 
     def cancel(self, request_id: int) -> None:
         """The client is gone."""
-        subscription = self.under_way.pop(request_id, None)
+        subscription = self.under_way.get(request_id)
         if subscription is not None:
             subscription.stop()
+
+    def ended(self, request_id: int) -> None:
+        """A stream is over."""
+        self.under_way.pop(request_id, None)
+        self.inside.count("change_streams_now", len(self.under_way))
 
     def _on_beat(self, request_id: int) -> None:
         subscription = self.under_way.get(request_id)
@@ -198,7 +204,7 @@ class Subscription:
     def stop(self) -> None:
         """Nothing is replied from now on."""
         self._reply = None
-        self._parent.under_way.pop(self._request_id, None)
+        self._parent.ended(self._request_id)
         for lane in self._lanes:
             self._close(lane)
         self._inside.world.cancel_timer(self._beat)

@@ -6,6 +6,7 @@
     envelope  plain (the default), debezium, cloudevents
     key, prefix, op, filter     only events of this key, of keys that begin so, of these operations, or
               with an image that the filter (JSON, as for finding documents) matches
+    part      one of so many equal parts of the ring, as 2/3: several readers share a table
     limit     end after so many events
 
 Every line is an object. In our own form its `type` is event, heartbeat (at least once a second, with the
@@ -31,9 +32,9 @@ from cql_lite.planner import Catalog
 from cql_lite.system import Place as NodePlace
 from documents import collections as documents_collections
 from kv import buckets as kv_buckets
-from lsm.keys import split_row_key
+from lsm.keys import split_row_key, token_of as token_of_key
 from node.node import Node
-from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
+from ring.tokens import MIN_TOKEN, token_of
 from server.bridge import Bridge
 from server.rest.changes_shown import BucketShape, DocumentShape, Shape, shape_of, time_text
 from server.rest.changes_wanted import NDJSON, SNAPSHOT, SSE, Judge, Wanted, wanted_of
@@ -51,7 +52,6 @@ SCAN_ROWS_MAX: Final = 2**62
 LIMIT_MAX: Final = 2**53
 WEBSOCKET_PING_S: Final = 20.0
 WEBSOCKET_BYTES_MAX: Final = 64 * 1024
-WHOLE_RING: Final[tuple[TokenRange, ...]] = ((MIN_TOKEN, MAX_TOKEN),)
 _NOWHERE: Final = NodePlace(b"", 0, 0, 0)
 """Views of tables need no place."""
 
@@ -100,7 +100,10 @@ class ChangesRoute:
         async with aclosing(self._lines(stream)) as parts:
             first = await anext(parts)
             socket = web.WebSocketResponse(heartbeat=WEBSOCKET_PING_S, max_msg_size=WEBSOCKET_BYTES_MAX)
-            await socket.prepare(request)
+            try:
+                await socket.prepare(request)
+            except web.HTTPException as error:
+                raise ProblemError("bad-request", f"this is no WebSocket's handshake: {error.text}") from None
             for line in first:
                 await socket.send_str(line[2].decode())
             listening = asyncio.ensure_future(_listen(socket))
@@ -178,6 +181,8 @@ class _Stream:
         self.table = table
         self._shape = shape_of(table)
         self._source = Source(cluster, table.keyspace, table.name)
+        self._name = f"{node.metadata.state.cluster[:4].hex()}:{self._source.name}"
+        """What cursors are of: offsets mean nothing to another cluster, or for another table."""
         self._event, self._control = FORMS[wanted.envelope]
         self._left = wanted.limit or LIMIT_MAX
         self._restarted: list[TokenRange] = []
@@ -194,8 +199,9 @@ class _Stream:
             self._go_on(wanted.cursor)
 
     def _go_on(self, cursor: Cursor) -> None:
-        if cursor.name != self._source.name:
-            raise ProblemError("bad-cursor", f"this is a cursor of {cursor.name}, not of {self._source.name}")
+        if cursor.name != self._name:
+            detail = f"this is a cursor of {cursor.name} (cluster and table), not of {self._name}"
+            raise ProblemError("bad-cursor", detail)
         if not cursor.covers(self.ranges):
             detail = "this cursor is of some ranges only: go on from that of a heartbeat, which has all"
             raise ProblemError("bad-cursor", detail)
@@ -219,10 +225,11 @@ class _Stream:
         return ChangesRequest(*where, self._since_us, self.ranges, self._began_us)
 
     def _ranges(self) -> tuple[TokenRange, ...]:
-        """The tokens that matter: one, if a key is asked for that is a partition of its own."""
+        """The tokens that matter: a part of the ring; one, if a key is asked for that is a partition."""
         key, shape = self._wanted.key, self._shape
         if key is None or not (isinstance(shape, DocumentShape) or _is_unordered(shape)):
-            return WHOLE_RING
+            number, count = self._wanted.part
+            return ((_bound(number - 1, count), _bound(number, count) - 1),)
         token = token_of(key.encode())
         return ((token, token),)
 
@@ -241,13 +248,15 @@ class _Stream:
         self._told_any = True
         found: list[Line] = []
         for item in answer.rows:
+            if not any(first <= token_of_key(item.key) <= last for first, last in self.ranges):
+                continue
             found += self._shown(event_of_row(item.key, item.row, answer.now_us), None)
             if self._left <= 0:
                 self.ended = True
                 return found
         if answer.more and answer.after:
             place = self.table.id, self._since_us, self.places
-            cursor = encode_cursor(Cursor(self._source.name, *place, self._began_us, answer.after))
+            cursor = encode_cursor(Cursor(self._name, *place, self._began_us, answer.after))
             found.append(self._told("heartbeat", {"cursor": cursor}, cursor))
         return found + self._stopped(stopping)
 
@@ -293,7 +302,7 @@ class _Stream:
 
     def _cursor(self, part: ChangesPart, places: tuple[Place, ...]) -> str:
         place = part.table, part.since_us, places, part.began_us
-        return encode_cursor(Cursor(self._source.name, *place))
+        return encode_cursor(Cursor(self._name, *place))
 
     def _told(self, kind: str, members: dict[str, Any], cursor: str = "") -> Line:
         now_us = self._node.inside.clock.now_us()
@@ -380,6 +389,11 @@ class _Stream:
                 self._restarted.remove(pair)
                 return (*flags, "restart")
         return tuple(flags)
+
+
+def _bound(number: int, count: int) -> int:
+    """The token at which the part of the ring with this number begins, of so many, counted from 0."""
+    return MIN_TOKEN + 2**64 * number // count
 
 
 def _is_row_of(table: int, key: bytes) -> bool:

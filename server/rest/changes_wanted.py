@@ -23,7 +23,7 @@ from streams.formats import FORMS, PLAIN
 NDJSON: Final = "application/x-ndjson"
 SSE: Final = "text/event-stream"
 SNAPSHOT: Final = "snapshot"
-PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "limit")
+PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "part", "limit")
 OPERATIONS: Final = ("insert", "update", "delete", "truncate", "read")
 FILTER_CHARS_MAX: Final = 64 * 1024
 
@@ -46,6 +46,7 @@ class Wanted(msgspec.Struct, frozen=True):
     prefix: str | None = None
     operations: tuple[str, ...] = ()
     condition: Judge | None = None
+    part: tuple[int, int] = (1, 1)
     limit: int = 0
 
 
@@ -74,6 +75,7 @@ def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
         prefix=found.get("prefix"),
         operations=_operations(found.get("op", "")),
         condition=_condition(found["filter"]) if "filter" in found else None,
+        part=_part(found["part"]) if "part" in found else (1, 1),
         limit=_limit(found["limit"]) if "limit" in found else 0,
     )
 
@@ -114,6 +116,13 @@ def _among(name: str, text: str, known: tuple[str, ...]) -> str:
 
 def _operations(text: str) -> tuple[str, ...]:
     return tuple(_among("op", name, OPERATIONS) for name in text.split(",")) if text else ()
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ProblemError("bad-query", f"part is one of so many, as 2/3; found {text[:60]!r}")
+    return int(match[1]), int(match[2])
 
 
 def _limit(text: str) -> int:

@@ -63,6 +63,9 @@ PARAMETERS = {
         "A filter on documents as JSON: only events whose image after (of a deletion: before) matches.",
         TEXT,
     ),
+    "changes_part": parameter(
+        "part", "query", "One of so many equal parts of the ring, as 2/3: readers share a table so.", TEXT
+    ),
     "changes_limit": parameter("limit", "query", "End after so many events.", {"type": "integer"}),
 }
 

@@ -173,6 +173,13 @@ def test_only_what_is_asked_for(cluster: Cluster) -> None:
     assert keys("key=b7&limit=1") == ["b7"]
     assert keys("prefix=b&limit=10") == [f"b{n}" for n in range(1, 20, 2)]
     assert keys("op=delete&limit=1") == ["a0"]
+    parts: list[str] = []
+    for number in (1, 2, 3):
+        stream = listen(cluster, number - 1, "docs.films", f"from=start&part={number}/3")
+        while (line := stream.line())["type"] == "event":
+            parts.append(line["key"])
+        stream.close()
+    assert sorted(parts) == sorted(["a0"] + [f"{'ab'[n % 2]}{n}" for n in range(20)])
     wanted = quote('{"year": {"$gt": 2007}}')
     assert keys(f"filter={wanted}&limit=2") == ["a18", "b19"]
 
@@ -199,6 +206,9 @@ def test_what_is_wrong_is_a_problem_before_anything_is_streamed(cluster: Cluster
     assert problem("docs.some?envelope=avro") == (400, "bad-query")
     assert problem("docs.some?op=merge") == (400, "bad-query")
     assert problem("docs.some?until=now") == (400, "bad-query")
+    assert problem("docs.some?part=3/2") == (400, "bad-query")
+    upgrade = cluster.peers[1].request("GET", "/v1/changes/docs.some", Upgrade="websocket")
+    assert (upgrade.status, json.loads(upgrade.body)["type"]) == (400, "bad-request")
     answer = cluster.peers[1].request("POST", "/v1/changes/docs.some")
     assert answer.status == 405
     answer = cluster.peers[0].request("PUT", "/v1/collections/some", b'{"changes": "everything"}')

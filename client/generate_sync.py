@@ -30,7 +30,7 @@ BASES = {"Collection": "collection_many.Many"}
 """Classes whose methods come from a second one, too."""
 BULK = frozenset(["KvBulk", "DocsBulk"])
 HERE = {name: module for module, names in CLASSES.items() for name in names}
-BY_HAND = frozenset(["Paged", "CqlResult", "BulkWriter", "Runner"])
+BY_HAND = frozenset(["Paged", "CqlResult", "BulkWriter", "ChangeStream", "Runner"])
 FUNCTIONS = {"database": ["connect"]}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -12,6 +12,7 @@
 from sullae.admin import Admin
 from sullae.bulk import BulkWriter
 from sullae.calls import Consistency, Event, Settings
+from sullae.changes import Change, ChangeStream
 from sullae.collection import Collection
 from sullae.cql import CqlResult
 from sullae.database import Database, connect
@@ -65,6 +66,8 @@ __all__ = [
     "BulkError",
     "BulkFailure",
     "BulkWriter",
+    "Change",
+    "ChangeStream",
     "Changed",
     "Collection",
     "CollectionInfo",

@@ -17,6 +17,9 @@ Consistency = Literal[
 ]  # fmt: skip
 """How many replicas must answer; the cluster's default is quorum."""
 
+Changes = Literal["none", "keys", "new", "old", "new_and_old"]
+"""What the change stream of a bucket or collection tells of a write."""
+
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sullae.calls import Call, Consistency, path_of, query_of
+from sullae.calls import Call, Changes, Consistency, path_of, query_of
 from sullae.edits import edit_of
 from sullae.errors import NotFound, ReadTimeout
 from sullae.models import Changed, CollectionInfo, Document, Index
@@ -298,11 +298,13 @@ class Many:
         max_document_bytes: int | None = None,
         schema: Any = None,
         mapping: Any = None,
+        changes: Changes | None = None,
     ) -> CollectionInfo:
         """Have the collection be so, made if it is not there; what is None stays as it is.
 
         `schema` is a JSON Schema that every write from then on must meet (True: none), `mapping` says what
-        search does with the documents. The replication factor is fixed when the collection is made.
+        search does with the documents, `changes` what the change stream tells of a write. The replication
+        factor is fixed when the collection is made.
         """
         place = path_of("collections", self._name)
         try:
@@ -315,6 +317,7 @@ class Many:
             "max_document_bytes": max_document_bytes,
             "schema": schema,
             "mapping": mapping,
+            "changes": changes,
         }
         kept = {name: there[name] for name in wanted if there.get(name) is not None}
         body = kept | {name: value for name, value in wanted.items() if value is not None}
@@ -348,4 +351,5 @@ def collection_of(found: Mapping[str, Any]) -> CollectionInfo:
         found["max_document_bytes"],
         found["schema"],
         found["mapping"],
+        found.get("changes", "none"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from sullae.admin import Admin
 from sullae.calls import Consistency, Event, Settings, path_of
+from sullae.changes import ChangeStream, query_for
 from sullae.collection import Collection
 from sullae.collection_many import collection_of
 from sullae.cql import Cql, CqlResult
@@ -166,6 +167,30 @@ class Database:
         """All hits of a search, page after page, however many."""
         body = body_of(q=q, query=query, sort=sort, _source=source, fields=fields, consistency=consistency)
         return self._search.pages(collections, body, limit, (page_size, timeout_s))
+
+    def changes(
+        self,
+        table: str,
+        *,
+        start: str = "now",
+        key: str | None = None,
+        prefix: str | None = None,
+        operations: Sequence[str] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002
+        limit: int | None = None,
+        patience_s: float = 60.0,
+        repeats: bool = False,
+    ) -> ChangeStream:
+        """What happens to a table (`docs.movies`, `kv.photos`, `shop.orders`) whose `changes` are on.
+
+        `start` is now, start (as far back as logs reach), snapshot (all rows first), a time (RFC 3339), how
+        long ago (`10m`), or the `cursor` of an earlier stream. Only events of a key, of keys that begin so,
+        of some operations (insert, update, delete, truncate, read), or with an image that a filter matches
+        come, if that is asked for. The stream goes on at another peer when one dies, leaving out what it gave
+        already unless you want `repeats`, and gives up when nobody has answered for `patience_s`.
+        """
+        query = query_for(key, prefix, operations, filter, limit)
+        return ChangeStream(self._transport, table, query, start, patience_s=patience_s, repeats=repeats)
 
     async def suggest(
         self,

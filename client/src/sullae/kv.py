@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sullae import json_values
-from sullae.calls import JSON, Call, Consistency, path_of, query_of
+from sullae.calls import JSON, Call, Changes, Consistency, path_of, query_of
 from sullae.errors import NotFound
 from sullae.kv_bulk import KvBulk
 from sullae.models import Bucket, KeyInfo, Value
@@ -180,9 +180,15 @@ class Kv:
         replication_factor: int | None = None,
         default_ttl_s: int = 0,
         ordered: bool = False,
+        changes: Changes | None = None,
     ) -> Bucket:
-        """Have the bucket be so; of one that exists only the default time to live can change."""
+        """Have the bucket be so; of one that exists only the default time to live and `changes` can change.
+
+        `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old.
+        """
         wanted: dict[str, Any] = {"default_ttl_s": default_ttl_s, "ordered": ordered}
+        if changes is not None:
+            wanted["changes"] = changes
         if replication_factor is not None:
             wanted["replication_factor"] = replication_factor
         return bucket_of(
@@ -227,4 +233,5 @@ def bucket_of(found: Mapping[str, Any]) -> Bucket:
         found["replication_factor"],
         found["default_ttl_s"],
         found["ordered"],
+        found.get("changes", "none"),
     )

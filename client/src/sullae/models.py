@@ -48,6 +48,7 @@ class Bucket:
     replication_factor: int
     default_ttl_s: int
     ordered: bool
+    changes: str = "none"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class CollectionInfo:
     max_document_bytes: int
     schema: Any
     mapping: Any
+    changes: str = "none"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import asyncio
 import io
 import random
 import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Final
@@ -257,6 +258,33 @@ class Transport:
         finally:
             peer.outstanding -= 1
 
+    async def lines(self, call: Call, silence_s: float) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer without end, from one peer; ConnectionFailed when it is silent or gone."""
+        assert self._session is not None, "use `async with` or open() first"
+        peer = self.peers.choose(self._now_s())
+        target = target_of(call.path, call.query)
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self.settings.connect_timeout_s, sock_read=silence_s
+        )
+        peer.outstanding += 1
+        try:
+            async with self._session.request(
+                call.method, URL(peer.url + target, encoded=True), timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status >= 300:
+                    body = await response.read()
+                    error, _ = self._judged(call, peer, Reply(response.status, {}, body, peer.url))
+                    raise error
+                peer.succeeded()
+                async for line in _split(response.content):
+                    yield line
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            peer.failed(self._now_s(), self._chance.random())
+            self._look_again.set()
+            raise ConnectionFailed(str(error) or type(error).__name__, peer=peer.url) from error
+        finally:
+            peer.outstanding -= 1
+
     def _tell(
         self, call: Call, peer: Peer, tries: _Tries, what: tuple[int, float, SullaeError | None, bool]
     ) -> None:
@@ -280,6 +308,19 @@ def _final(error: SullaeError, tries: _Tries, *, writes: bool) -> SullaeError:
         unknown.__cause__ = error
         return unknown
     return error
+
+
+async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length; one without an end was cut off and is no line."""
+    held = bytearray()
+    async for part in content.iter_any():
+        *whole, rest = part.split(b"\n")
+        for line in whole:
+            held += line
+            if held:
+                yield bytes(held)
+            held.clear()
+        held += rest
 
 
 def _problem(body: bytes) -> dict[str, Any]:

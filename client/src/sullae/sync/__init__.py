@@ -13,6 +13,17 @@ from sullae.sync.database import Database, connect
 from sullae.sync.docs_bulk import DocsBulk
 from sullae.sync.kv import Kv
 from sullae.sync.kv_bulk import KvBulk
-from sullae.sync.running import CqlResult, Paged
+from sullae.sync.running import ChangeStream, CqlResult, Paged
 
-__all__ = ["Admin", "Collection", "CqlResult", "Database", "DocsBulk", "Kv", "KvBulk", "Paged", "connect"]
+__all__ = [
+    "Admin",
+    "ChangeStream",
+    "Collection",
+    "CqlResult",
+    "Database",
+    "DocsBulk",
+    "Kv",
+    "KvBulk",
+    "Paged",
+    "connect",
+]

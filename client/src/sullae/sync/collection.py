@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sullae import collection
-from sullae.calls import Consistency
+from sullae.calls import Changes, Consistency
 from sullae.collection_many import Filter, Projection, Sort
 from sullae.models import Changed, CollectionInfo, Document, Index, Patched
 from sullae.sync.docs_bulk import DocsBulk
@@ -136,16 +136,17 @@ class Collection:
 
     def configure(
         self, *, replication_factor: int | None=None, default_ttl_s: int | None=None, max_document_bytes: int
-        | None=None, schema: Any=None, mapping: Any=None
+        | None=None, schema: Any=None, mapping: Any=None, changes: Changes | None=None
     ) -> CollectionInfo:
         """Have the collection be so, made if it is not there; what is None stays as it is.
 
         `schema` is a JSON Schema that every write from then on must meet (True: none), `mapping` says what
-        search does with the documents. The replication factor is fixed when the collection is made.
+        search does with the documents, `changes` what the change stream tells of a write. The replication
+        factor is fixed when the collection is made.
         """
         return self._runner.run(self._it.configure(
             replication_factor=replication_factor, default_ttl_s=default_ttl_s,
-            max_document_bytes=max_document_bytes, schema=schema, mapping=mapping
+            max_document_bytes=max_document_bytes, schema=schema, mapping=mapping, changes=changes
         ))
 
     def drop(self) -> None:

@@ -13,7 +13,7 @@ from sullae.search import SearchResult
 from sullae.sync.admin import Admin
 from sullae.sync.collection import Collection
 from sullae.sync.kv import Kv
-from sullae.sync.running import CqlResult, DatabaseBase, Paged, Runner
+from sullae.sync.running import ChangeStream, CqlResult, DatabaseBase, Paged, Runner
 
 
 class Database(DatabaseBase[database.Database]):
@@ -96,6 +96,24 @@ class Database(DatabaseBase[database.Database]):
         return Paged(self._runner, self._it.search_all(
             collections, q, query=query, sort=sort, source=source, fields=fields, limit=limit,
             page_size=page_size, consistency=consistency, timeout_s=timeout_s
+        ))
+
+    def changes(
+        self, table: str, *, start: str='now', key: str | None=None, prefix: str | None=None, operations:
+        Sequence[str] | None=None, filter: Mapping[str, Any] | None=None, limit: int | None=None, patience_s:  # noqa: A002
+        float=60.0, repeats: bool=False
+    ) -> ChangeStream:
+        """What happens to a table (`docs.movies`, `kv.photos`, `shop.orders`) whose `changes` are on.
+
+        `start` is now, start (as far back as logs reach), snapshot (all rows first), a time (RFC 3339), how
+        long ago (`10m`), or the `cursor` of an earlier stream. Only events of a key, of keys that begin so,
+        of some operations (insert, update, delete, truncate, read), or with an image that a filter matches
+        come, if that is asked for. The stream goes on at another peer when one dies, leaving out what it gave
+        already unless you want `repeats`, and gives up when nobody has answered for `patience_s`.
+        """
+        return ChangeStream(self._runner, self._it.changes(
+            table, start=start, key=key, prefix=prefix, operations=operations, filter=filter, limit=limit,
+            patience_s=patience_s, repeats=repeats
         ))
 
     def suggest(

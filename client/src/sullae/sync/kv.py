@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sullae import kv
-from sullae.calls import Consistency
+from sullae.calls import Changes, Consistency
 from sullae.models import Bucket, KeyInfo, Value
 from sullae.sync.kv_bulk import KvBulk
 from sullae.sync.running import Paged, Runner
@@ -94,11 +94,16 @@ class Kv:
         ))
 
     def create(
-        self, *, replication_factor: int | None=None, default_ttl_s: int=0, ordered: bool=False
+        self, *, replication_factor: int | None=None, default_ttl_s: int=0, ordered: bool=False, changes:
+        Changes | None=None
     ) -> Bucket:
-        """Have the bucket be so; of one that exists only the default time to live can change."""
+        """Have the bucket be so; of one that exists only the default time to live and `changes` can change.
+
+        `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old.
+        """
         return self._runner.run(self._it.create(
-            replication_factor=replication_factor, default_ttl_s=default_ttl_s, ordered=ordered
+            replication_factor=replication_factor, default_ttl_s=default_ttl_s, ordered=ordered,
+            changes=changes
         ))
 
     def describe(self) -> Bucket:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sullae import bulk, cql, database, paging
+from sullae import bulk, changes, cql, database, paging
 from sullae.errors import BulkFailure
 from sullae.models import Column
 
@@ -201,6 +201,23 @@ class CqlResult:
     def to_polars(self) -> polars.DataFrame:
         """All rows as a DataFrame of polars; raises ImportError without polars."""
         return self._runner.run(self._it.to_polars())
+
+
+class ChangeStream:
+    """Iterating over it gives changes, without end unless `limit` is given."""
+
+    def __init__(self, runner: Runner, it: changes.ChangeStream) -> None:
+        self._runner = runner
+        self._it = it
+
+    @property
+    def cursor(self) -> str | None:
+        """Where to `start` a later stream: all before it was given out. None until the first heartbeat."""
+        return self._it.cursor
+
+    def __iter__(self) -> Iterator[changes.Change]:
+        """The changes; raises what cannot be mended by asking another peer, for `patience_s` at most."""
+        return self._runner.iterate(aiter(self._it))
 
 
 class BulkWriter(Generic[WriterT]):

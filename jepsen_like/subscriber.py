@@ -65,6 +65,7 @@ class Subscriber:
         self._heard_us = 0
         self._held: dict[str, Held] = {}
         self._kept: dict[str, Held] = {}
+        self._forgotten: list[TokenRange] = []
         self.cursor = ""
         self.ids: dict[str, tuple[str, bytes | None]] = {}
         """Of each event id: the key, and what was written (None: a deletion)."""
@@ -180,6 +181,7 @@ class Subscriber:
         return encode_cursor(Cursor("kv.changes", part.table, part.since_us, places, part.began_us))
 
     def _forget(self, ranges: tuple[TokenRange, ...]) -> None:
+        self._forgotten += ranges
         for key, held in self._held.items():
             token = token_of(key.encode())
             if any(first <= token <= last for first, last in ranges):
@@ -199,7 +201,11 @@ class Subscriber:
             self.deletes[key, event.version] = event.id
         elif self.of_value.setdefault((key, value), event.id) != event.id:
             self._problem("doubled", f"{value!r} of {key} under {event.id} and {self.of_value[key, value]}")
-        held = self._held.setdefault(key, Held(known=self._start == NOW))
+        held = self._held.get(key)
+        if held is None:
+            token = event.token
+            known = self._start == NOW and not any(a <= token <= b for a, b in self._forgotten)
+            held = self._held[key] = Held(known=known)
         if held.known and event.before != held.image:
             self._problem("chain", f"{key} {event.id}: before {event.before}, after last was {held.image}")
         if event.superseded and event.before != event.after:

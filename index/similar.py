@@ -26,7 +26,7 @@ TERMS_MAX: Final = 50
 """Terms that one word becomes; what else is similar is found, and scores REST."""
 
 REST: Final = 0.05
-WORDS_MAX: Final = 64
+WORDS_MAX: Final = 16
 """Similar words of one query that are scored so; others are found, and score alike."""
 
 EngineQuery = Any

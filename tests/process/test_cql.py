@@ -145,6 +145,20 @@ def test_pages_batches_and_concurrency(session: Session) -> None:
     assert session.execute("SELECT count(*) FROM rows WHERE k = 0").one().count == 24
 
 
+def test_documents_are_searched_by_a_prepared_match_in_pages(session: Session) -> None:
+    session.execute("CREATE TABLE docs.notes (id text PRIMARY KEY, doc json)")
+    insert = session.prepare("INSERT INTO docs.notes (id, doc) VALUES (?, ?)")
+    for n in range(20):
+        session.execute(insert, [f"n{n}", f'{{"text": "space {"horror" if n % 2 else "opera"}", "n": {n}}}'])
+    match = session.prepare("SELECT id, doc FROM docs.notes WHERE doc MATCH ?")
+    match.fetch_size = 3
+    found = session.execute(match, ["space -horror"])
+    assert found.has_more_pages
+    assert sorted(row.id for row in found) == sorted(f"n{n}" for n in range(0, 20, 2))
+    with pytest.raises(InvalidRequest, match="at character"):
+        session.execute(match, ["space AND"])
+
+
 def test_conditions_and_counters(session: Session) -> None:
     session.execute("CREATE TABLE cas (k int PRIMARY KEY, v int)")
     insert = session.prepare("INSERT INTO cas (k, v) VALUES (?, ?) IF NOT EXISTS")

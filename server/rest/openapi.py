@@ -8,7 +8,7 @@ from typing import Any
 from core import limits
 from core.consistency import Level
 from core.schema import CHANGES
-from server.rest import openapi_changes, openapi_documents, openapi_search
+from server.rest import openapi_changes, openapi_documents, openapi_search, openapi_sinks
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
     TEXT as _TEXT,
@@ -387,6 +387,7 @@ def document() -> dict[str, Any]:
             **openapi_documents.paths(),
             **openapi_search.paths(),
             **openapi_changes.paths(),
+            **openapi_sinks.paths(),
             **_buckets(),
             **_operations(),
         },
@@ -394,11 +395,13 @@ def document() -> dict[str, Any]:
             "parameters": _PARAMETERS
             | openapi_documents.PARAMETERS
             | openapi_search.PARAMETERS
-            | openapi_changes.PARAMETERS,
+            | openapi_changes.PARAMETERS
+            | openapi_sinks.PARAMETERS,
             "schemas": _schemas()
             | openapi_documents.schemas()
             | openapi_search.schemas()
-            | openapi_changes.schemas(),
+            | openapi_changes.schemas()
+            | openapi_sinks.schemas(),
         },
         "x-problems": TITLES,
     }

@@ -271,7 +271,9 @@ class RestService:
             if request.method != "GET":
                 raise _not_allowed("GET")
             return await self._changes.respond(request, decoded(path[len(CHANGES) :]), query)
-        if self._sinks is not None and (path == SINKS or path.startswith(SINKS + "/")):
+        if path == SINKS or path.startswith(SINKS + "/"):
+            if self._sinks is None:
+                raise ProblemError("not-ready", "this peer does not look after sinks yet")
             return await self._sinks.respond(request, path, query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)

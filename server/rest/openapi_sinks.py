@@ -1,0 +1,80 @@
+"""The part of the API's description that is about sinks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.sinks.records import EVERY_S, KINDS
+
+_JSON = "application/json"
+
+PARAMETERS = {"sink": parameter("sink", "path", "The sink's name.", TEXT)}
+
+
+def paths() -> dict[str, Any]:
+    """What there is, by path."""
+    one = content(_JSON, {"$ref": "#/components/schemas/Sink"})
+    every = {"type": "object", "properties": {"sinks": {"type": "array", "items": one[_JSON]["schema"]}}}
+    refused = ("bad-body", "bad-sink", "no-such-table", "changes-off")
+    return {
+        "/v1/sinks": {
+            "get": {
+                "operationId": "sinks",
+                "summary": "What the cluster delivers by itself",
+                "responses": {"200": answer("All sinks.", content(_JSON, every)), **problems("unavailable")},
+            }
+        },
+        "/v1/sinks/{sink}": {
+            "parameters": refs("sink"),
+            "get": {
+                "operationId": "sink",
+                "summary": "One sink: what it is, whose, and how far",
+                "responses": {"200": answer("The sink.", one), **problems("no-such-sink", "unavailable")},
+            },
+            "put": {
+                "operationId": "put_sink",
+                "summary": "Have there be a sink, or pause or change it",
+                "description": "Events are delivered at least once: who counts drops ids it has seen.",
+                "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SinkWanted"})},
+                "responses": {
+                    "200": answer("It was there.", one),
+                    "201": answer("It is new.", one),
+                    **problems(*refused, "unavailable"),
+                },
+            },
+            "delete": {
+                "operationId": "delete_sink",
+                "summary": "End a sink; what it delivered stays",
+                "responses": {"204": answer("It is no more."), **problems("no-such-sink", "unavailable")},
+            },
+        },
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """What bodies look like."""
+    integer, boolean = {"type": "integer"}, {"type": "boolean"}
+    settings = {
+        "table": TEXT,
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "from": {"type": "string", "description": "now, start, a time, or how long ago: 10m."},
+        "every_s": {"type": "number", "default": EVERY_S, "description": "How much time a batch is about."},
+        "paused": boolean,
+    }
+    told = {
+        "name": TEXT,
+        "owner": {"type": "string", "description": "The peer that delivers now."},
+        "fence": integer,
+        "cursor": TEXT,
+        "sequence": integer,
+        "delivered": integer,
+        "refused": integer,
+        "gaps": integer,
+        "delivered_at": TEXT,
+        "error": TEXT,
+    }
+    return {
+        "SinkWanted": {"type": "object", "additionalProperties": False, "properties": settings},
+        "Sink": {"type": "object", "properties": {**settings, **told}},
+    }

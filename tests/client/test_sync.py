@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import inspect
 import threading
@@ -116,6 +117,23 @@ def test_an_iteration_that_is_left_early_is_closed() -> None:
         pages = db.kv("b").list(page_size=3).pages()
         assert len(next(pages)) == 3
         del pages
+
+
+def test_an_iteration_that_outlives_its_client_is_no_trouble() -> None:
+    with fake(keys) as peer:
+        with sullae.connect_sync(peer.url, discover=False) as db:
+            pages = db.kv("b").list(page_size=3).pages()
+            assert len(next(pages)) == 3
+        del pages
+        gc.collect()
+        with pytest.raises(RuntimeError, match="not open"):
+            db.kv("b").get("k")
+
+
+async def test_an_asynchronous_client_that_is_not_open_says_so() -> None:
+    db = sullae.connect("http://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match="not open"):
+        await db.kv("b").get("k")
 
 
 def test_threads_share_a_client() -> None:

@@ -211,7 +211,7 @@ def _alive(peer: Process) -> int:
         members = json.loads(body)["peers"]
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return -1
-    return sum(member.get("state") == "alive" for member in members)
+    return sum(member.get("state") == "up" for member in members)
 
 
 def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 20.0) -> float:

@@ -146,6 +146,11 @@ class Transport:
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
 
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            raise RuntimeError("the client is not open: use `async with`, or open() before and close() after")
+        return self._session
+
     # --- requests
 
     async def request(self, call: Call) -> Reply:
@@ -228,7 +233,7 @@ class Transport:
         return pause_s if pause_s < left_s else None
 
     async def _attempt(self, peer: Peer, call: Call, target: str, deadline_s: float) -> Reply | _Lost:
-        assert self._session is not None, "use `async with` or open() first"
+        session = self._open_session()
         left_s = max(0.001, deadline_s - self._now_s())
         patience_s = self._attempt_s(call, call.timeout_s or left_s) + GRACE_S
         timeout = aiohttp.ClientTimeout(
@@ -240,7 +245,7 @@ class Transport:
         sent = SimpleNamespace(flag=False)
         peer.outstanding += 1
         try:
-            async with self._session.request(
+            async with session.request(
                 call.method,
                 URL(peer.url + target, encoded=True),
                 data=io.BytesIO(body) if body is not None and len(body) > LARGE_BYTES else body,
@@ -260,7 +265,7 @@ class Transport:
 
     async def lines(self, call: Call, silence_s: float) -> AsyncGenerator[bytes, None]:
         """The lines of an answer without end, from one peer; ConnectionFailed when it is silent or gone."""
-        assert self._session is not None, "use `async with` or open() first"
+        session = self._open_session()
         peer = self.peers.choose(self._now_s())
         target = target_of(call.path, call.query)
         timeout = aiohttp.ClientTimeout(
@@ -268,7 +273,7 @@ class Transport:
         )
         peer.outstanding += 1
         try:
-            async with self._session.request(
+            async with session.request(
                 call.method, URL(peer.url + target, encoded=True), timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status >= 300:

@@ -54,6 +54,7 @@ class Runner:
         if not self.is_running:
             return
         assert self._loop is not None and self._thread is not None
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -83,9 +84,13 @@ class Runner:
                     return
                 yield item
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                self.run(close())
+            self._close(items)
+
+    def _close(self, items: object) -> None:
+        """Close what was left early; where that cannot be waited for, the loop does it when it ends."""
+        close = getattr(items, "aclose", None)
+        if close is not None and self.is_running and threading.current_thread() is not self._thread:
+            self.run(close())
 
 
 async def _awaited(work: Awaitable[T]) -> T:

@@ -204,8 +204,8 @@ class Subscriber:
         held = self._held.get(key)
         if held is None:
             token = event.token
-            known = self._start == NOW and not any(a <= token <= b for a, b in self._forgotten)
-            held = self._held[key] = Held(known=known)
+            is_new = self._start == NOW and not any(a <= token <= b for a, b in self._forgotten)
+            held = self._held[key] = Held(known=is_new)
         if held.known and event.before != held.image:
             self._problem("chain", f"{key} {event.id}: before {event.before}, after last was {held.image}")
         if event.superseded and event.before != event.after:

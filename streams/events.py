@@ -136,12 +136,22 @@ def _row_event(
         changed=_changed(row),
         before=_image_row(image.before if image else None, bool(flags & EXISTED) or not noted),
         after=_image_row(image.after if image else None, bool(flags & EXISTS) or not noted),
-        imaged=("old" in changes and image is not None, "new" in changes and image is not None),
+        imaged=_imaged(image, changes),
         version=newest_version(row),
         admitted_us=mutation.admitted_us,
         late=bool(flags & LATE),
         superseded=superseded,
     )
+
+
+def _imaged(image: Image | None, changes: str) -> tuple[bool, bool]:
+    """Which images there are: the table's option may have been another one when the entry was logged."""
+    if image is None:
+        return (False, False)
+    flags = max(image.flags, 0)
+    before = "old" in changes and (image.before is not None or not flags & EXISTED)
+    after = "new" in changes and (image.after is not None or not flags & EXISTS)
+    return (before, after)
 
 
 def _changed(row: Row) -> tuple[Address, ...]:

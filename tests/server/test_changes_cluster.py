@@ -151,11 +151,39 @@ def test_a_bucket_a_table_and_what_each_shows(cluster: Cluster) -> None:
     assert (updated["changed"], updated["after"]["doc"]) == (["doc"], {"a": [1]})
     assert (some["scope"], some["op"], whole["scope"]) == ("range", "delete", "partition")
     assert "range" in some and "range" not in whole
+    stream.until("heartbeat")
+    whole_cursor = stream.cursor
+    cql(
+        cluster,
+        "BEGIN BATCH INSERT INTO shop.lines (id, at) VALUES (5, 1); "
+        "INSERT INTO shop.lines (id, at) VALUES (5, 2); APPLY BATCH",
+    )
+    cql(cluster, "INSERT INTO shop.lines (id, at) VALUES (5, 3)")
+    batch = stream.events(3)
+    assert [event["key"]["at"] for event in batch] == [1, 2, 3]
+    assert [event["id"].rpartition("-")[2] for event in batch] == ["0", "1", "0"]
+    for seen, rest in ((1, [1, 2, 3]), (2, [3])):  # a mutation is delivered wholly, or again
+        cursor = f"{whole_cursor},{batch[seen - 1]['cursor']}"
+        resumed = listen(cluster, 2, "shop.lines", f"limit={len(rest)}&from={cursor}")
+        assert [event["key"]["at"] for event in resumed.events(len(rest))] == rest
+        resumed.close()
     cql(cluster, "TRUNCATE shop.lines")
     assert stream.until("event")["op"] == "truncate"
     cql(cluster, "INSERT INTO shop.lines (id, at) VALUES (7, 7)")
     assert stream.until("event")["key"] == {"id": 7, "at": 7}
+    resumed = listen(cluster, 1, "shop.lines", f"limit=2&from={whole_cursor}")
+    assert [event["op"] for event in resumed.events(2)] == ["truncate", "insert"]
+    resumed.close()
+    cql(cluster, "ALTER TABLE shop.lines WITH changes = 'keys'", at=1)
+    cql(cluster, "INSERT INTO shop.lines (id, at) VALUES (8, 8)", at=1)
+    found = stream.until("event")
+    assert (found["op"], found["key"], "after" in found) == ("insert", {"id": 8, "at": 8}, False)
     stream.close()
+    cql(cluster, "ALTER TABLE shop.lines WITH changes = 'none'")
+    assert cluster.peers[0].request("GET", "/v1/changes/shop.lines").status == 409
+    body = json.dumps({"query": "DESCRIBE TABLE shop.lines"}).encode()
+    cql(cluster, "ALTER TABLE shop.lines WITH changes = 'old'")
+    assert b"changes = 'old'" in cluster.peers[0].request("POST", "/v1/cql", body).body
 
 
 def test_only_what_is_asked_for(cluster: Cluster) -> None:

@@ -117,6 +117,15 @@ def test_a_table_has_the_images_that_it_asks_for(changes: str, imaged: tuple[boo
     assert event.operation == UPDATED
 
 
+def test_an_image_that_was_not_asked_for_then_is_not_shown_as_nothing() -> None:
+    keeper = Keeper("keys")
+    keeper.write((ROW_SUFFIX, cells(b"1", 10)))
+    keeper.write((ROW_SUFFIX, cells(b"2", 20)))
+    keeper.write((ROW_SUFFIX, Row(Tombstone(30, 9, 30), ())), operation=DELETE)
+    keeper.changes = "new_and_old"
+    assert [event.imaged for event in keeper.events()] == [(True, False), (False, False), (False, True)]
+
+
 def test_without_the_option_the_mutations_word_stands() -> None:
     keeper = Keeper("none")
     keeper.write((ROW_SUFFIX, cells(b"1", 10)), operation=INSERT)

@@ -406,7 +406,7 @@ class Rewriter:
             return Wildcard(path, view, text)
         distance = _distance(query.distance, text)
         if not distance:
-            return Constant(Term(path, view, text))
+            return Term(path, view, text)
         found = Fuzzy(path, view, text, distance, query.prefix_length, query.transpositions)
         return self._similar.get(found, found)
 

@@ -13,7 +13,8 @@ Source = bool | tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def read_sort(body: Any, path: str) -> tuple[SortKey, ...]:
-    """`"year"`, `"-year"`, `{"year": "desc"}`, `{"year": {"order": "desc", "missing": "_first"}}` or a list.
+    """`"year"`, `"-year"`, `"year:desc"`, `{"year": "desc"}`, `{"year": {"order": "desc"}}` (perhaps with
+    `"missing": "_first"` beside it), or a list of them.
 
     Raises RefusedError. `_score` alone, best first, is no sort at all.
     """
@@ -28,6 +29,9 @@ def read_sort(body: Any, path: str) -> tuple[SortKey, ...]:
 
 def _key(body: Any, path: str) -> SortKey:
     if isinstance(body, str):
+        before, _, order = body.rpartition(":")
+        if before and order in ("asc", "desc"):
+            return SortKey(check_field(before, path), "", order == "desc")
         name = body.removeprefix("-")
         return SortKey(check_field(name, path), "", name == SCORE or name != body)
     if not isinstance(body, dict) or len(body) != 1:

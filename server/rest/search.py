@@ -26,6 +26,7 @@ from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequ
 from core.settings import Settings
 from documents.collections import Collection
 from index.analysis.analyzers import AnalyzerFault
+from index.analysis.words import standard_terms
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
 from index.judging import Held
@@ -44,6 +45,8 @@ from server.rest.targets import decoded, options
 SEARCH: Final = "/v1/search/"
 BODY_BYTES_MAX: Final = 1 * limits.MIB
 COLLECTIONS_MAX: Final = 100
+_OF_WORDS: Final = ("standard", "korean")
+"""Analyzers whose indexes hold whole words beside their parts."""
 _FLAGS: Final = ("lenient", "explain", "refresh", "allow_partial")
 _NUMBERS: Final = ("size", "from", "timeout_ms")
 _LISTS: Final = ("fields", "sort", "_source", "ids")
@@ -204,8 +207,12 @@ class SearchRoutes:
             shown = [{"text": term, "documents": count} for term, count in found[0]]
             return _json(orjson.dumps({"completions": shown}))
         assert body.text is not None, "text or prefix"
-        tokens = self._rules(collection.table).field(body.field).search_analyzer.query_tokens(body.text)
-        words = list(dict.fromkeys(token.term for token in tokens))[:WORDS_MAX]
+        analyzer = self._rules(collection.table).field(body.field).search_analyzer
+        if analyzer.name in _OF_WORDS:  # what is searched for may be parts of words: nobody misspells those
+            found_words = standard_terms(body.text)
+        else:
+            found_words = [token.term for token in analyzer.query_tokens(body.text)]
+        words = list(dict.fromkeys(found_words))[:WORDS_MAX]
         known = await self._expanded(collection, body, tuple(word[:1] for word in words), CANDIDATES_MAX)
         listed = []
         for word, terms in zip(words, known, strict=True):

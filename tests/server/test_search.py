@@ -146,6 +146,9 @@ def test_sorted_pages_go_on_from_their_cursor_at_another_peer(call: Call) -> Non
         if "next" in page:
             body = {**body, "search_after": page["next"]}
     assert seen == [[2019], [1979], [1972], [1968], [1960]] and "next" not in page
+    for sort in ("-year", "year:desc"):
+        assert ids(call("GET", f"movies?sort={sort}&size=2")) == ["m3", "m2"]
+    assert ids(call("GET", "movies?sort=year:asc&size=1")) == ["m4"]
     by_values = call("POST", "movies", {"sort": ["-year"], "search_after": [1972]})
     assert ids(by_values) == ["m0", "m4"]
 
@@ -193,6 +196,9 @@ def test_analyzing_suggesting_and_explaining(call: Call) -> None:
     assert tokens["tokens"][-1]["start_offset"] == 11
     suggested = call("POST", "movies/_suggest", {"text": "spcae oceen"})
     assert [each["options"][0]["text"] for each in suggested["suggestions"]] == ["space", "ocean"]
+    korean = call("POST", "movies/_suggest", {"text": "반지하의"})
+    assert [each["word"] for each in korean["suggestions"]] == ["반지하의"], "words, not their syllables"
+    assert "반지하" in [option["text"] for option in korean["suggestions"][0]["options"]]
     completed = call("POST", "movies/_suggest", {"prefix": "So", "field": "title.keyword"})
     assert completed == {"completions": [{"text": "Solaris", "documents": 1}]}
     reason = call("POST", "movies/_explain", {"id": "m0", "q": "space"})

@@ -20,7 +20,7 @@ from index.judging import Held
 from index.mapping import Rules
 from index.merging import merge_all
 from index.ordering import sorted_hits
-from index.query import SCORE, Hit
+from index.query import ALL, SCORE, Hit
 from index.search_body import SearchBody, encode_cursor
 from index.showing import filtered
 from index.sort_dsl import Source
@@ -69,11 +69,20 @@ class Shown:
         found["peers"] = [self._name_of(peer) for peer in answer.peers]
         if answer.missing:
             found["partial"] = {"ranges_missing": len(answer.missing)}
-        if body.problems:
-            found["warnings"] = [
-                {"detail": problem.detail, "position": problem.position} for problem in body.problems
-            ]
+        warnings: list[dict[str, Any]] = [
+            {"detail": problem.detail, "position": problem.position} for problem in body.problems
+        ]
+        if not answer.total:
+            warnings += [{"detail": f"no document has text in a field {name!r}"} for name in self._unknown()]
+        if warnings:
+            found["warnings"] = warnings
         return orjson.dumps(found)
+
+    def _unknown(self) -> list[str]:
+        """Fields whose text was searched, and that no document has: most likely another spelling is meant."""
+        lengths = [(name, of) for each in self._answer.tables for name, of in each.statistics.lengths.items()]
+        there = {name for name, of in lengths if of.documents}
+        return sorted({name: None for name, _ in lengths if name not in there and name != ALL})
 
     def _hit(self, hit: SearchHit, by_score: bool) -> dict[str, Any]:
         found = self._head(hit.table, hit.key, hit.score if by_score else None)

@@ -283,6 +283,14 @@ def test_a_cursor_of_another_search_is_refused(call: Call) -> None:
         assert caught.value.kind == "bad-cursor" and "another search" in caught.value.detail
 
 
+def test_a_field_that_no_document_has_is_told_where_nothing_was_found(call: Call) -> None:
+    assert call("GET", "movies?q=Title:space")["warnings"] == [
+        {"detail": "no document has text in a field 'Title'"}
+    ]
+    for query in ("title:nothing", "title:space OR Title:space"):
+        assert "warnings" not in call("GET", "movies?q=" + quote(query))
+
+
 def test_lenient_text_finds_what_it_can_and_says_what_it_left_out(call: Call) -> None:
     found = call("GET", "movies?lenient=true&q=" + quote("solaris AND ("))
     assert ids(found) == ["m1"] and found["warnings"][0]["position"] >= 0

@@ -45,7 +45,8 @@ def add(
     name: Name,
     table: Annotated[str, typer.Argument(help="As keyspace.table: docs.movies.", show_default=False)],
     *,
-    kind: Annotated[str, typer.Option("--kind", help="parquet or ndjson.")] = "parquet",
+    kind: Annotated[str, typer.Option("--kind", help="parquet, ndjson or webhook.")] = "parquet",
+    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="Where a webhook posts to.")] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="10m|TIME|start", help="From when on; default: now.")
     ] = "now",
@@ -65,13 +66,19 @@ def add(
     Examples:
       sullae sinks add films docs.movies
       sullae sinks add raw docs.movies --kind ndjson --since start --every 60
+      sullae sinks add hook docs.movies --to https://example.com/changes --every 1
     """
-    body = {"table": table, "kind": kind, "from": since, "every_s": every}
+    body: dict[str, Any] = {"table": table, "kind": kind, "from": since, "every_s": every}
+    if to is not None:
+        body |= {"kind": "webhook", "url": to}
     found = _asked((url, config), "PUT", name, body)
     if json:
         print_json(found)
     else:
-        say(f"{name}: {found['table']} to {found['kind']} files, from {found['from']} on")
+        place = found["url"] if found["kind"] == "webhook" else f"{found['kind']} files"
+        say(f"{name}: {found['table']} to {place}, from {found['from']} on")
+        if "secret" in found:
+            say(f"  its requests are signed with this secret, which is told only now: {found['secret']}")
 
 
 @app.command("list")

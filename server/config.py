@@ -88,6 +88,7 @@ class ProcessSettings:
     block_cache_bytes: int = 64 * MIB
     memtable_bytes: int = 16 * MIB
     log_level: str = "info"
+    sink_private_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +354,7 @@ _PROCESS_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "replication_factor": ("replication_factor", _integer(1, 16)),
     "block_cache_size": ("block_cache_bytes", _size_bytes("1MiB", "256GiB")),
     "memtable_size": ("memtable_bytes", _size_bytes("1MiB", "4GiB")),
+    "sink_private_addresses": ("sink_private_addresses", _switch),
     "log_level": ("log_level", _one_of("debug", "info", "warning", "error")),
 }
 """Settings of the process: the field of `ProcessSettings` each fills, and how it is read."""

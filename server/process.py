@@ -53,7 +53,7 @@ from server.disk import Disk
 from server.jobs import Jobs
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
-from server.sinks.running import Sinks
+from server.sinks.running import Sinks, Terms
 from server.transport import Transport, TransportOptions
 from server.world import RealWorld
 
@@ -273,7 +273,9 @@ class PeerProcess:
         self.rest.take_cql(self.cql)
         host = f"[{peer.address}]" if ":" in peer.address else peer.address
         me = f"{peer.name}/{self.identity.start:x}"
-        self.sinks = Sinks(f"http://{host}:{config.ports.rest}", me, self.data / SINKS, self._sink_noted)
+        url = f"http://{host}:{config.ports.rest}"
+        terms = Terms(private=config.process.sink_private_addresses)
+        self.sinks = Sinks(url, me, self.data / SINKS, self._sink_noted, terms)
         self.rest.take_sinks(self.sinks)
         self.metrics.ask(self._samples)
 

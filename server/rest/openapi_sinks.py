@@ -60,6 +60,8 @@ def schemas() -> dict[str, Any]:
         "kind": {"type": "string", "enum": list(KINDS)},
         "from": {"type": "string", "description": "now, start, a time, or how long ago: 10m."},
         "every_s": {"type": "number", "default": EVERY_S, "description": "How much time a batch is about."},
+        "url": {"type": "string", "description": "Where a webhook posts to."},
+        "secret": {"type": "string", "description": "What a webhook signs with; told once, when made."},
         "paused": boolean,
     }
     told = {

@@ -2,8 +2,10 @@
 
     GET     /v1/sinks               all of them
     GET     /v1/sinks/{name}        one: what it is, whose it is, how far it is
-    PUT     /v1/sinks/{name}        {"table", "kind": "ndjson" or "parquet", "from", "every_s", "paused"}
+    PUT     /v1/sinks/{name}        {"table", "kind", "from", "every_s", "url", "secret", "paused"}
     DELETE  /v1/sinks/{name}        it ends; its files stay
+
+Kinds are ndjson, parquet and webhook (with a `url`; a `secret` is made where none is given, and told once).
 
 `from` is now, start, a time or how long ago, and means the moment of the PUT. A PUT to one that is there may
 pause it, go on, or change its kind or `every_s` (how much time a batch is about); it stays where it is in the
@@ -38,6 +40,7 @@ from server.sinks.records import (
     StoreAwayError,
 )
 from server.sinks.running import Sinks
+from server.sinks.webhook import url_problem
 
 SINKS: Final = "/v1/sinks"
 BODY_BYTES_MAX: Final = 16 * 1024
@@ -51,6 +54,8 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     kind: str | None = None
     start: str | None = msgspec.field(default=None, name="from")
     every_s: float | None = None
+    url: str | None = None
+    secret: str | None = None
     paused: bool | None = None
 
 
@@ -108,6 +113,9 @@ class SinksRoute:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProblemError("bad-body", f"a sink's description: {error}") from None
         _check_kind(wanted.kind)
+        problem = "" if wanted.url is None else url_problem(wanted.url, self._sinks.private)
+        if problem or (wanted.kind == "webhook" and wanted.url is None):
+            raise ProblemError("bad-sink", problem or "a webhook has a url")
         if wanted.every_s is not None and not 0 <= wanted.every_s <= EVERY_S_MAX:
             raise ProblemError("bad-sink", f"every_s is 0 to {EVERY_S_MAX:.0f} seconds")
         while True:
@@ -119,7 +127,10 @@ class SinksRoute:
             else:
                 record = self._altered(kept.record, wanted)
             if await records.swap(kept, record, name):
-                return _json(shown(record), 201 if kept is None else 200)
+                told = shown(record)
+                if kept is None and record.kind == "webhook":
+                    told["secret"] = record.secret  # told once, to who made it
+                return _json(told, 201 if kept is None else 200)
 
     def _new(self, name: str, wanted: _Body) -> SinkRecord:
         if wanted.table is None or wanted.kind is None:
@@ -131,6 +142,8 @@ class SinksRoute:
             kind=wanted.kind,
             start=self._start(wanted.start or "now"),
             every_s=EVERY_S if wanted.every_s is None else wanted.every_s,
+            url=wanted.url or "",
+            secret=wanted.secret or (secrets.token_hex(32) if wanted.kind == "webhook" else ""),
             paused=bool(wanted.paused),
             generation=secrets.token_hex(4),
         )
@@ -143,9 +156,15 @@ class SinksRoute:
         kind = wanted.kind or record.kind
         paused = record.paused if wanted.paused is None else wanted.paused
         every_s = record.every_s if wanted.every_s is None else wanted.every_s
-        if (kind, paused, every_s) == (record.kind, record.paused, record.every_s):
+        url = record.url if wanted.url is None else wanted.url
+        secret = record.secret if wanted.secret is None else wanted.secret
+        if kind == "webhook" and not (url and secret):
+            raise ProblemError("bad-sink", "a webhook has a url and a secret")
+        altered = msgspec.structs.replace(record, kind=kind, paused=paused, every_s=every_s)
+        altered = msgspec.structs.replace(altered, url=url, secret=secret)
+        if altered == record:
             return record
-        altered = msgspec.structs.replace(record, kind=kind, paused=paused, every_s=every_s, error="")
+        altered = msgspec.structs.replace(altered, error="")
         return msgspec.structs.replace(altered, generation=secrets.token_hex(4))
 
     def _table(self, name: str) -> Table:
@@ -193,6 +212,9 @@ def shown(record: SinkRecord) -> dict[str, Any]:
     found = msgspec.to_builtins(record)
     for name in ("generation", "beat"):
         del found[name]
+    if record.kind != "webhook":
+        del found["url"]
+    del found["secret"]
     found["owner"] = record.owner.partition("/")[0]
     found["from"] = found.pop("start")
     return dict(found)

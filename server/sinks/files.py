@@ -73,11 +73,16 @@ class FileSink:
                 hidden.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in its))
             _settle(hidden, path)
         if refused:
-            with (self._folder / REFUSED).open("ab") as file:
-                file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in refused))
-                file.flush()
-                os.fsync(file.fileno())
+            self.refuse(refused)
         return len(refused)
+
+    def refuse(self, lines: Sequence[Line]) -> None:
+        """Add to the dead-letter file: {"why", "event"} each. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / REFUSED).open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_parquet(path: Path, events: Sequence[Line]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from node.leases import Lease
 
 BUCKET: Final = "sullae_sinks"
-KINDS: Final = ("ndjson", "parquet")
+KINDS: Final = ("ndjson", "parquet", "webhook")
 SINKS_MAX: Final = 200
 EVERY_S: Final = 5.0
 EVERY_S_MAX: Final = 3600.0
@@ -31,9 +31,9 @@ _CONFLICT: Final = 412
 class SinkRecord(msgspec.Struct, frozen=True):
     """A sink. `start` is where it begins, `cursor` where it stands once it has delivered something.
 
-    A batch is closed by the first heartbeat `every_s` seconds after it began, or by its size.
-    `sequence` numbers batches; `delivered` counts events (repeated ones too), `refused` those in the
-    dead-letter file, `gaps` what the stream itself could not give.
+    `url` and `secret` are a webhook's. A batch is closed by the first heartbeat `every_s` seconds after
+    it began, or by its size. `sequence` numbers batches; `delivered` counts events (repeated ones too),
+    `refused` those in the dead-letter file, `gaps` what the stream itself could not give.
     """
 
     name: str
@@ -41,6 +41,8 @@ class SinkRecord(msgspec.Struct, frozen=True):
     kind: str
     start: str
     every_s: float = EVERY_S
+    url: str = ""
+    secret: str = ""
     paused: bool = False
     generation: str = ""
     owner: str = ""

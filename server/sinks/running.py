@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from node.leases import LEAVE, OWN, TAKE, Lease, LeaseWatch, released, renewed
-from server.sinks.files import FileSink, MissingError
+from server.sinks.files import FileSink, Line, MissingError
 from server.sinks.records import ERROR_CHARS_MAX, SinkRecord, SinkRecords, StoreAwayError
+from server.sinks.webhook import Webhook
 
 POLL_S: Final = 1.0
 EXPIRY_S: Final = 6.0
@@ -34,7 +35,6 @@ SILENCE_S: Final = 10.0
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
 
-Line = dict[str, Any]
 Note = Callable[[str, str], None]
 """Is told what happened to a sink: (name, text)."""
 
@@ -44,24 +44,26 @@ class LeaseLostError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """How often and how long; tests have less patience."""
+class Terms:
+    """How often and how long, and what is allowed; tests have less patience."""
 
     poll_s: float = POLL_S
     expiry_s: float = EXPIRY_S
+    private: bool = False
+    """Whether webhooks may go to private addresses."""
 
 
 class Sinks:
     """All sinks, as this peer sees them."""
 
-    def __init__(self, url: str, me: str, folder: Path, note: Note, timing: Timing | None = None) -> None:
+    def __init__(self, url: str, me: str, folder: Path, note: Note, terms: Terms | None = None) -> None:
         """`url` is our own REST address, `me` this start of this peer."""
         self._url = url
         self._me = me
         self._folder = folder
         self._note = note
-        self._timing = timing or Timing()
-        self._watch = LeaseWatch(me, int(self._timing.expiry_s * 1e6))
+        self._terms = terms or Terms()
+        self._watch = LeaseWatch(me, int(self._terms.expiry_s * 1e6))
         self._running: dict[str, tuple[tuple[int, str], asyncio.Task[None]]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -77,6 +79,11 @@ class Sinks:
         """Looking after sinks never ends by itself: that is a bug, told to the loop, which ends the peer."""
         if not poller.cancelled():
             poller.result()
+
+    @property
+    def private(self) -> bool:
+        """Whether webhooks may go to private addresses."""
+        return self._terms.private
 
     @property
     def records(self) -> SinkRecords:
@@ -114,7 +121,7 @@ class Sinks:
                 for name in [name for name in self._running if name not in names]:
                     await self._end(name)
                     self._watch.forget(name)
-            await asyncio.sleep(self._timing.poll_s)
+            await asyncio.sleep(self._terms.poll_s)
 
     async def _look(self, records: SinkRecords, name: str) -> None:
         """Take, keep or leave one sink."""
@@ -143,7 +150,7 @@ class Sinks:
         if running is not None and running[0] == mark and not running[1].done():
             return
         await self._end(name)
-        delivery = Delivery(self._url, records, self._folder / name, mark)
+        delivery = Delivery(self._url, records, self._folder / name, mark, self._terms.private)
         task = asyncio.get_running_loop().create_task(self._deliver(name, delivery))
         self._running[name] = mark, task
 
@@ -180,6 +187,30 @@ class Sinks:
             failed += 1
 
 
+class Target(Protocol):
+    """What takes batches."""
+
+    async def deliver(self, sequence: int, piece: int, events: Sequence[Line]) -> int:
+        """Take one piece of a batch; how many events were refused for good. Raises what may pass."""
+
+    async def close(self) -> None:
+        """There are no more."""
+
+
+class Files:
+    """Files as a target: written in a thread."""
+
+    def __init__(self, files: FileSink) -> None:
+        self._files = files
+
+    async def deliver(self, sequence: int, piece: int, events: Sequence[Line]) -> int:
+        """See FileSink."""
+        return await asyncio.to_thread(self._files.deliver, sequence, piece, events)
+
+    async def close(self) -> None:
+        """Files are closed as they are written."""
+
+
 @dataclass(slots=True)
 class Delivery:
     """One sink that is ours under this mark: the fence of our lease, and the generation of its definition."""
@@ -188,6 +219,7 @@ class Delivery:
     records: SinkRecords
     folder: Path
     mark: tuple[int, str]
+    private: bool
     _events: list[Line] = field(default_factory=list)
     _pieces: int = 0
     _count: int = 0
@@ -198,7 +230,19 @@ class Delivery:
         """Deliver until the stream ends; raises LeaseLostError, and whatever went wrong."""
         kept = await self.records.get(name)
         record = self._ours(kept.record if kept is not None else None)
+        target = self._target(record)
+        try:
+            await self._follow(session, record, target)
+        finally:
+            await target.close()
+
+    def _target(self, record: SinkRecord) -> Target:
         files = FileSink(self.folder, record.kind)
+        if record.kind == "webhook":
+            return Webhook(record.name, (record.url, record.secret), files, private=self.private)
+        return Files(files)
+
+    async def _follow(self, session: aiohttp.ClientSession, record: SinkRecord, files: Target) -> None:
         self._events, self._pieces, self._count, self._refused, self._gaps = [], 0, 0, 0, 0
         began_s = time.monotonic()
         async for line in _lines(session, self.url, record):
@@ -216,14 +260,14 @@ class Delivery:
                     record = await self._close(files, record, line)
                     began_s = time.monotonic()
 
-    async def _put(self, files: FileSink, record: SinkRecord) -> None:
+    async def _put(self, files: Target, record: SinkRecord) -> None:
         """Deliver what is held as a piece of the batch."""
         events, self._events = self._events, []
-        self._refused += await asyncio.to_thread(files.deliver, record.sequence, self._pieces, events)
+        self._refused += await files.deliver(record.sequence, self._pieces, events)
         self._pieces += 1
         self._count += len(events)
 
-    async def _close(self, files: FileSink, record: SinkRecord, beat: Line) -> SinkRecord:
+    async def _close(self, files: Target, record: SinkRecord, beat: Line) -> SinkRecord:
         """Deliver the rest, then save that all up to the heartbeat is."""
         if self._events:
             await self._put(files, record)

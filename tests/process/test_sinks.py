@@ -64,6 +64,15 @@ def test_the_owner_is_killed(tmp_path: Path) -> None:
         assert {path.parents[3].name for path in places} >= {owner, sink(others[0])["owner"]}
         assert len(duckdb.sql(query).fetchall()) == len(acknowledged)
         assert moved_s < 30
+        hook = {"table": "docs.films", "kind": "webhook", "url": "http://127.0.0.1:1/"}
+        status, told = asked(cluster, others[0], "PUT", "/v1/sinks/hook", hook)
+        assert status == 400 and "private" in told["detail"]
+        status, told = asked(
+            cluster, others[0], "PUT", "/v1/sinks/hook", hook | {"url": "https://x.invalid/", "paused": True}
+        )
+        assert status == 201 and len(told["secret"]) == 64
+        assert "secret" not in asked(cluster, others[1], "GET", "/v1/sinks/hook")[1]
+        assert asked(cluster, others[1], "DELETE", "/v1/sinks/hook")[0] == 204
         assert asked(cluster, others[0], "DELETE", "/v1/sinks/films")[0] == 204
         assert asked(cluster, others[1], "GET", "/v1/sinks") == (200, {"sinks": []})
         assert (

@@ -16,10 +16,10 @@ from aiohttp import web
 from server.sinks import running
 from server.sinks.files import REFUSED, FileSink
 from server.sinks.records import BUCKET, SinkRecord, SinkRecords
-from server.sinks.running import Sinks, Timing
+from server.sinks.running import Sinks, Terms
 
 EVENTS = 400
-FAST = Timing(poll_s=0.01, expiry_s=0.15)
+FAST = Terms(poll_s=0.01, expiry_s=0.15)
 
 
 def event(number: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ async def test_two_peers_deliver_each_event_once_when_nothing_fails(tmp_path: Pa
     world.add("ndjson")
     async with serving(world):
         both = [
-            Sinks(world.url, f"n{n}/1", tmp_path / f"n{n}", lambda name, text: None, Timing(0.01, 5.0))
+            Sinks(world.url, f"n{n}/1", tmp_path / f"n{n}", lambda name, text: None, Terms(0.01, 5.0))
             for n in range(2)
         ]
         for sinks in both:

@@ -233,13 +233,18 @@ class _Stream:
         token = token_of(key.encode())
         return ((token, token),)
 
-    def _failed(self, answer: Answer, cursor: str = "") -> list[Line]:
+    def _failed(self, answer: Answer) -> list[Line]:
         """The last line; raises ProblemError if it is the first."""
         problem = _problem(answer)
         if not self._told_any:
             raise problem
+        return [self._last(problem)]
+
+    def _last(self, problem: ProblemError) -> Line:
+        """The line that ends a stream: the members of a problem, whose type is `problem`."""
         self.ended = True
-        return [self._told("error", {**problem.body(), **({"cursor": cursor} if cursor else {})})]
+        body = problem.body()
+        return self._told("error", {"problem": body.pop("type"), **body})
 
     def rows(self, answer: Answer, stopping: bool) -> list[Line]:
         """A page of a snapshot."""
@@ -289,10 +294,7 @@ class _Stream:
         return found + self._stopped(stopping)
 
     def _stopped(self, stopping: bool) -> list[Line]:
-        if not stopping:
-            return []
-        self.ended = True
-        return [self._told("error", ProblemError("not-ready", "this peer is stopping").body())]
+        return [self._last(ProblemError("not-ready", "this peer is stopping"))] if stopping else []
 
     def _follow_schema(self, table_id: int) -> None:
         table = self._node.metadata.state.tables.get(table_id)

@@ -21,7 +21,8 @@ A table, bucket or collection whose `changes` is not none tells what happens to 
 - `restart`: in these `ranges` of tokens the next image of a key need not continue its last, and events may
   come again: another replica is followed, or a row was repaired.
 - `gap`: in these `ranges` something may be missing for good: read them again. The stream goes on.
-- `error`: a problem, and the last line. Go on from the last whole cursor, at any peer.
+- `error`: the last line: `problem` (the type of a problem), `title`, `status` and `detail`. Go on from the
+  last whole cursor, at any peer.
 
 Every write that was acknowledged at QUORUM is delivered at least once under one id. Who counts drops ids
 that it has seen; who keeps images applies every event, repeated ones too, and ends with what the rows are.
@@ -120,6 +121,10 @@ def schemas() -> dict[str, Any]:
                 "ranges": {"type": "array", "items": {"type": "array", "items": integer}},
                 "unserved": {"type": "array", "items": {"type": "array", "items": integer}},
                 "why": TEXT,
+                "problem": TEXT,
+                "title": TEXT,
+                "status": integer,
+                "detail": TEXT,
             },
         }
     }

@@ -65,6 +65,7 @@ class Stream:
         return [self.until("event") for _ in range(count)]
 
     def close(self) -> None:
+        self.answer.close()
         self.connection.close()
 
 
@@ -178,6 +179,14 @@ def test_a_bucket_a_table_and_what_each_shows(cluster: Cluster) -> None:
     cql(cluster, "INSERT INTO shop.lines (id, at) VALUES (8, 8)", at=1)
     found = stream.until("event")
     assert (found["op"], found["key"], "after" in found) == ("insert", {"id": 8, "at": 8}, False)
+    cql(cluster, "CREATE TABLE shop.gone (id int PRIMARY KEY) WITH changes = 'keys'", at=2)
+    gone = listen(cluster, 2, "shop.gone")
+    gone.until("heartbeat")
+    cql(cluster, "DROP TABLE shop.gone", at=2)
+    last = gone.until("error")
+    assert (last["status"], last["problem"]) == (404, "no-such-table")
+    assert gone.line() == {}
+    gone.close()
     stream.close()
     cql(cluster, "ALTER TABLE shop.lines WITH changes = 'none'")
     assert cluster.peers[0].request("GET", "/v1/changes/shop.lines").status == 409
@@ -408,4 +417,25 @@ def test_nothing_acknowledged_is_missed_while_a_peer_is_killed(cluster: Cluster)
     assert len(acknowledged) > 300
     assert sorted(set(acknowledged) - set(seen.values())) == []
     assert len(set(seen.values())) == len(seen)
+    stream.close()
+
+
+def test_a_peer_that_stops_says_so_on_its_streams_and_does_not_wait_for_them(cluster: Cluster) -> None:
+    make(cluster, "collections", "ending")
+    stream = listen(cluster, 2, "docs.ending")
+    stream.until("heartbeat")
+    began_s = time.monotonic()
+    stopped: list[int] = []
+    thread = threading.Thread(target=lambda: stopped.append(cluster.peers[2].stop()))
+    thread.start()
+    last = stream.until("error")
+    assert (last["status"], last["problem"]) == (503, "not-ready")
+    assert stream.line() == {}
+    stream.close()
+    thread.join()
+    assert stopped == [0]
+    assert time.monotonic() - began_s < 5
+    put(cluster, "/v1/docs/ending/a", {"n": 1})
+    stream = listen(cluster, 0, "docs.ending", f"from={stream.cursor}")
+    assert stream.until("event")["key"] == "a"
     stream.close()

@@ -150,12 +150,13 @@ class ChangeLog:
         if m.admitted_us > self._newest_us:
             self._newest_us = m.admitted_us
         entry = (kind, m.start, m.sequence, m.attempt, m.table, m.token, m.admitted_us)
-        offset = self._stage(puts, entry, len(data))
+        imaged = _images_encoder.encode(images) if images else b""
+        offset = self._stage(puts, entry, len(data) + len(imaged))
         puts.append((keys.log_key(keys.LOG_BODY, offset), data))
         puts.append((id_key, _OFFSET.pack(offset)))
         self._staged_id = (m.start, m.sequence)
-        if images:
-            puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
+        if imaged:
+            puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
 
     def stage_repaired(
         self, puts: Puts, table: int, row: tuple[bytes, bytes], images: Sequence[Image]
@@ -166,10 +167,11 @@ class ChangeLog:
         """
         key, data = row
         entry = (REPAIRED, 0, 0, 0, table, keys.token_of(key), self._newest_us)
-        offset = self._stage(puts, entry, len(key) + len(data))
+        imaged = _images_encoder.encode(images) if images else b""
+        offset = self._stage(puts, entry, len(key) + len(data) + len(imaged))
         puts.append((keys.log_key(keys.LOG_REPAIRED, offset), _images_encoder.encode(row)))
-        if images:
-            puts.append((keys.log_key(keys.LOG_IMAGES, offset), _images_encoder.encode(images)))
+        if imaged:
+            puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
 
     def _stage(self, puts: Puts, entry: tuple[int, ...], size: int) -> int:
         offset, total = self._staged + 1, self._staged_bytes + size + _ENTRY.size

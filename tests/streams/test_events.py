@@ -188,6 +188,17 @@ def test_cells_without_a_mutation_are_no_event_but_break_the_chain() -> None:
     assert repaired_token(LoggedChange(1, 0, token, b"", b"")) is None
 
 
+def test_images_count_as_bytes_of_the_log() -> None:
+    sizes = []
+    for changes in ("none", "new", "new_and_old"):
+        keeper = Keeper(changes)
+        for at_us in (10, 20):
+            keeper.write((ROW_SUFFIX, cells(b"x" * 1_000, at_us)))
+        sizes.append(keeper.store.log.size_bytes)
+    assert sizes[0] + 2_000 < sizes[1] < sizes[0] + 2_500
+    assert sizes[1] + 1_000 < sizes[2] < sizes[1] + 1_500
+
+
 def test_pages_go_on_where_they_stopped_and_pass_over_what_is_too_old() -> None:
     keeper = Keeper()
     for number in range(1, 8):

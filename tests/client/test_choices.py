@@ -66,6 +66,16 @@ def test_a_given_address_that_is_no_member_is_used_when_no_member_answers() -> N
     assert peers.choose(0.0) is balancer
 
 
+def test_members_that_left_are_dropped_but_not_the_addresses_that_were_given() -> None:
+    def told(*addresses: str) -> dict[str, object]:
+        return {"peers": [{"name": one, "address": one, "state": "up"} for one in addresses]}
+
+    peers = Peers(["http://a:1"])
+    peers.learn(told("a", "b"), peers.all[0])
+    peers.learn(told("c"), peers.all[0])
+    assert [(peer.url, peer.is_member) for peer in peers.all] == [("http://a:1", False), ("http://c:1", True)]
+
+
 def test_what_a_cluster_that_is_not_born_says_changes_nothing() -> None:
     peers = Peers(["http://a:1"])
     peers.learn({"peers": []}, peers.all[0])

@@ -91,6 +91,9 @@ async def test_a_peer_is_killed_under_load_and_nobody_notices(cluster: Cluster, 
             "CREATE KEYSPACE load WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
         )
         await db.cql("CREATE TABLE load.t (id int PRIMARY KEY, n int)")
+        async with _patience(20.0):
+            while any(peer.said_down for peer in db._transport.peers.all):
+                await asyncio.sleep(0.01)
         load = Load(db)
         tasks = [asyncio.create_task(load.run(number)) for number in range(1, WORKERS + 1)]
         await load.more(100, tasks)
@@ -159,6 +162,22 @@ async def test_any_key_comes_back_from_any_peer(db: sullae.Database) -> None:
         assert document is not None and document["is"] == key
     assert {key.key async for key in db.kv("odd").list()} == {*odd}
     assert {one.id async for one in db.collection("odd").list(page_size=3)} == {*odd}
+
+
+async def test_large_values_come_back_and_too_large_ones_are_refused(db: sullae.Database) -> None:
+    large = bytes(range(256)) * 12_000
+    await db.kv("large").put("k", large)
+    found = await db.kv("large").get("k")
+    assert found is not None and found.value == large
+    async with db.kv("large").bulk() as bulk:
+        await bulk.put("b", large)
+    found = await db.kv("large").get("b")
+    assert found is not None and found.value == large
+    with pytest.raises(sullae.TooLarge) as caught:
+        await db.kv("large").put("k", bytes(16 * 1024 * 1024 + 1))
+    assert caught.value.kind == "value-too-large"
+    with pytest.raises(sullae.TooLarge):
+        await db.collection("large").put("k", {"text": "x" * 2_000_000})
 
 
 async def test_conditions_hold(db: sullae.Database) -> None:

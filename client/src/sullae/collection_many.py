@@ -259,7 +259,9 @@ class Many:
             body["filter"] = filter
         place = path_of("docs", self._name) + "/_indexes" + path_of(name).removeprefix("/v1")
         found = _index(
-            await self._requests.ask("docs.create_index", "PUT", place, body, target=self._name, writes=True)
+            await self._requests.ask(
+                "docs.create_index", "PUT", place, body, target=self._name, writes=True, changes_schema=True
+            )
         )
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
@@ -274,7 +276,13 @@ class Many:
         """Drop an index; raises NotFound."""
         place = path_of("docs", self._name) + "/_indexes" + path_of(name).removeprefix("/v1")
         await self._requests.ask(
-            "docs.drop_index", "DELETE", place, target=self._name, writes=True, repeat=Repeat.HARMFUL
+            "docs.drop_index",
+            "DELETE",
+            place,
+            target=self._name,
+            writes=True,
+            repeat=Repeat.HARMFUL,
+            changes_schema=True,
         )
 
     async def indexes(self) -> Sequence[Index]:
@@ -322,15 +330,24 @@ class Many:
         kept = {name: there[name] for name in wanted if there.get(name) is not None}
         body = kept | {name: value for name, value in wanted.items() if value is not None}
         return collection_of(
-            await self._requests.ask("docs.configure", "PUT", place, body, target=self._name, writes=True)
+            await self._requests.ask(
+                "docs.configure", "PUT", place, body, target=self._name, writes=True, changes_schema=True
+            )
         )
 
     async def drop(self) -> None:
         """Remove the collection and all that it holds."""
         place = path_of("collections", self._name)
         await self._requests.ask(
-            "docs.drop", "DELETE", place, target=self._name, writes=True, repeat=Repeat.HARMFUL
+            "docs.drop",
+            "DELETE",
+            place,
+            target=self._name,
+            writes=True,
+            repeat=Repeat.HARMFUL,
+            changes_schema=True,
         )
+        self._transport.forget(self._name)
 
 
 def _row(document: Document) -> Mapping[str, Any]:

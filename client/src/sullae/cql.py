@@ -111,8 +111,10 @@ class Cql:
             "cql", "POST", "/v1/cql", (), dumps(asked), {"Content-Type": JSON}, repeat, writes,
             target=asked.get("keyspace", ""), timeout_s=timeout_s, is_scan=True,
         )  # fmt: skip
-        body = (await self._transport.request(call)).body
-        found = self._requests.parsed(body)
+        reply = await self._transport.request(call)
+        body, found = reply.body, self._requests.parsed(reply.body)
+        if found.get("schema"):
+            await self._transport.settle(reply.peer)
         if self._transport.settings.exact_numbers:
             _keep_scales(found, body)
         return found

@@ -192,7 +192,9 @@ class Kv:
         if replication_factor is not None:
             wanted["replication_factor"] = replication_factor
         return bucket_of(
-            await self._requests.ask("kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True)
+            await self._requests.ask(
+                "kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True, changes_schema=True
+            )
         )
 
     async def describe(self) -> Bucket:
@@ -202,8 +204,14 @@ class Kv:
     async def drop(self) -> None:
         """Remove the bucket and all that it holds."""
         await self._requests.ask(
-            "kv.drop", "DELETE", path_of("buckets", self._name), writes=True, repeat=Repeat.HARMFUL
+            "kv.drop",
+            "DELETE",
+            path_of("buckets", self._name),
+            writes=True,
+            repeat=Repeat.HARMFUL,
+            changes_schema=True,
         )
+        self._transport.forget(self._name)
 
     def _call(
         self,

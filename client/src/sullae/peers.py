@@ -52,6 +52,7 @@ class Peers:
 
     def __init__(self, urls: Iterable[str]) -> None:
         self.all: list[Peer] = [Peer(url) for url in dict.fromkeys(urls)]
+        self._given = tuple(peer.url for peer in self.all)
         self._turn = itertools.count()
 
     def choose(self, now_s: float, tried: Sequence[Peer] = (), preferred: Sequence[str] = ()) -> Peer:
@@ -93,9 +94,9 @@ class Peers:
                 self.all.append(peer)
             peer.name, peer.is_member = name, True
             peer.said_down = is_down and peer is not asked
-        gone = [peer for peer in self.all if peer.is_member and peer.url not in found]
-        for peer in gone:
-            peer.is_member = False
+        for peer in self.all:
+            peer.is_member = peer.url in found
+        self.all = [peer for peer in self.all if peer.is_member or peer.url in self._given]
 
 
 def beside(url: str, address: str) -> str:

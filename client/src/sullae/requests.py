@@ -35,6 +35,7 @@ class Requests:
         timeout_s: float | None = None,
         is_scan: bool = False,
         takes_timeout: bool = False,
+        changes_schema: bool = False,
     ) -> Any:
         """The JSON that is answered; None if nothing is."""
         data = None if body is None else dumps(body)
@@ -43,7 +44,10 @@ class Requests:
             operation, method, path, query, data, headers, repeat, writes, target,
             timeout_s=timeout_s, is_scan=is_scan, takes_timeout=takes_timeout,
         )  # fmt: skip
-        return self.parsed((await self._transport.request(call)).body)
+        reply = await self._transport.request(call)
+        if changes_schema:
+            await self._transport.settle(reply.peer)
+        return self.parsed(reply.body)
 
     async def lines(self, call: Call, timeout_s: float | None) -> tuple[list[dict[str, Any]], str | None]:
         """A page of a listing, and the cursor after it; raises the problem that it consists of."""

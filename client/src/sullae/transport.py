@@ -37,6 +37,11 @@ GRACE_S: Final = 0.5
 KEEP_ALIVE_S: Final = 60.0
 LARGE_BYTES: Final = 1024 * 1024
 REFRESH_PAUSE_S: Final = 0.5
+DOWN_REFRESH_S: Final = 2.0
+"""While a peer is said to be down, others are asked so often whether it is back."""
+BEHIND_ATTEMPTS_MAX: Final = 5
+SETTLE_S: Final = 2.0
+SETTLE_PAUSE_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._refresher: asyncio.Task[None] | None = None
         self._look_again = asyncio.Event()
+        self._written: dict[str, None] = {}
+        """Buckets and collections that this client wrote to: a peer that has none of that name is behind."""
         self.loads = json_values.loads if settings.exact_numbers else json_values.loads_as_floats
 
     # --- life
@@ -111,10 +118,17 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
+    def forget(self, target: str) -> None:
+        """A bucket or collection is no more."""
+        self._written.pop(target, None)
+
     async def _refresh_for_ever(self) -> None:
         while True:
+            wait_s = self.settings.refresh_s
+            if any(peer.said_down for peer in self.peers.all):
+                wait_s = min(wait_s, DOWN_REFRESH_S)
             try:
-                await asyncio.wait_for(self._look_again.wait(), self.settings.refresh_s)
+                await asyncio.wait_for(self._look_again.wait(), wait_s)
             except asyncio.TimeoutError:
                 self._look_again.clear()
             await self._refresh()
@@ -141,6 +155,27 @@ class Transport:
             return None
         found = _problem(answer.body)
         return found or None
+
+    async def settle(self, url: str) -> None:
+        """Wait, for a moment at most, until all peers that answer have the schema that this one has.
+
+        Peers learn of a change one after the other; a program that has just made a table may ask any of them.
+        """
+        changed = next((peer for peer in self.peers.all if peer.url == url), None)
+        told = None if changed is None else await self._told(changed, "/v1/cluster")
+        end_s = self._now_s() + SETTLE_S
+        waiting = [peer for peer in self.peers.all if peer is not changed and peer.is_member]
+        while told is not None and waiting and self._now_s() < end_s:
+            now_s = self._now_s()
+            waiting = [peer for peer in waiting if peer.resting_until_s <= now_s and not peer.said_down]
+            found = await asyncio.gather(*(self._told(peer, "/v1/cluster") for peer in waiting))
+            waiting = [
+                peer
+                for peer, one in zip(waiting, found, strict=True)
+                if one is not None and one["epoch"] < told["epoch"]
+            ]
+            if waiting:
+                await asyncio.sleep(SETTLE_PAUSE_S)
 
     @staticmethod
     def _now_s() -> float:
@@ -188,11 +223,13 @@ class Transport:
             if isinstance(answer, Reply) and answer.status < 300:
                 peer.succeeded()
                 span.set_attribute("server.address", peer.url)
+                if call.writes and call.target:
+                    self._written[call.target] = None
                 self._tell(call, peer, tries, (answer.status, begun_s, None, False))
                 return answer
             error, verdict = self._judged(call, peer, answer)
             tries.maybe_done |= verdict.maybe_done
-            pause_s = self._pause_s(peer, tries, verdict)
+            pause_s = self._pause_s(peer, tries, verdict, is_behind=error.status == 404)
             status = answer.status if isinstance(answer, Reply) else 0
             self._tell(call, peer, tries, (status, begun_s, error, pause_s is not None))
             if pause_s is None:
@@ -214,16 +251,21 @@ class Transport:
             return kind(answer.why, peer=peer.url), verdict
         error = error_of(answer.status, {} if not answer.body else _problem(answer.body), peer.url)
         verdict = retrying.refused(error, call.repeat, writes=call.writes)
+        if error.kind in ("no-such-bucket", "no-such-collection") and call.target in self._written:
+            verdict = Verdict(After.LATER)
         if verdict.after is After.ELSEWHERE:
             peer.failed(self._now_s(), self._chance.random())
         else:
             peer.succeeded()
         return error, verdict
 
-    def _pause_s(self, peer: Peer, tries: _Tries, verdict: Verdict) -> float | None:
+    def _pause_s(
+        self, peer: Peer, tries: _Tries, verdict: Verdict, *, is_behind: bool = False
+    ) -> float | None:
         """How long to wait before the next attempt; None if there is none."""
         settings = self.settings
-        if verdict.after is After.NEVER or tries.count >= settings.attempts_max:
+        attempts_max = min(settings.attempts_max, BEHIND_ATTEMPTS_MAX) if is_behind else settings.attempts_max
+        if verdict.after is After.NEVER or tries.count >= attempts_max:
             return None
         left_s = tries.deadline_s - self._now_s()
         there_is_another = any(one is not peer and one not in tries.failed for one in self.peers.all)

@@ -32,6 +32,7 @@ EXPIRY_S: Final = 6.0
 BATCH_EVENTS: Final = 5_000
 """At so many a piece of the batch is delivered before its cursor has come."""
 SILENCE_S: Final = 10.0
+GIVE_BACK_S: Final = 2.0
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
 
@@ -101,10 +102,10 @@ class Sinks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         records = self.records
-        for name in self._running:
-            with contextlib.suppress(StoreAwayError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await records.change(name, self._given_back)
+        with contextlib.suppress(TimeoutError):  # those not given back are taken over a little later
+            async with asyncio.timeout(GIVE_BACK_S):
+                given = [records.change(name, self._given_back) for name in self._running]
+                await asyncio.gather(*given, return_exceptions=True)
         await self._session.close()
 
     def _given_back(self, record: SinkRecord) -> SinkRecord | None:

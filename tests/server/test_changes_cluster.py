@@ -120,7 +120,7 @@ def test_a_document_from_insert_to_delete(cluster: Cluster) -> None:
     stream.close()
 
 
-def test_a_bucket_a_table_and_what_each_shows(cluster: Cluster) -> None:
+def test_a_bucket_and_what_it_shows(cluster: Cluster) -> None:
     make(cluster, "buckets", "sessions")
     stream = listen(cluster, 0, "kv.sessions", "from=start")
     for value, kind in ((b"text", "text/plain"), (b"\xff\x00", "application/octet-stream")):
@@ -132,6 +132,9 @@ def test_a_bucket_a_table_and_what_each_shows(cluster: Cluster) -> None:
     assert octets["after"] == {"base64": "/wA=", "content_type": "application/octet-stream"}
     assert document["after"] == {"json": {"a": 1}, "content_type": "application/json"}
     stream.close()
+
+
+def test_a_table_of_cql_from_create_to_drop(cluster: Cluster) -> None:
     cql(cluster, "CREATE KEYSPACE shop WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
     cql(
         cluster,

@@ -80,10 +80,17 @@ async def test_what_is_lost_for_good_is_told() -> None:
 
 
 async def test_the_end_that_a_peer_announces_is_not_the_streams() -> None:
-    stopping = {"type": "not-ready", "status": 503, "detail": "this peer is stopping"}
+    stopping = {"type": "error", "problem": "not-ready", "status": 503, "detail": "this peer is stopping"}
     script = telling([event(1), stopping], [event(2)])
     async with peers(script) as [peer], client(peer) as db:
         assert [change.id for change in await taken(db.changes("docs.c"), 2)] == ["e1", "e2"]
+
+
+async def test_a_problem_in_the_middle_that_no_peer_can_mend_ends_it() -> None:
+    dropped = {"type": "error", "problem": "no-such-table", "status": 404, "detail": "it was dropped"}
+    async with peers(telling([event(1), dropped])) as [peer], client(peer) as db:
+        with pytest.raises(sullae.NotFound, match="dropped"):
+            await taken(db.changes("docs.c"), 2)
 
 
 @pytest.mark.parametrize(("kind", "status"), [("no-such-table", 404), ("bad-cursor", 400)])

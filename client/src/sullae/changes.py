@@ -133,8 +133,8 @@ class ChangeStream:
         kind = message.get("type")
         if kind == "heartbeat":
             self._cursor = message.get("cursor") or self._cursor
-        if "status" in message:
-            raise error_of(int(message["status"]), message)
+        if kind == "error":
+            raise error_of(int(message["status"]), {**message, "type": message["problem"]})
         if kind == "gap":
             return _change({**message, "op": "gap"})
         if kind != "event":

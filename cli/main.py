@@ -346,7 +346,7 @@ def tail(
     table: Annotated[str, typer.Argument(help="As keyspace.table: docs.movies.", show_default=False)],
     *,
     since: Annotated[
-        str, typer.Option("--since", metavar="10m|TIME|start|CURSOR", help="From when on; default: now.")
+        str, typer.Option("--since", metavar="10m|TIME|start|snapshot", help="From when on; default: now.")
     ] = "now",
     where: Annotated[
         str, typer.Option("--where", "-w", metavar="CONDITION", help="Only rows like this.")

@@ -48,7 +48,7 @@ def add(
     kind: Annotated[str, typer.Option("--kind", help="parquet, ndjson or webhook.")] = "parquet",
     to: Annotated[str | None, typer.Option("--to", metavar="URL", help="Where a webhook posts to.")] = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="10m|TIME|start", help="From when on; default: now.")
+        str, typer.Option("--since", metavar="10m|TIME|start|snapshot", help="From when on; default: now.")
     ] = "now",
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="How much time a file is about.")

@@ -58,7 +58,7 @@ def schemas() -> dict[str, Any]:
     settings = {
         "table": TEXT,
         "kind": {"type": "string", "enum": list(KINDS)},
-        "from": {"type": "string", "description": "now, start, a time, or how long ago: 10m."},
+        "from": {"type": "string", "description": "now, start, snapshot (all rows first), a time, or 10m."},
         "every_s": {"type": "number", "default": EVERY_S, "description": "How much time a batch is about."},
         "url": {"type": "string", "description": "Where a webhook posts to."},
         "secret": {"type": "string", "description": "What a webhook signs with; told once, when made."},

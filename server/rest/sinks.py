@@ -7,9 +7,10 @@
 
 Kinds are ndjson, parquet and webhook (with a `url`; a `secret` is made where none is given, and told once).
 
-`from` is now, start, a time or how long ago, and means the moment of the PUT. A PUT to one that is there may
-pause it, go on, or change its kind or `every_s` (how much time a batch is about); it stays where it is in the
-stream. Its table cannot be changed.
+`from` is now, start, snapshot (all rows first), a time or how long ago, and means the moment of the PUT. A
+PUT to one that is there may pause it, go on, or change its kind or `every_s` (how much time a batch is
+about); it stays where it is in the stream.
+Its table cannot be changed.
 """
 
 from __future__ import annotations
@@ -189,11 +190,13 @@ class SinksRoute:
             back_us = 0 if ago is None else int(ago[1]) * _SECONDS[ago[2]] * 1_000_000
             return time_text(max(0, now_us - back_us))
         try:
-            good = text == "start" or datetime.fromisoformat(text).tzinfo is not None
+            good = text in ("start", "snapshot") or datetime.fromisoformat(text).tzinfo is not None
         except ValueError:
             good = False
         if not good:
-            raise ProblemError("bad-sink", "from is now, start, 10m, or a time such as 2026-01-31T12:00:00Z")
+            raise ProblemError(
+                "bad-sink", "from is now, start, snapshot, 10m, or a time: 2026-01-31T12:00:00Z"
+            )
         return text
 
 

@@ -64,6 +64,16 @@ def test_the_owner_is_killed(tmp_path: Path) -> None:
         assert {path.parents[3].name for path in places} >= {owner, sink(others[0])["owner"]}
         assert len(duckdb.sql(query).fetchall()) == len(acknowledged)
         assert moved_s < 30
+        wanted = {"table": "docs.films", "kind": "ndjson", "from": "snapshot", "every_s": 0.2}
+        assert asked(cluster, others[0], "PUT", "/v1/sinks/copy", wanted)[0] == 201
+
+        def copied() -> dict[str, int]:
+            files = sorted(tmp_path.glob("data/*/sinks/copy/date=*/*.ndjson"))
+            lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+            return {line["key"]: line["after"]["n"] for line in lines}
+
+        until(lambda: copied() == acknowledged, lambda: f"{len(copied())} of {len(acknowledged)}", 40)
+        assert asked(cluster, others[0], "DELETE", "/v1/sinks/copy")[0] == 204
         hook = {"table": "docs.films", "kind": "webhook", "url": "http://127.0.0.1:1/"}
         status, told = asked(cluster, others[0], "PUT", "/v1/sinks/hook", hook)
         assert status == 400 and "private" in told["detail"]

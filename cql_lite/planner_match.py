@@ -5,8 +5,8 @@
 
 The text is a query string as search over REST reads it; after a path it is about that field. The node plans
 it by the collection's mapping and answers hit by hit in the order of their scores (node/searches.py), under
-this statement's level. Ids that are named restrict the search to their replicas; other relations filter what was
-found. A page ends at the score and key of its last row, so that any peer goes on from it.
+this statement's level. Ids that are named restrict the search to their replicas; other relations filter what
+was found. A page ends at the score and key of its last row, so that any peer goes on from it.
 """
 
 from __future__ import annotations

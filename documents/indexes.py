@@ -37,7 +37,8 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX 
 _NOT_THERE: Final = {
     "unique": (
         "indexes do not keep values unique in this version. Keep a document whose id is the value, written "
-        "with If-None-Match: * (or INSERT ... IF NOT EXISTS): of several claimants exactly one is answered 201"
+        "with If-None-Match: * (or INSERT ... IF NOT EXISTS): of several claimants exactly one is answered "
+        "201"
     ),
     "expire_after_s": (
         "indexes do not make documents expire in this version: give a document a time to live when it is "

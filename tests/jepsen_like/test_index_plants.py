@@ -1,4 +1,4 @@
-"""The suite sees bugs of indexes and reads by predicate: planted they are caught, without them all is green."""
+"""The suite sees bugs of reads by predicate: planted they are caught; without them all is well."""
 
 from __future__ import annotations
 

@@ -166,6 +166,7 @@ def test_every_reader_after_every_pair_of_writers(cluster: Cluster, first: str) 
         name, at = f"d{n}", b % 3
         rest(cluster.peers[at], "PUT", f"/v1/docs/doors/{name}", KEPT)
         document: Document = dict(KEPT)
+        title, number = "", 0
         for step, writer in enumerate((first, second)):
             title, number = f"word{n + step}", n + step
             WRITERS[writer](cluster.peers[at], name, title, number)

@@ -25,6 +25,7 @@ from core.messages import (
 )
 from core.ports import BULK, SMALL, URGENT
 from server import certificates, connections, log_limit, transport as transport_module
+from server.certificate_files import TlsConfig
 from server.config import parse_config
 from server.frames import preamble
 from tests.fuzzing import INPUTS, SEED
@@ -404,7 +405,7 @@ def contexts(folder: Path, name: str, cluster: str = "test") -> object:
     peers = ", ".join(f"{{name: n{n}, address: 127.0.0.{n}}}" for n in (1, 2))
     config = parse_config(f"cluster: {cluster}\npeers: [{peers}]\n")
     certificates.make_certificates(folder, config)
-    files = certificates.TlsConfig(folder).for_peer(name)
+    files = TlsConfig(folder).for_peer(name)
     return tuple(certificates.internode_context(files, server_side=side) for side in (True, False))
 
 

@@ -181,6 +181,7 @@ async def test_killed_at_random_points_nothing_is_lost(
         world.trouble = 0.0
         last = Sinks(world.url, "n0/last", tmp_path / "n0", lambda name, text: None, FAST)
         last.start()
+        await until(lambda: world.record().owner == "n0/last")  # all may have been delivered before it came
         await until(lambda: world.record().cursor == f"c{EVENTS}")
         await last.stop()
     found = delivered(tmp_path, kind)

@@ -27,17 +27,27 @@ class OnceCounterWorkload(CounterWorkload):
         super().__init__()
         self._ids = 0
         self._under_way = 0
+        self._probing: dict[int, Operation] = {}
 
     def step(self) -> None:
         """As ever, but while too many increments are under way only reads begin."""
-        if self._under_way < UNDER_WAY_MAX:
+        if self._under_way < min(UNDER_WAY_MAX, 2 * self.counters):
             super().step()
         else:
             self._read("read", self.session.random.randrange(self.counters), Level.QUORUM, -1)
 
+    def probe(self, peer: int) -> None:
+        """As ever, but an increment that is still tried is not joined by another of this peer."""
+        probing = self._probing.get(peer)
+        if probing is None or probing.status == OK:
+            self._add("probe_write", peer)
+        self._read("probe_read", 0, Level.QUORUM, peer)
+
     def _ask(self, operation: Operation, request: CounterRequest) -> None:
         self._ids += 1
         self._under_way += 1
+        if operation.kind == "probe_write":
+            self._probing[operation.peer] = operation
         number = b"%d" % self._ids
         self._try(operation, Once(request, OperationId(number, number, REMEMBERED_US)), operation.peer)
 

@@ -22,6 +22,7 @@ from sim.real import RealSoftware
 TOP = Path(__file__).resolve().parents[2]
 
 PAST_SEEDS = [
+    ("counter-once", 10_563_864, 60),  # probes fought each other for one counter
     ("register", 402, 25),  # a new stamp above the first newer version heard of, not above the newest
     ("deletes", 407, 25),
     ("set-any", 400, 25),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from jepsen_like.more_faults import MORE
 from sim.cluster import SimCluster
 
 SECOND = 1_000_000
@@ -26,11 +27,16 @@ Fault = Callable[["Nemesis"], Undo]
 class Nemesis:
     """What goes wrong in one run, and a record of it."""
 
-    def __init__(self, cluster: SimCluster) -> None:
+    def __init__(self, cluster: SimCluster, ready: Callable[[int], bool] | None = None) -> None:
+        """`ready` says whether a machine serves; without it, one that runs does."""
         self.cluster = cluster
+        self.ready = ready or (lambda index: cluster.machines[index].process is not None)
         self.options = cluster.options
         self.random = Random(f"{cluster.options.seed}:nemesis")
+        self.kinds = (*cluster.options.faults, *cluster.options.more_faults)
         self.done: list[tuple[int, str]] = []
+        self.ended: dict[int, int] = {}
+        """When the fault of that place in `done` was undone."""
         self._active: dict[int, Undo] = {}
         self._next = 0
         self._running = False
@@ -54,9 +60,8 @@ class Nemesis:
     def heal(self) -> None:
         """Undo everything: what a nemesis broke works again at once."""
         self.stop()
-        active, self._active = self._active, {}
-        for undo in active.values():
-            undo()
+        for number in list(self._active):
+            self._undo(number)
         self.cluster.heal()
         for machine in self.cluster.machines:
             self.cluster.resume(machine.index)
@@ -66,7 +71,7 @@ class Nemesis:
         if not self._running:
             return
         if not self._active or self.options.two_at_once:
-            self.inflict(self.random.choice(self.options.faults))
+            self.inflict(self.random.choice(self.kinds))
         pause_us = int(self.options.fault_period_us * (0.5 + self.random.random()))
         self.cluster.scheduler.after(pause_us, self._draw)
 
@@ -76,17 +81,21 @@ class Nemesis:
 
     def inflict(self, name: str) -> None:
         """Do one fault now, and undo it after a drawn time."""
+        number, self._next = self._next, self._next + 1
         self.done.append((self.cluster.now_us, name))
-        undo = FAULTS[name](self)
-        self._next += 1
-        number = self._next
+        undo = self.begin(name)
         self._active[number] = undo
         length_us = SHORTEST_US + int(self.options.fault_length_us * 2 * self.random.random())
         self.cluster.scheduler.after(length_us, self._undo, number)
 
+    def begin(self, name: str) -> Undo:
+        """Do one fault; the caller sees to its end."""
+        return FAULTS[name](self)
+
     def _undo(self, number: int) -> None:
         undo = self._active.pop(number, None)
         if undo is not None:
+            self.ended[number] = self.cluster.now_us
             undo()
 
     def _watch(self) -> None:
@@ -317,4 +326,5 @@ FAULTS: dict[str, Fault] = {
     "slow_disk": slow_disk,
     "full_disk": full_disk,
     "sync_error": sync_error,
+    **MORE,
 }

@@ -131,7 +131,7 @@ class Run:
         self.name = workload
         self.session = Session(self.cluster, workload)
         self.workload = WORKLOADS[workload]()
-        self.nemesis = Nemesis(self.cluster)
+        self.nemesis = Nemesis(self.cluster, self._ready)
         self.live_us = self.converged_us = -1
         self.rate = 0.0
 
@@ -164,6 +164,10 @@ class Run:
         if not self.workload.setup(self.session):
             return [Problem("setup", "what the workload needs could not be made on a healthy cluster")]
         return []
+
+    def _ready(self, index: int) -> bool:
+        process = self.cluster.machines[index].process
+        return process is not None and process.running and node_of(self.cluster, index).ready()[0]
 
     def liveness(self) -> list[Problem]:
         """Every peer serves both kinds of requests soon after everything healed."""
@@ -204,6 +208,11 @@ class Run:
         return [Problem("unknown", "a final read did not come")]
 
 
+def options_of(seed: int, workload: str) -> Options:
+    """What the seed draws, in the shape that the workload needs."""
+    return msgspec.structs.replace(Options.draw(seed), **SHAPES.get(workload, {}))
+
+
 def run(
     seed: int,
     workload: str,
@@ -213,7 +222,7 @@ def run(
 ) -> Verdict:
     """Simulate one seed; `virtual_seconds` is the length of the phase with faults."""
     if options is None:
-        options = msgspec.structs.replace(Options.draw(seed), **SHAPES.get(workload, {}))
+        options = options_of(seed, workload)
     began = time.process_time()
     this = Run(options, workload, RealSoftware(), trace)
     problems = this.go(virtual_seconds * SECOND)

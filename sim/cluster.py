@@ -218,7 +218,7 @@ class SimCluster:
     def heal(self) -> None:
         """End all cuts, slow links and losses that a nemesis made (options' own loss stays)."""
         self.network.unblock_all()
-        self.network.loss = self.options.network.loss
+        self.network.as_ever()
         for machine in self.machines:
             self.network.slow(machine.index, 1)
             machine.slow_disk = 1

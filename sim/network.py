@@ -84,6 +84,10 @@ class Network:
         self._slow: dict[int, int] = {}
         self._epoch = 0
         self.loss = options.loss
+        self.duplication = options.duplication
+        self.reordering = options.reordering
+        self.delay = 1
+        """By how much everything takes longer than it should."""
         self.counts = Counts()
         self.watch: Callable[[SimWorld, PeerId, Message], None] | None = None
         self.drop: Callable[[int, int, Message], bool] | None = None
@@ -102,6 +106,17 @@ class Network:
     def unblock_all(self) -> None:
         """Heal all cuts."""
         self._blocked.clear()
+
+    def unblock(self, machine: int) -> None:
+        """Heal all cuts from and to one machine."""
+        for pair in [pair for pair in self._blocked if machine in pair]:
+            del self._blocked[pair]
+
+    def as_ever(self) -> None:
+        """What happens to messages is again what the options say."""
+        options = self._options
+        self.loss, self.duplication, self.reordering = options.loss, options.duplication, options.reordering
+        self.delay = 1
 
     def slow(self, machine: int, factor: int) -> None:
         """Multiply the latency of everything to and from a machine (1: as before)."""
@@ -254,6 +269,7 @@ class Network:
         latency = link.latency_us
         if self._slow:
             latency *= self._slow.get(link.pair[0], 1) * self._slow.get(link.pair[1], 1)
+        latency *= self.delay
         at_us = scheduler.now_us + latency + int(random() * options.jitter_us)
         if options.bytes_per_s:
             at_us += self._sending_us(link, message, lane)
@@ -263,16 +279,17 @@ class Network:
         if at_us <= last_us[lane]:
             at_us = last_us[lane]
         dice -= self.loss
-        if dice < options.reordering:
+        reordering = self.reordering
+        if dice < reordering:
             counts.reordered += 1
             at_us += int(random() * options.reorder_us)
-        elif dice < options.reordering + options.late:
+        elif dice < reordering + options.late:
             counts.late += 1
             at_us += int(random() * options.late_us)
         else:
             last_us[lane] = at_us
         scheduler.at(at_us, self._arrive, link, message)
-        if options.duplication and random() < options.duplication:
+        if self.duplication and random() < self.duplication:
             counts.doubled += 1
             scheduler.at(at_us + int(random() * options.reorder_us), self._arrive, link, message)
 

@@ -53,10 +53,14 @@ class MergeRows(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Read a slice; `digest` asks for its hash alone."""
+    """Read a slice; `digest` asks for its hash alone.
+
+    `lost_too`: what may be missing of it after damage is known to who asks (lsm/lost.py).
+    """
 
     slice: Slice
     digest: bool
+    lost_too: bool = False
 
 
 class LogRead(msgspec.Struct, frozen=True):
@@ -131,6 +135,7 @@ class TreeHashes(msgspec.Struct, frozen=True):
     first: int
     end: int
     parts: int
+    lost_too: bool = False
 
 
 class SystemWrite(msgspec.Struct, frozen=True):
@@ -514,6 +519,9 @@ class Why(enum.StrEnum):
     TOO_LARGE = "too_large"
     NO_TABLE = "no_such_table"
     MALFORMED = "malformed"
+    MENDING = "mending"
+    BELOW_FLOOR = "below_floor"
+    FENCED = "fenced"
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -34,12 +34,14 @@ MUTATION_ID = b"I"
 TREE = b"H"
 SWEEP = b"W"
 PAXOS = b"X"
+PROPOSAL = b"Y"
+GARBAGE = b"G"
 ENTRY = b"E"
 SYSTEM = b"S"
 META = b"M"
 """The regions: rows; log entries, their mutations, images and repaired rows; mutation ids; the hash tree;
-sweeps to finish; Paxos state of partitions; entries of indexes; system records; what the store knows of
-itself.
+sweeps to finish; Paxos state of partitions, and what they accepted and did not commit; rows with something
+to purge; entries of indexes; system records; what the store knows of itself.
 """
 
 HEADER_SUFFIX = b"\x00"
@@ -202,12 +204,44 @@ def sweep_key(partition: bytes) -> bytes:
 PAXOS_RECORD = b"\x00"
 PAXOS_PROPOSAL = b"\x01"
 PAXOS_COMMIT = b"\x02"
-"""What is kept of Paxos per partition: the ballots, the accepted proposal, the last commit."""
+"""What is kept of Paxos per partition: the ballots, the accepted proposal, the last commit.
+
+Proposals lie in a region of their own: there are few at a time, and whoever purges has to find them.
+"""
 
 
 def paxos_key(partition: bytes, slot: bytes) -> bytes:
     """Where one of these is kept for a partition (its key prefix)."""
-    return PAXOS + partition[1:] + slot
+    return (PROPOSAL if slot == PAXOS_PROPOSAL else PAXOS) + partition[1:] + slot
+
+
+def paxos_bounds(region: bytes, table: int, first_token: int, last_token: int) -> tuple[bytes, bytes]:
+    """[first, end) of what a region of Paxos holds for these tokens, both included."""
+    first, end = token_range_bounds(table, first_token, last_token)
+    return region + first[1:], region + end[1:]
+
+
+def partition_of_paxos(key: bytes) -> bytes:
+    """The key prefix of the partition whose Paxos record this is."""
+    return ROW + key[1:-1]
+
+
+def garbage_prefix(table: int, segment: int) -> bytes:
+    """What notes of garbage begin with, of one of 256 equal segments of the token space."""
+    return GARBAGE + table.to_bytes(4, "big") + bytes((segment,))
+
+
+def garbage_key(row_key: bytes, due_us: int) -> bytes:
+    """The note that something in this row, or header, is dead from a time on: G | table | segment | due | key.
+
+    Within a segment of the token space notes are in order of time.
+    """
+    return GARBAGE + row_key[1:6] + due_us.to_bytes(8, "big") + row_key[5:]
+
+
+def split_garbage(key: bytes) -> tuple[int, bytes]:
+    """(due time, row key) of a note of garbage."""
+    return int.from_bytes(key[6:14], "big"), ROW + key[1:5] + key[14:]
 
 
 # --- entries of indexes

@@ -37,6 +37,9 @@ TRIM_MAX = 2_000
 """Entries forgotten by one LogTrim."""
 
 _ENTRY = Struct(">BQQHIqqQ")
+ENTRY_SIZE = _ENTRY.size
+ENTRY_BYTES_AT = ENTRY_SIZE - 8
+"""How long the record of an entry is, and where in it the bytes logged so far stand."""
 _OFFSET = Struct(">Q")
 _SEQUENCE_MAX = 2**64 - 1
 

@@ -72,6 +72,20 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PaxosRecord)
 
 
+def check_record(key: bytes, value: bytes) -> None:
+    """Raises CorruptionError for a record of ballots that is none; other records of Paxos are not looked at."""
+    if key.endswith(keys.PAXOS_RECORD) and key.startswith(keys.PAXOS):
+        decode_record(key, value)
+
+
+def decode_record(key: bytes, data: bytes) -> PaxosRecord:
+    """The ballots kept at this key; raises CorruptionError for bytes that are none."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise CorruptionError(f"Paxos record {key.hex()} does not decode: {error}") from error
+
+
 def mutation_version(mutation: Mutation) -> Version:
     """The greatest version in a mutation."""
     version = max((newest_version(row) for _, row in mutation.rows), default=NO_VERSION)
@@ -179,12 +193,7 @@ class PaxosSteps:
     def _record(self, partition: bytes) -> tuple[bytes, PaxosRecord]:
         key = keys.paxos_key(partition, keys.PAXOS_RECORD)
         data = self._engine.get(key)
-        if data is None:
-            return key, EMPTY
-        try:
-            return key, _decoder.decode(data)
-        except msgspec.DecodeError as error:
-            raise CorruptionError(f"Paxos record {key.hex()} does not decode: {error}") from error
+        return key, EMPTY if data is None else decode_record(key, data)
 
     def _refused(self, key: bytes, record: PaxosRecord) -> tuple[Outcome, int]:
         return PaxosRefused(record.promised, record.committed), self._unsynced.newest(key)

@@ -76,12 +76,16 @@ from lsm.faults import mutation_fault, partition_fault, proposal_fault, slice_fa
 from lsm.finding import EntryError, build, count, find
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
+from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
+
+
+MENDING = Failed(Why.MENDING, "what was damaged here is being given back by other replicas")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -98,17 +102,8 @@ class Plan(msgspec.Struct, frozen=True):
     mutation: Mutation | None = None
     failed: Failed | None = None
     size: int = 0
-
-
-class Damage(msgspec.Struct, frozen=True):
-    """Leaves [first, end) of a table's hash tree lie in damaged bytes; `table` is None for what is not
-    rows.
-    """
-
-    table: int | None
-    first: int
-    end: int
-    text: str
+    lost: bool = False
+    """It touches a range of which something may be missing: whatever is done must not be believed."""
 
 
 class _Info:
@@ -138,6 +133,7 @@ class Store:
         self.log = ChangeLog(engine)
         self.tree = HashTree(engine)
         self.damaged: OrderedDict[tuple[int | None, int, int], Damage] = OrderedDict()
+        self.lost = LostRanges(engine)
         self._tables = tables
         self._infos: dict[int, _Info] = {}
         self._entries = entries
@@ -166,6 +162,16 @@ class Store:
 
     def plan(self, command: Command) -> Plan:
         """Look at a command, without I/O (but for a scan at the first mutation of a coordinator's start)."""
+        plan = self._plan(command)
+        if not self.lost.ranges or plan.failed is not None or getattr(command, "lost_too", False):
+            return plan
+        if isinstance(command, MergeRows | Sweep) or not self.lost.hits(where(plan)):
+            return plan
+        if isinstance(command, Apply):
+            return msgspec.structs.replace(plan, lost=True)
+        return msgspec.structs.replace(plan, failed=MENDING)
+
+    def _plan(self, command: Command) -> Plan:
         if isinstance(command, Apply):
             return self._plan_apply(command)
         if isinstance(command, Read):
@@ -338,7 +344,8 @@ class Store:
                 if info is None:
                     return _no_table(plan.mutation.table), 0
                 assert plan.order is not None
-                return self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
+                done = self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
+                return (MENDING, done[1]) if plan.lost and isinstance(done[0], Applied) else done
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)
             if isinstance(plan.command, CounterAdd):
@@ -441,6 +448,8 @@ class Store:
         puts = [(keys.system_key(key), value) for key, value in command.puts]
         sequence = self.engine.write(puts)
         self.unsynced.wrote((keys.SYSTEM,), sequence)
+        if self.lost.ranges and any(key.startswith(LOST_PREFIX) for key, _ in command.puts):
+            self.lost.reload()
         return Done(), sequence
 
     def _system_scan(self, command: SystemScan) -> tuple[Outcome, int]:
@@ -512,38 +521,10 @@ class Store:
     # --- damage
 
     def _remember(self, plan: Plan, text: str) -> None:
-        for table, first, end in _where(plan):
+        for table, first, end in where(plan):
             if len(self.damaged) < DAMAGED_MAX:
                 self.damaged.setdefault((table, first, end), Damage(table, first, end, text))
 
 
 def _no_table(table: int) -> Failed:
     return Failed(Why.NO_TABLE, f"there is no table {table}")
-
-
-def _where(plan: Plan) -> list[tuple[int | None, int, int]]:
-    """The slices of the hash tree that a plan that met damage was reading."""
-    command = plan.command
-    if plan.mutation is not None:
-        leaf = leaf_of(plan.mutation.token)
-        return [(plan.mutation.table, leaf, leaf + 1)]
-    if isinstance(command, Read):
-        wanted = command.slice
-        if wanted.point or wanted.partition:
-            leaf = leaf_of(keys.token_of(wanted.first))
-            return [(wanted.table, leaf, leaf + 1)]
-        first = leaf_of(keys.token_of(wanted.first)) if len(wanted.first) >= 13 else 0
-        inside = wanted.end.startswith(keys.table_prefix(wanted.table)) and len(wanted.end) >= 13
-        end = leaf_of(keys.token_of(wanted.end)) + 1 if inside else LEAVES
-        return [(wanted.table, first, end)]
-    if isinstance(command, MergeRows):
-        leaves = sorted({leaf_of(keys.token_of(key)) for key, _ in command.rows})
-        return [(command.table, leaf, leaf + 1) for leaf in leaves]
-    if isinstance(command, Sweep):
-        leaf = leaf_of(keys.token_of(command.partition))
-        return [(command.table, leaf, leaf + 1)]
-    if isinstance(command, TreeHashes):
-        return [(command.table, command.first, command.end)]
-    if isinstance(command, Find):
-        return [(command.table, leaf_of(command.first_token), leaf_of(command.last_token) + 1)]
-    return [(None, 0, 0)]

@@ -502,7 +502,7 @@ class _Round:
         else:
             assert isinstance(outcome, Failed), outcome
             text = f"own store: {outcome.why}: {outcome.detail}"
-            if outcome.why is Why.NO_TABLE:
+            if outcome.why in (Why.NO_TABLE, Why.MENDING):  # the latter is merged, only not to be believed
                 del self._lacking[offset]
             elif outcome.why in BEYOND_FOLLOWING:
                 del self._lacking[offset]

@@ -200,7 +200,7 @@ class TreeRun:
         table, parts = self._job.table, min(limits.TREE_FANOUT, end - first)
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
         question = TreeAsk(op, epoch, table, first, end, parts)
-        self._ask(TreeHashes(table, first, end, parts), question, self._compare_hashes)
+        self._ask(TreeHashes(table, first, end, parts, True), question, self._compare_hashes)
 
     def _compare_hashes(self, own: Hashes, theirs: TreeAnswer) -> None:
         if len(own.hashes) != len(theirs.hashes):
@@ -240,7 +240,7 @@ class TreeRun:
     def _probe(self) -> None:
         """Most parts differ: if we hold no more than a page there, rows are sooner compared than hashes."""
         self._new_op()
-        self._ask(Read(self._slice(*self._keys_of(self._span)), False), None, self._probed)
+        self._ask(Read(self._slice(*self._keys_of(self._span)), False, True), None, self._probed)
 
     def _probed(self, own: Rows, _: MutationApplied) -> None:
         if own.more:
@@ -287,7 +287,7 @@ class TreeRun:
     def _ask_page(self) -> None:
         page = self._slice(self._first, self._end_key)
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
-        self._ask(Read(page, False), ReadSlice(op, epoch, page, False), self._compare_page)
+        self._ask(Read(page, False, True), ReadSlice(op, epoch, page, False), self._compare_page)
 
     def _compare_page(self, own: Rows, theirs: SliceRead) -> None:
         cuts = [side.rows[-1][0] for side in (own, theirs) if side.more and side.rows]

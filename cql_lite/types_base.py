@@ -16,6 +16,7 @@ for a null field; map is a tuple of (key, value) pairs in order of the keys.
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from struct import Struct
 from typing import Any
@@ -63,7 +64,11 @@ Leaf = Callable[["Type", Expression], bytes | None]
 """Gives the wire bytes of a term that is not a literal, where a value of that type is expected."""
 
 
-class Type(msgspec.Struct, frozen=True):
+class _Abstract(msgspec.StructMeta, ABCMeta):
+    """Structs of which only complete subclasses can be made."""
+
+
+class Type(msgspec.Struct, frozen=True, metaclass=_Abstract):
     """A CQL type. Subclasses are compared by what they consist of; all methods are pure.
 
     Methods that take text, literals or bytes raise InvalidValueError if they are none of the type.
@@ -75,14 +80,14 @@ class Type(msgspec.Struct, frozen=True):
         return False
 
     @property
+    @abstractmethod
     def cql(self) -> str:
         """The type as CQL text; `parse_type` reads it back."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def class_name(self) -> str:
         """The name drivers know for custom types: `org.apache.cassandra.db.marshal...`."""
-        raise NotImplementedError
 
     @property
     def may_be_key(self) -> bool:
@@ -97,36 +102,36 @@ class Type(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return self.cql
 
+    @abstractmethod
     def option(self, version: int = VERSION_MAX) -> bytes:
         """The type as an [option] of result metadata in that protocol version."""
-        raise NotImplementedError
 
     # --- wire and Python
 
+    @abstractmethod
     def encode(self, value: Value) -> bytes:
         """Wire bytes of a Python value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, data: bytes) -> Value:
         """The Python value of wire bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, data: bytes) -> bytes:
         """Bytes from a client as they may be stored.
 
         The same object, except that sets and maps are put in order.
         """
-        raise NotImplementedError
 
     # --- text
 
+    @abstractmethod
     def from_literal(self, literal: Expression, leaf: Leaf | None = None) -> bytes | None:
         """Wire bytes of a literal, None for `null`; with the implicit conversions of CQL.
 
         A term that is none (a marker, a function call), at the top or within, is left to `leaf`; without
         one it is refused.
         """
-        raise NotImplementedError
 
     def leave(self, term: Expression, leaf: Leaf | None) -> bytes | None:
         """What `leaf` makes of a term; raises InvalidValueError if there is none or the term is a literal."""
@@ -134,33 +139,33 @@ class Type(msgspec.Struct, frozen=True):
             raise InvalidValueError(f"a {word_for(term)} is no value of type {self}")
         return leaf(self, term)
 
+    @abstractmethod
     def to_literal(self, data: bytes) -> str:
         """A CQL literal of the value."""
-        raise NotImplementedError
 
     def to_text(self, data: bytes) -> str:
         """What a shell prints: the literal, at the top without quotes."""
         return self.to_literal(data)
 
+    @abstractmethod
     def to_json(self, data: bytes) -> str:
         """The value as JSON text, as SELECT JSON gives it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def from_json(self, text: bytes) -> bytes | None:
         """Wire bytes of a value in JSON text, None for `null`, as INSERT JSON takes it."""
-        raise NotImplementedError
 
     # --- order
 
+    @abstractmethod
     def key(self, data: bytes) -> bytes:
         """Ascending, prefix-free, order-preserving bytes of a wire value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unkey(self, data: bytes, at: int) -> tuple[bytes, int]:
         """The wire value of `key` at this offset and the offset after it; raises ValueError if there is
         none.
         """
-        raise NotImplementedError
 
     def to_key(self, data: bytes, descending: bool = False) -> bytes:
         """The component of a clustering key."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, TypeVar
 
@@ -49,9 +50,9 @@ def name_text(name: str) -> str:
 class Nested(Type, frozen=True):
     """A type with parts."""
 
+    @abstractmethod
     def unpack(self, data: bytes) -> Sequence[bytes | None]:
         """The wire values of the parts; raises InvalidValueError. Of a map: key, value, key, value, ..."""
-        raise NotImplementedError
 
     def other_literal(self, literal: Expression, leaf: Leaf | None) -> bytes | None:
         """A literal that is not the type's own kind: only `null` will do, or what `leaf` knows."""
@@ -129,8 +130,9 @@ class Collection(Nested, frozen=True):
         return not self.frozen
 
     @property
+    @abstractmethod
     def _inner(self) -> str:
-        raise NotImplementedError
+        """The elements' types as CQL."""
 
     @property
     def cql(self) -> str:
@@ -177,18 +179,21 @@ class Collection(Nested, frozen=True):
             return data
         return self.pack(arranged)
 
+    @abstractmethod
     def _checked(self, values: list[bytes]) -> list[bytes]:
-        raise NotImplementedError
+        """Each part as its type would store it."""
 
     def key(self, data: bytes) -> bytes:
         parts = self._keys(self.unpack(data))
         return b"".join(MORE + part for part in parts) + END
 
+    @abstractmethod
     def _keys(self, values: list[bytes]) -> list[bytes]:
-        raise NotImplementedError
+        """The order-preserving key of each part."""
 
+    @abstractmethod
     def _unkey_types(self) -> tuple[Type, ...]:
-        raise NotImplementedError
+        """The types of the parts, repeated for every element."""
 
     def unkey(self, data: bytes, at: int) -> tuple[bytes, int]:
         types = self._unkey_types()

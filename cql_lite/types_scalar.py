@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from abc import abstractmethod
 from typing import ClassVar
 
 import msgspec
@@ -106,13 +107,13 @@ class Scalar(Type, frozen=True):
             return u16.pack(CUSTOM) + string(self.class_name)
         return u16.pack(self.option_id)
 
+    @abstractmethod
     def parse(self, text: str) -> Value:
         """The Python value of a text; raises InvalidValueError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def format(self, value: Value) -> str:
         """A text that `parse` reads."""
-        raise NotImplementedError
 
     def from_literal(self, literal: Expression, leaf: Leaf | None = None) -> bytes | None:
         constant = unwrapped(literal)

@@ -11,6 +11,7 @@ is accepted a connection may send one frame, of at most `HELLO_BYTES_MAX`.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from core import limits
 from core.errors import ProtocolError
@@ -43,7 +44,7 @@ def kind_of_preamble(data: bytes) -> int | None:
     return data[7]
 
 
-class FrameProtocol(asyncio.Protocol):
+class FrameProtocol(asyncio.Protocol, ABC):
     """Cuts what arrives into frames, for `on_frame`; what cannot be a frame goes to `on_malformed`, once."""
 
     def __init__(self) -> None:
@@ -53,13 +54,13 @@ class FrameProtocol(asyncio.Protocol):
         self._held = bytearray()
         self._need = LENGTH_BYTES
 
+    @abstractmethod
     def on_frame(self, body: bytes | bytearray | memoryview) -> None:
         """The body of one frame; `body` is valid only during the call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_malformed(self, problem: str) -> None:
         """The other side sent what no peer sends; nothing after it is looked at."""
-        raise NotImplementedError
 
     def data_received(self, data: bytes | bytearray) -> None:
         """Bytes arrived: whole frames are given on, the rest is held until it is whole."""

@@ -7,6 +7,7 @@ an empty field, an empty text is "".
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -58,7 +59,7 @@ def json_row(columns: Sequence[wire.ColumnSpec], row: Sequence[bytes | None]) ->
     return "{" + ", ".join(members) + "}"
 
 
-class Writer:
+class Writer(ABC):
     """Writes one result."""
 
     def __init__(self, columns: Sequence[wire.ColumnSpec], write: Print) -> None:
@@ -71,11 +72,13 @@ class Writer:
         self.rows += len(rows)
         self._page(rows)
 
+    @abstractmethod
     def _page(self, rows: Sequence[Sequence[bytes | None]]) -> None:
-        raise NotImplementedError
+        """Rows, as this format writes them."""
 
     def end(self) -> None:
-        """There are no more."""
+        """There are no more: what is held back is written."""
+        return  # most formats hold nothing back
 
 
 class _Lines(Writer):

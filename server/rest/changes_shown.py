@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import base64
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -51,20 +52,20 @@ def one_line(text: bytes) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text)
 
 
-class Shape:
+class Shape(ABC):
     """How one table's events are shown."""
 
+    @abstractmethod
     def key(self, event: Event) -> Any:
         """The row's key, or that of the partition."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row(self, event: Event, row: Row) -> Any:
         """An image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changed(self, addresses: Sequence[Address]) -> list[str]:
         """What was written."""
-        raise NotImplementedError
 
     def extent(self, event: Event) -> Any:
         """The bounds of a deletion of a range."""

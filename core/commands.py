@@ -277,6 +277,36 @@ class PaxosFetch(msgspec.Struct, frozen=True, array_like=True, tag=4):
     committed: bool
 
 
+class PaxosState(msgspec.Struct, frozen=True, array_like=True):
+    """All that a replica keeps of Paxos for one partition (its key prefix), in the bytes in which it does.
+
+    `proposal` is what is accepted, `commit` what was committed last (b"": none).
+    """
+
+    partition: bytes
+    ballots: bytes
+    proposal: bytes
+    commit: bytes
+
+
+class PaxosScan(msgspec.Struct, frozen=True):
+    """The PaxosState of partitions with these tokens (inclusive) after one; answered with PaxosPage."""
+
+    table: int
+    first_token: int
+    last_token: int
+    after: bytes
+    rows_max: int
+    bytes_max: int
+
+
+class PaxosMerge(msgspec.Struct, frozen=True):
+    """Know all that these states of another replica say, too."""
+
+    table: int
+    states: tuple[PaxosState, ...]
+
+
 PaxosStep = PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch
 """One step of a conditional update at one replica: reading, deciding and writing are one command."""
 
@@ -298,6 +328,8 @@ Command = (
     | PaxosAccept
     | PaxosCommit
     | PaxosFetch
+    | PaxosScan
+    | PaxosMerge
     | CounterAdd
     | Find
     | EntryCount
@@ -469,6 +501,13 @@ class PaxosFetched(msgspec.Struct, frozen=True, array_like=True, tag=4):
     data: bytes | None
 
 
+class PaxosPage(msgspec.Struct, frozen=True):
+    """States in key order; go on after the partition `after`, unless it is empty."""
+
+    states: tuple[PaxosState, ...]
+    after: bytes
+
+
 PaxosOutcome = Promised | PaxosRefused | PaxosAccepted | PaxosFetched
 
 
@@ -552,6 +591,7 @@ Outcome = (
     | PaxosRefused
     | PaxosAccepted
     | PaxosFetched
+    | PaxosPage
     | CounterAdded
     | Candidates
     | EntriesCounted

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from core.cell import Version
-from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosStep, Slice
+from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosState, PaxosStep, Slice
 from core.finding import Check, Piece
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
@@ -378,6 +378,28 @@ class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
     hashes: tuple[int, ...]
 
 
+class PaxosStateAsk(msgspec.Struct, frozen=True, array_like=True, tag=66):
+    """What do you keep of Paxos for these tokens (inclusive), after this partition?
+
+    Answered with PaxosStateTold, or OperationFailed.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    first_token: int
+    last_token: int
+    after: bytes
+
+
+class PaxosStateTold(msgspec.Struct, frozen=True, array_like=True, tag=67):
+    """Partitions in order; go on after `after`, unless it is empty."""
+
+    op: int
+    states: tuple[PaxosState, ...]
+    after: bytes
+
+
 # --- traces
 
 
@@ -560,6 +582,8 @@ Message = (
     | Fetched
     | TreeAsk
     | TreeAnswer
+    | PaxosStateAsk
+    | PaxosStateTold
     | FindSlice
     | SliceFound
     | Gather

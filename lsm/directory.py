@@ -4,17 +4,23 @@
     identity     peer id and start counter, as text
     durable      see lsm/rocks.py
     db/          the database, which holds the identity once more, in a system record
+    damaged      says that damage was met in the database: the next opening mends it
+    mended/      what mending has copied so far (lsm/salvage.py)
 
 An empty directory is a new peer. The record in the database is written and synced first, the file after it,
 both before the peer first speaks; so a file without its record means that the database is not the one this
 peer had, and a database without either is nobody's. Each opening raises the start counter, and it is durable
 before `open_store` returns: what a start number stamps is never stamped again, even if one of the two copies
 was rolled back.
+
+Mending copies what can be read of the database into `mended/`, and then puts the copy in its place: a file
+`complete` says that the copy is whole, and after a crash the next opening takes the steps that are left.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +28,11 @@ import msgspec
 
 from core.errors import AmnesiaError, CorruptionError, FormatError
 from lsm.keys import FORMAT_KEY, system_key
-from lsm.rocks import DATABASE, Memory, RocksEngine
+from lsm.rocks import DATABASE, DURABLE, Memory, RocksEngine
+from lsm.salvage import Salvaged, salvage
 
-FORMAT_STAMP = b"sullae data 1\n"
+FORMAT_STAMP = b"sullae data 2\n"
+DAMAGED, MENDED, COMPLETE, REPLACED = "damaged", "mended", "complete", "replaced"
 IDENTITY_KEY = b"identity"
 START_MAX = 2**32 - 1
 
@@ -37,12 +45,13 @@ class PeerRecord(msgspec.Struct, frozen=True):
 
 
 class OpenedStore(msgspec.Struct, frozen=True):
-    """An open directory. `is_new` says that it was empty before."""
+    """An open directory. `is_new` says that it was empty before, `mended` what mending it came to."""
 
     engine: RocksEngine
     peer: bytes
     start: int
     is_new: bool
+    mended: Salvaged | None = None
 
 
 def open_store(
@@ -56,6 +65,7 @@ def open_store(
     assert len(new_peer) == 16, "a peer id is 16 bytes"
     path.mkdir(parents=True, exist_ok=True)
     _check_format(path)
+    mended = _mend(path, monotonic_us, memory)
     engine = RocksEngine.open(path, monotonic_us, memory)
     try:
         record, is_new = _identity(path, engine, new_peer)
@@ -68,7 +78,53 @@ def open_store(
     except BaseException:
         engine.close()
         raise
-    return OpenedStore(engine, record.peer, record.start, is_new)
+    return OpenedStore(engine, record.peer, record.start, is_new, mended)
+
+
+def note_damage(path: Path, text: str) -> None:
+    """Have the next opening of this directory mend the database; durable when this returns."""
+    _write_file(path / DAMAGED, text.encode() + b"\n")
+
+
+def _mend(path: Path, monotonic_us: Callable[[], int], memory: Memory | None) -> Salvaged | None:
+    """Replace a damaged database by what can be read of it; None if none was met.
+
+    Raises CorruptionError if what is left is not enough.
+    """
+    copy = path / MENDED
+    if copy.exists() and not (copy / COMPLETE).exists():
+        shutil.rmtree(copy)
+    salvaged = None
+    if (path / DAMAGED).exists() and not copy.exists():
+        copy.mkdir()
+        source = RocksEngine.open(path, monotonic_us, memory, compact=False)
+        try:
+            target = RocksEngine.open(copy, monotonic_us, memory)
+            try:
+                salvaged = salvage(source, target)
+            finally:
+                target.close()
+        finally:
+            source.close()
+        _write_file(copy / COMPLETE, b"")
+    if copy.exists():
+        _replace(path, copy)
+    return salvaged
+
+
+def _replace(path: Path, copy: Path) -> None:
+    """Put a complete copy in the place of the database, from whichever step on."""
+    if (copy / DATABASE).exists():
+        if (path / DATABASE).exists():
+            shutil.rmtree(path / REPLACED, ignore_errors=True)
+            (path / DATABASE).replace(path / REPLACED)
+        (copy / DATABASE).replace(path / DATABASE)
+    if (copy / DURABLE).exists():
+        (copy / DURABLE).replace(path / DURABLE)
+    _sync_directory(path)
+    (path / DAMAGED).unlink(missing_ok=True)
+    shutil.rmtree(copy)
+    shutil.rmtree(path / REPLACED, ignore_errors=True)
 
 
 def _check_format(path: Path) -> None:
@@ -133,7 +189,11 @@ def _write_file(file: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
+    _sync_directory(file.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

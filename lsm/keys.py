@@ -232,7 +232,7 @@ def garbage_prefix(table: int, segment: int) -> bytes:
 
 
 def garbage_key(row_key: bytes, due_us: int) -> bytes:
-    """The note that something in this row, or header, is dead from a time on: G | table | segment | due | key.
+    """The note that something in a row, or header, is dead from a time on: G | table | segment | due | key.
 
     Within a segment of the token space notes are in order of time.
     """

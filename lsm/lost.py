@@ -1,7 +1,7 @@
-"""What a store has lost: ranges of rows whose bytes were damaged, until other replicas have given them back.
+"""What a store has lost: ranges of rows whose bytes were damaged, until other replicas gave them back.
 
-Opening a database whose bytes are damaged copies what can be read (lsm/salvage.py) and notes, in system records
-`lost/`, between which rows something may be missing. As long as a note stands, nothing in its range counts
+Opening a database whose bytes are damaged copies what can be read (lsm/salvage.py) and notes, in system
+records `lost/`, between which rows something may be missing. As long as a note stands, nothing in its range counts
 towards any level: reads, hashes, Paxos steps and increments are refused with `Why.MENDING`, and a mutation is
 applied, since it does no harm, but not acknowledged. A replica that forgot what it acknowledged, or a promise
 that it gave, would else make a quorum of two out of one. node/mending.py takes a note away when enough of the
@@ -24,6 +24,7 @@ from core.commands import (
     PaxosCommit,
     PaxosFetch,
     PaxosPrepare,
+    PaxosScan,
     Read,
     Sweep,
     TreeHashes,
@@ -43,7 +44,7 @@ Span = tuple[int | None, int, int]
 
 
 class Lost(msgspec.Struct, frozen=True, array_like=True):
-    """Something between the first and the last (table, leaf of the hash tree), both included, may be missing."""
+    """Something from the first to the last (table, leaf of the hash tree), both included, may be missing."""
 
     first_table: int
     first_leaf: int
@@ -136,4 +137,6 @@ def where(plan: Plan) -> list[Span]:
     if isinstance(command, Find):
         spans = ((command.first_token, command.last_token), *command.also)
         return [(command.table, leaf_of(first), leaf_of(last) + 1) for first, last in spans]
+    if isinstance(command, PaxosScan):
+        return [(command.table, leaf_of(command.first_token), leaf_of(command.last_token) + 1)]
     return [(None, 0, 0)]

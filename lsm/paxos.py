@@ -73,9 +73,14 @@ _decoder = msgspec.msgpack.Decoder(PaxosRecord)
 
 
 def check_record(key: bytes, value: bytes) -> None:
-    """Raises CorruptionError for a record of ballots that is none; other records of Paxos are not looked at."""
+    """Raises CorruptionError for a record of ballots that is none; the others are not looked at."""
     if key.endswith(keys.PAXOS_RECORD) and key.startswith(keys.PAXOS):
         decode_record(key, value)
+
+
+def encode_record(record: PaxosRecord) -> bytes:
+    """The value of a record of ballots."""
+    return _encoder.encode(record)
 
 
 def decode_record(key: bytes, data: bytes) -> PaxosRecord:

@@ -114,7 +114,7 @@ class Memory(msgspec.Struct, frozen=True):
     memtable_bytes: int = MEMTABLE_BYTES
 
 
-def _options(memory: Memory) -> Options:
+def _options(memory: Memory, compact: bool = True) -> Options:
     table = BlockBasedOptions()
     table.set_block_cache(Cache(memory.block_cache_bytes))
     table.set_bloom_filter(10, False)
@@ -144,6 +144,7 @@ def _options(memory: Memory) -> Options:
     options.set_keep_log_file_num(4)
     options.set_max_log_file_size(4 * MIB)
     options.set_stats_dump_period_sec(0)
+    options.set_disable_auto_compactions(not compact)
     return options
 
 
@@ -167,8 +168,16 @@ class RocksEngine:
         self._path = Path(database.path())
 
     @classmethod
-    def open(cls, path: Path, monotonic_us: Callable[[], int], memory: Memory | None = None) -> RocksEngine:
-        """Open or create the engine in this directory, which exists.
+    def open(
+        cls,
+        path: Path,
+        monotonic_us: Callable[[], int],
+        memory: Memory | None = None,
+        *,
+        compact: bool = True,
+    ) -> RocksEngine:
+        """Open or create the engine in this directory, which exists; one that is damaged without `compact`:
+        else the compaction that meets the damage may stop it.
 
         Raises CorruptionError (a file is damaged or missing: its text names it), AmnesiaError (the log is
         shorter than what was durable), FormatError (in use), DiskFullError.
@@ -182,7 +191,7 @@ class RocksEngine:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
         try:
-            database = Rdict(str(path / DATABASE), _options(memory or Memory()))
+            database = Rdict(str(path / DATABASE), _options(memory or Memory(), compact))
         except Exception as error:  # rocksdict raises nothing narrower
             durable.close()
             raise fault_of(error, _OPEN) from error

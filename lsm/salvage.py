@@ -62,7 +62,7 @@ class Hole(NamedTuple):
 
 
 class Salvaged(msgspec.Struct, frozen=True):
-    """What a copy holds: so many records; what is lost; how many holes; whether the log had to be forgotten."""
+    """What a copy holds: so many records; what is lost; how many holes; whether the log was forgotten."""
 
     records: int
     lost: tuple[Lost, ...]
@@ -118,7 +118,7 @@ def _next_readable(source: Engine, after: bytes, end: bytes) -> bytes:
             high = candidate
             break
         low = max(low, candidate)
-    width = max(len(low), len(high)) + 1
+    width = max(len(low), len(high), len(after)) + 8
     a, b = (int.from_bytes(key.ljust(width, b"\0"), "big") for key in (low, high))
     while b - a > 1:
         middle = (a + b) // 2
@@ -212,9 +212,9 @@ class _Copy:
             return
         self._log_end = max(self._log_end, keys.offset_of(key))
         if key[:1] == keys.LOG:
-            if len(value) != ENTRY_SIZE:
+            if len(value) < ENTRY_SIZE:
                 raise CorruptionError(f"log entry {keys.offset_of(key)} is damaged")
-            self._log_bytes = max(self._log_bytes, int.from_bytes(value[ENTRY_BYTES_AT:], "big"))
+            self._log_bytes = max(self._log_bytes, int.from_bytes(value[ENTRY_BYTES_AT:ENTRY_SIZE], "big"))
 
     def _rows(self) -> None:
         """Rows and headers, with the hash tree that follows from them."""

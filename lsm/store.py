@@ -52,7 +52,9 @@ from core.commands import (
     PaxosAccept,
     PaxosCommit,
     PaxosFetch,
+    PaxosMerge,
     PaxosPrepare,
+    PaxosScan,
     PaxosStep,
     Read,
     Records,
@@ -78,6 +80,7 @@ from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.paxos import PaxosSteps, needs as paxos_needs
+from lsm.paxos_moving import no_fault, paxos_merged, paxos_page
 from lsm.reading import digest_of, read_slice
 from lsm.writing import Writer
 
@@ -156,6 +159,8 @@ class Store:
             EntryCount: self._entry_count,
             IndexBuild: self._index_build,
             IndexDrop: self._index_drop,
+            PaxosScan: self._paxos_scan,
+            PaxosMerge: self._paxos_merge,
         }
 
     # --- planning
@@ -165,7 +170,7 @@ class Store:
         plan = self._plan(command)
         if not self.lost.ranges or plan.failed is not None or getattr(command, "lost_too", False):
             return plan
-        if isinstance(command, MergeRows | Sweep) or not self.lost.hits(where(plan)):
+        if isinstance(command, MergeRows | PaxosMerge | Sweep) or not self.lost.hits(where(plan)):
             return plan
         if isinstance(command, Apply):
             return msgspec.structs.replace(plan, lost=True)
@@ -390,6 +395,17 @@ class Store:
         if isinstance(step, PaxosCommit):
             return self._paxos.commit(step, mutation, info)
         return self._paxos.fetch(step)
+
+    def _paxos_scan(self, command: PaxosScan) -> tuple[Outcome, int]:
+        return paxos_page(self.engine, command), self.engine.written()
+
+    def _paxos_merge(self, command: PaxosMerge) -> tuple[Outcome, int]:
+        if not no_fault(command.states):
+            return Failed(Why.MALFORMED, "not the state of a partition's Paxos"), 0
+        puts = paxos_merged(self.engine, command)
+        if puts:
+            self.unsynced.wrote([key for key, _ in puts], self.engine.write(puts))
+        return Done(), self.engine.written()
 
     def _counter_add(self, plan: Plan) -> tuple[Outcome, int]:
         increments, prefix = plan.mutation, plan.order

@@ -142,6 +142,11 @@ class AntiEntropy:
             del self._mending[peer]
             done()
 
+    def add(self, job: Job) -> None:
+        """Have this job, which is urgent, done until it is; its `done` is called then."""
+        self._urgent.append(job)
+        self._hurry()
+
     def _add_urgent(self, job: Job) -> None:
         same = (job.peer, job.table, job.first, job.end)
         if not any((other.peer, other.table, other.first, other.end) == same for other in self._urgent):
@@ -195,7 +200,7 @@ class AntiEntropy:
                     job.done()  # a dropped table has nothing to be mended
             elif self.swim.is_alive(job.peer):
                 return job
-            else:
+            elif self.metadata.state.number_of(job.peer) is not None:
                 self._urgent.append(job)
         if not self._cycle:
             self._cycle.extend(self._all_jobs())

@@ -31,6 +31,7 @@ from core.messages import (
     Message,
     MutationApplied,
     OperationFailed,
+    PaxosStateTold,
     PaxosTold,
     Ping,
     PingAck,
@@ -75,6 +76,7 @@ from node.hints import Hints
 from node.index_building import IndexBuilding
 from node.index_types import types_from
 from node.inside import Inside
+from node.mending import Mending
 from node.metadata import Metadata
 from node.paxos import Paxos
 from node.peer_epochs import PeerEpochs
@@ -105,6 +107,7 @@ ANSWERS = (
     Followed,
     Fetched,
     TreeAnswer,
+    PaxosStateTold,
     PaxosTold,
     Searched,
     SliceFound,
@@ -167,6 +170,7 @@ class Node:
         )
         self.gathers = Gathers(self.reads, gathering)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
+        self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         self.retention = Retention(self.inside)
@@ -213,7 +217,7 @@ class Node:
         self.building.start()
         if self._start_indexes is not None:
             self._start_indexes()
-        for part in (self.following, self.anti_entropy, self.retention):  # type: ignore[assignment]
+        for part in (self.following, self.anti_entropy, self.retention, self.mending):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True

@@ -75,6 +75,11 @@ def encoded_number(number: Number) -> str:
         digits = str(abs(number))
         exponent = len(digits)
         negative = number < 0
+    elif type(number) is float and "e" not in (text := repr(abs(number))):
+        whole, _, fraction = text.partition(".")
+        digits = (whole + fraction).lstrip("0")
+        exponent = len(digits) - len(fraction)
+        negative = number < 0
     else:
         parts = exact(number).as_tuple()
         assert isinstance(parts.exponent, int), "no NaN, no infinity"

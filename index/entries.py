@@ -28,6 +28,7 @@ from core.errors import RequestError
 from core.finding import ROW_KEY
 from core.schema import (
     CLUSTERING,
+    DATE_INDEX,
     ENTRIES_INDEX,
     FULL_INDEX,
     KEYS_INDEX,
@@ -40,7 +41,7 @@ from core.schema import (
     IndexTarget,
     Table,
 )
-from index.entries_json import holds, json_terms
+from index.entries_json import date_terms, holds, json_terms
 from lsm import keys
 from lsm.keys import ROW_SUFFIX, STATIC_SUFFIX, TERM_BYTES_MAX, escaped, unescaped
 from lsm.reading import stored_row
@@ -173,8 +174,9 @@ def _key_of(key: Key, value: bytes) -> list[Term]:
 
 def _of_cells(column: Column, target: IndexTarget, of: ColumnType) -> TermsOf | None:
     suffix = STATIC_SUFFIX if column.kind == STATIC else ROW_SUFFIX
-    if of.shape == JSON and target.kind == SIMPLE_INDEX:
-        make: Callable[[Cells], list[Term]] = partial(json_terms, target.path)
+    if of.shape == JSON and target.kind in (SIMPLE_INDEX, DATE_INDEX):
+        one_of = json_terms if target.kind == SIMPLE_INDEX else date_terms
+        make: Callable[[Cells], list[Term]] = partial(one_of, target.path)
 
         def of_document(view: RowView) -> list[Term]:
             if not view.suffix.startswith(suffix):
@@ -230,7 +232,6 @@ _ONE: dict[tuple[str, str], Callable[[Key, Cell], Term]] = {
     (MAP, ENTRIES_INDEX): _entry,
 }
 """The term of one cell, by shape and kind."""
-
 
 
 # --- indexes

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from core.cell import Cell
 from core.json_cells import assemble
+from index.instants import parse_instant
 from lsm.keys import escaped
 
 NULL, FALSE, TRUE, NUMBER, TEXT, OBJECT, NOTHING = (
@@ -37,20 +38,34 @@ _FLIP = bytes(255 - byte for byte in range(256))
 
 def json_terms(path: tuple[str, ...], cells: Iterable[Cell]) -> list[bytes]:
     """The terms of the values at a path of the document that these cells make."""
-    text = assemble(cells)
-    if text is None:
-        return []
-    try:
-        document = json.loads(text, parse_float=Decimal)
-    except (ValueError, RecursionError):
-        return []
     found: list[bytes] = []
-    for value in _at(document, path):
+    for value in _values(path, cells):
         if isinstance(value, list):
             found += [value_term(item) for item in value] or [NOTHING]
         else:
             found.append(value_term(value))
     return list(dict.fromkeys(found))
+
+
+def date_terms(path: tuple[str, ...], cells: Iterable[Cell]) -> list[bytes]:
+    """The earliest date among the values at a path, as the term of its microseconds since 1970; or none."""
+    dates: list[int] = []
+    for value in _values(path, cells):
+        for item in value if isinstance(value, list) else (value,):
+            instant = parse_instant(item) if isinstance(item, str) else None
+            if instant is not None:
+                dates.append(instant)
+    return [value_term(min(dates))] if dates else []
+
+
+def _values(path: tuple[str, ...], cells: Iterable[Cell]) -> Iterable[Any]:
+    text = assemble(cells)
+    if text is None:
+        return ()
+    try:
+        return _at(json.loads(text, parse_float=Decimal), path)
+    except (ValueError, RecursionError):
+        return ()
 
 
 def _at(value: Any, path: Sequence[str]) -> Iterable[Any]:

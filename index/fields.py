@@ -77,12 +77,13 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
             values = fields.get(path)
             if values is None:
                 values = fields[path] = Values()
-            _add(values, value, rule)
+            add_value(values, value, rule)
             if not values.any():
                 del fields[path]
 
 
-def _add(values: Values, value: Any, rule: FieldRule) -> None:
+def add_value(values: Values, value: Any, rule: FieldRule) -> None:
+    """A value (a string, number or boolean) in the views that its path's rule gives it."""
     if isinstance(value, str):
         if rule.views is ANY_VIEW and not (value[:4].isdecimal() or value[-4:].isdecimal()):  # most values
             values.text.append(value)
@@ -110,20 +111,22 @@ def _add_string(values: Values, text: str, views: tuple[str, ...]) -> None:
         values.text.append(text)
     if EXACT in views and len(text) <= EXACT_CHARS_MAX:
         values.exact.append(text)
-    if (
-        DATE in views
-        and DATE_CHARS_MIN <= len(text) <= DATE_CHARS_MAX
-        and (text[:4].isdecimal() or text[-4:].isdecimal())
-    ):
-        at_us = parse_instant(text)
-        if at_us is not None:
-            values.dates.append(at_us)
+    at_us = date_of(text) if DATE in views else None
+    if at_us is not None:
+        values.dates.append(at_us)
     if NUMBER in views and EXACT not in views:  # a number is asked for
         number = _number(text)
         if number is not None:
             values.numbers.append(number)
     if BOOLEAN in views and EXACT not in views and text in ("true", "false"):
         values.booleans.append(text == "true")
+
+
+def date_of(text: str) -> int | None:
+    """Microseconds since 1970 of a string that is a date; None if it is none."""
+    if DATE_CHARS_MIN <= len(text) <= DATE_CHARS_MAX and (text[:4].isdecimal() or text[-4:].isdecimal()):
+        return parse_instant(text)
+    return None
 
 
 def _number(text: str) -> Number | None:

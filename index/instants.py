@@ -12,6 +12,7 @@ microsecond where a range's bound needs it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 SECOND_US: Final = 1_000_000
@@ -90,28 +91,37 @@ def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = F
 
     `up`: the last microsecond of what is named, not the first. `year`: four digits alone are a year.
     """
-    match = _INSTANT.fullmatch(_numbered(text) or text)
-    if match is None or (match[2] is None and not year):
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        match = _INSTANT.fullmatch(_numbered(text) or "")
+    if match is None:
         return None
-    parts = [int(part) if part else None for part in match.groups()[:6]]
-    month, day, hour, minute, second = (
-        default if part is None else part for part, default in zip(parts[1:], (1, 1, 0, 0, 0), strict=True)
-    )
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 59):
+    year_text, month, day, hour, minute, second, fraction, offset = match.groups()
+    if month is None and not year:
         return None
-    assert parts[0] is not None, "four digits"
-    days = days_of(parts[0], month, day)
-    ahead_us = zone_us(match[8] or zone)
-    if date_of(days) != (parts[0], month, day) or ahead_us is None:
+    days = _days(int(year_text), int(month or 1), int(day or 1))
+    seconds = (int(hour or 0) * 60 + int(minute or 0)) * 60 + int(second or 0)
+    if days is None or (hour and not (hour <= "23" and (minute or "") <= "59" and (second or "") <= "59")):
         return None
-    at_us = days * DAY_US + ((hour * 60 + minute) * 60 + second) * SECOND_US
-    if match[7]:
-        return at_us + int(match[7][:6].ljust(6, "0")) - ahead_us
+    ahead_us = 0 if offset == "Z" else zone_us(offset or zone)
+    if ahead_us is None:
+        return None
+    at_us = days * DAY_US + seconds * SECOND_US
+    if fraction:
+        return at_us + int(fraction[:6].ljust(6, "0")) - ahead_us
     if up:
         units = ("year", "month", "day", "hour", "minute", "second")
-        finest = units[max(i for i, part in enumerate(parts) if part is not None)]
-        at_us = next_begin(at_us, finest) - 1
+        at_us = next_begin(at_us, units[sum(map(bool, match.groups()[:6])) - 1]) - 1
     return at_us - ahead_us
+
+
+@lru_cache(maxsize=4_000)
+def _days(year: int, month: int, day: int) -> int | None:
+    """Days since 1970-01-01 of a date; None if there is no such date."""
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    days = days_of(year, month, day)
+    return days if date_of(days) == (year, month, day) else None
 
 
 def _numbered(text: str) -> str | None:

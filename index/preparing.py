@@ -3,13 +3,16 @@
 Where positions are consecutive, a text is one string: terms and holes, which a tokenizer that splits at the
 separator takes apart again, in machine code. Where they are not (terms at one position), it is a list of
 terms and positions. Both give the same postings as index/judging.py's `text_field`.
+
+What a document holds is said by index/fields.py. Indexing asks that of thousands of documents a second, so
+two things are done differently here, with the same outcome: what depends on a path alone is worked out once
+per path, and one string or number alone at its path, which most values are, goes a short way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from index.analysis.analyzers import Analyzer
 from index.encoding import (
@@ -18,20 +21,29 @@ from index.encoding import (
     PATH_END,
     SEPARATOR,
     SEVERAL_TAG,
+    SPACE,
     TAGS,
     encoded,
+    encoded_number,
     escaped,
     exists_term,
     paths_above,
 )
-from index.fields import Fields, Values, texts_of_all
+from index.fields import Values, add_value, date_of
 from index.judging import POSITION_GAP
-from index.mapping import Rules
+from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER
 
-VIEWS: Final = (EXACT, NUMBER, DATE, BOOLEAN)
-
 _GAP: Final = SEPARATOR + SEPARATOR.join([HOLE] * POSITION_GAP) + SEPARATOR
+_EVERY: Final = exists_term("")
+_LENGTH_OF_ALL: Final = ALL + PATH_END + LENGTH_TAG
+
+PATHS_KEPT: Final = 10_000
+"""Paths whose parts are remembered; beyond that all are forgotten, so strange names cost time only."""
+
+KEPT_CHARS_MAX: Final = 24
+TEXTS_KEPT: Final = 10_000
+"""The same of the terms of short texts, by the analyzer of the index."""
 
 
 class Text(NamedTuple):
@@ -53,89 +65,237 @@ Place = Callable[[str], tuple[str, str]]
 """The physical field of a path's text, and what its terms are prefixed by."""
 
 
-def prepare(fields: Fields, rules: Rules, place: Place) -> Prepared:
-    """All terms of a document."""
-    flat = _Flat()
-    terms = [exists_term("")]
-    known: set[str] = set()
-    texts: list[tuple[str, Text]] = []
-    for path, values in fields.items():
-        start, existing = _path_terms(path)
-        _add_values(terms, start, values)
-        if len(values.exact) + len(values.numbers) + len(values.booleans) > 1 or len(values.dates) > 1:
-            terms.append(start + SEVERAL_TAG)
-        for above in existing:
-            if above in known:
-                break
-            known.add(above)
-            terms.append(above)
-        if values.text:
-            physical, prefix = place(path)
-            text = text_of(values.text, rules.field(path).analyzer, prefix, flat)
-            if text.length:
-                texts.append((physical, text))
-                terms.append(f"{start}{LENGTH_TAG}{text.length}")
-    whole = text_of(list(texts_of_all(fields)), rules.default_analyzer, "", flat)
-    if whole.length:
-        texts.append(("all", whole))
-        terms.append(f"{ALL}{PATH_END}{LENGTH_TAG}{whole.length}")
-    return Prepared(SEPARATOR.join(terms), texts)
+class _Path:
+    """What is known of a path, whatever stands there."""
+
+    __slots__ = (
+        "analyzer",
+        "date",
+        "exact",
+        "existing",
+        "is_plain",
+        "length",
+        "number",
+        "place",
+        "rule",
+        "start",
+    )
+
+    def __init__(self, path: str, rule: FieldRule) -> None:
+        self.rule = rule
+        self.analyzer = rule.analyzer
+        self.is_plain = rule.views is ANY_VIEW
+        self.start = escaped(path) + PATH_END
+        self.exact = self.start + TAGS[EXACT]
+        self.date = self.start + TAGS[DATE]
+        self.number = self.start + TAGS[NUMBER]
+        self.length = self.start + LENGTH_TAG
+        self.existing = tuple(exists_term(above) for above in paths_above(path))
+        self.place: tuple[str, str] | None = None
 
 
-@lru_cache(maxsize=10_000)
-def _path_terms(path: str) -> tuple[str, tuple[str, ...]]:
-    """What the terms of a path begin with, and the terms that say it is there, and what is above it."""
-    return escaped(path) + PATH_END, tuple(exists_term(above) for above in paths_above(path))
+class Preparer:
+    """Prepares documents of one index, by its rules; `place` gives a path the same place every time."""
 
+    def __init__(self, rules: Rules, place: Place) -> None:
+        self._rules = rules
+        self._place = place
+        self._analyzer = rules.default_analyzer
+        self._keeps = self._analyzer.keeps_digits
+        self._paths: dict[str, _Path] = {}
+        self._texts: dict[str, list[str] | None] = {}
 
-def _add_values(terms: list[str], head: str, values: Values) -> None:
-    if values.exact:
-        tag = head + TAGS[EXACT]
-        terms += [tag + escaped(value) for value in dict.fromkeys(values.exact)]
-    for view, some in ((NUMBER, values.numbers), (DATE, values.dates), (BOOLEAN, values.booleans)):
-        if some:
-            tag = head + TAGS[view]
-            known = dict.fromkeys(encoded(view, value) for value in some)
-            terms += [tag + term for term in known if term is not None]
+    def prepare(self, document: Any) -> Prepared:
+        """All terms of a document (a JSON value)."""
+        found: dict[str, list[Any]] = {}
+        _collect(found, "", document)
+        made = _Made()
+        terms = made.terms
+        known = {_EVERY}
+        paths = self._paths
+        for name, values in found.items():
+            path = paths.get(name)
+            if path is None:
+                path = self._path(name)
+            if not path.rule.views:
+                continue
+            value = values[0]
+            kind = type(value)
+            if kind is str and path.is_plain and len(values) == 1:
+                self._string(made, name, path, value)
+            elif (kind is int or kind is float) and path.is_plain and len(values) == 1:
+                terms.append(path.number + encoded_number(value))
+                text = str(value)
+                made.add(text, [text] if kind is int and value >= 0 and self._keeps else self._flat(text))
+            elif not self._values(made, name, path, values):
+                continue
+            for above in path.existing:
+                if above in known:
+                    break
+                known.add(above)
+                terms.append(above)
+        whole = made.whole(self._analyzer)
+        if whole.length:
+            made.texts.append(("all", whole))
+            terms.append(f"{_LENGTH_OF_ALL}{whole.length}")
+        return Prepared(SEPARATOR.join(terms), made.texts)
 
+    def _path(self, name: str) -> _Path:
+        if len(self._paths) >= PATHS_KEPT:
+            self._paths.clear()
+        rule = self._rules.field(name) if name != ALL else FieldRule((), self._analyzer, self._analyzer)
+        path = self._paths[name] = _Path(name, rule)
+        return path
 
-class _Flat:
-    """The terms of texts, each analyzed once: most stand in a field and in the field of all text."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], list[str] | None] = {}
-
-    def terms(self, text: str, analyzer: Analyzer) -> list[str] | None:
-        """As Analyzer.flat."""
-        key = (analyzer.name, text)
+    def _flat(self, text: str) -> list[str] | None:
+        """The terms of a text by the analyzer of the index; short ones come again and again."""
+        if len(text) > KEPT_CHARS_MAX:
+            return self._analyzer.flat(text)
         try:
-            return self._known[key]
+            return self._texts[text]
         except KeyError:
-            found = self._known[key] = analyzer.flat(text)
+            if len(self._texts) >= TEXTS_KEPT:
+                self._texts.clear()
+            found = self._texts[text] = self._analyzer.flat(text)
             return found
 
+    def _string(self, made: _Made, name: str, path: _Path, value: str) -> None:
+        """One string by the rule of most fields."""
+        if len(value) <= EXACT_CHARS_MAX:
+            plain = value.isascii() and value.isprintable()
+            made.terms.append(path.exact + (value.replace(" ", SPACE) if plain else escaped(value)))
+        if value[-4:].isdecimal() or value[:4].isdecimal():
+            at_us = date_of(value)
+            date = None if at_us is None else encoded(DATE, at_us)
+            if date is not None:
+                made.terms.append(path.date + date)
+        if path.analyzer is self._analyzer:
+            flat = self._flat(value)
+            made.add(value, flat)
+        else:
+            flat = path.analyzer.flat(value)
+            made.add(value, self._flat(value))
+        if flat is None:
+            self._text(made, name, path, [value])
+        elif flat:
+            place = path.place
+            if place is None:
+                place = path.place = self._place(name)
+            prefix = place[1]
+            joined = (SEPARATOR + prefix).join(flat)
+            made.texts.append((place[0], Text(prefix + joined if prefix else joined, None, len(flat))))
+            made.terms.append(f"{path.length}{len(flat)}")
 
-def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str, flat: _Flat) -> Text:
+    def _values(self, made: _Made, name: str, path: _Path, given: list[Any]) -> bool:
+        """Whatever stands at a path; False if nothing of it is indexed."""
+        values = Values()
+        for value in given:
+            add_value(values, value, path.rule)
+        if not values.any():
+            return False
+        for view, some in (
+            (EXACT, values.exact),
+            (NUMBER, values.numbers),
+            (DATE, values.dates),
+            (BOOLEAN, values.booleans),
+        ):
+            if some:
+                tag = path.start + TAGS[view]
+                different = dict.fromkeys(encoded(view, value) for value in some)
+                made.terms += [tag + term for term in different if term is not None]
+        if len(values.exact) + len(values.numbers) + len(values.booleans) > 1 or len(values.dates) > 1:
+            made.terms.append(path.start + SEVERAL_TAG)
+        if values.text:
+            self._text(made, name, path, values.text)
+        for text in (*values.text, *map(str, values.numbers)):
+            made.add(text, self._flat(text))
+        return True
+
+    def _text(self, made: _Made, name: str, path: _Path, values: list[str]) -> None:
+        if path.place is None:
+            path.place = self._place(name)
+        physical, prefix = path.place
+        text = text_of(values, path.analyzer, prefix)
+        if text.length:
+            made.texts.append((physical, text))
+            made.terms.append(f"{path.length}{text.length}")
+
+
+class _Made:
+    """What has been made of a document so far, with the text of all fields together."""
+
+    __slots__ = ("_is_flat", "_length", "_parts", "_values", "terms", "texts")
+
+    def __init__(self) -> None:
+        self.terms = [_EVERY]
+        self.texts: list[tuple[str, Text]] = []
+        self._values: list[str] = []
+        self._parts: list[str] = []
+        self._length = 0
+        self._is_flat = True
+
+    def add(self, text: str, terms: list[str] | None) -> None:
+        """A value for the text of all fields, and its terms (None: not at positions 0, 1, 2, ...)."""
+        self._values.append(text)
+        if terms is None:
+            self._is_flat = False
+        elif terms:
+            self._length += len(terms)
+            self._parts.append(SEPARATOR.join(terms))
+
+    def whole(self, analyzer: Analyzer) -> Text:
+        """The text of all fields."""
+        if self._is_flat:
+            return Text(_GAP.join(self._parts), None, self._length)
+        return _stacked(self._values, analyzer, "")
+
+
+def _collect(found: dict[str, list[Any]], path: str, value: Any) -> None:
+    """The values of each path, as index/fields.py has them."""
+    if type(value) is dict:
+        prefix = path + "." if path else ""
+        for key, member in value.items():
+            kind = type(member)
+            if kind is dict or kind is list:
+                _collect(found, prefix + key, member)
+            elif member is not None:
+                name = prefix + key
+                if name in found:
+                    found[name].append(member)
+                else:
+                    found[name] = [member]
+    elif type(value) is list:
+        for element in value:
+            _collect(found, path, element)
+    elif value is not None:
+        found.setdefault(path, []).append(value)
+
+
+def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
     """The terms of a field's values, one after the other."""
     parts: list[str] = []
     length = 0
     for text in texts:
-        terms = flat.terms(text, analyzer)
+        terms = analyzer.flat(text)
         if terms is None:
             return _stacked(texts, analyzer, prefix)
         if terms:
             length += len(terms)
-            separator = SEPARATOR + prefix
-            parts.append(prefix + separator.join(terms) if prefix else SEPARATOR.join(terms))
+            parts.append(prefix + (SEPARATOR + prefix).join(terms))
     return Text(_GAP.join(parts), None, length)
 
 
 def _stacked(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
-    found: list[tuple[int, str]] = []
+    found: list[tuple[str, int]] = []
     first = 0
     for text in texts:
         tokens = analyzer.tokens(text)
         if tokens:
-            found += [(first + token.position, prefix + escaped(token.term)) for token in tokens]
+            found += [(prefix + escaped(token.term), first + token.position) for token in tokens]
             first += max(token.position for token in tokens) + 1 + POSITION_GAP
-    return Text("", [(term, at) for at, term in sorted(found)], len(found))
+    found.sort(key=_position)
+    return Text("", found, len(found))
+
+
+def _position(token: tuple[str, int]) -> int:
+    return token[1]

@@ -29,6 +29,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from zlib import crc32
@@ -42,10 +43,9 @@ from core.json_values import parse
 from index.asking import Ask, Found, Refusal
 from index.changing import Change
 from index.encoding import HOLE, escaped, exists_term
-from index.fields import fields_of
 from index.finding import VALUES
 from index.mapping import Rules
-from index.preparing import Text, prepare
+from index.preparing import Preparer, Text
 from index.query import ALL, Fuzzy, Statistics, TermKey, TokenRanges
 from index.viewing import View
 from lsm.keys import token_of
@@ -136,6 +136,7 @@ class TantivySegments:
         """Delete and add, then write the marker, and make it durable."""
         latest = {change.key: change for change in changes}
         places = dict(self._marker.places)
+        preparer = Preparer(self._rules, partial(_placed, places))
         try:
             writer = self._writer
             if writer is None:
@@ -144,7 +145,7 @@ class TantivySegments:
                 name = change.key.decode("latin-1")
                 writer.delete_documents_by_term("key", name)
                 if change.document is not None:
-                    writer.add_document(self._document(name, change, places))
+                    writer.add_document(self._document(name, change, preparer))
             writer.delete_documents_by_term("key", MARKER)
             marker = tantivy.Document()
             marker.add_text("key", MARKER)
@@ -157,16 +158,10 @@ class TantivySegments:
             raise (DiskFullError(text) if NO_SPACE in str(error) else CorruptionError(text)) from error
         self._reload()
 
-    def _document(self, name: str, change: Change, places: dict[str, str]) -> tantivy.Document:
+    def _document(self, name: str, change: Change, preparer: Preparer) -> tantivy.Document:
         assert change.document is not None
 
-        def place(path: str) -> tuple[str, str]:
-            own = places.get(path)
-            if own is None and len(places) < OWN_FIELDS:
-                own = places[path] = _OWN[len(places)]
-            return (own, "") if own is not None else _shared(path)
-
-        prepared = prepare(fields_of(parse(change.document), self._rules), self._rules, place)
+        prepared = preparer.prepare(parse(change.document))
         document = tantivy.Document()
         document.add_text("key", name)
         document.add_integer("token", token_of(change.key))
@@ -263,6 +258,14 @@ def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:
     else:
         tokens = [tantivy.Token(term, at, 0, 0) for term, at in text.tokens]
         document.add_pre_tokenized_text(physical, tantivy.PreTokenizedString("", tokens))
+
+
+def _placed(places: dict[str, str], path: str) -> tuple[str, str]:
+    """The place of a path: one of its own as long as there are any, which `places` then has."""
+    own = places.get(path)
+    if own is None and len(places) < OWN_FIELDS:
+        own = places[path] = _OWN[len(places)]
+    return (own, "") if own is not None else _shared(path)
 
 
 def _shared(path: str) -> tuple[str, str]:

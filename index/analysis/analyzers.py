@@ -90,6 +90,8 @@ class Analyzer:
         self._flat = flat
         self._stops: frozenset[str] = frozenset()
         self._synonyms: Synonyms | None = None
+        self.keeps_digits = flat is mixed_terms
+        """Whether digits alone are one term, as they are."""
 
     def refine(self, stops: frozenset[str], synonyms: list[str]) -> None:
         """Take out stop words, and bring synonyms to one form. Raises ValueError for a rule that is none."""
@@ -97,6 +99,7 @@ class Analyzer:
         self._stops = stops
         if stops or synonyms:
             self._flat = None
+            self.keeps_digits = False
 
     def tokens(self, text: str) -> list[Token]:
         """What to index of a text."""

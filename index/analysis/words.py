@@ -41,6 +41,12 @@ _WORDS = re.compile(
     rf"[{IDEOGRAPHS}{HIRAGANA}][{MARKS}]*|[{KATAKANA}][{KATAKANA}{MARKS}]*|{_RUN}(?:{_JOINT}{_RUN})*"
 )
 _ASCII_WORDS = re.compile(r"\w+(?:(?:(?<=[a-zA-Z])['.:](?=[a-zA-Z])|(?<=\d)[.,](?=\d))\w+)*", re.ASCII)
+_JOINTS: Final = "'.:,"
+_FOLDED: Final = "".join(
+    chr(point).lower() if chr(point).isalnum() or chr(point) in "_" + _JOINTS else " " for point in range(128)
+)
+"""ASCII in lower case; what is neither part of a word nor may join two is a space."""
+
 _LETTERS = re.compile(rf"(?:[^\W\d_]|[{MARKS}])+")
 _CHUNKS = re.compile(r"\S+")
 
@@ -67,10 +73,25 @@ def lowered(term: str) -> str:
     return low if low.isascii() else unicodedata.normalize("NFC", low)
 
 
+def _ascii_terms(text: str) -> list[str]:
+    """Split at spaces, which takes a fifth of a pattern's time; where words may be joined, by the pattern."""
+    folded = text.translate(_FOLDED)
+    for joint in _JOINTS:
+        if joint in folded:
+            folded = folded.replace(joint + " ", " ")
+            if joint in folded[:-1]:
+                return _terms(_ASCII_WORDS, text.lower())
+            folded = folded.rstrip(joint)
+    terms = folded.split()
+    if len(folded) > TOKEN_CHARS_MAX and terms and max(map(len, terms)) > TOKEN_CHARS_MAX:
+        return _terms(_ASCII_WORDS, text.lower())
+    return terms
+
+
 def standard_terms(text: str) -> list[str]:
     """The words, lower case."""
     if text.isascii():
-        return _terms(_ASCII_WORDS, text.lower())
+        return _ascii_terms(text)
     return [lowered(term) for term in _terms(_WORDS, text)]
 
 

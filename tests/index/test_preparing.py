@@ -1,0 +1,120 @@
+"""What is prepared quickly is what the fields of a document say, one after the other."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, strategies as st
+
+from index.analysis.words import _ASCII_WORDS, standard_terms
+from index.encoding import HOLE, encoded, exists_term, head, paths_above
+from index.fields import fields_of, texts_of_all
+from index.judging import text_field
+from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
+from index.preparing import Preparer, Text
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER
+
+MAPPED = {
+    "analyzer": "korean",
+    "fields": {
+        "a": {"type": "keyword"},
+        "b.*": {"type": "date"},
+        "c": {"type": "text", "analyzer": "english"},
+    },
+}
+
+words = st.sampled_from(
+    [
+        "space ship",
+        "it's 3.14",
+        "x.y. z",
+        "한글을 쓴다",
+        "Jan 15 1999",
+        "2024-05-06",
+        "2024-05-06T07:08",
+        "",
+        " ",
+    ]
+)
+strings = st.one_of(words, st.text("ab1_'.:, -\x01é", max_size=12))
+numbers = st.one_of(st.integers(-(10**20), 10**20), st.floats(allow_nan=False, allow_infinity=False))
+scalars = st.one_of(st.none(), st.booleans(), strings, numbers, st.just(Decimal("0.1000000000000000001")))
+names = st.sampled_from(["a", "b", "c", "d", "a.b", "", "_all", "e f"])
+documents = st.recursive(
+    scalars,
+    lambda inside: st.one_of(st.lists(inside, max_size=3), st.dictionaries(names, inside, max_size=4)),
+    max_leaves=8,
+)
+
+
+def rules_of(value: object) -> Rules:
+    mapping = DEFAULT if value is None else parse_mapping(value)
+    assert isinstance(mapping, Mapping), mapping
+    rules = compile_mapping(mapping)
+    assert isinstance(rules, Rules)
+    return rules
+
+
+RULES = (rules_of(None), rules_of(MAPPED))
+
+
+def postings_of(text: Text) -> dict[str, list[int]]:
+    """Where each term stands, of either form of a text."""
+    found: dict[str, list[int]] = {}
+    tokens = text.tokens if text.tokens is not None else list(zip(text.joined.split(" "), range(10**6)))  # noqa: B905
+    for term, at in tokens:
+        if term not in ("", HOLE):
+            found.setdefault(term, []).append(at)
+    return found
+
+
+def terms_of(document: Any, rules: Rules) -> set[str]:
+    """Terms of values, from the fields."""
+    found = {exists_term("")}
+    fields = fields_of(document, rules)
+    for path, values in fields.items():
+        found |= {exists_term(above) for above in paths_above(path)}
+        for view, tag in ((EXACT, "s"), (NUMBER, "n"), (DATE, "d"), (BOOLEAN, "b")):
+            known = [encoded(view, value) for value in values.of(view)]
+            found |= {head(path, tag) + term for term in known if term is not None}
+        if len(values.exact) + len(values.numbers) + len(values.booleans) > 1 or len(values.dates) > 1:
+            found.add(head(path, "m"))
+        length = text_field(values.text, rules.field(path).analyzer).length
+        if length:
+            found.add(head(path, "l") + str(length))
+    length = text_field(list(texts_of_all(fields)), rules.default_analyzer).length
+    return found | ({head(ALL, "l") + str(length)} if length else set())
+
+
+@given(st.lists(documents, min_size=1, max_size=3), st.sampled_from(RULES))
+def test_a_document_is_prepared_as_its_fields_say(some: list[Any], rules: Rules) -> None:
+    paths: dict[str, str] = {}
+    preparer = Preparer(rules, lambda path: (paths.setdefault(path, f"t{len(paths):02d}"), ""))
+    for document in some:
+        prepared = preparer.prepare(document)
+        terms = prepared.terms.split(" ")
+        assert set(terms) == terms_of(document, rules) and len(terms) == len(set(terms))
+        fields = fields_of(document, rules)
+        expected = {
+            paths[path]: text_field(values.text, rules.field(path).analyzer)
+            for path, values in fields.items()
+            if values.text and path in paths
+        }
+        expected["all"] = text_field(list(texts_of_all(fields)), rules.default_analyzer)
+        made = {name: (postings_of(text), text.length) for name, text in prepared.texts}
+        assert made == {
+            name: (field.positions, field.length) for name, field in expected.items() if field.length
+        }
+
+
+@given(st.text("aZ1_'.:, -\n\x1f", max_size=30))
+def test_splitting_at_spaces_is_what_the_pattern_of_words_finds(text: str) -> None:
+    assert standard_terms(text) == _ASCII_WORDS.findall(text.lower())
+
+
+def test_very_long_words_are_cut_whichever_way() -> None:
+    text = "a" * 600 + " b " + "c" * 255
+    assert standard_terms(text) == ["a" * 255, "a" * 255, "a" * 90, "b", "c" * 255]
+    assert not re.search(r"\s", "".join(standard_terms(text)))

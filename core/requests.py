@@ -18,7 +18,7 @@ from core.finding import FindRequest, Found
 from core.gathering import Gathered, GatherRequest
 from core.row import Row
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
-from core.streaming import ChangesPart, ChangesRequest
+from core.streaming import ChangesPart, ChangesRequest, GroupRequest
 from core.trace import Trace
 
 # --- requests
@@ -214,6 +214,7 @@ class Written(msgspec.Struct, frozen=True):
 class ReadRow(msgspec.Struct, frozen=True):
     """A row: its full store key and its merged content with all versions (dead cells included)."""
 
+    | GroupRequest
     key: bytes
     row: Row
 

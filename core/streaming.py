@@ -28,12 +28,52 @@ class Place(msgspec.Struct, frozen=True, array_like=True, order=True):
     offsets: Offsets
 
 
+class Join(msgspec.Struct, frozen=True):
+    """Read as a member of a consumer group (streams/groups.py): which parts is decided by the group.
+
+    `table` is keyspace.table, `session` this membership, never used before. A new group has `parts` parts.
+    The member has to be heard of every `session_us`, if that is not 0. `auto`: what was delivered counts as
+    acknowledged when the lines after it were taken.
+    """
+
+    table: str
+    group: str
+    member: str
+    session: str
+    parts: int
+    session_us: int = 0
+    auto: bool = False
+
+
+class GroupRequest(msgspec.Struct, frozen=True):
+    """Something about a consumer group, answered by a `Told`.
+
+    `verb`: MAKE (`start`, `since_us`, `parts`), SHOW, LIST, FORGET, and as a member's `session` ACK (`acks`:
+    parts and the fences they were read at; `cursor`, as text, where they stand), HEARTBEAT, LEAVE.
+    """
+
+    verb: str
+    table: str = ""
+    group: str = ""
+    session: str = ""
+    acks: tuple[tuple[int, int], ...] = ()
+    cursor: str = ""
+    start: str = NOW
+    since_us: int = 0
+    parts: int = 0
+
+
+MAKE, SHOW, LIST, FORGET = "make", "show", "list", "forget"
+ACK, HEARTBEAT, LEAVE = "ack", "heartbeat", "leave"
+
+
 class ChangesRequest(msgspec.Struct, frozen=True):
     """Stream what happens to the rows of a table, in parts (`ChangesPart`) for which `want` gives credit.
 
     `start` is NOW, START (as far as logs reach) or CURSOR (`places`, which cover all of `ranges`, of a stream
     that began NOW at `began_us`, if that is not 0). What was admitted before `since_us` is passed over. Only
-    tokens in `ranges` count (inclusive, ascending, disjoint).
+    tokens in `ranges` count (inclusive, ascending, disjoint). With `join` the group says what is read from
+    where; `start` and `since_us` are for a group that is new.
     """
 
     table: int
@@ -42,6 +82,7 @@ class ChangesRequest(msgspec.Struct, frozen=True):
     since_us: int = 0
     ranges: tuple[TokenRange, ...] = ((-(2**63), 2**63 - 1),)
     began_us: int = 0
+    join: Join | None = None
 
 
 RESTART, GAP, TRUNCATED = "restart", "gap", "truncated"
@@ -59,11 +100,21 @@ class Notice(msgspec.Struct, frozen=True):
     why: str
 
 
+class Assigned(msgspec.Struct, frozen=True):
+    """Which parts of how many a member of a group reads from here on."""
+
+    generation: int
+    of: int
+    parts: tuple[int, ...]
+
+
 class ChangesPart(msgspec.Struct, frozen=True):
     """Notices, then entries of one replica's log, in its order; `places`: where their ranges then stand.
 
     `whole`: `places` are all ranges of the stream; they cover what was sent before. `table` is the id that
     the entries are of: TRUNCATE renews it. `unserved` are ranges that no replica serves at the moment.
+
+    To a member of a group: `acks` are the parts (with their fences) of which `places` may be acknowledged.
     """
 
     table: int
@@ -74,3 +125,5 @@ class ChangesPart(msgspec.Struct, frozen=True):
     entries: tuple[LoggedChange, ...] = ()
     unserved: tuple[TokenRange, ...] = ()
     began_us: int = 0
+    assigned: Assigned | None = None
+    acks: tuple[tuple[int, int], ...] = ()

@@ -33,6 +33,7 @@ from jepsen_like.workloads.deletes import DeletesWorkload
 from jepsen_like.workloads.documents import DocumentsWorkload
 from jepsen_like.workloads.each_quorum import EachQuorumWorkload
 from jepsen_like.workloads.index import IndexWorkload
+from jepsen_like.workloads.groups import GroupsWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.register import RegisterWorkload
 from jepsen_like.workloads.search import SearchWorkload
@@ -62,6 +63,11 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 
 SHAPES: dict[str, dict[str, Any]] = {
     "register-each": {"peers": 6, "datacentres": 2, "voters": 3, "replication": 3, "keys": 2, "rate": 150},
+    "groups": GroupsWorkload,
+    "txn": TxnWorkload,
+    "bank": BankWorkload,
+    "monotonic": MonotonicWorkload,
+    "schema": SchemaWorkload,
 }
 """Workloads that need a cluster of their own shape; the rest of the options is drawn as ever."""
 

@@ -57,6 +57,11 @@ class Session:
         self._loading = True
         self._tick(step)
 
+    @property
+    def loading(self) -> bool:
+        """Whether there is load now."""
+        return self._loading
+
     def stop_load(self) -> None:
         """No more steps."""
         self._loading = False

@@ -12,6 +12,7 @@ saved in the same record, under its condition, so the late one cannot set it bac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 OWN, TAKE, LEAVE = "own", "take", "leave"
@@ -37,18 +38,25 @@ class LeaseWatch:
 
     def decide(self, name: str, lease: Lease, now_us: int) -> str:
         """OWN, TAKE or LEAVE; `lease` is what the record says now, `now_us` a monotonic clock's reading."""
+        is_over = self.is_over(name, lease, now_us)
+        if lease.owner == self.me:
+            return OWN
+        return TAKE if is_over or not lease.owner else LEAVE
+
+    def is_over(self, name: str, lease: Lease, now_us: int) -> bool:
+        """Whether a lease has been seen unchanged for `expiry_us`."""
         known = self._seen.get(name)
         if known is None or known[0] != lease:
             known = self._seen[name] = lease, now_us
-        if lease.owner == self.me:
-            return OWN
-        if not lease.owner:
-            return TAKE
-        return TAKE if now_us - known[1] >= self.expiry_us else LEAVE
+        return now_us - known[1] >= self.expiry_us
 
     def taken(self, lease: Lease) -> Lease:
         """The lease to write when taking it over."""
         return Lease(self.me, lease.fence + 1, 0)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """There are no other jobs any more."""
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
 
     def forget(self, name: str) -> None:
         """The job is no more."""

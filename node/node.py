@@ -58,7 +58,7 @@ from core.requests import (
 )
 from core.searching import ExpandRequest, SearchRequest
 from core.settings import Settings
-from core.streaming import ChangesRequest
+from core.streaming import ChangesRequest, GroupRequest
 from index.entries import Indexed
 from node.admin import Admin
 from node.admission import Admission
@@ -72,6 +72,8 @@ from node.finds import Finds
 from node.following import Following
 from node.gather_serving import GatherServing
 from node.gathers import Gathers
+from node.group_records import GroupRecords
+from node.groups import Groups
 from node.hints import Hints
 from node.index_building import IndexBuilding
 from node.index_types import types_from
@@ -179,6 +181,8 @@ class Node:
         self.admin = Admin(self)
         self._stopping = False
         self._settling = False
+        records = GroupRecords(self.inside, self.metadata, self.paxos, self.scans)
+        self.groups = Groups(self.metadata, self.subscriptions, records)
         self.inside.on_timer("settled", self._settled)
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer
@@ -301,7 +305,10 @@ class Node:
             assert self.searches is not None, "a peer without inverted indexes"
             self.searches.serve(request, deadline_us, answer)
         elif isinstance(request, ChangesRequest):
-            self.subscriptions.begin(request_id, request, answer)
+            readers = self.subscriptions if request.join is None else self.groups
+            readers.begin(request_id, request, answer)
+        elif isinstance(request, GroupRequest):
+            self.groups.ask(request, answer)
         elif isinstance(request, MetadataRequest):
             self.metadata.change(request.change, answer, deadline_us)
         else:
@@ -319,12 +326,14 @@ class Node:
         self.subscriptions.cancel(request_id)
         self.admission.leave(request_id)
 
+        self.groups.want(request_id, parts)
     def on_stop(self) -> None:
         """The process ends: requests are refused from now on."""
         self._stopping = True
 
     # --- what the outside may look at
 
+        self.groups.cancel(request_id)
     def ready(self) -> tuple[bool, str]:
         """Whether clients are served, and if not, why."""
         if self._stopping:

@@ -122,10 +122,15 @@ class Subscriptions:
         if self.reads.metadata.state.placement(request.table) is None:
             reply(no_such_table(), True)
             return
+        self.open(request_id, request, reply)
+
+    def open(self, request_id: int, request: ChangesRequest, reply: Reply) -> Subscription:
+        """Begin a stream that may be begun; parts of this peer have numbers below 0 for theirs."""
         subscription = Subscription(self, request_id, request, reply)
         self.under_way[request_id] = subscription
         self.inside.count("change_streams_now", len(self.under_way))
         subscription.start()
+        return subscription
 
     def want(self, request_id: int, parts: int) -> None:
         """The client takes more parts."""
@@ -225,6 +230,20 @@ class Subscription:
                 self._deliver(lane, told)
         if self._beat_due:
             self._send_beat()
+
+    def places(self) -> tuple[Place, ...]:
+        """How far each range is delivered."""
+        return tuple(sorted(place for lane in self._lanes for place in lane.places()))
+
+    @property
+    def credit(self) -> int:
+        """Parts that the client would take."""
+        return self._credit
+
+    @property
+    def table(self) -> int:
+        """The table's id, which TRUNCATE renews."""
+        return self._table
 
     # --- whom to follow
 
@@ -420,14 +439,14 @@ class Subscription:
         self._beat_due = self._credit <= 0
         if self._beat_due or self._reply is None:
             return
-        places = sorted(place for lane in self._lanes for place in lane.places())
+        places = self.places()
         since_us = self._inside.world.monotonic_us() - WAIT_US - SILENCE_US
         silent = [lane for lane in self._lanes if lane.heard_us < since_us and lane.held is None]
         unserved = [pair for lane in silent for pair in lane.ranges]
         if not all(lane.opened for lane in self._lanes):
-            places = []
-        whole, none = tuple(places), tuple(sorted(unserved))
-        self._part(ChangesPart(self._table, self._since_us, whole, whole=bool(whole), unserved=none), [])
+            places = ()
+        none = tuple(sorted(unserved))
+        self._part(ChangesPart(self._table, self._since_us, places, whole=bool(places), unserved=none), [])
 
     # --- the table
 

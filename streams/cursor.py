@@ -160,6 +160,36 @@ def cut_to(cursor: Cursor, ranges: Sequence[tuple[int, int]]) -> Cursor:
     return msgspec.structs.replace(cursor, places=tuple(sorted(places)))
 
 
+def advanced(old: Cursor, new: Cursor) -> Cursor:
+    """A cursor of the ranges of both that says all that either says.
+
+    All that a vector names was delivered, so of two offsets in one log the greater holds, too. Where both
+    speak of a range, `new` says which replica was followed last.
+    """
+    places: list[Place] = []
+    for place in new.places:
+        at = place.first
+        for other in old.places:
+            if other.last < place.first or other.first > place.last:
+                continue
+            first, last = max(place.first, other.first), min(place.last, other.last)
+            if at < first:
+                places.append(Place(at, first - 1, place.server, place.offsets))
+            offsets = dict(other.offsets)
+            for number, offset in place.offsets:
+                offsets[number] = max(offset, offsets.get(number, 0))
+            places.append(Place(first, last, place.server, tuple(sorted(offsets.items()))))
+            at = last + 1
+        if at <= place.last:
+            places.append(Place(at, place.last, place.server, place.offsets))
+    return laid_over(old, msgspec.structs.replace(new, places=tuple(places)))
+
+
+def name_of(cluster: bytes, table: str) -> str:
+    """What cursors are of: offsets mean nothing to another cluster, or for another table (keyspace.table)."""
+    return f"{cluster[:4].hex()}:{table}"
+
+
 def after_event(places: Sequence[Place], token: int, offset: int) -> Place | None:
     """The place of an event's range when all up to its offset is delivered; None if it is in none of them."""
     for place in places:

@@ -1,0 +1,330 @@
+"""One member of a consumer group: an open stream of the parts that the group gives to it.
+
+A membership is a stream (node/subscriptions.py) whose ranges change. Every BEAT_US it changes the group's
+record by one conditional update: it beats, puts out members whose beats it has not seen change for EXPIRY_US
+of its own clock (node/leases.py), acknowledges what is due, gives up parts that are to go to others. From
+what the record then says follows what it reads:
+
+    a part that is new     begins at the record's cursor
+    a part that stays      goes on where it was delivered, without a repetition
+    a part that is to go   is read no more; when all that was delivered is acknowledged, or RELEASE_US later,
+                           it is released, and its new owner begins at the record's cursor
+
+A membership that could not beat for EXPIRY_US may have been put out by others, so it ends: its client
+comes back at a peer that can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core import limits
+from core.requests import Answer, Invalid, Timeout, Unready
+from core.streaming import CURSOR, TRUNCATED, Assigned, ChangesPart, ChangesRequest, Notice, Place, TokenRange
+from node.leases import Lease, LeaseWatch
+from streams import groups
+from streams.cursor import Cursor, cut_to, decode_cursor, name_of
+from streams.groups import Group, Member, part_range
+
+if TYPE_CHECKING:
+    from core.ports import TimerId
+    from node.group_records import Result
+    from node.groups import Groups
+    from node.subscriptions import Reply, Subscription
+
+BEAT_US = 700_000
+EXPIRY_US = 2_500_000
+JOIN_US = 10 * limits.SECOND_US
+"""How long joining may take: a group's first member makes it."""
+RELEASE_US = 2_000_000
+"""How long what was delivered of a part that is to go may take to be acknowledged."""
+AHEAD = 2
+"""Parts of an answer that were told and may not have reached the client yet (server/bridge.py)."""
+
+FENCED = "group_fenced"
+
+
+class Membership:
+    """One member's stream; its client is at this peer."""
+
+    def __init__(self, parent: Groups, request_id: int, request: ChangesRequest, reply: Reply) -> None:
+        """Nothing is read before `start`."""
+        assert request.join is not None, "somebody joins"
+        self._parent = parent
+        self._inside = parent.inside
+        self._request_id = request_id
+        self._request = request
+        self.join = request.join
+        self._watch = LeaseWatch(request.join.session, EXPIRY_US)
+        self._reply: Reply | None = reply
+        self._credit = 0
+        self._stream: Subscription | None = None
+        self._reading: dict[int, int] = {}
+        """Fences of the parts that are read now."""
+        self._leaving: dict[int, tuple[int, int, Cursor]] = {}
+        """Parts that are to go: fence, until when, what was delivered."""
+        self._name = request.join.table.partition(".")
+        self._due: ChangesPart | None = None
+        """An assignment to be told when there is credit."""
+        self._told: list[dict[int, tuple[int, Cursor]]] = []
+        """What the last lines stood for, if that is to count by itself."""
+        self._acks: dict[int, tuple[int, Cursor]] = {}
+        """What counts with the next beat."""
+        self._group: Group | None = None
+        self._busy = False
+        self._again = False
+        self._timer: TimerId = 0
+        self._beaten_us = self._inside.world.monotonic_us()
+        self._heard = (-1, self._beaten_us)
+
+    # --- life
+
+    def start(self) -> None:
+        """Join."""
+        self._arm()
+        self._tick()
+
+    def _arm(self) -> None:
+        jitter_us = self._inside.world.below(BEAT_US // 8)
+        self._timer = self._inside.timer(BEAT_US + jitter_us, "group_beat", self._request_id)
+
+    def stop(self) -> None:
+        """The client is gone: leave the group, so that others go on at once."""
+        if self._reply is not None:
+            self._close()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._parent.leave(self.join.table, self.join.group, self.join.session)
+
+    def _close(self) -> None:
+        self._reply = None
+        if self._stream is not None:
+            self._stream.stop()
+        self._inside.world.cancel_timer(self._timer)
+        self._parent.ended(self._request_id)
+
+    def _end(self, answer: Answer) -> None:
+        reply = self._reply
+        self._close()
+        if reply is not None:
+            reply(answer, True)
+
+    def want(self, parts: int) -> None:
+        """The client takes more parts."""
+        self._credit += parts
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._due is not None and self._credit > 0:
+            due, self._due = self._due, None
+            self._tell(due)
+        if self._due is None and self._stream is not None and self._credit > 0:
+            self._stream.want(self._credit - self._stream.credit)
+
+    def _tell(self, part: ChangesPart) -> None:
+        if self._reply is not None:
+            self._credit -= 1
+            if self.join.auto and part.acks:
+                self._count_auto(part)
+            self._reply(part, False)
+
+    # --- the record
+
+    def on_beat(self) -> None:
+        """Time to change the record."""
+        now_us = self._inside.world.monotonic_us()
+        is_in = self._group is not None
+        if now_us - self._beaten_us > (EXPIRY_US if is_in else JOIN_US):
+            self._leave()
+            self._end(Unready("the group's record cannot be reached from this peer: use another"))
+            return
+        session_us = self.join.session_us
+        if is_in and session_us and now_us - self._heard[1] > session_us:
+            self._leave()
+            why = f"nothing was acknowledged and no heartbeat came for {session_us / limits.SECOND_US:g} s"
+            self._end(Invalid(FENCED, why))
+            return
+        if self._stream is None and self._due is None and self._credit > 0 and self._group is not None:
+            self._tell(ChangesPart(self._request.table, 0, ()))
+        self._arm()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Change the record now, or as soon as the change under way is decided."""
+        if self._busy:
+            self._again = True
+            return
+        self._busy = True
+        join, now_us, is_new = self.join, self._inside.clock.now_us(), self._group is None
+        dead, gone = self._dead(), self._released()
+        acks, self._acks = self._acks, {}
+        me = Member(join.member, join.session, self._inside.identity.name)
+
+        def step(group: Group | None) -> Group | None:
+            if group is None or (group.member(join.session) is None and not is_new):
+                return group
+            if is_new:
+                group = groups.joined(group, me)
+            group = groups.committed(group, join.session, acks, now_us).group
+            group = groups.released(group, join.session, gone)
+            return groups.beaten(groups.left(group, dead), join.session)
+
+        self._parent.records.change(join.table, join.group, step, self._on_record)
+
+    def _dead(self) -> tuple[str, ...]:
+        """Sessions that have not beaten for too long, as far as we have seen."""
+        if self._group is None:
+            return ()
+        now_us = self._inside.world.monotonic_us()
+        return tuple(
+            member.session
+            for member in self._group.members
+            if member.session != self.join.session
+            and self._watch.is_over(member.session, Lease(member.session, 0, member.beat), now_us)
+        )
+
+    def _released(self) -> tuple[int, ...]:
+        """Parts that may go now."""
+        now_us, group = self._inside.world.monotonic_us(), self._group
+        if group is None:
+            return ()
+
+        def is_acknowledged(number: int, cursor: Cursor) -> bool:
+            text = group.parts[number].cursor
+            return groups.moved(text, cursor) == text
+
+        return tuple(
+            number
+            for number, (_, until_us, cursor) in self._leaving.items()
+            if now_us >= until_us or is_acknowledged(number, cursor)
+        )
+
+    def _on_record(self, result: Result) -> None:
+        self._busy = False
+        if self._reply is None:
+            self._leave()
+            return
+        if isinstance(result, Group):
+            self._beaten_us = self._inside.world.monotonic_us()
+            self.adopt(result)
+        elif result is None and self._group is None:
+            self._busy = True
+            self._parent.make(self._request, self._on_record)
+        elif result is None:
+            self._end(Invalid(FENCED, "the group was removed"))
+        elif isinstance(result, Invalid) or (self._group is None and not isinstance(result, Timeout)):
+            self._end(result)
+        if self._again and self._reply is not None:
+            self._again = False
+            self._tick()
+
+    def adopt(self, group: Group) -> None:
+        """The record is so now."""
+        if self._reply is None or (self._group is not None and group.generation < self._group.generation):
+            return
+        me = group.member(self.join.session)
+        if me is None and self._group is None:
+            self._again = True  # it has just been made
+            return
+        if me is None:
+            self._end(Invalid(FENCED, "another connection took this member's place, or it was put out"))
+            return
+        is_first, self._group = self._group is None, group
+        self._watch.keep([member.session for member in group.members])
+        if me.heard != self._heard[0]:
+            self._heard = me.heard, self._inside.world.monotonic_us()
+        owned = group.owned(self.join.session)
+        wanted = {number: fence for number, fence in owned.items() if not group.parts[number].to}
+        self._leaving = {
+            number: kept for number, kept in self._leaving.items() if owned.get(number) == kept[0]
+        }
+        if wanted != self._reading or is_first:
+            self._read(group, wanted)
+        if self._released():
+            self._tick()
+
+    # --- what is read
+
+    def _read(self, group: Group, wanted: dict[int, int]) -> None:
+        """Go on with these parts."""
+        table = self._parent.metadata.state.table(self._name[0], self._name[2])
+        if table is None:
+            self._leave()
+            self._end(Invalid("no_such_table", f"the table {self.join.table} was dropped"))
+            return
+        places, notices = self._stands(group, wanted, table.id)
+        self._reading = dict(wanted)
+        if self._stream is not None:
+            self._stream.stop()
+            self._stream = None
+        kept = [place for _, _, cursor in self._leaving.values() for place in cursor.places]
+        acks = {**wanted, **{number: kept[0] for number, kept in self._leaving.items()}}
+        due = ChangesPart(table.id, group.since_us, tuple(sorted([*places, *kept])), began_us=group.began_us)
+        count = len(group.parts)
+        assigned = Assigned(group.generation, count, tuple(sorted(wanted)))
+        self._due = msgspec.structs.replace(
+            due, assigned=assigned, acks=tuple(sorted(acks.items())), notices=tuple(notices)
+        )
+        if wanted:
+            ranges = tuple(part_range(number, count) for number in sorted(wanted))
+            start = table.id, CURSOR, tuple(sorted(places)), group.since_us, ranges, group.began_us
+            self._stream = self._parent.open(ChangesRequest(*start), self._on_part)
+        self._flush()
+
+    def _stands(self, group: Group, wanted: dict[int, int], table: int) -> tuple[list[Place], list[Notice]]:
+        """From where to go on with parts, and what to say about it; parts that are to go are put aside."""
+        count, now_us = len(group.parts), self._inside.world.monotonic_us()
+        owned, delivered = group.owned(self.join.session), self._delivered(group)
+        for number, fence in self._reading.items():
+            if wanted.get(number) != fence and owned.get(number) == fence:
+                kept = cut_to(delivered, (part_range(number, count),))
+                self._leaving[number] = fence, now_us + RELEASE_US, kept
+        found: list[Place] = []
+        emptied: list[TokenRange] = []
+        for number, fence in wanted.items():
+            bounds = part_range(number, count)
+            left = self._leaving.pop(number, None)
+            if self._reading.get(number) == fence:
+                cursor: Cursor | str = cut_to(delivered, (bounds,))
+            elif left is not None and left[0] == fence:
+                cursor = left[2]
+            else:
+                cursor = decode_cursor(group.parts[number].cursor)
+            if not isinstance(cursor, Cursor) or not cursor.covers((bounds,)):
+                found.append(Place(*bounds, 0, ()))
+                continue
+            found += cursor.places
+            if cursor.table != table:
+                emptied.append(bounds)
+        why = "all rows were removed at once"
+        return found, [Notice(TRUNCATED, tuple(sorted(emptied)), why)] if emptied else []
+
+    def _delivered(self, group: Group) -> Cursor:
+        """How far the parts that are read are delivered."""
+        stream = self._stream
+        places, table = ((), 0) if stream is None else (stream.places(), stream.table)
+        name = name_of(self._parent.metadata.state.cluster, self.join.table)
+        return Cursor(name, table, group.since_us, places, group.began_us)
+
+    def _on_part(self, answer: Answer, last: bool) -> None:
+        """The stream has something."""
+        if last or not isinstance(answer, ChangesPart):
+            self._leave()
+            self._end(answer)
+            return
+        if answer.whole:
+            answer = msgspec.structs.replace(answer, acks=tuple(sorted(self._reading.items())))
+        self._tell(answer)
+
+    def _count_auto(self, part: ChangesPart) -> None:
+        """Lines that the client must have taken by now count as acknowledged."""
+        group = self._group
+        assert group is not None, "parts of a group"
+        name = name_of(self._parent.metadata.state.cluster, self.join.table)
+        cursor = Cursor(name, part.table, group.since_us, part.places, group.began_us)
+        self._told.append({number: (fence, cursor) for number, fence in part.acks})
+        if len(self._told) > AHEAD:
+            self._acks.update(self._told.pop(0))

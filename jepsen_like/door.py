@@ -6,8 +6,10 @@ versions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from core.cell import NO_VERSION, Version
 from core.consistency import Level
@@ -56,6 +58,16 @@ class End(NamedTuple):
 
 Then = Callable[[End], None]
 
+Change = Callable[[tuple[bytes | None, ...]], Mapping[str, bytes] | None]
+"""What a transaction makes of the values it read: what to write by key, or None to write nothing."""
+
+
+class Transacted(NamedTuple):
+    """A transaction is decided: whether it wrote, and the values that it was decided by."""
+
+    applied: bool
+    values: tuple[bytes | None, ...]
+
 
 class Found(NamedTuple):
     """A key with its value and version."""
@@ -102,10 +114,48 @@ class Door:
         self, peer: int, bucket: Bucket, items: list[tuple[str, bytes]], level: Level, then: Then
     ) -> None:
         """Write (key, value) pairs as one logged batch; ok brings the version of all."""
-        writes = [operations.put(bucket, key, value, CONTENT_TYPE, level) for key, value in items]
+        self.put_across(peer, [(bucket, key, value) for key, value in items], level, then)
+
+    def put_across(
+        self, peer: int, items: Sequence[tuple[Bucket, str, bytes]], level: Level, then: Then
+    ) -> None:
+        """As `put_all`, with (bucket, key, value) of several buckets."""
+        writes = [operations.put(bucket, key, value, CONTENT_TYPE, level) for bucket, key, value in items]
         puts = tuple(write for write in writes if isinstance(write, WriteRequest))
         assert len(puts) == len(items), writes
         self.ask(peer, BatchRequest(puts, level), then)
+
+    def transact(self, peer: int, bucket: Bucket, keys: Sequence[str], change: Change, then: Then) -> None:
+        """Read some keys of an ordered bucket, which is one partition, and write there what `change` makes of
+        their values, all in one. Ok brings a `Transacted`.
+        """
+        puts = {key: operations.put(bucket, key, b"", CONTENT_TYPE, Level.QUORUM) for key in keys}
+        places = [put for put in puts.values() if isinstance(put, WriteRequest)]
+        assert bucket.ordered and len(places) == len(keys), puts
+
+        def values(reads: tuple[RowsRead, ...]) -> tuple[bytes | None, ...]:
+            found = [operations.value_of(bucket, read) for read in reads]
+            return tuple(None if value is None else value.value for value in found)
+
+        def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | None:
+            new = change(values(reads))
+            if new is None:
+                return None
+            writes = [operations.put(bucket, key, new[key], CONTENT_TYPE, Level.QUORUM) for key in new]
+            rows = tuple(row for write in writes if isinstance(write, WriteRequest) for row in write.rows)
+            return msgspec.structs.replace(places[0], rows=rows)
+
+        def decided(reply: Reply) -> None:
+            end, answer = end_of(reply, WRITE), reply.answer
+            if isinstance(answer, Judged):
+                end = end._replace(result=Transacted(answer.applied, values(answer.reads)))
+            then(end)
+
+        parts = tuple(PartRead(place.rows[0].suffix) for place in places)
+        first = places[0]
+        self._send(
+            peer, ConditionalRequest(bucket.table, first.partition, parts, decide, Level.QUORUM), decided
+        )
 
     def update(
         self, peer: int, bucket: Bucket, key: str, change: Callable[[bytes | None], bytes | None], then: Then
@@ -192,13 +242,16 @@ class Door:
 
     def ask(self, peer: int, request: Request, then: Then) -> None:
         """Send a request; `then` is called once."""
-        settings = self.cluster.options.settings
-        limit_us = settings.write_timeout_us if isinstance(request, WRITES) else settings.read_timeout_us
-        limit_us = max(limit_us, self.patience_us, 5_000_000 if isinstance(request, MetadataRequest) else 0)
         effect = READ
         if isinstance(request, (*WRITES, MetadataRequest)):
             effect = CHANGE if isinstance(request, MetadataRequest) else WRITE
-        self.cluster.request(peer, request, limit_us + SLACK_US, lambda reply: then(end_of(reply, effect)))
+        self._send(peer, request, lambda reply: then(end_of(reply, effect)))
+
+    def _send(self, peer: int, request: Request, then: Callable[[Reply], None]) -> None:
+        settings = self.cluster.options.settings
+        limit_us = settings.write_timeout_us if isinstance(request, WRITES) else settings.read_timeout_us
+        limit_us = max(limit_us, self.patience_us, 5_000_000 if isinstance(request, MetadataRequest) else 0)
+        self.cluster.request(peer, request, limit_us + SLACK_US, then)
 
 
 def _found(bucket: Bucket, part: RowsRead) -> list[Found]:

@@ -12,11 +12,27 @@ from collections.abc import Callable
 from random import Random
 
 from jepsen_like.more_faults import MORE
+from lsm import keys
+from lsm.lost import LOST_PREFIX
 from sim.cluster import SimCluster
+from sim.machine import Machine
 
 SECOND = 1_000_000
 CLOCK_JUMP_MAX_US = 288 * SECOND
 RESTART_WITHIN_US = 5 * SECOND
+LOST = keys.system_key(LOST_PREFIX)
+DAMAGEABLE = (
+    keys.ROW,
+    keys.ROW,
+    keys.LOG,
+    keys.LOG_BODY,
+    keys.MUTATION_ID,
+    keys.TREE,
+    keys.PAXOS,
+    keys.ENTRY,
+)
+"""Regions in which bits flip; rows twice as often."""
+
 SHORTEST_US = 300_000
 """No fault is shorter."""
 
@@ -308,6 +324,30 @@ def sync_error(nemesis: Nemesis) -> Undo:
     return undo
 
 
+def bit_flip(nemesis: Nemesis) -> Undo:
+    """Bits flip in a record of one disk, and in what lies beside it: rows, logs, hash trees, entries, Paxos.
+
+    As long as something is to be mended at one peer, the next bits flip there: of two replicas that lost the
+    same there would be nobody to give it back.
+    """
+    cluster = nemesis.cluster
+    unmended = [machine.index for machine in cluster.machines if _is_damaged(machine)]
+    engine = cluster.machines[unmended[0] if unmended else nemesis.one()].engine
+    region = nemesis.random.choice(DAMAGEABLE)
+    found = engine.keys(region, region + b"\xff" * 64)
+    if found:
+        at = nemesis.random.randrange(len(found))
+        for key in found[at : at + nemesis.random.randint(1, 3)]:
+            engine.damage(key)
+    return lambda: None
+
+
+def _is_damaged(machine: Machine) -> bool:
+    """Whether something is damaged on this disk, or lost and not given back."""
+    damaged = machine.damage_met or machine.engine.health()["background_errors"] > 0
+    return damaged or bool(machine.engine.keys(LOST, keys.successor(LOST)))
+
+
 FAULTS: dict[str, Fault] = {
     "kill": kill,
     "kill_all": kill_all,
@@ -326,5 +366,6 @@ FAULTS: dict[str, Fault] = {
     "slow_disk": slow_disk,
     "full_disk": full_disk,
     "sync_error": sync_error,
+    "bit_flip": bit_flip,
     **MORE,
 }

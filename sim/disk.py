@@ -61,6 +61,10 @@ class SimDisk:
         except DurabilityError:
             self._world.failed()
             return
+        if self.executor.store.damaged:  # as server/process.py does: end, and be mended
+            self._machine.damage_met = True
+            self._world.failed()
+            return
         self._release()
 
     def _release(self) -> None:

@@ -24,6 +24,8 @@ class Machine:
         self.process: SimWorld | None = None
         self.slow_disk = 1
         self.slow_sync_us = 0
+        self.damage_met = False
+        """Damage was met on the disk: opening the store mends it first."""
         self._seed = seed
         self._directories = 0
         self.engine = MemoryEngine()

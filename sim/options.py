@@ -34,8 +34,12 @@ FAULTS = (
     "slow_disk",
     "full_disk",
     "sync_error",
+    "bit_flip",
 )
 """The kinds of faults a nemesis knows (jepsen_like/nemesis.py)."""
+
+LATER = ("bit_flip",)
+"""Those that came later are drawn from a stream of their own."""
 
 MORE_FAULTS = (
     "delay",
@@ -141,7 +145,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             value_bytes=load.choice((8, 40, 400)),
             request_loss=load.choice((0.0, 0.0, 0.001, 0.01)),
             more_faults=_more_faults(Random(f"{seed}:options:more_faults")),
-            **_faults(Random(f"{seed}:options:nemesis")),
+            **_faults(Random(f"{seed}:options:nemesis"), Random(f"{seed}:options:nemesis later")),
         )
 
     def line(self) -> str:
@@ -213,8 +217,9 @@ def _settings(draw: Random) -> Settings:
     )
 
 
-def _faults(draw: Random) -> dict[str, Any]:
-    chosen = tuple(name for name in FAULTS if draw.random() < 0.6)
+def _faults(draw: Random, later: Random) -> dict[str, Any]:
+    chosen = tuple(name for name in FAULTS if name not in LATER and draw.random() < 0.6)
+    chosen += tuple(name for name in LATER if later.random() < 0.5)
     return {
         "faults": chosen or FAULTS,
         "fault_period_us": draw.choice((1 * SECOND, 2 * SECOND, 5 * SECOND)),

@@ -9,6 +9,7 @@ from lsm import keys
 from lsm.commit import Commit
 from lsm.executor import Executor
 from lsm.memory import MemoryEngine
+from lsm.salvage import salvage
 from lsm.store import Store
 from node.node import Node
 from node.search_indexes import SearchIndexes
@@ -28,8 +29,14 @@ class RealSoftware:
     def launch(
         self, world: SimWorld, identity: Identity, initial: tuple[InitialPeer, ...], settings: Settings
     ) -> Launched:
-        """Open the store and make the node."""
-        engine = world.machine.engine
+        """Open the store, mended if damage was met in it, and make the node."""
+        machine = world.machine
+        if machine.damage_met:
+            whole = MemoryEngine()
+            salvage(machine.engine, whole)
+            whole.sync()
+            machine.engine, machine.damage_met = whole, False
+        engine = machine.engine
         node = Node(
             world,
             identity,

@@ -1,0 +1,125 @@
+"""Scrubbing in the background: all that this peer stores is read now and then, at a pace that is not felt.
+
+A pass reads everything once (lsm/scrub.py), `scrub_bytes_per_s` at most, and rests until `scrub_every_us` after
+it began. `sullae scrub` begins one at once, perhaps at another pace. What is found is put right where rows say
+what is right; damage ends the process in order, and the store is mended when it opens again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core import limits
+from core.commands import Failed, Outcome, Scrub, Scrubbed
+
+if TYPE_CHECKING:
+    from node.inside import Inside
+
+RETRY_US = 5 * limits.SECOND_US
+"""After a slice that could not be read."""
+
+PROBLEMS_KEPT_MAX = 100
+
+
+class Scrubbing:
+    """Passes, one after the other."""
+
+    def __init__(self, inside: Inside) -> None:
+        """Register."""
+        self._inside = inside
+        self._after = b""
+        self._running = False
+        self._timer = 0
+        self._number = 0
+        self._began_us = 0
+        self._bytes_per_s = 0
+        self._bytes = self._records = self._problem_count = 0
+        self._problems: list[str] = []
+        self._last: dict[str, Any] | None = None
+        inside.on_timer("scrub", self._on_timer)
+        inside.on_stored("scrubbed", self._on_scrubbed)
+
+    def start(self) -> None:
+        """The first pass begins at a moment of this peer's own."""
+        every_us = self._inside.settings.scrub_every_us
+        if every_us:
+            self._timer = self._inside.timer(1 + self._inside.world.below(every_us), "scrub", self._number)
+
+    def begin(self, bytes_per_s: int = 0) -> dict[str, Any]:
+        """Begin a pass now, if none is under way; how far it is."""
+        if not self._running:
+            self._begin(bytes_per_s)
+        elif bytes_per_s:
+            self._bytes_per_s = bytes_per_s
+        return self.status()
+
+    def status(self) -> dict[str, Any]:
+        """The pass under way, and the last one that ended."""
+        now_us = self._inside.world.monotonic_us()
+        return {
+            "running": self._running,
+            "bytes": self._bytes,
+            "records": self._records,
+            "seconds": round((now_us - self._began_us) / 1e6, 3) if self._running else 0,
+            "problems": self._problem_count,
+            "found": self._problems,
+            "last": self._last,
+        }
+
+    def _begin(self, bytes_per_s: int) -> None:
+        self._running, self._after = True, b""
+        self._began_us = self._inside.world.monotonic_us()
+        self._bytes_per_s = bytes_per_s or self._inside.settings.scrub_bytes_per_s
+        self._bytes = self._records = self._problem_count = 0
+        self._problems = []
+        self._number += 1
+        self._read()
+
+    def _on_timer(self, number: int) -> None:
+        if number != self._number:
+            return  # of an earlier pass
+        if self._running:
+            self._read()
+        else:
+            self._begin(0)
+
+    def _read(self) -> None:
+        command = Scrub(self._after, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
+        self._inside.submit(("scrubbed", self._number), command)
+
+    def _on_scrubbed(self, outcome: Outcome, number: int) -> None:
+        inside = self._inside
+        if not isinstance(outcome, Scrubbed):
+            assert isinstance(outcome, Failed), outcome
+            inside.log("error", "scrub_failed", f"what is stored cannot be read: {outcome.detail}")
+            inside.timer(RETRY_US, "scrub", number)
+            return
+        self._bytes += outcome.bytes
+        self._records += outcome.records
+        self._problem_count += len(outcome.problems)
+        self._problems += outcome.problems[: PROBLEMS_KEPT_MAX - len(self._problems)]
+        inside.count("scrubbed_bytes", outcome.bytes)
+        for problem in outcome.problems:
+            inside.count("scrub_repairs")
+            inside.log("warning", "scrub_repaired", problem)
+        self._after = outcome.after
+        if outcome.after:
+            inside.timer(max(1, outcome.bytes * limits.SECOND_US // self._bytes_per_s), "scrub", number)
+        else:
+            self._ended()
+
+    def _ended(self) -> None:
+        inside = self._inside
+        took_us = inside.world.monotonic_us() - self._began_us
+        self._running = False
+        self._last = {
+            "bytes": self._bytes,
+            "records": self._records,
+            "problems": self._problem_count,
+            "seconds": round(took_us / 1e6, 3),
+            "found": self._problems,
+        }
+        inside.count("scrubs")
+        every_us = inside.settings.scrub_every_us
+        if every_us:
+            inside.timer(max(every_us // 10, every_us - took_us), "scrub", self._number)

@@ -162,6 +162,14 @@ class Sweep(msgspec.Struct, frozen=True):
     rows_max: int
 
 
+class Scrub(msgspec.Struct, frozen=True):
+    """Read and check the next records of everything that is stored, after a key; see lsm/scrub.py."""
+
+    after: bytes
+    rows_max: int
+    bytes_max: int
+
+
 class CounterAdd(msgspec.Struct, frozen=True):
     """Add to this replica's shards of counters: `increments` is a mutation (bytes) with deltas for values.
 
@@ -335,6 +343,7 @@ Command = (
     | EntryCount
     | IndexBuild
     | IndexDrop
+    | Scrub
 )
 
 
@@ -544,6 +553,15 @@ class IndexBuilt(msgspec.Struct, frozen=True, array_like=True):
     done: bool
 
 
+class Scrubbed(msgspec.Struct, frozen=True):
+    """`records` were read; go on after `after` unless it is empty. `problems` are put right already."""
+
+    after: bytes
+    records: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
 class Done(msgspec.Struct, frozen=True):
     """It is done and durable."""
 
@@ -596,6 +614,7 @@ Outcome = (
     | Candidates
     | EntriesCounted
     | IndexBuilt
+    | Scrubbed
     | Done
     | Failed
 )

@@ -24,6 +24,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     follow_pause_us: int = 500_000
     follow_idle_us: int = 2_000_000
     anti_entropy_pause_us: int = 5_000_000
+    scrub_every_us: int = 7 * 24 * 3600 * 1_000_000
+    """Everything stored is read so often; 0: only when somebody asks."""
+    scrub_bytes_per_s: int = 4 * limits.MIB
     batch_replay_us: int = 10_000_000
     batch_log_bytes_max: int = limits.BATCH_LOG_BYTES_MAX
     log_retention_us: int = 24 * 3600 * 1_000_000

@@ -143,6 +143,11 @@ class HashTree:
         records = self._engine.scan(tree_key(table, level, first), tree_key(table, level, end))
         return sum(int.from_bytes(value, "big") for _, value in records) & _MASK
 
+    def stored_leaf(self, table: int, leaf: int) -> int:
+        """What is stored of one leaf."""
+        data = self._engine.get(tree_key(table, _LEAF, leaf))
+        return 0 if data is None else int.from_bytes(data, "big")
+
     def leaves(self, table: int) -> dict[int, int]:
         """All leaves of a table that are not empty: for tests and tools."""
         records = self._engine.scan(tree_key(table, _LEAF, 0), tree_key(table, _LEAF, LEAVES))

@@ -58,6 +58,7 @@ from core.commands import (
     PaxosStep,
     Read,
     Records,
+    Scrub,
     Slice,
     Sweep,
     SystemScan,
@@ -82,6 +83,7 @@ from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.paxos_moving import no_fault, paxos_merged, paxos_page
 from lsm.reading import digest_of, read_slice
+from lsm.scrub import Scrubber
 from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
@@ -142,6 +144,7 @@ class Store:
         self._entries = entries
         self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries)
         self._paxos = PaxosSteps(engine, self.unsynced, self._writer, self._newest_in)
+        self._scrubber = Scrubber(engine, self.tree, entries, tables)
         self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
             MergeRows: self._merge_rows,
             Read: self._read,
@@ -160,6 +163,7 @@ class Store:
             IndexBuild: self._index_build,
             IndexDrop: self._index_drop,
             PaxosScan: self._paxos_scan,
+            Scrub: self._scrub,
             PaxosMerge: self._paxos_merge,
         }
 
@@ -395,6 +399,9 @@ class Store:
         if isinstance(step, PaxosCommit):
             return self._paxos.commit(step, mutation, info)
         return self._paxos.fetch(step)
+
+    def _scrub(self, command: Scrub) -> tuple[Outcome, int]:
+        return self._scrubber.scrub(command), self.engine.written()
 
     def _paxos_scan(self, command: PaxosScan) -> tuple[Outcome, int]:
         return paxos_page(self.engine, command), self.engine.written()

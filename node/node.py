@@ -86,6 +86,7 @@ from node.reads import Reads
 from node.replica import Replica
 from node.retention import Retention
 from node.scans import Scans
+from node.scrubbing import Scrubbing
 from node.search_ports import IndexHost
 from node.search_serving import SearchServing
 from node.searches import Searches
@@ -173,6 +174,7 @@ class Node:
         self.gathers = Gathers(self.reads, gathering)
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
+        self.scrubbing = Scrubbing(self.inside)
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         self.retention = Retention(self.inside)
@@ -221,7 +223,7 @@ class Node:
         self.building.start()
         if self._start_indexes is not None:
             self._start_indexes()
-        for part in (self.following, self.anti_entropy, self.retention, self.mending):  # type: ignore[assignment]
+        for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True

@@ -369,6 +369,8 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "max_hints_size": ("hint_bytes_max", _size_bytes("1MiB", "64GiB")),
     "follow_interval": ("follow_pause_us", _duration_us("10ms", "10m")),
     "repair_interval": ("anti_entropy_pause_us", _duration_us("100ms", "1d")),
+    "scrub_interval": ("scrub_every_us", _duration_us("1s", "365d")),
+    "scrub_throughput": ("scrub_bytes_per_s", _size_bytes("1KiB", "4GiB")),
     "change_log_retention": ("log_retention_us", _duration_us("1m", "365d")),
     "change_log_size": ("log_bytes_max", _size_bytes("16MiB", "1024GiB")),
     "ping_interval": ("ping_pause_us", _duration_us("100ms", "1m")),

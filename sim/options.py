@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from core import limits
 from core.settings import Settings
 
 MS = 1_000
@@ -209,6 +210,8 @@ def _settings(draw: Random) -> Settings:
         hint_replay_pause_us=draw.choice((5 * MS, 20 * MS)),
         follow_pause_us=draw.choice((100 * MS, 500 * MS)),
         follow_idle_us=draw.choice((500 * MS, 2 * SECOND)),
+        scrub_every_us=10 * SECOND,
+        scrub_bytes_per_s=limits.MIB,
         anti_entropy_pause_us=draw.choice((1 * SECOND, 5 * SECOND)),
         ping_pause_us=ping_pause_us,
         ping_timeout_us=ping_pause_us // 2,

@@ -1,10 +1,11 @@
 """The change log of a peer: every mutation once, in one sequence of offsets, in the batch of the rows it
 changes.
 
-Per offset there is a short entry (what it is, whose it is, where it belongs), so that ids can be read and
-filtered without touching what was written, and beside it in regions of their own:
+Per offset there is an entry (what it is, whose it is, where it belongs), and for event and superseded the
+mutation, in the very bytes its coordinator made: behind the entry in the same record if it is short, which
+saves a third of the records that a write makes for the log; else in a region of its own, so that ids can be
+read and filtered without touching it. Beside them in regions of their own:
 
-- the mutation, in the very bytes its coordinator made (for event and superseded);
 - images before and after, where the table asks for them;
 - for repaired entries, which have no mutation, the row key and the cells that came.
 
@@ -16,13 +17,14 @@ entry carries the bytes logged up to and with it, so the size of the log is a su
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 
 import msgspec
 
 from core.commands import AT_END, ChangesLogged, LogChanges, LogEntryId, LoggedChange, LogIds
 from core.errors import CorruptionError
+from core.limits import KIB
 from core.mutation import Mutation, MutationId
 from core.ports import Engine
 from lsm import keys
@@ -32,6 +34,12 @@ EVENT, SUPERSEDED, REPAIRED = 0, 1, 2
 
 LOG_SCAN_MAX = 1_000
 """Entries looked at by one LogRead, whether they match or not."""
+
+INLINE_BYTES_MAX = 4 * KIB
+"""A mutation up to this stands in the record of its entry."""
+
+RECENT_MAX = 4_096
+"""Entries kept in memory: under load what siblings have still to read, a MiB at most."""
 
 TRIM_MAX = 2_000
 """Entries forgotten by one LogTrim."""
@@ -44,6 +52,8 @@ _OFFSET = Struct(">Q")
 _SEQUENCE_MAX = 2**64 - 1
 
 Puts = list[tuple[bytes, bytes | None]]
+_Kept = tuple[LogEntryId, int, int]
+_Tokens = Sequence[tuple[int, int]]
 Ranges = Sequence[tuple[int, Sequence[tuple[int, int]]]]
 
 
@@ -89,9 +99,39 @@ def decode_images(data: bytes) -> tuple[Image, ...]:
 
 
 def _decoded(key: bytes, value: bytes) -> LogEntry:
-    if len(value) != _ENTRY.size:
-        raise CorruptionError(f"log entry {keys.offset_of(key)} has {len(value)} bytes, not {_ENTRY.size}")
-    return LogEntry(*_ENTRY.unpack(value))
+    if len(value) < ENTRY_SIZE:
+        raise CorruptionError(f"log entry {keys.offset_of(key)} has {len(value)} bytes, not {ENTRY_SIZE}")
+    return LogEntry(*_ENTRY.unpack_from(value))
+
+
+class _Recent:
+    """The last entries, in memory: siblings ask for them all the time, and need not wait for the engine then.
+
+    `entries` are (id, table, token) of consecutive offsets from `first` on, or None for a repaired one; `ids`
+    those of the mutations among them.
+    """
+
+    __slots__ = ("entries", "first", "ids")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.entries: list[_Kept | None] = []
+        self.ids: dict[MutationId, None] = {}
+
+    def add(self, entries: Sequence[_Kept | None]) -> None:
+        """The next ones were written."""
+        self.entries += entries
+        for kept in entries:
+            if kept is not None:
+                entry = kept[0]
+                self.ids[entry.start, entry.sequence, entry.attempt] = None
+        if len(self.entries) > RECENT_MAX:
+            for kept in self.entries[: RECENT_MAX // 2]:
+                if kept is not None:
+                    entry = kept[0]
+                    self.ids.pop((entry.start, entry.sequence, entry.attempt), None)
+            del self.entries[: RECENT_MAX // 2]
+            self.first += RECENT_MAX // 2
 
 
 class ChangeLog:
@@ -109,7 +149,7 @@ class ChangeLog:
         """Find the ends of what the engine holds."""
         engine = self._engine
         self._highest.clear()
-        self._staged_id = (0, 0)
+        self._staged_entries: list[_Kept | None] = []
         trimmed = engine.get(keys.TRIMMED_KEY)
         self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
         self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0
@@ -120,6 +160,7 @@ class ChangeLog:
                 self._newest_us = entry.admitted_us
             break
         self._staged, self._staged_bytes = self._end, self._bytes
+        self._recent = _Recent(self._end + 1)
 
     @property
     def end(self) -> int:
@@ -152,14 +193,19 @@ class ChangeLog:
         m = mutation
         if m.admitted_us > self._newest_us:
             self._newest_us = m.admitted_us
-        entry = (kind, m.start, m.sequence, m.attempt, m.table, m.token, m.admitted_us)
         imaged = _images_encoder.encode(images) if images else b""
-        offset = self._stage(puts, entry, len(data) + len(imaged))
-        puts.append((keys.log_key(keys.LOG_BODY, offset), data))
+        start, sequence, attempt, table, token = m.start, m.sequence, m.attempt, m.table, m.token
+        offset, total = self._staged + 1, self._staged_bytes + len(data) + len(imaged) + ENTRY_SIZE
+        entry = _ENTRY.pack(kind, start, sequence, attempt, table, token, m.admitted_us, total)
+        if len(data) <= INLINE_BYTES_MAX:
+            puts.append((keys.log_key(keys.LOG, offset), entry + data))
+        else:
+            puts += ((keys.log_key(keys.LOG, offset), entry), (keys.log_key(keys.LOG_BODY, offset), data))
         puts.append((id_key, _OFFSET.pack(offset)))
-        self._staged_id = (m.start, m.sequence)
         if imaged:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
+        self._staged, self._staged_bytes = offset, total
+        self._staged_entries.append((LogEntryId(offset, start, sequence, attempt), table, token))
 
     def stage_repaired(
         self, puts: Puts, table: int, row: tuple[bytes, bytes], images: Sequence[Image]
@@ -169,29 +215,35 @@ class ChangeLog:
         Such an entry was never admitted; for trimming it counts as old as the newest before it.
         """
         key, data = row
-        entry = (REPAIRED, 0, 0, 0, table, keys.token_of(key), self._newest_us)
         imaged = _images_encoder.encode(images) if images else b""
-        offset = self._stage(puts, entry, len(key) + len(data) + len(imaged))
+        offset = self._staged + 1
+        total = self._staged_bytes + len(key) + len(data) + len(imaged) + ENTRY_SIZE
+        entry = _ENTRY.pack(REPAIRED, 0, 0, 0, table, keys.token_of(key), self._newest_us, total)
+        puts.append((keys.log_key(keys.LOG, offset), entry))
         puts.append((keys.log_key(keys.LOG_REPAIRED, offset), _images_encoder.encode(row)))
         if imaged:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
-
-    def _stage(self, puts: Puts, entry: tuple[int, ...], size: int) -> int:
-        offset, total = self._staged + 1, self._staged_bytes + size + _ENTRY.size
-        puts.append((keys.log_key(keys.LOG, offset), _ENTRY.pack(*entry, total)))
         self._staged, self._staged_bytes = offset, total
-        return offset
+        self._staged_entries.append(None)
 
     def commit(self) -> None:
         """The batch was written."""
         self._end, self._bytes = self._staged, self._staged_bytes
-        start, sequence = self._staged_id
-        if sequence > self._highest.get(start, sequence):
-            self._highest[start] = sequence
+        staged, highest = self._staged_entries, self._highest
+        for kept in staged:
+            if kept is not None:
+                entry = kept[0]
+                sequence = entry.sequence
+                if sequence > highest.get(entry.start, sequence):
+                    highest[entry.start] = sequence
+        if staged:
+            self._recent.add(staged)
+            staged.clear()
 
     def abort(self) -> None:
         """The batch was not written: its offsets are free again."""
         self._staged, self._staged_bytes = self._end, self._bytes
+        self._staged_entries.clear()
 
     # --- reading
 
@@ -214,8 +266,11 @@ class ChangeLog:
     def ids(self, after: int, entries_max: int, ranges: Ranges) -> LogIds:
         """Ids of events and superseded mutations above `after` whose token lies in a range of their table."""
         wanted = {table: sorted(pairs) for table, pairs in ranges}
-        found: list[LogEntryId] = []
         last = max(after, self._trimmed)
+        found: list[LogEntryId] = []
+        if last + 1 >= self._recent.first:
+            last = self._recent_ids(last, entries_max, wanted, found)
+            return LogIds(tuple(found), last, self.first, self._end)
         records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
         for examined, (key, value) in enumerate(records):
             if len(found) == entries_max or examined == LOG_SCAN_MAX:
@@ -225,6 +280,19 @@ class ChangeLog:
             if entry.kind != REPAIRED and _lies_in(entry.token, wanted.get(entry.table, ())):
                 found.append(LogEntryId(last, entry.start, entry.sequence, entry.attempt))
         return LogIds(tuple(found), last, self.first, self._end)
+
+    def _recent_ids(
+        self, last: int, entries_max: int, wanted: Mapping[int, _Tokens], found: list[LogEntryId]
+    ) -> int:
+        """As `ids`, of what is in memory: adds to `found`, returns how far it looked."""
+        at = last + 1 - self._recent.first
+        for kept in self._recent.entries[at : at + LOG_SCAN_MAX]:
+            if len(found) == entries_max:
+                break
+            last += 1
+            if kept is not None and _lies_in(kept[2], wanted.get(kept[1], ())):
+                found.append(kept[0])
+        return last
 
     def entries(self, after: int, entries_max: int) -> list[tuple[int, LogEntry]]:
         """(offset, entry) of all kinds above `after`, in order."""
@@ -251,7 +319,7 @@ class ChangeLog:
             offset = keys.offset_of(key)
             is_wanted = entry.table == wanted.table and _lies_in(entry.token, ranges)
             if is_wanted and (entry.kind == REPAIRED or entry.admitted_us >= wanted.since_us):
-                change = self._change(offset, entry)
+                change = self._change(offset, entry, value)
                 if found and size + len(change.data) + len(change.images) > wanted.bytes_max:
                     break
                 size += len(change.data) + len(change.images)
@@ -259,23 +327,22 @@ class ChangeLog:
             last = offset
         return ChangesLogged(tuple(found), last, self.first, self._end)
 
-    def _change(self, offset: int, entry: LogEntry) -> LoggedChange:
-        get = self._engine.get
+    def _change(self, offset: int, entry: LogEntry, record: bytes) -> LoggedChange:
         if entry.kind == REPAIRED:
             repaired = self.repaired(offset)
             if repaired is None:
                 raise CorruptionError(f"log entry {offset} has lost its row")
             return LoggedChange(offset, REPAIRED, entry.token, repaired[0], b"")
-        data = get(keys.log_key(keys.LOG_BODY, offset))
+        data = self._body(offset, record)
         if data is None:
             raise CorruptionError(f"log entry {offset} has lost its mutation")
-        images = get(keys.log_key(keys.LOG_IMAGES, offset))
+        images = self._engine.get(keys.log_key(keys.LOG_IMAGES, offset))
         return LoggedChange(offset, entry.kind, entry.token, data, images or b"")
 
     def missing(self, ids: Sequence[MutationId]) -> tuple[MutationId, ...]:
         """Those ids that this log has never held."""
-        get, id_key = self._engine.get, keys.mutation_id_key
-        return tuple(item for item in ids if get(id_key(item)) is None)
+        get, id_key, recent = self._engine.get, keys.mutation_id_key, self._recent.ids
+        return tuple(item for item in ids if item not in recent and get(id_key(item)) is None)
 
     def offset_of(self, mutation_id: MutationId) -> int | None:
         """Where a mutation is or was logged."""
@@ -287,7 +354,8 @@ class ChangeLog:
         found: list[tuple[int, bytes]] = []
         size = 0
         for offset in offsets:
-            data = self._engine.get(keys.log_key(keys.LOG_BODY, offset)) if offset > self._trimmed else None
+            record = self._engine.get(keys.log_key(keys.LOG, offset)) if offset > self._trimmed else None
+            data = None if record is None else self._body(offset, record)
             if data is None:
                 continue
             if found and size + len(data) > bytes_max:
@@ -295,6 +363,12 @@ class ChangeLog:
             found.append((offset, data))
             size += len(data)
         return tuple(found)
+
+    def _body(self, offset: int, record: bytes) -> bytes | None:
+        """The mutation of an entry's record, or in the record beside it."""
+        if len(record) > ENTRY_SIZE:
+            return record[ENTRY_SIZE:]
+        return self._engine.get(keys.log_key(keys.LOG_BODY, offset))
 
     def images(self, offset: int) -> tuple[Image, ...]:
         """The images logged at this offset."""

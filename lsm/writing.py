@@ -471,8 +471,6 @@ def _flags(rows: tuple[Row, Row, Row], floor: Version, now_us: int) -> int:
     )
 
 
-def _image(
-    changes: str, suffix: bytes, before: bytes | None, after: bytes | None, flags: int = -1
-) -> Image:
+def _image(changes: str, suffix: bytes, before: bytes | None, after: bytes | None, flags: int = -1) -> Image:
     """What of a row before and after the table's option asks for."""
     return Image(suffix, before if "old" in changes else None, after if "new" in changes else None, flags)

@@ -128,7 +128,7 @@ def test_a_log_with_a_hole_is_forgotten_and_no_offset_is_used_twice() -> None:
     engine = MemoryEngine()
     store = filled(engine)
     end = store.log.end
-    engine.damage(keys.log_key(keys.LOG_BODY, 20))
+    engine.damage(keys.log_key(keys.LOG, 20))
     copy, salvaged = copied(engine)
     assert salvaged.log_forgotten and not salvaged.lost
     assert copy.log.end > end and copy.log.first == copy.log.end + 1

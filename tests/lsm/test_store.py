@@ -177,7 +177,7 @@ def test_one_batch_holds_row_log_entry_id_and_sums() -> None:
     store.execute(Client(PLAIN).put("a", cell(5, b"v")))
     assert engine.written() == before + 1
     assert [key[:1] for key, _ in engine.scan(b"", b"\xff")] == sorted(
-        [keys.ROW, keys.LOG, keys.LOG_BODY, keys.MUTATION_ID, keys.TREE, keys.TREE]
+        [keys.ROW, keys.LOG, keys.MUTATION_ID, keys.TREE, keys.TREE]
     )
 
 

@@ -502,6 +502,7 @@ class Store:
         try:
             found = find(self.engine, command, info.has_clustering)
         except EntryError as error:
+            self.damaged.setdefault((None, 0, 0), Damage(None, 0, 0, str(error)))
             return EntriesDamaged(Why.CORRUPT, str(error)), 0
         return found, self.unsynced.newest(keys.table_prefix(command.table))
 

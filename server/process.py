@@ -6,6 +6,9 @@ Stopping takes the way back: no new requests, those in work get up to `FINISH_S`
 connections close, what was written is synced, and the engine closes. A second signal ends the process at
 once, which loses nothing that was acknowledged; it only makes the next start read more of the log.
 
+A store in which damage is met is mended: the node stops in order, what can be read is copied when the store is
+opened again (lsm/directory.py), and other replicas give back the rest (node/mending.py), all in one process.
+
 What must not go on ends the process, with an exit status of its own and a line that says what to do: a sync
 that failed (what it was to make durable is unknown), a store that cannot be opened, and an error of our own
 (whoever catches those goes on with a state that nobody has thought about). Assertions are part of that, so
@@ -37,7 +40,7 @@ from core.settings import Settings
 from index.segments import TantivyPlace
 from lsm import keys
 from lsm.commit import Commit
-from lsm.directory import OpenedStore, open_store
+from lsm.directory import OpenedStore, note_damage, open_store
 from lsm.executor import Executor
 from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
@@ -60,7 +63,16 @@ from server.world import RealWorld
 EXIT_OK, EXIT_BUG, EXIT_DISK, EXIT_STORE, EXIT_CONFIG, EXIT_PORT = 0, 70, 74, 65, 78, 69
 """Exit statuses (sysexits.h): ours is broken; a sync failed; the store cannot be opened; so cannot a port."""
 
+MEND = -1
+"""Not an exit status: the store is to be opened again, which mends it."""
+
+MENDINGS_MAX, MENDINGS_WITHIN_S = 4, 600.0
+"""A disk that is found damaged more often than that is not to be mended but replaced."""
+
 FINISH_S = 5.0
+DAMAGE_POLL_S = 0.5
+ALONE_S = 30.0
+"""How long mending waits for siblings that are away: whoever is mended does not serve for a while."""
 SEARCH = "search"
 """The directory of inverted indexes, in that of the peer."""
 SINKS = "sinks"
@@ -87,23 +99,43 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         journal.critical("run without -O: assertions guard what is stored", code="optimized")
         return EXIT_CONFIG
     allocator.settle()
-    peer = config.peer(name)
     problem = _unsafe(config, insecure)
     if problem:
         journal.critical(problem, code="insecure")
         return EXIT_CONFIG
     try:
         tls = _tls(config, name)
-        memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
-        opened = open_store(data, secrets.token_bytes(16), monotonic_us, memory)
     except CertificateError as error:
         journal.critical(str(error), code="certificate")
         return EXIT_CONFIG
+    gc.set_threshold(YOUNG_OBJECTS, OLDER, OLDEST)
+    mended_s: list[float] = []
+    while True:
+        status = _run_once(config, name, data, journal, tls)
+        if status != MEND:
+            return status
+        now_s = time.monotonic()
+        mended_s = [at_s for at_s in mended_s if now_s - at_s < MENDINGS_WITHIN_S] + [now_s]
+        if len(mended_s) > MENDINGS_MAX:
+            text = f"damage was met {len(mended_s)} times in {MENDINGS_WITHIN_S / 60:.0f} minutes"
+            journal.critical(f"{text}: replace the disk, then rebuild the peer", code="disk_fails")
+            return EXIT_STORE
+
+
+def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: Any) -> int:
+    """From opening the store to closing it; the exit status, or MEND."""
+    try:
+        memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
+        opened = open_store(data, secrets.token_bytes(16), monotonic_us, memory)
     except (StoreError, OSError) as error:
         journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
         return EXIT_STORE
-    gc.set_threshold(YOUNG_OBJECTS, OLDER, OLDEST)
-    process = PeerProcess(config, peer, opened, journal, data)
+    if opened.mended is not None:
+        mended = opened.mended
+        text = f"what could be read of the store was copied: {mended.records} records, {mended.holes} holes"
+        lost = [[*msgspec.structs.astuple(one)] for one in mended.lost]
+        journal.warning(text, code="store_copied", lost=lost, log_forgotten=mended.log_forgotten)
+    process = PeerProcess(config, config.peer(name), opened, journal, data)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process.run(tls))
 
@@ -192,8 +224,10 @@ class PeerProcess:
         )
         self._started_s = time.monotonic()
         self._signals = 0
+        self._mending = False
         self.node: Node
         self.disk: Disk
+        self.store: Store
         self.jobs: Jobs
         self.transport: Transport
         self.bridge: Bridge
@@ -211,8 +245,11 @@ class PeerProcess:
         try:
             self._build(loop, tls)
         except StoreError as error:
-            self.journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
             self.engine.close()
+            if isinstance(error, CorruptionError):
+                self._note_damage(str(error))
+                return MEND
+            self.journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
             return EXIT_STORE
         try:
             await self.transport.start()
@@ -230,6 +267,7 @@ class PeerProcess:
         gc.freeze()
         probe = loop.call_later(LAG_PROBE_S, self._probe, loop, loop.time() + LAG_PROBE_S)
         self._probe_handle = probe
+        loop.call_later(DAMAGE_POLL_S, self._look_for_damage, loop, 0.0)
         await self._until_ready()
         await self._stop.wait()
         return await self._take_down()
@@ -250,7 +288,8 @@ class PeerProcess:
             return node.metadata.state.tables.get(number)
 
         periodic = config.process.commitlog_sync == "periodic"
-        executor = Executor(Store(self.engine, table, node.indexed.entries), Commit(periodic=periodic))
+        self.store = Store(self.engine, table, node.indexed.entries)
+        executor = Executor(self.store, Commit(periodic=periodic))
         self.disk = Disk(
             loop,
             executor,
@@ -316,10 +355,34 @@ class PeerProcess:
         try:
             self.disk.close()
         except StoreError as error:
-            self.journal.critical(f"closing the store: {error}", code="not_synced")
-            return EXIT_DISK
+            if not self._mending:
+                self.journal.critical(f"closing the store: {error}", code="not_synced")
+                return EXIT_DISK
+        if self._mending:
+            return MEND
         self.journal.info("stopped", code="stopped")
         return EXIT_OK
+
+    # --- damage
+
+    def _look_for_damage(self, loop: asyncio.AbstractEventLoop, waited_s: float) -> None:
+        """Stop in order when damage was met, as soon as all siblings are there to serve meanwhile."""
+        damaged = next(iter(self.store.damaged.values()), None)
+        if damaged is None or self._stop.is_set():
+            loop.call_later(DAMAGE_POLL_S, self._look_for_damage, loop, 0.0)
+            return
+        node = self.node
+        siblings = node.metadata.state.neighbours(self.identity.peer)
+        if all(node.swim.is_alive(peer) for peer in siblings) or waited_s >= ALONE_S:
+            self._note_damage(damaged.text)
+            self._mending = True
+            self._stop.set()
+        else:
+            loop.call_later(DAMAGE_POLL_S, self._look_for_damage, loop, waited_s + DAMAGE_POLL_S)
+
+    def _note_damage(self, text: str) -> None:
+        self.journal.error(f"the store is damaged and will be mended: {text}", code="store_damaged")
+        note_damage(self.data, text)
 
     # --- what must not go on
 

@@ -34,6 +34,8 @@ from sim.trace import ANSWER, OUTCOME, Trace
 from sim.world import SimNode, SimWorld
 
 CLIENT_HOP_US = 200
+MEND_US = 300_000
+"""How long it takes to copy what can be read of a damaged store."""
 STREAM_US = 24 * 3600 * 1_000_000
 """How long a client would listen to a stream that says nothing."""
 
@@ -197,9 +199,13 @@ class SimCluster:
             self.scheduler.after(CLIENT_HOP_US, self._finish, call.request_id, UNKNOWN)
 
     def failed(self, world: SimWorld) -> None:
-        """A sync failed: the process ends."""
-        self.deaths.append((self.now_us, world.index, "DurabilityError"))
+        """A sync failed: the process ends. One that met damage opens its store again, which mends it."""
+        is_damaged = world.machine.damage_met
+        fault = "CorruptionError" if is_damaged else "DurabilityError"
+        self.deaths.append((self.now_us, world.index, fault))
         self.kill(world.index)
+        if is_damaged:
+            self.scheduler.after(MEND_US, self.start, world.index)
 
     # --- cuts
 

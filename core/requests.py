@@ -197,6 +197,7 @@ Request = (
     | SearchRequest
     | ExpandRequest
     | ChangesRequest
+    | GroupRequest
     | MetadataRequest
     | AdminRequest
 )
@@ -214,7 +215,6 @@ class Written(msgspec.Struct, frozen=True):
 class ReadRow(msgspec.Struct, frozen=True):
     """A row: its full store key and its merged content with all versions (dead cells included)."""
 
-    | GroupRequest
     key: bytes
     row: Row
 

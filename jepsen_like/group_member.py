@@ -70,7 +70,7 @@ class Group:
             self.deletes[work.key, timestamp_us] = work.id
 
     def accepted(self, part: int, fence: int, sent_us: int) -> None:
-        """An acknowledgement was accepted: no owner that came later may have been heard before it was sent."""
+        """An acknowledgement was accepted: no later owner may have been heard before it was sent."""
         known = self._fences.setdefault(part, [])
         for other, _, known_us in known:
             if other > fence and known_us < sent_us:

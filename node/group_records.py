@@ -1,5 +1,10 @@
 """The records of consumer groups, in the bucket `sullae_groups`: one by table and group, changed by
 conditional updates at SERIAL alone. streams/groups.py says what a record becomes; here it is read and kept.
+Changes that are wanted while one is under way here are made together by the next one.
+
+Beats need no such care: each membership writes its own, plainly, into the ordered bucket `sullae_beats`, by
+group and slot, where all of a group are read at once. A record that is only looked at is read plainly,
+too: it may be a little old, which a membership knows by its generation.
 """
 
 from __future__ import annotations
@@ -19,24 +24,28 @@ from core.requests import (
     Judged,
     MetadataRequest,
     PartRead,
+    ReadRequest,
     RowsRead,
     ScanRequest,
     Unready,
     WriteRequest,
+    Written,
 )
 from kv import buckets, operations
 from kv.buckets import Bucket, BucketSpec
-from streams.groups import Group, decode_group, encode_group
+from streams.groups import MEMBERS_MAX, Group, decode_group, encode_group
 
 if TYPE_CHECKING:
     from node.inside import Inside
     from node.metadata import Metadata
     from node.paxos import Paxos
     from node.scans import Scans
+    from node.writes import Writes
 
 BUCKET: Final = "sullae_groups"
 GROUPS_MAX: Final = 1_000
-PATIENCE_US: Final = 2 * limits.SECOND_US
+BEATS: Final = "sullae_beats"
+PATIENCE_US: Final = 4 * limits.SECOND_US
 JSON: Final = "application/json"
 
 Step = Callable[[Group | None], Group | None]
@@ -50,32 +59,60 @@ Done = Callable[[Result], None]
 class GroupRecords:
     """Reads and changes records."""
 
-    def __init__(self, inside: Inside, metadata: Metadata, paxos: Paxos, scans: Scans) -> None:
+    def __init__(
+        self, inside: Inside, metadata: Metadata, writes: Writes, paxos: Paxos, scans: Scans
+    ) -> None:
         self._inside = inside
         self._metadata = metadata
         self._paxos = paxos
         self._scans = scans
+        self._writes = writes
+        self._waiting: dict[tuple[str, str], list[tuple[Step, Done]]] = {}
+        """Of each group that is being changed here: what is wanted next."""
 
     def change(self, table: str, group: str, step: Step, done: Done) -> None:
         """Have the record of a group be what `step` makes of it; one that needs the bucket makes it."""
+        key = (table, group)
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append((step, done))
+            return
+        self._waiting[key] = []
+        self._begin(key, [(step, done)])
+
+    def _begin(self, key: tuple[str, str], wanted: list[tuple[Step, Done]]) -> None:
+        def step(group: Group | None) -> Group | None:
+            for one, _ in wanted:
+                group = one(group)
+            return group
+
+        def done(result: Result) -> None:
+            waiting = self._waiting.pop(key)
+            if waiting:
+                self._waiting[key] = []
+                self._begin(key, waiting)
+            for _, told in wanted:
+                told(result)
+
         bucket = buckets.find(self._metadata.state, BUCKET)
         if bucket is None and step(None) is None:
             done(None)
         elif bucket is None:
-            self._make(lambda made: self._change(made, (table, group), step, done), done)
+            self._make(BUCKET, lambda made: self._change(made, key, step, done), done)
         else:
-            self._change(bucket, (table, group), step, done)
+            self._change(bucket, key, step, done)
 
-    def _make(self, then: Callable[[Bucket], None], done: Done) -> None:
+    def _make(self, name: str, then: Callable[[Bucket], None], done: Callable[[Answer], None]) -> None:
         state = self._metadata.state
         keyspace = state.keyspaces.get(buckets.KEYSPACE)
         factors = () if keyspace is None else keyspace.replication.factors
         factor = max((number for _, number in factors), default=buckets.DEFAULT_FACTOR)
-        request = buckets.create_bucket(BucketSpec(BUCKET), state.members, factor)
+        spec = BucketSpec(name, ordered=name == BEATS)
+        request = buckets.create_bucket(spec, state.members, factor)
         assert isinstance(request, MetadataRequest), request
 
         def made(answer: Changed | Unready) -> None:
-            bucket = buckets.find(self._metadata.state, BUCKET)
+            bucket = buckets.find(self._metadata.state, name)
             if bucket is not None:
                 then(bucket)
             else:
@@ -114,6 +151,60 @@ class GroupRecords:
         place = blank.partition, (PartRead(blank.rows[0].suffix),)
         request = ConditionalRequest(bucket.table, *place, decide, Level.QUORUM)
         self._paxos.begin(request, self._deadline_us(), judged)
+
+    def look(self, table: str, group: str, done: Done) -> None:
+        """The record, perhaps a little old."""
+        bucket = buckets.find(self._metadata.state, BUCKET)
+        request = None if bucket is None else operations.get(bucket, f"{table}/{group}", Level.QUORUM)
+        if bucket is None or not isinstance(request, ReadRequest):
+            done(None)
+            return
+
+        def read(answer: Answer) -> None:
+            done(_group_of(bucket, answer) if isinstance(answer, RowsRead) else answer)
+
+        self._scans.read(request, self._deadline_us(), read)
+
+    # --- beats
+
+    def beat(self, place: tuple[str, str, int], word: str, done: Callable[[bool], None]) -> None:
+        """Say that a membership lives: (table, group, slot); `done` is told whether a quorum has it."""
+        bucket = buckets.find(self._metadata.state, BEATS)
+        if bucket is None:
+            self._make(BEATS, lambda made: self._beat(made, place, word, done), lambda _: done(False))
+        else:
+            self._beat(bucket, place, word, done)
+
+    def _beat(
+        self, bucket: Bucket, place: tuple[str, str, int], word: str, done: Callable[[bool], None]
+    ) -> None:
+        table, group, slot = place
+        key = f"{table}/{group}/{slot}"
+        request = operations.put(bucket, key, word.encode(), operations.OCTETS, Level.QUORUM)
+        assert isinstance(request, WriteRequest), request
+        self._writes.begin(request, self._deadline_us(), lambda answer: done(isinstance(answer, Written)))
+
+    def beats(self, table: str, group: str, done: Callable[[dict[int, str]], None]) -> None:
+        """The last beats of a group by slot; of those that cannot be read now nothing."""
+        bucket = buckets.find(self._metadata.state, BEATS)
+        prefix = f"{table}/{group}/"
+        request = (
+            None if bucket is None else operations.listing(bucket, prefix, "", MEMBERS_MAX, Level.QUORUM)
+        )
+        if bucket is None or not isinstance(request, ReadRequest):
+            done({})
+            return
+
+        def read(answer: Answer) -> None:
+            found: dict[int, str] = {}
+            for row in answer.rows if isinstance(answer, RowsRead) else ():
+                slot = operations.key_of(bucket, row.key).removeprefix(prefix)
+                value = operations.value_of(bucket, RowsRead((row,), 0, False))
+                if slot.isdecimal() and value is not None:
+                    found[int(slot)] = value.value.decode()
+            done(found)
+
+        self._scans.read(request, self._deadline_us(), read)
 
     def every(self, done: Callable[[list[Group] | Answer], None]) -> None:
         """All groups, as of a QUORUM read."""

@@ -1,9 +1,9 @@
 """One member of a consumer group: an open stream of the parts that the group gives to it.
 
-A membership is a stream (node/subscriptions.py) whose ranges change. Every BEAT_US it changes the group's
-record by one conditional update: it beats, puts out members whose beats it has not seen change for EXPIRY_US
-of its own clock (node/leases.py), acknowledges what is due, gives up parts that are to go to others. From
-what the record then says follows what it reads:
+A membership is a stream (node/subscriptions.py) whose ranges change. Every BEAT_US it beats, looks at the
+beats of the others and at the group's record. Where something is to be done (to join, to put out members
+whose beats were not seen to change for EXPIRY_US of its own clock, to give up parts that are to go to
+others), it changes the record by a conditional update. From what the record says follows what it reads:
 
     a part that is new     begins at the record's cursor
     a part that stays      goes on where it was delivered, without a repetition
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from node.groups import Groups
     from node.subscriptions import Reply, Subscription
 
-BEAT_US = 700_000
+BEAT_US = 800_000
 EXPIRY_US = 2_500_000
 JOIN_US = 10 * limits.SECOND_US
 """How long joining may take: a group's first member makes it."""
@@ -73,6 +73,9 @@ class Membership:
         self._acks: dict[int, tuple[int, Cursor]] = {}
         """What counts with the next beat."""
         self._group: Group | None = None
+        self._beats = 0
+        self._others: dict[int, str] = {}
+        """The last beats that were seen, by slot."""
         self._busy = False
         self._again = False
         self._timer: TimerId = 0
@@ -84,7 +87,7 @@ class Membership:
     def start(self) -> None:
         """Join."""
         self._arm()
-        self._tick()
+        self._change()
 
     def _arm(self) -> None:
         jitter_us = self._inside.world.below(BEAT_US // 8)
@@ -147,12 +150,40 @@ class Membership:
             why = f"nothing was acknowledged and no heartbeat came for {session_us / limits.SECOND_US:g} s"
             self._end(Invalid(FENCED, why))
             return
-        if self._stream is None and self._due is None and self._credit > 0 and self._group is not None:
+        if self._stream is None and self._due is None and self._credit > 0 and is_in:
             self._tell(ChangesPart(self._request.table, 0, ()))
         self._arm()
-        self._tick()
+        if is_in:
+            self._beat()
+        else:
+            self._change()
 
-    def _tick(self) -> None:
+    def _beat(self) -> None:
+        """Say that we live, and look around."""
+        join, records, group = self.join, self._parent.records, self._group
+        me = None if group is None else group.member(join.session)
+        assert me is not None, "a member"
+        began_us = self._inside.world.monotonic_us()
+        self._beats += 1
+
+        def beaten(good: bool) -> None:
+            if good:
+                self._beaten_us = max(self._beaten_us, began_us)
+
+        records.beat((join.table, join.group, me.slot), f"{join.session} {self._beats}", beaten)
+        records.beats(join.table, join.group, self._on_beats)
+        records.look(join.table, join.group, self._on_looked)
+
+    def _on_beats(self, beats: dict[int, str]) -> None:
+        self._others = beats
+        if self._reply is not None and (self._dead() or self._acks):
+            self._change()
+
+    def _on_looked(self, result: Result) -> None:
+        if self._reply is not None and isinstance(result, Group):
+            self.adopt(result)
+
+    def _change(self) -> None:
         """Change the record now, or as soon as the change under way is decided."""
         if self._busy:
             self._again = True
@@ -169,8 +200,7 @@ class Membership:
             if is_new:
                 group = groups.joined(group, me)
             group = groups.committed(group, join.session, acks, now_us).group
-            group = groups.released(group, join.session, gone)
-            return groups.beaten(groups.left(group, dead), join.session)
+            return groups.left(groups.released(group, join.session, gone), dead)
 
         self._parent.records.change(join.table, join.group, step, self._on_record)
 
@@ -179,12 +209,13 @@ class Membership:
         if self._group is None:
             return ()
         now_us = self._inside.world.monotonic_us()
-        return tuple(
-            member.session
-            for member in self._group.members
-            if member.session != self.join.session
-            and self._watch.is_over(member.session, Lease(member.session, 0, member.beat), now_us)
-        )
+        dead = []
+        for member in self._group.members:
+            session, _, beat = self._others.get(member.slot, "").partition(" ")
+            lease = Lease(member.session, 0, int(beat) if session == member.session else -1)
+            if self._watch.is_over(member.session, lease, now_us) and member.session != self.join.session:
+                dead.append(member.session)
+        return tuple(dead)
 
     def _released(self) -> tuple[int, ...]:
         """Parts that may go now."""
@@ -208,7 +239,8 @@ class Membership:
             self._leave()
             return
         if isinstance(result, Group):
-            self._beaten_us = self._inside.world.monotonic_us()
+            if self._group is None:
+                self._beaten_us = self._inside.world.monotonic_us()
             self.adopt(result)
         elif result is None and self._group is None:
             self._busy = True
@@ -219,7 +251,7 @@ class Membership:
             self._end(result)
         if self._again and self._reply is not None:
             self._again = False
-            self._tick()
+            self._change()
 
     def adopt(self, group: Group) -> None:
         """The record is so now."""
@@ -244,7 +276,7 @@ class Membership:
         if wanted != self._reading or is_first:
             self._read(group, wanted)
         if self._released():
-            self._tick()
+            self._change()
 
     # --- what is read
 

@@ -177,14 +177,14 @@ class Node:
         self.scrubbing = Scrubbing(self.inside)
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
+        records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
+        self.groups = Groups(self.metadata, self.subscriptions, records)
         self.retention = Retention(self.inside)
         self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)
         self.admin = Admin(self)
         self._stopping = False
         self._settling = False
-        records = GroupRecords(self.inside, self.metadata, self.paxos, self.scans)
-        self.groups = Groups(self.metadata, self.subscriptions, records)
         self.inside.on_timer("settled", self._settled)
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer
@@ -320,22 +320,22 @@ class Node:
         """The client takes more parts."""
         self.scans.want(request_id, parts)
         self.subscriptions.want(request_id, parts)
+        self.groups.want(request_id, parts)
 
     def on_cancel(self, request_id: int) -> None:
         """The client is gone: its answer is not sent; what was begun goes on."""
         self.scans.cancel(request_id)
         self.gathers.cancel(request_id)
         self.subscriptions.cancel(request_id)
+        self.groups.cancel(request_id)
         self.admission.leave(request_id)
 
-        self.groups.want(request_id, parts)
     def on_stop(self) -> None:
         """The process ends: requests are refused from now on."""
         self._stopping = True
 
     # --- what the outside may look at
 
-        self.groups.cancel(request_id)
     def ready(self) -> tuple[bool, str]:
         """Whether clients are served, and if not, why."""
         if self._stopping:

@@ -12,8 +12,9 @@ part cannot move it any more, however late it wakes.
     more, lets what it delivered be acknowledged, and releases it; what a dead member had moves at once
     a cursor only ever says more than before: offsets are true whoever delivered, so the greater one stays
 
-Members beat (node/leases.py says when one that does not is dead). `heard` counts what a member itself had to
-say (acknowledgements, heartbeats), whichever peer it said it to.
+Members beat beside the record (node/group_records.py; node/leases.py says when one that does not is dead),
+each in the lowest slot that was free when it came. `heard` counts what a member itself had to say
+(acknowledgements, heartbeats), whichever peer it said it to.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Member(msgspec.Struct, frozen=True):
     name: str
     session: str
     peer: str
-    beat: int = 0
+    slot: int = 0
     heard: int = 0
 
 
@@ -97,7 +98,11 @@ def joined(group: Group, member: Member) -> Group:
         return group
     old = next((other for other in group.members if other.name == member.name), None)
     if old is None:
+        taken = [other.slot for other in group.members]
+        slot = next(number for number in range(len(taken) + 1) if number not in taken)
+        member = msgspec.structs.replace(member, slot=slot)
         return shared_out(_with(group, members=(*group.members, member)))
+    member = msgspec.structs.replace(member, slot=old.slot)
     members = tuple(member if other is old else other for other in group.members)
     parts = tuple(_renamed(part, old.session, member.session) for part in group.parts)
     return shared_out(_with(group, members=members, parts=parts))
@@ -116,21 +121,10 @@ def left(group: Group, sessions: Sequence[str]) -> Group:
     return group if members == group.members else shared_out(_with(group, members=members))
 
 
-def beaten(group: Group, session: str) -> Group:
-    """The membership lives."""
-    return _touched(group, session, 1, 0)
-
-
 def heard(group: Group, session: str) -> Group:
     """The member itself has said something."""
-    return _touched(group, session, 0, 1)
-
-
-def _touched(group: Group, session: str, beats: int, words: int) -> Group:
     members = tuple(
-        msgspec.structs.replace(member, beat=member.beat + beats, heard=member.heard + words)
-        if member.session == session
-        else member
+        msgspec.structs.replace(member, heard=member.heard + 1) if member.session == session else member
         for member in group.members
     )
     return msgspec.structs.replace(group, members=members)

@@ -17,7 +17,7 @@ from jepsen_like.group_member import Group, GroupMember
 from jepsen_like.history import FAIL, OK, Operation
 from jepsen_like.session import SECOND, Session
 from kv.buckets import BucketSpec
-from node.group_records import BUCKET
+from node.group_records import BEATS, BUCKET
 
 KEYS = 60
 PARTS = 6
@@ -42,7 +42,8 @@ class GroupsWorkload:
         spec = BucketSpec("grouped", None if factor == 3 else factor, changes="new")
         bucket = session.make_bucket(spec)
         records = session.make_bucket(BucketSpec(BUCKET, spec.replication_factor))
-        if bucket is None or records is None:
+        beats = session.make_bucket(BucketSpec(BEATS, spec.replication_factor, ordered=True))
+        if bucket is None or records is None or beats is None:
             return False
         self.bucket = bucket
         self.group = Group(session.cluster, bucket, "etl", PARTS)

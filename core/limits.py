@@ -25,6 +25,8 @@ DOCUMENT_CELLS_MAX = 10_000
 DOCUMENT_OPERATIONS_MAX = 1_000
 """Operators and paths of one update, operations of one JSON Patch."""
 COLLECTION_SETTINGS_BYTES_MAX = 32 * KIB
+UNIQUE_VALUES_MAX = 100
+"""What one document may hold in unique indexes: each value is claimed by a conditional update of its own."""
 NUMBER_TEXT_DIGITS_MAX = 4_096
 NUMBER_EXPONENT_MAX = 6_144
 

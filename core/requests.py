@@ -141,7 +141,9 @@ class ConditionalRequest(msgspec.Struct, frozen=True):
     to write (of its WriteRequest the level and the timestamp are not used), None for "not applied", or why
     it cannot be done. It must be pure: when rivals come first it is called again. A door reads the rows that
     it writes, so that the new version lies above theirs. `serial_level` (SERIAL or LOCAL_SERIAL) decides, at
-    `level` the write is waited for. `bytes_held` is about what `decide` keeps in memory.
+    `level` the write is waited for. `bytes_held` is about what `decide` keeps in memory. `uniques` are the
+    unique indexes of the table that `decide` keeps: if the table gets others before it is decided, the answer
+    is Invalid("unique_changed"), and it is to be planned anew.
     """
 
     table: int
@@ -153,6 +155,7 @@ class ConditionalRequest(msgspec.Struct, frozen=True):
     bytes_held: int = 0
     trace: Trace | None = None
     now_us: int = 0
+    uniques: tuple[int, ...] = ()
 
 
 class ScanRequest(msgspec.Struct, frozen=True):
@@ -306,11 +309,13 @@ class Unready(msgspec.Struct, frozen=True):
 class Invalid(msgspec.Struct, frozen=True):
     """The request cannot be done as asked.
 
-    `code` is a stable word (no_such_table, too_large, bad_level...).
+    `code` is a stable word (no_such_table, too_large, bad_level...). `about` says what programs want to know
+    beside it, such as the index that a value is taken in.
     """
 
     code: str
     detail: str
+    about: tuple[tuple[str, str], ...] = ()
 
 
 class Broken(msgspec.Struct, frozen=True):

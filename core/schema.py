@@ -72,12 +72,13 @@ class TableOptions(msgspec.Struct, frozen=True):
     documents: str = ""
 
 
-SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = (
+SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX, DATE_INDEX = (
     "simple",
     "keys",
     "values",
     "entries",
     "full",
+    "date",
 )
 
 
@@ -101,7 +102,9 @@ class Index(msgspec.Struct, frozen=True):
 
     Indexes of documents have `targets`: each term is then one value of each of them, in their order (an array
     gives one per element). `condition` restricts such an index to rows for which all of these hold: (target,
-    operator of index/entries_json.py, value as JSON text). `unique` asks that no two rows share a term.
+    operator of index/entries_json.py, value as JSON text). `unique` asks that no two rows share a term;
+    `reservations` is then the id of the table whose rows say who has which (node/uniques.py). A row whose
+    earliest date at the (one) target lies more than `expire_after_s` back is deleted; -1 is never.
     """
 
     id: int
@@ -113,6 +116,8 @@ class Index(msgspec.Struct, frozen=True):
     targets: tuple[IndexTarget, ...] = ()
     condition: tuple[tuple[IndexTarget, str, str], ...] = ()
     unique: bool = False
+    reservations: int = 0
+    expire_after_s: int = -1
 
     @property
     def looks_at(self) -> tuple[IndexTarget, ...]:
@@ -125,7 +130,8 @@ class Table(msgspec.Struct, frozen=True):
     """A table. `changed_epoch` is the epoch that last touched it: requests planned before it are stale.
 
     Of dropped columns there is at most one of a name, the latest. `next_column_id` 0 means: one more than
-    the greatest id of `columns`.
+    the greatest id of `columns`. `reserves` is the unique index whose reservations the rows are (0: none):
+    such a table comes and goes with its index, and nobody else changes it.
     """
 
     id: int
@@ -137,6 +143,12 @@ class Table(msgspec.Struct, frozen=True):
     next_column_id: int = 0
     dropped: tuple[DroppedColumn, ...] = ()
     indexes: tuple[Index, ...] = ()
+    reserves: int = 0
+
+    @property
+    def uniques(self) -> tuple[int, ...]:
+        """The ids of its unique indexes."""
+        return tuple(index.id for index in self.indexes if index.unique)
 
     @property
     def has_clustering(self) -> bool:

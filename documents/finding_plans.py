@@ -19,7 +19,7 @@ import msgspec
 
 from core.finding import Drive, Span
 from core.json_values import Value, exact, is_number, parse
-from core.schema import Index, IndexTarget
+from core.schema import SIMPLE_INDEX, Index, IndexTarget
 from lsm.keys import successor
 from query.document_filter import And, Compare, ElemMatch, Exists, Filter, In
 from query.document_values import Path, equal
@@ -64,7 +64,9 @@ def plan_of(condition: Filter, indexes: Iterable[Index], column: str, term_of: T
     for index in indexes:
         if not index.targets or any(target.column != column or not target.path for target in index.targets):
             continue
-        if any(target.fold for target in index.targets) or not _is_implied(index, musts):
+        if any(target.fold or target.kind != SIMPLE_INDEX for target in index.targets) or not _is_implied(
+            index, musts
+        ):
             continue
         found = _served(index, wanted, term_of)
         if found is not None and found[0] > best_score:

@@ -8,6 +8,9 @@ and serves only questions that ask for no others. A filter of an index holds con
 meets ($exists, $eq, $gt, $gte, $lt, $lte of numbers and texts, booleans with $eq), since a document may
 lose members when they expire, while nobody writes.
 
+A `unique` index lets no two documents have one value (node/uniques.py); one with `expire_after_s` has
+documents deleted that long after the earliest date at its path (node/expiring.py), and serves no questions.
+
 Names of indexes are unique in a keyspace, and all collections share one: the schema's name of an index
 begins with that of its collection.
 """
@@ -23,7 +26,7 @@ from core import limits
 from core.json_values import Value, is_number, parse, render
 from core.metadata import CreateIndex, DropIndex
 from core.requests import Invalid, MetadataRequest
-from core.schema import Index, IndexTarget, Table
+from core.schema import DATE_INDEX, SIMPLE_INDEX, Index, IndexTarget, Table
 from documents.collections import DOCUMENT_COLUMN, Collection
 from query.document_filter import And, Compare, Exists, Filter, parse_filter
 from query.document_sort import parse_sort
@@ -34,19 +37,8 @@ PATHS_MAX: Final = 16
 CONDITIONS_MAX: Final = 16
 _SEPARATOR: Final = "__"
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
-_NOT_THERE: Final = {
-    "unique": (
-        "indexes do not keep values unique in this version. Keep a document whose id is the value, written "
-        "with If-None-Match: * (or INSERT ... IF NOT EXISTS): of several claimants exactly one is answered "
-        "201"
-    ),
-    "expire_after_s": (
-        "indexes do not make documents expire in this version: give a document a time to live when it is "
-        "written (?ttl=SECONDS), or a collection one for all of its documents (PUT /v1/collections/NAME "
-        'with {"default_ttl_s": SECONDS})'
-    ),
-}
-"""What one may expect of an index, and how to have it otherwise."""
+_MEMBERS: Final = ("paths", "filter", "unique", "expire_after_s", "expireAfterSeconds")
+EXPIRE_S_MAX: Final = 100 * 365 * 24 * 3600
 _OPERATORS: Final = {"=": "$eq", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
@@ -56,6 +48,8 @@ class IndexSpec(msgspec.Struct, frozen=True):
     name: str
     targets: tuple[IndexTarget, ...]
     condition: tuple[tuple[IndexTarget, str, str], ...] = ()
+    unique: bool = False
+    expire_after_s: int = -1
 
 
 def schema_name(collection: Collection, name: str) -> str:
@@ -68,11 +62,11 @@ def index_spec(name: str, body: Value) -> IndexSpec | Invalid:
     if _NAME.fullmatch(name) is None:
         rule = f"1 to {limits.NAME_CHARS_MAX} letters, digits, - or _, the first a letter or digit"
         return Invalid("bad_index", f"an index's name is {rule}; found {name[:60]!r}")
-    for member, advice in _NOT_THERE.items():
-        if isinstance(body, dict) and body.get(member) not in (None, False):
-            return Invalid("bad_index", f"{member}: {advice}")
-    if not isinstance(body, dict) or not body.keys() <= {"paths", "filter", *_NOT_THERE}:
-        return Invalid("bad_index", 'an index is {"paths": {"year": 1}}, and perhaps a filter')
+    if not isinstance(body, dict):
+        return Invalid("bad_index", 'an index is {"paths": {"year": 1}}')
+    for member in body:
+        if member not in _MEMBERS:
+            return Invalid("bad_index", f"an index has no {member[:60]!r}; there are {', '.join(_MEMBERS)}")
     sort = parse_sort(body.get("paths") or [], "paths")
     if isinstance(sort, Refusal):
         return Invalid("bad_index", sort.text)
@@ -80,13 +74,32 @@ def index_spec(name: str, body: Value) -> IndexSpec | Invalid:
         return Invalid("bad_index", f"paths: an index is on 1 to {PATHS_MAX} paths")
     if any(key.path == ("_id",) for key in sort):
         return Invalid("bad_index", "paths: documents are found by their id without an index")
-    targets = tuple(_target(key.path, key.descending) for key in sort)
     condition = _condition(body.get("filter", {}))
-    return condition if isinstance(condition, Invalid) else IndexSpec(name, targets, condition)
+    unique, expires = body.get("unique", False), body.get("expire_after_s", body.get("expireAfterSeconds"))
+    if not isinstance(unique, bool):
+        return Invalid("bad_index", "unique is true or false")
+    problem = None if expires is None else _expiry_problem(expires, len(sort), unique)
+    if isinstance(condition, Invalid):
+        return condition
+    if problem is not None:
+        return problem
+    kind = SIMPLE_INDEX if expires is None else DATE_INDEX
+    targets = tuple(_target(key.path, key.descending and expires is None, kind) for key in sort)
+    return IndexSpec(name, targets, condition, unique, -1 if expires is None else expires)
 
 
-def _target(path: Path, descending: bool = False) -> IndexTarget:
-    return IndexTarget(DOCUMENT_COLUMN, path=path, descending=descending)
+def _expiry_problem(expires: Value, paths: int, unique: bool) -> Invalid | None:
+    if isinstance(expires, bool) or not isinstance(expires, int) or not 0 <= expires <= EXPIRE_S_MAX:
+        return Invalid(
+            "bad_index", f"expire_after_s is 0 to {EXPIRE_S_MAX} seconds after the date at the path"
+        )
+    if paths != 1 or unique:
+        return Invalid("bad_index", "expire_after_s: such an index is on one path, and not unique")
+    return None
+
+
+def _target(path: Path, descending: bool = False, kind: str = SIMPLE_INDEX) -> IndexTarget:
+    return IndexTarget(DOCUMENT_COLUMN, kind, path, descending)
 
 
 def _condition(value: Value) -> tuple[tuple[IndexTarget, str, str], ...] | Invalid:
@@ -122,7 +135,15 @@ def _each(condition: Filter) -> list[Filter]:
 def create_index(collection: Collection, spec: IndexSpec) -> MetadataRequest:
     """The schema change that makes the index."""
     name = schema_name(collection, spec.name)
-    index = Index(0, name, DOCUMENT_COLUMN, targets=spec.targets, condition=spec.condition)
+    index = Index(
+        0,
+        name,
+        DOCUMENT_COLUMN,
+        targets=spec.targets,
+        condition=spec.condition,
+        unique=spec.unique,
+        expire_after_s=spec.expire_after_s,
+    )
     return MetadataRequest(CreateIndex(collection.keyspace, collection.name, index))
 
 
@@ -133,7 +154,8 @@ def drop_index(collection: Collection, name: str) -> MetadataRequest:
 
 def is_so(index: Index, spec: IndexSpec) -> bool:
     """Whether an index is what `spec` says."""
-    return index.targets == spec.targets and index.condition == spec.condition
+    same = (index.targets, index.condition) == (spec.targets, spec.condition)
+    return same and (index.unique, index.expire_after_s) == (spec.unique, spec.expire_after_s)
 
 
 def indexes_of(collection: Collection, table: Table) -> dict[str, Index]:
@@ -160,4 +182,8 @@ def described(name: str, index: Index) -> dict[str, Any]:
             )
             conditions.setdefault(path_text(target.path), {})[operator] = value
         found["filter"] = conditions
+    if index.unique:
+        found["unique"] = True
+    if index.expire_after_s >= 0:
+        found["expire_after_s"] = index.expire_after_s
     return found

@@ -67,6 +67,7 @@ from node.metadata_checks import (
     names_type,
     no_column,
     no_keyspace,
+    reservation_table,
     some,
     there,
     user_types,
@@ -399,7 +400,10 @@ class SchemaDraft:
             raise RefusedError("invalid", text)
         name = index.name or _index_name(table.name, index, taken)
         check_name("index", name, limits.INDEX_NAME_CHARS_MAX)
-        made = _replaced(index, {"id": self._next_id(), "name": name})
+        if index.unique and (table.keyspace, name) in self.table_ids:
+            text = f"there is a table {table.keyspace}.{name}, and a unique index needs one of its own name"
+            raise RefusedError("index_exists", text)
+        made = self._reserved(table.keyspace, _replaced(index, {"id": self._next_id(), "name": name}))
         self._replace(table, indexes=(*table.indexes, made))
 
     def drop_index(self, change: DropIndex) -> None:
@@ -408,6 +412,7 @@ class SchemaDraft:
         for table in self.tables.values():
             if table.keyspace == change.keyspace and table.index(change.name) is not None:
                 kept = tuple(index for index in table.indexes if index.name != change.name)
+                self._unreserve(index for index in table.indexes if index.name == change.name)
                 self._replace(table, indexes=kept)
                 return
         text = f"there is no index {change.keyspace}.{change.name}"
@@ -430,7 +435,11 @@ class SchemaDraft:
             if absent_is_fine:
                 raise NothingToDoError("absent")
             raise RefusedError("no_such_table", f"there is no table {keyspace}.{name}")
-        return self.tables[table_id]
+        table = self.tables[table_id]
+        if table.reserves:
+            text = f"{keyspace}.{name} holds what a unique index needs to know: drop the index instead"
+            raise RefusedError("in_use", text)
+        return table
 
     def _type(self, keyspace: Keyspace, name: str, absent_is_fine: bool) -> UserType:
         found = keyspace.type(name)
@@ -462,13 +471,30 @@ class SchemaDraft:
     def _put(self, table: Table) -> None:
         """Put a table there, it and its indexes under new ids."""
         table_id = self._next_id()
-        indexes = tuple(_replaced(index, {"id": self._next_id()}) for index in table.indexes)
+        indexes = tuple(
+            self._reserved(table.keyspace, _replaced(index, {"id": self._next_id()}))
+            for index in table.indexes
+        )
         self.tables[table_id] = _replaced(table, {"id": table_id, "indexes": indexes})
         self.table_ids[table.keyspace, table.name] = table_id
 
     def _remove(self, table: Table) -> None:
-        del self.tables[table.id]
-        del self.table_ids[table.keyspace, table.name]
+        self._unreserve(table.indexes)
+        self.tables.pop(table.id, None)  # a table of reservations may have gone before
+        self.table_ids.pop((table.keyspace, table.name), None)
+
+    def _reserved(self, keyspace: str, index: Index) -> Index:
+        """The index, with a table for its reservations if it is unique."""
+        if not index.unique:
+            return index
+        self._put(reservation_table(keyspace, index, self._epoch))
+        return _replaced(index, {"reservations": self.table_ids[keyspace, index.name]})
+
+    def _unreserve(self, indexes: Iterable[Index]) -> None:
+        for index in indexes:
+            table = self.tables.get(index.reservations) if index.unique else None
+            if table is not None:
+                self._remove(table)
 
     def _replace(self, table: Table, **fields: Any) -> None:
         self.tables[table.id] = _replaced(table, fields | {"changed_epoch": self._epoch})

@@ -20,8 +20,10 @@ from core.schema import (
     SIMPLE,
     STATIC,
     Column,
+    Index,
     Replication,
     Table,
+    TableOptions,
     TypeField,
 )
 
@@ -34,6 +36,12 @@ BUILT_IN: Final = frozenset(
     ["ascii", "bigint", "blob", "boolean", "counter", "date", "decimal", "double", "duration", "empty"]
     + ["float", "frozen", "inet", "int", "json", "list", "map", "set", "smallint", "text", "time"]
     + ["timestamp", "timeuuid", "tinyint", "tuple", "uuid", "varchar", "varint", "vector"]
+)
+RESERVATION_COLUMNS: Final = (
+    Column(0, "value", "blob", PARTITION),
+    Column(1, "holder", "text", REGULAR),
+    Column(2, "fence", "bigint", REGULAR),
+    Column(3, "note", "text", REGULAR),
 )
 _TYPE_WORD: Final = re.compile(r"'[^']*'|\"((?:[^\"]|\"\")+)\"|([A-Za-z_][A-Za-z0-9_]*)|(\.)")
 
@@ -52,6 +60,11 @@ class NothingToDoError(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+def reservation_table(keyspace: str, index: Index, epoch: int) -> Table:
+    """The table that a unique index keeps: who has the value of a hash, and a note on how far it is built."""
+    return Table(0, keyspace, index.name, RESERVATION_COLUMNS, TableOptions(), epoch, reserves=index.id)
 
 
 def user_types(text: str) -> Iterator[tuple[str, str]]:

@@ -94,6 +94,8 @@ from node.stamps import Stamps, ceiling_of
 from node.subscriptions import Subscriptions
 from node.swim import Swim
 from node.tracing import Tracing
+from node.unique_building import UniqueBuilding
+from node.uniques import Uniques
 from node.writes import Writes
 
 SETTLE_US = 1_000_000
@@ -164,6 +166,8 @@ class Node:
         self.following = Following(self.inside, self.metadata, self.swim, boot)
         self.indexed = Indexed(types_from(lambda: self.metadata))
         self.building = IndexBuilding(self.inside, self.metadata, boot)
+        self.uniques = Uniques(self.inside, self.metadata, self.paxos, self.indexed)
+        self.unique_building = UniqueBuilding(self.uniques, self.swim, self.scans)
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.finds = Finds(self.reads, serving)
         self.searches: Searches | None = None
@@ -287,7 +291,9 @@ class Node:
                 return  # abandoned
             reply(request_id, value, last)
 
-        if isinstance(request, WriteRequest):
+        if self.uniques.concern(request):
+            self.uniques.begin(request, deadline_us, answer)
+        elif isinstance(request, WriteRequest):
             self.writes.begin(request, deadline_us, answer)
         elif isinstance(request, BatchRequest):
             self.batches.begin(request, deadline_us, answer)

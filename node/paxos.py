@@ -79,6 +79,7 @@ class Paxos:
             decide=request.decide,
             trace=request.trace,
             now_us=request.now_us,
+            uniques=request.uniques,
         )
         timeout_us = self.inside.settings.write_timeout_us
         operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), reply)

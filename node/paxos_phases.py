@@ -71,6 +71,7 @@ class Aim(msgspec.Struct, frozen=True):
     decide: Decide | None
     trace: Trace | None = None
     now_us: int = 0
+    uniques: tuple[int, ...] = ()
 
 
 class Phases(ABC):
@@ -130,6 +131,10 @@ class Phases(ABC):
         if placement is None:
             self._end(no_such_table())
             return False
+        if aim.decide is not None and placement.table.uniques != aim.uniques:
+            text = "the unique indexes of the table changed meanwhile"
+            self._end(self._unsettled(Invalid("unique_changed", f"{text}: try again"), text))
+            return False
         self._placement = placement
         self._epoch, self._began_us = state.epoch, inside.world.monotonic_us()
         self._replicas = placement.replicas(aim.token)
@@ -139,7 +144,7 @@ class Phases(ABC):
         self._targets = [peer for peer in self._alive if wanted.counts(where(peer), self._local)]
         refusal = self._unavailable(aim.serial_level) or self._unavailable(aim.level)
         if refusal is not None:
-            self._end(self._unsettled(refusal))
+            self._end(self._unsettled(refusal, "too few replicas are alive to settle it"))
         return refusal is None
 
     def _unavailable(self, level: Level) -> Unavailable | None:
@@ -150,8 +155,8 @@ class Phases(ABC):
         return None if reach.met else Unavailable(wanted.total, reach.received, level)
 
     @abstractmethod
-    def _unsettled(self, refusal: Unavailable) -> Any:
-        """What to answer if there are too few replicas for another attempt."""
+    def _unsettled(self, refusal: Unavailable | Invalid, why: str) -> Any:
+        """What to answer if there can be no other attempt: the refusal, unless something was begun."""
 
     # --- asking
 

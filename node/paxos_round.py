@@ -250,8 +250,8 @@ class CasOperation(Phases):
             shed = all(f.why in ("overloaded", Why.STALLED) for f in self._failed.values())
             self._end(Overloaded(text) if shed and not self._ours else self._broken(text))
 
-    def _unsettled(self, refusal: Unavailable) -> Broken | Unavailable:
-        return self._broken("too few replicas are alive to settle it") if self._ours else refusal
+    def _unsettled(self, refusal: Unavailable | Invalid, why: str) -> Broken | Unavailable | Invalid:
+        return self._broken(why) if self._ours else refusal
 
     def _broken(self, text: str) -> Broken:
         unknown = bool(self._ours)
@@ -351,7 +351,7 @@ class CasOperation(Phases):
         if isinstance(decision, WriteRequest):
             assert decision.table == self.aim.table and decision.partition == self.aim.key
             wanted = msgspec.structs.replace(decision, level=self.aim.level, timestamp_us=0)
-            invalid = check_write(wanted, self._placement, clock.bound_us())
+            invalid = check_write(wanted, self._placement, clock.bound_us(), decided=True)
             if invalid is None:
                 self._write(wanted, reads, calm)
                 return

@@ -64,9 +64,11 @@ DEFINITE = frozenset(
         "overloaded",
         "not_a_replica",
         "no_such_table",
+        "unique_index",
     }
 )
 """Failures after which a replica certainly does not have the write."""
+UNIQUE_NOW = "the table has a unique index: what is written to it is decided as conditional updates are"
 
 Reply = Callable[[Answer], None]
 
@@ -101,7 +103,8 @@ class Writes:
 
     def begin(self, request: WriteRequest, deadline_us: int, reply: Reply) -> None:
         """Plan and send; `reply` is called exactly once."""
-        placement = self.metadata.state.placement(request.table)
+        state = self.metadata.state
+        placement = state.placement(request.table)
         refusal = check(request, placement, self.inside.clock.bound_us())
         if refusal is not None or placement is None:
             reply(refusal or no_such_table())
@@ -116,6 +119,9 @@ class Writes:
             return
 
         def stamped(stamp_us: int) -> None:
+            if self.metadata.state is not state:
+                self.begin(request, deadline_us, reply)  # it was planned by an older schema
+                return
             start = self.writer
             version = (request.timestamp_us, 0) if request.timestamp_us else (stamp_us, start)
             mutation = build(request, token, (start, self.next_sequence()), version, stamp_us)
@@ -303,6 +309,9 @@ class WriteOperation:
             self._stamp_us = stamp_us
             self._bytes = encode_mutation(self._mutation)
             self._tally = Tally(self._wanted, self._placement, parent.inside.identity.datacentre)
+            if self._is_unique_now():
+                self._give_up(Broken(0, self._wanted.total, 1, UNIQUE_NOW, write=True, unknown=True))
+                return
             self._failed.clear()
             parent.inside.count("writes_stamped_again")
             self._begin_attempt()
@@ -317,14 +326,18 @@ class WriteOperation:
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now.
 
-        Ask again under them, if there is still such a table.
+        Ask again under them, if there is still such a table, and it was not given a unique index.
         """
-        parent = self._parent
-        if parent.metadata.state.placement(self._request.table) is None:
+        if self._parent.metadata.state.placement(self._request.table) is None:
             self._answer(no_such_table())
             self._finish()
-            return
-        self._send_again(peer)
+        else:
+            self._send_again(peer)
+
+    def _is_unique_now(self) -> bool:
+        """Whether the table was given a unique index since this write was planned."""
+        placement = self._parent.metadata.state.placement(self._request.table)
+        return placement is not None and bool(placement.table.uniques)
 
     def on_connected(self, peer: PeerId) -> None:
         """A replica is back; one that has the write already answers as if it were new to it."""
@@ -334,6 +347,9 @@ class WriteOperation:
 
     def _send_again(self, peer: PeerId) -> None:
         parent = self._parent
+        if self._is_unique_now():
+            self._on_failed(peer, OperationFailed(self._op, "unique_index", UNIQUE_NOW))
+            return
         lane = SMALL if len(self._bytes) <= SMALL_PAYLOAD_BYTES else BULK
         left_us = max(1_000, self._deadline_us - parent.inside.world.monotonic_us())
         epoch = parent.metadata.state.epoch
@@ -442,10 +458,14 @@ def no_such_table() -> Invalid:
     return Invalid("no_such_table", "there is no such table (any more)")
 
 
-def check(request: WriteRequest, placement: TablePlacement | None, wall_us: int) -> Invalid | None:
-    """What is wrong with a write, before anything is done about it."""
+def check(
+    request: WriteRequest, placement: TablePlacement | None, wall_us: int, *, decided: bool = False
+) -> Invalid | None:
+    """What is wrong with a write, before anything is done about it; `decided` says that it was judged."""
     if placement is None:
         return no_such_table()
+    if placement.table.uniques and not decided:
+        return Invalid("unique_index", UNIQUE_NOW)
     if not valid_for_writes(request.level):
         return Invalid(
             "bad_level",

@@ -96,7 +96,8 @@ def check_id(operation_id: bytes) -> Invalid | None:
     """Why this is no id of an operation, or None."""
     if 0 < len(operation_id) <= ID_BYTES_MAX:
         return None
-    return Invalid("bad_operation_id", f"an operation id has 1 to {ID_BYTES_MAX} bytes")
+    text = f"an operation id has 1 to {ID_BYTES_MAX} bytes, of which the first is not zero"
+    return Invalid("bad_operation_id", text)
 
 
 class Once:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from jepsen_like.checkers import Problem
 from lsm import keys
+from lsm.lost import LOST_PREFIX
 from sim.cluster import SimCluster
 from sim.real import BATCHES, HINTS, node_of
 
@@ -21,6 +22,9 @@ def differences(cluster: SimCluster, problems_max: int = 20, *, logs: bool = Tru
     if len({(state.epoch, state.digest) for state in states}) > 1:
         return [Problem("diverged", f"epochs {[state.epoch for state in states]}")]
     problems = (_logs(cluster) if logs else []) + _hints(cluster) + _batches(cluster)
+    problems += _damage(cluster)
+    if problems and problems[-1].name == "damaged":
+        return problems
     index_of = {machine.peer: machine.index for machine in cluster.machines}
     for table in states[0].tables:
         placement = states[0].placement(table)
@@ -45,6 +49,16 @@ def rows_of(cluster: SimCluster, index: int, table: int) -> dict[bytes, bytes]:
     """All rows and headers of a table as a machine stores them."""
     first = keys.table_prefix(table)
     return dict(cluster.machines[index].engine.scan(first, keys.successor(first)))
+
+
+def _damage(cluster: SimCluster) -> list[Problem]:
+    """What was damaged is found and given back by now, without anybody's help."""
+    first = keys.system_key(LOST_PREFIX)
+    bad = {m.index: m.engine.health()["background_errors"] for m in cluster.machines}
+    lost = {m.index: len(m.engine.keys(first, keys.successor(first))) for m in cluster.machines}
+    if any(bad.values()) or any(lost.values()):
+        return [Problem("damaged", f"records still damaged: {bad}; ranges not given back: {lost}")]
+    return []
 
 
 def _hints(cluster: SimCluster) -> list[Problem]:

@@ -227,11 +227,14 @@ class Membership:
             text = group.parts[number].cursor
             return groups.moved(text, cursor) == text
 
-        return tuple(
-            number
-            for number, (_, until_us, cursor) in self._leaving.items()
-            if now_us >= until_us or is_acknowledged(number, cursor)
-        )
+        found = []
+        for number in group.owned(self.join.session):
+            if not group.parts[number].to or number in self._reading:
+                continue
+            left = self._leaving.get(number)  # None: it was never read by this session
+            if left is None or now_us >= left[1] or is_acknowledged(number, left[2]):
+                found.append(number)
+        return tuple(found)
 
     def _on_record(self, result: Result) -> None:
         self._busy = False

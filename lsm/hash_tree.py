@@ -29,6 +29,9 @@ LEAVES = 2**18
 LEAVES_PER_BRANCH = 64
 
 _LEAF, _BRANCH = 0, 1
+_TOTAL = LEAVES_PER_BRANCH
+"""Where the sum of a branch stands behind its leaves, in memory."""
+
 _MASK = 2**64 - 1
 _BRANCHES_MAX = 2**13
 """Branches kept in memory, of 64 sums each: 6 MiB at most."""
@@ -90,13 +93,27 @@ class HashTree:
                 value = (leaves[at] + delta) & _MASK
                 sums.append((leaves, at, value))
                 puts.append((tree_key(table, _LEAF, leaf), value.to_bytes(8, "big") if value else None))
-                if branch not in branches:
-                    branches[branch] = sum(leaves)
-                branches[branch] += delta
+                branches[branch] = branches.get(branch, leaves[_TOTAL]) + delta
         for branch, total in branches.items():
             value = total & _MASK
+            sums.append((self._branches[_name(table, branch)], _TOTAL, value))
             puts.append((tree_key(table, _BRANCH, branch), value.to_bytes(8, "big") if value else None))
         return sums
+
+    def stage_one(self, table: int, leaf: int, delta: int, puts: Puts) -> Sums:
+        """As `stage`, for a change in one leaf, as most are."""
+        delta &= _MASK
+        if not delta:
+            return []
+        branch, at = leaf // LEAVES_PER_BRANCH, leaf % LEAVES_PER_BRANCH
+        leaves = self._branches.get(table << 12 | branch) or self._load(table, branch)
+        value = (leaves[at] + delta) & _MASK
+        total = (leaves[_TOTAL] + delta) & _MASK
+        puts += (
+            (tree_key(table, _LEAF, leaf), value.to_bytes(8, "big") if value else None),
+            (tree_key(table, _BRANCH, branch), total.to_bytes(8, "big") if total else None),
+        )
+        return [(leaves, at, value), (leaves, _TOTAL, total)]
 
     @staticmethod
     def commit(sums: Sums) -> None:
@@ -114,11 +131,12 @@ class HashTree:
             del self._branches[next(iter(self._branches))]
 
     def _load(self, table: int, branch: int) -> array[int]:
-        leaves = array("Q", bytes(8 * LEAVES_PER_BRANCH))
+        leaves = array("Q", bytes(8 * LEAVES_PER_BRANCH + 8))
         first = branch * LEAVES_PER_BRANCH
         end = tree_key(table, _LEAF, first + LEAVES_PER_BRANCH)
         for key, value in self._engine.scan(tree_key(table, _LEAF, first), end):
             leaves[tree_index(key) - first] = int.from_bytes(value, "big")
+        leaves[_TOTAL] = sum(leaves) & _MASK
         self._branches[_name(table, branch)] = leaves
         return leaves
 

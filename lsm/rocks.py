@@ -160,6 +160,7 @@ class RocksEngine:
         self._durable = durable
         self._near: dict[bytes, bytes | None] = {}
         self._group: dict[bytes, bytes | None] | None = None
+        self._group_sequence = 0
         self._write_options = WriteOptions()
         self._write_options.sync = False
         self._write_options.no_slowdown = True
@@ -286,7 +287,7 @@ class RocksEngine:
                 raise DurabilityError(self._failed)
             self._near.clear()
             self._group.update(puts)
-            return self.written()
+            return self._group_sequence
         batch = WriteBatch(raw_mode=True)
         put = batch.put
         for key, value in puts:
@@ -299,6 +300,7 @@ class RocksEngine:
     def begin_group(self) -> None:
         """Collect the writes that follow: one call and one record of the log for all of them."""
         self._group = {}
+        self._group_sequence = self._db.latest_sequence_number() + 1  # nobody else writes until it ends
 
     def end_group(self) -> None:
         """Write what was collected, all or nothing."""
@@ -331,8 +333,10 @@ class RocksEngine:
 
     def written(self) -> int:
         """The sequence number after the last write; within a group, the first that it will have."""
+        if self._group:
+            return self._group_sequence
         sequence: int = self._db.latest_sequence_number()
-        return sequence + 1 if self._group else sequence
+        return sequence
 
     def sync(self) -> None:
         """Make all that was written before the call durable; from any thread, without holding up others.

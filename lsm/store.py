@@ -114,12 +114,13 @@ class Plan(msgspec.Struct, frozen=True):
 class _Info:
     """What the store keeps in mind of a table."""
 
-    __slots__ = ("changes", "has_clustering", "prefix", "schema")
+    __slots__ = ("changes", "has_clustering", "plain", "prefix", "schema")
 
     def __init__(self, schema: Table) -> None:
         self.schema = schema
         self.has_clustering = schema.has_clustering
         self.changes = schema.options.changes
+        self.plain = not (self.has_clustering or schema.indexes or self.changes != "none")
         self.prefix = keys.table_prefix(schema.id)
 
 
@@ -171,7 +172,13 @@ class Store:
 
     def plan(self, command: Command) -> Plan:
         """Look at a command, without I/O (but for a scan at the first mutation of a coordinator's start)."""
-        plan = self._plan(command)
+        kind = type(command)
+        if kind is Apply:
+            plan = self._plan_apply(command)  # type: ignore[arg-type]
+        elif kind is Read:
+            plan = self._plan_read(command)  # type: ignore[arg-type]
+        else:
+            plan = self._plan(command)
         if not self.lost.ranges or plan.failed is not None or getattr(command, "lost_too", False):
             return plan
         if isinstance(command, MergeRows | PaxosMerge | Sweep) or not self.lost.hits(where(plan)):
@@ -181,10 +188,6 @@ class Store:
         return msgspec.structs.replace(plan, failed=MENDING)
 
     def _plan(self, command: Command) -> Plan:
-        if isinstance(command, Apply):
-            return self._plan_apply(command)
-        if isinstance(command, Read):
-            return self._plan_read(command)
         if isinstance(command, MergeRows):
             return self._plan_merge(command)
         if isinstance(command, Sweep):
@@ -206,32 +209,32 @@ class Store:
         return self.plan(command).order
 
     def _plan_apply(self, command: Apply) -> Plan:
-        if len(command.mutation) > MUTATION_BYTES_MAX:
-            text = f"mutation of {len(command.mutation)} bytes"
-            return Plan(command, None, (), failed=Failed(Why.TOO_LARGE, text))
+        data = command.mutation
+        if len(data) > MUTATION_BYTES_MAX:
+            return Plan(command, None, (), failed=Failed(Why.TOO_LARGE, f"mutation of {len(data)} bytes"))
         try:
-            mutation = decode_mutation(command.mutation)
+            mutation = decode_mutation(data)
             fault = mutation_fault(mutation)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             mutation, fault = None, f"mutation does not decode: {error}"
         if mutation is None or fault:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
-        info = self._info(mutation.table)
+        table, token = mutation.table, mutation.token
+        info = self._info(table)
         if info is None:
-            return Plan(command, None, (), failed=_no_table(mutation.table))
+            return Plan(command, None, (), failed=_no_table(table))
         if mutation.header is not None and not info.has_clustering:
-            text = f"a partition header for table {mutation.table}, which has no clustering columns"
+            text = f"a partition header for table {table}, which has no clustering columns"
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
-        prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
-        needs: list[bytes] = []
-        if not self._is_beyond(mutation):
-            needs.append(keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt)))
+        prefix = keys.partition_prefix(table, token, mutation.partition)
+        needs = self.tree.keys_needed(table, leaf_of(token))
+        for suffix, _ in mutation.rows:
+            needs = (prefix + suffix, *needs)
         if info.has_clustering:
-            needs.append(prefix + keys.HEADER_SUFFIX)
-        needs += [prefix + suffix for suffix, _ in mutation.rows]
-        needs += self.tree.keys_needed(mutation.table, leaf_of(mutation.token))
-        size = 0 if mutation.header is not None else len(command.mutation)
-        return Plan(command, prefix, tuple(needs), mutation, None, size)
+            needs = (prefix + keys.HEADER_SUFFIX, *needs)
+        if not self._is_beyond(mutation):
+            needs = (keys.mutation_id_key(mutation.id), *needs)
+        return Plan(command, prefix, needs, mutation, None, 0 if mutation.header is not None else len(data))
 
     def _is_beyond(self, mutation: Mutation) -> bool:
         try:
@@ -348,12 +351,13 @@ class Store:
         if plan.failed is not None:
             return plan.failed, 0
         try:
-            if plan.mutation is not None and isinstance(plan.command, Apply):
-                info = self._info(plan.mutation.table)
+            command, mutation = plan.command, plan.mutation
+            if mutation is not None and type(command) is Apply:
+                info = self._info(mutation.table)
                 if info is None:
-                    return _no_table(plan.mutation.table), 0
+                    return _no_table(mutation.table), 0
                 assert plan.order is not None
-                done = self._writer.apply(plan.mutation, plan.command.mutation, info, plan.order)
+                done = self._writer.apply(mutation, command.mutation, info, plan.order)
                 return (MENDING, done[1]) if plan.lost and isinstance(done[0], Applied) else done
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)

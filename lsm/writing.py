@@ -68,6 +68,8 @@ class Info(Protocol):
     schema: Table
     has_clustering: bool
     changes: str
+    plain: bool
+    """Nothing but rows: no clustering columns, indexes, images."""
     prefix: bytes
 
 
@@ -143,8 +145,10 @@ class Writer:
 
         `prefix` is its partition's key prefix. The records `beside` are written in any case.
         """
-        id_key = keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))
+        id_key = keys.mutation_id_key(mutation.id)
         fresh = self._log.is_beyond(mutation.start, mutation.sequence) or self._engine.get(id_key) is None
+        if info.plain and fresh and beside is None and len(mutation.rows) == 1:
+            return self._apply_plain(mutation, data, info, prefix + mutation.rows[0][0], id_key=id_key)
         change = _Change()
         leaf = leaf_of(mutation.token)
         header, header_changed = None, False
@@ -183,6 +187,49 @@ class Writer:
         else:
             sequence = self._write_beside(beside or [])
         return Applied(None if met == NO_VERSION else met, fresh), sequence
+
+    def _apply_plain(
+        self, mutation: Mutation, data: bytes, info: Info, key: bytes, *, id_key: bytes
+    ) -> tuple[Outcome, int]:
+        """As `apply`, for what nearly all writes are: one row of a table that is nothing but rows, met for
+        the first time. It is the hot path of the whole store: here Python costs a third less.
+        """
+        addition = mutation.rows[0][1]
+        old = self._engine.get(key)
+        met, stored = NO_VERSION, EMPTY_ROW
+        if old is None:
+            merged = normal(addition.deletion, addition.cells)
+        else:
+            stored = stored_row(key, old)
+            met = newer_met(stored, addition, NO_VERSION)
+            merged = merge_rows(stored, addition)
+        new = _row_bytes(merged)
+        puts: Puts = []
+        changed = new != old
+        if changed:
+            if _has_grown(stored, merged, old, new):
+                text = _too_large(merged)
+                if text:
+                    return Failed(Why.TOO_LARGE, text), 0
+            puts.append((key, new))
+        log, tree = self._log, self._tree
+        log.stage(puts, EVENT if changed else SUPERSEDED, mutation, data, (), id_key=id_key)
+        try:
+            sums = None
+            if changed:
+                delta = (0 if new is None else record_hash(key, new)) - (
+                    0 if old is None else record_hash(key, old)
+                )
+                sums = tree.stage_one(info.schema.id, leaf_of(mutation.token), delta, puts)
+            sequence = self._engine.write(puts)
+        except BaseException:
+            log.abort()
+            raise
+        log.commit()
+        if sums is not None:
+            tree.commit(sums)
+            self._unsynced.wrote((key, info.prefix), sequence)
+        return Applied(None if met == NO_VERSION else met, True), sequence
 
     def stored(self, prefix: bytes, has_clustering: bool, suffix: bytes) -> tuple[Row, Version]:
         """A row in normal form, and the version up to which its partition's tombstones cover it."""

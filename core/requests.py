@@ -86,6 +86,18 @@ class CounterRequest(msgspec.Struct, frozen=True):
     trace: Trace | None = None
 
 
+class OperationId(msgspec.Struct, frozen=True):
+    """The id that a client gave to a request, a hash of what it asks for, and how long it is remembered."""
+
+    id: bytes
+    fingerprint: bytes
+    remember_us: int
+
+    def part(self, number: int) -> OperationId:
+        """The id of one of several writes that a request makes."""
+        return msgspec.structs.replace(self, id=self.id + b"\x00%d" % number) if number else self
+
+
 class BatchRequest(msgspec.Struct, frozen=True):
     """Writes that belong together; each one's own `level` is not used.
 
@@ -95,13 +107,15 @@ class BatchRequest(msgspec.Struct, frozen=True):
     writer wins, everywhere the same. Without the log each partition is a write of its own. At level ANY a
     logged batch is answered when it is in the batch log. Bounded by limits.BATCH_MUTATIONS_MAX and
     BATCH_BYTES_MAX. A batch of counters, which holds nothing else, is never logged: each partition is an
-    increment of its own.
+    increment of its own. A logged batch of several partitions may carry the `operation` that it is: done
+    once, however often it is retried.
     """
 
     writes: tuple[WriteRequest, ...] | tuple[CounterRequest, ...]
     level: Level
     logged: bool = True
     trace: Trace | None = None
+    operation: OperationId | None = None
 
 
 class ReadRequest(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from core.requests import Answer
+from core.requests import Answer, OperationId
 from cql_lite import wire
 from cql_lite.errors import InvalidRequestError
 from cql_lite.running import Answering
-from query.once import OnceEach, OperationId, check_id
+from query.once import OnceEach, check_id
 
 PAYLOAD_KEY: Final = "sullae-op-id"
 

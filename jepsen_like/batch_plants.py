@@ -12,6 +12,7 @@ import msgspec
 
 import lsm.store
 import node.counters
+import query.once
 from core.mutation import Mutation
 from jepsen_like.plants import Plant
 from lsm.counters import resolve
@@ -19,7 +20,7 @@ from node.batch_log import BatchLog, BatchWrite
 from node.batches import LoggedBatch
 from node.counters import CounterOperation, increments_of
 from node.writes import WriteOperation
-from query.once import Once
+from query.once import BatchClaim
 
 TORN = ("torn", "lost", "stale", "back")
 MISCOUNTED = ("lost", "overcounted", "wrong_sum")
@@ -50,8 +51,13 @@ def _lead_under_a_new_id(self: Any, peer: Any) -> None:
         self._next_leader()
 
 
-def _find_nothing(self: Any, part: Any) -> None:
-    del self, part
+def _find_nothing(part: Any, of: Any) -> None:
+    del part, of
+
+
+def _send_what_the_retry_asks(self: Any, answer: Any) -> Any:
+    del answer
+    return self._mutations, True
 
 
 def _one_shard_for_all(message: Any, token: int, shard: bytes, version: Any) -> Mutation:
@@ -107,10 +113,17 @@ BATCH_PLANTS = (
     ),
     Plant(
         "operation id not looked up",
-        ((Once, "_found", _find_nothing),),
+        ((query.once, "_found", _find_nothing),),
         "counter-once",
         1,
         MISCOUNTED,
+    ),
+    Plant(
+        "batch tried again as the retry has it",
+        ((BatchClaim, "mutations", _send_what_the_retry_asks),),
+        "batches-once",
+        1,
+        ("done_again",),
     ),
     Plant(
         "one shard for all replicas",

@@ -26,6 +26,7 @@ from jepsen_like.workloads import Workload
 from jepsen_like.workloads.append import AppendWorkload
 from jepsen_like.workloads.bank import BankWorkload
 from jepsen_like.workloads.batches import BatchesWorkload
+from jepsen_like.workloads.batches_once import OnceBatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.changes import ChangesWorkload
 from jepsen_like.workloads.counter import CounterWorkload
@@ -57,6 +58,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "cas-register": CasRegisterWorkload,
     "append": AppendWorkload,
     "batches": BatchesWorkload,
+    "batches-once": OnceBatchesWorkload,
     "counter": CounterWorkload,
     "counter-once": OnceCounterWorkload,
     "index": IndexWorkload,

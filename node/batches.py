@@ -7,6 +7,7 @@ version. It does not isolate partitions from each other: a reader may see one wr
     logged:    stamp -> two holders have it durably -> mutations to their replicas -> answer -> holders forget
     unlogged:  stamp -> each mutation is a write of its own, answered when all are
     counters:  each is an increment of its own (node/counters.py), answered when all are
+    once:      a logged one under an operation id first decides, by Paxos, which mutations that id means
 
 *Stamped again, as a whole.* If replicas met newer versions, a plain write is made anew above them before it
 is acknowledged. If each mutation of a batch did that for itself, one partition could end with this batch's
@@ -30,7 +31,7 @@ from core import limits
 from core.cell import NO_VERSION
 from core.consistency import Level, Need, need
 from core.messages import BatchDone, BatchStore, BatchStored, OperationFailed
-from core.mutation import UPDATE, Mutation, encode_mutation, restamped
+from core.mutation import UPDATE, Mutation, decode_mutation, encode_mutation, restamped
 from core.ports import PeerId
 from core.requests import (
     Answer,
@@ -38,6 +39,7 @@ from core.requests import (
     Broken,
     CounterRequest,
     Invalid,
+    Judged,
     Overloaded,
     Timeout,
     Unavailable,
@@ -50,6 +52,7 @@ from node.batch_log import BatchApply
 from node.tally import reachable
 from node.views import lane_for
 from node.writes import WriteOperation, build, check, no_such_table
+from query.once import BatchClaim
 from ring.tokens import token_of
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from node.inside import Inside
     from node.metadata import Metadata
     from node.metadata_state import TablePlacement
+    from node.paxos import Paxos
     from node.stamps import Stamps
     from node.swim import Swim
     from node.writes import Writes
@@ -96,6 +100,7 @@ class Batches:
         stamps: Stamps,
         log: BatchLog,
         counters: Counters,
+        paxos: Paxos,
     ) -> None:
         """Register for timers."""
         self.inside = inside
@@ -105,6 +110,7 @@ class Batches:
         self.stamps = stamps
         self.log = log
         self.counters = counters
+        self.paxos = paxos
         inside.on_timer("batch_ask", lambda op: self._on_timer(op, LoggedBatch.ask_again))
         inside.on_timer("batch_deadline", lambda op: self._on_timer(op, LoggedBatch.on_deadline))
 
@@ -136,13 +142,35 @@ class Batches:
                 self._send_each(request, parts, mutations, deadline_us, reply)
                 return
             pairs = tuple((m.table, encode_mutation(m)) for m in mutations)
-            if sum(len(data) for _, data in pairs) > limits.BATCH_BYTES_MAX:
-                reply(Invalid("too_large", f"a batch is limited to {limits.BATCH_BYTES_MAX} bytes"))
+            of = request.operation
+            bytes_max = limits.BATCH_BYTES_MAX if of is None else limits.BATCH_ONCE_BYTES_MAX
+            if sum(len(data) for _, data in pairs) > bytes_max:
+                what = "a batch" if of is None else "a batch under an operation id"
+                reply(Invalid("too_large", f"{what} is limited to {bytes_max} bytes"))
                 return
             batch = LoggedBatch(self, request.level, mutations, reply, trace=request.trace)
-            batch.start(holders, pairs, deadline_us)
+            if of is None:
+                batch.start(holders, pairs, deadline_us)
+            else:
+                self._start_once(batch, BatchClaim(parts[0].writes[0], of, pairs), holders, deadline_us)
 
         self.stamps.take(stamped, lambda why: reply(Overloaded(why)))
+
+    def _start_once(
+        self, batch: LoggedBatch, claim: BatchClaim, holders: list[PeerId], deadline_us: int
+    ) -> None:
+        """Begin what is under an id: as it is if it is the first of its id, else as the first was."""
+
+        def on_answer(answer: Answer) -> None:
+            if not isinstance(answer, Judged):
+                batch.not_claimed(answer)
+                return
+            pairs, first = claim.mutations(answer)
+            if not first:
+                batch.become(pairs)
+            batch.start(holders, pairs, deadline_us)
+
+        self.paxos.begin(claim.request, deadline_us, on_answer)
 
     def _count(
         self, request: BatchRequest, counted: list[CounterRequest], deadline_us: int, reply: Reply
@@ -280,6 +308,7 @@ class LoggedBatch:
         self._batch = (mutations[0].start, mutations[0].sequence)
         self._stamp_us = mutations[0].admitted_us
         self._attempt = 0
+        self._again = False
         self._pairs: tuple[tuple[int, bytes], ...] = ()
         self._needed = min(HOLDERS, len(parent.metadata.state.members))
         self._candidates: list[PeerId] = []
@@ -295,6 +324,21 @@ class LoggedBatch:
         self._candidates = holders
         self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
         self._store(pairs)
+
+    def become(self, pairs: tuple[tuple[int, bytes], ...]) -> None:
+        """Be a batch that was begun before. It may have been applied, and others may have written since, so
+        it is not stamped again.
+        """
+        self._mutations = [decode_mutation(data) for _, data in pairs]
+        self._batch = (self._mutations[0].start, self._mutations[0].sequence)
+        self._stamp_us = self._mutations[0].admitted_us
+        self._again = True
+
+    def not_claimed(self, why: Answer) -> None:
+        """It could not be known whether it was begun before; nothing of it is sent."""
+        if isinstance(why, Timeout):
+            why = msgspec.structs.replace(why, level=self._level, write=True, write_type="BATCH_LOG")
+        self._answer(why)
 
     # --- the batch log
 
@@ -385,7 +429,7 @@ class LoggedBatch:
     def _on_applied(self, failure: Answer | None, newer: Version | None) -> None:
         if failure is not None:
             self._answer(self._certain(failure))  # the holders see to it
-        elif newer is not None and self._attempt == 0:
+        elif newer is not None and self._attempt == 0 and not self._again:
             self._stamp_again(newer)
         else:
             self._answer(Written(self._version()))

@@ -151,6 +151,7 @@ class Node:
         self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
         self.batch_log = BatchLog(self.inside, self.metadata, self.swim, self.writes)
         self.counters = Counters(self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps)
+        self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
         self.batches = Batches(
             self.inside,
             self.metadata,
@@ -159,9 +160,9 @@ class Node:
             stamps=self.stamps,
             log=self.batch_log,
             counters=self.counters,
+            paxos=self.paxos,
         )
         self.reads = Reads(self.inside, self.metadata, self.swim)
-        self.paxos = Paxos(self.inside, self.metadata, self.swim, self.hints, self.writes)
         self.scans = Scans(self.reads, self.paxos)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
         self.indexed = Indexed(types_from(lambda: self.metadata))

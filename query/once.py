@@ -11,6 +11,11 @@ rows ever sees it. Tombstones of the partition do not cover it (core/row.py `cov
 deletion under an id is not repeated either. It is believed for `remember_us`; whoever purges dead cells must
 keep it so long. An id means one request: the same id with another one (another `fingerprint`) is refused. Ids
 are known per partition: the same id in two partitions is two operations.
+
+A logged batch of several partitions is decided in the partition of its first write: there the first attempt
+leaves, with the record, the mutations that it is about to send (`BatchClaim`). A retry sends these very
+mutations, under their ids and versions, whatever it was itself asked with, so replicas that have them do
+nothing, and nothing that was written since is undone.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from core.requests import (
     CounterRequest,
     Invalid,
     Judged,
+    OperationId,
     PartRead,
     ReadRow,
     Request,
@@ -58,18 +64,6 @@ _RECORD_COLUMN: Final = 2**31 - 1
 Decide = Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
 
 
-class OperationId(msgspec.Struct, frozen=True):
-    """The id that a client gave to a request, a hash of what it asks for, and how long it is remembered."""
-
-    id: bytes
-    fingerprint: bytes
-    remember_us: int
-
-    def part(self, number: int) -> OperationId:
-        """The id of one of several writes that a request makes."""
-        return msgspec.structs.replace(self, id=self.id + b"\x00%d" % number) if number else self
-
-
 class _SliceThen(msgspec.Struct, frozen=True, array_like=True):
     """A part of what an update was judged by: (key, row bytes) pairs."""
 
@@ -80,12 +74,15 @@ class _SliceThen(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    """The value of a record; `reads` is None if they were too large to be kept."""
+    """The value of a record; `reads` is None if they were too large to be kept. `mutations`, (table, bytes)
+    pairs, are those of a logged batch.
+    """
 
     fingerprint: bytes
     at_us: int
     applied: bool
     reads: tuple[_SliceThen, ...] | None
+    mutations: tuple[tuple[int, bytes], ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -94,7 +91,7 @@ _decoder = msgspec.msgpack.Decoder(_Record)
 
 def check_id(operation_id: bytes) -> Invalid | None:
     """Why this is no id of an operation, or None."""
-    if 0 < len(operation_id) <= ID_BYTES_MAX:
+    if 0 < len(operation_id) <= ID_BYTES_MAX and operation_id[0]:
         return None
     text = f"an operation id has 1 to {ID_BYTES_MAX} bytes, of which the first is not zero"
     return Invalid("bad_operation_id", text)
@@ -124,12 +121,9 @@ class Once:
 
     def _decide_once(self, reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
         """Pure, as it must be."""
-        found = self._found(reads[0])
+        found = _found(reads[0], self._of)
         if found is not None:
-            if found[0].fingerprint != self._of.fingerprint:
-                text = "this operation id was used for another request: give each request an id of its own"
-                return Invalid(REUSED, text)
-            return None
+            return _reused(found[0], self._of)
         decision = self._decide(reads[1:])
         if isinstance(decision, Invalid):
             return decision
@@ -154,24 +148,13 @@ class Once:
             )
             size = sum(len(key) + len(data) for part in kept for key, data in part.rows)
             kept = kept if size <= READS_REMEMBERED_BYTES_MAX else None
-        value = _encoder.encode(_Record(self._of.fingerprint, reads[0].now_us, applied, kept))
-        return Write(_RECORD_COLUMN, (), VALUE, value, worthless=True)
-
-    def _found(self, part: RowsRead) -> tuple[_Record, Version] | None:
-        """The record in what was read, if it is to be believed, and its version."""
-        for item in part.rows:
-            for cell in item.row.cells:
-                if cell.value is not None:
-                    record = _decoder.decode(cell.value)
-                    if record.at_us + self._of.remember_us > part.now_us:
-                        return record, cell.version
-        return None
+        return _written(_Record(self._of.fingerprint, reads[0].now_us, applied, kept))
 
     def answer(self, answer: Answer) -> Answer:
         """What to tell the client."""
         asked = self._asked
         if isinstance(answer, Judged):
-            found = self._found(answer.reads[0])
+            found = _found(answer.reads[0], self._of)
             if found is None:
                 applied = isinstance(self._decide(answer.reads[1:]), WriteRequest)
                 reads, version = answer.reads[1:], answer.version
@@ -186,6 +169,60 @@ class Once:
             kind = "COUNTER" if isinstance(asked, CounterRequest) else "SIMPLE"
             return msgspec.structs.replace(answer, write=True, write_type=kind)
         return answer
+
+
+class BatchClaim:
+    """Asks, before a logged batch under an id is begun, whether it was: `request` is what to decide first,
+    `mutations` makes of the answer what to send. `mutations`, (table, bytes) pairs, lie in several
+    partitions; the record goes to that of `home`, one of its writes.
+    """
+
+    def __init__(self, home: WriteRequest, of: OperationId, mutations: tuple[tuple[int, bytes], ...]) -> None:
+        self._of = of
+        self._mutations = mutations
+        self._home = home
+        suffix = OPERATION_SUFFIX + of.id
+        size = sum(len(data) for _, data in mutations)
+        self.request = ConditionalRequest(
+            home.table, home.partition, (PartRead(suffix),), self._decide, Level.QUORUM, Level.SERIAL, size
+        )
+
+    def _decide(self, reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
+        """Pure, as it must be."""
+        found = _found(reads[0], self._of)
+        if found is not None:
+            return _reused(found[0], self._of)
+        record = _Record(self._of.fingerprint, reads[0].now_us, True, (), self._mutations)
+        row = RowWrite(OPERATION_SUFFIX + self._of.id, (_written(record),))
+        return WriteRequest(self._home.table, self._home.partition, (row,), Level.QUORUM, UPDATE)
+
+    def mutations(self, answer: Judged) -> tuple[tuple[tuple[int, bytes], ...], bool]:
+        """The batch as the first attempt would have it, and whether this is the first."""
+        found = _found(answer.reads[0], self._of)
+        return (self._mutations, True) if found is None else (found[0].mutations, False)
+
+
+def _found(part: RowsRead, of: OperationId) -> tuple[_Record, Version] | None:
+    """The record in what was read, if it is to be believed, and its version."""
+    for item in part.rows:
+        for cell in item.row.cells:
+            if cell.value is not None:
+                record = _decoder.decode(cell.value)
+                if record.at_us + of.remember_us > part.now_us:
+                    return record, cell.version
+    return None
+
+
+def _reused(record: _Record, of: OperationId) -> Invalid | None:
+    """Why the id is not this request's; None if it is, so that there is nothing to write."""
+    if record.fingerprint == of.fingerprint:
+        return None
+    text = "this operation id was used for another request: give each request an id of its own"
+    return Invalid(REUSED, text)
+
+
+def _written(record: _Record) -> Write:
+    return Write(_RECORD_COLUMN, (), VALUE, _encoder.encode(record), worthless=True)
 
 
 def _then(part: _SliceThen) -> RowsRead:
@@ -261,7 +298,10 @@ class OnceEach:
         for request in asked:
             once = [Once(write, self._next(of)) for write in _writes_of(request)]
             self._groups.append((request, once))
-            self.requests += [one.request for one in once] if once else [request]
+            if isinstance(request, BatchRequest) and not once:
+                self.requests.append(msgspec.structs.replace(request, operation=self._next(of)))
+            else:
+                self.requests += [one.request for one in once] if once else [request]
 
     def _next(self, of: OperationId) -> OperationId:
         self.count += 1
@@ -281,15 +321,14 @@ class OnceEach:
 
 
 def _writes_of(request: Request) -> Sequence[WriteRequest | CounterRequest | ConditionalRequest]:
+    """Its writes, each to be done once; none of a logged batch that is done once as a whole."""
+    whole = False
     if isinstance(request, WriteRequest | CounterRequest | ConditionalRequest):
         writes: Sequence[WriteRequest | CounterRequest | ConditionalRequest] = (request,)
     elif isinstance(request, BatchRequest):
         places = [(write.table, write.partition) for write in request.writes]
-        if request.logged and len(set(places)) > 1:
-            raise ValueError(
-                "an operation id covers a logged batch of one partition: make it UNLOGGED, and each of its "
-                "partitions is written exactly once, or leave the id out"
-            )
+        counted = any(isinstance(write, CounterRequest) for write in request.writes)
+        whole = request.logged and not counted and len(set(places)) > 1
         writes = tuple(
             msgspec.structs.replace(write, level=request.level, trace=request.trace)
             for write in request.writes
@@ -300,7 +339,7 @@ def _writes_of(request: Request) -> Sequence[WriteRequest | CounterRequest | Con
         raise ValueError(
             "a write with an operation id is stamped when it is decided: leave USING TIMESTAMP out"
         )
-    return writes
+    return () if whole else writes
 
 
 def _joined(answers: Sequence[Answer]) -> Answer:

@@ -70,7 +70,7 @@ class BatchesWorkload:
         self._tag += 1
         operation = session.begin(kind, group, self._tag, peer)
         value = str(self._tag).encode()
-        items = [(_key(group, row), value) for row in range(ROWS)]
+        items = [(key_of(group, row), value) for row in range(ROWS)]
         end = partial(session.end, operation)
         session.door.put_all(operation.peer, self.bucket, items, Level.QUORUM, end)
 
@@ -81,10 +81,15 @@ class BatchesWorkload:
 
         def done(end: End) -> None:
             found = end.result or NOTHING
-            seen = Seen(int(found.value) if found.value else None, found.version)
+            seen = self.seen(group, found)
             self.session.end(operation, End(end.status, seen if end.status == OK else None, str(row)))
 
-        self.session.door.get(operation.peer, self.bucket, _key(group, row), Level.QUORUM, done)
+        self.session.door.get(operation.peer, self.bucket, key_of(group, row), Level.QUORUM, done)
+
+    def seen(self, group: int, found: Found) -> Seen:
+        """What a read of a row of this group says of it."""
+        del group
+        return Seen(tag_of(found.value) if found.value else None, found.version)
 
     # --- the end
 
@@ -154,7 +159,7 @@ def judge_groups(batches: Iterable[Operation], rows: Mapping[str, Found], where:
         by_group.setdefault(batch.key, []).append(batch)
     problems: list[Problem] = []
     for group, writers in by_group.items():
-        found = [rows.get(_key(group, row)) for row in range(ROWS)]
+        found = [rows.get(key_of(group, row)) for row in range(ROWS)]
         states = {None if row is None else (row.value, row.version) for row in found}
         if len(states) > 1:
             problems.append(Problem("torn", f"group {group} in {where}: {found} of {writers[-3:]}"))
@@ -165,7 +170,7 @@ def judge_groups(batches: Iterable[Operation], rows: Mapping[str, Found], where:
             if acknowledged:
                 problems.append(Problem("lost", f"group {group} in {where}: nothing of {acknowledged[-1]!r}"))
             continue
-        source = next((op for op in writers if op.value == int(first.value)), None)
+        source = next((op for op in writers if op.value == tag_of(first.value)), None)
         if source is None or source.status == FAIL:
             problems.append(Problem("unexpected", f"group {group} in {where}: {first} of {source!r}"))
         newer = [op for op in acknowledged if op.result > first.version]
@@ -174,5 +179,11 @@ def judge_groups(batches: Iterable[Operation], rows: Mapping[str, Found], where:
     return problems
 
 
-def _key(group: int, row: int) -> str:
+def key_of(group: int, row: int) -> str:
+    """The key of a row of a group."""
     return f"g{group:06d}-{row}"
+
+
+def tag_of(value: bytes) -> int:
+    """The tag that a value tells; behind a dot may stand by which attempt it came."""
+    return int(value.partition(b".")[0])

@@ -7,12 +7,12 @@ of all of them.
 from __future__ import annotations
 
 from core.consistency import Level
-from core.requests import CounterRequest
+from core.requests import CounterRequest, OperationId
 from jepsen_like.door import End
 from jepsen_like.history import OK, Operation
 from jepsen_like.session import SECOND
 from jepsen_like.workloads.counter import CounterWorkload
-from query.once import Once, OperationId
+from query.once import Once
 
 REMEMBERED_US = 24 * 3600 * SECOND
 PAUSE_US = SECOND // 5

@@ -26,11 +26,11 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from core.requests import Answer, Invalid, ReadRequest, RowsRead, WriteRequest, Written
+from core.requests import Answer, Invalid, OperationId, ReadRequest, RowsRead, WriteRequest, Written
 from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
-from query.once import Once, OperationId
+from query.once import Once
 from server.bridge import Bridge
 from server.rest.buckets import Buckets
 from server.rest.idempotency import fingerprint, key_of

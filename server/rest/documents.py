@@ -16,15 +16,15 @@ import orjson
 from aiohttp import web
 
 from core.json_values import JsonError, parse
-from core.requests import Answer, Invalid, Judged, RowsRead, Written
+from core.requests import Answer, Invalid, Judged, OperationId, RowsRead, Written
 from core.settings import Settings
 from documents import operations
 from documents.collections import DEFAULTS, Collection
 from documents.edits import Edit, EditError, merge_patch
+from documents.indexes import schema_name
 from documents.json_patch import json_patch
 from documents.operations import Condition, Done, NotMet, Operation, Wanted
 from documents.updates import update
-from query.once import OperationId
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
@@ -198,18 +198,24 @@ class Documents:
         timeout_us = wanted.write_timeout_us(self._settings)
         answer = await self._idempotency.ask(self._bridge, operation.request, of, timeout_us)
         if not isinstance(answer, (Written, Judged)):
-            raise refused(answer)
+            raise refused(answer, operation.collection)
         outcome = operation.outcome(answer)
         if isinstance(outcome, NotMet):
             raise _not_met(outcome.tag)
         return outcome
 
 
-def refused(answer: Answer) -> ProblemError:
-    """The problem that a node's refusal of an edit is."""
+def refused(answer: Answer, collection: Collection) -> ProblemError:
+    """The problem that a node's refusal of an edit is; indexes have the names that clients gave them."""
     if isinstance(answer, Invalid) and answer.code == "too_large":
         return ProblemError("too-many-cells", answer.detail)
-    return problem_of(answer)
+    problem = problem_of(answer)
+    whole = problem.members.get("index", "")
+    if isinstance(answer, Invalid) and whole:
+        name = whole.removeprefix(schema_name(collection, ""))
+        problem.members["index"] = name
+        problem.detail = problem.detail.replace(whole, name)
+    return problem
 
 
 def media_type(request: web.BaseRequest) -> str:

@@ -16,8 +16,8 @@ from typing import Final
 
 from aiohttp import web
 
-from core.requests import Answer, ConditionalRequest, CounterRequest, Request, WriteRequest
-from query.once import ID_BYTES_MAX, Once, OperationId
+from core.requests import Answer, ConditionalRequest, CounterRequest, OperationId, Request, WriteRequest
+from query.once import ID_BYTES_MAX, Once
 from server.bridge import Bridge
 from server.rest.problems import ProblemError
 

@@ -6,11 +6,10 @@ import asyncio
 
 from aiohttp import web
 
-from core.requests import ConditionalRequest, Invalid, Judged, RowsRead, WriteRequest, Written
+from core.requests import ConditionalRequest, Invalid, Judged, OperationId, RowsRead, WriteRequest, Written
 from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
-from query.once import OperationId
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets

@@ -142,7 +142,6 @@ def test_batches(cluster: SimCluster) -> None:
     assert client.run("SELECT l FROM ks.t WHERE k = 4") == [{"l": (1,)}, {"l": (2,)}]
     several = "UPDATE ks.t SET l = l + [1] WHERE k = 5 AND c = 1; \
                UPDATE ks.t SET l = l + [2] WHERE k = 6 AND c = 1;"
-    assert "one partition" in once(client, b"logged", f"BEGIN BATCH {several} APPLY BATCH")
     for peer in range(3):
         assert once(Cql(cluster, peer), b"several", f"BEGIN UNLOGGED BATCH {several} APPLY BATCH") == []
     assert client.run("SELECT l FROM ks.t WHERE k IN (5, 6)") == [{"l": (1,)}, {"l": (2,)}]
@@ -151,6 +150,25 @@ def test_batches(cluster: SimCluster) -> None:
     for peer in range(3):
         assert once(Cql(cluster, peer), b"counts", counts) == []
     assert client.run("SELECT n FROM ks.counts WHERE k IN (7, 8)") == [{"n": 1}, {"n": 2}]
+
+
+def test_a_logged_batch_of_several_partitions_is_the_first_attempts(cluster: SimCluster) -> None:
+    text = "BEGIN BATCH UPDATE ks.t SET l = l + [1] WHERE k = 15 AND c = 1; \
+            UPDATE ks.t SET l = l + [2] WHERE k = 16 AND c = 1; \
+            INSERT INTO ks.flat (k, v) VALUES (17, 'batch'); APPLY BATCH"
+    clients = [Cql(cluster, peer) for peer in range(3)]
+    assert once(clients[0], b"whole", text) == []
+    clients[1].run("UPDATE ks.flat SET v = 'later' WHERE k = 17")
+    for client in clients:
+        assert once(client, b"whole", text) == []
+    assert clients[0].run("SELECT l FROM ks.t WHERE k IN (15, 16)") == [{"l": (1,)}, {"l": (2,)}]
+    assert clients[0].run("SELECT v FROM ks.flat WHERE k = 17") == [{"v": "later"}], "a retry undoes nothing"
+    other = text.replace("[2]", "[3]")
+    assert "used for another request" in once(clients[2], b"whole", other)
+    assert once(clients[2], b"another", other) == []
+    assert clients[0].run("SELECT l FROM ks.t WHERE k IN (15, 16)") == [{"l": (1, 1)}, {"l": (2, 3)}]
+    large = f"BEGIN BATCH INSERT INTO ks.flat (k, v) VALUES (18, '{'x' * 2**20}'); {text[12:]}"
+    assert "1048576 bytes" in once(clients[0], b"large", large)
 
 
 def test_what_an_id_cannot_be(cluster: SimCluster) -> None:

@@ -10,13 +10,13 @@ from core.commands import CounterAdded, PaxosAccepted
 from core.consistency import Level
 from core.counter import counter_value
 from core.messages import CountersAdded, PaxosTold
-from core.requests import Answer, CounterRequest, Timeout, Written
+from core.requests import Answer, CounterRequest, OperationId, Timeout, Written
 from core.schema import Table
 from jepsen_like.scenarios import Scenario
 from lsm import keys
 from lsm.commit import Commit
 from node.counters import CounterOperation
-from query.once import Once, OperationId
+from query.once import Once
 from ring.tokens import token_of
 from tests.scenarios.telling import QUIET, WRITE_FAST, row, table_of
 

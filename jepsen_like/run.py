@@ -43,6 +43,7 @@ from jepsen_like.workloads.schema import SchemaWorkload
 from jepsen_like.workloads.search import SearchWorkload
 from jepsen_like.workloads.set_workload import SetWorkload
 from jepsen_like.workloads.txn import TxnWorkload
+from jepsen_like.workloads.unique import UniqueWorkload
 from sim.cluster import SimCluster
 from sim.options import Options
 from sim.real import RealSoftware, node_of
@@ -64,6 +65,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "index": IndexWorkload,
     "search": SearchWorkload,
     "documents": DocumentsWorkload,
+    "unique": UniqueWorkload,
     "changes": ChangesWorkload,
     "groups": GroupsWorkload,
     "txn": TxnWorkload,

@@ -226,6 +226,7 @@ class Node:
             part.start()
         self.batch_log.start()
         self.building.start()
+        self.unique_building.start()
         if self._start_indexes is not None:
             self._start_indexes()
         for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing):  # type: ignore[assignment]

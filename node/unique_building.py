@@ -120,6 +120,10 @@ class UniqueBuilding:
         self.inside.on_timer("unique_tick", self._tick)
         self.metadata.on_adopted(self._on_adopted)
 
+    def start(self) -> None:
+        """Begin with what the start found."""
+        self._on_adopted()
+
     def _open(self) -> list[tuple[Table, Index]]:
         """The indexes of which this peer does not know that they are built, or that this failed."""
         tables = self.metadata.state.tables

@@ -9,11 +9,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from core.json_values import JsonError, checked, render
-from core.requests import Changed, Invalid, MetadataRequest
+from core.requests import Changed, Invalid, MetadataRequest, RowsRead
 from core.schema import Index
 from documents import indexes
 from documents.collections import Collection
 from node.node import Node
+from node.unique_building import FAILED, Note, note_in, note_request
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import METADATA_TIMEOUT_US, Collections
@@ -22,6 +23,10 @@ from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import decoded, options
 
 BODY_BYTES_MAX: Final = 64 * 1024
+FAILED_TEXT: Final = (
+    "documents share values, some of which are listed under duplicates (a document alone holds an object): "
+    "change or delete them, then DELETE this index and PUT it again"
+)
 
 
 class DocumentIndexes:
@@ -42,10 +47,10 @@ class DocumentIndexes:
         if not index_name:
             if method not in {"GET", "HEAD"}:
                 raise _not_allowed("GET, HEAD")
-            found = [self._described(*one) for one in self._indexes(collection).items()]
+            found = [await self._described(*one) for one in self._indexes(collection).items()]
             return _json({"indexes": found})
         if method in {"GET", "HEAD"}:
-            return _json(self._described(index_name, self._known(collection, index_name)))
+            return _json(await self._described(index_name, self._known(collection, index_name)))
         if method == "PUT":
             return await self._put(request, collection, index_name)
         if method == "DELETE":
@@ -63,11 +68,23 @@ class DocumentIndexes:
             raise ProblemError("no-such-index", f"{collection.name} has no index {name[:60]}")
         return found
 
-    def _described(self, name: str, index: Index) -> dict[str, Any]:
-        """With how far it is built at this peer."""
+    async def _described(self, name: str, index: Index) -> dict[str, Any]:
+        """With how far it is built at this peer, and of a unique index, whether it is kept by now."""
         building = self._node.building
         progress = round(building.progress(index.id), 4)
-        return {**indexes.described(name, index), "built": building.is_built(index.id), "progress": progress}
+        found = {**indexes.described(name, index), "built": building.is_built(index.id), "progress": progress}
+        if index.unique:
+            note = await self._note(index)
+            found |= {"state": note.state, "documents_checked": note.documents}
+            if note.duplicates:
+                found["duplicates"] = [list(each.ids) for each in note.duplicates]
+        return found
+
+    async def _note(self, index: Index) -> Note:
+        answer = await self._bridge.ask(note_request(index), METADATA_TIMEOUT_US)
+        if not isinstance(answer, RowsRead):
+            raise problem_of(answer)
+        return note_in(answer)
 
     async def _put(self, request: web.BaseRequest, collection: Collection, name: str) -> web.Response:
         text = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
@@ -82,9 +99,12 @@ class DocumentIndexes:
             if not indexes.is_so(there, spec):
                 detail = f"the index {name} is on something else: drop it first, or take another name"
                 raise ProblemError("index-exists", detail)
-            return _json(self._described(name, there))
+            described = await self._described(name, there)
+            if described.get("state") == FAILED:
+                raise ProblemError("unique-build-failed", FAILED_TEXT, **described)
+            return _json(described)
         await self._change(indexes.create_index(collection, spec))
-        return _json(self._described(name, self._known(collection, name)), 201)
+        return _json(await self._described(name, self._known(collection, name)), 201)
 
     async def _change(self, change: MetadataRequest) -> None:
         answer = await self._bridge.ask(change, METADATA_TIMEOUT_US)

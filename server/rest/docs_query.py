@@ -58,7 +58,7 @@ from query.document_values import path_text
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
-from server.rest.documents import JSON, JSON_PATCH, edit_of
+from server.rest.documents import JSON, JSON_PATCH, edit_of, refused
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, Options, options
 
@@ -364,7 +364,7 @@ class DocumentQueries:
             asking = [self._bridge.ask(operation.request, timeout_us) for _, operation in planned]
             for (document_id, _), answer in zip(planned, await asyncio.gather(*asking), strict=True):
                 if not isinstance(answer, Written | Judged):
-                    error = problem_of(answer)
+                    error = refused(answer, asked.collection)
                     error.members.update(id=document_id, matched=counts.matched, modified=counts.changed)
                     raise error
                 assert isinstance(answer, Judged), "what is guarded is decided"

@@ -250,7 +250,7 @@ async def _outcome(item: _InWork) -> dict[str, Any]:
             return {"id": item.id, **problem.body()}
         return {"id": item.id, "status": 204, "etag": outcome.tag}
     if not isinstance(answer, RowsRead):
-        return {"id": item.id, **refused(answer).body()}
+        return {"id": item.id, **refused(answer, item.collection).body()}
     document = operations.found(item.collection, answer)
     if document is None:
         return {"id": item.id, **ProblemError("no-such-document", "there is no such document").body()}

@@ -43,6 +43,10 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "bad-sort": (400, "This is no order"),
     "bad-pipeline": (400, "This is no pipeline"),
     "bad-index": (400, "This is no index"),
+    "bad-unique-value": (400, "A unique index cannot compare this"),
+    "too-many-unique-values": (400, "The document has too many values in unique indexes"),
+    "unique-index": (400, "This cannot be done where there is a unique index"),
+    "unique-changed": (503, "The unique indexes changed meanwhile; nothing was written"),
     "scan-refused": (400, "No index fits, and a scan would look at too many documents"),
     "index-building": (503, "The index is still being built"),
     "too-deep": (400, "The JSON is nested too deep"),
@@ -80,6 +84,8 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "too-many-cells": (409, "The document was patched in too many places"),
     "changes-off": (409, "The table keeps no changes for subscribers"),
     "index-exists": (409, "The index exists and is different"),
+    "unique-build-failed": (409, "The unique index could not be built"),
+    "unique-violation": (409, "Another document has this value, and a unique index lets only one have it"),
     "precondition-failed": (412, "The precondition does not hold"),
     "value-too-large": (413, "The value is too large"),
     "document-too-large": (413, "The document is too large"),
@@ -177,7 +183,7 @@ def problem_of(answer: Answer) -> ProblemError:
 
 def invalid(answer: Invalid) -> ProblemError:
     """The problem that an invalid request is."""
-    return ProblemError(_kind_of(answer.code), answer.detail)
+    return ProblemError(_kind_of(answer.code), answer.detail, **dict(answer.about))
 
 
 def _kind_of(code: str) -> str:

@@ -19,14 +19,19 @@ from server.rest.problems import ProblemError
 from server.rest.targets import decoded
 from streams.cursor import Cursor, decode_cursor, laid_over
 from streams.formats import FORMS, PLAIN
+from streams.groups import NAME_CHARS_MAX, PARTS, PARTS_MAX
 
 NDJSON: Final = "application/x-ndjson"
 SSE: Final = "text/event-stream"
 SNAPSHOT: Final = "snapshot"
 PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "part", "limit")
+MEMBER_PARAMETERS: Final = ("group", "member", "ack", "session", "parts")
 OPERATIONS: Final = ("insert", "update", "delete", "truncate", "read")
 FILTER_CHARS_MAX: Final = 64 * 1024
 
+SESSION_S_MAX: Final = 300
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
 _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -48,6 +53,9 @@ class Wanted(msgspec.Struct, frozen=True):
     condition: Judge | None = None
     part: tuple[int, int] = (1, 1)
     limit: int = 0
+    joining: tuple[str, str, int, int, bool] | None = None
+    """Of a member of a group: group, its own name ("": any), parts of a new group, its session in
+    microseconds, and whether what it takes counts as acknowledged."""
 
 
 def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
@@ -56,8 +64,8 @@ def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
         name = decoded(name, "query")
-        if name not in PARAMETERS:
-            there = ", ".join(PARAMETERS)
+        if name not in PARAMETERS and name not in MEMBER_PARAMETERS:
+            there = ", ".join((*PARAMETERS, *MEMBER_PARAMETERS))
             raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {there}")
         if name in found:
             raise ProblemError("bad-query", f"the parameter {name} is there twice")
@@ -77,7 +85,57 @@ def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
         condition=_condition(found["filter"]) if "filter" in found else None,
         part=_part(found["part"]) if "part" in found else (1, 1),
         limit=_limit(found["limit"]) if "limit" in found else 0,
+        joining=_joining(found, start),
     )
+
+
+def _joining(found: Mapping[str, str], start: str) -> tuple[str, str, int, int, bool] | None:
+    """What is said about being a member of a group; a ProblemError for what a member cannot ask."""
+    if "group" not in found:
+        lonely = [name for name in MEMBER_PARAMETERS if name in found]
+        if lonely:
+            raise ProblemError("bad-query", f"{lonely[0]} is for members of a group: give `group`, too")
+        return None
+    if "part" in found:
+        raise ProblemError("bad-query", "parts are shared out by the group: leave `part` out")
+    if start not in (NOW, START):
+        raise ProblemError(
+            "bad-query", "a group begins at now, start, a time or 10m, and keeps its own cursor"
+        )
+    member = checked_name("member", found["member"]) if "member" in found else ""
+    session_s = _number("session", found.get("session", "0"), SESSION_S_MAX)
+    auto = _among("ack", found.get("ack", "manual"), ("manual", "auto")) == "auto"
+    parts = parts_of(_number("parts", found.get("parts", str(PARTS)), PARTS_MAX))
+    return checked_name("group", found["group"]), member, parts, session_s * 1_000_000, auto
+
+
+def checked_name(what: str, text: str) -> str:
+    """A group's or member's name, or a ProblemError."""
+    if _NAME.fullmatch(text) is None:
+        rule = f"1 to {NAME_CHARS_MAX} letters, digits, -, _ or ., the first a letter or digit"
+        raise ProblemError("bad-group", f"the name of a {what} is {rule}; found {text[:60]!r}")
+    return text
+
+
+def parts_of(number: int) -> int:
+    """Into how many parts a group may divide the ring, or a ProblemError."""
+    if not 1 <= number <= PARTS_MAX:
+        raise ProblemError("bad-group", f"a group has 1 to {PARTS_MAX} parts; found {number}")
+    return number
+
+
+def start_of(text: str, now_us: int) -> tuple[str, int]:
+    """Where a group is to begin: NOW or START, and what is passed over as older; or a ProblemError."""
+    start, _, since_us = _start(text, now_us)
+    if start not in (NOW, START):
+        raise ProblemError("bad-query", "a group begins at now, start, a time or 10m")
+    return start, since_us
+
+
+def _number(name: str, text: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) > most:
+        raise ProblemError("bad-query", f"{name} is a whole number up to {most}; found {text[:60]!r}")
+    return int(text)
 
 
 def _start(text: str, now_us: int) -> tuple[str, Cursor | None, int]:

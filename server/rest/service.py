@@ -40,6 +40,7 @@ from server.rest.problems import ProblemError, problem_of
 from server.rest.quick import Quick
 from server.rest.search import SearchRoutes
 from server.rest.sinks import SINKS, SinksRoute
+from server.rest.streams import STREAMS, StreamsRoute
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
 from server.sinks.running import Sinks
@@ -90,6 +91,7 @@ class RestService:
         self._documents = DocumentRoutes(node, bridge, self._budget, settings)
         self._search = SearchRoutes(node, bridge, self._documents.collections, self._budget, settings)
         self._changes = ChangesRoute(node, bridge)
+        self._streams = StreamsRoute(node, bridge, self._budget)
         self._cql: CqlRoute | None = None
         self._sinks: SinksRoute | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
@@ -271,6 +273,8 @@ class RestService:
             if request.method != "GET":
                 raise _not_allowed("GET")
             return await self._changes.respond(request, decoded(path[len(CHANGES) :]), query)
+        if path == STREAMS or path.startswith(STREAMS + "/"):
+            return await self._streams.respond(request, path, query)
         if path == SINKS or path.startswith(SINKS + "/"):
             if self._sinks is None:
                 raise ProblemError("not-ready", "this peer does not look after sinks yet")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import lsm.writing
+import node.metadata_state
 import node.reads
 import node.writes
 from core.cell import NO_VERSION
@@ -47,15 +48,25 @@ class Plant(NamedTuple):
 
 @contextmanager
 def planted(plant: Plant) -> Iterator[None]:
-    """The bug is there while this is open."""
+    """The bug is there while this is open.
+
+    States of metadata that this process remembers are forgotten: those made with the bug would be met without.
+    """
     before = [(owner, name, owner.__dict__[name]) for owner, name, _ in plant.patches]
     for owner, name, replacement in plant.patches:
         setattr(owner, name, replacement)
+    _forget()
     try:
         yield
     finally:
         for owner, name, original in before:
             setattr(owner, name, original)
+        _forget()
+
+
+def _forget() -> None:
+    node.metadata_state._apply_birth.cache_clear()
+    node.metadata_state._apply_changes.cache_clear()
 
 
 def verdict_of(plant: Plant, seed: int, with_bug: bool) -> Verdict:

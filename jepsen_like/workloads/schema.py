@@ -225,7 +225,9 @@ class SchemaWorkload:
         problems = judge_tables(operations, tables)
         writes = [op for op in operations if op.kind == "write" and op.value is not None]
         for table in tables.values():
-            problems += judge_rows(writes, table, self.finals.get(table.id, {}))
+            rows = self.finals.get(table.id, {})
+            problems += judge_rows(writes, table, rows)
+            problems += judge_emptied(operations, table, rows)
         current = {table.id: True for table in tables.values()}
         problems += judge_looks((op for op in operations if op.kind == "read"), current)
         return problems[:PROBLEMS_MAX]
@@ -262,6 +264,33 @@ def judge_rows(writes: Iterable[Operation], table: Table, rows: Rows) -> list[Pr
     for number, op in puts.items():
         if op.status == OK and op.value.table == table.id and number not in rows:
             problems.append(Problem("lost", f"row {number} of {table.name} ({table.id}): {op!r}"))
+    return problems
+
+
+def judge_emptied(operations: Iterable[Operation], table: Table, rows: Rows) -> list[Problem]:
+    """`ghost`: what is there was acknowledged before its table was emptied, or its column dropped."""
+    emptied = -1
+    dropped: dict[str, int] = {}
+    writes: dict[int, Operation] = {}
+    for op in operations:
+        if op.key != table.name or op.status != OK:
+            continue
+        if op.kind in ("drop", "truncate"):
+            emptied = max(emptied, op.invoked)
+        elif op.kind == "drop_column":
+            dropped[op.value] = max(dropped.get(op.value, -1), op.invoked)
+        elif op.kind == "write":
+            writes[op.value.number] = op
+    gone = {column.id: dropped.get(column.name, -1) for column in table.columns}
+    problems = []
+    for number in [number for number in rows if number in writes]:
+        op = writes[number]
+        if op.completed < emptied:
+            problems.append(Problem("ghost", f"row {number} of {table.name}, emptied at {emptied}: {op!r}"))
+        for column in rows[number]:
+            if op.completed < gone.get(column, -1):
+                text = f"column {column} of row {number} was dropped at {gone[column]}: {op!r}"
+                problems.append(Problem("ghost", text))
     return problems
 
 

@@ -204,3 +204,26 @@ def test_a_created_table_is_there_unless_it_may_have_been_dropped() -> None:
     s.did("drop", "t0")
     s.did("create", "t0")
     assert names(schema.judge_tables(s.history.operations, {})) == ["lost"]
+
+
+def test_what_was_there_before_a_table_was_emptied_is_a_ghost() -> None:
+    s = Script()
+    s.did("write", "t0", Put(7, 1, (1,)))
+    under_way = s.begin("write", "t0", Put(7, 2, (1,)))
+    s.did("write", "t1", Put(8, 3, (1,)))
+    s.did("truncate", "t0")
+    s.end(under_way)
+    s.did("write", "t0", Put(7, 4, (1,)))
+    rows = {2: {1: b"2"}, 4: {1: b"4"}}
+    assert schema.judge_emptied(s.history.operations, TABLE, rows) == []
+    assert names(schema.judge_emptied(s.history.operations, TABLE, rows | {1: {1: b"1"}})) == ["ghost"]
+
+
+def test_what_was_in_a_dropped_column_does_not_show_in_one_of_the_same_name() -> None:
+    s = Script()
+    s.did("write", "t0", Put(7, 1, (1, 3)))
+    s.did("drop_column", "t0", "x0")
+    s.did("write", "t0", Put(7, 2, (1, 3)))
+    assert schema.judge_emptied(s.history.operations, TABLE, {1: {1: b"1"}, 2: {1: b"2", 3: b"2"}}) == []
+    found = schema.judge_emptied(s.history.operations, TABLE, {1: {1: b"1", 3: b"1"}})
+    assert names(found) == ["ghost"]

@@ -41,6 +41,7 @@ from jepsen_like.workloads.monotonic import MonotonicWorkload
 from jepsen_like.workloads.register import RegisterWorkload
 from jepsen_like.workloads.schema import SchemaWorkload
 from jepsen_like.workloads.search import SearchWorkload
+from jepsen_like.workloads.session import SessionWorkload
 from jepsen_like.workloads.set_workload import SetWorkload
 from jepsen_like.workloads.txn import TxnWorkload
 from jepsen_like.workloads.unique import UniqueWorkload
@@ -71,6 +72,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "txn": TxnWorkload,
     "bank": BankWorkload,
     "monotonic": MonotonicWorkload,
+    "session": SessionWorkload,
     "schema": SchemaWorkload,
 }
 

@@ -90,6 +90,7 @@ from node.scrubbing import Scrubbing
 from node.search_ports import IndexHost
 from node.search_serving import SearchServing
 from node.searches import Searches
+from node.sessions import Sessions
 from node.stamps import Stamps, ceiling_of
 from node.subscriptions import Subscriptions
 from node.swim import Swim
@@ -185,6 +186,7 @@ class Node:
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
         self.groups = Groups(self.metadata, self.subscriptions, records)
         self.retention = Retention(self.inside)
+        self.sessions = Sessions(self.inside, self.metadata, self.swim)
         self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)
         self.admin = Admin(self)

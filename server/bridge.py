@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 from core.requests import Answer, Request, ScanRequest
 from cql_lite.running import merged
@@ -25,6 +26,10 @@ PARTS_OF_CALL_MAX = 1_000_000
 
 Callback = Callable[[Answer], None]
 
+Prepare = Callable[[Request], Request] | None
+PREPARE: Final[ContextVar[Prepare]] = ContextVar("prepare", default=None)
+"""What a door makes of all requests to the node that belong to one of its own (server/rest/sessions.py)."""
+
 
 class Bridge:
     """Gives requests their ids, and their answers to whoever waits."""
@@ -38,8 +43,8 @@ class Bridge:
         self._futures: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
         self._calls: dict[int, Callable[[Answer], None]] = {}
-        self._collects: dict[int, tuple[Callback, list[Answer]]] = {}
-        self._answered: list[tuple[Callback, Answer]] = []
+        self._collects: dict[int, tuple[Callback, list[Answer], Prepare]] = {}
+        self._answered: list[tuple[Callback, Answer, Prepare]] = []
 
     @property
     def waiting(self) -> int:
@@ -55,7 +60,7 @@ class Bridge:
                 del self._collects[request_id]
                 if not self._answered:
                     self._loop.call_soon(self._call_back)
-                self._answered.append((collected[0], merged(collected[1])))
+                self._answered.append((collected[0], merged(collected[1]), collected[2]))
             return
         call = self._calls.pop(request_id, None)
         if call is not None:
@@ -75,7 +80,7 @@ class Bridge:
         number.
         """
         self._next_id = request_id = self._next_id + 1
-        self._collects[request_id] = (then, [])
+        self._collects[request_id] = (then, [], PREPARE.get())
         self._request(request_id, request, timeout_us)
         if isinstance(request, ScanRequest):
             self._node.on_want(request_id, PARTS_OF_CALL_MAX)
@@ -88,7 +93,8 @@ class Bridge:
 
     def _call_back(self) -> None:
         answered, self._answered = self._answered, []
-        for callback, answer in answered:
+        for callback, answer, prepare in answered:
+            PREPARE.set(prepare)  # this tick serves many
             callback(answer)
 
     def begin(self, request: Request, timeout_us: int) -> asyncio.Future[Answer]:
@@ -119,6 +125,9 @@ class Bridge:
 
     def _request(self, request_id: int, request: Request, timeout_us: int) -> None:
         """Call the node; an exception of it is a bug that must not be taken for a failed request."""
+        prepare = PREPARE.get()
+        if prepare is not None:
+            request = prepare(request)
         try:
             self._node.on_request(request_id, request, time.monotonic_ns() // 1000 + timeout_us)
         except Exception as error:

@@ -76,6 +76,7 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "no-such-index": (404, "There is no such index"),
     "no-such-verb": (404, "There is no such verb"),
     "method-not-allowed": (405, "This cannot be done with this resource"),
+    "bad-session": (400, "This is no session token"),
     "bad-idempotency-key": (400, "This cannot be an idempotency key"),
     "idempotency-key-in-use": (409, "A request with this idempotency key is under way"),
     "idempotency-key-reused": (422, "This idempotency key belongs to another request"),

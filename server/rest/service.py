@@ -39,6 +39,7 @@ from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
 from server.rest.quick import Quick
 from server.rest.search import SearchRoutes
+from server.rest.sessions import request_factory, session_of
 from server.rest.sinks import SINKS, SinksRoute
 from server.rest.streams import STREAMS, StreamsRoute
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
@@ -122,6 +123,7 @@ class RestService:
             self._handle,
             self._malformed,
             quick=quick,
+            request_factory=request_factory,
             began=self._began,
             ended=self._ended,
             handler_cancellation=True,
@@ -207,22 +209,23 @@ class RestService:
         try:
             browsers.check(request.method, request.headers, self._on_loopback)
             path, _, query = request.raw_path.partition("?")
-            if path.startswith(_KV):
-                bucket, slash, key = path[len(_KV) :].partition("/")
-                operation = _operation(request.method, slash, key)
-                level = _level_label(query)
-                response = await self._kv(request, (decoded(bucket), slash, key), query)
-            elif self._documents.takes(path):
-                operation = self._documents.label(request.method, path)
-                level = _level_label(query)
-                response = await self._documents.respond(request, path, query)
-            elif self._search.takes(path):
-                operation = self._search.label(path)
-                level = _level_label(query)
-                response = await self._search.respond(request, path, query)
-            else:
-                operation = "cql" if path == _CQL else "changes" if path.startswith(CHANGES) else operation
-                response = await self._elsewhere(request, path, query)
+            async with session_of(request, self._node):
+                if path.startswith(_KV):
+                    bucket, slash, key = path[len(_KV) :].partition("/")
+                    operation = _operation(request.method, slash, key)
+                    level = _level_label(query)
+                    response = await self._kv(request, (decoded(bucket), slash, key), query)
+                elif self._documents.takes(path):
+                    operation = self._documents.label(request.method, path)
+                    level = _level_label(query)
+                    response = await self._documents.respond(request, path, query)
+                elif self._search.takes(path):
+                    operation = self._search.label(path)
+                    level = _level_label(query)
+                    response = await self._search.respond(request, path, query)
+                else:
+                    operation = _other(path)
+                    response = await self._elsewhere(request, path, query)
             status = response.status
         except ProblemError as error:
             status = error.status
@@ -347,6 +350,11 @@ class RestService:
             raise problem_of(answer)
         extra = self._about() if verb == "status" else {}
         return _json({**answer.body, **extra})
+
+
+def _other(path: str) -> str:
+    """What a request on neither keys nor documents is called in the metrics."""
+    return "cql" if path == _CQL else "changes" if path.startswith(CHANGES) else "other"
 
 
 def _operation(method: str, slash: str, key: str) -> str:

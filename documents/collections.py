@@ -114,6 +114,8 @@ class Collection(msgspec.Struct, frozen=True, gc=False):
     options: TableOptions
     factors: tuple[tuple[str, int], ...]
     settings: CollectionSettings
+    renews: bool = False
+    """Whether every edit is to write the whole document, as a TTL index asks for."""
 
     @property
     def default_ttl_s(self) -> int:
@@ -276,6 +278,7 @@ def collection_of(table: Table, keyspace: Keyspace | None) -> Collection | None:
         table.options,
         keyspace.replication.factors,
         settings_of(table.options),
+        any(index.expire_after_s >= 0 for index in table.indexes),
     )
 
 

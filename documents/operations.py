@@ -7,7 +7,8 @@ any edit under a condition on the entity tag, with a JSON Schema, or whose resul
 
 Where there is a time to live (the collection's, or one that the edit gives), an edit renews the whole
 document: it takes the conditional path and writes the root, so that a document never expires in part. An edit
-without one, of a document that was put with one, stays when the rest has expired.
+without one, of a document that was put with one, stays when the rest has expired. Where there is a TTL index
+(node/expiring.py) edits do the same, so that what is written beside a deletion stays whole.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def edit(
     problem = check_id(document_id) or _check_ttl(wanted)
     if problem is not None:
         return problem
-    renews = bool(collection.default_ttl_s) or wanted.ttl_s is not None
+    renews = collection.renews or bool(collection.default_ttl_s) or wanted.ttl_s is not None
     write = _write(collection, document_id, change.pieces or (), wanted, UPDATE)
     looks = wanted.condition is not None or wanted.returning or wanted.existing
     if change.pieces is None or looks or renews or collection.settings.schema_text is not None:

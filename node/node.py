@@ -67,6 +67,7 @@ from node.batch_log import BatchLog
 from node.batches import Batches
 from node.change_serving import ChangeServing
 from node.counters import Counters
+from node.expiring import Expiring
 from node.find_serving import FindServing
 from node.finds import Finds
 from node.following import Following
@@ -170,6 +171,7 @@ class Node:
         self.building = IndexBuilding(self.inside, self.metadata, boot)
         self.uniques = Uniques(self.inside, self.metadata, self.paxos, self.indexed)
         self.unique_building = UniqueBuilding(self.uniques, self.swim, self.scans)
+        self.expiring = Expiring(self.unique_building, self.writes, self.building)
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.finds = Finds(self.reads, serving)
         self.searches: Searches | None = None
@@ -229,6 +231,7 @@ class Node:
         self.batch_log.start()
         self.building.start()
         self.unique_building.start()
+        self.expiring.start()
         if self._start_indexes is not None:
             self._start_indexes()
         for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing):  # type: ignore[assignment]

@@ -81,7 +81,7 @@ class Uniques:
         self.inside = inside
         self.metadata = metadata
         self._paxos = paxos
-        self._indexed = indexed
+        self.indexed = indexed
         self._state: object = None
         self._guarded: dict[int, bool] = {}
         self._ready: dict[int, tuple[Table, tuple[UniqueIndex, ...]]] = {}
@@ -143,7 +143,7 @@ class Uniques:
         """The unique indexes of a table, ready to give values."""
         known = self._ready.get(table.id)
         if known is None or known[0] is not table:
-            made = unique_indexes(table, self._indexed.types(table))
+            made = unique_indexes(table, self.indexed.types(table))
             known = self._ready[table.id] = (table, made)
         return known[1]
 

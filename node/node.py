@@ -194,6 +194,10 @@ class Node:
         self.admin = Admin(self)
         self._stopping = False
         self._settling = False
+        self._register()
+
+    def _register(self) -> None:
+        """What the node itself handles: answers to operations, and the end of settling."""
         self.inside.on_timer("settled", self._settled)
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer

@@ -8,7 +8,16 @@ from core import limits
 from core.schema import CHANGES
 from server.rest import openapi_queries
 from server.rest.documents import JSON, JSON_PATCH, MERGE_PATCH, UPDATE
-from server.rest.openapi_parts import NEVER_WRITTEN, TEXT, answer, content, parameter, problems, refs
+from server.rest.openapi_parts import (
+    NEVER_WRITTEN,
+    TEXT,
+    UNIQUE_REFUSED,
+    answer,
+    content,
+    parameter,
+    problems,
+    refs,
+)
 
 ABOUT = f"""
 Documents are JSON, each under an id in a collection, which the first PUT makes. They are rows of the table
@@ -55,6 +64,7 @@ _REFUSED = (
     "document-invalid",
     "document-too-large",
     "bad-ttl",
+    *UNIQUE_REFUSED,
 )
 _PATCH_REFUSED = ("bad-patch", "bad-body", "no-such-document", "patch-conflict", "too-many-cells")
 

@@ -8,6 +8,8 @@ from server.rest.problems import PROBLEM_JSON, TITLES
 
 TEXT = {"type": "string"}
 NEVER_WRITTEN = ("unavailable", "overloaded", "not-ready", "replicas-failed")
+UNIQUE_REFUSED = ("unique-violation", "bad-unique-value", "too-many-unique-values", "unique-changed")
+"""What a write to a collection with a unique index may be answered besides."""
 
 
 def parameter(name: str, where: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from documents.finding import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX
+from documents.indexes import EXPIRE_S_MAX
 from query.document_filter import CLAUSES_MAX, PATH_OPERATORS
 from query.pipeline_parts import STAGES
 from server.rest.documents import JSON
-from server.rest.openapi_parts import NEVER_WRITTEN, TEXT, answer, content, parameter, problems, refs
+from server.rest.openapi_parts import (
+    NEVER_WRITTEN,
+    TEXT,
+    UNIQUE_REFUSED,
+    answer,
+    content,
+    parameter,
+    problems,
+    refs,
+)
 
 ABOUT = f"""
 Filters are those of MongoDB's query language: {", ".join(PATH_OPERATORS)}, and `$and`, `$or`, `$nor` of
@@ -65,13 +75,24 @@ _CHANGES = (
 )
 
 
+_BUILT = (
+    "Built while writes go on; until then questions that it would serve wait or fail. A `unique` index keeps "
+    "new values from being given to a second document from now on, and its `state` is `built` when what was "
+    "there before has been looked at, or `failed` with some `duplicates`. One with `expire_after_s` has "
+    "documents deleted so long after the date at its path."
+)
+
+
 def paths() -> dict[str, Any]:
     """What there is, by path."""
     documents = {"type": "array", "items": {"$ref": "#/components/schemas/FoundDocument"}}
     count = {"type": "integer"}
     cursor = {"type": ["string", "null"]}
     base = "/v1/docs/{collection}"
-    changed = ("bad-patch", "bad-cursor", "patch-conflict", "document-invalid", "outcome-unknown")
+    changed = (
+        *("bad-patch", "bad-cursor", "patch-conflict", "document-invalid", "outcome-unknown"),
+        *UNIQUE_REFUSED,
+    )
     return {
         f"{base}/_find": _question(
             "findDocuments",
@@ -129,12 +150,15 @@ def _index() -> dict[str, Any]:
         "put": {
             "operationId": "putIndex",
             "summary": "Have an index",
-            "description": "Built while writes go on; until then questions that it would serve wait or fail.",
+            "description": _BUILT,
             "requestBody": {"required": True, "content": _reference("IndexOptions")},
             "responses": {
                 "200": answer("It is there.", index),
                 "201": answer("It was made.", index),
-                **problems("bad-index", "bad-body", "no-such-collection", "index-exists", "not-ready"),
+                **problems(
+                    *("bad-index", "bad-body", "no-such-collection", "index-exists"),
+                    *("unique-build-failed", "not-ready"),
+                ),
             },
         },
         "delete": {
@@ -156,7 +180,14 @@ def schemas() -> dict[str, Any]:
     asked: dict[str, Any] = {**common, "explain": _BOOLEAN}
     limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
-    index: dict[str, Any] = {"paths": paths_of, "filter": _OBJECT}
+    expires = {"type": "integer", "minimum": 0, "maximum": EXPIRE_S_MAX}
+    index: dict[str, Any] = {
+        "paths": paths_of,
+        "filter": _OBJECT,
+        "unique": _BOOLEAN,
+        "expire_after_s": expires,
+    }
+    duplicates = {"type": "array", "items": {"type": "array", "items": TEXT}}
     return {
         "Find": _body(
             filter=_OBJECT,
@@ -192,6 +223,9 @@ def schemas() -> dict[str, Any]:
                 **index,
                 "built": {"type": "boolean"},
                 "progress": {"type": "number"},
+                "state": {"enum": ["building", "built", "failed"]},
+                "documents_checked": {"type": "integer"},
+                "duplicates": duplicates,
             },
         },
     }

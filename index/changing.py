@@ -1,4 +1,9 @@
-"""The other half of segments: how an index is changed. See index/asking.py for the half that answers."""
+"""The other half of segments: how an index is changed. See index/asking.py for the half that answers.
+
+There are two kinds of change. What is *shown* is visible to searches at once and costs microseconds, but a
+crash takes it back; what is *written* is durable, which costs files and their syncs. index/tiers.py puts one
+before the other.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +26,8 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     due_us: int = 0
 
 
-class Changeable(Segments, Protocol):
-    """Segments of one table at one peer. Slow: called by jobs only, one after the other.
-
-    Raises StoreError (core/errors.py) for what a disk does.
-    """
-
-    def commit(self, changes: Sequence[Change], covers: int) -> None:
-        """Make all these changes durable and visible, together with `covers`, or none of it.
-
-        Later ones of a key win. `covers` is the offset of the local log up to which they bring the index;
-        after a crash `Segments.covers` says where to go on.
-        """
+class Visible(Segments, Protocol):
+    """Segments that also tell what expires, and how much they hold."""
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired by now, the first ones."""
@@ -43,8 +38,58 @@ class Changeable(Segments, Protocol):
     def documents(self) -> int:
         """How many documents there are."""
 
+
+class Durable(Visible, Protocol):
+    """An index whose changes outlive a crash. Slow: called by jobs only, one `write` at a time.
+
+    What is written is seen after the next `reload`, and in views that are taken from then on. Raises
+    StoreError (core/errors.py) for what a disk does; it must be opened anew then.
+    """
+
+    def write(self, changes: Sequence[Change], covers: int) -> None:
+        """Make all these changes durable, together with `covers`, or none of it. Later ones of a key win."""
+
+    def reload(self) -> None:
+        """See what is durable."""
+
+    def having(self, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Those of these rows that it holds, or has held lately."""
+
+    def view(self, hidden: Sequence[bytes]) -> Visible:
+        """What is seen now, without these rows; stays as it is."""
+
     def rest(self) -> None:
         """There is nothing to change for a while: let go of what only changing needs."""
 
     def close(self) -> None:
-        """Let go of files and memory; what is committed stays."""
+        """Let go of files and memory; what is written stays."""
+
+
+class Changeable(Visible, Protocol):
+    """Segments of one table at one peer. Slow: called by jobs only.
+
+    `fold` may go on beside `show`; otherwise what changes an index is done one after the other. `covers` is
+    the offset of the local log up to which changes bring the index; after a crash `Segments.covers` says
+    where to go on. Raises StoreError (core/errors.py) for what a disk does.
+    """
+
+    def commit(self, changes: Sequence[Change], covers: int) -> None:
+        """Make these changes, and all that was shown, durable and visible, or none of it."""
+
+    def show(self, changes: Sequence[Change], covers: int) -> None:
+        """Make these changes visible."""
+
+    def fold(self) -> None:
+        """Make durable what was shown by now."""
+
+    def adopt(self) -> None:
+        """See what `fold` wrote where it is now, and no longer where it was shown."""
+
+    def shown(self) -> tuple[int, int]:
+        """How many rows, and bytes, were shown and are not adopted yet."""
+
+    def rest(self) -> None:
+        """There is nothing to change for a while: let go of what only changing needs."""
+
+    def close(self) -> None:
+        """Let go of files and memory; what is durable stays."""

@@ -1,13 +1,14 @@
 """The naive twin of the inverted index: every question is answered by looking at every document.
 
-It is what simulations run on and what the real segments are compared with. `kept` outlives it: what a commit
-put there is what a crash leaves.
+`NaiveView` answers: it is what the youngest documents of an index are searched by (index/tiers.py), and what
+the real segments are compared with. `NaiveSegments` is an index of its own, which simulations run on. `kept`
+outlives it: what was written there is what a crash leaves.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,70 +21,57 @@ from index.judging import Held
 from index.mapping import Rules
 from index.query import EXACT, TEXT, FieldLength, Fuzzy, Statistics, TermKey, TokenRanges
 from index.similar import keys_of, nearest
-from lsm.keys import token_of
+from lsm.keys import TOKEN_MAX, TOKEN_MIN, token_of
+
+WHOLE: TokenRanges = ((TOKEN_MIN, TOKEN_MAX),)
 
 
-class Kept(msgspec.Struct):
-    """What is durable: documents by key, and the offset that they cover."""
+class NaiveView:
+    """Documents by key, as they are now. `known`: a view whose analyzed documents are taken over."""
 
-    documents: dict[bytes, bytes] = {}
-    covers: int = 0
-    due_us: dict[bytes, int] = {}
-
-
-class NaiveSegments:
-    """Implements index.changing.Changeable."""
-
-    def __init__(self, rules: Rules, kept: Kept) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        documents: Mapping[bytes, bytes],
+        due_us: Mapping[bytes, int],
+        known: NaiveView | None = None,
+    ) -> None:
         self._rules = rules
-        self._kept = kept
-        self._held: dict[bytes, Held] = {}
+        self._documents = documents
+        self._due_us = due_us
+        self._held: dict[bytes, tuple[bytes, Held]] = {}
+        self._ordered: list[tuple[int, bytes]] | None = None
+        if known is not None:
+            held = known._held.copy()
+            self._held = {key: one for key, one in held.items() if documents.get(key) is one[0]}
 
     def covers(self) -> int:
-        """The offset covered."""
-        return self._kept.covers
+        """A view covers nothing by itself."""
+        return 0
 
     def documents(self) -> int:
         """How many documents there are."""
-        return len(self._kept.documents)
-
-    def commit(self, changes: Sequence[Change], covers: int) -> None:
-        """Take them all."""
-        for change in changes:
-            self._held.pop(change.key, None)
-            if change.document is None:
-                self._kept.documents.pop(change.key, None)
-            else:
-                self._kept.documents[change.key] = change.document
-            self._kept.due_us.pop(change.key, None)
-            if change.document is not None and change.due_us:
-                self._kept.due_us[change.key] = change.due_us
-        self._kept.covers = covers
+        return len(self._documents)
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Look at all."""
-        expired = sorted((at, key) for key, at in self._kept.due_us.items() if at <= now_us)
+        expired = sorted((at, key) for key, at in self._due_us.items() if at <= now_us)
         return tuple(key for _, key in expired[:limit])
 
     def next_due_us(self) -> int:
         """The least."""
-        return min(self._kept.due_us.values(), default=0)
-
-    def rest(self) -> None:
-        """Changing needs nothing."""
-
-    def close(self) -> None:
-        """Forget what was analyzed."""
-        self._held.clear()
+        return min(self._due_us.values(), default=0)
 
     def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
         """Count."""
         inside = self._inside(ranges)
-        frequencies = {key: sum(key.term in held.terms(key.field, TEXT) for held in inside) for key in terms}
+        frequencies = {
+            key: sum(held.frequency(key.field, key.term)[0] > 0 for held in inside) for key in terms
+        }
         lengths = {}
         for name in fields:
-            texts = [text.length for text in (held.text(name) for held in inside) if text is not None]
-            lengths[name] = FieldLength(len(texts), sum(texts))
+            found_lengths = [held.frequency(name, "")[1] for held in inside]
+            lengths[name] = FieldLength(sum(map(bool, found_lengths)), sum(found_lengths))
         found = {key: count for key, count in frequencies.items() if count}
         return Statistics(len(inside), found, lengths)
 
@@ -100,8 +88,7 @@ class NaiveSegments:
 
     def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
         """Terms within the distance."""
-        held = [self._of(key) for key in sorted(self._kept.documents)]
-        terms = {term: None for each in held for term in sorted(each.terms(query.field, TEXT))}
+        terms = {term: None for each in self._inside(WHOLE) for term in sorted(each.terms(query.field, TEXT))}
         return keys_of(query, nearest(query, terms))
 
     def expand(
@@ -116,14 +103,84 @@ class NaiveSegments:
         return tuple((term if view == TEXT else str(decoded(view, term)), count) for term, count in ordered)
 
     def _inside(self, ranges: TokenRanges) -> list[Held]:
+        ordered = self._ordered
+        if ordered is None:
+            ordered = self._ordered = [(token_of(key), key) for key in sorted(self._documents)]
+        if ranges == WHOLE:
+            return [self._of(key) for _, key in ordered]
         return [
-            self._of(key)
-            for key in sorted(self._kept.documents)
-            if any(first <= token_of(key) <= last for first, last in ranges)
+            self._of(key) for token, key in ordered if any(first <= token <= last for first, last in ranges)
         ]
 
     def _of(self, key: bytes) -> Held:
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = Held(key, parse(self._kept.documents[key]), self._rules)
-        return held
+        found = self._held.get(key)
+        if found is None:
+            document = self._documents[key]
+            found = self._held[key] = document, Held(key, parse(document), self._rules)
+        return found[1]
+
+
+class Kept(msgspec.Struct):
+    """What is durable: documents by key, and the offset that they cover."""
+
+    documents: dict[bytes, bytes] = {}
+    covers: int = 0
+    due_us: dict[bytes, int] = {}
+
+
+class NaiveSegments(NaiveView):
+    """Implements index.changing.Durable, and answers by what it has seen."""
+
+    def __init__(self, rules: Rules, kept: Kept) -> None:
+        super().__init__(rules, {}, {})
+        self._kept = kept
+        self._covers = 0
+        self.reload()
+
+    def covers(self) -> int:
+        """The offset covered."""
+        return self._covers
+
+    def write(self, changes: Sequence[Change], covers: int) -> None:
+        """Take them all."""
+        kept = self._kept
+        for change in changes:
+            kept.due_us.pop(change.key, None)
+            if change.document is None:
+                kept.documents.pop(change.key, None)
+            else:
+                kept.documents[change.key] = change.document
+                if change.due_us:
+                    kept.due_us[change.key] = change.due_us
+        kept.covers = covers
+
+    def reload(self) -> None:
+        """See what is kept."""
+        kept, held = self._kept, self._held
+        self._documents, self._due_us = dict(kept.documents), dict(kept.due_us)
+        self._held = {key: one for key, one in held.items() if kept.documents.get(key) is one[0]}
+        self._ordered = None
+        self._covers = kept.covers
+
+    def commit(self, changes: Sequence[Change], covers: int) -> None:
+        """Write, and see it."""
+        self.write(changes, covers)
+        self.reload()
+
+    def having(self, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Those that are there."""
+        return tuple(key for key in keys if key in self._documents)
+
+    def view(self, hidden: Sequence[bytes]) -> NaiveView:
+        """All others."""
+        without = frozenset(hidden)
+        documents = {key: each for key, each in self._documents.items() if key not in without}
+        due_us = {key: at for key, at in self._due_us.items() if key not in without}
+        return NaiveView(self._rules, documents, due_us, self)
+
+    def rest(self) -> None:
+        """Changing needs nothing."""
+
+    def close(self) -> None:
+        """Forget what was analyzed."""
+        self._held.clear()

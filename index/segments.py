@@ -47,6 +47,7 @@ from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import Preparer, Text
 from index.query import ALL, Fuzzy, Statistics, TermKey, TokenRanges
+from index.tiers import Tiers
 from index.viewing import View
 from lsm.keys import token_of
 
@@ -90,7 +91,9 @@ _SCHEMA = _schema()
 
 
 class TantivySegments:
-    """Implements index.changing.Changeable. `directory` None keeps it all in memory."""
+    """Implements index.changing.Durable, and answers by what it has seen. `directory` None keeps it all in
+    memory.
+    """
 
     def __init__(self, rules: Rules, directory: Path | None) -> None:
         """Open what is there, or begin. Raises CorruptionError for what cannot be opened."""
@@ -105,11 +108,14 @@ class TantivySegments:
         except (ValueError, OSError) as error:
             raise CorruptionError(f"an inverted index cannot be opened: {error}") from error
         self._writer: tantivy.IndexWriter | None = None
-        self._view: View
-        self._marker = Marker(0, {})
-        self._reload()
+        self._engine: Engine
+        self._seen: _Seen
+        self._places: dict[str, str] = {}
+        self.reload()
+        self._preparer = Preparer(rules, partial(_placed, self._places))
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """See what is durable."""
         self._index.reload()
         searcher = self._index.searcher()
         found = searcher.search(tantivy.Query.term_query(_SCHEMA, "key", MARKER), 1).hits
@@ -119,24 +125,20 @@ class TantivySegments:
                 marker = msgspec.json.decode(_source(searcher, found[0][1]), type=Marker)
         except (ValueError, OSError) as error:
             raise CorruptionError(f"the marker of an inverted index is damaged: {error}") from error
-        self._marker = marker
-        self._view = View(Engine(searcher, marker, bool(found)), self._rules)
+        self._engine = Engine(searcher, marker, bool(found))
+        self._seen = _Seen(View(self._engine, self._rules), marker.covers)
+        self._places.update(marker.places)
 
     # --- changing
 
-    def covers(self) -> int:
-        """The offset covered."""
-        return self._marker.covers
-
-    def documents(self) -> int:
-        """How many documents there are."""
-        return self._view.documents
-
     def commit(self, changes: Sequence[Change], covers: int) -> None:
+        """Write, and see it."""
+        self.write(changes, covers)
+        self.reload()
+
+    def write(self, changes: Sequence[Change], covers: int) -> None:
         """Delete and add, then write the marker, and make it durable."""
         latest = {change.key: change for change in changes}
-        places = dict(self._marker.places)
-        preparer = Preparer(self._rules, partial(_placed, places))
         try:
             writer = self._writer
             if writer is None:
@@ -145,23 +147,22 @@ class TantivySegments:
                 name = change.key.decode("latin-1")
                 writer.delete_documents_by_term("key", name)
                 if change.document is not None:
-                    writer.add_document(self._document(name, change, preparer))
+                    writer.add_document(self._document(name, change))
             writer.delete_documents_by_term("key", MARKER)
             marker = tantivy.Document()
             marker.add_text("key", MARKER)
-            marker.add_bytes("source", msgspec.json.encode(Marker(covers, places)))
+            marker.add_bytes("source", msgspec.json.encode(Marker(covers, self._places)))
             writer.add_document(marker)
             writer.commit()
         except (ValueError, OSError) as error:
             self._writer = None  # with it, whatever was not committed is forgotten
             text = f"an inverted index cannot be written: {error}"
             raise (DiskFullError(text) if NO_SPACE in str(error) else CorruptionError(text)) from error
-        self._reload()
 
-    def _document(self, name: str, change: Change, preparer: Preparer) -> tantivy.Document:
+    def _document(self, name: str, change: Change) -> tantivy.Document:
         assert change.document is not None
 
-        prepared = preparer.prepare(parse(change.document))
+        prepared = self._preparer.prepare(parse(change.document))
         document = tantivy.Document()
         document.add_text("key", name)
         document.add_integer("token", token_of(change.key))
@@ -183,37 +184,96 @@ class TantivySegments:
             writer, self._writer = self._writer, None
             writer.wait_merging_threads()
 
+    def having(self, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Those of these rows that it holds, or has held and not yet merged away."""
+        engine = self._engine
+        return tuple(key for key in keys if engine.frequency("key", key.decode("latin-1")))
+
+    def view(self, hidden: Sequence[bytes]) -> _Seen:
+        """What is seen now, without these rows."""
+        return self._seen.without(hidden)
+
+    # --- answering, by what is seen now
+
+    def covers(self) -> int:
+        """The offset covered."""
+        return self._seen.covers()
+
+    def documents(self) -> int:
+        """How many documents there are."""
+        return self._seen.documents()
+
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired."""
-        return self._view.due(now_us, limit)
+        return self._seen.due(now_us, limit)
 
     def next_due_us(self) -> int:
         """When the first is due."""
-        return self._view.next_due_us()
-
-    # --- answering
+        return self._seen.next_due_us()
 
     def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
         """The weights of terms, and the lengths of fields."""
-        view = self._view
-        return _guarded(lambda: view.statistics(terms, fields, ranges))
+        return self._seen.statistics(terms, fields, ranges)
 
     def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
         """Hits and aggregations."""
-        view = self._view
-        return _guarded(lambda: view.search(ask, ranges))
+        return self._seen.search(ask, ranges)
 
     def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
         """Terms within the distance."""
-        held = self._view
-        return _guarded(lambda: held.similar(query))
+        return self._seen.similar(query)
 
     def expand(
         self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
     ) -> tuple[tuple[str, int], ...]:
         """Terms that begin so."""
-        held = self._view
-        return _guarded(lambda: held.expand(field, view, prefix, limit))
+        return self._seen.expand(field, view, prefix, limit, ranges)
+
+
+class _Seen:
+    """Implements index.changing.Visible: what is seen of one commit."""
+
+    def __init__(self, view: View, covers: int) -> None:
+        self._view = view
+        self._covers = covers
+
+    def without(self, hidden: Sequence[bytes]) -> _Seen:
+        """The same without these rows."""
+        return _Seen(_guarded(lambda: self._view.without(hidden)), self._covers) if hidden else self
+
+    def covers(self) -> int:
+        """The offset covered."""
+        return self._covers
+
+    def documents(self) -> int:
+        """How many documents there are."""
+        return self._view.documents
+
+    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
+        """Rows of which something has expired."""
+        return _guarded(lambda: self._view.due(now_us, limit))
+
+    def next_due_us(self) -> int:
+        """When the first is due."""
+        return _guarded(self._view.next_due_us)
+
+    def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
+        """The weights of terms, and the lengths of fields."""
+        return _guarded(lambda: self._view.statistics(terms, fields, ranges))
+
+    def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
+        """Hits and aggregations."""
+        return _guarded(lambda: self._view.search(ask, ranges))
+
+    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
+        """Terms within the distance."""
+        return _guarded(lambda: self._view.similar(query))
+
+    def expand(
+        self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
+    ) -> tuple[tuple[str, int], ...]:
+        """Terms that begin so."""
+        return _guarded(lambda: self._view.expand(field, view, prefix, limit))
 
 
 def _guarded(question: Callable[[], Answer]) -> Answer:
@@ -237,9 +297,9 @@ class TantivyPlace:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def open(self, name: str, rules: Rules) -> TantivySegments:
-        """The index of this name. Raises CorruptionError."""
-        return TantivySegments(rules, self._directory / name)
+    def open(self, name: str, rules: Rules) -> Tiers:
+        """The index of this name, with a young tier before it. Raises CorruptionError."""
+        return Tiers(rules, TantivySegments(rules, self._directory / name))
 
     def remove(self, name: str) -> None:
         """Remove an index that nobody has open."""

@@ -105,21 +105,34 @@ class Engine(Tools, Protocol):
 
 
 class View:
-    """What a search sees from its beginning to its end."""
+    """What a search sees from its beginning to its end, without rows that are `hidden`."""
 
-    def __init__(self, engine: Engine, rules: Rules) -> None:
+    def __init__(self, engine: Engine, rules: Rules, hidden: Sequence[bytes] = ()) -> None:
         self._engine = engine
         self._rules = rules
+        self._hidden: EngineQuery | None = engine.rows(hidden) if hidden else None
         self.documents = engine.documents
+        if self._hidden is not None:
+            self.documents -= engine.count(self._hidden)
         self._filters: dict[TokenRanges, EngineQuery | None] = {}
         self._lengths: dict[tuple[str, TokenRanges], FieldLength] = {}
+
+    def without(self, hidden: Sequence[bytes]) -> View:
+        """The same without these rows."""
+        if not hidden:
+            return self
+        view = View(self._engine, self._rules, hidden)
+        view._filters = self._filters  # they do not depend on what is hidden
+        return view
 
     # --- ranges
 
     def _inside(self, query: EngineQuery, ranges: TokenRanges) -> EngineQuery:
-        """The query within token ranges."""
+        """The query within token ranges, without what is hidden."""
         within = self._filter(ranges)
-        return query if within is None else self._both(query, within)
+        if within is not None:
+            query = self._both(query, within)
+        return query if self._hidden is None else self._without(query, self._hidden)
 
     def _both(self, query: EngineQuery, other: EngineQuery) -> EngineQuery:
         """Documents of both, scored by the first."""
@@ -137,7 +150,7 @@ class View:
             engine = self._engine
             parts = [engine.within("token", first, last) for first, last in ranges]
             found = engine.boolean([], parts, [], 1) if parts else engine.nothing()
-            if engine.count(found) == self.documents:
+            if engine.count(found) == engine.documents:
                 found = None
         self._filters[ranges] = found
         return found
@@ -176,7 +189,7 @@ class View:
         return keys_of(query, terms_in(self._engine, self._terms_of_first, query))
 
     def _terms_of_first(self, query: EngineQuery, path: str) -> frozenset[str] | None:
-        hits = self._engine.best(query, 1, 0)
+        hits = self._engine.best(self._inside(query, WHOLE_RING), 1, 0)
         return self._document(hits[0][1]).terms(path, TEXT) if hits else None
 
     def expand(self, field: str, view: str, prefix: str, limit: int) -> tuple[tuple[str, int], ...]:
@@ -188,7 +201,8 @@ class View:
             physical, start = place
         else:
             physical, start = VALUES, head(field, TAGS[view])
-        found = self._engine.counts(physical, start + escaped(prefix), self._engine.everything(), limit)
+        everything = self._inside(self._engine.everything(), WHOLE_RING)
+        found = self._engine.counts(physical, start + escaped(prefix), everything, limit)
         terms = [(term[len(start) :], count) for term, count in found if count]
         if view in (TEXT, EXACT):
             return tuple((unescaped(term), count) for term, count in terms)
@@ -198,12 +212,14 @@ class View:
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired, the first ones."""
-        hits = self._engine.by_column(self._engine.within("due", 1, now_us), "due", limit, 0)
+        query = self._inside(self._engine.within("due", 1, now_us), WHOLE_RING)
+        hits = self._engine.by_column(query, "due", limit, 0)
         return tuple(self._engine.key(place) for _, place in hits)
 
     def next_due_us(self) -> int:
         """When the first is due; 0 for never."""
-        hits = self._engine.by_column(self._engine.within("due", 1, None), "due", 1, 0)
+        query = self._inside(self._engine.within("due", 1, None), WHOLE_RING)
+        hits = self._engine.by_column(query, "due", 1, 0)
         return hits[0][0] if hits else 0
 
     # --- index.facets.Tools, index.sorting.Tools

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from index.judging import Held
-from index.naive_segments import NaiveSegments
+from index.naive_segments import NaiveSegments, NaiveView
+from index.tiers import Tiers
 from jepsen_like.plants import Plant
 from node.search_index import FOLLOWING, OneIndex
 from node.search_indexes import SearchIndexes
@@ -14,8 +15,9 @@ from node.search_serving import _Serving
 INEXACT = ("missing", "stale", "wrong", "phantom")
 
 _opened = OneIndex._opened
-_commit_one = OneIndex._commit
-_commit = NaiveSegments.commit
+_bring_in = OneIndex._bring_in
+_write = NaiveSegments.write
+_adopt = Tiers.adopt
 
 
 def _serve_without_following(self: Any) -> None:
@@ -26,9 +28,10 @@ def _do_not_wait(self: Any, table: int, until_us: int, done: Any, mapping: str =
     self.when_open(table, until_us, done, mapping)
 
 
-def _cover_what_was_not_read(self: Any, covers: int) -> None:
-    """The marker of a commit names more of the log than was read."""
-    _commit_one(self, covers + 3 if covers else 0)
+def _cover_what_was_not_read(self: Any, segments: Any) -> None:
+    """What is brought in names more of the log than was read."""
+    self.read_to += 3
+    _bring_in(self, segments)
 
 
 def _forget_what_followed(self: Any, result: Any) -> None:
@@ -40,11 +43,23 @@ def _forget_what_followed(self: Any, result: Any) -> None:
 
 def _search_everything(self: Any, ranges: Any) -> list[Held]:
     del ranges
-    return [self._of(key) for key in sorted(self._kept.documents)]
+    return [self._of(key) for key in sorted(self._documents)]
 
 
 def _never_delete(self: Any, changes: Any, covers: int) -> None:
-    _commit(self, [change for change in changes if change.document is not None], covers)
+    _write(self, [change for change in changes if change.document is not None], covers)
+
+
+def _hide_nothing(self: Any, keys: Any) -> tuple[bytes, ...]:
+    """What is young is found in its older version, too."""
+    del self, keys
+    return ()
+
+
+def _forget_what_came_meanwhile(self: Any) -> None:
+    """When something was folded, everything that was shown is forgotten."""
+    _adopt(self)
+    self._now = self._seen({}, self.covers())
 
 
 SEARCH_PLANTS = (
@@ -58,7 +73,7 @@ SEARCH_PLANTS = (
     Plant("index not waited for", ((SearchIndexes, "when_fresh", _do_not_wait),), "search", 1, INEXACT),
     Plant(
         "marker ahead of what was read",
-        ((OneIndex, "_commit", _cover_what_was_not_read),),
+        ((OneIndex, "_bring_in", _cover_what_was_not_read),),
         "search",
         1,
         INEXACT,
@@ -72,10 +87,24 @@ SEARCH_PLANTS = (
     ),
     Plant(
         "range filter forgotten",
-        ((NaiveSegments, "_inside", _search_everything),),
+        ((NaiveView, "_inside", _search_everything),),
         "search",
         1,
         ("duplicated", "disagreeing", *INEXACT),
     ),
-    Plant("deletes not indexed", ((NaiveSegments, "commit", _never_delete),), "search", 1, INEXACT),
+    Plant("deletes not indexed", ((NaiveSegments, "write", _never_delete),), "search", 1, INEXACT),
+    Plant(
+        "old versions not hidden",
+        ((NaiveSegments, "having", _hide_nothing),),
+        "search",
+        1,
+        ("duplicated", "disagreeing", *INEXACT),
+    ),
+    Plant(
+        "forgotten what came while folding",
+        ((Tiers, "adopt", _forget_what_came_meanwhile),),
+        "search",
+        1,
+        INEXACT,
+    ),
 )

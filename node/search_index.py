@@ -12,7 +12,14 @@ behind an offset that it covers, and doing it twice does no harm. A crash theref
 Whatever is read of log and rows is durable before it comes here (lsm/commit.py), so an index never holds what
 a power cut takes back.
 
-One commit is under way at a time. What changes meanwhile gathers, and all who wait for it share the next.
+What changed is brought in by one of two ways (index/tiers.py). A few rows that a search waits for are
+*shown*, which takes next to nothing and is not durable; FOLD_ROWS of them, or those of FOLD_US, are then
+folded into the index on disk, beside searches and further rows. Many rows are committed there at once; and as
+long as nobody waits for them they gather first, since large commits cost half as much per row. So `reached`,
+what a search sees, runs ahead of what a crash leaves.
+
+One job that changes the index is under way at a time, but for folding. What changes meanwhile gathers, and
+all who wait for it share the next.
 """
 
 from __future__ import annotations
@@ -36,6 +43,17 @@ SLICE_ROWS = 200
 SLICE_BYTES = 256 * limits.KIB
 BUILD_COMMIT_ROWS = 4_000
 BUILD_COMMIT_BYTES = 8 * limits.MIB
+SHOW_ROWS_MAX = 512
+SHOW_BYTES_MAX = limits.MIB
+"""What is shown and not folded yet: each search looks at all of it."""
+
+FOLD_ROWS = 128
+FOLD_US = limits.SECOND_US
+GATHER_ROWS = 4_000
+GATHER_BYTES = 8 * limits.MIB
+GATHER_US = limits.SECOND_US
+"""So many rows, or for so long, gather for one commit while nobody waits for them."""
+
 COVER_LAG = 100_000
 """Entries of other tables after which an idle index notes how far it is, so that a start need not read them
 again.
@@ -68,6 +86,9 @@ class Owner(Protocol):
     def settle(self, index: OneIndex) -> None:
         """The index has come further."""
 
+    def is_awaited(self, index: OneIndex) -> bool:
+        """Whether somebody waits for it to come as far as the log is."""
+
 
 class OneIndex:
     """An index under one name: of one table by one mapping."""
@@ -90,6 +111,12 @@ class OneIndex:
         self._place = place
         self._owner = owner
         self._busy = False
+        self._is_committing = False
+        self._folding = False
+        self._is_folded = False
+        self._pending_since_us = 0
+        self._shown: tuple[int, int] = (0, 0)
+        self._shown_since_us = 0
         self._covers = 0
         self.next_due_us = 0
         self._due_reads = 0
@@ -109,7 +136,10 @@ class OneIndex:
 
     def on_done(self, what: str, result: Any) -> None:
         """A job of this index is done."""
-        self._busy = False
+        if what == "fold":
+            self._folding = False
+        else:
+            self._busy = self._is_committing = False
         if self.state == CLOSED:
             if what in ("open", "empty") and not isinstance(result, Failed):
                 self.segments = result[0] if what == "open" else result
@@ -118,36 +148,48 @@ class OneIndex:
         if isinstance(result, Failed):
             self._failed(what, result)
             return
+        if self.state == RESTING:
+            return  # the other job failed
         handlers: dict[str, Callable[[Any], None]] = {
             "open": self._opened,
             "empty": self._emptied,
+            "show": self._showed,
+            "fold": self._folded,
             "commit": self._committed,
             "due": self._due,
             "rest": self._ignore,
-            "close": self._ignore,
         }
         handlers[what](result)
 
     def _ignore(self, _result: Any) -> None:
-        """Nothing depends on it."""
+        """Nothing depends on it, but what has gathered meanwhile."""
+        self._owner.read_soon()
 
     def _failed(self, what: str, failed: Failed) -> None:
         self._inside.log("error", "inverted", f"index {self.name}: {what}: {failed.detail}")
         self._inside.count("search_index_failures")
         self.state = RESTING
         self.segments = None
-        self.pending, self.pending_bytes = {}, 0
+        self._forget()
         # What cannot be opened is emptied and built anew: it holds nothing that the table does not.
         again = "empty" if what == "open" else "open"
         self._inside.timer(RETRY_US, "inverted_retry", self.name, again)
 
     def retry(self, what: str) -> None:
         """After a failure, and a rest."""
-        if self.state == RESTING and not self._busy:
-            if what == "open":
-                self.open()
-            else:
-                self._build()
+        if self.state != RESTING:
+            return
+        if self._busy or self._folding:
+            self._inside.timer(RETRY_US, "inverted_retry", self.name, what)
+        elif what == "open":
+            self.open()
+        else:
+            self._build()
+
+    def _forget(self) -> None:
+        """What was not committed is read again."""
+        self.pending, self.pending_bytes = {}, 0
+        self._is_folded, self._shown = False, (0, 0)
 
     def open(self) -> None:
         """Begin."""
@@ -182,7 +224,7 @@ class OneIndex:
         """Build it anew where it stands; False if it is being opened or built anyway."""
         if self.state != FOLLOWING:
             return False
-        if self._busy:
+        if self._busy or self._folding:
             self._is_unwanted = True
         else:
             self._build()
@@ -193,7 +235,7 @@ class OneIndex:
         self._is_unwanted = False
         self.state = BUILDING
         segments, self.segments = self.segments, None
-        self.pending, self.pending_bytes = {}, 0
+        self._forget()
         place, name, rules = self._place, self.name, self.rules
 
         def empty() -> Changeable:
@@ -243,6 +285,8 @@ class OneIndex:
     # --- following
 
     def _add(self, key: bytes, data: bytes | None) -> None:
+        if not self.pending:
+            self._pending_since_us = self._inside.world.monotonic_us()
         old = self.pending.get(key)
         self.pending_bytes += len(key) + len(data or b"") - (len(old) if old else 0)
         self.pending[key] = data
@@ -253,8 +297,7 @@ class OneIndex:
             return
         if outcome.first > self.read_to + 1:
             self._inside.log("warning", "inverted", f"index {self.name}: the log no longer reaches back")
-            if not self._busy:
-                self._build()
+            self.rebuild()
             return
         prefix = table_prefix(self.table)
         for key, data in outcome.rows:
@@ -262,37 +305,116 @@ class OneIndex:
                 self._add(key, data)
         self.read_to = outcome.next_after
 
-    def go_on(self, wanted: bool) -> None:
-        """Commit what is pending, if it is `wanted` now; without any the index is as far as was read."""
+    def go_on(self) -> None:
+        """Do what is next; without anything pending the index is as far as was read."""
         if self.state != FOLLOWING or self._busy or self._due_reads:
             return
         if self._is_unwanted:
-            self._build()
+            if not self._folding:
+                self._build()
             return
+        segments = self.segments
+        assert segments is not None, "it is open"
         now_us = self._inside.clock.now_us()
-        if 0 < self.next_due_us <= now_us:
-            segments = self.segments
-            assert segments is not None, "it is open"
+        if self._is_folded:
+            self._is_folded = False
+            self._show(segments.adopt)
+        elif 0 < self.next_due_us <= now_us:
             self._job("due", partial(segments.due, now_us, DUE_MAX))
-        elif not self.pending:
+        elif self.pending:
+            self._bring_in(segments)
+        else:
             self.reached = self.read_to
-            if self.reached - self._covers >= COVER_LAG:
-                self._commit(self.reached)
-            elif self._is_awake and self._inside.world.monotonic_us() - self._committed_us > REST_US:
-                self._is_awake = False
-                assert self.segments is not None, "it is open"
-                self._job("rest", self.segments.rest)
-        elif wanted:
+            self._idle(segments)
+        self._fold_in_time(segments)
+
+    def _bring_in(self, segments: Changeable) -> None:
+        """Show what is pending, or commit it, or let it gather."""
+        rows, size = self._shown
+        count = len(self.pending)
+        is_awaited = self._owner.is_awaited(self)
+        is_small = rows + count <= SHOW_ROWS_MAX and size + self.pending_bytes <= SHOW_BYTES_MAX
+        if is_awaited and is_small:
+            changes, covers = self._changes(), self.read_to
+            self._show(lambda: segments.show(changes(), covers))
+        elif not self._folding and (
+            is_awaited
+            or count >= GATHER_ROWS
+            or self.pending_bytes >= GATHER_BYTES
+            or self._since_us(self._pending_since_us) >= GATHER_US
+        ):
             self._commit(self.read_to)
 
-    def _commit(self, covers: int) -> None:
-        segments, document_of = self.segments, self.document_of
-        assert segments is not None, "it is open"
+    def _since_us(self, at_us: int) -> int:
+        return self._inside.world.monotonic_us() - at_us
+
+    def _idle(self, segments: Changeable) -> None:
+        """There is nothing new."""
+        if self._folding or self._shown[0]:
+            return
+        if self.reached - self._covers >= COVER_LAG:
+            self._commit(self.reached)
+        elif self._is_awake and self._since_us(self._committed_us) > REST_US:
+            self._is_awake = False
+            self._job("rest", segments.rest)
+
+    def _changes(self) -> Callable[[], list[Change]]:
+        """What is pending, as a function that makes changes of it."""
         rows, self.pending, self.pending_bytes = self.pending, {}, 0
-        now_us = self._inside.clock.now_us()
+        document_of, now_us = self.document_of, self._inside.clock.now_us()
+        return lambda: [document_of(key, data, now_us) for key, data in rows.items()]
+
+    # --- showing and folding
+
+    def _show(self, change: Callable[[], None]) -> None:
+        """Do what changes only what is seen."""
+        segments = self.segments
+        assert segments is not None, "it is open"
+
+        def job() -> tuple[int, int, tuple[int, int]]:
+            change()
+            return segments.covers(), segments.next_due_us(), segments.shown()
+
+        self._job("show", job)
+
+    def _showed(self, result: tuple[int, int, tuple[int, int]]) -> None:
+        if not self._shown[0]:
+            self._shown_since_us = self._inside.world.monotonic_us()
+        covers, self.next_due_us, self._shown = result
+        self.reached = max(self.reached, covers)
+        self.go_on()
+        self._owner.settle(self)
+
+    def _fold_in_time(self, segments: Changeable) -> None:
+        """Make durable what was shown, beside what else goes on."""
+        rows = self._shown[0]
+        if not rows or self._folding or self._is_folded or self._is_committing:
+            return
+        if rows >= FOLD_ROWS or self._since_us(self._shown_since_us) >= FOLD_US:
+            self._folding = True
+
+            def job() -> int:
+                covers = segments.covers()
+                segments.fold()
+                return covers
+
+            self._inside.run(("inverted", self.name, "fold"), job)
+
+    def _folded(self, covers: int) -> None:
+        self._inside.count("search_index_commits")
+        self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
+        self._shown_since_us = self._committed_us
+        self._covers, self._is_folded = covers, True
+        self.go_on()
+
+    def _commit(self, covers: int) -> None:
+        self._is_committing = True
+        segments = self.segments
+        assert segments is not None, "it is open"
+        changes = self._changes()
 
         def job() -> tuple[int, int]:
-            segments.commit([document_of(key, data, now_us) for key, data in rows.items()], covers)
+            segments.commit(changes(), covers)
             return covers, segments.next_due_us()
 
         self._job("commit", job)
@@ -301,7 +423,7 @@ class OneIndex:
         self._inside.count("search_index_commits")
         covers, self.next_due_us = result
         self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
-        self._covers = covers
+        self._covers, self._shown = covers, (0, 0)
         if self.state == BUILDING:
             if not self._build_done:
                 self._slice()
@@ -311,7 +433,7 @@ class OneIndex:
             self._owner.on_opened(self)
             return
         self.reached = covers
-        self.go_on(False)
+        self.go_on()
         self._owner.settle(self)
 
     # --- what expires
@@ -321,7 +443,7 @@ class OneIndex:
         self.next_due_us = 0  # the commit that follows says
         self._due_reads = len(keys)
         if not keys:
-            self.go_on(True)
+            self.go_on()
         for key in keys:
             part = Slice(self.table, key, b"", b"", True, 1, SLICE_BYTES)
             self._inside.submit(("inverted_due", self.name, key), Read(part, digest=False))
@@ -332,7 +454,7 @@ class OneIndex:
         if isinstance(outcome, Rows) and self.state == FOLLOWING:
             self._add(key, outcome.rows[0][1] if outcome.rows else None)
         if not self._due_reads:
-            self.go_on(True)
+            self.go_on()
 
     # --- searching, closing
 
@@ -350,11 +472,12 @@ class OneIndex:
     def close(self) -> None:
         """It is not wanted any more, nor is what it holds."""
         self.state = CLOSED
-        self.pending, self.pending_bytes = {}, 0
-        if not self._busy:
-            self._close()
+        self._forget()
+        self._close()
 
     def _close(self) -> None:
+        if self._busy or self._folding:
+            return  # its end closes
         segments, self.segments = self.segments, None
         place, name = self._place, self.name
 

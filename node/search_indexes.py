@@ -233,6 +233,13 @@ class SearchIndexes:
         self._tell()
         self.read_soon()
 
+    def is_awaited(self, index: OneIndex) -> bool:
+        """Whether a search waits for this index to come as far as the log is."""
+        return any(
+            waiter.fresh and self._named(waiter.table, waiter.mapping) is index
+            for waiter in self._waiting.values()
+        )
+
     def read_soon(self) -> None:
         """Read the log, unless that is under way."""
         if self._reading is not None:
@@ -241,7 +248,7 @@ class SearchIndexes:
         full = [index for index in following if index.pending_bytes > PENDING_BYTES_MAX]
         if full:
             for index in full:
-                index.go_on(True)  # the end of its commit asks again
+                index.go_on()  # the end of its commit asks again
             return
         after_of: dict[int, int] = {}
         for index in following:
@@ -278,7 +285,7 @@ class SearchIndexes:
             # One that was opened while the log was read was not asked for: it must not pass over anything.
             if self._asked.get(index.table, index.read_to + 1) <= index.read_to:
                 index.take(outcome)
-            index.go_on(True)
+            index.go_on()
         self._tell()
         behind = any(
             index.state == FOLLOWING and index.read_to < outcome.end for index in self._by_name.values()

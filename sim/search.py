@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from index.mapping import Rules
 from index.naive_segments import Kept, NaiveSegments
+from index.tiers import Tiers
 from sim.machine import Machine
 
 
@@ -13,9 +14,9 @@ class SimPlace:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    def open(self, name: str, rules: Rules) -> NaiveSegments:
-        """What the last commit left."""
-        return NaiveSegments(rules, self._machine.search.setdefault(name, Kept({}, 0, {})))
+    def open(self, name: str, rules: Rules) -> Tiers:
+        """What was written last, with a young tier before it."""
+        return Tiers(rules, NaiveSegments(rules, self._machine.search.setdefault(name, Kept({}, 0, {}))))
 
     def remove(self, name: str) -> None:
         """Forget it."""

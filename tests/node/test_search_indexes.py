@@ -78,7 +78,11 @@ def test_a_document_that_changed_or_went_is_found_as_it_is(s: Indexed) -> None:
 def test_indexes_come_back_with_what_they_had_and_what_was_missed(s: Indexed) -> None:
     for i in range(10):
         s.store(f"m{i}", {"n": i})
-    assert len(s.found(All(), size=100)) == 10
+        assert len(s.found(All(), size=100)) == i + 1
+        if i == 4:
+            s.run(3)  # what was shown is folded
+    kept = [each for at in range(3) for each in s.cluster.machines[at].search.values()]
+    assert [len(each.documents) for each in kept] == [5, 5, 5]
     for at in range(3):
         s.cluster.kill(at)
     for at in range(3):

@@ -18,9 +18,11 @@ from typing import NamedTuple
 from core.mutation import decode_mutation
 from core.requests import Answer, Told
 from core.row import OPERATION_SUFFIX
-from core.streaming import ACK, GAP, START, ChangesPart, ChangesRequest, GroupRequest, Join
+from core.streaming import ACK, GAP, START, ChangesPart, ChangesRequest, GroupRequest, Join, TokenRange
 from jepsen_like.checkers import Problem
+from jepsen_like.subscriber import may_lose_logs
 from kv.buckets import Bucket
+from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, encode_cursor, name_of
 from streams.events import events_of
@@ -30,6 +32,7 @@ SECOND = 1_000_000
 SILENCE_US = 4 * SECOND
 RETRY_US = SECOND // 5
 WORK_US = SECOND // 2
+SESSION_US = 5 * SECOND
 ACK_TIMEOUT_US = 3 * SECOND
 
 
@@ -55,6 +58,7 @@ class Group:
         self.deletes: dict[tuple[str, int], str] = {}
         self.repeats = self.acks = self.refused = self.handed_over = 0
         self.problems: list[Problem] = []
+        self.gaps: list[TokenRange] = []
         self._fences: dict[int, list[tuple[int, int, int]]] = {}
         """Of each part the accepted acknowledgements: fence, when it was sent, when it was known."""
 
@@ -81,6 +85,11 @@ class Group:
         if len(known) > 1 and known[-2][0] < fence:
             self.handed_over += 1
 
+    def misses(self, key: str) -> bool:
+        """Whether a member was told that something of this key may be missing."""
+        token = token_of(key.encode())
+        return any(first <= token <= last for first, last in self.gaps)
+
     def problem(self, name: str, text: str) -> None:
         """Something is wrong."""
         if len(self.problems) < 10:
@@ -99,7 +108,7 @@ class GroupMember:
         self._cluster = group.cluster
         self._random = Random(f"{group.cluster.options.seed}:member:{name}")
         self._life = 0
-        self._sessions = 0
+        self._sessions = self._names = 0
         self._call = 0
         self._heard_us = 0
         self._session = ""
@@ -141,7 +150,10 @@ class GroupMember:
 
         bucket = self.group.bucket
         table = f"{bucket.keyspace}.{bucket.name}"
-        join = Join(table, self.group.name, self.name, self._session, self.group.parts)
+        if self._random.randrange(2):
+            self._names += 1  # as one that does not know who it was
+        name = f"{self.name}.{self._names}"
+        join = Join(table, self.group.name, name, self._session, self.group.parts, SESSION_US)
         request = ChangesRequest(bucket.table, START, join=join)
         self._call = self._cluster.stream(self.peer, request, part, ended)
         self._cluster.scheduler.after(SILENCE_US, self._watch, life)
@@ -164,14 +176,17 @@ class GroupMember:
         else:
             self._cluster.scheduler.after(SILENCE_US, self._watch, life)
 
-    def die(self, stands_still_us: int = 0) -> None:
-        """What it held is gone. With a time, its last word is said so much later."""
+    def die(self, stands_still_us: int = 0, vanish: bool = False) -> None:
+        """What it held is gone. With a time, its last word is said so much later. One that vanishes leaves
+        its connection behind, as a machine does whose power is gone.
+        """
         if not self.alive:
             return
         self.alive = False
         self._life += 1
         self.parts = ()
-        self._cluster.leave(self._call)
+        if not vanish:
+            self._cluster.leave(self._call)
         if stands_still_us and self._last is not None:
             request, count = self._last
             held = self._held[self._worked : count]
@@ -192,7 +207,9 @@ class GroupMember:
             self.parts = part.assigned.parts
             self.assigned_us = self._cluster.now_us
         for notice in part.notices:
-            if notice.kind == GAP:
+            if notice.kind == GAP and may_lose_logs(self._cluster):
+                self.group.gaps += notice.ranges
+            elif notice.kind == GAP:
                 self.group.problem("gap", f"{notice.why} ({notice.ranges})")
         ranges = [part_range(number, self.group.parts) for number in self.parts]
         for entry in part.entries:

@@ -7,7 +7,8 @@ stands exactly where the cursor says. What must hold of a stream is judged at on
     chain       an event's image before is the last image after, unless a restart was told for its token
     reorder     versions of a key do not go back, unless the event says that it is late
     id_changed  one id, one write; doubled: one write, one id
-    gap         nothing is said to be missing, where nothing was forgotten
+    gap         nothing is said to be missing, where nothing was forgotten; a disk that lost its log to
+                damage may say so, and then nothing more is asked of these tokens
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from core.cell import NO_VERSION, Version
 from core.mutation import decode_mutation
 from core.requests import Answer
 from core.row import OPERATION_SUFFIX, Row
-from core.streaming import CURSOR, GAP, NOW, RESTART, ChangesPart, ChangesRequest, Place, TokenRange
+from core.streaming import CURSOR, GAP, NOW, RESTART, START, ChangesPart, ChangesRequest, Place, TokenRange
 from jepsen_like.checkers import Problem
 from kv.buckets import Bucket
 from ring.tokens import token_of
@@ -33,6 +34,11 @@ SILENCE_US = 4 * SECOND
 RETRY_US = SECOND // 5
 STAY_US = (2 * SECOND, 7 * SECOND)
 PROBLEMS_MAX = 10
+
+
+def may_lose_logs(cluster: SimCluster) -> bool:
+    """Whether a disk may lose what it had synced, and its log with it."""
+    return "bit_flip" in cluster.options.faults + cluster.options.more_faults
 
 
 class Held:
@@ -67,6 +73,7 @@ class Subscriber:
         self._kept: dict[str, Held] = {}
         self._forgotten: list[TokenRange] = []
         self.cursor = ""
+        self.gaps: list[TokenRange] = []
         self.ids: dict[str, tuple[str, bytes | None]] = {}
         """Of each event id: the key, and what was written (None: a deletion)."""
         self.of_value: dict[tuple[str, bytes], str] = {}
@@ -155,7 +162,10 @@ class Subscriber:
     def _take(self, part: ChangesPart) -> None:
         self._heard_us = self._cluster.now_us
         for notice in part.notices:
-            if notice.kind == GAP:
+            if notice.kind == GAP and may_lose_logs(self._cluster):
+                self.gaps += notice.ranges
+                self._forget(notice.ranges)
+            elif notice.kind == GAP:
                 self._problem("gap", f"{notice.why} ({notice.ranges})")
             if notice.kind == RESTART:
                 self.restarts += 1
@@ -222,9 +232,16 @@ class Subscriber:
 
     # --- the end
 
+    def misses(self, key: str) -> bool:
+        """Whether the stream has said that something of this key may be missing, or could not say it: who
+        begins with the log knows nothing of what it lost.
+        """
+        if self._start == START and may_lose_logs(self._cluster):
+            return True
+        token = token_of(key.encode())
+        return any(first <= token <= last for first, last in self.gaps)
+
     def image(self, key: str) -> Row | None:
         """What this reader has of a key."""
         held = self._held.get(key)
         return None if held is None else held.image
-
-

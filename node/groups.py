@@ -190,8 +190,8 @@ class Groups:
         became: list[groups.Committed] = []
 
         def step(group: Group | None) -> Group | None:
-            if group is None or group.member(request.session) is None:
-                return group
+            if group is None:
+                return None
             became[:] = [groups.committed(group, request.session, acks, now_us)]
             return groups.heard(became[0].group, request.session)
 

@@ -143,6 +143,7 @@ class ChangesWorkload:
             if (op.key, b"%d" % op.value) not in reader.of_value
         ]
         lost += [op for op in self._writes(("delete",), OK) if (op.key, op.result) not in reader.deletes]
+        lost = [op for op in lost if not reader.misses(op.key)]
         return [Problem("lost", f"{reader.name} never got {op}") for op in lost[:5]]
 
     def _invented(self, reader: Subscriber) -> list[Problem]:
@@ -169,6 +170,6 @@ class ChangesWorkload:
             values = [cell.value for cell in cells if cell.column == self.bucket.value_column]
             held = values[0] if values else None
             wanted = None if row is None else row.value
-            if held != wanted:
+            if held != wanted and not reader.misses(key):
                 found.append(Problem("unlike", f"{reader.name} has {held!r} of {key}, the row {wanted!r}"))
         return found[:5]

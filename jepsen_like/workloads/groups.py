@@ -22,7 +22,7 @@ from node.group_records import BEATS, BUCKET
 KEYS = 60
 PARTS = 6
 MEMBERS = 3
-DRAIN_US = 40 * SECOND
+DRAIN_US = 20 * SECOND
 OPENED_US = 30 * SECOND
 HEALTHY_US = 3 * SECOND
 TROUBLE_US = (SECOND, 4 * SECOND)
@@ -70,7 +70,7 @@ class GroupsWorkload:
             self.members[-1].open()
         elif len(alive) > 1:
             member = alive[random.randrange(len(alive))]
-            member.die(random.choice((0, 3 * SECOND, 8 * SECOND)))
+            member.die(random.choice((0, 3 * SECOND, 8 * SECOND)), vanish=random.randrange(4) == 0)
             scheduler.after(random.randint(*AWAY_US), self._back, member)
         scheduler.after(random.randint(*TROUBLE_US), self._trouble)
 
@@ -151,7 +151,9 @@ class GroupsWorkload:
         lost = [
             op
             for op in self._writes()
-            if op.status == OK and (op.key, b"%d" % op.value) not in self.group.done
+            if op.status == OK
+            and (op.key, b"%d" % op.value) not in self.group.done
+            and not self.group.misses(op.key)
         ]
         return [Problem("lost", f"no member worked on {op}") for op in lost[:5]]
 

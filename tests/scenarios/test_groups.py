@@ -1,0 +1,128 @@
+"""A consumer group of three over three peers, and how soon parts are handed over: five seconds at most, by any
+of the ways in which a member may go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from jepsen_like.group_member import SESSION_US, Group, GroupMember
+from jepsen_like.scenarios import SECOND, Scenario
+
+HAND_OVER_S = 5.0
+PARTS = 6
+
+
+class Story:
+    """Three peers, three members of one group, and a key that is written every tenth of a second."""
+
+    def __init__(self) -> None:
+        self.s = Scenario()
+        self.s.start()
+        bucket = self.s.bucket("b", changes="new")
+        self.group = Group(self.s.cluster, bucket, "etl", PARTS)
+        self.members = [GroupMember(self.group, f"m{number}") for number in range(3)]
+        for number, member in enumerate(self.members):
+            member.open(number)
+        assert self.s.until(self.shared)
+        self.written = 0
+        self.writer = 0
+        self.write(6)
+
+    def write(self, count: int) -> None:
+        for _ in range(count):
+            self.written += 1
+            end = self.s.put("b", f"k{self.written}", b"%d" % self.written, at=self.writer)
+            assert end.status == "ok", end
+            self.s.run(0.1)
+
+    def shared(self) -> bool:
+        """Whether the members that live have all parts, and about as many each."""
+        counts = [len(member.parts) for member in self.members if member.alive]
+        return sum(counts) == PARTS and max(counts) - min(counts) <= 1
+
+    def lost(self) -> list[int]:
+        return [n for n in range(1, self.written + 1) if (f"k{n}", b"%d" % n) not in self.group.done]
+
+    def handed_over(self, within_s: float = HAND_OVER_S) -> None:
+        """Parts change hands in time, and nothing is lost then."""
+        began_us = self.s.cluster.now_us
+        assert self.s.until(self.shared, within_s), [(m.alive, m.parts) for m in self.members]
+        assert self.s.cluster.now_us - began_us < within_s * SECOND
+        self.write(6)
+        assert self.s.until(lambda: not self.lost(), HAND_OVER_S), self.lost()
+        assert not self.group.problems, self.group.problems
+
+
+def a_member_dies(story: Story) -> None:
+    story.members[0].die()
+
+
+def its_peer_is_killed_too(story: Story) -> None:
+    story.writer = 2
+    story.members[1].die(vanish=True)
+    story.s.kill(1)
+
+
+def its_peer_stands_still(story: Story) -> None:
+    story.writer = 2
+    story.members[1].die(vanish=True)
+    story.s.pause(1)
+
+
+@pytest.mark.parametrize("event", [a_member_dies, its_peer_is_killed_too, its_peer_stands_still])
+def test_who_goes_is_replaced_in_time(event: Callable[[Story], None]) -> None:
+    story = Story()
+    event(story)
+    story.handed_over()
+
+
+def test_a_member_whose_machine_is_gone_is_missed_after_its_session() -> None:
+    story = Story()
+    story.members[0].die(vanish=True)
+    story.handed_over(SESSION_US / SECOND + HAND_OVER_S)
+
+
+def test_members_go_come_and_move() -> None:
+    story = Story()
+    its_peer_is_killed_too(story)
+    story.handed_over()
+    story.s.start(1)
+    story.members[1].open(1)
+    story.handed_over()
+    story.members.append(GroupMember(story.group, "m3"))
+    story.members[-1].open()
+    story.handed_over()
+    assert story.group.handed_over > 0
+
+
+def test_who_stood_still_acknowledges_nothing() -> None:
+    story = Story()
+    its_peer_stands_still(story)
+    story.handed_over()
+    before = dict(story.group.done)
+    refused = story.group.refused
+    story.members[0].die(stands_still_us=3 * SECOND)
+    story.handed_over()
+    story.s.resume(1)
+    assert story.s.until(lambda: story.group.refused > refused, 10)
+    story.s.run(2)
+    assert not story.group.problems and set(before) <= set(story.group.done)
+
+
+def test_a_peer_that_cannot_reach_the_record_gives_its_members_up() -> None:
+    story = Story()
+    story.s.cut([1], [0, 2])
+    story.writer = 0
+    began_us = story.s.cluster.now_us
+
+    def elsewhere() -> bool:
+        return story.members[1].peer != 1 and story.shared()
+
+    assert story.s.until(elsewhere, 10), [(m.peer, m.parts) for m in story.members]
+    others = [part for member in (story.members[0], story.members[2]) for part in member.parts]
+    assert others and story.s.cluster.now_us - began_us < 10 * SECOND
+    story.s.heal()
+    story.handed_over(10)

@@ -12,6 +12,19 @@ import enum
 import msgspec
 
 from core.cell import Version
+from core.healing import (
+    FloorBlocked,
+    GarbageDue,
+    IsDue,
+    PaxosMerge,
+    PaxosPage,
+    PaxosScan,
+    Purge,
+    Purged,
+    RaiseFloor,
+    Scrub,
+    Scrubbed,
+)
 from core.mutation import MutationId
 
 
@@ -37,19 +50,28 @@ class Slice(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Apply(msgspec.Struct, frozen=True):
-    """Merge a mutation (its bytes) into its rows, log it under its id; one already logged changes nothing."""
+    """Merge a mutation (its bytes) into its rows, log it under its id; one already logged changes nothing.
+
+    Refused at or below what was promised of floors; one that was `followed` (a sibling has logged it) only at
+    or
+    below the floor itself.
+    """
 
     mutation: bytes
+    followed: bool = False
 
 
 class MergeRows(msgspec.Struct, frozen=True):
     """Merge cells that arrive without their mutation: (row key, row or header bytes).
 
-    Logged as `repaired`.
+    Logged as `repaired`. Rows whose floor is above `settled_us`, the least up to which the replicas had
+    settled
+    that these cells were read from (lsm/floors.py), are refused (Why.FENCED), and the others merged.
     """
 
     table: int
     rows: tuple[tuple[bytes, bytes], ...]
+    settled_us: int = 0
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -162,14 +184,6 @@ class Sweep(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-class Scrub(msgspec.Struct, frozen=True):
-    """Read and check the next records of everything that is stored, after a key; see lsm/scrub.py."""
-
-    after: bytes
-    rows_max: int
-    bytes_max: int
-
-
 class CounterAdd(msgspec.Struct, frozen=True):
     """Add to this replica's shards of counters: `increments` is a mutation (bytes) with deltas for values.
 
@@ -259,12 +273,16 @@ class PaxosPrepare(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class PaxosAccept(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Accept a proposal (mutation bytes) under a ballot; an empty one ends all that was before the ballot."""
+    """Accept a proposal (mutation bytes) under a ballot; an empty one ends all that was before the ballot.
+
+    `again`: another replica has accepted it before, and it has to be finished.
+    """
 
     table: int
     partition: bytes
     ballot: Ballot
     proposal: bytes
+    again: bool = False
 
 
 class PaxosCommit(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -283,36 +301,6 @@ class PaxosFetch(msgspec.Struct, frozen=True, array_like=True, tag=4):
     partition: bytes
     ballot: Ballot
     committed: bool
-
-
-class PaxosState(msgspec.Struct, frozen=True, array_like=True):
-    """All that a replica keeps of Paxos for one partition (its key prefix), in the bytes in which it does.
-
-    `proposal` is what is accepted, `commit` what was committed last (b"": none).
-    """
-
-    partition: bytes
-    ballots: bytes
-    proposal: bytes
-    commit: bytes
-
-
-class PaxosScan(msgspec.Struct, frozen=True):
-    """The PaxosState of partitions with these tokens (inclusive) after one; answered with PaxosPage."""
-
-    table: int
-    first_token: int
-    last_token: int
-    after: bytes
-    rows_max: int
-    bytes_max: int
-
-
-class PaxosMerge(msgspec.Struct, frozen=True):
-    """Know all that these states of another replica say, too."""
-
-    table: int
-    states: tuple[PaxosState, ...]
 
 
 PaxosStep = PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch
@@ -344,6 +332,9 @@ Command = (
     | IndexBuild
     | IndexDrop
     | Scrub
+    | RaiseFloor
+    | GarbageDue
+    | Purge
 )
 
 
@@ -371,11 +362,13 @@ class Rows(msgspec.Struct, frozen=True, array_like=True):
     follow.
 
     `more` means that the limit cut the slice: rows beyond the last key returned are unknown, not absent.
+    `settled_us`: all that was admitted up to then, anywhere, is taken account of (lsm/floors.py).
     """
 
     rows: tuple[tuple[bytes, bytes], ...]
     header: bytes | None
     more: bool
+    settled_us: int = 0
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):
@@ -510,13 +503,6 @@ class PaxosFetched(msgspec.Struct, frozen=True, array_like=True, tag=4):
     data: bytes | None
 
 
-class PaxosPage(msgspec.Struct, frozen=True):
-    """States in key order; go on after the partition `after`, unless it is empty."""
-
-    states: tuple[PaxosState, ...]
-    after: bytes
-
-
 PaxosOutcome = Promised | PaxosRefused | PaxosAccepted | PaxosFetched
 
 
@@ -553,15 +539,6 @@ class IndexBuilt(msgspec.Struct, frozen=True, array_like=True):
     done: bool
 
 
-class Scrubbed(msgspec.Struct, frozen=True):
-    """`records` were read; go on after `after` unless it is empty. `problems` are put right already."""
-
-    after: bytes
-    records: int
-    bytes: int
-    problems: tuple[str, ...]
-
-
 class Done(msgspec.Struct, frozen=True):
     """It is done and durable."""
 
@@ -582,10 +559,11 @@ class Why(enum.StrEnum):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The store could not do it; nothing was written unless `why` is UNKNOWN."""
+    """The store could not do it; nothing was written unless `why` is UNKNOWN. BELOW_FLOOR says up to when."""
 
     why: Why
     detail: str
+    floor_us: int = 0
 
 
 class EntriesDamaged(Failed, frozen=True):
@@ -615,6 +593,9 @@ Outcome = (
     | EntriesCounted
     | IndexBuilt
     | Scrubbed
+    | FloorBlocked
+    | IsDue
+    | Purged
     | Done
     | Failed
 )

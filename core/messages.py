@@ -10,8 +10,19 @@ from __future__ import annotations
 import msgspec
 
 from core.cell import Version
-from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosState, PaxosStep, Slice
+from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosStep, Slice
 from core.finding import Check, Piece
+from core.healing_messages import (
+    BoundAsk,
+    BoundTold,
+    FloorAsk,
+    FloorTold,
+    PaxosStateAsk,
+    PaxosStateTold,
+    Repair,
+    TreeAnswer,
+    TreeAsk,
+)
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
 
@@ -200,6 +211,7 @@ class SliceRead(msgspec.Struct, frozen=True, array_like=True, tag=43):
     rows: tuple[tuple[bytes, bytes], ...]
     header: bytes | None
     more: bool
+    settled_us: int = 0
 
 
 class DigestRead(msgspec.Struct, frozen=True, array_like=True, tag=44):
@@ -207,19 +219,6 @@ class DigestRead(msgspec.Struct, frozen=True, array_like=True, tag=44):
 
     op: int
     digest: bytes
-
-
-class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
-    """Merge these rows or headers (key, bytes), read by the sender at `read_us`.
-
-    Answered with MutationApplied.
-    """
-
-    op: int
-    epoch: int
-    table: int
-    read_us: int
-    rows: tuple[tuple[bytes, bytes], ...]
 
 
 class Stale(msgspec.Struct, frozen=True, array_like=True, tag=46):
@@ -235,12 +234,13 @@ class Stale(msgspec.Struct, frozen=True, array_like=True, tag=46):
 class OperationFailed(msgspec.Struct, frozen=True, array_like=True, tag=47):
     """Not done (or, for why "unknown", perhaps).
 
-    Commands.Why, or "overloaded", "not_a_replica", "no_such_table".
+    Commands.Why, or "overloaded", "not_a_replica", "no_such_table". `floor_us` as in commands.Failed.
     """
 
     op: int
     why: str
     detail: str
+    floor_us: int = 0
 
 
 # --- conditional updates
@@ -358,46 +358,6 @@ class Fetched(msgspec.Struct, frozen=True, array_like=True, tag=63):
 
     op: int
     mutations: tuple[tuple[int, bytes], ...]
-
-
-class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
-    """The hashes of `parts` equal parts of the leaves [first, end) of a table."""
-
-    op: int
-    epoch: int
-    table: int
-    first: int
-    end: int
-    parts: int
-
-
-class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
-    """One hash per part."""
-
-    op: int
-    hashes: tuple[int, ...]
-
-
-class PaxosStateAsk(msgspec.Struct, frozen=True, array_like=True, tag=66):
-    """What do you keep of Paxos for these tokens (inclusive), after this partition?
-
-    Answered with PaxosStateTold, or OperationFailed.
-    """
-
-    op: int
-    epoch: int
-    table: int
-    first_token: int
-    last_token: int
-    after: bytes
-
-
-class PaxosStateTold(msgspec.Struct, frozen=True, array_like=True, tag=67):
-    """Partitions in order; go on after `after`, unless it is empty."""
-
-    op: int
-    states: tuple[PaxosState, ...]
-    after: bytes
 
 
 # --- traces
@@ -584,6 +544,10 @@ Message = (
     | TreeAnswer
     | PaxosStateAsk
     | PaxosStateTold
+    | BoundAsk
+    | BoundTold
+    | FloorAsk
+    | FloorTold
     | FindSlice
     | SliceFound
     | Gather

@@ -59,34 +59,48 @@ def decode_mutation(data: bytes) -> Mutation:
 
 
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:
-    """Attempt 1 of a mutation stamped at `old_us`.
+    """Attempt 1 of a mutation stamped at `old_us`, which is admitted anew.
 
     Made anew at `version`, what was relative to the stamp stays so; what has a client's timestamp (writer 0)
-    keeps it.
+    keeps it. What is dead from its admission on is so from the new one.
     """
     timestamp_us, writer = version
     shift_us = timestamp_us - old_us
+    old = (shift_us, mutation.admitted_us)
     header = mutation.header
     if header is not None:
-        deletion = header.deletion and _shifted(header.deletion, shift_us, writer)
-        header = Header(deletion, tuple(_shifted(r, shift_us, writer) for r in header.ranges))
+        deletion = header.deletion and _shifted(header.deletion, old, writer)
+        header = Header(deletion, tuple(_shifted(r, old, writer) for r in header.ranges))
     rows = tuple(
         (
             suffix,
             Row(
-                row.deletion and _shifted(row.deletion, shift_us, writer),
-                tuple(_shifted(cell, shift_us, writer) for cell in row.cells),
+                row.deletion and _shifted(row.deletion, old, writer),
+                tuple(_shifted(cell, old, writer) for cell in row.cells),
             ),
         )
         for suffix, row in mutation.rows
     )
-    return msgspec.structs.replace(mutation, attempt=mutation.attempt + 1, header=header, rows=rows)
+    return msgspec.structs.replace(
+        mutation,
+        attempt=mutation.attempt + 1,
+        admitted_us=mutation.admitted_us + shift_us,
+        header=header,
+        rows=rows,
+    )
 
 
 Stamped = TypeVar("Stamped", Cell, Tombstone, RangeTombstone)
 
 
-def _shifted(item: Stamped, shift_us: int, writer: int) -> Stamped:
+def _shifted(item: Stamped, old: tuple[int, int], writer: int) -> Stamped:
+    """`old` is by how much the stamp grew, and when the mutation was admitted before."""
+    shift_us, admitted_us = old
+    if isinstance(item, Cell):
+        if item.dead_from_us and item.dead_from_us == admitted_us:
+            item = msgspec.structs.replace(item, dead_from_us=admitted_us + shift_us)
+    elif item.admitted_us == admitted_us:
+        item = msgspec.structs.replace(item, admitted_us=admitted_us + shift_us)
     if not item.writer:
         return item
     return msgspec.structs.replace(item, timestamp_us=item.timestamp_us + shift_us, writer=writer)

@@ -1,11 +1,11 @@
 """What a store has lost: ranges of rows whose bytes were damaged, until other replicas gave them back.
 
 Opening a database whose bytes are damaged copies what can be read (lsm/salvage.py) and notes, in system
-records `lost/`, between which rows something may be missing. As long as a note stands, nothing in its range counts
-towards any level: reads, hashes, Paxos steps and increments are refused with `Why.MENDING`, and a mutation is
-applied, since it does no harm, but not acknowledged. A replica that forgot what it acknowledged, or a promise
-that it gave, would else make a quorum of two out of one. node/mending.py takes a note away when enough of the
-other replicas have been merged.
+records `lost/`, between which rows something may be missing. As long as a note stands, nothing in its range
+counts towards any level: reads, hashes, Paxos steps and increments are refused with `Why.MENDING`, and a
+mutation is applied, since it does no harm, but not acknowledged. A replica that forgot what it acknowledged,
+or a promise that it gave, would else make a quorum of two out of one. node/mending.py takes a note away when
+enough of the other replicas have been merged.
 
 Only who mends reads such a range itself, and says so (`lost_too`).
 """
@@ -24,11 +24,11 @@ from core.commands import (
     PaxosCommit,
     PaxosFetch,
     PaxosPrepare,
-    PaxosScan,
     Read,
     Sweep,
     TreeHashes,
 )
+from core.healing import PaxosScan
 from core.ports import Engine
 from lsm import keys
 from lsm.hash_tree import LEAVES, leaf_of

@@ -1,9 +1,9 @@
 """What a replica keeps of Paxos for a range of tokens, page by page, and how another's is merged into ours.
 
-A replica that is new to a range, or has lost something in it, must know what the others promised, accepted and
-committed before it takes part: else a proposal that two of three accepted may be unknown to two of three. It
-merges the state of so many others that every quorum it may have been part of shares one with them, *and then*
-their rows (a commit is noted only with what it wrote), before it answers any step.
+A replica that is new to a range, or has lost something in it, must know what the others promised, accepted
+and committed before it takes part: else a proposal that two of three accepted may be unknown to two of three.
+It merges the state of so many others that every quorum it may have been part of shares one with them, *and
+then* their rows (a commit is noted only with what it wrote), before it answers any step.
 
 Merging takes the greater of each: promised, committed, the proposal accepted above what is committed, the
 version of commits with the bytes of that commit. It is commutative, associative and idempotent.
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.commands import NO_BALLOT, PaxosMerge, PaxosPage, PaxosScan, PaxosState
+from core.commands import NO_BALLOT
+from core.healing import PaxosMerge, PaxosPage, PaxosScan, PaxosState
 from lsm import keys
 from lsm.paxos import EMPTY, PaxosRecord, decode_record, encode_record
 
@@ -53,7 +54,8 @@ def paxos_page(engine: Engine, wanted: PaxosScan) -> PaxosPage:
 
 
 def paxos_merged(engine: Engine, command: PaxosMerge) -> Puts:
-    """What to write so that ours knows all that these states say. Raises CorruptionError for bytes that are no
+    """What to write so that ours knows all that these states say. Raises CorruptionError for bytes that are
+    no
     state.
     """
     puts: Puts = []

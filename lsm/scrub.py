@@ -1,11 +1,14 @@
 """Scrubbing: every record is read, and what follows from others is compared with them, a slice at a time.
 
-Reading a record checks its block's checksum; rows, headers, log entries and ballots are decoded besides. Damage
-ends a slice with CorruptionError, and the store is mended (lsm/salvage.py). Two things are compared:
+Reading a record checks its block's checksum; rows, headers, log entries and ballots are decoded besides.
+Damage ends a slice with CorruptionError, and the store is mended (lsm/salvage.py). Two things are compared:
 
-- *the hash tree*: the sum of all rows of a leaf with what the leaf says. A leaf may be longer than a slice, and
-  is written to meanwhile; its sum counts only if the leaf says the same before its first and after its last row.
-- *entries of indexes*: each row of an index that is built must have its entries, and each entry must be one of
+- *the hash tree*: the sum of all rows of a leaf with what the leaf says. A leaf may be longer than a slice,
+  and
+  is written to meanwhile; its sum counts only if the leaf says the same before its first and after its last
+  row.
+- *entries of indexes*: each row of an index that is built must have its entries, and each entry must be one
+  of
   its row.
 
 What differs is put right at once, in the command that found it: rows are what is true.
@@ -18,8 +21,9 @@ from typing import Final
 
 import msgspec
 
-from core.commands import IndexBuilt, Scrub, Scrubbed
+from core.commands import IndexBuilt
 from core.errors import CorruptionError
+from core.healing import Scrub, Scrubbed
 from core.ports import Engine, Entries
 from core.schema import Table
 from lsm import keys

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from core.commands import (
+    NO_BALLOT,
     Applied,
     Apply,
     Command,
@@ -52,13 +53,11 @@ from core.commands import (
     PaxosAccept,
     PaxosCommit,
     PaxosFetch,
-    PaxosMerge,
     PaxosPrepare,
-    PaxosScan,
+    PaxosRefused,
     PaxosStep,
     Read,
     Records,
-    Scrub,
     Slice,
     Sweep,
     SystemScan,
@@ -67,6 +66,7 @@ from core.commands import (
     Why,
 )
 from core.errors import CorruptionError, DiskFullError, StallError
+from core.healing import PaxosMerge
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
@@ -77,20 +77,18 @@ from lsm.commit import Unsynced
 from lsm.counters import resolve
 from lsm.faults import mutation_fault, partition_fault, proposal_fault, slice_fault
 from lsm.finding import EntryError, build, count, find
+from lsm.floors import Floors
 from lsm.hash_tree import LEAVES, HashTree, leaf_of
+from lsm.healing import MENDING, Healing
 from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.paxos import PaxosSteps, needs as paxos_needs
-from lsm.paxos_moving import no_fault, paxos_merged, paxos_page
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
 from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
-
-
-MENDING = Failed(Why.MENDING, "what was damaged here is being given back by other replicas")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -143,9 +141,18 @@ class Store:
         self._tables = tables
         self._infos: dict[int, _Info] = {}
         self._entries = entries
-        self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries)
+        self.floors = Floors(engine)
+        self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries, floors=self.floors)
         self._paxos = PaxosSteps(engine, self.unsynced, self._writer, self._newest_in)
-        self._scrubber = Scrubber(engine, self.tree, entries, tables)
+        healing = Healing(
+            engine,
+            self.unsynced,
+            floors=self.floors,
+            lost=self.lost,
+            scrubber=Scrubber(engine, self.tree, entries, tables),
+            writer=self._writer,
+            info=self._info,
+        )
         self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
             MergeRows: self._merge_rows,
             Read: self._read,
@@ -163,9 +170,7 @@ class Store:
             EntryCount: self._entry_count,
             IndexBuild: self._index_build,
             IndexDrop: self._index_drop,
-            PaxosScan: self._paxos_scan,
-            Scrub: self._scrub,
-            PaxosMerge: self._paxos_merge,
+            **healing.handlers,
         }
 
     # --- planning
@@ -357,7 +362,8 @@ class Store:
                 if info is None:
                     return _no_table(mutation.table), 0
                 assert plan.order is not None
-                done = self._writer.apply(mutation, command.mutation, info, plan.order)
+                followed = command.followed
+                done = self._writer.apply(mutation, command.mutation, info, plan.order, followed=followed)
                 return (MENDING, done[1]) if plan.lost and isinstance(done[0], Applied) else done
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)
@@ -378,6 +384,10 @@ class Store:
         if info is None:
             return _no_table(wanted.table), 0
         rows = read_slice(self.engine, wanted, info.has_clustering)
+        if self.floors.tables and not command.digest:
+            table, first, end = where(Plan(command, None, ()))[0]
+            assert table is not None
+            rows = msgspec.structs.replace(rows, settled_us=self.floors.settled(table, first, end))
         depends_on = self._newest_in(wanted, info.has_clustering)
         return (Digest(digest_of(rows)) if command.digest else rows), depends_on
 
@@ -399,24 +409,11 @@ class Store:
         if isinstance(step, PaxosPrepare):
             return self._paxos.prepare(step, info.has_clustering)
         if isinstance(step, PaxosAccept):
-            return self._paxos.accept(step)
+            height_us = self.floors.hinders(step) if step.proposal and self.floors.tables else 0
+            return (PaxosRefused((height_us, 0), NO_BALLOT), 0) if height_us else self._paxos.accept(step)
         if isinstance(step, PaxosCommit):
             return self._paxos.commit(step, mutation, info)
         return self._paxos.fetch(step)
-
-    def _scrub(self, command: Scrub) -> tuple[Outcome, int]:
-        return self._scrubber.scrub(command), self.engine.written()
-
-    def _paxos_scan(self, command: PaxosScan) -> tuple[Outcome, int]:
-        return paxos_page(self.engine, command), self.engine.written()
-
-    def _paxos_merge(self, command: PaxosMerge) -> tuple[Outcome, int]:
-        if not no_fault(command.states):
-            return Failed(Why.MALFORMED, "not the state of a partition's Paxos"), 0
-        puts = paxos_merged(self.engine, command)
-        if puts:
-            self.unsynced.wrote([key for key, _ in puts], self.engine.write(puts))
-        return Done(), self.engine.written()
 
     def _counter_add(self, plan: Plan) -> tuple[Outcome, int]:
         increments, prefix = plan.mutation, plan.order
@@ -442,7 +439,7 @@ class Store:
         info = self._info(command.table)
         if info is None:
             return _no_table(command.table), 0
-        return self._writer.merge(command.table, command.rows, info)
+        return self._writer.merge(command.table, command.rows, info, command.settled_us)
 
     def _log_read(self, command: LogRead) -> tuple[Outcome, int]:
         ids = self.log.ids(command.after, command.entries_max, command.ranges)

@@ -19,6 +19,7 @@ import msgspec
 
 from core.cell import MARKER, NO_VERSION, Version
 from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
+from core.healing import Purge
 from core.limits import DOCUMENT_CELLS_MAX, RANGE_TOMBSTONES_MAX, SECOND_US, VALUE_BYTES_MAX
 from core.mutation import Mutation
 from core.ports import Engine, Entries
@@ -44,8 +45,10 @@ from core.schema import Table
 from lsm import keys
 from lsm.commit import Unsynced
 from lsm.conflict import newer_met
+from lsm.floors import Floors
 from lsm.hash_tree import HashTree, leaf_of, record_hash
 from lsm.log import EVENT, EXISTED, EXISTS, LATE, SAME, SUPERSEDED, ChangeLog, Image
+from lsm.purge import due_of, due_of_header, look, note, purged, purged_header
 from lsm.reading import stored_header, stored_row
 
 HEADER_CONFLICT_ROWS_MAX = 1_000
@@ -104,13 +107,21 @@ class Writer:
     """The writing half of a store."""
 
     def __init__(
-        self, engine: Engine, log: ChangeLog, tree: HashTree, unsynced: Unsynced, entries: Entries | None
+        self,
+        engine: Engine,
+        log: ChangeLog,
+        tree: HashTree,
+        unsynced: Unsynced,
+        entries: Entries | None,
+        *,
+        floors: Floors,
     ) -> None:
         self._engine = engine
         self._log = log
         self._tree = tree
         self._unsynced = unsynced
         self._entries = entries
+        self._floors = floors
         self.reload()
         self._sweeps: OrderedDict[bytes, bytes] = OrderedDict()
         for key, _ in engine.scan(keys.SWEEP, keys.successor(keys.SWEEP)):
@@ -139,14 +150,32 @@ class Writer:
         return self._engine.written()
 
     def apply(
-        self, mutation: Mutation, data: bytes, info: Info, prefix: bytes, beside: Puts | None = None
+        self,
+        mutation: Mutation,
+        data: bytes,
+        info: Info,
+        prefix: bytes,
+        beside: Puts | None = None,
+        *,
+        followed: bool = False,
     ) -> tuple[Outcome, int]:
         """Merge a mutation whose bytes are `data`; one that is logged already is only compared.
 
-        `prefix` is its partition's key prefix. The records `beside` are written in any case.
+        `prefix` is its partition's key prefix. The records `beside` are written in any case: they come with
+        what
+        was decided, which is as if it were `followed` (core/commands.py).
         """
         id_key = keys.mutation_id_key(mutation.id)
         fresh = self._log.is_beyond(mutation.start, mutation.sequence) or self._engine.get(id_key) is None
+        if fresh and self._floors.tables:
+            limit_us = self._floors.refuses(
+                info.schema.id, mutation.token, mutation.admitted_us, followed=followed or beside is not None
+            )
+            if limit_us and beside is not None:  # then everybody has applied it long ago
+                return Applied(None, fresh=False), self._write_beside(beside)
+            if limit_us:
+                text = f"what was admitted by {limit_us} and is not here by now is not written any more"
+                return Failed(Why.BELOW_FLOOR, text, limit_us), 0
         if info.plain and fresh and beside is None and len(mutation.rows) == 1:
             return self._apply_plain(mutation, data, info, prefix + mutation.rows[0][0], id_key=id_key)
         change = _Change()
@@ -212,6 +241,7 @@ class Writer:
                 if text:
                     return Failed(Why.TOO_LARGE, text), 0
             puts.append((key, new))
+            note(puts, key, due_of(merged, mutation.rows[0][0]))
         log, tree = self._log, self._tree
         log.stage(puts, EVENT if changed else SUPERSEDED, mutation, data, (), id_key=id_key)
         try:
@@ -271,6 +301,7 @@ class Writer:
                     change.too_large = change.too_large or _too_large(merged)
             if new != old:
                 self._put_row(change, leaf, (key, old, new), info)
+                note(change.puts, key, due_of(merged, suffix))
             if info.changes != "none" and suffix[:1] != OPERATION_SUFFIX:
                 flags = _flags((stored, merged, addition), floor, mutation.admitted_us)
                 images.append(_image(info.changes, suffix, before, new, flags))
@@ -296,10 +327,13 @@ class Writer:
 
     # --- cells without a mutation
 
-    def merge(self, table: int, rows: Sequence[tuple[bytes, bytes]], info: Info) -> tuple[Outcome, int]:
+    def merge(
+        self, table: int, rows: Sequence[tuple[bytes, bytes]], info: Info, settled_us: int
+    ) -> tuple[Outcome, int]:
         """Merge rows and headers (key, bytes) that come from another replica, logging each that changes
-        something.
+        something. Where the floor is above `settled_us` nothing is merged.
         """
+        fenced = False
         change = _Change()
         logged: list[tuple[tuple[bytes, bytes], list[Image]]] = []
         prefixes: list[bytes] = []
@@ -307,6 +341,9 @@ class Writer:
         try:
             for key, data in sorted(rows):  # a header sorts before the rows it covers
                 end = keys.prefix_end(key)
+                if self._floor_us(key) > settled_us:
+                    fenced = True
+                    continue
                 if key[end:] == keys.HEADER_SUFFIX:
                     image, is_changed = None, self._merge_header(change, key, data)
                     swept += [key[:end]] if is_changed else []
@@ -323,10 +360,18 @@ class Writer:
             self._write(info, change, prefixes)
             for prefix in swept:
                 self._sweeps[prefix] = b""
+        if fenced:
+            return Failed(Why.FENCED, "rows read before a floor was raised: read them again"), 0
         return Merged(len(logged)), self._engine.written()
 
+    def _floor_us(self, key: bytes) -> int:
+        """The floor where this row, header or partition lies."""
+        if not self._floors.tables:
+            return 0
+        return self._floors.at(int.from_bytes(key[1:5], "big"), leaf_of(keys.token_of(key))).floor_us
+
     def _merge_header(self, change: _Change, key: bytes, data: bytes) -> bool:
-        addition = decode_header(data)
+        addition = purged_header(decode_header(data), self._floor_us(key))
         stored = self._current(change, key)
         before = EMPTY_HEADER if stored is None else stored_header(key, stored)
         after = merge_headers(before, addition)
@@ -336,8 +381,8 @@ class Writer:
         return True
 
     def _merge_row(self, change: _Change, key: bytes, data: bytes, info: Info) -> tuple[Image | None, bool]:
-        addition = decode_row(data)
         end = keys.prefix_end(key)
+        addition = purged(decode_row(data), self._floor_us(key), key[end:])
         floor = NO_VERSION
         if info.has_clustering:
             change.newest = max(change.newest, newest_version(addition))
@@ -351,9 +396,11 @@ class Writer:
         if floor != NO_VERSION:
             stored = normal(stored.deletion, stored.cells, floor)
             before = _row_bytes(stored)
-        new = _row_bytes(merge_rows(stored, addition, floor))
+        merged = merge_rows(stored, addition, floor)
+        new = _row_bytes(merged)
         if new != old:
             self._put_row(change, leaf_of(keys.token_of(key)), (key, old, new), info)
+            note(change.puts, key, due_of(merged, key[end:]))
         if new == before:
             return None, False
         wants_image = info.changes not in ("none", "keys")
@@ -424,6 +471,23 @@ class Writer:
                 self._sweeps[prefix] = last
         return Swept(removed, b"" if done else last), self._engine.written()
 
+    # --- purging
+
+    def purge(self, command: Purge, info: Info) -> tuple[Outcome, int]:
+        """Remove what is dead below the floor. Nothing is logged."""
+        outcome, changed, puts = look(self._engine, self._floors, command, self._sweeps)
+        change = _Change()
+        change.puts += puts
+        for key, (old, new) in changed.items():
+            leaf = leaf_of(keys.token_of(key))
+            if key[keys.prefix_end(key) :] == keys.HEADER_SUFFIX:
+                change.put(leaf, key, old, new)
+            else:
+                self._put_row(change, leaf, (key, old, new), info)
+        if change.puts:
+            self._write(info, change, dict.fromkeys(key[: keys.prefix_end(key)] for key in changed))
+        return outcome, self._engine.written()
+
     # --- the batch
 
     def _put_row(
@@ -440,6 +504,7 @@ class Writer:
     def _put_header(self, change: _Change, leaf: int, key: bytes, old: bytes | None, header: Header) -> None:
         change.put(leaf, key, old, encode_header(header))
         change.puts.append((keys.sweep_key(key[:-1]), b""))
+        note(change.puts, key, due_of_header(header))
 
     def _write(self, info: Info, change: _Change, prefixes: Iterable[bytes]) -> int:
         """Write the batch with its hash-tree sums, then let what is kept in memory follow.

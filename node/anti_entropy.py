@@ -27,7 +27,8 @@ from functools import partial
 
 from core import limits
 from core.commands import Failed, Hashes, Outcome, TreeHashes
-from core.messages import OperationFailed, Stale, TreeAnswer, TreeAsk
+from core.healing_messages import TreeAnswer, TreeAsk
+from core.messages import OperationFailed, Stale
 from core.ports import PeerId, TimerId
 from node.following import Following
 from node.inside import Inside

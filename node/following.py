@@ -55,6 +55,9 @@ BEYOND_FOLLOWING = (Why.CORRUPT, Why.TOO_LARGE, Why.MALFORMED)
 after.
 """
 
+NOT_WANTED = (Why.NO_TABLE, Why.MENDING, Why.BELOW_FLOOR)
+"""Its table was dropped; it is merged, only not to be believed; all have it, or had and deleted it."""
+
 RETRIES = 3
 """How often one round asks again, after a timeout or with a newer epoch."""
 
@@ -488,7 +491,7 @@ class _Round:
         for offset, data in wanted:
             if decode_mutation(data).table in tables:
                 self._applying += 1
-                inside.submit(("follow_applied", self._op, offset), Apply(data))
+                inside.submit(("follow_applied", self._op, offset), Apply(data, followed=True))
             else:  # dropped since: see node/log_serving.py
                 del self._lacking[offset]
         self._applied_one()
@@ -502,7 +505,7 @@ class _Round:
         else:
             assert isinstance(outcome, Failed), outcome
             text = f"own store: {outcome.why}: {outcome.detail}"
-            if outcome.why in (Why.NO_TABLE, Why.MENDING):  # the latter is merged, only not to be believed
+            if outcome.why in NOT_WANTED:
                 del self._lacking[offset]
             elif outcome.why in BEYOND_FOLLOWING:
                 del self._lacking[offset]

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from core import limits
-from core.commands import Applied, Apply, Done, Outcome, Records, SystemScan, SystemWrite
+from core.commands import Applied, Apply, Done, Failed, Outcome, Records, SystemScan, SystemWrite, Why
 from core.messages import ApplyMutation, MutationApplied, OperationFailed, Stale
 from core.mutation import decode_mutation
 from core.ports import PeerId
@@ -251,7 +251,8 @@ class Hints:
         operation = self.inside.operations.get(op)
         if operation is not None:
             applied = isinstance(outcome, Applied)
-            failure = OperationFailed(op, "local", str(outcome))
+            why = outcome.why if isinstance(outcome, Failed) else "local"
+            failure = OperationFailed(op, why, str(outcome))
             operation.on_message(self.me, MutationApplied(op, None) if applied else failure)
 
 
@@ -362,7 +363,9 @@ class _Replay:
         letter = self._letters.get(message.op)
         if letter is None or peer not in letter.waiting:
             return
-        if type(message) is MutationApplied:
+        if type(message) is MutationApplied or (
+            type(message) is OperationFailed and message.why == Why.BELOW_FLOOR  # nobody takes it any more
+        ):
             letter.waiting.remove(peer)
             if not letter.waiting:
                 self._settle(message.op, applied=True)

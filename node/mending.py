@@ -1,11 +1,12 @@
 """Mending: what a damaged disk lost of this peer's rows comes back from the other replicas, by itself.
 
 The store refuses what it may have lost (lsm/lost.py). This part reads those notes at the start, and for each
-range of a table in them asks *every* other replica for its Paxos state, and then compares rows with it by hash
-tree (node/anti_entropy.py), which brings what is missing. A range is given back when so many of the others are
-merged that every quorum which this peer was ever part of shares one with them: of n replicas of which q are a
-quorum, n - q + 1; in its own datacentre, too, for the sake of LOCAL_ levels. Others that have lost something in
-the range themselves refuse both, and so do not count.
+range of a table in them asks *every* other replica for its Paxos state, and then compares rows with it by
+hash
+tree (node/anti_entropy.py), which brings what is missing. A range is given back when so many of the others
+are merged that every quorum which this peer was ever part of shares one with them: of n replicas of which q
+are a quorum, n - q + 1; in its own datacentre, too, for the sake of LOCAL_ levels. Others that have lost
+something in the range themselves refuse both, and so do not count.
 
 Everything may be asked again: a peer that ends in between begins anew with what is still noted.
 """
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from core import limits
-from core.commands import Done, Failed, Outcome, PaxosMerge, PaxosPage, PaxosScan, SystemWrite
+from core.commands import Done, Failed, Outcome, SystemWrite
 from core.consistency import quorum
-from core.messages import OperationFailed, PaxosStateAsk, PaxosStateTold, Stale
+from core.healing import PaxosMerge, PaxosPage, PaxosScan
+from core.healing_messages import PaxosStateAsk, PaxosStateTold
+from core.messages import OperationFailed, Stale
 from core.ports import PeerId
 from lsm.hash_tree import LEAVES
 from lsm.lost import LOST_PREFIX, Lost, decode_lost

@@ -326,7 +326,7 @@ class CasOperation(Phases):
         """A proposal that may have been decided, ours or another's: as it is, under our ballot."""
         ours = next((proposal for proposal in self._ours if proposal.data == data), None)
         self._parent.inside.count("paxos_finished")
-        self._propose(data, ours)
+        self._propose(data, ours, again=True)
 
     # --- judging
 
@@ -404,7 +404,7 @@ class CasOperation(Phases):
 
     # --- proposing
 
-    def _propose(self, data: bytes, ours: Proposal | None) -> None:
+    def _propose(self, data: bytes, ours: Proposal | None, again: bool = False) -> None:
         parent, aim = self._parent, self.aim
         if parent.inside.world.monotonic_us() >= self._deadline_us:
             self.on_deadline()
@@ -415,7 +415,8 @@ class CasOperation(Phases):
         if ours is not None and ours not in self._ours:
             self._ours.append(ours)
         self._proposing = ours
-        self._ask(ACCEPT, PaxosAccept(aim.table, aim.partition, self._ballot, data), self._targets)
+        accept = PaxosAccept(aim.table, aim.partition, self._ballot, data, again)
+        self._ask(ACCEPT, accept, self._targets)
 
     def _on_decided(self) -> None:
         """A quorum has accepted it."""

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from core import limits
 from core.commands import Digest, Failed, MergeRows, Read, Rows, Slice
 from core.consistency import Level, need
-from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
+from core.healing_messages import Repair
+from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
 from core.ports import BULK, SMALL, PeerId
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from lsm.reading import digest_of
@@ -104,7 +105,7 @@ class Reads:
         if operation is None:
             return
         if isinstance(outcome, Rows):
-            operation.on_message(self.me, SliceRead(op, outcome.rows, outcome.header, outcome.more))
+            operation.on_message(self.me, _told(op, outcome))
         elif isinstance(outcome, Digest):
             operation.on_message(self.me, DigestRead(op, outcome.digest))
         else:
@@ -160,7 +161,6 @@ class ReadOperation:
         "_others",
         "_parent",
         "_placement",
-        "_read_us",
         "_repaired",
         "_repairing",
         "_rows",
@@ -195,7 +195,6 @@ class ReadOperation:
         self._repaired: Tally | None = None
         self._repairing: list[PeerId] = []
         self._lacking: Lacking = {}
-        self._read_us = 0
         self._left_us = 0
         self._timer = 0
         self._speculate_timer = 0
@@ -207,7 +206,6 @@ class ReadOperation:
         inside = self._parent.inside
         inside.operations[self._op] = self
         now_us = inside.world.monotonic_us()
-        self._read_us = inside.clock.now_us()
         self._left_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
         self._timer = inside.timer(self._left_us, "read", self._op)
         chosen = self._choose(preferred)
@@ -419,12 +417,13 @@ class ReadOperation:
 
     def _send_repair(self, peer: PeerId) -> None:
         parent, rows = self._parent, self._lacking[peer]
+        settled_us = min(answer.settled_us for answer in self._rows.values())
         if peer == parent.me:
-            parent.inside.submit(("read_repair", self._op), MergeRows(self.part.table, rows))
+            parent.inside.submit(("read_repair", self._op), MergeRows(self.part.table, rows, settled_us))
             return
         size = sum(len(data) + len(key) for key, data in rows)
         lane = SMALL if size < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
-        repair = Repair(self._op, parent.metadata.state.epoch, self.part.table, self._read_us, rows)
+        repair = Repair(self._op, parent.metadata.state.epoch, self.part.table, settled_us, rows)
         if not parent.inside.world.send(peer, repair, lane):
             self._on_failed(
                 peer, OperationFailed(self._op, "overloaded", "the connection to the replica is full")
@@ -519,3 +518,8 @@ class ReadOperation:
         if self._speculate_timer:
             inside.world.cancel_timer(self._speculate_timer)
         finish(result)
+
+
+def _told(op: int, rows: Rows) -> SliceRead:
+    """What the own store says, as if another replica had."""
+    return SliceRead(op, rows.rows, rows.header, rows.more, rows.settled_us)

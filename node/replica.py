@@ -34,6 +34,7 @@ from core.commands import (
     Slice,
     Why,
 )
+from core.healing_messages import Repair
 from core.messages import (
     ApplyMutation,
     DigestRead,
@@ -42,7 +43,6 @@ from core.messages import (
     PaxosAsk,
     PaxosTold,
     ReadSlice,
-    Repair,
     SliceRead,
     Stale,
 )
@@ -147,7 +147,7 @@ class Replica:
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
         if self._may(peer, message, message.table):
-            command = MergeRows(message.table, message.rows)
+            command = MergeRows(message.table, message.rows, message.settled_us)
             self._submit(("replica_repair", peer, message.op), command)
 
     def _on_paxos(self, peer: PeerId, message: PaxosAsk) -> None:
@@ -186,9 +186,7 @@ class Replica:
         else:
             self._failed(outcome, peer, op)
 
-    def _was_read(
-        self, outcome: Outcome, peer: PeerId, op: int, part: Slice, digest: bool = False
-    ) -> None:
+    def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice, digest: bool = False) -> None:
         self._done()
         if digest and isinstance(outcome, Rows):
             outcome = Digest(digest_of(outcome))
@@ -197,7 +195,7 @@ class Replica:
         elif isinstance(outcome, Rows):
             size = sum(len(key) + len(data) for key, data in outcome.rows) + len(outcome.header or b"")
             lane = SMALL if size < limits.SMALL_FRAME_BYTES_MAX - 1024 - 16 * len(outcome.rows) else BULK
-            answer: Message = SliceRead(op, outcome.rows, outcome.header, outcome.more)
+            answer: Message = SliceRead(op, outcome.rows, outcome.header, outcome.more, outcome.settled_us)
             self._inside.world.send(peer, answer, lane)
         else:
             self._inside.note_damage(outcome, part)
@@ -214,7 +212,8 @@ class Replica:
         assert isinstance(outcome, Failed), outcome
         self._inside.count("replica_failures")
         name = self._inside.identity.name
-        self._inside.world.send(peer, OperationFailed(op, outcome.why, f"{name}: {outcome.detail}"), SMALL)
+        failed = OperationFailed(op, outcome.why, f"{name}: {outcome.detail}", outcome.floor_us)
+        self._inside.world.send(peer, failed, SMALL)
 
 
 def _bytes_of(outcome: PaxosOutcome) -> int:

@@ -1,8 +1,8 @@
 """Scrubbing in the background: all that this peer stores is read now and then, at a pace that is not felt.
 
-A pass reads everything once (lsm/scrub.py), `scrub_bytes_per_s` at most, and rests until `scrub_every_us` after
-it began. `sullae scrub` begins one at once, perhaps at another pace. What is found is put right where rows say
-what is right; damage ends the process in order, and the store is mended when it opens again.
+A pass reads everything once (lsm/scrub.py), `scrub_bytes_per_s` at most, and rests until `scrub_every_us`
+after it began. `sullae scrub` begins one at once, perhaps at another pace. What is found is put right where
+rows say what is right; damage ends the process in order, and the store is mended when it opens again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.commands import Failed, Outcome, Scrub, Scrubbed
+from core.commands import Failed, Outcome
+from core.healing import Scrub, Scrubbed
 
 if TYPE_CHECKING:
     from node.inside import Inside
@@ -29,7 +30,6 @@ class Scrubbing:
         self._inside = inside
         self._after = b""
         self._running = False
-        self._timer = 0
         self._number = 0
         self._began_us = 0
         self._bytes_per_s = 0
@@ -43,7 +43,8 @@ class Scrubbing:
         """The first pass begins at a moment of this peer's own."""
         every_us = self._inside.settings.scrub_every_us
         if every_us:
-            self._timer = self._inside.timer(1 + self._inside.world.below(every_us), "scrub", self._number)
+            own = int.from_bytes(self._inside.identity.peer[:8], "big")
+            self._inside.timer(1 + own % every_us, "scrub", self._number)
 
     def begin(self, bytes_per_s: int = 0) -> dict[str, Any]:
         """Begin a pass now, if none is under way; how far it is."""

@@ -19,17 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from core import limits
 from core.commands import Command, Failed, Hashes, Merged, MergeRows, Outcome, Read, Rows, Slice, TreeHashes
-from core.messages import (
-    Message,
-    MutationApplied,
-    OperationFailed,
-    ReadSlice,
-    Repair,
-    SliceRead,
-    Stale,
-    TreeAnswer,
-    TreeAsk,
-)
+from core.healing_messages import Repair, TreeAnswer, TreeAsk
+from core.messages import Message, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
 from core.ports import PeerId, TimerId
 from core.row import decode_header, decode_row, encode_header, encode_row, merge_headers, merge_rows
 from lsm.keys import HEADER_SUFFIX, prefix_end, token_range_bounds
@@ -72,6 +63,7 @@ class TreeRun:
         "_parent",
         "_resume",
         "_retries",
+        "_settled_us",
         "_span",
         "_spans",
         "_step",
@@ -104,6 +96,7 @@ class TreeRun:
         self._to_merge: tuple[Row, ...] = ()
         self._to_send: tuple[Row, ...] = ()
         self._followed = False
+        self._settled_us = 0
 
     def begin(self) -> None:
         """Compare the hashes of the whole."""
@@ -292,6 +285,7 @@ class TreeRun:
     def _compare_page(self, own: Rows, theirs: SliceRead) -> None:
         cuts = [side.rows[-1][0] for side in (own, theirs) if side.more and side.rows]
         last = min(cuts) if cuts else None
+        self._settled_us = min(own.settled_us, theirs.settled_us)
         self._to_merge, self._to_send = differences(_until(own.rows, last), _until(theirs.rows, last))
         seen = max(len(own.rows), len(theirs.rows))
         self._resume = self._next_leaves
@@ -308,12 +302,12 @@ class TreeRun:
         self._go(self._ask_page)
 
     def _repair(self) -> None:
-        inside, table = self._parent.inside, self._job.table
+        table = self._job.table
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
-        merge = MergeRows(table, self._to_merge) if self._to_merge else None
+        merge = MergeRows(table, self._to_merge, self._settled_us) if self._to_merge else None
         repair = None
         if self._to_send:
-            repair = Repair(op, epoch, table, inside.clock.now_us(), self._to_send)
+            repair = Repair(op, epoch, table, self._settled_us, self._to_send)
         self._ask(merge, repair, self._repaired)
 
     def _repaired(self, own: Merged, theirs: MutationApplied) -> None:

@@ -61,6 +61,7 @@ DEFINITE = frozenset(
         Why.STALLED,
         Why.TOO_LARGE,
         Why.MALFORMED,
+        Why.BELOW_FLOOR,
         "overloaded",
         "not_a_replica",
         "no_such_table",
@@ -140,7 +141,7 @@ class Writes:
             operation.on_message(self.me, MutationApplied(op, outcome.newer))
         else:
             assert isinstance(outcome, Failed), outcome
-            operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail))
+            operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail, outcome.floor_us))
 
     def _on_peer(self, peer: PeerId, connected: bool) -> None:
         """What was sent to a peer, or its answer, may be lost with the connection: send it again."""
@@ -357,6 +358,9 @@ class WriteOperation:
         parent.inside.world.send(peer, message, lane)
 
     def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:
+        if message.why == Why.BELOW_FLOOR and self._mutation.attempt == 0 and self._reply is not None:
+            self._stamp_again((message.floor_us, 0))
+            return
         self._pending.remove(peer)
         self._failed[peer] = message
         if message.why == "no_such_table" and peer == self._parent.me:

@@ -11,23 +11,35 @@ from core.mutation import DELETE, INSERT, Mutation, decode_mutation, encode_muta
 from core.row import Header, RangeTombstone, Row, Tombstone
 
 
-def _mutation(version: tuple[int, int]) -> Mutation:
+def _mutation(version: tuple[int, int], admitted_us: int = 3) -> Mutation:
+    """A value, one that expires at 9, and things that are dead from their admission on."""
     row = Row(
-        Tombstone(*version, 3),
-        (Cell(1, (b"k",), VALUE, *version, 0, b"v"), Cell(2, (), VALUE, *version, 9, None)),
+        Tombstone(*version, admitted_us),
+        (
+            Cell(1, (b"k",), VALUE, *version, 0, b"v"),
+            Cell(2, (), VALUE, *version, 9, b"w"),
+            Cell(3, (), VALUE, *version, admitted_us, None),
+        ),
     )
-    header = Header(Tombstone(*version, 3), (RangeTombstone(b"\x02a", b"\x02b", *version, 3),))
-    return Mutation(7, 8, 0, 3, True, DELETE, 1, -5, b"p", header, ((b"\x02", row),))
+    ranges = (RangeTombstone(b"\x02a", b"\x02b", *version, admitted_us),)
+    header = Header(Tombstone(*version, admitted_us), ranges)
+    return Mutation(7, 8, 0, admitted_us, True, DELETE, 1, -5, b"p", header, ((b"\x02", row),))
 
 
-@given(st.integers(0, 2**62), st.integers(0, 2**64 - 1))
+@given(st.integers(7, 2**62), st.integers(0, 2**64 - 1))
 def test_bytes_round_trip_and_a_new_stamp_reaches_every_cell_and_tombstone(
     timestamp_us: int, writer: int
 ) -> None:
     again = restamped(_mutation((1, 2)), 1, (timestamp_us, writer))
-    assert again == msgspec.structs.replace(_mutation((timestamp_us, writer)), attempt=1)
+    shifted = _mutation((timestamp_us, writer), 3 + timestamp_us - 1)
+    assert again == msgspec.structs.replace(shifted, attempt=1)
     assert again.id == (7, 8, 1)
     assert decode_mutation(encode_mutation(again)) == again
+
+
+def test_what_has_a_clients_timestamp_keeps_it_and_is_admitted_anew_all_the_same() -> None:
+    again = restamped(_mutation((1, 0)), 1, (50, 9))
+    assert again == msgspec.structs.replace(_mutation((1, 0), 52), attempt=1)
 
 
 def test_a_plain_mutation_has_nothing_to_stamp_but_its_cells() -> None:

@@ -356,8 +356,8 @@ def test_a_start_number_is_not_used_again_if_one_copy_was_rolled_back(tmp_path: 
 
 def test_an_unknown_format_is_refused_and_named(tmp_path: Path) -> None:
     path = made(tmp_path / "data")
-    (path / "format").write_bytes(b"sullae data 2\n")
-    with pytest.raises(FormatError, match="sullae data 2"):
+    (path / "format").write_bytes(b"sullae data 9\n")
+    with pytest.raises(FormatError, match="sullae data 9"):
         reopened(path)
     (path / "format").write_bytes(FORMAT_STAMP)
     assert reopened(path)[1] == 2

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from core.cell import Cell
 from core.commands import Apply, Command, MergeRows, TreeHashes
+from core.healing_messages import TreeAnswer
 from core.hlc import HybridClock
 from core.messages import (
     Fetched,
@@ -25,7 +26,6 @@ from core.messages import (
     OperationFailed,
     SliceRead,
     Stale,
-    TreeAnswer,
     decode_message,
     encode_message,
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from core.cell import Cell
-from core.messages import Message, ReadSlice, Repair, TreeAsk
+from core.healing_messages import Repair, TreeAsk
+from core.messages import Message, ReadSlice
 from core.metadata import Changes, DropTable, Epoch, Proposal
 from core.ports import PeerId
 from core.row import Header, RangeTombstone, Row, Tombstone, encode_row

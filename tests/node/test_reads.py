@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 from core.cell import VALUE, Cell
 from core.commands import Digest, Failed, Merged, MergeRows, Read, Rows, Slice, Why
 from core.consistency import Level, Need
-from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, Repair, SliceRead, Stale
+from core.healing_messages import Repair
+from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
 from core.requests import Broken, Invalid, ReadRequest, RowsRead, Timeout, Unavailable
 from core.row import EMPTY_ROW, Header, Row, Tombstone, encode_header, encode_row, merge_rows
 from lsm.keys import HEADER_SUFFIX, ROW_SUFFIX, clustering_text, partition_prefix, token_range_bounds

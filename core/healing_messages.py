@@ -1,0 +1,92 @@
+"""Messages of healing: hash trees and repair, Paxos state taken over, floors; see core/messages.py."""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.healing import FloorParts, PaxosState
+from core.ports import PeerId
+
+
+class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
+    """Merge these rows or headers (key, bytes), as commands.MergeRows. Answered with MutationApplied."""
+
+    op: int
+    epoch: int
+    table: int
+    settled_us: int
+    rows: tuple[tuple[bytes, bytes], ...]
+
+
+class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
+    """The hashes of `parts` equal parts of the leaves [first, end) of a table."""
+
+    op: int
+    epoch: int
+    table: int
+    first: int
+    end: int
+    parts: int
+
+
+class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
+    """One hash per part."""
+
+    op: int
+    hashes: tuple[int, ...]
+
+
+class PaxosStateAsk(msgspec.Struct, frozen=True, array_like=True, tag=66):
+    """What do you keep of Paxos for these tokens (inclusive), after this partition?
+
+    Answered with PaxosStateTold, or OperationFailed.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    first_token: int
+    last_token: int
+    after: bytes
+
+
+class PaxosStateTold(msgspec.Struct, frozen=True, array_like=True, tag=67):
+    """Partitions in order; go on after `after`, unless it is empty."""
+
+    op: int
+    states: tuple[PaxosState, ...]
+    after: bytes
+
+
+class BoundAsk(msgspec.Struct, frozen=True, array_like=True, tag=110):
+    """Up to when is nothing that was admitted kept by you, to be delivered later? Answered with BoundTold."""
+
+    op: int
+
+
+class BoundTold(msgspec.Struct, frozen=True, array_like=True, tag=111):
+    """Of what was admitted up to then this peer keeps nothing, and will take nothing to keep: hints that a
+    client
+    relies on, logged batches. It is also behind its clock.
+    """
+
+    op: int
+    bound_us: int
+
+
+class FloorAsk(msgspec.Struct, frozen=True, array_like=True, tag=112):
+    """Take a step (core.healing.FloorStep) of a round, among these replicas. Answered with FloorTold."""
+
+    op: int
+    epoch: int
+    step: int
+    floor_us: int
+    replicas: tuple[PeerId, ...]
+    parts: FloorParts
+
+
+class FloorTold(msgspec.Struct, frozen=True, array_like=True, tag=113):
+    """It is taken, durably; or why it could not be."""
+
+    op: int
+    why: str

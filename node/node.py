@@ -18,6 +18,7 @@ from typing import Any
 
 from core.finding import FindRequest
 from core.gathering import GatherRequest
+from core.healing_messages import PaxosStateTold, TreeAnswer
 from core.hlc import HybridClock
 from core.messages import (
     BatchStored,
@@ -31,7 +32,6 @@ from core.messages import (
     Message,
     MutationApplied,
     OperationFailed,
-    PaxosStateTold,
     PaxosTold,
     Ping,
     PingAck,
@@ -40,7 +40,6 @@ from core.messages import (
     SliceFound,
     SliceRead,
     Stale,
-    TreeAnswer,
 )
 from core.ports import Identity, InitialPeer, PeerId, World
 from core.requests import (

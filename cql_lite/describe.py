@@ -92,8 +92,12 @@ def shown(index: Index) -> Index:
     if not index.targets:
         return index
     paths = [".".join(target.path) + " DESC" * target.descending for target in index.targets]
-    told = (("paths", ", ".join(paths)), *((("unique", "true"),) if index.unique else ()))
-    return msgspec.structs.replace(index, using=DOCUMENT_INDEX, options=told)
+    told = [("paths", ", ".join(paths))]
+    if index.unique:
+        told.append(("unique", "true"))
+    if index.expire_after_s >= 0:
+        told.append(("expire_after_s", str(index.expire_after_s)))
+    return msgspec.structs.replace(index, using=DOCUMENT_INDEX, options=tuple(told))
 
 
 def create_index(table: Table, index: Index) -> ast.CreateIndex:
@@ -118,10 +122,13 @@ def table_statements(table: Table) -> Iterator[ast.SchemaStatement]:
 
 
 def keyspace_statements(keyspace: Keyspace, tables: Iterable[Table]) -> Iterator[ast.SchemaStatement]:
-    """A keyspace, its types, and its tables by name; `tables` may hold those of others too."""
+    """A keyspace, its types, and its tables by name; `tables` may hold those of others too.
+
+    What a unique index keeps comes with the index.
+    """
     yield create_keyspace(keyspace)
     for made in keyspace.types:
         yield create_type(keyspace.name, made)
-    own = [table for table in tables if table.keyspace == keyspace.name]
+    own = [table for table in tables if table.keyspace == keyspace.name and not table.reserves]
     for table in sorted(own, key=lambda table: table.name):
         yield from table_statements(table)

@@ -14,7 +14,7 @@ from core.schema import Index
 from documents import indexes
 from documents.collections import Collection
 from node.node import Node
-from node.unique_building import FAILED, Note, note_in, note_request
+from node.unique_building import BUILT, FAILED, Note, note_in, note_request
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import METADATA_TIMEOUT_US, Collections
@@ -76,6 +76,7 @@ class DocumentIndexes:
         if index.unique:
             note = await self._note(index)
             found |= {"state": note.state, "documents_checked": note.documents}
+            found["built"] = found["built"] and note.state == BUILT
             if note.duplicates:
                 found["duplicates"] = [list(each.ids) for each in note.duplicates]
         return found

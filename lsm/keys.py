@@ -54,6 +54,8 @@ TOKEN_MAX = 2**63 - 1
 _TERMINATOR = b"\x00\x00"
 _TOKEN_AT = 5
 _ESCAPED_AT = 13
+PARTITION_AT = _ESCAPED_AT
+"""Where the partition key begins in a row's key."""
 _ENTRY_HEAD_BYTES = 9
 _FLIP = bytes(255 - byte for byte in range(256))
 

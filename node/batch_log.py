@@ -184,6 +184,10 @@ class BatchLog:
         self.writes = writes
         self.size = 0
         self._me = inside.identity.peer
+        self.bound_us = 0
+        """Whoever asks for batches admitted by then to be kept is refused (node/floors.py)."""
+        self.is_known = False
+        """Whether all batches that earlier starts kept are found."""
         self._entries: dict[BatchId, _Entry] = {}
         self._done: OrderedDict[BatchId, int] = OrderedDict()
         self._due: deque[BatchId] = deque()
@@ -232,11 +236,12 @@ class BatchLog:
                 entry.timer = self.inside.timer(replay_us, "batch_due", batch)
         if outcome.more:
             self._find(outcome.records[-1][0])
+        else:
+            self.is_known = True
 
     def _enter(self, batch: BatchId, kept: Kept) -> _Entry:
         size = sum(len(data) for _, data in kept.mutations)
-        admitted_us = min((decode_mutation(data).admitted_us for _, data in kept.mutations[:1]), default=0)
-        entry = self._entries[batch] = _Entry(kept.attempt, size, admitted_us)
+        entry = self._entries[batch] = _Entry(kept.attempt, size, _admitted(kept))
         self._grow(size)
         return entry
 
@@ -272,6 +277,10 @@ class BatchLog:
             if self.size + sum(len(d) for _, d in kept.mutations) > self.inside.settings.batch_log_bytes_max:
                 self.inside.count("batches_refused")
                 done("overloaded")
+                return
+            if _admitted(kept) <= self.bound_us:
+                self.inside.count("batches_refused")
+                done("too_late")
                 return
             entry = self._enter(batch, kept)
         entry.attempt = attempt
@@ -388,6 +397,10 @@ class BatchLog:
             if again or not entry.leaving:
                 self._schedule(batch, entry)
         self._replay_next()
+
+
+def _admitted(kept: Kept) -> int:
+    return min((decode_mutation(data).admitted_us for _, data in kept.mutations[:1]), default=0)
 
 
 def _key_of(batch: BatchId) -> bytes:

@@ -82,6 +82,10 @@ class Hints:
         self._sequence = 0
         self._counted_to: bytes | None = b""
         self._shelves: dict[PeerId, _Shelf] = {}
+        self._relied_on: dict[bytes, int] = {}
+        """When the writes at ANY were admitted of which a hint, by its key, may be all there is."""
+        self._old_left = 0
+        """Hints that earlier starts left."""
         self._adding: dict[int, tuple[PeerId, int, Callable[[bool], None] | None]] = {}
         inside.on_stored("hint_counted", self._on_counted)
         inside.on_stored("hint_added", self._on_added)
@@ -105,6 +109,17 @@ class Hints:
         shelf = self._shelves.get(peer)
         return shelf.count if shelf else 0
 
+    def oldest_relied_on_us(self) -> int | None:
+        """When the oldest hint was admitted that a client may rely on alone (ANY); None if there is none.
+
+        Of those that earlier starts left it is not known: they count as old as hints become.
+        """
+        oldest_us = min(self._relied_on.values(), default=None)
+        if self._old_left or self._counted_to is not None:
+            limit_us = self.inside.clock.now_us() - self.inside.settings.hint_window_us
+            return limit_us if oldest_us is None else min(limit_us, oldest_us)
+        return oldest_us
+
     # --- keeping
 
     def add(
@@ -122,6 +137,8 @@ class Hints:
             return
         self._sequence += 1
         sequence = inside.identity.start << 32 | self._sequence
+        if done is not None:
+            self._relied_on[PREFIX + peer + sequence.to_bytes(8, "big")] = held.admitted_us
         self.size += size
         self._adding[sequence] = (peer, size, done)
         record = msgspec.msgpack.encode(Owed(table, held.token, held.admitted_us, mutation))
@@ -145,6 +162,7 @@ class Hints:
                 self._plan(peer, RETRY_US)
         else:
             self.size -= size
+            self._relied_on.pop(PREFIX + peer + sequence.to_bytes(8, "big"), None)
             self.inside.count("hints_dropped")
         if done is not None:
             done(kept)
@@ -153,6 +171,9 @@ class Hints:
         """These hints (key, size) of this peer were deleted."""
         shelf = self._shelf(peer)
         for key, size in gone:
+            self._relied_on.pop(key, None)
+            if int.from_bytes(key[-8:], "big") >> 32 != self.inside.identity.start:
+                self._old_left = max(0, self._old_left - 1)
             if self._is_counted(key):
                 shelf.count -= 1
                 shelf.size -= size
@@ -183,6 +204,7 @@ class Hints:
             peer, sequence = key[len(PREFIX) : -8], int.from_bytes(key[-8:], "big")
             if sequence >> 32 != self.inside.identity.start:
                 shelf = self._shelf(peer)
+                self._old_left += 1
                 shelf.count += 1
                 shelf.size += size_of(value)
                 self.size += size_of(value)

@@ -69,6 +69,7 @@ from node.counters import Counters
 from node.expiring import Expiring
 from node.find_serving import FindServing
 from node.finds import Finds
+from node.floors import FloorRounds
 from node.following import Following
 from node.gather_serving import GatherServing
 from node.gathers import Gathers
@@ -182,6 +183,16 @@ class Node:
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
         self.scrubbing = Scrubbing(self.inside)
+        self.floors = FloorRounds(
+            self.inside,
+            self.metadata,
+            self.swim,
+            self.following,
+            hints=self.hints,
+            batch_log=self.batch_log,
+            paxos=self.paxos,
+            boot=boot,
+        )
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
@@ -237,7 +248,7 @@ class Node:
         self.expiring.start()
         if self._start_indexes is not None:
             self._start_indexes()
-        for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing):  # type: ignore[assignment]
+        for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing, self.floors):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True

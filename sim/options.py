@@ -139,7 +139,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             network=_network(Random(f"{seed}:options:network")),
             disk=_disk(Random(f"{seed}:options:disk")),
             clock=_clock(Random(f"{seed}:options:clock")),
-            settings=_settings(Random(f"{seed}:options:settings")),
+            settings=_settings(Random(f"{seed}:options:settings"), Random(f"{seed}:options:purge")),
             clients=load.randint(5, 20),
             rate=load.choice((55, 60, 80)),
             keys=load.choice((1, 5, 20, 100)),
@@ -200,7 +200,7 @@ def _clock(draw: Random) -> ClockOptions:
     )
 
 
-def _settings(draw: Random) -> Settings:
+def _settings(draw: Random, purge: Random) -> Settings:
     ping_pause_us = draw.choice((500 * MS, 1 * SECOND))
     return Settings(
         write_timeout_us=draw.choice((500 * MS, 2 * SECOND, 5 * SECOND)),
@@ -210,6 +210,8 @@ def _settings(draw: Random) -> Settings:
         hint_replay_pause_us=draw.choice((5 * MS, 20 * MS)),
         follow_pause_us=draw.choice((100 * MS, 500 * MS)),
         follow_idle_us=draw.choice((500 * MS, 2 * SECOND)),
+        purge_interval_us=purge.choice((1 * SECOND, 3 * SECOND)),
+        purge_slack_us=purge.choice((500 * MS, 2 * SECOND)),
         scrub_every_us=10 * SECOND,
         scrub_bytes_per_s=limits.MIB,
         anti_entropy_pause_us=draw.choice((1 * SECOND, 5 * SECOND)),

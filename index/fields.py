@@ -144,6 +144,30 @@ def texts_of_all(fields: Fields) -> Iterator[str]:
             yield str(number)
 
 
+def strings_of_all(document: Any) -> list[str]:
+    """The same in any order, where no mapping says anything of fields: for a sixth of the time."""
+    found: list[str] = []
+    _strings(found, "", document)
+    return found
+
+
+def _strings(found: list[str], path: str, value: Any) -> None:
+    if isinstance(value, dict):
+        prefix = path + "." if path else ""
+        for key, member in value.items():
+            kind = type(member)
+            if kind is str:
+                if prefix or key != ALL:
+                    found.append(member)
+            elif member is not None and kind is not bool:
+                _strings(found, prefix + key, member)
+    elif isinstance(value, list):
+        for element in value:
+            _strings(found, path, element)
+    elif value is not None and value is not True and value is not False and path != ALL:
+        found.append(str(value))
+
+
 def plain(value: Value | Decimal) -> Value:
     """A value as answers have it: numbers that no message can hold as they are become floats."""
     if isinstance(value, Decimal) or (type(value) is int and not -INT_END <= value < INT_END):

@@ -15,7 +15,7 @@ from typing import Any, Final
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, unescaped
-from index.fields import Fields, fields_of, texts_of_all
+from index.fields import Fields, fields_of, strings_of_all, texts_of_all
 from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.query import (
@@ -118,7 +118,11 @@ class Held:
         lists = self._lists.get(name)
         if lists is None:
             analyzer = self._rules.field(name).analyzer
-            lists = self._lists[name] = [terms_of_text(text, analyzer) for text in self._strings(name)]
+            if name == ALL and self._fields is None and self._rules.says_nothing:
+                strings: Iterable[str] = strings_of_all(self.source)
+            else:
+                strings = self._strings(name)
+            lists = self._lists[name] = [terms_of_text(text, analyzer) for text in strings]
         return sum(each.count(term) for each in lists), sum(map(len, lists))
 
     def _strings(self, name: str) -> Iterable[str]:

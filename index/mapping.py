@@ -110,6 +110,8 @@ class Rules:
         self._below.sort(key=_by_length)
         self.is_plain = not mapping.fields
         """Whether all fields have the default rule."""
+        self.says_nothing = self.is_plain and mapping.dynamic
+        """Whether that rule is the default mapping's: everything is indexed, in every way."""
 
     def field(self, path: str) -> FieldRule:
         """The rule of a field."""

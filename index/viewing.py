@@ -115,6 +115,7 @@ class View:
         if self._hidden is not None:
             self.documents -= engine.count(self._hidden)
         self._filters: dict[TokenRanges, EngineQuery | None] = {}
+        self._counts: dict[TokenRanges, int] = {}
         self._lengths: dict[tuple[str, TokenRanges], FieldLength] = {}
 
     def without(self, hidden: Sequence[bytes]) -> View:
@@ -152,6 +153,8 @@ class View:
             found = engine.boolean([], parts, [], 1) if parts else engine.nothing()
             if engine.count(found) == engine.documents:
                 found = None
+        if len(self._filters) >= LENGTHS_KEPT:
+            self._filters.clear()
         self._filters[ranges] = found
         return found
 
@@ -169,7 +172,18 @@ class View:
                 if count:
                     frequencies[key] = count
         lengths = {name: self._length(name, ranges) for name in fields}
-        return Statistics(engine.count(self._inside(engine.everything(), ranges)), frequencies, lengths)
+        return Statistics(self._count(ranges), frequencies, lengths)
+
+    def _count(self, ranges: TokenRanges) -> int:
+        """How many documents there are in these ranges."""
+        if self._filter(ranges) is None:
+            return self.documents
+        known = self._counts.get(ranges)
+        if known is None:
+            known = self._engine.count(self._inside(self._engine.everything(), ranges))
+            if len(self._counts) < LENGTHS_KEPT:
+                self._counts[ranges] = known
+        return known
 
     def _length(self, name: str, ranges: TokenRanges) -> FieldLength:
         known = self._lengths.get((name, ranges))

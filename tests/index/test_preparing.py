@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from index.analysis.words import _ASCII_WORDS, standard_terms
 from index.encoding import HOLE, encoded, exists_term, head, paths_above
-from index.fields import fields_of, texts_of_all
+from index.fields import fields_of, strings_of_all, texts_of_all
 from index.judging import text_field
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.preparing import Preparer, Text
@@ -107,6 +107,11 @@ def test_a_document_is_prepared_as_its_fields_say(some: list[Any], rules: Rules)
         assert made == {
             name: (field.positions, field.length) for name, field in expected.items() if field.length
         }
+
+
+@given(documents)
+def test_all_strings_are_those_of_all_fields(document: Any) -> None:
+    assert sorted(strings_of_all(document)) == sorted(texts_of_all(fields_of(document, RULES[0])))
 
 
 @given(st.text("aZ1_'.:, -\n\x1f", max_size=30))

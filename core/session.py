@@ -62,6 +62,9 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 NEW = "new"
 """What a client sends that has no token yet."""
 
+TOKENS_MAX = 32
+"""So many a request may name: a client that does several things at once gets several."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Token)
 
@@ -89,6 +92,23 @@ def decode_token(text: str) -> Token | None:
         return None
     fits = 0 <= token.epoch < 2**63 and len(token.local) <= _DATACENTRE_CHARS_MAX
     return token if fits else None
+
+
+def decode_tokens(text: str) -> Token | None:
+    """The one token that several, with commas between them, come to; None if one of them is none."""
+    if len(text) > TOKENS_MAX * (TOKEN_CHARS_MAX + 2):
+        return None
+    parts = text.split(",")
+    found = [token for part in parts if (token := decode_token(part.strip())) is not None]
+    if not found or len(found) < len(parts) or len(parts) > TOKENS_MAX:
+        return None
+    merged = Token(max(token.epoch for token in found), full=any(token.full for token in found))
+    for token in found:
+        if token.local:
+            merged = _used(merged, token.local)
+        if token.wide:
+            merged = _used(merged, "")
+    return merged
 
 
 def session_level(

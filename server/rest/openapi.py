@@ -30,6 +30,11 @@ they are. Values are bytes, up to {limits.VALUE_BYTES_MAX} of them, with their c
 Errors are problem details (RFC 9457); `type` is a stable word. `outcome-unknown` (504) means that a write may
 or may not have happened: repeating it is safe; after a conditional one a GET with `consistency=serial`
 settles what it is. Any other error of a write means that nothing was written.
+
+The header `Sullae-Session` makes requests see what those before them did, at any level and through any peer:
+`new` in the first, then what the last answer had in this header (of requests at the same time all, with
+commas). In a session nothing is done with less than a quorum. The answer to what changed the schema has it
+unasked: who sends it on finds at the next peer what was created at this one.
 """
 
 

@@ -2,8 +2,9 @@
 
 A request with the header waits until this peer knows all epochs that its session has seen, and is done at a
 level that the session needs; the answer has the header again, for the session's next request. `new` begins
-a session. An answer to what changed the schema has the header unasked: it makes the change visible at the
-next peer, and nothing else.
+a session. Who does several things at once names the tokens of all answers, with commas between them. An
+answer to what changed the schema has the header unasked: it makes the change visible at the next peer, and
+nothing else.
 
 What a session makes of a request's own requests to the node goes in a context variable from here to the
 bridge: between them lie all routes, which need not know. The answer's header is written when its head is
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from core.requests import MetadataRequest, Request as NodeRequest
-from core.session import Token, decode_token, encode_token
+from core.session import Token, decode_tokens, encode_token
 from server.bridge import PREPARE
 from server.rest.problems import ProblemError
 
@@ -32,15 +33,18 @@ HEADER: Final = "Sullae-Session"
 REACH_US: Final = 3_000_000
 """So long a request waits for a schema change that its session has seen elsewhere."""
 
+_DEFINITIONS: Final = ("/v1/buckets/", "/v1/collections/")
+"""Who is told here that something is so already wants it to be so elsewhere, too."""
+
 
 class Session:
     """The session of one request."""
 
-    def __init__(self, node: Node, token: Token | None) -> None:
+    def __init__(self, node: Node, token: Token | None, *, is_about_schema: bool) -> None:
         """`token` None: the request named no session."""
         self._node = node
         self._token = token
-        self._changes_schema = False
+        self._changes_schema = is_about_schema
 
     def prepared(self, request: NodeRequest) -> NodeRequest:
         """What to ask of the node instead."""
@@ -53,9 +57,11 @@ class Session:
 
     def header(self) -> str | None:
         """The answer's header, if it is to have one."""
-        if self._token is None and not self._changes_schema:
-            return None
-        token = self._token or Token(full=False)
+        token = self._token
+        if token is None or not token.full:
+            if not self._changes_schema:
+                return None
+            token = Token(full=False)
         return encode_token(token.seen(self._node.metadata.state.epoch))
 
 
@@ -84,7 +90,7 @@ async def session_of(request: web.BaseRequest, node: Node) -> AsyncIterator[None
     what the session has seen.
     """
     text = request.headers.get(HEADER)
-    token = None if text is None else decode_token(text)
+    token = None if text is None else decode_tokens(text)
     if text is not None and token is None:
         raise ProblemError("bad-session", f"{HEADER} is `new`, or what an earlier answer had in this header")
     if token is not None and token.epoch > node.metadata.state.epoch:
@@ -92,7 +98,8 @@ async def session_of(request: web.BaseRequest, node: Node) -> AsyncIterator[None
         if not ready:
             raise ProblemError("not-ready", why)
         await _reach(node, token.epoch)
-    session = Session(node, token)
+    is_about_schema = request.method == "PUT" and request.path.startswith(_DEFINITIONS)
+    session = Session(node, token, is_about_schema=is_about_schema)
     if isinstance(request, Request):
         request.session = session
     before = PREPARE.set(session.prepared)

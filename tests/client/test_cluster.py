@@ -267,3 +267,37 @@ async def test_the_cluster_tells_of_itself(cluster: Cluster, db: sullae.Database
     assert "sullae" in await db.admin.metrics()
     with pytest.raises(sullae.NotFound):
         await db.admin.ask("no-such-verb")
+
+
+async def test_what_was_just_made_is_there_at_every_peer(db: sullae.Database) -> None:
+    """Each request goes to another peer than the one before: the client passes on that the schema changed."""
+    ring = [peer.url for peer in db._transport.peers.all]
+    assert len(ring) == 3
+    for number in range(6):
+        name = f"made{number}"
+        await db.cql(f"CREATE TABLE load.{name} (id int PRIMARY KEY)")
+        for _ in ring:
+            assert (await db.cql(f"SELECT id FROM load.{name}")).rows == []
+        collection = db.collection(name)
+        await collection.configure(changes="new")
+        for _ in ring:
+            assert await collection.count() == 0
+
+
+async def test_a_session_sees_its_own_writes_through_any_peer(urls: str) -> None:
+    """At ONE, in a session that is handed from peer to peer, while others do without."""
+    async with sullae.connect(urls, prefer_replicas=False, consistency="one") as db:
+        mine = db.session()
+        for number in range(60):
+            await mine.kv("mine").put("k", str(number).encode())
+            found = await mine.kv("mine").get("k")
+            assert found is not None and found.text == str(number)
+            await mine.collection("mine").put("d", {"n": number})
+            assert await mine.collection("mine").count({"n": number}) == 1
+            assert (await mine.search("mine", f"n:{number}")).total == 1
+        token = mine.session_token
+        assert token is not None and len(token) < 200
+    for url in urls.split(","):
+        async with sullae.connect(url, discover=False, consistency="one") as db:
+            found = await db.session(token).kv("mine").get("k")
+            assert found is not None and found.text == "59"

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 import sullae
-from tests.client.fake import Asked, FakePeer, Script, always, client, cut, hang, in_turn, ok, peers, problem
+from tests.client.fake import Asked, FakePeer, always, client, cut, hang, in_turn, ok, peers, problem
 
 WRITTEN = always(lambda: ok(ETag='"1-1"'))
 CUT = always(cut)
@@ -284,22 +284,3 @@ async def test_a_bucket_that_is_gone_is_gone_all_the_same() -> None:
         with pytest.raises(sullae.NotFound):
             await db.kv("b").get("k")
     assert len(peer.asked) == 6
-
-
-async def test_a_change_of_the_schema_is_waited_for_at_all_peers() -> None:
-    epochs = {1: [7], 2: [5, 5, 7]}
-
-    def peer_of(number: int) -> Script:
-        async def script(asked: Asked) -> web.Response | None:
-            if asked.target == "/v1/cluster":
-                left = epochs[number]
-                return ok({"epoch": left.pop(0) if len(left) > 1 else left[0], "peers": []}, 200)
-            return ok({**ROWS, "schema": {"change": "CREATED"}}, 200)
-
-        return script
-
-    async with peers(peer_of(1), peer_of(2)) as [first, second], client(first, second) as db:
-        for peer in db._transport.peers.all:
-            peer.is_member = True
-        await db.cql("CREATE TABLE t (id int PRIMARY KEY)")
-    assert epochs[2] == [7]

@@ -260,7 +260,7 @@ class Many:
         place = path_of("docs", self._name) + "/_indexes" + path_of(name).removeprefix("/v1")
         found = _index(
             await self._requests.ask(
-                "docs.create_index", "PUT", place, body, target=self._name, writes=True, changes_schema=True
+                "docs.create_index", "PUT", place, body, target=self._name, writes=True
             )
         )
         loop = asyncio.get_running_loop()
@@ -282,7 +282,6 @@ class Many:
             target=self._name,
             writes=True,
             repeat=Repeat.HARMFUL,
-            changes_schema=True,
         )
 
     async def indexes(self) -> Sequence[Index]:
@@ -331,7 +330,7 @@ class Many:
         body = kept | {name: value for name, value in wanted.items() if value is not None}
         return collection_of(
             await self._requests.ask(
-                "docs.configure", "PUT", place, body, target=self._name, writes=True, changes_schema=True
+                "docs.configure", "PUT", place, body, target=self._name, writes=True
             )
         )
 
@@ -345,7 +344,6 @@ class Many:
             target=self._name,
             writes=True,
             repeat=Repeat.HARMFUL,
-            changes_schema=True,
         )
         self._transport.forget(self._name)
 

@@ -113,8 +113,6 @@ class Cql:
         )  # fmt: skip
         reply = await self._transport.request(call)
         body, found = reply.body, self._requests.parsed(reply.body)
-        if found.get("schema"):
-            await self._transport.settle(reply.peer)
         if self._transport.settings.exact_numbers:
             _keep_scales(found, body)
         return found

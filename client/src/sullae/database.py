@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from ssl import SSLContext
 from types import TracebackType
@@ -19,6 +20,7 @@ from sullae.paging import Paged
 from sullae.peers import urls_of
 from sullae.requests import Requests
 from sullae.search import Search, SearchResult, body_of
+from sullae.tokens import SessionTokens
 from sullae.transport import Transport
 
 
@@ -31,7 +33,10 @@ class Database:
     def __init__(self, urls: str | Sequence[str], settings: Settings | None = None) -> None:
         """`urls` are some of the peers; raises ValueError if they are none."""
         text = urls if isinstance(urls, str) else ",".join(urls)
-        self._transport = Transport(urls_of(text), settings or Settings())
+        self._take(Transport(urls_of(text), settings or Settings()))
+
+    def _take(self, transport: Transport) -> None:
+        self._transport = transport
         self._requests = Requests(self._transport)
         self._search = Search(self._transport)
         self._cql = Cql(self._transport)
@@ -50,11 +55,37 @@ class Database:
 
     async def open(self) -> None:
         """Find the peers; raises ConnectionFailed if none answers."""
-        await self._transport.open()
+        if not self.is_session:
+            await self._transport.open()
 
     async def close(self) -> None:
-        """End all connections; may be called twice."""
-        await self._transport.close()
+        """End all connections; may be called twice. A session has none of its own."""
+        if not self.is_session:
+            await self._transport.close()
+
+    def session(self, token: str | None = None) -> Database:
+        """The same client, for who wants to see what he did himself, whatever the level and the peer.
+
+        What is read, found, searched and streamed through what this returns shows every write that was
+        acknowledged through it, and later reads never show less than earlier ones. For that everything in it
+        is done with a quorum at least: `consistency="one"` becomes a quorum, too. (At the default level,
+        quorum, reads see all acknowledged writes without a session.) It needs no closing. `token` goes on
+        with a session whose `session_token` was handed on, by another process for instance.
+        """
+        other = copy.copy(self)
+        other._take(self._transport.in_session(SessionTokens(token)))
+        return other
+
+    @property
+    def is_session(self) -> bool:
+        """Whether this was made by `session`."""
+        return isinstance(self._transport.tokens, SessionTokens)
+
+    @property
+    def session_token(self) -> str | None:
+        """What to give to `session` elsewhere to go on with this one; None if this is no session."""
+        tokens = self._transport.tokens
+        return tokens.text if isinstance(tokens, SessionTokens) else None
 
     @property
     def peers(self) -> Sequence[str]:

@@ -193,7 +193,7 @@ class Kv:
             wanted["replication_factor"] = replication_factor
         return bucket_of(
             await self._requests.ask(
-                "kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True, changes_schema=True
+                "kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True
             )
         )
 
@@ -209,7 +209,6 @@ class Kv:
             path_of("buckets", self._name),
             writes=True,
             repeat=Repeat.HARMFUL,
-            changes_schema=True,
         )
         self._transport.forget(self._name)
 

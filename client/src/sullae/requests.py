@@ -35,7 +35,6 @@ class Requests:
         timeout_s: float | None = None,
         is_scan: bool = False,
         takes_timeout: bool = False,
-        changes_schema: bool = False,
     ) -> Any:
         """The JSON that is answered; None if nothing is."""
         data = None if body is None else dumps(body)
@@ -45,8 +44,6 @@ class Requests:
             timeout_s=timeout_s, is_scan=is_scan, takes_timeout=takes_timeout,
         )  # fmt: skip
         reply = await self._transport.request(call)
-        if changes_schema:
-            await self._transport.settle(reply.peer)
         return self.parsed(reply.body)
 
     async def lines(self, call: Call, timeout_s: float | None) -> tuple[list[dict[str, Any]], str | None]:

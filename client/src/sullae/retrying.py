@@ -52,6 +52,7 @@ _NOW: Final = frozenset(
         "bucket-not-created",
         "collection-not-created",
         "index-building",
+        "unique-changed",
     ]
 )
 

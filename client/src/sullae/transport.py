@@ -12,6 +12,7 @@ is written. Only what never left is surely not done.
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import random
 import uuid
@@ -30,6 +31,7 @@ from sullae.errors import ConnectionFailed, OutcomeUnknown, ReadTimeout, SullaeE
 from sullae.peers import Peer, Peers
 from sullae.retrying import After, Repeat, Verdict
 from sullae.ring import Ring
+from sullae.tokens import HEADER, SessionTokens, Tokens, header_of
 from sullae.tracing import Span, Tracing
 
 GRACE_S: Final = 0.5
@@ -40,8 +42,6 @@ REFRESH_PAUSE_S: Final = 0.5
 DOWN_REFRESH_S: Final = 2.0
 """While a peer is said to be down, others are asked so often whether it is back."""
 BEHIND_ATTEMPTS_MAX: Final = 5
-SETTLE_S: Final = 2.0
-SETTLE_PAUSE_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,15 @@ class Transport:
         self._look_again = asyncio.Event()
         self._written: dict[str, None] = {}
         """Buckets and collections that this client wrote to: a peer that has none of that name is behind."""
+        self.tokens = Tokens()
+        self._root = self
         self.loads = json_values.loads if settings.exact_numbers else json_values.loads_as_floats
+
+    def in_session(self, tokens: SessionTokens) -> Transport:
+        """The same connections, for the requests of one session."""
+        other = copy.copy(self)
+        other.tokens = tokens
+        return other
 
     # --- life
 
@@ -156,35 +164,15 @@ class Transport:
         found = _problem(answer.body)
         return found or None
 
-    async def settle(self, url: str) -> None:
-        """Wait, for a moment at most, until all peers that answer have the schema that this one has.
-
-        Peers learn of a change one after the other; a program that has just made a table may ask any of them.
-        """
-        changed = next((peer for peer in self.peers.all if peer.url == url), None)
-        told = None if changed is None else await self._told(changed, "/v1/cluster")
-        end_s = self._now_s() + SETTLE_S
-        waiting = [peer for peer in self.peers.all if peer is not changed and peer.is_member]
-        while told is not None and waiting and self._now_s() < end_s:
-            now_s = self._now_s()
-            waiting = [peer for peer in waiting if peer.resting_until_s <= now_s and not peer.said_down]
-            found = await asyncio.gather(*(self._told(peer, "/v1/cluster") for peer in waiting))
-            waiting = [
-                peer
-                for peer, one in zip(waiting, found, strict=True)
-                if one is not None and one["epoch"] < told["epoch"]
-            ]
-            if waiting:
-                await asyncio.sleep(SETTLE_PAUSE_S)
-
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
+        session = self._root._session
+        if session is None or session.closed:
             raise RuntimeError("the client is not open: use `async with`, or open() before and close() after")
-        return self._session
+        return session
 
     # --- requests
 
@@ -214,7 +202,7 @@ class Transport:
         assert call.timeout_s is not None
         target = target_of(call.path, call.query)
         tries = _Tries(self._now_s() + call.timeout_s)
-        preferred = self.ring.replicas(call.key) if call.key is not None else ()
+        preferred = self._root.ring.replicas(call.key) if call.key is not None else ()
         while True:
             begun_s = self._now_s()
             peer = self.peers.choose(begun_s, tries.failed, preferred)
@@ -285,18 +273,20 @@ class Transport:
         )
         body = call.body
         sent = SimpleNamespace(flag=False)
+        tokens = self.tokens.for_peer(peer)
         peer.outstanding += 1
         try:
             async with session.request(
                 call.method,
                 URL(peer.url + target, encoded=True),
                 data=io.BytesIO(body) if body is not None and len(body) > LARGE_BYTES else body,
-                headers=call.headers,
+                headers={**call.headers, **header_of(tokens)},
                 timeout=timeout,
                 allow_redirects=False,
                 trace_request_ctx=sent,
             ) as response:
                 data = await response.read()
+                self.tokens.answered(peer, tokens, response.headers.get(HEADER), response.status)
                 return Reply(response.status, response.headers, data, peer.url)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             timed_out = isinstance(error, asyncio.TimeoutError)
@@ -313,11 +303,17 @@ class Transport:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self.settings.connect_timeout_s, sock_read=silence_s
         )
+        tokens = self.tokens.for_peer(peer)
         peer.outstanding += 1
         try:
             async with session.request(
-                call.method, URL(peer.url + target, encoded=True), timeout=timeout, allow_redirects=False
+                call.method,
+                URL(peer.url + target, encoded=True),
+                headers=header_of(tokens),
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
+                self.tokens.answered(peer, tokens, response.headers.get(HEADER), response.status)
                 if response.status >= 300:
                     body = await response.read()
                     error, _ = self._judged(call, peer, Reply(response.status, {}, body, peer.url))

@@ -22,6 +22,27 @@ class Database(DatabaseBase[database.Database]):
     One is enough for a program: it keeps connections to all peers and may be used by any number of tasks.
     """
 
+    def session(self, token: str | None=None) -> Database:
+        """The same client, for who wants to see what he did himself, whatever the level and the peer.
+
+        What is read, found, searched and streamed through what this returns shows every write that was
+        acknowledged through it, and later reads never show less than earlier ones. For that everything in it
+        is done with a quorum at least: `consistency="one"` becomes a quorum, too. (At the default level,
+        quorum, reads see all acknowledged writes without a session.) It needs no closing. `token` goes on
+        with a session whose `session_token` was handed on, by another process for instance.
+        """
+        return Database(self._runner, self._it.session(token))
+
+    @property
+    def is_session(self) -> bool:
+        """Whether this was made by `session`."""
+        return self._it.is_session
+
+    @property
+    def session_token(self) -> str | None:
+        """What to give to `session` elsewhere to go on with this one; None if this is no session."""
+        return self._it.session_token
+
     @property
     def peers(self) -> Sequence[str]:
         """The addresses of the peers that are known now."""

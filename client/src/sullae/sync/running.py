@@ -267,6 +267,8 @@ class DatabaseBase(Generic[DatabaseT]):
 
     def open(self) -> None:
         """Find the peers; raises ConnectionFailed if none answers."""
+        if self._it.is_session:
+            return
         self._runner.start()
         try:
             self._runner.run(self._it.open())
@@ -275,7 +277,9 @@ class DatabaseBase(Generic[DatabaseT]):
             raise
 
     def close(self) -> None:
-        """End all connections; may be called twice."""
+        """End all connections; may be called twice. A session has none of its own."""
+        if self._it.is_session:
+            return
         if self._runner.is_running:
             self._runner.run(self._it.close())
         self._runner.stop()

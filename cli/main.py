@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import sinks
+from cli import sinks, streams
 from cli.output import Failure, print_failure
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 kv = typer.Typer(no_args_is_help=True, help="Put, get, delete and list keys.", rich_markup_mode=None)
 app.add_typer(kv, name="kv")
 app.add_typer(sinks.app, name="sinks")
+app.add_typer(streams.app, name="streams")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The cluster's configuration.")]

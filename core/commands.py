@@ -25,6 +25,7 @@ from core.healing import (
     Scrub,
     Scrubbed,
 )
+from core.lag import LogLag, LogLagged
 from core.mutation import MutationId
 
 
@@ -144,10 +145,19 @@ AT_END = -1
 
 
 class LogTrim(msgspec.Struct, frozen=True):
-    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay)."""
+    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay).
+
+    `tables` are tables whose entries are kept longer: (id, before when). Entries above `held` (-1: all) are
+    somebody's to read yet: they are only forgotten if admitted before `held_before_us` or beyond
+    `held_bytes_max`.
+    """
 
     before_us: int
     bytes_max: int
+    tables: tuple[tuple[int, int], ...] = ()
+    held: int = 2**63 - 1
+    held_before_us: int = 0
+    held_bytes_max: int = 0
 
 
 class TreeHashes(msgspec.Struct, frozen=True):
@@ -316,6 +326,7 @@ Command = (
     | LogRows
     | LogChanges
     | LogTrim
+    | LogLag
     | TreeHashes
     | SystemWrite
     | SystemScan
@@ -577,6 +588,7 @@ Outcome = (
     | Digest
     | LogIds
     | ChangedRows
+    | LogLagged
     | ChangesLogged
     | Missing
     | Mutations

@@ -23,6 +23,7 @@ from core.healing_messages import (
     TreeAnswer,
     TreeAsk,
 )
+from core.lag import AskLag, LagTold
 from core.metadata import Entry, Epoch, Proposal
 from core.ports import PeerId
 
@@ -558,6 +559,8 @@ Message = (
     | Searched
     | AskChanges
     | ChangesTold
+    | AskLag
+    | LagTold
 )
 
 _encoder = msgspec.msgpack.Encoder()

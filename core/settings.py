@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_log_bytes_max: int = limits.BATCH_LOG_BYTES_MAX
     log_retention_us: int = 24 * 3600 * 1_000_000
     log_bytes_max: int = 1024 * limits.MIB
+    log_held_us: int = 3 * 24 * 3600 * 1_000_000
+    log_held_bytes_max: int = 4 * 1024 * limits.MIB
+    """How much longer, and more, is kept as long as a consumer group has not read it."""
     requests_in_flight_max: int = limits.REQUESTS_IN_FLIGHT_MAX
     request_bytes_in_flight_max: int = limits.REQUEST_BYTES_IN_FLIGHT_MAX
     ping_pause_us: int = 1_000_000

@@ -40,7 +40,7 @@ def _count_what_is_sent(self: Any, request_id: int, request: Any, reply: Any) ->
     _begin(self, request_id, msgspec.structs.replace(request, join=join), reply)
 
 
-def _never_dead(self: Any) -> tuple[str, ...]:
+def _never_dead(_: Any) -> tuple[str, ...]:
     return ()
 
 

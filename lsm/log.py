@@ -22,8 +22,17 @@ from struct import Struct
 
 import msgspec
 
-from core.commands import AT_END, ChangesLogged, LogChanges, LogEntryId, LoggedChange, LogIds
+from core.commands import (
+    AT_END,
+    ChangesLogged,
+    LogChanges,
+    LogEntryId,
+    LoggedChange,
+    LogIds,
+    LogTrim,
+)
 from core.errors import CorruptionError
+from core.lag import Lag, LogLag, LogLagged
 from core.limits import KIB
 from core.mutation import Mutation, MutationId
 from core.ports import Engine
@@ -40,6 +49,9 @@ INLINE_BYTES_MAX = 4 * KIB
 
 RECENT_MAX = 4_096
 """Entries kept in memory: under load what siblings have still to read, a MiB at most."""
+
+LAG_SCAN_MAX = 5_000
+"""Entries looked at by one LogLag."""
 
 TRIM_MAX = 2_000
 """Entries forgotten by one LogTrim."""
@@ -380,18 +392,42 @@ class ChangeLog:
         data = self._engine.get(keys.log_key(keys.LOG_REPAIRED, offset))
         return None if data is None else _repaired_decoder.decode(data)
 
+    def lag(self, wanted: LogLag) -> LogLagged:
+        """How much is behind each of some places; see LogLag."""
+        starts = [max(after, self._trimmed) for after, _ in wanted.wants]
+        counts, sizes, oldest = [0] * len(starts), [0] * len(starts), [0] * len(starts)
+        ranges = [sorted(pairs) for _, pairs in wanted.wants]
+        first = min(starts, default=self._end)
+        known = self.entries(first - 1, LAG_SCAN_MAX + 1) if first < self._end else []
+        total = self._trimmed_bytes
+        for offset, entry in known:
+            size, total = entry.bytes_total - total, entry.bytes_total
+            if offset <= first or entry.table != wanted.table or entry.kind == REPAIRED:
+                continue
+            for number, start in enumerate(starts):
+                if offset > start and _lies_in(entry.token, ranges[number]):
+                    counts[number] += 1
+                    sizes[number] += size
+                    oldest[number] = oldest[number] or entry.admitted_us
+        is_cut = bool(known) and known[-1][0] < self._end
+        return LogLagged(tuple(Lag(*each, is_cut) for each in zip(counts, sizes, oldest, strict=True)))
+
     # --- forgetting
 
-    def trim(self, before_us: int, bytes_max: int) -> int:
-        """Forget the oldest entries: those admitted before `before_us` or beyond `bytes_max`; returns how
-        many.
+    def trim(self, wanted: LogTrim) -> int:
+        """Forget the oldest entries that need not be kept (core/commands.py LogTrim); returns how many.
 
         Stops at the first that is to stay, and after TRIM_MAX. The note of what is trimmed goes first: if a
         crash leaves entries below it, they are not held any more and the next trim removes them.
         """
         last, last_bytes = self._trimmed, self._trimmed_bytes
+        before_us = dict(wanted.tables)
         for offset, entry in self.entries(self._trimmed, TRIM_MAX):
-            if entry.admitted_us >= before_us and self._bytes - last_bytes <= bytes_max:
+            size, is_held = self._bytes - last_bytes, offset > wanted.held
+            is_old = entry.admitted_us < before_us.get(entry.table, wanted.before_us)
+            if not is_old and size <= wanted.bytes_max:
+                break
+            if is_held and entry.admitted_us >= wanted.held_before_us and size <= wanted.held_bytes_max:
                 break
             last, last_bytes = offset, entry.bytes_total
         if last == self._trimmed:

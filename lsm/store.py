@@ -67,6 +67,7 @@ from core.commands import (
 )
 from core.errors import CorruptionError, DiskFullError, StallError
 from core.healing import PaxosMerge
+from core.lag import LogLag
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
@@ -162,6 +163,7 @@ class Store:
             LogRows: self._log_rows,
             LogChanges: self._log_changes,
             LogTrim: self._log_trim,
+            LogLag: self._log_lag,
             TreeHashes: self._tree_hashes,
             SystemWrite: self._system_write,
             SystemScan: self._system_scan,
@@ -458,8 +460,11 @@ class Store:
         return self.log.changes(command), self.engine.written()
 
     def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
-        self.log.trim(command.before_us, command.bytes_max)
+        self.log.trim(command)
         return Done(), self.engine.written()
+
+    def _log_lag(self, command: LogLag) -> tuple[Outcome, int]:
+        return self.log.lag(command), 0
 
     def _tree_hashes(self, command: TreeHashes) -> tuple[Outcome, int]:
         first, end, parts = command.first, command.end, command.parts

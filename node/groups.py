@@ -26,6 +26,7 @@ from core.streaming import (
     GroupRequest,
     Join,
 )
+from node.group_lag import sum_of
 from node.membership import FENCED, JOIN_US, Membership
 from node.writes import no_such_table
 from streams import groups
@@ -33,6 +34,8 @@ from streams.cursor import Cursor, cut_to, decode_cursor, encode_cursor, name_of
 from streams.groups import MEMBERS_MAX, PARTS, Group, Part, part_range
 
 if TYPE_CHECKING:
+    from core.lag import Lag
+    from node.group_lag import GroupLag, Lags
     from node.group_records import Done, GroupRecords, Result
     from node.metadata import Metadata
     from node.subscriptions import Reply, Subscription, Subscriptions
@@ -44,11 +47,14 @@ FOUND_MAX = 1_000
 class Groups:
     """All groups, as this peer serves them."""
 
-    def __init__(self, metadata: Metadata, subscriptions: Subscriptions, records: GroupRecords) -> None:
+    def __init__(
+        self, metadata: Metadata, subscriptions: Subscriptions, records: GroupRecords, lag: GroupLag
+    ) -> None:
         self.metadata = metadata
         self.subscriptions = subscriptions
         self.inside = subscriptions.inside
         self.records = records
+        self._lag = lag
         self._members: dict[int, Membership] = {}
         self._making: dict[int, tuple[Subscription, Done]] = {}
         self._verbs: dict[str, Callable[[GroupRequest, Callable[[Answer], None]], None]] = {
@@ -246,7 +252,8 @@ class Groups:
     def _show(self, request: GroupRequest, reply: Callable[[Answer], None]) -> None:
         def done(result: Result) -> None:
             if isinstance(result, Group):
-                reply(Told(shown(result)))
+                group = result
+                self._lag.ask(group, lambda lags: reply(Told(self._with_lag(group, lags))))
             else:
                 reply(_no_such_group(request) if result is None else result)
 
@@ -279,6 +286,15 @@ class Groups:
         wanted = ChangesRequest(table.id, request.start, since_us=request.since_us, join=join)
         self._find(wanted, put, done)
 
+    def _with_lag(self, group: Group, lags: Lags) -> dict[str, Any]:
+        now_us, found = self.inside.clock.now_us(), shown(group)
+        for number, part in enumerate(found["parts"]):
+            lag = lags[number]
+            part["lag"] = None if lag is None else _shown_lag(lag, now_us)
+        known = tuple(lag for lag in lags.values() if lag is not None)
+        found["lag"] = _shown_lag(sum_of(known), now_us) if len(known) == len(lags) else None
+        return found
+
     def _forget(self, request: GroupRequest, reply: Callable[[Answer], None]) -> None:
         was_there: list[bool] = []
 
@@ -301,6 +317,12 @@ def _whatever(result: Result) -> None:
 def _fenced() -> Invalid:
     text = "this session is no member any more, or others own these parts by now; they get the events again"
     return Invalid(FENCED, text)
+
+
+def _shown_lag(lag: Lag, now_us: int) -> dict[str, Any]:
+    seconds = max(0, now_us - lag.oldest_us) / 1e6 if lag.oldest_us else 0.0
+    at_least = lag.at_least
+    return {"events": lag.entries, "bytes": lag.bytes, "seconds": round(seconds, 3), "at_least": at_least}
 
 
 def _no_such_group(request: GroupRequest) -> Invalid:

@@ -20,6 +20,7 @@ from core.finding import FindRequest
 from core.gathering import GatherRequest
 from core.healing_messages import PaxosStateTold, TreeAnswer
 from core.hlc import HybridClock
+from core.lag import LagTold
 from core.messages import (
     BatchStored,
     ChangesTold,
@@ -73,6 +74,7 @@ from node.floors import FloorRounds
 from node.following import Following
 from node.gather_serving import GatherServing
 from node.gathers import Gathers
+from node.group_lag import GroupLag
 from node.group_records import GroupRecords
 from node.groups import Groups
 from node.hints import Hints
@@ -120,6 +122,7 @@ ANSWERS = (
     SliceFound,
     GatherTold,
     ChangesTold,
+    LagTold,
 )
 
 
@@ -196,8 +199,9 @@ class Node:
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
-        self.groups = Groups(self.metadata, self.subscriptions, records)
-        self.retention = Retention(self.inside)
+        lag = GroupLag(self.inside, self.metadata, self.swim)
+        self.groups = Groups(self.metadata, self.subscriptions, records, lag)
+        self.retention = Retention(self.inside, self.metadata, records.every)
         self.sessions = Sessions(self.inside, self.metadata, self.swim)
         self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)

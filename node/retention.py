@@ -4,36 +4,80 @@ What is trimmed was followed by whoever was there to follow it; who was away lon
 equal by hash trees (node/following.py). Ids of mutations outlive their entries, so nothing is ever applied
 twice. Rows that a partition's tombstones cover are removed by the store itself, in its idle moments
 (lsm/executor.py).
+
+The log waits for consumer groups: what the slowest one has not acknowledged of ranges that we hold is kept
+up to a cap of its own in time and bytes. Beyond it the group gets a gap, and goes on. A table may ask for
+more time; the log has one sequence, so what is beside its entries is kept as long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from core import limits
 from core.commands import Done, LogTrim, Outcome
-from node.inside import Inside
+from streams.cursor import Cursor, cut_to, decode_cursor
+from streams.groups import Group
+
+if TYPE_CHECKING:
+    from core.requests import Answer
+    from node.inside import Inside
+    from node.metadata import Metadata
+    from node.metadata_state import State
 
 TRIM_PAUSE_US = 60 * limits.SECOND_US
 """Between two looks at the log's old end; a trim forgets a bounded number of entries (lsm/log.py)."""
+
+NOBODY = 2**63 - 1
+
+Every = Callable[[Callable[["list[Group] | Answer"], None]], None]
+"""Has somebody told all groups, or why they cannot be told."""
 
 
 class Retention:
     """Has the log trimmed."""
 
-    def __init__(self, inside: Inside) -> None:
+    def __init__(self, inside: Inside, metadata: Metadata, groups: Every) -> None:
         """Register."""
         self._inside = inside
+        self._metadata = metadata
+        self._groups = groups
         self._failing = False
-        inside.on_timer("retention", self._trim)
+        self.held = 0
+        """The last offset that no group has still to read, as of the last look (0: not known yet)."""
+        inside.on_timer("retention", self._look)
         inside.on_stored("log_trimmed", self._on_trimmed)
 
     def start(self) -> None:
         """Begin."""
         self._inside.timer(TRIM_PAUSE_US, "retention")
 
-    def _trim(self) -> None:
-        settings = self._inside.settings
-        before_us = self._inside.clock.now_us() - settings.log_retention_us
-        self._inside.submit(("log_trimmed",), LogTrim(before_us, settings.log_bytes_max))
+    def _look(self) -> None:
+        if self._metadata.unready:
+            self._inside.timer(TRIM_PAUSE_US, "retention")
+        else:
+            self._groups(self._trim)
+
+    def _trim(self, found: list[Group] | Answer) -> None:
+        """Where the groups stand is not known now: nothing that one may have to read is forgotten."""
+        settings, now_us = self._inside.settings, self._inside.clock.now_us()
+        state, me = self._metadata.state, self._inside.identity.peer
+        self.held = -1
+        if isinstance(found, list):
+            self.held = min((held_by(group, state, me) for group in found), default=NOBODY)
+        log_us = settings.log_retention_us
+        asked = {table.id: table.options.changes_kept_s * limits.SECOND_US for table in state.tables.values()}
+        tables = tuple((table, now_us - kept_us) for table, kept_us in asked.items() if kept_us > log_us)
+        command = LogTrim(
+            now_us - log_us,
+            settings.log_bytes_max,
+            tables,
+            self.held,
+            now_us - max(log_us, settings.log_held_us),
+            max(settings.log_bytes_max, settings.log_held_bytes_max),
+        )
+        self._inside.submit(("log_trimmed",), command)
 
     def _on_trimmed(self, outcome: Outcome) -> None:
         failed = not isinstance(outcome, Done)
@@ -43,3 +87,21 @@ class Retention:
             )
         self._failing = failed
         self._inside.timer(TRIM_PAUSE_US, "retention")
+
+
+def held_by(group: Group, state: State, me: bytes) -> int:
+    """The offset in the log of `me` behind which a group has still to read; NOBODY if that is nothing."""
+    keyspace, _, name = group.table.partition(".")
+    table, number = state.table(keyspace, name), state.number_of(me)
+    placement = None if table is None else state.placement(table.id)
+    if placement is None or number is None:
+        return NOBODY
+    ranges = placement.shared_ranges(me, me)
+    held = NOBODY
+    for part in group.parts:
+        cursor = decode_cursor(part.cursor)
+        if not isinstance(cursor, Cursor):
+            return -1 if ranges else NOBODY  # it begins with the log
+        for place in cut_to(cursor, ranges).places:
+            held = min(held, dict(place.offsets).get(number, -1))
+    return held

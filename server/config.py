@@ -375,6 +375,8 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "purge_slack": ("purge_slack_us", _duration_us("100ms", "1d")),
     "change_log_retention": ("log_retention_us", _duration_us("1m", "365d")),
     "change_log_size": ("log_bytes_max", _size_bytes("16MiB", "1024GiB")),
+    "change_log_group_retention": ("log_held_us", _duration_us("1m", "365d")),
+    "change_log_group_size": ("log_held_bytes_max", _size_bytes("16MiB", "1024GiB")),
     "ping_interval": ("ping_pause_us", _duration_us("100ms", "1m")),
     "ping_timeout": ("ping_timeout_us", _duration_us("10ms", "1m")),
     "max_requests": ("requests_in_flight_max", _integer(1, 1_000_000)),

@@ -143,7 +143,7 @@ class Peer:
         boot = {key: value for key, value in self.store.boot(b"").items() if not key.startswith(b"hint/")}
         self.following = Following(self.inside, self.metadata, self.swim, boot)
         self.trees = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
-        self.retention = Retention(self.inside)
+        self.retention = Retention(self.inside, cast("Any", self.metadata), lambda done: done([]))
         for kind in ANSWERS:
             self.inside.message_handlers[kind] = self._on_answer
         self.inside.message_handlers[Stale] = self._on_stale

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from core.cell import Cell
+from core.commands import LogTrim
 from core.healing_messages import Repair, TreeAsk
 from core.messages import Message, ReadSlice
 from core.metadata import Changes, DropTable, Epoch, Proposal
@@ -128,7 +129,7 @@ def test_tombstones_of_partitions_and_ranges_travel_and_cover() -> None:
     world[A].apply(world.partition_mutation("p", (), header=deletion))
     world[A].apply(world.partition_mutation("q", (), header=Header(None, (in_range,))))
     for peer in world.peers.values():
-        peer.store.log.trim(2**62, 0)
+        peer.store.log.trim(LogTrim(2**62, 0))
     run_trees(world)
     converge_two(world)
     left = [key for key in world[B].rows() if key[keys.prefix_end(key) :] != keys.HEADER_SUFFIX]

@@ -1,5 +1,5 @@
-"""A consumer group of three over three peers, and how soon parts are handed over: five seconds at most, by any
-of the ways in which a member may go.
+"""A consumer group of three over three peers, and how soon parts are handed over: five seconds at most, by
+any of the ways in which a member may go.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from core.commands import LogTrim
+from core.requests import Told
+from core.streaming import FORGET, LIST, MAKE, SHOW, START, GroupRequest
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
 
@@ -18,8 +21,8 @@ PARTS = 6
 class Story:
     """Three peers, three members of one group, and a key that is written every tenth of a second."""
 
-    def __init__(self) -> None:
-        self.s = Scenario()
+    def __init__(self, settings: dict[str, int] | None = None) -> None:
+        self.s = Scenario(settings=settings)
         self.s.start()
         bucket = self.s.bucket("b", changes="new")
         self.group = Group(self.s.cluster, bucket, "etl", PARTS)
@@ -110,6 +113,81 @@ def test_who_stood_still_acknowledges_nothing() -> None:
     assert story.s.until(lambda: story.group.refused > refused, 10)
     story.s.run(2)
     assert not story.group.problems and set(before) <= set(story.group.done)
+
+
+def log_of(story: Story, peer: int) -> tuple[int, int]:
+    """The first and the last offset that a peer's log holds."""
+    process = story.s.cluster.machines[peer].process
+    assert process is not None
+    log = process.disk.executor.store.log
+    return log.first, log.end
+
+
+def told(story: Story, verb: str, **more: object) -> Told:
+    request = GroupRequest(verb, "kv.b", "etl", **more)  # type: ignore[arg-type]
+    answer = story.s.ask(request).answer
+    assert isinstance(answer, Told), answer
+    return answer
+
+
+def test_the_log_waits_for_a_slow_group_up_to_a_cap_and_beyond_it_there_is_a_gap() -> None:
+    story = Story({"log_retention_us": 10 * SECOND, "log_held_us": 400 * SECOND})
+    for member in story.members:
+        member.die()
+    story.s.run(5)
+    story.write(30)
+    lag = told(story, SHOW).body["lag"]
+    behind = lag["events"]
+    assert 30 <= behind <= 36 and 0 < lag["seconds"] < 10 and lag["bytes"] > 30 and not lag["at_least"]
+    story.s.run(200)  # far beyond the retention, and two looks at the log's end
+    assert told(story, SHOW).body["lag"]["events"] == behind
+    for number, member in enumerate(story.members):
+        member.open(number)
+    assert story.s.until(lambda: not story.lost(), 10) and not story.group.problems
+    # what was read is forgotten at the next look
+    story.s.run(130)
+    first, end = log_of(story, 0)
+    assert 36 < first <= end
+    # beyond the cap
+    for member in story.members:
+        member.die()
+    story.s.run(5)
+    story.write(10)
+    story.s.run(600)
+    for number, member in enumerate(story.members):
+        member.open(number)
+    assert story.s.until(lambda: bool(story.group.problems), 10)
+    assert {problem.name for problem in story.group.problems} == {"gap"}
+    story.write(5)
+    wanted = range(story.written - 4, story.written + 1)
+    assert story.s.until(lambda: not set(wanted) & set(story.lost()), 10), "and goes on"
+
+
+def test_groups_are_listed_made_and_forgotten() -> None:
+    story = Story()
+    assert [group["group"] for group in told(story, LIST).body["groups"]] == ["etl"]
+    assert story.s.ask(GroupRequest(MAKE, "kv.b", "etl", parts=2)).answer is not None
+    shown = told(story, SHOW).body
+    assert len(shown["parts"]) == PARTS and len(shown["members"]) == 3, "it has members: nothing is set"
+    for member in story.members:
+        member.die()
+    assert story.s.until(lambda: not told(story, SHOW).body["members"], 5)
+    assert len(told(story, MAKE, parts=2, start=START).body["parts"]) == 2
+    assert told(story, SHOW).body["lag"] is None, "where it begins is not known before it is read"
+    told(story, FORGET)
+    assert not told(story, LIST).body["groups"]
+
+
+def test_the_log_is_trimmed_as_ever_where_nobody_waits() -> None:
+    story = Story({"log_retention_us": 10 * SECOND})
+    for member in story.members:
+        member.die()
+    story.s.run(5)
+    told(story, FORGET)
+    story.s.run(130)
+    first, end = log_of(story, 0)
+    assert first == end + 1
+    assert LogTrim(0, 0).held > end
 
 
 def test_a_peer_that_cannot_reach_the_record_gives_its_members_up() -> None:

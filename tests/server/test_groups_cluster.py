@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cli.main import main
 from tests.server.cluster import Cluster, wait_for
 from tests.server.test_changes_cluster import make, put
 
@@ -104,7 +106,9 @@ def shared(members: list[Member]) -> bool:
     return sorted(part for member in members for part in member.parts) == list(range(6))
 
 
-def test_a_group_survives_its_members_and_peers(cluster: Cluster) -> None:
+def test_a_group_survives_its_members_and_peers(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(cluster, "buckets", "shared")
     table, written = "kv.shared", 0
 
@@ -148,5 +152,23 @@ def test_a_group_survives_its_members_and_peers(cluster: Cluster) -> None:
     wait_for(lambda: shared([members[1], everyone[-1]]), 10, cluster.logs)
     write(20, at=1)
     wait_for(complete, 10, cluster.logs)
+    # what the command tells
+    wait_for(lambda: group(cluster, table)["lag"]["events"] == 0, 10, cluster.logs)
+    url = f"http://{cluster.peers[1].address}:{cluster.port}"
+
+    def sullae(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sullae", "streams", *arguments, "--url", url])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    shown = sullae("show", table, "etl")
+    assert "m1" in shown and "m3" in shown and "n1" in shown
+    listed = json.loads(sullae("list", "--json"))["groups"]
+    assert [each["group"] for each in listed] == ["etl"] and listed[0]["lag"]["events"] == 0
+    assert sullae("list").splitlines()[1].split() == ["kv.shared", "etl", "2", "6", "0", "0", "0.0"]
     for member in everyone:
         member.die()
+    sullae("forget", table, "etl")
+    assert cluster.peers[0].request("GET", f"/v1/streams/{table}/etl").status == 404

@@ -85,6 +85,12 @@ class FloorAsk(msgspec.Struct, frozen=True, array_like=True, tag=112):
     parts: FloorParts
 
 
+class FloorWanted(msgspec.Struct, frozen=True, array_like=True, tag=114):
+    """Lead a round of what these replicas hold: something has been dead for long here. Not answered."""
+
+    replicas: tuple[PeerId, ...]
+
+
 class FloorTold(msgspec.Struct, frozen=True, array_like=True, tag=113):
     """It is taken, durably; or why it could not be."""
 

@@ -17,6 +17,7 @@ from core.healing_messages import (
     BoundTold,
     FloorAsk,
     FloorTold,
+    FloorWanted,
     PaxosStateAsk,
     PaxosStateTold,
     Repair,
@@ -549,6 +550,7 @@ Message = (
     | BoundTold
     | FloorAsk
     | FloorTold
+    | FloorWanted
     | FindSlice
     | SliceFound
     | Gather

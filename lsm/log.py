@@ -146,6 +146,12 @@ class _Recent:
             self.first += RECENT_MAX // 2
 
 
+def id_in(record: bytes) -> MutationId | None:
+    """The id of the mutation that an entry (the bytes of its record) logs; None for one without."""
+    kind, start, sequence, attempt = _ENTRY.unpack_from(record)[:4]
+    return None if kind == REPAIRED else (start, sequence, attempt)
+
+
 class ChangeLog:
     """The log of one engine.
 

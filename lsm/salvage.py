@@ -12,7 +12,8 @@ What a hole means depends on the region:
   far behind its end, so that whoever follows it finds a gap (node/following.py) and no offset is used twice;
 - index entries: all indexes are built anew (their records of progress are left out);
 - notes of sweeps: every partition that has a header is swept once more;
-- mutation ids: what comes again is merged again, which changes nothing;
+- mutation ids: they stand in the log, too; of those that it has forgotten, what comes again is merged again,
+  which changes nothing;
 - hints, and how far siblings were followed: they are fewer, or followed anew;
 - other system records (who this is, what it voted for, its clock): a peer without them may break its word,
   so the copy is refused (CorruptionError) and the peer has to be rebuilt.
@@ -35,7 +36,7 @@ from core.ports import Engine
 from core.row import newest_version
 from lsm import keys
 from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, record_hash
-from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE
+from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, id_in
 from lsm.lost import LOST_PREFIX, TABLE_MAX, Lost, encode_lost
 from lsm.paxos import check_record
 from lsm.reading import stored_header, stored_row
@@ -215,6 +216,9 @@ class _Copy:
             if len(value) < ENTRY_SIZE:
                 raise CorruptionError(f"log entry {keys.offset_of(key)} is damaged")
             self._log_bytes = max(self._log_bytes, int.from_bytes(value[ENTRY_BYTES_AT:ENTRY_SIZE], "big"))
+            mutation_id = id_in(value)
+            if mutation_id is not None and self._holes.get(keys.MUTATION_ID):
+                self._put(keys.mutation_id_key(mutation_id), keys.offset_of(key).to_bytes(8, "big"))
 
     def _rows(self) -> None:
         """Rows and headers, with the hash tree that follows from them."""

@@ -1,18 +1,21 @@
 """Rounds that raise floors, and the purge below them: how deletions end (lsm/floors.py says what a floor is).
 
 A *group* is what one set of replicas holds: ranges of tables. The replica with the least number leads its
-rounds. Every `purge_interval_us` it looks whether anything in them is dead (a deletion, something expired); if
-not, nobody hears of it. Else:
+rounds. Every `purge_interval_us` it looks whether anything in them is dead (a deletion, something expired);
+if not, nobody hears of it. Else:
 
-    bounds    every member says up to when it keeps nothing that it is to deliver later, and never will: logged
-              batches, hints that a client relies on; and is a little behind its clock. The least is the floor.
+    bounds    every member says up to when it keeps nothing that it is to deliver later, and never will:
+    logged
+              batches, hints that a client relies on; and is a little behind its clock. The least is the
+              floor.
     promise   all replicas: never again a mutation admitted by then
     settle    all replicas follow all others' logs to their end
     end       all have: what is dead by then may go
 
-The next step begins when *all* replicas, which must be alive and know the same epoch, have taken the one before;
-else the floor waits, and says for what. Members that are no replicas and are down are waited for as long as
-hints live (`hint_window_us`). A round may stop anywhere and is begun anew: what was promised stays promised.
+The next step begins when *all* replicas, which must be alive and know the same epoch, have taken the one
+before; else the floor waits, and says for what. Members that are no replicas and are down are waited for as
+long as hints live (`hint_window_us`). A round may stop anywhere and is begun anew: what was promised stays
+promised.
 
 A partition with a proposal that was accepted and neither committed nor given up blocks the round: the replica
 that has it reads the partition at SERIAL, which ends it.
@@ -38,7 +41,7 @@ from core.healing import (
     Purged,
     RaiseFloor,
 )
-from core.healing_messages import BoundAsk, BoundTold, FloorAsk, FloorTold
+from core.healing_messages import BoundAsk, BoundTold, FloorAsk, FloorTold, FloorWanted
 from core.ports import PeerId
 from lsm import keys
 from node.views import lane_for
@@ -58,6 +61,8 @@ BOUND_US = 1 * limits.SECOND_US
 
 STEP_US = 10 * limits.SECOND_US
 """How long all replicas may take for a step; following makes the second the longest."""
+
+WANTED_MAX = 1_000
 
 PURGE_ROWS_PER_S = 20_000
 """Notes of garbage looked at: a million deletions are gone in less than a minute, and nobody waits for it."""
@@ -123,6 +128,10 @@ class FloorRounds:
         batch_log.bound_us = self._bound_us
         self._asked: dict[int, _Asked] = {}
         self._groups: list[Group] = []
+        self._others: list[Group] = []
+        self._epoch = 0
+        self._wanted: dict[tuple[PeerId, ...], None] = {}
+        """Groups in which another replica has something to purge."""
         self._todo: deque[Group] = deque()
         self._to_purge: deque[tuple[int, int, int]] = deque()
         self._purging = False
@@ -130,12 +139,14 @@ class FloorRounds:
         inside.on_message(BoundAsk, lambda peer, m: self._tell_bound(peer, m.op))
         inside.on_message(BoundTold, lambda peer, m: self._on_answer(peer, m.op, m.bound_us, ""))
         inside.on_message(FloorAsk, self._on_ask)
+        inside.on_message(FloorWanted, lambda _, m: self._on_wanted(m.replicas))
         inside.on_message(FloorTold, lambda peer, m: self._on_answer(peer, m.op, 0, m.why))
         inside.on_timer("floors", self._begin)
         inside.on_timer("floors_late", self._on_late)
         inside.on_timer("purge", self._purge)
         inside.on_stored("floors_due", self._on_due)
         inside.on_stored("floor_due", self._on_group_due)
+        inside.on_stored("floor_late", self._on_others_due)
         inside.on_stored("floor_bound", self._on_bound_written)
         inside.on_stored("floor_step", self._on_step)
         inside.on_stored("purged", self._on_purged)
@@ -160,16 +171,17 @@ class FloorRounds:
         if self._metadata.unready:
             self._next_pass()
             return
-        waiting = {group.replicas: group.waiting for group in self._groups}
-        self._groups = self._led()
-        for group in self._groups:
-            group.waiting = waiting.get(group.replicas, "")
-        parts = tuple(part for group in self._groups for part in group.parts)
+        if self._metadata.state.epoch != self._epoch:
+            self._epoch = self._metadata.state.epoch
+            everything = self._all_groups()
+            self._groups = [group for group in everything if group.replicas[0] == self._me]
+            self._others = [group for group in everything if group.replicas[0] != self._me]
+        parts = tuple(part for group in (*self._groups, *self._others) for part in group.parts)
         until_us = self._inside.clock.now_us() - self._inside.settings.purge_slack_us
         self._inside.submit(("floors_due",), GarbageDue(until_us, parts))
 
-    def _led(self) -> list[Group]:
-        """The groups whose replica with the least number this peer is."""
+    def _all_groups(self) -> list[Group]:
+        """The groups that this peer is in; of each the first replica, that with the least number, leads."""
         state = self._metadata.state
         found: dict[tuple[PeerId, ...], Group] = {}
         numbers = {member.peer: member.number for member in state.members}
@@ -177,16 +189,22 @@ class FloorRounds:
             placement = state.placement(table)
             if placement is None:
                 continue
-            for first, last in placement.shared_ranges(self._me, self._me):
-                replicas = tuple(sorted(placement.replicas(first), key=lambda peer: numbers.get(peer, 0)))
-                if replicas and replicas[0] == self._me:
-                    group = found.setdefault(replicas, Group(replicas))
-                    group.ranges.setdefault(table, []).append((first, last))
+            for (first, last), holders in placement.ranges():
+                if self._me not in holders:
+                    continue
+                replicas = tuple(sorted(holders, key=lambda peer: numbers.get(peer, 0)))
+                group = found.setdefault(replicas, Group(replicas))
+                group.ranges.setdefault(table, []).append((first, last))
         return list(found.values())
 
     def _on_due(self, outcome: Outcome) -> None:
         """Whether there is anything to do at all."""
-        if not isinstance(outcome, IsDue) or not outcome.due:
+        if isinstance(outcome, IsDue) and outcome.due:
+            late_us = self._inside.settings.purge_slack_us + 2 * self._inside.settings.purge_interval_us
+            until_us = self._inside.clock.now_us() - late_us
+            for group in self._others:
+                self._inside.submit(("floor_late", group), GarbageDue(until_us, group.parts))
+        elif not (isinstance(outcome, IsDue) and self._wanted):
             for group in self._groups:
                 group.waiting = "" if isinstance(outcome, IsDue) else str(outcome)
             self._next_pass()
@@ -199,6 +217,16 @@ class FloorRounds:
                 self._tell_bound(peer, asked.op)
             else:
                 self._inside.send(peer, BoundAsk(asked.op))
+
+    def _on_others_due(self, outcome: Outcome, group: Group) -> None:
+        """What is dead here for long: its leader may know of nothing, or we did not hear of a round's end."""
+        if isinstance(outcome, IsDue) and outcome.due:
+            self._plan_purge(group.parts)
+            self._inside.send(group.replicas[0], FloorWanted(group.replicas))
+
+    def _on_wanted(self, replicas: tuple[PeerId, ...]) -> None:
+        if len(self._wanted) < WANTED_MAX:
+            self._wanted[replicas] = None
 
     def _on_bounds(self, asked: _Asked, why: str) -> None:
         """Who has not said its bound by now is taken for down."""
@@ -225,7 +253,11 @@ class FloorRounds:
     def _on_group_due(self, outcome: Outcome, group: Group) -> None:
         if isinstance(outcome, IsDue):
             group.heights = outcome.heights
-            if outcome.due and group.floor_us > outcome.heights[2]:
+            if outcome.due:
+                self._plan_purge(group.parts)  # what an earlier start did not come to
+            wanted = group.replicas in self._wanted
+            self._wanted.pop(group.replicas, None)
+            if (outcome.due or wanted) and group.floor_us > outcome.heights[2]:
                 self._step(group, FloorStep.PROMISE)
                 return
         self._next_group()

@@ -164,10 +164,10 @@ class Mending:
             placement = state.placement(table)
             if placement is None or first >= end:
                 continue
-            for first_token, last_token in placement.shared_ranges(self._me, self._me):
+            for (first_token, last_token), replicas in placement.ranges():
                 a, b = max(first, slice_of(first_token)), min(end, slice_of(last_token) + 1)
-                if a < b:
-                    others = [peer for peer in placement.replicas(slice_start(a)) if peer != self._me]
+                if a < b and self._me in replicas:
+                    others = [peer for peer in replicas if peer != self._me]
                     found.append(_Piece(table, a, b, [_Source(peer) for peer in others]))
         return found
 

@@ -13,12 +13,9 @@ without one, of a document that was put with one, stays when the rest has expire
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import msgspec
 
-from core import limits
+from core import families, limits
 from core.cell import ROW_MARKER_COLUMN, VALUE, Cell, Version
 from core.consistency import Level
 from core.json_values import JsonError, Value, checked, render
@@ -38,15 +35,13 @@ from core.requests import (
 )
 from core.row import EMPTY_ROW, Row, merge_rows
 from documents.cells import Piece, put_pieces, too_many, writes, written_after
-from documents.collections import Collection, check_ttl
+from documents.collections import Collection
 from documents.edits import Edit, EditError, check_result
 from documents.schemas import document_problem
 from documents.values import Document, cells_of, document_of, id_of, tag_of, text_of
 from lsm import keys
 from query.document_values import MISSING
 from ring.tokens import token_of
-
-CURSOR_CHARS_MAX = 2 * limits.KEY_BYTES_MAX
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -222,7 +217,7 @@ def found(collection: Collection, answer: RowsRead) -> Document | None:
 
 
 def _check_ttl(wanted: Wanted) -> Invalid | None:
-    return None if wanted.ttl_s is None else check_ttl(wanted.ttl_s)
+    return None if wanted.ttl_s is None else families.check_ttl(wanted.ttl_s)
 
 
 def _check_schema(collection: Collection, value: Value) -> Invalid | None:
@@ -395,20 +390,12 @@ def last_id(answer: RowsRead) -> str | None:
 
 def cursor(collection: Collection, document_id: str) -> str:
     """Where a listing goes on after this id: opaque, and of this collection only."""
-    return (
-        base64.urlsafe_b64encode(msgspec.msgpack.encode((collection.table, document_id))).decode().rstrip("=")
-    )
+    return families.cursor(collection.table, document_id)
 
 
 def _cursor_id(collection: Collection, text: str) -> str | Invalid:
-    bad = Invalid(
-        "bad_cursor", f"this is no cursor of a listing of {collection.name}; begin again without `after`"
-    )
-    if len(text) > CURSOR_CHARS_MAX or not text.isascii():
-        return bad
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        table, document_id = msgspec.msgpack.decode(data, type=tuple[int, str])
-    except (binascii.Error, msgspec.DecodeError):
-        return bad
-    return document_id if table == collection.table and check_id(document_id) is None else bad
+    document_id = families.key_of_cursor(collection.table, text)
+    if document_id is not None and check_id(document_id) is None:
+        return document_id
+    detail = f"this is no cursor of a listing of {collection.name}; begin again without `after`"
+    return Invalid("bad_cursor", detail)

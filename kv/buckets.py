@@ -15,49 +15,37 @@ once make one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from core import limits
+from core.families import (
+    DEFAULT_FACTOR,
+    Schema,
+    check_changes,
+    check_ttl,
+    factor_of,
+    keyspace_of,
+    replication_of,
+)
 from core.metadata import AlterTable, CreateTable, DropTable
 from core.requests import Invalid, MetadataRequest
 from core.schema import (
-    CHANGES,
     CLUSTERING,
-    NETWORK_TOPOLOGY,
     PARTITION,
     REGULAR,
     Column,
     Keyspace,
     Member,
-    Replication,
     Table,
     TableOptions,
 )
 
 KEYSPACE = "kv"
-DEFAULT_FACTOR = 3
-FACTOR_MAX = 16
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
 _KEYSPACE = re.compile(r"kv(?:_rf([1-9][0-9]?))?")
-
-
-class Schema(Protocol):
-    """What is read of the metadata state."""
-
-    @property
-    def tables(self) -> Mapping[int, Table]:
-        """All tables by id."""
-
-    @property
-    def keyspaces(self) -> Mapping[str, Keyspace]:
-        """All keyspaces by name."""
-
-    def table_across(self, family: str, name: str) -> Table | None:
-        """The table of that name in any keyspace of a family."""
 
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):
@@ -113,35 +101,6 @@ def check_name(name: str) -> Invalid | None:
     return Invalid("bad_bucket_name", f"a bucket's name is {rule}; found {name[:60]!r}")
 
 
-def check_ttl(ttl_s: int) -> Invalid | None:
-    """Why `ttl_s` is no time to live, or None. 0 means for ever."""
-    if 0 <= ttl_s <= limits.TTL_S_MAX:
-        return None
-    return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
-
-
-def check_changes(changes: str | None) -> Invalid | None:
-    """Why this is not what a table may keep for subscribers, or None. None leaves it as it is."""
-    if changes is None or changes in CHANGES:
-        return None
-    return Invalid("bad_changes", f"changes is {', '.join(CHANGES)}; found {changes[:60]!r}")
-
-
-def keyspace_of(spec: BucketSpec, default_factor: int) -> str:
-    """The keyspace a bucket lives in."""
-    if spec.replication_factor in (None, default_factor):
-        return KEYSPACE
-    return f"{KEYSPACE}_rf{spec.replication_factor}"
-
-
-def replication_of(members: Sequence[Member], factor: int) -> Replication:
-    """`factor` replicas in each datacentre, or as many as it has members."""
-    sizes: dict[str, int] = {}
-    for member in members:
-        sizes[member.datacentre] = sizes.get(member.datacentre, 0) + 1
-    return Replication(NETWORK_TOPOLOGY, tuple((name, min(factor, sizes[name])) for name in sorted(sizes)))
-
-
 def create_bucket(
     spec: BucketSpec, members: Sequence[Member], default_factor: int = DEFAULT_FACTOR
 ) -> MetadataRequest | Invalid:
@@ -149,21 +108,15 @@ def create_bucket(
     problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
     if problem is not None:
         return problem
-    factor = default_factor
-    if spec.replication_factor is not None:
-        factor = spec.replication_factor
-        largest = max(replication_of(members, FACTOR_MAX).factors, key=lambda item: item[1], default=("", 0))[
-            1
-        ]
-        if not 1 <= factor <= largest:
-            detail = f"a replication factor is 1 to {largest}, the peers of a datacentre; found {factor}"
-            return Invalid("bad_replication_factor", detail)
+    factor = factor_of(spec.replication_factor, members, default_factor)
+    if isinstance(factor, Invalid):
+        return factor
     keys: tuple[Column, ...] = (Column(0, "key", "text", PARTITION),)
     if spec.ordered:
         keys = (Column(0, "bucket", "text", PARTITION), Column(0, "key", "text", CLUSTERING))
     columns = (*keys, Column(0, "value", "blob", REGULAR), Column(0, "content_type", "text", REGULAR))
     change = CreateTable(
-        keyspace_of(spec, default_factor),
+        keyspace_of(KEYSPACE, spec.replication_factor, default_factor),
         spec.name,
         columns,
         spec.options(TableOptions()),

@@ -12,13 +12,11 @@ here.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 
 import msgspec
 
-from core import limits
+from core import families, limits
 from core.cell import ROW_MARKER_COLUMN, VALUE, Version
 from core.consistency import Level
 from core.mutation import DELETE, INSERT
@@ -34,12 +32,11 @@ from core.requests import (
     WriteRequest,
 )
 from core.row import live_cells
-from kv.buckets import Bucket, check_ttl
+from kv.buckets import Bucket
 from lsm import keys
 from ring.tokens import token_of
 
 OCTETS = "application/octet-stream"
-CURSOR_CHARS_MAX = 2 * limits.KEY_BYTES_MAX
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -109,7 +106,7 @@ def put(
     """Have `key` hold exactly this. `ttl_s` None means the bucket's default, 0 for ever."""
     problem = check_key(key) or check_content_type(content_type)
     if problem is None and ttl_s is not None:
-        problem = check_ttl(ttl_s)
+        problem = families.check_ttl(ttl_s)
     if problem is not None:
         return problem
     if len(value) > limits.VALUE_BYTES_MAX:
@@ -278,22 +275,16 @@ def key_of(bucket: Bucket, row_key: bytes) -> str:
 
 
 def cursor(bucket: Bucket, key: str) -> str:
-    """Where a listing goes on after `key`."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode((bucket.table, key))).decode().rstrip("=")
+    """Where a listing goes on after `key`: opaque, and of this bucket only."""
+    return families.cursor(bucket.table, key)
 
 
 def _cursor_key(bucket: Bucket, text: str) -> str | Invalid:
-    bad = Invalid(
-        "bad_cursor", f"this is no cursor of a listing of {bucket.name}; begin again without `after`"
-    )
-    if len(text) > CURSOR_CHARS_MAX or not text.isascii():
-        return bad
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        table, key = msgspec.msgpack.decode(data, type=tuple[int, str])
-    except (binascii.Error, msgspec.DecodeError):
-        return bad
-    return key if table == bucket.table and check_key(key) is None else bad
+    key = families.key_of_cursor(bucket.table, text)
+    if key is not None and check_key(key) is None:
+        return key
+    detail = f"this is no cursor of a listing of {bucket.name}; begin again without `after`"
+    return Invalid("bad_cursor", detail)
 
 
 def _place(bucket: Bucket, key: str) -> tuple[bytes, bytes]:

@@ -16,6 +16,7 @@ import msgspec
 
 from core import limits
 from core.consistency import Level
+from core.families import DEFAULT_FACTOR
 from core.requests import (
     Answer,
     Changed,
@@ -106,7 +107,7 @@ class GroupRecords:
         state = self._metadata.state
         keyspace = state.keyspaces.get(buckets.KEYSPACE)
         factors = () if keyspace is None else keyspace.replication.factors
-        factor = max((number for _, number in factors), default=buckets.DEFAULT_FACTOR)
+        factor = max((number for _, number in factors), default=DEFAULT_FACTOR)
         spec = BucketSpec(name, ordered=name == BEATS)
         request = buckets.create_bucket(spec, state.members, factor)
         assert isinstance(request, MetadataRequest), request

@@ -24,8 +24,8 @@ a write that is seen: `fence` looks at D itself. So V names D for as long as D h
 
 Nothing of it has to be finished. Who dies in between leaves a reservation that nobody uses, and the next
 claimant takes it over; what timed out is settled by the step that looks at D, as every conditional update
-settles what is unfinished. A claimant that finds a reservation which may be in use waits first, some times as
-long as its own reserve took: else two claimants of one value would for ever fence each other.
+settles what is unfinished. A claimant that finds a reservation which may be in use waits first, about as long
+as its holder would need: else two claimants of one value would for ever fence each other.
 
 *Clocks.* A document's value may expire, which the fastest clock sees first. A fence is not below the clock of
 who raised it, and nobody judges a document as of a time before its fence: so a slower clock does not bring
@@ -38,7 +38,6 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from core import limits
 from core.cell import ROW_MARKER_COLUMN, VALUE
 from core.consistency import Level
 from core.mutation import DELETE, UPDATE
@@ -67,8 +66,12 @@ _FENCE_COLUMN: Final = 2**31 - 2
 HOLDER_COLUMN, HELD_FENCE_COLUMN, NOTE_COLUMN = 1, 2, 3
 HASH_BYTES: Final = 32
 PATIENCE_MIN_US: Final = 20_000
-PATIENCE_MAX_US: Final = 1 * limits.SECOND_US
+PATIENCE_PART: Final = 10
+"""A claimant waits for another at most so small a part of the time that a write may take (or twice that)."""
 RETRY_PAUSE_US: Final = 2_000
+
+DECIDED: Final = Level.ONE
+"""What a claim is waited for after it was decided: whoever comes next sees to the rest."""
 
 DONE, AGAIN = "done", "again"
 """What came of a claim: the value is reserved; the document's fence was raised, so read it again."""
@@ -146,7 +149,7 @@ def on_reservation(
 ) -> ConditionalRequest:
     """A conditional update of a value's reservation."""
     part = (PartRead(ROW_SUFFIX),)
-    return ConditionalRequest(index.reservations, hash_of(term), part, decide, Level.QUORUM)
+    return ConditionalRequest(index.reservations, hash_of(term), part, decide, DECIDED)
 
 
 def release(index: UniqueIndex, term: Term, holder: bytes, fence: int) -> ConditionalRequest:
@@ -249,6 +252,7 @@ class Claim:
         """Whoever has claimed it may be about to write: give it the time that we ourselves would need."""
         world = self._parent.inside.world
         took_us = world.monotonic_us() - self._began_us
-        least_us = min(max(PATIENCE_MIN_US, 3 * took_us), PATIENCE_MAX_US)
+        most_us = self._parent.inside.settings.write_timeout_us // PATIENCE_PART
+        least_us = min(max(PATIENCE_MIN_US, 2 * took_us), most_us)
         self._patient = False
         self._parent.later(least_us + world.below(least_us), self.start)

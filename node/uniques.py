@@ -41,6 +41,7 @@ from index.uniqueness import NoValueError, UniqueIndex, unique_indexes
 from lsm.keys import ROW_SUFFIX
 from node.unique_claims import (
     AGAIN,
+    DECIDED,
     DONE,
     FENCE_SUFFIX,
     RETRY_PAUSE_US,
@@ -64,6 +65,8 @@ Reply = Callable[[Answer], None]
 Value = tuple[int, Term]
 """(index id, term): what no two documents may hold."""
 CHANGED = "unique_changed"
+STEPS = 3
+"""Decisions of a write that brings one new value: each may take as long as a write may."""
 
 
 class _Unclaimed(Invalid, frozen=True):
@@ -112,8 +115,9 @@ class Uniques:
             reply(refusal)
             return
         assert isinstance(request, WriteRequest | ConditionalRequest), request
-        timeout_us = self.inside.settings.write_timeout_us
-        until_us = min(deadline_us, self.inside.world.monotonic_us() + timeout_us)
+        begun_us = self.inside.world.monotonic_us()
+        timeout_us = min(deadline_us - begun_us, self.inside.settings.write_timeout_us)
+        until_us = begun_us + STEPS * timeout_us
         asked = _decided(request) if isinstance(request, WriteRequest) else request
         is_plain = isinstance(request, WriteRequest)
 
@@ -163,7 +167,7 @@ class Uniques:
             key,
             (PartRead(ROW_SUFFIX), PartRead(FENCE_SUFFIX)),
             decide,
-            Level.QUORUM,
+            DECIDED,
             uniques=() if known is None else known.uniques,
         )
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from core.consistency import Level
 from core.counter import counter_value
+from core.families import replication_of
 from core.metadata import CreateTable
 from core.requests import CounterRequest, MetadataRequest, ReadRequest, RowsRead
 from core.row import live_cells
@@ -24,7 +25,6 @@ from jepsen_like.checkers import Problem
 from jepsen_like.door import End
 from jepsen_like.history import FAIL, OK, Operation
 from jepsen_like.session import SECOND, Session
-from kv.buckets import replication_of
 from lsm import keys
 from sim.real import node_of
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from core.cell import VALUE
 from core.consistency import Level
+from core.families import replication_of
 from core.finding import OPEN, Check, Drive, FindRequest, Found, Span
 from core.messages import ApplyMutation, Message
 from core.metadata import Change, CreateIndex, CreateKeyspace, CreateTable
@@ -30,7 +31,6 @@ from jepsen_like.door import End
 from jepsen_like.history import OK, Operation
 from jepsen_like.index_checker import judge_answers
 from jepsen_like.session import SECOND, Session
-from kv.buckets import replication_of
 from lsm import keys
 from sim.real import node_of
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from core.cell import VALUE
 from core.consistency import Level
+from core.families import replication_of
 from core.metadata import AddColumns, Change, CreateTable, DropColumns, DropTable, TruncateTable
 from core.mutation import INSERT
 from core.requests import MetadataRequest, ReadRequest, RowsRead, RowWrite, ScanRequest, Write, WriteRequest
@@ -22,7 +23,6 @@ from jepsen_like.checkers import PROBLEMS_MAX, Problem
 from jepsen_like.door import End
 from jepsen_like.history import FAIL, NEVER, OK, Operation
 from jepsen_like.session import SECOND, Session
-from kv.buckets import replication_of
 from lsm import keys
 from node.metadata_state import State
 from sim.real import node_of

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from core.families import DEFAULT_FACTOR
 from core.requests import Changed, Invalid, MetadataRequest
 from kv import buckets as kv_buckets
 from kv.buckets import Bucket, BucketSpec
@@ -98,7 +99,7 @@ class Buckets:
 
     def _creation(self, spec: BucketSpec) -> MetadataRequest | Invalid:
         state = self._node.metadata.state
-        default = max((n for _, n in self._factors(state)), default=kv_buckets.DEFAULT_FACTOR)
+        default = max((n for _, n in self._factors(state)), default=DEFAULT_FACTOR)
         return kv_buckets.create_bucket(spec, state.members, default)
 
     def _factors(self, state: State) -> tuple[tuple[str, int], ...]:

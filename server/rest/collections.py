@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from core import limits
+from core.families import DEFAULT_FACTOR
 from core.requests import Changed, Invalid, MetadataRequest
 from documents import collections as documents
 from documents.collections import Collection, CollectionSettings, CollectionSpec
@@ -110,7 +111,7 @@ class Collections:
         state = self._node.metadata.state
         keyspace = state.keyspaces.get(documents.KEYSPACE)
         factors = () if keyspace is None else keyspace.replication.factors
-        default = max((n for _, n in factors), default=documents.DEFAULT_FACTOR)
+        default = max((n for _, n in factors), default=DEFAULT_FACTOR)
         return documents.create_collection(spec, state.members, default)
 
     async def _change(self, request: MetadataRequest | Invalid) -> None:

@@ -34,7 +34,7 @@ from query.once import Once
 from server.bridge import Bridge
 from server.rest.buckets import Buckets
 from server.rest.idempotency import fingerprint, key_of
-from server.rest.listing import FLUSH_BYTES, NDJSON
+from server.rest.ndjson import FLUSH_BYTES, NDJSON
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import Options
 

@@ -36,7 +36,7 @@ from server.rest.collections import Collections
 from server.rest.documents import JSON_PATCH, MERGE_PATCH, UPDATE, edit_of, refused
 from server.rest.documents_ids import new_id
 from server.rest.documents_listing import one_line
-from server.rest.listing import FLUSH_BYTES, NDJSON
+from server.rest.ndjson import FLUSH_BYTES, NDJSON
 from server.rest.problems import ProblemError, invalid
 from server.rest.targets import Options
 

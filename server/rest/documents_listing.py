@@ -1,30 +1,26 @@
-"""`GET /v1/docs/{collection}`: documents as NDJSON, streamed no faster than they are taken.
+"""`GET /v1/docs/{collection}`: documents as NDJSON (server/rest/ndjson.py).
 
 Every line but the last is a document: {"id", "etag", "document"} (without `document` if documents=false).
-The last is {"cursor": ...}: null if that was all, else what to give as `after` to go on. A listing that
-breaks off ends with a problem that has a cursor, too; one without such an end was cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from core.requests import Answer, Invalid, RowsRead
+from core.requests import Invalid, RowsRead, ScanRequest
 from core.settings import Settings
 from documents import operations
 from documents.collections import Collection
 from documents.values import Document
 from server.bridge import Bridge
-from server.rest.listing import FLUSH_BYTES, NDJSON
-from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.ndjson import SCAN_ROWS_MAX, Lines, started, write
+from server.rest.problems import invalid, problem_of
 from server.rest.targets import Options
-
-SCAN_ROWS_MAX: Final = 2**62
 
 
 class DocumentsListing:
@@ -37,50 +33,25 @@ class DocumentsListing:
         self._timeout_us = wanted.read_timeout_us(settings)
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Stream it; what goes wrong before the first document is an ordinary problem."""
+        """Stream it."""
         asked = operations.listing(self._collection, self._wanted.after, SCAN_ROWS_MAX, self._wanted.level)
         if isinstance(asked, Invalid):
             raise invalid(asked)
-        response = web.StreamResponse(headers={"Server": "sullae", "Content-Type": NDJSON})
+        response = started()
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        async with aclosing(self._bridge.stream(asked, self._timeout_us)) as parts:
-            await self._write(request, response, parts)
+        lines = Lines(self._line, lambda document: operations.cursor(self._collection, document.id))
+        async with aclosing(self._pages(asked)) as pages:
+            await write(request, response, pages, lines, self._wanted)
         return response
 
-    async def _write(
-        self, request: web.BaseRequest, response: web.StreamResponse, parts: AsyncIterator[Answer]
-    ) -> None:
-        left, last_id, buffer = self._wanted.limit, "", bytearray()
-        end: dict[str, Any] = {"cursor": None}
-        try:
+    async def _pages(self, asked: ScanRequest) -> AsyncGenerator[list[Document], None]:
+        async with aclosing(self._bridge.stream(asked, self._timeout_us)) as parts:
             async for part in parts:
                 if not isinstance(part, RowsRead):
                     raise problem_of(part)
-                page = operations.listed(self._collection, part)
-                for document in page[:left]:
-                    buffer += self._line(document)
-                    last_id = document.id
-                cut = len(page) > left
-                left -= min(left, len(page))
-                if len(buffer) >= FLUSH_BYTES:
-                    if not response.prepared:
-                        await response.prepare(request)
-                    await response.write(bytes(buffer))
-                    buffer.clear()
-                if cut or left == 0:
-                    end = {"cursor": operations.cursor(self._collection, last_id)}
-                    break
-        except ProblemError as error:
-            if not response.prepared and not buffer:
-                raise
-            at = operations.cursor(self._collection, last_id) if last_id else self._wanted.after or None
-            end = {**error.body(), "cursor": at}
-        if not response.prepared:
-            await response.prepare(request)
-        buffer += orjson.dumps(end) + b"\n"
-        await response.write_eof(bytes(buffer))
+                yield operations.listed(self._collection, part)
 
     def _line(self, document: Document) -> bytes:
         line: dict[str, Any] = {"id": document.id, "etag": document.tag}

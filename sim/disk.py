@@ -20,6 +20,10 @@ from sim.scheduler import Scheduler
 from sim.world import SimWorld
 
 
+DAMAGE_US = 250_000
+"""How long a process goes on after it met damage."""
+
+
 class SimDisk:
     """The disk of one process."""
 
@@ -61,11 +65,15 @@ class SimDisk:
         except DurabilityError:
             self._world.failed()
             return
-        if self.executor.store.damaged:  # as server/process.py does: end, and be mended
+        if self.executor.store.damaged and not self._machine.damage_met:
             self._machine.damage_met = True
-            self._world.failed()
-            return
+            self._scheduler.after(DAMAGE_US, self._damaged)
         self._release()
+
+    def _damaged(self) -> None:
+        """As server/process.py does: end, and be mended at the next start."""
+        if self._world.alive:
+            self._world.failed()
 
     def _release(self) -> None:
         executor = self.executor

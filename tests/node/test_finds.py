@@ -357,6 +357,8 @@ def test_a_damaged_entry_is_read_elsewhere_and_its_index_built_anew() -> None:
     engine.damage(engine.keys(keys.ENTRY, keys.successor(keys.ENTRY))[150])
     answer = ask(s, table, index, level=Level.ONE, rows_max=500)
     assert isinstance(answer, Found) and len(answer.rows) == 300, "another replica serves"
+    machine = s.cluster.machines[0]
+    assert s.until(lambda: machine.start > 1 and machine.process is not None), "its store is mended"
     assert s.until(lambda: built(s, index))
     s.kill(1, 2)
     assert s.until(lambda: s.sees_dead(0, 1, 2))

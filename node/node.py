@@ -66,6 +66,7 @@ from node.anti_entropy import AntiEntropy
 from node.batch_log import BatchLog
 from node.batches import Batches
 from node.change_serving import ChangeServing
+from node.changes_fence import ChangesFence
 from node.counters import Counters
 from node.expiring import Expiring
 from node.find_serving import FindServing
@@ -197,6 +198,7 @@ class Node:
             boot=boot,
         )
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
+        self.changes_fence = ChangesFence(self.inside, self.metadata, self.peer_epochs)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
         lag = GroupLag(self.inside, self.metadata, self.swim)
@@ -343,7 +345,7 @@ class Node:
         elif isinstance(request, GroupRequest):
             self.groups.ask(request, answer)
         elif isinstance(request, MetadataRequest):
-            self.metadata.change(request.change, answer, deadline_us)
+            self.changes_fence.change(request.change, answer, deadline_us)
         else:
             self.admin.begin(request, answer)
 

@@ -332,8 +332,20 @@ class WriteOperation:
         if self._parent.metadata.state.placement(self._request.table) is None:
             self._answer(no_such_table())
             self._finish()
+        elif self._is_logged_otherwise_now():
+            self._stamp_again((self._stamp_us, self._mutation.start))
         else:
             self._send_again(peer)
+
+    def _is_logged_otherwise_now(self) -> bool:
+        """Whether the table's changes were switched on since this write was planned, so that who took it
+        before it knew has logged it without images (node/changes_fence.py).
+        """
+        placement = self._parent.metadata.state.placement(self._request.table)
+        if placement is None or self._reply is None:
+            return False
+        before, now = self._placement.table.options.changes, placement.table.options.changes
+        return now not in ("none", before) and self._mutation.stamped and self._mutation.attempt == 0
 
     def _is_unique_now(self) -> bool:
         """Whether the table was given a unique index since this write was planned."""

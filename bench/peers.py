@@ -212,7 +212,7 @@ class Peers:
         for peer in [self[name] for name in names] if names else self.peers:
             assert not peer.running, f"{peer.name} runs already"
             # -P: a folder named like one of our packages in the working directory must not be taken for it
-            command = [sys.executable, "-P", "-m", "cli.main", "node", peer.name, "--log-format", "json"]
+            command = [sys.executable, "-P", "-m", "cli.node", "node", peer.name, "--log-format", "json"]
             command += ["--config", str(self.config), "--data", str(self.folder / "data")]
             command += ["--parent", str(os.getpid())]
             with peer.log.open("ab") as log:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import sinks, streams
+from cli import jepsen, sinks, streams
 from cli.output import Failure, print_failure
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 kv = typer.Typer(no_args_is_help=True, help="Put, get, delete and list keys.", rich_markup_mode=None)
 app.add_typer(kv, name="kv")
 app.add_typer(sinks.app, name="sinks")
+app.add_typer(jepsen.app)
 app.add_typer(streams.app, name="streams")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
@@ -135,10 +136,10 @@ def node(
       sullae node n2                                     start again what died under `sullae up`
       sullae node n1 --config /etc/sullae/cluster.yml --data /var/lib/sullae --log-format json
     """
-    from cli.node import run_node
+    from cli.node import become_node
 
     chosen = "json" if json else log_format
-    raise typer.Exit(run_node(name, config, data, insecure=insecure, log_format=chosen, parent=parent))
+    raise typer.Exit(become_node(name, config, data, insecure=insecure, log_format=chosen, parent=parent))
 
 
 # ------------------------------------------------------------------------------------------------- looking

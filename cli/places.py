@@ -130,7 +130,7 @@ def _link_of(file: Path) -> str:
 def _words(process: Path) -> str:
     """What runs there, short: `sullae node n1`, `nginx`."""
     words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    for name in ("sullae", "cli.main"):
+    for name in ("sullae", "cli.main", "cli.node"):
         place = next((i for i, word in enumerate(words) if word == name or word.endswith("/" + name)), None)
         if place is not None:
             return " ".join(["sullae", *words[place + 1 : place + 3]]).strip()

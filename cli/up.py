@@ -16,7 +16,6 @@ import fcntl
 import os
 import queue
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import IO, Final
 
 from cli import output, places
 from cli.children import Child, Event
+from cli.node import node_command
 from cli.output import Failure
 from cli.rest import url_of
 from cli.sample import Sample
@@ -84,9 +84,14 @@ def _node_arguments(options: Options, name: str) -> list[str]:
 
 
 def _node_command(options: Options, name: str) -> list[str]:
-    # -P: a folder named like one of our packages in the working directory must not be taken for it
-    started = [sys.executable, "-P", "-m", "cli.main", *_node_arguments(options, name)]
-    return [*started, "--log-format", "json", "--parent", str(os.getpid())]
+    return node_command(
+        name,
+        options.config,
+        options.data,
+        insecure=options.insecure,
+        log_format="json",
+        parent=os.getpid(),
+    )
 
 
 class _Lock:
@@ -301,7 +306,7 @@ def _to_try(urls: list[str], *, sample: bool) -> list[str]:
         lines += [
             f"curl {second}/v1/kv/movies/the-land-girls-1998",
             f"curl '{third}/v1/kv/cities?prefix=KR/&limit=5'",
-            f"curl {second}/v1/docs/movies/_find -d '{{\"filter\": {{\"IMDB Rating\": {{\"$gte\": 9}}}}}}'",
+            f'curl {second}/v1/docs/movies/_find -d \'{{"filter": {{"IMDB Rating": {{"$gte": 9}}}}}}\'',
             f"curl -G {third}/v1/search/movies --data-urlencode 'q=space -horror' -d size=3",
             f"curl -G {urls[0]}/v1/search/cities --data-urlencode 'q=서울'",
         ]

@@ -344,6 +344,10 @@ class Store:
         self._writer.reload()
         return failed
 
+    def rest(self) -> None:
+        """Forget what is kept for speed alone; not within a group."""
+        self.tree.forget()
+
     # --- running
 
     def execute(self, command: Command) -> Outcome:

@@ -82,6 +82,10 @@ class Disk:
         """Look for work that did not come through `submit` (sweeps left by an earlier start)."""
         self._wake()
 
+    def rest(self) -> None:
+        """Forget what is kept for speed alone: for quiet times."""
+        self._executor.store.rest()
+
     def _wake(self) -> None:
         if not self._awake and not self._dead:
             self._awake = True

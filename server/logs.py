@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-import structlog
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Have imports in this block fail for this package, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _absent("rich"):  # it would be imported for coloured tracebacks: 4 MiB of every peer, which prints none
+    import structlog
 
 LEVELS = {
     "debug": logging.DEBUG,

@@ -1,7 +1,8 @@
 """What a peer counts, and the page that Prometheus reads (`/metrics`).
 
 Counting happens on the hot path and is a dictionary entry; names, help texts and labels are put on when
-somebody reads the page. What is not counted but merely *is* (queues, sizes, memory, lag) is asked for then.
+somebody reads the page, by a library that is imported then. What is not counted but merely *is* (queues,
+sizes, memory, lag) is asked for at that time, too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MS = 1_000
@@ -61,8 +62,6 @@ class Metrics:
         self.loop_lag_max_us = 0
         self._latencies: dict[tuple[str, str, int], Histogram] = {}
         self._sources: list[Callable[[], Iterable[Sample]]] = []
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def count(self, name: str, amount: float = 1) -> None:
         """Add to a counter, or set a gauge if the name ends in `_now`."""
@@ -90,10 +89,16 @@ class Metrics:
 
     def page(self) -> bytes:
         """The page, in Prometheus's text format."""
-        return generate_latest(self._registry)
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client calls."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
         latency = HistogramMetricFamily(
             "sullae_request_seconds",
             "Time from a request's arrival to its answer.",
@@ -117,6 +122,8 @@ class Metrics:
         yield from self._asked()
 
     def _asked(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         families: dict[str, Metric] = {}
         for source in self._sources:
             for name, labels, value in source():

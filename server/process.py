@@ -57,6 +57,7 @@ from server.jobs import Jobs
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
 from server.sinks.running import Sinks, Terms
+from server.snapshots.taking import Snapshots
 from server.transport import Transport, TransportOptions
 from server.world import RealWorld
 
@@ -80,6 +81,8 @@ SINKS = "sinks"
 
 LAG_PROBE_S = 0.010
 READY_POLL_S = 0.02
+GIVE_BACK_S, QUIET_SYNCS = 15.0, 60
+"""How often free memory is given back, and how many syncs since the last time still count as a quiet time."""
 YOUNG_OBJECTS, OLDER, OLDEST = 50_000, 20, 50
 """Garbage collection begins after so many new objects: requests free theirs by reference counts alone."""
 
@@ -267,6 +270,7 @@ class PeerProcess:
         gc.freeze()
         probe = loop.call_later(LAG_PROBE_S, self._probe, loop, loop.time() + LAG_PROBE_S)
         self._probe_handle = probe
+        self._quiet_handle = loop.call_later(GIVE_BACK_S, self._give_back, loop, self.disk.syncs)
         loop.call_later(DAMAGE_POLL_S, self._look_for_damage, loop, 0.0)
         await self._until_ready()
         await self._stop.wait()
@@ -316,6 +320,7 @@ class PeerProcess:
         terms = Terms(private=config.process.sink_private_addresses)
         self.sinks = Sinks(url, me, self.data / SINKS, self._sink_noted, terms)
         self.rest.take_sinks(self.sinks)
+        self.rest.take_snapshots(Snapshots(self.engine, self.data))
         self.metrics.ask(self._samples)
 
     async def _until_ready(self) -> None:
@@ -351,6 +356,7 @@ class PeerProcess:
         await self.transport.stop()
         self.world.stop_timers()
         self._probe_handle.cancel()
+        self._quiet_handle.cancel()
         self.jobs.close()
         try:
             self.disk.close()
@@ -431,6 +437,12 @@ class PeerProcess:
         now_s = loop.time()
         self.metrics.lagged(max(0, int((now_s - due_s) * 1e6)))
         self._probe_handle = loop.call_later(LAG_PROBE_S, self._probe, loop, now_s + LAG_PROBE_S)
+
+    def _give_back(self, loop: asyncio.AbstractEventLoop, syncs: int) -> None:
+        if self.disk.syncs - syncs <= QUIET_SYNCS:
+            self.disk.rest()
+            loop.run_in_executor(None, allocator.give_back)
+        self._quiet_handle = loop.call_later(GIVE_BACK_S, self._give_back, loop, self.disk.syncs)
 
     def about(self) -> dict[str, Any]:
         """What only the process knows of this peer, for its status."""

@@ -198,6 +198,11 @@ def tree_index(key: bytes) -> int:
     return int.from_bytes(key[6:10], "big")
 
 
+def tree_place(key: bytes) -> tuple[int, int]:
+    """(table, index) of such a key."""
+    return int.from_bytes(key[1:5], "big"), tree_index(key)
+
+
 def sweep_key(partition: bytes) -> bytes:
     """The note that rows of this partition (its key prefix) are covered by its header and still stored."""
     return SWEEP + partition

@@ -6,7 +6,9 @@ reading fails, the copy goes on at the next key from which it succeeds, and what
 
 What a hole means depends on the region:
 
-- rows, Paxos state: a range of rows is lost (lsm/lost.py) until other replicas have given it back;
+- rows, Paxos state: a range of rows is lost (lsm/lost.py) until other replicas have given it back, whole:
+  what
+  is left in its leaves of the hash tree is dropped;
 - the hash tree is not copied but summed up anew from the rows that are there;
 - the log: a log with a hole would be followed as if it had none. It is forgotten as a whole and goes on
   far behind its end, so that whoever follows it finds a gap (node/following.py) and no offset is used twice;
@@ -35,7 +37,7 @@ from core.limits import MIB, SECOND_US
 from core.ports import Engine
 from core.row import newest_version
 from lsm import keys
-from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, record_hash
+from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, leaf_tokens, record_hash
 from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, id_in
 from lsm.lost import LOST_PREFIX, TABLE_MAX, Lost, encode_lost
 from lsm.paxos import check_record
@@ -72,6 +74,7 @@ class Salvaged(msgspec.Struct, frozen=True):
 
 
 Record = tuple[bytes, bytes]
+Place = tuple[int, int]
 
 
 def salvage(source: Engine, target: Engine) -> Salvaged:
@@ -157,6 +160,7 @@ class _Copy:
         self._system()
         log_forgotten = self._meta()
         self._flush()
+        self._drop_lost()
         for number, lost in enumerate(self._lost):
             self._target.write(
                 [(keys.system_key(LOST_PREFIX + b"%016x" % self._lost_number(number)), encode_lost(lost))]
@@ -167,6 +171,38 @@ class _Copy:
     def _lost_number(self, number: int) -> int:
         """Above all notes that were there: the sequence grows with every copy."""
         return self._target.written() + number
+
+    def _drop_lost(self) -> None:
+        """Remove what is left of the leaves in which something is lost.
+
+        A deletion may be among what is lost, and others have purged it and all that it deleted: what is left
+        here
+        would come back from it.
+        """
+        target = self._target
+        for lost in self._lost:
+            first = keys.token_range_bounds(
+                lost.first_table, leaf_tokens(lost.first_leaf)[0], keys.TOKEN_MAX
+            )[0]
+            end = keys.token_range_bounds(lost.last_table, keys.TOKEN_MIN, leaf_tokens(lost.last_leaf)[1])[1]
+            target.delete_range(first, end)
+            puts: list[tuple[bytes, bytes | None]] = []
+            branches: dict[Place, int] = {}
+            sums = target.scan(keys.tree_key(lost.first_table, 0, 0), keys.tree_key(lost.last_table, 1, 0))
+            for key, value in sums:
+                table, leaf = keys.tree_place(key)
+                if key[5] != 0:
+                    continue
+                branch = (table, leaf // LEAVES_PER_BRANCH)
+                if lost.hits(table, leaf, leaf + 1):
+                    puts.append((key, None))
+                    branches.setdefault(branch, 0)
+                else:
+                    branches[branch] = branches.get(branch, 0) + int.from_bytes(value, "big")
+            for (table, branch_at), total in branches.items():
+                total &= _MASK
+                puts.append((keys.tree_key(table, 1, branch_at), total.to_bytes(8, "big") if total else None))
+            target.write(puts)
 
     # --- writing
 
@@ -267,7 +303,7 @@ class _Copy:
 
     def _system(self) -> None:
         """System records; those that say how far indexes are built only if no entry is lost."""
-        rebuild = bool(self._holes.get(keys.ENTRY) or self._holes.get(keys.ROW))
+        rebuild = bool(self._holes.get(keys.ENTRY))
         skipped = keys.system_key(INDEX_RECORDS)
         for found in readable(self._source, keys.SYSTEM, keys.successor(keys.SYSTEM)):
             if isinstance(found, Hole):

@@ -32,7 +32,7 @@ from lsm.memory import MemoryEngine
 from lsm.salvage import Salvaged, salvage
 from lsm.store import Store
 from ring.tokens import token_of
-from tests.lsm.support import PLAIN, TABLES
+from tests.lsm.support import PLAIN, TABLES, check_tree
 
 ROWS = 300
 
@@ -101,11 +101,15 @@ def test_a_damaged_row_is_missing_and_its_range_refused_but_for_who_mends_it() -
     assert salvaged.lost == (Lost(PLAIN.id, leaves[99], PLAIN.id, leaves[103]),)
     rows = whole_table(copy, lost_too=True)
     assert isinstance(rows, Rows)
-    assert [key for key, _ in rows.rows] == ordered[:100] + ordered[104:]
+    kept = [key for key, leaf in zip(ordered, leaves, strict=True) if not leaves[99] <= leaf <= leaves[103]]
+    assert kept == ordered[:99] + ordered[104:]
+    assert [key for key, _ in rows.rows] == kept, "nothing is left of a leaf in which something is lost"
     refused = whole_table(copy)
     assert isinstance(refused, Failed) and refused.why is Why.MENDING
     beside = Slice(PLAIN.id, ordered[0], b"", b"", True, 1, 10**6)
     assert isinstance(copy.execute(Read(beside, False)), Rows)
+    copy.lost.ranges = ()
+    check_tree(copy)
 
 
 def test_a_write_into_what_is_lost_is_kept_and_not_acknowledged_until_the_note_is_gone() -> None:

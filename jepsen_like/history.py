@@ -68,6 +68,8 @@ class History:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.also: History | None = None
+        """Another history in which all operations of this one are told; their positions are this one's."""
         self._position = 0
         self._next_process = 0
 
@@ -82,6 +84,8 @@ class History:
         operation.invoked = self._position
         operation.invoked_us = now_us
         self.operations.append(operation)
+        if self.also is not None:
+            self.also.operations.append(operation)
         return operation
 
     def complete(self, operation: Operation, status: str, now_us: int, result: Any = None) -> None:

@@ -104,6 +104,10 @@ class Nemesis:
         length_us = SHORTEST_US + int(self.options.fault_length_us * 2 * self.random.random())
         self.cluster.scheduler.after(length_us, self._undo, number)
 
+    def active(self) -> list[str]:
+        """The kinds of faults that are there now."""
+        return [self.done[number][1] for number in self._active]
+
     def begin(self, name: str) -> Undo:
         """Do one fault; the caller sees to its end."""
         return FAULTS[name](self)

@@ -50,7 +50,7 @@ class Plant(NamedTuple):
 def planted(plant: Plant) -> Iterator[None]:
     """The bug is there while this is open.
 
-    States of metadata that this process remembers are forgotten: those made with the bug would be met without.
+    States of metadata that this process remembers are forgotten: what the bug made would be met again.
     """
     before = [(owner, name, owner.__dict__[name]) for owner, name, _ in plant.patches]
     for owner, name, replacement in plant.patches:

@@ -21,6 +21,7 @@ from jepsen_like import convergence
 from jepsen_like.checkers import Problem, stats
 from jepsen_like.history import OK
 from jepsen_like.nemesis import Nemesis
+from jepsen_like.own import SUFFIX, own_workload
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
 from jepsen_like.workloads.append import AppendWorkload
@@ -29,6 +30,7 @@ from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.batches_once import OnceBatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.changes import ChangesWorkload
+from jepsen_like.workloads.composite import CompositeWorkload
 from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.counter_once import OnceCounterWorkload
 from jepsen_like.workloads.deletes import DeletesWorkload
@@ -74,6 +76,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "monotonic": MonotonicWorkload,
     "session": SessionWorkload,
     "schema": SchemaWorkload,
+    "composite": CompositeWorkload,
 }
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -89,6 +92,16 @@ HEALTHY_US = 2 * SECOND
 LIVENESS_US = 30 * SECOND
 CONVERGENCE_US = 60 * SECOND
 FINAL_US = 180 * SECOND
+
+
+def named(workload: str) -> Workload:
+    """A new workload of this name, or that of a file of the user's own (jepsen_like/own.py).
+
+    KeyError for no such name, OwnError for a file that is none.
+    """
+    if workload.endswith(SUFFIX):
+        return own_workload(workload)
+    return WORKLOADS[workload]()
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -149,7 +162,7 @@ class Run:
         self.cluster = SimCluster(options, software, trace)
         self.name = workload
         self.session = Session(self.cluster, workload)
-        self.workload = WORKLOADS[workload]()
+        self.workload = named(workload)
         self.nemesis = Nemesis(self.cluster, self._ready)
         self.live_us = self.converged_us = -1
         self.rate = 0.0
@@ -245,19 +258,24 @@ def run(
     began = time.process_time()
     this = Run(options, workload, RealSoftware(), trace)
     problems = this.go(virtual_seconds * SECOND)
+    return verdict_of_run(this, problems, virtual_seconds, time.process_time() - began)
+
+
+def verdict_of_run(this: Run, problems: list[Problem], safety_s: int, real_s: float = 0.0) -> Verdict:
+    """What came of a simulated run that found these problems."""
     cluster, history = this.cluster, this.session.history
     return Verdict(
-        seed=seed,
-        workload=workload,
-        options=options.line(),
-        safety_s=virtual_seconds,
+        seed=cluster.options.seed,
+        workload=this.name,
+        options=cluster.options.line(),
+        safety_s=safety_s,
         problems=problems[:20],
         problem_count=len(problems),
         operations=len(history.operations),
         rate=this.rate,
         counts=history.counts(),
         virtual_us=cluster.now_us,
-        real_s=time.process_time() - began,
+        real_s=real_s,
         events=cluster.scheduler.events,
         messages=cluster.network.counts.sent,
         faults=len(this.nemesis.done),

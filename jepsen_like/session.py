@@ -33,6 +33,16 @@ class Session:
         self.waiting = 0
         self.skipped = 0
 
+    def sibling(self, name: str) -> Session:
+        """Clients of their own, with a history of their own, at the same cluster and the same door.
+
+        What they do is in this session's history, too.
+        """
+        other = Session(self.cluster, name)
+        other.door = self.door
+        other.history.also = self.history
+        return other
+
     # --- operations
 
     def begin(self, kind: str, key: Any, value: Any = None, peer: int = -1) -> Operation:

@@ -34,7 +34,7 @@ import pytest
 from bench.peers import Peers, Process, loopback_problem
 
 CLIENT_TIMEOUT_S = 10.0
-SHIM = Path(__file__).with_name("shim.c")
+SHIM = Path(__file__).resolve().parents[2] / "jepsen_like" / "real" / "shim.c"
 
 
 class LostError(Exception):

@@ -1,0 +1,97 @@
+"""`sullae jepsen`: a cluster of its own under faults, and whether its clients saw what is promised."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import ANSWERED_NO_EXIT, Failure, print_json
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def jepsen(
+    *,
+    workload: Annotated[
+        str,
+        typer.Option("--workload", metavar="NAME|FILE.py", help="What clients do; composite: all at once."),
+    ] = "composite",
+    nemesis: Annotated[
+        str, typer.Option("--nemesis", metavar="all|none|KIND,...", help="What goes wrong.")
+    ] = "all",
+    minutes: Annotated[float, typer.Option("--minutes", min=0.05, help="How long, with faults.")] = 1.5,
+    seed: Annotated[int, typer.Option("--seed", help="Decides what is drawn.")] = 1,
+    peers: Annotated[int, typer.Option("--peers", min=1, max=20, help="Processes of the cluster.")] = 5,
+    rate: Annotated[int, typer.Option("--rate", min=1, help="Client operations per second.")] = 120,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where report, history, logs and data go.")
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="In virtual time instead of processes.")
+    ] = False,
+    namespaces: Annotated[
+        bool,
+        typer.Option("--namespaces/--no-namespaces", help="A network namespace for each peer, if permitted."),
+    ] = True,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="A disk of its own for each peer, if permitted.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+) -> None:
+    """Attack a cluster and judge what its clients saw.
+
+    Real processes are started for it: as root in network namespaces with a switch between them and a disk
+    image each, otherwise on loopback with proxies. They are cut off, slowed, killed, paused, their disks
+    filled, their clocks set wrong and their power cut. A line is printed each second, then the verdict;
+    report.html, history.edn and history.json (in Jepsen's form) are in the folder. Exit status 4: not valid.
+
+    \b
+    Examples:
+      sullae jepsen --workload register --nemesis all --minutes 10
+      sullae jepsen --nemesis kill,pause,one_way --peers 3 --out /tmp/attacked
+      sullae jepsen --workload txn --simulated --seed 7
+    """
+    from jepsen_like.campaign import REAL_WORKLOADS, Asked, run_one
+    from jepsen_like.own import OwnError
+    from jepsen_like.run import WORKLOADS
+
+    known = list(WORKLOADS) if simulated else [*REAL_WORKLOADS, "composite"]
+    if not workload.endswith(".py") and workload not in known:
+        raise Failure(
+            f"no workload is named {workload} here; there are {', '.join(known)}", code="no_such_workload"
+        )
+    folder = out if out is not None else Path(tempfile.mkdtemp(prefix="sullae-jepsen-"))
+    asked = Asked(
+        workload=workload,
+        nemesis=nemesis,
+        seconds=max(1, round(minutes * 60)),
+        seed=seed,
+        peers=peers,
+        rate=rate,
+        folder=folder.resolve(),
+        simulated=simulated,
+        namespaces=namespaces,
+        images=images,
+    )
+    try:
+        verdict, page = run_one(asked, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyError as error:
+        raise Failure(f"no fault is named {error.args[0]}", code="no_such_fault") from None
+    except OwnError as error:
+        raise Failure(str(error), code="bad_workload") from None
+    if json:
+        import msgspec
+
+        told = {"green": verdict.green, **msgspec.to_builtins(verdict), "report": str(page)}
+        print_json({**told, "replay": asked.command()})
+    else:
+        print(verdict.line())
+        for problem in verdict.problems[:5]:
+            print(f"    {problem.name}: {problem.text}")
+        print(f"report: {page}\nagain:  {asked.command()}")
+    raise typer.Exit(0 if verdict.green else ANSWERED_NO_EXIT)

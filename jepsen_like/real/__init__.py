@@ -1,0 +1,1 @@
+"""The same workloads and faults against real processes."""

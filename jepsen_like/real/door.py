@@ -1,0 +1,387 @@
+"""How workloads speak to real peers: the operations of jepsen_like/door.py over REST, and CQL over REST.
+
+What ended how is told as there: `ok`, `fail` (certainly not done, now or later) or `info` (nobody knows). A
+connection that was refused did nothing; one that broke, and a request that took too long, are unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.parse
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from core.cell import NO_VERSION, Version
+from core.consistency import Level
+from jepsen_like.door import CONTENT_TYPE, Change, End, Found, Then, Transacted
+from jepsen_like.history import FAIL, INFO, OK
+from jepsen_like.real.cluster import RealCluster
+from kv.buckets import BucketSpec
+
+SLACK_S = 0.5
+AGAIN_S = (0.005, 0.05)
+"""How long a defeated conditional update waits before it looks again."""
+SCHEMA_S = 10.0
+
+CERTAIN = ("unavailable", "overloaded", "not-ready", "bucket-not-created", "precondition-failed")
+"""Problems that say that nothing was done."""
+
+PREFIX_END = "\U0010ffff"
+
+
+class RealBucket(NamedTuple):
+    """A bucket of a real cluster."""
+
+    name: str
+    ordered: bool
+    keyspace: str
+
+    @property
+    def table(self) -> str:
+        """As CQL names it."""
+        return f'{self.keyspace}."{self.name}"'
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, or what happened instead: `error` "refused" (nobody was there), or "lost"."""
+
+    status: int
+    body: bytes
+    etag: str
+    error: str = ""
+
+    @property
+    def problem(self) -> str:
+        """The last word of the problem's type."""
+        try:
+            found = msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            return ""
+        kind = found.get("type", "") if isinstance(found, dict) else ""
+        return str(kind).rpartition("/")[2].rpartition(":")[2]
+
+
+class RealDoor:
+    """One client's way into a real cluster."""
+
+    def __init__(self, cluster: RealCluster) -> None:
+        self.cluster = cluster
+        self.patience_us = 0
+        """The least time that a client gives an operation; 0 for what the settings say."""
+        self._buckets: dict[str, RealBucket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- schema
+
+    def bucket(self, name: str) -> RealBucket | None:
+        """A bucket that was made."""
+        return self._buckets.get(name)
+
+    def create_bucket(self, peer: int, spec: BucketSpec, then: Then) -> None:
+        """Create a bucket if it is not there."""
+
+        async def create() -> End:
+            body: dict[str, Any] = {"ordered": spec.ordered}
+            if spec.replication_factor is not None:
+                body["replication_factor"] = spec.replication_factor
+            path = f"/v1/buckets/{spec.name}"
+            data = json.dumps(body).encode()
+            answer = await self._http(
+                peer, "PUT", path, data, SCHEMA_S, headers={"Content-Type": "application/json"}
+            )
+            end = _end(answer, INFO)
+            if end.status == OK:
+                factor = spec.replication_factor
+                keyspace = "kv" if factor in (None, 3) else f"kv_rf{factor}"
+                self._buckets[spec.name] = RealBucket(spec.name, spec.ordered, keyspace)
+            return end
+
+        self._do(create(), then)
+
+    # --- keys
+
+    def put(self, peer: int, bucket: RealBucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+        """Write (key, value); ok brings the version."""
+        key, value = item
+        self._do(self._put(peer, _path(bucket, key, level), value, {}), then)
+
+    async def _put(self, peer: int, path: str, value: bytes, headers: dict[str, str]) -> End:
+        headers = {"Content-Type": CONTENT_TYPE, **headers}
+        answer = await self._http(peer, "PUT", path, value, self._write_s, headers=headers)
+        end = _end(answer, INFO)
+        return end._replace(result=_version(answer.etag)) if end.status == OK else end
+
+    def delete(self, peer: int, bucket: RealBucket, key: str, level: Level, then: Then) -> None:
+        """Delete a key; ok brings the version."""
+
+        async def delete() -> End:
+            answer = await self._http(peer, "DELETE", _path(bucket, key, level), b"", self._write_s)
+            end = _end(answer, INFO)
+            return end._replace(result=_version(answer.etag)) if end.status == OK else end
+
+        self._do(delete(), then)
+
+    def delete_many(
+        self, peer: int, bucket: RealBucket, window: tuple[str, str], level: Level, then: Then
+    ) -> None:
+        """Delete the keys of [first, end) of an ordered bucket, or ("", "") for all of its partition."""
+        where = f"bucket = '{bucket.name}'"
+        if window != ("", ""):
+            where += f" AND key >= '{window[0]}' AND key < '{window[1]}'"
+
+        async def delete() -> End:
+            end, _ = await self._cql(peer, f"DELETE FROM {bucket.table} WHERE {where}", level, INFO)
+            return end._replace(result=NO_VERSION) if end.status == OK else end
+
+        self._do(delete(), then)
+
+    def get(self, peer: int, bucket: RealBucket, key: str, level: Level, then: Then) -> None:
+        """Read a key; ok brings a Found or None."""
+        self._do(self._get(peer, bucket, key, level), then)
+
+    async def _get(self, peer: int, bucket: RealBucket, key: str, level: Level) -> End:
+        answer = await self._http(peer, "GET", _path(bucket, key, level), b"", self._read_s)
+        if answer.status == 404 and answer.problem == "no-such-key":
+            return End(OK, None, "")
+        end = _end(answer, FAIL)
+        if end.status == OK:
+            end = end._replace(result=Found(key, answer.body, _version(answer.etag)))
+        return end
+
+    def page(
+        self, peer: int, bucket: RealBucket, window: tuple[str, str, int], level: Level, then: Then
+    ) -> None:
+        """Read the keys of a bucket in (after, ...) with a prefix: ok brings (Founds, more)."""
+        prefix, after, rows_max = window
+        where = [f"bucket = '{bucket.name}'"] if bucket.ordered else []
+        if bucket.ordered:
+            if after:
+                where.append(f"key > '{after}'")
+            elif prefix:
+                where.append(f"key >= '{prefix}'")
+            if prefix:
+                where.append(f"key < '{prefix}{PREFIX_END}'")
+        elif after:
+            where.append(f"token(key) > token('{after}')")
+        condition = f" WHERE {' AND '.join(where)}" if where else ""
+        text = f"SELECT key, value, writetime(value) AS at FROM {bucket.table}{condition} LIMIT {rows_max}"
+
+        async def read() -> End:
+            end, rows = await self._cql(peer, text, level, FAIL, page_size=rows_max)
+            if end.status != OK:
+                return end
+            found = [Found(row["key"], _bytes(row["value"]), (row["at"] or 0, 0)) for row in rows]
+            return End(OK, ([row for row in found if row.key.startswith(prefix)], len(rows) == rows_max), "")
+
+        self._do(read(), then)
+
+    # --- several at once
+
+    def put_all(
+        self, peer: int, bucket: RealBucket, items: list[tuple[str, bytes]], level: Level, then: Then
+    ) -> None:
+        """Write (key, value) pairs as one logged batch; ok brings no version."""
+        self.put_across(peer, [(bucket, key, value) for key, value in items], level, then)
+
+    def put_across(
+        self, peer: int, items: Sequence[tuple[RealBucket, str, bytes]], level: Level, then: Then
+    ) -> None:
+        """As `put_all`, with (bucket, key, value) of several buckets."""
+        text = " ".join(["BEGIN BATCH", *(_insert(*item) for item in items), "APPLY BATCH"])
+
+        async def write() -> End:
+            end, _ = await self._cql(peer, text, level, INFO)
+            return end._replace(result=NO_VERSION) if end.status == OK else end
+
+        self._do(write(), then)
+
+    def update(
+        self,
+        peer: int,
+        bucket: RealBucket,
+        key: str,
+        change: Callable[[bytes | None], bytes | None],
+        then: Then,
+    ) -> None:
+        """Have a key hold what `change` makes of its value, by its entity tag; ok: whether it was changed."""
+
+        async def attempt() -> End | None:
+            seen = await self._get(peer, bucket, key, Level.SERIAL)
+            if seen.status != OK:
+                return seen
+            found: Found | None = seen.result
+            new = change(None if found is None else found.value)
+            if new is None:
+                return End(OK, False, "")
+            condition = {"If-None-Match": "*"} if found is None else {"If-Match": _etag(found.version)}
+            end = await self._put(peer, _path(bucket, key, Level.SERIAL), new, condition)
+            if end.detail == "precondition-failed":
+                return None
+            return end._replace(result=True) if end.status == OK else end
+
+        self._do(self._until_decided(attempt), then)
+
+    def transact(
+        self, peer: int, bucket: RealBucket, keys: Sequence[str], change: Change, then: Then
+    ) -> None:
+        """Read some keys of an ordered bucket and write what `change` makes of them, if it holds still."""
+        among = ", ".join(f"'{key}'" for key in keys)
+        select = f"SELECT key, value FROM {bucket.table} WHERE bucket = '{bucket.name}' AND key IN ({among})"
+
+        async def attempt() -> End | None:
+            end, rows = await self._cql(peer, select, Level.SERIAL, FAIL)
+            if end.status != OK:
+                return end
+            held = {row["key"]: _bytes(row["value"]) for row in rows}
+            values = tuple(held.get(key) for key in keys)
+            new = change(values)
+            if new is None:
+                return End(OK, Transacted(False, values), "")
+            updates = [
+                _update(bucket, key, new.get(key, value), value)
+                for key, value in zip(keys, values, strict=True)
+            ]
+            text = " ".join(["BEGIN BATCH", *updates, "APPLY BATCH"])
+            end, rows = await self._cql(peer, text, Level.QUORUM, INFO)
+            if end.status != OK:
+                return end
+            return End(OK, Transacted(True, values), "") if rows[0]["[applied]"] else None
+
+        self._do(self._until_decided(attempt), then)
+
+    async def _until_decided(self, attempt: Callable[[], Awaitable[End | None]]) -> End:
+        """Again as long as others come first; in the end it was certainly not done."""
+        end_s = self.cluster.loop.time() + self._write_s
+        pause_s, longest_s = AGAIN_S
+        while True:
+            end = await attempt()
+            if end is not None:
+                return end
+            if self.cluster.loop.time() + pause_s > end_s:
+                return End(FAIL, None, "others came first")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+
+    # --- the wire
+
+    @property
+    def _write_s(self) -> float:
+        return max(self.cluster.options.settings.write_timeout_us, self.patience_us) / 1e6 + SLACK_S
+
+    @property
+    def _read_s(self) -> float:
+        return max(self.cluster.options.settings.read_timeout_us, self.patience_us) / 1e6 + SLACK_S
+
+    def _do(self, work: Awaitable[End], then: Then) -> None:
+        async def run() -> None:
+            then(await work)
+
+        task = self.cluster.loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            self.cluster.faults.append(fault)
+
+    async def _http(
+        self,
+        peer: int,
+        method: str,
+        path: str,
+        body: bytes,
+        timeout_s: float,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        place = self.cluster.machines[peer].place
+        assert self.cluster.http is not None
+        url = f"http://{place.address}:{place.port}{path}"
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s)
+        try:
+            async with self.cluster.http.request(
+                method, _exact(url), data=body or None, headers=headers, timeout=timeout
+            ) as reply:
+                return Answer(reply.status, await reply.read(), reply.headers.get("ETag", ""))
+        except aiohttp.ClientConnectorError:
+            return Answer(0, b"", "", "refused")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Answer(0, b"", "", f"lost: {type(error).__name__}")
+
+    async def _cql(
+        self, peer: int, text: str, level: Level, unknown: str, page_size: int = 1_000
+    ) -> tuple[End, list[dict[str, Any]]]:
+        """A statement's end, and its rows."""
+        body = {"query": text, "consistency": level.name, "page_size": page_size}
+        timeout_s = self._read_s if unknown == FAIL else self._write_s
+        headers = {"Content-Type": "application/json"}
+        answer = await self._http(
+            peer, "POST", "/v1/cql", json.dumps(body).encode(), timeout_s, headers=headers
+        )
+        end = _end(answer, unknown)
+        if end.status != OK:
+            return end, []
+        rows: list[dict[str, Any]] = msgspec.json.decode(answer.body).get("rows") or []
+        return end, rows
+
+
+def _end(answer: Answer, unknown: str) -> End:
+    """What a client may conclude; `unknown` is what an end that nobody knows is (FAIL of what only reads)."""
+    if answer.error:
+        return End(FAIL if answer.error == "refused" else unknown, None, answer.error)
+    if 200 <= answer.status < 300:
+        return End(OK, None, "")
+    problem = answer.problem
+    if answer.status == 504:
+        return End(unknown, None, "Timeout")
+    if problem in CERTAIN or 400 <= answer.status < 500:
+        return End(FAIL, None, problem or str(answer.status))
+    return End(unknown, None, problem or str(answer.status))
+
+
+def _path(bucket: RealBucket, key: str, level: Level) -> str:
+    name = urllib.parse.quote(key, safe="")
+    return f"/v1/kv/{bucket.name}/{name}?consistency={level.name.lower()}"
+
+
+def _exact(url: str) -> Any:
+    import yarl
+
+    return yarl.URL(url, encoded=True)
+
+
+def _version(etag: str) -> Version:
+    first, _, second = etag.strip('"').partition("-")
+    return (int(first, 16), int(second, 16)) if first and second else NO_VERSION
+
+
+def _etag(version: Version) -> str:
+    return f'"{version[0]:x}-{version[1]:x}"'
+
+
+def _bytes(blob: str | None) -> bytes:
+    return bytes.fromhex(blob[2:]) if blob else b""
+
+
+def _blob(value: bytes | None) -> str:
+    return "null" if value is None else f"0x{value.hex()}"
+
+
+def _insert(bucket: RealBucket, key: str, value: bytes) -> str:
+    names, values = "key, value, content_type", f"'{key}', {_blob(value)}, '{CONTENT_TYPE}'"
+    if bucket.ordered:
+        names, values = f"bucket, {names}", f"'{bucket.name}', {values}"
+    return f"INSERT INTO {bucket.table} ({names}) VALUES ({values});"
+
+
+def _update(bucket: RealBucket, key: str, new: bytes | None, old: bytes | None) -> str:
+    return (
+        f"UPDATE {bucket.table} SET value = {_blob(new)}, content_type = '{CONTENT_TYPE}' "
+        f"WHERE bucket = '{bucket.name}' AND key = '{key}' IF value = {_blob(old)};"
+    )

@@ -1,0 +1,276 @@
+"""One run against real processes, from birth to verdict: the steps of jepsen_like/run.py in real time.
+
+    with a RealCluster: birth -> the healthy seconds -> load under faults -> everything heals
+          -> every peer serves -> load stops; the peers themselves have proven their replicas equal, and no
+          hint is left -> final reads -> verdict
+
+Equality is what each peer's anti-entropy says (`/v1/admin/repair`): every table, every sibling, proven
+equal at a moment after the load had stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from core.settings import Settings
+from jepsen_like.checkers import Problem, stats
+from jepsen_like.door import Door
+from jepsen_like.history import FAIL, INFO, OK, PENDING
+from jepsen_like.nemesis import FAULTS, Nemesis
+from jepsen_like.real.cluster import RealCluster
+from jepsen_like.real.door import RealDoor
+from jepsen_like.run import BIRTH_US, CONVERGENCE_US, HEALTHY_US, Run, Verdict, named
+from jepsen_like.session import SECOND, Session
+from jepsen_like.workloads import Workload
+from sim.cluster import SimCluster
+from sim.options import Options
+
+Say = Callable[[str], None]
+
+REAL_WORKLOADS = (
+    "set",
+    "set-any",
+    "register",
+    "deletes",
+    "cas-register",
+    "append",
+    "batches",
+    "txn",
+    "bank",
+    "monotonic",
+)
+"""Those whose operations the real door knows."""
+
+COMPOSITE = "composite"
+LIVE_LINE_US = SECOND
+CLOCK_SKEW_US = 2 * SECOND
+REPAIR_US = SECOND // 4
+"""Between two comparisons of replicas; there are a few dozen to make until all are proven equal."""
+NEEDED_RATE = 100
+"""Operations per second that must have worked before the first fault of a composite run."""
+
+
+def real_options(seed: int, peers: int, rate: int, faults: Sequence[str]) -> Options:
+    """What a real run is made of; times of faults are real seconds."""
+    return Options(
+        seed=seed,
+        peers=peers,
+        voters=5 if peers >= 5 else 3 if peers >= 3 else 1,
+        replication=min(3, peers),
+        settings=Settings(
+            write_timeout_us=2 * SECOND, read_timeout_us=2 * SECOND, anti_entropy_pause_us=REPAIR_US
+        ),
+        clients=10,
+        rate=rate,
+        keys=8,
+        value_bytes=40,
+        faults=tuple(faults),
+        fault_period_us=10 * SECOND,
+        fault_length_us=5 * SECOND,
+        two_at_once=seed % 4 == 0,
+    )
+
+
+def faults_named(text: str) -> tuple[str, ...]:
+    """Kinds of faults: "all", "none", or names with commas; KeyError for an unknown one."""
+    if text == "all":
+        return tuple(FAULTS)
+    if text == "none":
+        return ()
+    names = tuple(text.split(","))
+    for name in names:
+        _ = FAULTS[name]
+    return names
+
+
+class RealRun(Run):
+    """See the top of the file."""
+
+    def __init__(self, cluster: RealCluster, workload: str, say: Say, made: Workload | None = None) -> None:
+        self.real = cluster
+        # It has the names of a SimCluster as far as sessions, workloads and faults use them.
+        self.cluster = cast("SimCluster", cluster)
+        self.name = workload
+        self.session = Session(self.cluster, workload)
+        self.session.door = cast("Door", RealDoor(cluster))
+        self.workload = made if made is not None else named(workload)
+        self.nemesis = Nemesis(self.cluster, cluster.ready)
+        self.live_us = self.converged_us = -1
+        self.rate = 0.0
+        self.healthy_rate = 0.0
+        self.phase = "birth"
+        self.began_us = self.ended_us = 0
+        self._say = say
+        self._told = 0
+        self._after_load = 0.0
+
+    def go(self, safety_us: int) -> list[Problem]:
+        """All steps."""
+        problems = self.begin()
+        if problems:
+            return problems
+        self.began_us = self.cluster.now_us
+        self._tell()
+        self.phase = "healthy"
+        self.session.load(self.workload.step)
+        self.cluster.run_for(HEALTHY_US)
+        worked = sum(op.status == OK for op in self.session.history.operations)
+        self.healthy_rate = worked * SECOND / HEALTHY_US
+        self.phase = "faults"
+        if self.cluster.options.faults:
+            self.nemesis.start(safety_us)
+        self.cluster.run_for(safety_us)
+        self.phase = "healed"
+        self.nemesis.heal()
+        problems = self.liveness()
+        self.session.stop_load()
+        self.ended_us = self.cluster.now_us
+        self.rate = len(self.session.history.operations) * SECOND / (self.ended_us - self.began_us)
+        self.phase = "convergence"
+        problems += self.convergence()
+        self.phase = "final reads"
+        problems += self.final()
+        self.phase = "judging"
+        problems += self.workload.problems()
+        problems += [Problem("harness", repr(fault)) for fault in self.real.faults]
+        return problems + stats(self.session.history, self.workload.kinds)
+
+    def begin(self) -> list[Problem]:
+        """Start everybody, and what the workload needs."""
+        cluster = self.real
+        for machine in cluster.machines:
+            machine.clock.jump(int(self.nemesis.random.uniform(-CLOCK_SKEW_US, CLOCK_SKEW_US)))
+        cluster.start_all()
+        everybody = [machine.index for machine in cluster.machines]
+        if not cluster.run_until(lambda: all(cluster.ready(index) for index in everybody), BIRTH_US):
+            down = [index for index in everybody if not cluster.ready(index)]
+            return [Problem("unborn", f"peers {down} are not ready; their logs are in {cluster.folder}")]
+        if not self.workload.setup(self.session):
+            return [Problem("setup", "what the workload needs could not be made on a healthy cluster")]
+        return []
+
+    def _tell(self) -> None:
+        """The live line, once a second while there is load."""
+        if self.phase in ("judging", "final reads"):
+            return
+        counts = dict.fromkeys((OK, FAIL, INFO, PENDING), 0)
+        operations = self.session.history.operations
+        for operation in operations:
+            counts[operation.status] += 1
+        more, self._told = len(operations) - self._told, len(operations)
+        seconds = (self.cluster.now_us - self.began_us) // SECOND
+        active = ",".join(self.nemesis.active()) or "-"
+        up = len(self.cluster.running())
+        self._say(
+            f"{seconds:4d} s  {self.phase:<11}  {more:4d} ops/s  ok {counts[OK]}  fail {counts[FAIL]}  "
+            f"info {counts[INFO]}  up {up}/{len(self.cluster.machines)}  fault {active}"
+        )
+        self.cluster.scheduler.after(LIVE_LINE_US, self._tell)
+
+    # --- convergence
+
+    def convergence(self) -> list[Problem]:
+        """No hint is left, and every peer has proven its replicas equal since the load stopped."""
+        began_us, began_s = self.cluster.now_us, time.monotonic()
+        wrong: list[str] = []
+        while self.cluster.now_us - began_us < CONVERGENCE_US:
+            self.cluster.run_for(SECOND // 2)
+            wrong = self.real.loop.run_until_complete(self._differences(began_s))
+            if not wrong:
+                break
+        self.converged_us = self.cluster.now_us - began_us
+        return [Problem("diverged", text) for text in wrong]
+
+    async def _differences(self, began_s: float) -> list[str]:
+        wrong: list[str] = []
+        for machine in self.real.machines:
+            name = machine.place.name
+            hints, repair = (
+                await self._admin(machine.index, "hints"),
+                await self._admin(machine.index, "repair"),
+            )
+            if hints is None or repair is None:
+                wrong.append(f"{name} does not answer")
+                continue
+            owed = {peer: count for peer, count in hints["hints"].items() if count}
+            if owed:
+                wrong.append(f"{name} keeps hints for {owed}")
+            stopped_s = time.monotonic() - began_s
+            for peer, tables in repair["proven_equal_s"].items():
+                late = [table for table, age_s in tables.items() if age_s is None or age_s > stopped_s]
+                if late:
+                    wrong.append(f"{name} has not proven {', '.join(late)} equal to {peer}")
+        return wrong
+
+    async def _admin(self, peer: int, verb: str) -> dict[str, Any] | None:
+        door = cast("RealDoor", self.session.door)
+        answer = await door._http(peer, "POST", f"/v1/admin/{verb}", b"{}", 5.0)
+        return json.loads(answer.body) if answer.status == 200 else None
+
+
+def run_real(
+    workload: str,
+    options: Options,
+    seconds: int,
+    folder: Path,
+    *,
+    say: Say = print,
+    namespaces: bool = True,
+    images: bool = True,
+    made: Workload | None = None,
+) -> tuple[Verdict, RealRun]:
+    """One real run, closed at the end whatever happens; its peers' logs and data stay in `folder`."""
+    began = time.process_time()
+    cluster = RealCluster(options, folder, namespaces=namespaces, images=images)
+    try:
+        for text in cluster.cannot:
+            say(f"not here: {text}")
+        run = RealRun(cluster, workload, say, made)
+        problems = run.go(seconds * SECOND)
+        history = run.session.history
+        verdict = Verdict(
+            seed=options.seed,
+            workload=workload,
+            options=f"{options.line()} network={cluster.fabric.kind}",
+            safety_s=seconds,
+            problems=problems[:20],
+            problem_count=len(problems),
+            operations=len(history.operations),
+            rate=run.rate,
+            counts=history.counts(),
+            virtual_us=cluster.now_us,
+            real_s=time.process_time() - began,
+            faults=len(run.nemesis.done),
+            live_us=run.live_us,
+            converged_us=run.converged_us,
+        )
+        return verdict, run
+    finally:
+        cluster.close()
+
+
+def without_impossible(options: Options, cluster: RealCluster) -> Options:
+    """The options without faults that this place does not permit."""
+    gone: set[str] = set()
+    if cluster.fabric.kind.startswith("loopback"):
+        gone |= {
+            "halves",
+            "isolate",
+            "bridge",
+            "ring",
+            "one_way",
+            "slow_link",
+            "loss",
+            "reset",
+            "clog",
+            "delay",
+        }
+    if not cluster.fabric.kind.startswith("namespaces"):
+        gone |= {"duplicate", "reorder"}
+    return msgspec.structs.replace(options, faults=tuple(name for name in options.faults if name not in gone))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.requests import AdminRequest, Answer, Invalid, Told
 from core.schema import Member, Replication
+from node.repair_verbs import RepairVerbs
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -26,29 +27,33 @@ class Admin:
     def __init__(self, node: Node) -> None:
         """`node` is only read."""
         self._node = node
+        self.repairing = RepairVerbs(node)
         self._verbs: dict[str, Callable[[], dict[str, Any]]] = {
             "status": self.status,
             "ring": self.ring,
             "schema": self.schema,
             "hints": self.hints,
             "following": self.following,
-            "repair": self.repair,
             "indexes": self.indexes,
         }
 
     @property
     def verbs(self) -> tuple[str, ...]:
         """The verbs there are."""
-        return tuple(self._verbs)
+        return (*self._verbs, *self.repairing.verbs)
 
     def begin(self, request: AdminRequest, reply: Callable[[Answer], None]) -> None:
         """Answer a verb."""
         verb = self._verbs.get(request.verb)
+        about_repair = self.repairing.answer(request.verb, request.arguments)
+        if about_repair is not None:
+            reply(about_repair)
+            return
         if request.verb == PEER_EPOCHS and not request.arguments:
             self._node.peer_epochs.ask(reply)
             return
         if verb is None:
-            reply(Invalid("no_such_verb", f"no such verb; there are: {', '.join(self._verbs)}"))
+            reply(Invalid("no_such_verb", f"no such verb; there are: {', '.join(self.verbs)}"))
             return
         if request.arguments:
             reply(Invalid("bad_argument", f"{request.verb} takes no arguments"))
@@ -105,19 +110,6 @@ class Admin:
                 for member in self._siblings()
             }
         }
-
-    def repair(self) -> dict[str, Any]:
-        """Per sibling and table: for how many seconds all shared ranges are proven equal (null: not yet)."""
-        node = self._node
-        now_us = node.inside.world.monotonic_us()
-        names = {member.peer: member.name for member in node.metadata.state.members}
-        found: dict[str, dict[str, float | None]] = {}
-        for (peer, table_id), equal_us in node.anti_entropy.status().items():
-            table = node.metadata.state.tables.get(table_id)
-            if table is not None:
-                age_s = None if equal_us is None else round((now_us - equal_us) / 1_000_000, 3)
-                found.setdefault(names[peer], {})[f"{table.keyspace}.{table.name}"] = age_s
-        return {"proven_equal_s": found}
 
     def indexes(self) -> dict[str, Any]:
         """How far each secondary index is built at this peer."""

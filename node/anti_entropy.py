@@ -34,7 +34,7 @@ from node.following import Following
 from node.inside import Inside
 from node.tree_run import TreeRun
 from node.views import MetadataView, SwimView
-from ring.tokens import slice_of
+from ring.tokens import slice_end, slice_of, slice_start
 
 URGENT_PAUSE_US = 50_000
 """Between two jobs that somebody asked for."""
@@ -97,10 +97,30 @@ class AntiEntropy:
         found: dict[tuple[PeerId, int], int | None] = {}
         for job in self._all_jobs():
             key = (job.peer, job.table)
-            at_us = self._equal_us.get((job.peer, job.table, job.first, job.end))
+            at_us = self._equal_us.get(_key(job))
             before_us = found.get(key, at_us)
             found[key] = None if at_us is None or before_us is None else min(at_us, before_us)
         return found
+
+    def proven(self) -> list[tuple[PeerId, int, int, int, int | None]]:
+        """(sibling, table, first and last token, the time (monotonic) since which they are proven equal)."""
+        return [
+            (
+                job.peer,
+                job.table,
+                slice_start(job.first),
+                slice_end(job.end - 1),
+                self._equal_us.get(_key(job)),
+            )
+            for job in self._all_jobs()
+        ]
+
+    def compare(self, table: int) -> int:
+        """Compare all of a table with all siblings soon; returns how many comparisons that takes."""
+        jobs = [job for job in self._all_jobs() if job.table == table]
+        for job in jobs:
+            self._add_urgent(job)
+        return len(jobs)
 
     # --- asking for a comparison
 
@@ -149,8 +169,8 @@ class AntiEntropy:
         self._hurry()
 
     def _add_urgent(self, job: Job) -> None:
-        same = (job.peer, job.table, job.first, job.end)
-        if not any((other.peer, other.table, other.first, other.end) == same for other in self._urgent):
+        same = _key(job)
+        if not any(_key(other) == same for other in self._urgent):
             self._urgent.append(job)
             self._hurry()
 
@@ -205,7 +225,7 @@ class AntiEntropy:
                 self._urgent.append(job)
         if not self._cycle:
             self._cycle.extend(self._all_jobs())
-            kept = {(job.peer, job.table, job.first, job.end): None for job in self._cycle}
+            kept = {_key(job): None for job in self._cycle}
             self._equal_us = {key: at_us for key, at_us in self._equal_us.items() if key in kept}
         while self._cycle:
             job = self._cycle.popleft()
@@ -230,7 +250,7 @@ class AntiEntropy:
                 self._urgent.append(job)
                 self._urgent_failed = True
         if equal:
-            self._equal_us[job.peer, job.table, job.first, job.end] = self.inside.world.monotonic_us()
+            self._equal_us[_key(job)] = self.inside.world.monotonic_us()
         urgent = bool(self._urgent or self._gaps) and failure is None
         pause_us = URGENT_PAUSE_US if urgent else self.inside.settings.anti_entropy_pause_us
         self._timer = self.inside.timer(pause_us, "tree_next")
@@ -271,3 +291,8 @@ class AntiEntropy:
         else:
             assert isinstance(outcome, Failed), outcome
             self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))
+
+
+def _key(job: Job) -> tuple[PeerId, int, int, int]:
+    """What two jobs have in common that do the same."""
+    return job.peer, job.table, job.first, job.end

@@ -107,21 +107,23 @@ class Mending:
         """How many ranges are still to be given back."""
         return len(self._lost)
 
-    def status(self) -> list[dict[str, object]]:
-        """Per lost range and table: whose rows are merged, who is waited for and why."""
+    def status(self) -> list[tuple[int, dict[str, object]]]:
+        """Per lost range (table, JSON-able): whose rows are merged, who is waited for and why."""
         names = {member.peer: member.name for member in self._metadata.state.members}
         return [
-            {
-                "table": piece.table,
-                "first_token": slice_start(piece.first),
-                "last_token": slice_end(piece.end - 1),
-                "merged": [names.get(s.peer, s.peer.hex()) for s in piece.sources if s.merged],
-                "waiting": {
-                    names.get(s.peer, s.peer.hex()): s.failure or self._why(s)
-                    for s in piece.sources
-                    if not s.merged
+            (
+                piece.table,
+                {
+                    "first_token": slice_start(piece.first),
+                    "last_token": slice_end(piece.end - 1),
+                    "merged": [names.get(s.peer, s.peer.hex()) for s in piece.sources if s.merged],
+                    "waiting": {
+                        names.get(s.peer, s.peer.hex()): s.failure or self._why(s)
+                        for s in piece.sources
+                        if not s.merged
+                    },
                 },
-            }
+            )
             for pieces in self._pieces.values()
             for piece in pieces
         ]

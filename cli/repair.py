@@ -238,6 +238,5 @@ def _result(name: str, answer: dict[str, Any] | None) -> str:
         return f"{name}: no answer" if answer is None else _progress(name, answer)
     found = "".join(f"\n  {text}" for text in last["found"][:SHOWN_MAX])
     what = f"{count_text(last['records'], 'record')}, {bytes_text(last['bytes'])}"
-    return f"{name}: {what} in {duration_text(last['seconds'])}, {count_text(last['problems'], 'problem')}{
-        found
-    }"
+    problems = count_text(last["problems"], "problem")
+    return f"{name}: {what} in {duration_text(last['seconds'])}, {problems}{found}"

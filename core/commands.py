@@ -26,6 +26,7 @@ from core.healing import (
     Scrubbed,
 )
 from core.lag import LogLag, LogLagged
+from core.moving import DropRange, LogForget, TakeFloors
 from core.mutation import MutationId
 
 
@@ -327,6 +328,9 @@ Command = (
     | LogChanges
     | LogTrim
     | LogLag
+    | LogForget
+    | DropRange
+    | TakeFloors
     | TreeHashes
     | SystemWrite
     | SystemScan
@@ -567,6 +571,7 @@ class Why(enum.StrEnum):
     MENDING = "mending"
     BELOW_FLOOR = "below_floor"
     FENCED = "fenced"
+    NOT_A_REPLICA = "not_a_replica"
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -39,12 +39,14 @@ def quorum(n: int) -> int:
 class Need(msgspec.Struct, frozen=True):
     """What a level needs: `total` answers that count; only the local datacentre's count if `local`.
 
-    For EACH_QUORUM `each` names what every datacentre must reach on its own, and `total` is their sum.
+    For EACH_QUORUM `each` names what every datacentre must reach on its own, `total` is their sum. While a
+    range moves, `sides` say what is needed of its old and what of its new replicas (`joint`).
     """
 
     total: int
     local: bool = False
     each: tuple[tuple[str, int], ...] = ()
+    sides: tuple[tuple[Need, tuple[bytes, ...]], ...] = ()
 
     def counts(self, datacentre: str, local_datacentre: str) -> bool:
         """Whether an answer of a replica in `datacentre` counts."""
@@ -82,6 +84,15 @@ def need(level: Level, factors: tuple[tuple[str, int], ...], local_datacentre: s
         each = tuple((name, quorum(n)) for name, n in factors if n)
         return Need(sum(n for _, n in each), each=each)
     return Need(quorum(total))
+
+
+WEAK = frozenset({Level.ANY, Level.ONE, Level.TWO, Level.THREE, Level.LOCAL_ONE})
+"""Levels at which a read promises nothing about other reads and writes."""
+
+
+def joint(old: tuple[Need, tuple[bytes, ...]], new: tuple[Need, tuple[bytes, ...]]) -> Need:
+    """A level that is to be met among the old replicas and among the new; one answer may count in both."""
+    return Need(max(old[0].total, new[0].total), local=old[0].local, sides=(old, new))
 
 
 def valid_for_reads(level: Level) -> bool:

@@ -26,6 +26,7 @@ from core.healing_messages import (
 )
 from core.lag import AskLag, LagTold
 from core.metadata import Entry, Epoch, Proposal
+from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
 from core.ports import PeerId
 
 PROTOCOL_VERSIONS = (1, 1)
@@ -550,6 +551,11 @@ Message = (
     | BoundTold
     | FloorAsk
     | FloorTold
+    | MoveAsk
+    | MoveTold
+    | TailAsk
+    | FloorsAsk
+    | FloorsTold
     | FloorWanted
     | FindSlice
     | SliceFound

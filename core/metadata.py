@@ -167,6 +167,58 @@ class DropIndex(msgspec.Struct, frozen=True, tag="drop_index"):
     if_exists: bool = False
 
 
+class BeginMove(msgspec.Struct, frozen=True, tag="begin_move"):
+    """Begin to move ranges: the first of three epochs (see Move).
+
+    `base` is the last epoch that changed where rows live when this was planned: if another has since, it is
+    refused. Members in `admit` have no number yet (0) and no tokens. `tokens` are those that a peer has at
+    the
+    end, for each whose tokens change; `voters` (if any) who votes then.
+    """
+
+    kind: str
+    base: int
+    admit: tuple[Member, ...] = ()
+    tokens: tuple[tuple[bytes, tuple[int, ...]], ...] = ()
+    remove: tuple[bytes, ...] = ()
+    keyspaces: tuple[tuple[str, Replication], ...] = ()
+    voters: tuple[bytes, ...] = ()
+
+
+class StepMove(msgspec.Struct, frozen=True, tag="step_move"):
+    """Take the move that began in epoch `move` to its next phase: hand_over, finish, or aborted."""
+
+    move: int
+    phase: str
+
+
+class Move(msgspec.Struct, frozen=True):
+    """Ranges on their way: what BeginMove said, in which epoch (`id`), and how far it is.
+
+    `phase` is prepare, hand_over, finish or aborted, since the epoch `since`. `added` are the peers it
+    admitted.
+    """
+
+    id: int
+    kind: str
+    phase: str
+    since: int
+    added: tuple[bytes, ...]
+    tokens: tuple[tuple[bytes, tuple[int, ...]], ...]
+    remove: tuple[bytes, ...]
+    keyspaces: tuple[tuple[str, Replication], ...]
+    voters: tuple[bytes, ...]
+
+    def members_after(self, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        """All members with the tokens that they have at the end; who leaves has none."""
+        tokens = {**dict(self.tokens), **dict.fromkeys(self.remove, ())}
+        return tuple(
+            msgspec.structs.replace(m, tokens=tokens[m.peer]) if m.peer in tokens else m for m in members
+        )
+
+
+MOVES = (BeginMove, StepMove)
+
 Change = (
     CreateKeyspace
     | CreateTable
@@ -184,6 +236,8 @@ Change = (
     | CreateIndex
     | DropIndex
     | RoleChange
+    | BeginMove
+    | StepMove
 )
 
 

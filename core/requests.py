@@ -217,6 +217,7 @@ Request = (
     | GroupRequest
     | MetadataRequest
     | AdminRequest
+    | GroupRequest
 )
 
 

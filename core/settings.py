@@ -47,4 +47,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     documents_scanned_max: int = 10_000
     value_bytes_max: int = limits.VALUE_BYTES_MAX
     num_tokens: int = 16
+    move_bytes_per_s: int = 32 * limits.MIB
     replication_factor: int = 3

@@ -362,6 +362,12 @@ class ChangeLog:
         get, id_key, recent = self._engine.get, keys.mutation_id_key, self._recent.ids
         return tuple(item for item in ids if item not in recent and get(id_key(item)) is None)
 
+    def forget(self, ids: Sequence[MutationId]) -> None:
+        """These were never held: their entries stay, but who brings one again brings news."""
+        for item in ids:
+            self._recent.ids.pop(item, None)
+        self._engine.write([(keys.mutation_id_key(item), None) for item in ids])
+
     def offset_of(self, mutation_id: MutationId) -> int | None:
         """Where a mutation is or was logged."""
         value = self._engine.get(keys.mutation_id_key(mutation_id))

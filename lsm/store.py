@@ -83,6 +83,7 @@ from lsm.hash_tree import LEAVES, HashTree, leaf_of
 from lsm.healing import MENDING, Healing
 from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
+from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
@@ -90,6 +91,9 @@ from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
+
+
+GIVEN_UP = Failed(Why.NOT_A_REPLICA, "this peer does not hold that range (any more)")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -134,6 +138,11 @@ class Store:
         self, engine: Engine, tables: Callable[[int], Table | None], entries: Entries | None = None
     ) -> None:
         self.engine = engine
+        self.owns: Callable[[int, int], bool] | None = None
+        """Whether this peer may hold rows of a table at a token: what is late for a range that it gave up
+        must
+        not come back into it.
+        """
         self.unsynced = Unsynced()
         self.log = ChangeLog(engine)
         self.tree = HashTree(engine)
@@ -151,6 +160,14 @@ class Store:
             floors=self.floors,
             lost=self.lost,
             scrubber=Scrubber(engine, self.tree, entries, tables),
+            writer=self._writer,
+            info=self._info,
+        )
+        moving = MovingCommands(
+            engine,
+            self.unsynced,
+            floors=self.floors,
+            log=self.log,
             writer=self._writer,
             info=self._info,
         )
@@ -173,6 +190,7 @@ class Store:
             IndexBuild: self._index_build,
             IndexDrop: self._index_drop,
             **healing.handlers,
+            **moving.handlers,
         }
 
     # --- planning
@@ -233,6 +251,8 @@ class Store:
         if mutation.header is not None and not info.has_clustering:
             text = f"a partition header for table {table}, which has no clustering columns"
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, text))
+        if self.owns is not None and not self.owns(table, token):
+            return Plan(command, None, (), failed=GIVEN_UP)
         prefix = keys.partition_prefix(table, token, mutation.partition)
         needs = self.tree.keys_needed(table, leaf_of(token))
         for suffix, _ in mutation.rows:
@@ -300,6 +320,8 @@ class Store:
             fault = proposal_fault(command.proposal, info.has_clustering)
         if fault:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
+        if self.owns is not None and not self.owns(command.table, keys.token_of(command.partition)):
+            return Plan(command, None, (), failed=GIVEN_UP)
         needs = paxos_needs(command, info.has_clustering)
         if not isinstance(command, PaxosCommit) or not command.mutation:
             return Plan(command, command.partition, tuple(needs))
@@ -445,7 +467,10 @@ class Store:
         info = self._info(command.table)
         if info is None:
             return _no_table(command.table), 0
-        return self._writer.merge(command.table, command.rows, info, command.settled_us)
+        rows, owns = command.rows, self.owns
+        if owns is not None:
+            rows = tuple(row for row in rows if owns(command.table, keys.token_of(row[0])))
+        return self._writer.merge(command.table, rows, info, command.settled_us)
 
     def _log_read(self, command: LogRead) -> tuple[Outcome, int]:
         ids = self.log.ids(command.after, command.entries_max, command.ranges)

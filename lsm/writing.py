@@ -471,6 +471,17 @@ class Writer:
                 self._sweeps[prefix] = last
         return Swept(removed, b"" if done else last), self._engine.written()
 
+    def drop(self, rows: Sequence[tuple[bytes, bytes]], info: Info) -> int:
+        """Delete rows and headers (key, bytes). Logged, so that what follows the log forgets them."""
+        change, nothing = _Change(), encode_row(EMPTY_ROW)
+        for key, data in rows:
+            if key[keys.prefix_end(key) :] == keys.HEADER_SUFFIX:
+                change.put(leaf_of(keys.token_of(key)), key, data, None)
+            else:
+                self._put_row(change, leaf_of(keys.token_of(key)), (key, data, None), info)
+                self._log.stage_repaired(change.puts, info.schema.id, (key, nothing), [])
+        return self._write(info, change, ()) if change.puts else self._engine.written()
+
     # --- purging
 
     def purge(self, command: Purge, info: Info) -> tuple[Outcome, int]:

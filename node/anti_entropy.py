@@ -184,7 +184,7 @@ class AntiEntropy:
 
     def _spans(self, peer: PeerId, table: int) -> Iterable[Span]:
         placement = self.metadata.state.placement(table)
-        ranges = placement.shared_ranges(self.me, peer) if placement is not None else ()
+        ranges = placement.common_ranges(self.me, peer) if placement is not None else ()
         return tuple((slice_of(first), slice_of(last) + 1) for first, last in ranges)
 
     def _all_jobs(self) -> list[Job]:

@@ -28,7 +28,7 @@ import msgspec
 
 from core import limits
 from core.commands import Done, Outcome, Records, SystemScan, SystemWrite, Why
-from core.consistency import Level, need
+from core.consistency import Level
 from core.messages import BatchDone, BatchStore, BatchStored, OperationFailed
 from core.mutation import Mutation, decode_mutation
 from core.ports import PeerId, TimerId
@@ -120,7 +120,7 @@ class BatchApply:
         if placement is None:
             self._one_less()  # the table was dropped
             return
-        wanted = need(self._level, placement.factors, log.inside.identity.datacentre)
+        wanted = placement.need(self._level, mutation.token, log.inside.identity.datacentre)
         request = WriteRequest(
             mutation.table, mutation.partition, (), self._level, mutation.operation, trace=self._trace
         )
@@ -133,7 +133,7 @@ class BatchApply:
             reply=lambda answer: self._on_answer(write, mutation, answer),
         )
         write.newer = None
-        replicas = placement.replicas(mutation.token)
+        replicas = placement.writers(mutation.token)
         write.send(replicas, [peer for peer in replicas if log.swim.is_alive(peer)], deadline_us)
 
     def _on_answer(self, write: BatchWrite, mutation: Mutation, answer: Answer) -> None:

@@ -29,7 +29,7 @@ import msgspec
 
 from core import limits
 from core.cell import NO_VERSION
-from core.consistency import Level, Need, need
+from core.consistency import Level, Need
 from core.messages import BatchDone, BatchStore, BatchStored, OperationFailed
 from core.mutation import UPDATE, Mutation, decode_mutation, encode_mutation, restamped
 from core.ports import PeerId
@@ -49,9 +49,10 @@ from core.requests import (
 from core.row import EMPTY_HEADER, merge_headers, merge_rows
 from core.schema import Member
 from node.batch_log import BatchApply
+from node.mutation_building import build
 from node.tally import reachable
 from node.views import lane_for
-from node.writes import WriteOperation, build, check, no_such_table
+from node.writes import WriteOperation, check, no_such_table
 from query.once import BatchClaim
 from ring.tokens import token_of
 
@@ -205,8 +206,8 @@ class Batches:
             if placement is None:
                 return no_such_table()
             token = token_of(partition)
-            wanted = need(request.level, placement.factors, local)
-            alive = [peer for peer in placement.replicas(token) if self.swim.is_alive(peer)]
+            wanted = placement.need(request.level, token, local)
+            alive = [peer for peer in placement.writers(token) if self.swim.is_alive(peer)]
             reach = reachable(wanted, placement, local, alive)
             if not reach.met and request.level is not Level.ANY:
                 return Unavailable(wanted.total, reach.received, request.level)
@@ -247,7 +248,7 @@ class Batches:
                 wanted=part.wanted,
                 reply=join.on_answer,
             )
-            operation.send(part.placement.replicas(part.token), part.alive, deadline_us)
+            operation.send(part.placement.writers(part.token), part.alive, deadline_us)
 
     def _on_timer(self, op: int, handle: Callable[[LoggedBatch], None]) -> None:
         operation = self.inside.operations.get(op)

@@ -122,14 +122,15 @@ class Midwife:
             self._connected.pop(peer, None)
 
     def _on_tick(self) -> None:
-        if self._born() or self._identity.refused:
+        if self._born() or (self._identity.refused and not self._identity.joining):
             return
         inside = self._inside
         known = self._known()
         for voter in self._voters:
             if voter.name != inside.identity.name and voter.name not in known:
                 inside.world.dial(voter.address)
-        self._propose_if_complete(known)
+        if not self._identity.joining:
+            self._propose_if_complete(known)
         inside.timer(PAUSE_US + inside.world.below(PAUSE_US // 3), "metadata.birth")
 
     def _known(self) -> dict[str, PeerId]:

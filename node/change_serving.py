@@ -265,8 +265,7 @@ def _fitting(entry: LoggedChange) -> LoggedChange:
         return entry
     mutation = decode_mutation(entry.data)
     rows = tuple(
-        (suffix, Row(row.deletion, tuple(_bare(cell) for cell in row.cells)))
-        for suffix, row in mutation.rows
+        (suffix, Row(row.deletion, tuple(_bare(cell) for cell in row.cells))) for suffix, row in mutation.rows
     )
     data = encode_mutation(msgspec.structs.replace(mutation, rows=rows))
     images = entry.images

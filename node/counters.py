@@ -26,7 +26,7 @@ import msgspec
 from core import limits
 from core.cell import VALUE, Cell
 from core.commands import CounterAdd, CounterAdded, Failed, Outcome
-from core.consistency import Level, Need, need
+from core.consistency import Level, Need
 from core.counter import encode_count
 from core.messages import AddToCounters, CountersAdded, OperationFailed, Stale
 from core.mutation import UPDATE, Mutation, decode_mutation, encode_mutation
@@ -202,9 +202,12 @@ class CounterOperation:
         """Ask the best leader, if the level can be reached at all."""
         inside = self._parent.inside
         datacentre = inside.identity.datacentre
-        self._wanted = need(self._request.level, placement.factors, datacentre)
-        alive = [p for p in placement.replicas(self._token) if self._parent.swim.is_alive(p)]
-        reach = reachable(self._wanted, placement, datacentre, alive)
+        self._wanted = placement.need(self._request.level, self._token, datacentre)
+        is_alive = self._parent.swim.is_alive
+        alive = [p for p in placement.replicas(self._token) if is_alive(p)]
+        reach = reachable(
+            self._wanted, placement, datacentre, filter(is_alive, placement.writers(self._token))
+        )
         if not reach.met or not alive:
             self._answer(Unavailable(self._wanted.total, reach.received, self._request.level))
             return
@@ -288,6 +291,8 @@ class CounterOperation:
         if placement is None:
             self._answer(no_such_table())
             return
+        local = parent.inside.identity.datacentre
+        self._wanted = placement.need(request.level, self._token, local)
         write = WriteOperation(
             parent.writes,
             WriteRequest(request.table, request.partition, (), request.level, UPDATE, trace=request.trace),
@@ -296,8 +301,9 @@ class CounterOperation:
             wanted=self._wanted,
             reply=self._answer,
         )
-        write.precount(self._leader)
-        replicas = tuple(p for p in placement.replicas(self._token) if p != self._leader)
+        if self._leader in placement.writers(self._token):
+            write.precount(self._leader)
+        replicas = tuple(p for p in placement.writers(self._token) if p != self._leader)
         alive = [p for p in replicas if parent.swim.is_alive(p)]
         write.send(replicas, alive, self._deadline_us)
 

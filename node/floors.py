@@ -190,8 +190,8 @@ class FloorRounds:
             if placement is None:
                 continue
             for (first, last), holders in placement.ranges():
-                if self._me not in holders:
-                    continue
+                if self._me not in holders or placement.sides_of(first) is not None:
+                    continue  # what moves waits for its floor
                 replicas = tuple(sorted(holders, key=lambda peer: numbers.get(peer, 0)))
                 group = found.setdefault(replicas, Group(replicas))
                 group.ranges.setdefault(table, []).append((first, last))
@@ -372,6 +372,8 @@ class FloorRounds:
             if placement is None:
                 return False
             for first, _ in pairs:
+                if placement.sides_of(first) is not None:
+                    return False
                 if sorted(placement.replicas(first)) != sorted(message.replicas):
                     return False
         return True

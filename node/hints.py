@@ -364,7 +364,7 @@ class _Replay:
             parent.inside.count("hints_expired")
             self._gone.append((key, len(owed.mutation) + _RECORD_BYTES))
         elif self._deliver and placement is not None:
-            replicas = placement.replicas(owed.token)
+            replicas = placement.writers(owed.token)
             targets = [self._peer] if self._peer in replicas else list(replicas)
             op = parent.inside.new_op()
             self._letters[op] = _Letter(key, owed, targets)

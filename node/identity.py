@@ -28,9 +28,12 @@ REFUSED_KEY: Final = b"identity/refused"
 
 SELF, COPY, PROTOCOL, CLUSTER = "self", "copy", "protocol", "cluster"
 WIPED, ROLLED_BACK, STRANGER, UNKNOWN_NAME = "wiped", "rolled_back", "stranger", "unknown_name"
-BARRED = "barred"
-BARRING: Final = (WIPED, ROLLED_BACK, STRANGER)
+BARRED, WAITING, REMOVED = "barred", "waiting", "removed"
+BARRING: Final = (WIPED, ROLLED_BACK, STRANGER, REMOVED)
 """Codes of refusals after which the one refused is not ready."""
+
+WAITING_MAX: Final = 1_000
+"""Of so many peers that knock it is remembered."""
 
 _LOGGED_MAX: Final = 1_000
 
@@ -99,12 +102,22 @@ def _rolled_back(theirs: Hello, highest_start: int) -> Refused | None:
 def _not_a_member(theirs: Hello, state: State) -> Refused | None:
     if state.member(theirs.peer) is not None:
         return None
+    if any(peer == theirs.peer for peer, _ in state.former):
+        text = (
+            f"peer {theirs.name!r} was removed from cluster {state.name!r}: empty its directory to join anew"
+        )
+        return Refused(text, final=True, code=REMOVED)
+    if theirs.cluster and theirs.epoch > state.epoch:
+        return None  # it knows of epochs that we lack; one of them may admit it
     if state.by_name(theirs.name) is not None:
         text = (
             f"peer {theirs.name!r} is a member with another identity: this directory is empty or another's; "
             "restore its directory, or replace the peer"
         )
         return Refused(text, final=True, code=WIPED)
+    if not theirs.cluster:
+        text = f"peer {theirs.name!r} waits to be admitted to cluster {state.name!r}: sullae cluster plan add"
+        return Refused(text, final=False, code=WAITING)
     text = f"peer {theirs.name!r} is no member of cluster {state.name!r}"
     return Refused(text, final=True, code=STRANGER)
 
@@ -132,6 +145,11 @@ class IdentityPart:
         self._logged: dict[str, str] = {}
         self.refused = boot.get(REFUSED_KEY, b"").decode()
         """Why this node must not vote, propose or serve; "" if it may."""
+        self._barred_by = ROLLED_BACK if self.refused else ""
+        self.joining = False
+        """A cluster knows of us and has not admitted us yet: as a new peer, or in the place of another."""
+        self.waiting: dict[str, Hello] = {}
+        """By name, the latest hello of peers with empty directories that knocked since we started."""
         self.hellos: dict[PeerId, Hello] = {}
         """The latest accepted hello of each peer; before birth only one per name."""
         inside.on_stored("identity.stored", self._on_stored)
@@ -156,13 +174,15 @@ class IdentityPart:
 
     def on_hello(self, hello: Hello) -> Refused | None:
         """Judge the other side of a new connection; None accepts it. Who is refused for good is alone."""
-        if self.refused:
+        if self.refused and not (self.joining and hello.cluster):
             text = f"peer {self._inside.identity.name!r} takes no part: {self.refused}"
             return Refused(text, final=False, code=BARRED)
         state = self._state()
         highest = self._starts.get(hello.peer, 0)
         refused = judge(self.hello(), hello, state, self._inside.initial, highest)
         if refused is not None:
+            if refused.code in (WAITING, WIPED) and not hello.cluster:
+                self._note_waiting(hello)
             if refused.code != SELF:
                 self._log_once("warning", "peer_refused", hello.name, refused.reason)
             return refused
@@ -177,7 +197,11 @@ class IdentityPart:
         if not state.epoch:
             for peer in [p for p, old in self.hellos.items() if old.name == hello.name]:
                 del self.hellos[peer]
-        if member is not None or any(peer.name == hello.name for peer in self._inside.initial):
+        if (
+            member is not None
+            or hello.cluster
+            or any(peer.name == hello.name for peer in self._inside.initial)
+        ):
             self.hellos[hello.peer] = hello
         return None
 
@@ -185,16 +209,29 @@ class IdentityPart:
         """The peer `who` did not accept our hello. Some refusals end this node's part in the cluster."""
         if refused.code == SELF:
             return
+        self.joining = self.joining or (refused.code in (WAITING, WIPED) and not self._state().epoch)
         if not (refused.final and refused.code in BARRING):
             self._log_once("warning", "refused", who, f"refused by {who}: {refused.reason}")
             return
         if self.refused:
             return
-        self.refused = refused.reason
+        self.refused, self._barred_by = refused.reason, refused.code
         self._inside.log("error", "refused_for_good", f"refused by {who}: {refused.reason}", who)
         if refused.code == ROLLED_BACK:
             put = (REFUSED_KEY, refused.reason.encode())
             self._inside.submit(("identity.stored",), SystemWrite((put,)))
+
+    def admitted(self) -> None:
+        """The state has us as a member: what was said of a stranger holds no more."""
+        self.joining = False
+        if self._barred_by != ROLLED_BACK:
+            self.refused = self._barred_by = ""
+        for name in [n for n, hello in self.waiting.items() if self._state().member(hello.peer) is not None]:
+            del self.waiting[name]
+
+    def _note_waiting(self, hello: Hello) -> None:
+        if hello.name in self.waiting or len(self.waiting) < WAITING_MAX:
+            self.waiting[hello.name] = hello
 
     def _on_stored(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Done):

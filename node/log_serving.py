@@ -74,10 +74,13 @@ class LogServing:
 
     def _on_ids(self, outcome: Outcome, peer: PeerId, op: int) -> None:
         if isinstance(outcome, LogIds):
-            page = outcome.entries, outcome.next_after, outcome.first, outcome.end
-            self._inside.send(peer, Followed(op, self._name, *page))
+            self._inside.send(peer, self.page(op, outcome))
         else:
             self._refuse(peer, op, outcome)
+
+    def page(self, op: int, found: LogIds) -> Followed:
+        """A page of this log."""
+        return Followed(op, self._name, found.entries, found.next_after, found.first, found.end)
 
     def _on_fetch(self, peer: PeerId, message: Fetch) -> None:
         command = LogFetch(message.offsets[: limits.FOLLOW_IDS_MAX], limits.FETCH_BYTES_MAX)
@@ -96,12 +99,12 @@ class LogServing:
 
 
 def shared_ranges(metadata: MetadataView, one: PeerId, other: PeerId) -> Ranges:
-    """Per table, ascending by id, the inclusive token ranges that both peers replicate."""
+    """Per table, ascending by id, the inclusive token ranges that both peers are written to."""
     state = metadata.state
     found = []
     for table in sorted(state.tables):
         placement = state.placement(table)
-        ranges = placement.shared_ranges(one, other) if placement else ()
+        ranges = placement.common_ranges(one, other) if placement else ()
         if ranges:
             found.append((table, ranges))
     return tuple(found)

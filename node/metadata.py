@@ -31,6 +31,8 @@ from node.metadata_log import MetadataLog, lane_of
 from node.metadata_proposer import Ballotting, Proposer
 from node.metadata_state import State
 
+WAITS = "this peer waits to be admitted to the cluster: sullae cluster plan add, then commit"
+REMOVED = "this peer was removed from the cluster: stop it"
 NO_CLUSTER = "there is no cluster yet: its birth needs all peers of the configuration, once"
 
 
@@ -51,6 +53,8 @@ class Metadata:
         self._origin = Origin(inside, self.log, self._queue)
         self._pausing = False
         self.log.forget_vote = self._acceptor.forget
+        self.log.joining = lambda: self.identity.joining
+        self.log.trusts = self._knows_more
         self.log.on_adopted(self._on_adopted)
         inside.on_message(Prepare, self._on_prepare)
         inside.on_message(Accept, self._on_accept)
@@ -77,7 +81,18 @@ class Metadata:
         """Why this node does not serve: no cluster yet, or refused for good; "" if it may."""
         if self.identity.refused:
             return self.identity.refused
-        return "" if self.born else NO_CLUSTER
+        if not self.born:
+            return WAITS if self.identity.joining else NO_CLUSTER
+        return "" if self.state.member(self._me) is not None else self._not_a_member()
+
+    def _not_a_member(self) -> str:
+        if any(peer == self._me for peer, _ in self.state.former):
+            return REMOVED
+        return WAITS
+
+    def _knows_more(self, peer: PeerId) -> bool:
+        hello = self.identity.hellos.get(peer)
+        return hello is not None and hello.cluster == self.state.cluster and hello.epoch > self.state.epoch
 
     def start(self) -> None:
         """Called in on_start: tell the world the members' addresses, or begin to look for them."""
@@ -183,10 +198,13 @@ class Metadata:
 
     def _on_won(self, epoch: Epoch) -> None:
         """An entry of ours, or one that we finished, is decided: adopt it and spread the news."""
+        members = self.state.members  # who is removed by it is told, too
         self.log.adopt((epoch,), self._me)
         news = Decided((epoch,))
         lane = lane_of(news)
-        for member in self.state.members:
+        if self.state.members is not members:
+            members = tuple({m.peer: m for m in (*members, *self.state.members)}.values())
+        for member in members:
             if member.peer != self._me:
                 self._inside.send(member.peer, news, lane)
 
@@ -200,6 +218,8 @@ class Metadata:
         self._propose()
 
     def _on_adopted(self) -> None:
+        if self.state.member(self._me) is not None:
+            self.identity.admitted()
         self._proposer.abandon(self.state.epoch)
         self._propose()
 

@@ -175,6 +175,10 @@ class SchemaDraft:
                 raise RefusedError("in_use", text)
         self._replace_keyspace(keyspace, replication=replication, durable_writes=durable)
 
+    def replicate(self, name: str, replication: Replication) -> None:
+        """The rows of a keyspace have moved to where this replication has them."""
+        self._replace_keyspace(self.keyspaces[name], replication=_normal(replication))
+
     def drop_keyspace(self, change: DropKeyspace) -> None:
         """DROP KEYSPACE, with all that is in it."""
         self._keyspace(change.name, change.if_exists)

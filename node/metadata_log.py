@@ -56,10 +56,17 @@ class MetadataLog:
         self._listeners: list[Callable[[], None]] = []
         self.forget_vote: Callable[[int], tuple[tuple[bytes, None], ...]] = lambda _: ()
         """What to delete from disk together with writing an epoch (the voter's record of it)."""
+        self.joining: Callable[[], bool] = lambda: False
+        """Whether we are to be admitted to a cluster that was born without us."""
+        self.trusts: Callable[[PeerId], bool] = lambda _: False
+        """Whether somebody who is no member (yet, by what we know) belongs to the cluster all the same."""
         self._target: tuple[int, PeerId] = (0, b"")
         self._pull_until_us = 0
         self._parked: list[tuple[int, int, Callable[[], None]]] = []
         self._ticking = False
+        self.durable = 0
+        """All epochs up to this one are on this peer's disk: those it will know after any crash."""
+        self._stored: dict[int, None] = {}
         self._beyond: dict[int, Epoch] = {}
         """Stored beyond a gap that a failed write left: our votes on them are forgotten, so they are not."""
         for key in sorted(key for key in boot if key.startswith(EPOCH_PREFIX)):
@@ -68,6 +75,7 @@ class MetadataLog:
                 self._append(epoch)
             else:
                 self._beyond[epoch.number] = epoch
+        self.durable = self.state.epoch
         inside.on_message(Pull, self._on_pull)
         inside.on_message(Decided, lambda peer, message: self.on_decided(peer, message.epochs))
         inside.on_timer("metadata.pull", self._on_tick)
@@ -103,7 +111,8 @@ class MetadataLog:
         table = state.tables.get(table_id)
         if table is not None:
             keyspace = state.keyspaces[table.keyspace]
-            if table.changed_epoch <= epoch and keyspace.changed_epoch <= epoch:
+            touched = max(table.changed_epoch, keyspace.changed_epoch, state.moved_epoch)
+            if touched <= epoch:
                 return None
         return self.epochs_after(epoch)
 
@@ -133,12 +142,21 @@ class MetadataLog:
     def _is_ours(self, epoch: Epoch) -> bool:
         is_birth = isinstance(epoch.entry, Birth)
         assert is_birth == (epoch.number == 1), "a log begins with its birth"
-        if isinstance(epoch.entry, Birth) and all(m.peer != self._me for m in epoch.entry.members):
+        initial = any(peer.name == self._inside.identity.name for peer in self._inside.initial)
+        if (
+            initial
+            and not self.joining()
+            and isinstance(epoch.entry, Birth)
+            and self._is_missing(epoch.entry)
+        ):
             name = self._inside.identity.name
             text = f"the cluster was born with another identity for {name!r}: this is not its directory"
             self._inside.log("error", "metadata_foreign", text)
             return False
         return True
+
+    def _is_missing(self, birth: Birth) -> bool:
+        return all(member.peer != self._me for member in birth.members)
 
     def _append(self, epoch: Epoch) -> None:
         self.state = apply(self.state, epoch)
@@ -160,6 +178,11 @@ class MetadataLog:
         if not isinstance(outcome, Done):
             self._inside.log("warning", "epoch_not_stored", f"epoch {number} was not stored: {outcome}")
             self._inside.timer(_RETRY_US, "metadata.store", number)
+            return
+        self._stored[number] = None
+        while self.durable + 1 in self._stored:
+            self.durable += 1
+            del self._stored[self.durable]
 
     # --- catching up
 
@@ -212,13 +235,15 @@ class MetadataLog:
                 then()
 
     def _on_pull(self, peer: PeerId, message: Pull) -> None:
-        if self.state.member(peer) is not None:
+        former = any(peer == one for one, _ in self.state.former)
+        if former or self.state.member(peer) is not None:
             answer = Decided(self.epochs_after(message.after))
             self._inside.send(peer, answer, lane_of(answer))
 
     def on_decided(self, peer: PeerId, epochs: tuple[Epoch, ...]) -> None:
         """News, or the answer to a pull: go on pulling until there is nothing more."""
-        if self.state.epoch and self.state.member(peer) is None:
+        state = self.state
+        if state.epoch and state.member(peer) is None and not self.trusts(peer):
             return
         before = self.state.epoch
         self.adopt(epochs, peer)

@@ -24,12 +24,15 @@ from typing import Final
 
 import msgspec
 
-from core.metadata import Birth, ChangeId, Epoch, Proposal
+from core.consistency import WEAK, Level, Need, need
+from core.metadata import MOVES, Birth, ChangeId, Epoch, Move, Proposal
 from core.ports import PeerId
 from core.requests import Changed
 from core.roles import Role
 from core.schema import NETWORK_TOPOLOGY, SIMPLE, Index, Keyspace, Member, Replication, Table
 from node.metadata_apply import DEFAULT_KEYSPACES, SchemaDraft, in_family
+from node.metadata_moves import REPLACED, MembersDraft
+from node.moving_ring import MovingRing, Sides
 from ring.placement import NetworkTopologyStrategy, Peer, Placement, Ring, SimpleStrategy, Strategy
 
 RESULTS_MAX: Final = 4_096
@@ -38,16 +41,21 @@ RESULTS_MAX: Final = 4_096
 _BIRTHS_MAX, _STATES_MAX = 16, 128
 """How many first states, which carry the rings, and later ones all peers of this process share."""
 
-_UNTOUCHED: Final = (
-    "cluster",
-    "name",
+_UNTOUCHED: Final = ("cluster", "name")
+_OF_MEMBERS: Final = (
     "members",
     "addresses",
     "voters",
+    "former",
+    "next_number",
+    "move",
+    "moved_epoch",
+    "last_move",
     "_by_peer",
     "_by_number",
     "_by_name",
     "_rings",
+    "_moving",
 )
 """What no change of the schema touches, handed from state to state."""
 
@@ -76,7 +84,7 @@ class RingPlacement:
             replicas = translated.setdefault(numbers, tuple(ids[number] for number in numbers))
             table.append(replicas)
             pairs.extend((pair, replicas) for pair in token_range.unwrap())
-        self.lookup = (*table, table[0])
+        self.lookup = (*table, table[0]) if table else ((),)
         """Replicas of the range that ends at each of `tokens`, and of what lies above the last token."""
         self.ranges = tuple(sorted(pairs, key=lambda pair: pair[0]))
         self._held: dict[PeerId, list[tuple[TokenPair, Replicas]]] = {}
@@ -89,6 +97,15 @@ class RingPlacement:
         """The other peers that replicate something that this one replicates, by ascending number."""
         number = self._numbers.get(peer)
         return () if number is None else tuple(self._ids[n] for n in self._placement.neighbours(number))
+
+    @property
+    def written(self) -> tuple[Replicas, ...]:
+        """Who is written to, as `lookup`."""
+        return self.lookup
+
+    def common_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
+        """What both are written to: nothing moves, so it is what both serve."""
+        return self.shared_ranges(one, other)
 
     def shared_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
         """What both replicate, ascending, adjoining ranges joined. Remembered, for following asks often."""
@@ -118,9 +135,9 @@ def _strategy(replication: Replication) -> Strategy:
 class TablePlacement:
     """A table, its keyspace, and who replicates what of it, as of one epoch. Immutable."""
 
-    __slots__ = ("_lookup", "_ring", "_tokens", "factors", "keyspace", "table")
+    __slots__ = ("_lookup", "_ring", "_tokens", "_written", "factors", "keyspace", "moving", "table")
 
-    def __init__(self, table: Table, keyspace: Keyspace, ring: RingPlacement) -> None:
+    def __init__(self, table: Table, keyspace: Keyspace, ring: RingPlacement | MovingRing) -> None:
         self.table = table
         self.keyspace = keyspace
         self.factors = ring.factors
@@ -128,10 +145,42 @@ class TablePlacement:
         self._ring = ring
         self._tokens = ring.tokens
         self._lookup = ring.lookup
+        self._written = ring.written
+        self.moving = ring if isinstance(ring, MovingRing) else None
+        """What moves of it now; None if nothing does."""
 
     def replicas(self, token: int) -> Replicas:
-        """Who replicates `token`, in ring order; fewer than the factors say if there are too few peers."""
+        """Who serves `token`, in ring order; fewer than the factors say if there are too few peers."""
         return self._lookup[bisect_left(self._tokens, token)]
+
+    def writers(self, token: int) -> Replicas:
+        """Who is written to: the replicas; of a range that moves the old ones and the new."""
+        return self._written[bisect_left(self._tokens, token)]
+
+    def last_token(self, token: int) -> int:
+        """The last of those after `token` that have its replicas, in one range of the ring."""
+        at = bisect_left(self._tokens, token)
+        return self._tokens[at] if at < len(self._tokens) else 2**63 - 1
+
+    def sides_of(self, token: int) -> Sides | None:
+        """The old and the new replicas of a token whose range moves, else None."""
+        return None if self.moving is None else self.moving.sides_of(token)
+
+    def need(self, level: Level, token: int, local: str) -> Need:
+        """What `level` needs of the writers of `token`."""
+        if self.moving is None:
+            return need(level, self.factors, local)
+        return self.moving.need(level, token, local)
+
+    def readers(self, level: Level, token: int, local: str) -> tuple[Replicas, Need]:
+        """Whom to ask for `token` at this level, and what it needs of them."""
+        if self.moving is None or level in WEAK or self.moving.sides_of(token) is None:
+            return self.replicas(token), need(level, self.factors, local)
+        return self.writers(token), self.moving.need(level, token, local)
+
+    def same_as(self, before: TablePlacement) -> bool:
+        """Whether all that a request planned by is as it was."""
+        return self._ring is before._ring
 
     def datacentre(self, peer: PeerId) -> str:
         """Where a member stands; "" if it is none."""
@@ -140,6 +189,10 @@ class TablePlacement:
     def shared_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
         """The tokens that both replicate: inclusive pairs, ascending; (x, x) gives all that x replicates."""
         return self._ring.shared_ranges(one, other)
+
+    def common_ranges(self, one: PeerId, other: PeerId) -> tuple[TokenPair, ...]:
+        """As `shared_ranges`, of what both are written to."""
+        return self._ring.common_ranges(one, other)
 
     def ranges(self) -> tuple[tuple[TokenPair, Replicas], ...]:
         """All tokens as ascending inclusive pairs with their replicas: one per vnode, two for one of them."""
@@ -165,6 +218,15 @@ class State:
         """Of all members, by ascending number."""
         self.voters: tuple[PeerId, ...] = ()
         """In rank order: the first is who proposes as long as it lives."""
+        self.former: tuple[tuple[PeerId, str], ...] = ()
+        """(id, name) of peers that are members no more, and never will be again."""
+        self.next_number = 1
+        self.move: Move | None = None
+        """What moves now."""
+        self.moved_epoch = 0
+        """The last epoch that changed where rows live, or a phase of it."""
+        self.last_move: Move | None = None
+        """The last that ended."""
         self.keyspaces: Mapping[str, Keyspace] = {}
         self.tables: Mapping[int, Table] = {}
         self.roles: Mapping[str, Role] = {}
@@ -177,6 +239,7 @@ class State:
         self._by_number: Mapping[int, Member] = {}
         self._by_name: Mapping[str, Member] = {}
         self._rings: dict[Replication, RingPlacement] = {}
+        self._moving: dict[tuple[Replication, Replication], MovingRing] = {}
         self._placements: dict[int, TablePlacement] = {}
         self._neighbours: dict[PeerId, tuple[PeerId, ...]] = {}
 
@@ -205,8 +268,8 @@ class State:
         known = self._neighbours.get(peer)
         if known is None:
             met: dict[PeerId, None] = {}
-            for replication in dict.fromkeys(_replications(self)):
-                met.update(dict.fromkeys(self._ring(replication).neighbours(peer)))
+            for keyspace in self.keyspaces.values():
+                met.update(dict.fromkeys(self._ring_of(keyspace).neighbours(peer)))
             known = tuple(sorted(met, key=lambda other: self._by_peer[other].number))
             self._neighbours[peer] = known
         return known
@@ -244,7 +307,7 @@ class State:
             if table is None:
                 return None
             keyspace = self.keyspaces[table.keyspace]
-            known = TablePlacement(table, keyspace, self._ring(keyspace.replication))
+            known = TablePlacement(table, keyspace, self._ring_of(keyspace))
             self._placements[table_id] = known
         return known
 
@@ -269,6 +332,23 @@ class State:
                 for peer in replicas:
                     widths[peer] += last - first + 1
         return {peer: width / 2**64 for peer, width in widths.items()}
+
+    def moving_rings(self) -> tuple[MovingRing, ...]:
+        """Of all keyspaces, while ranges move."""
+        rings = dict.fromkeys(self._ring_of(keyspace) for keyspace in self.keyspaces.values())
+        return tuple(ring for ring in rings if isinstance(ring, MovingRing))
+
+    def _ring_of(self, keyspace: Keyspace) -> RingPlacement | MovingRing:
+        move = self.move
+        if move is None:
+            return self._ring(keyspace.replication)
+        after = dict(move.keyspaces).get(keyspace.name, keyspace.replication)
+        known = self._moving.get((keyspace.replication, after))
+        if known is None:
+            new = RingPlacement(move.members_after(self.members), after)
+            known = MovingRing(self._ring(keyspace.replication), new, move.phase)
+            self._moving[keyspace.replication, after] = known
+        return known
 
     def _ring(self, replication: Replication) -> RingPlacement:
         known = self._rings.get(replication)
@@ -333,15 +413,24 @@ def _born(birth: Birth) -> State:
     state = State()
     state.cluster = birth.cluster
     state.name = birth.name
-    state.members = tuple(sorted(birth.members, key=lambda member: member.number))
-    state.addresses = tuple((member.peer, member.address) for member in state.members)
+    _set_members(state, tuple(sorted(birth.members, key=lambda member: member.number)))
+    state.next_number = 1 + max(member.number for member in state.members)
     state.voters = birth.voters
-    state._by_peer = {member.peer: member for member in state.members}
-    state._by_number = {member.number: member for member in state.members}
-    state._by_name = {member.name: member for member in state.members}
+    state.moved_epoch = 1
     replication = initial_replication(birth)
     state.keyspaces = {name: Keyspace(name, replication, 1) for name in DEFAULT_KEYSPACES}
     return state
+
+
+def _set_members(state: State, members: tuple[Member, ...]) -> None:
+    state.members = members
+    taken = [member.address for member in members if not member.name.endswith(REPLACED)]
+    state.addresses = tuple(
+        (m.peer, m.address) for m in members if not (m.name.endswith(REPLACED) and m.address in taken)
+    )
+    state._by_peer = {member.peer: member for member in members}
+    state._by_number = {member.number: member for member in members}
+    state._by_name = {member.name: member for member in members}
 
 
 def initial_replication(birth: Birth) -> Replication:
@@ -367,6 +456,7 @@ class _Draft:
             known=datacentres,
             roles=before.roles,
         )
+        self.members = MembersDraft(before, self.schema)
         self.results = dict(before._results)
         self.forgotten = dict(before._forgotten)
 
@@ -375,12 +465,18 @@ class _Draft:
         for proposal in proposals:
             start, sequence = proposal.id
             if proposal.id not in self.results and sequence > self.forgotten.get(start, -1):
-                self.results[proposal.id] = self.schema.apply(proposal.change)
+                draft = self.members if isinstance(proposal.change, MOVES) else self.schema
+                self.results[proposal.id] = draft.apply(proposal.change)
         self._forget()
         state = State()
         before = self.before
         for name in _UNTOUCHED:
             setattr(state, name, getattr(before, name))
+        if self.members.changed:
+            self._take_members(state)
+        else:
+            for name in _OF_MEMBERS:
+                setattr(state, name, getattr(before, name))
         state.keyspaces = self.schema.keyspaces
         state.roles = self.schema.roles
         state.tables = self.schema.tables
@@ -388,9 +484,18 @@ class _Draft:
         state.next_table_id = self.schema.next_table_id
         state._results = self.results
         state._forgotten = self.forgotten
-        if _replications(state) == _replications(before):
+        if not self.members.changed and _replications(state) == _replications(before):
             state._neighbours = before._neighbours
         return state
+
+    def _take_members(self, state: State) -> None:
+        draft, before = self.members, self.before
+        _set_members(state, before.members if draft.members == before.members else draft.members)
+        if state.members is before.members:
+            state._rings = before._rings
+        state.voters, state.former, state.next_number = draft.voters, draft.former, draft.next_number
+        state.move, state.last_move = draft.move, draft.last_move
+        state.moved_epoch = before.epoch + 1
 
     def _forget(self) -> None:
         """Keep the newest results; dictionaries keep the order of insertion, which is that of the log."""

@@ -25,6 +25,7 @@ from core.messages import (
     BatchStored,
     ChangesTold,
     CountersAdded,
+    Decided,
     DigestRead,
     Fetched,
     Followed,
@@ -42,6 +43,7 @@ from core.messages import (
     SliceRead,
     Stale,
 )
+from core.moving_messages import FloorsTold, MoveTold
 from core.ports import Identity, InitialPeer, PeerId, World
 from core.requests import (
     AdminRequest,
@@ -84,6 +86,7 @@ from node.index_types import types_from
 from node.inside import Inside
 from node.mending import Mending
 from node.metadata import Metadata
+from node.moving import Moving
 from node.paxos import Paxos
 from node.peer_epochs import PeerEpochs
 from node.reads import Reads
@@ -123,6 +126,8 @@ ANSWERS = (
     SliceFound,
     GatherTold,
     ChangesTold,
+    MoveTold,
+    FloorsTold,
     LagTold,
 )
 
@@ -204,6 +209,8 @@ class Node:
         lag = GroupLag(self.inside, self.metadata, self.swim)
         self.groups = Groups(self.metadata, self.subscriptions, records, lag)
         self.retention = Retention(self.inside, self.metadata, records.every)
+        self.moving = Moving(self.inside, self.metadata, self.swim, self.following, boot)
+        self.moving.hints, self.moving.batch_log = self.hints, self.batch_log
         self.sessions = Sessions(self.inside, self.metadata, self.swim)
         self.inside.on_damage = self.anti_entropy.request
         self.admission = Admission(settings)
@@ -254,6 +261,7 @@ class Node:
         self.expiring.start()
         if self._start_indexes is not None:
             self._start_indexes()
+        self.moving.start()
         for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing, self.floors):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
@@ -266,7 +274,7 @@ class Node:
 
     def on_message(self, peer: PeerId, message: Message) -> None:
         """A message from a peer whose hello was accepted; a node that was refused for good takes no part."""
-        if self.identity.refused:
+        if self.identity.refused and not (self.identity.joining and isinstance(message, Decided)):
             return
         self.inside.message_handlers[type(message)](peer, message)
         if self._settling and isinstance(message, Ping | PingAck):
@@ -377,9 +385,18 @@ class Node:
             return False, self.identity.refused
         if self._settling:
             return False, "this peer has just started and asks what it missed: try again in a second"
-        if not self.metadata.born:
+        if self.metadata.unready and self.metadata.born:
+            return False, self.metadata.unready
+        if not self.metadata.born and not self.identity.joining:
             return False, "there is no cluster yet: all its initial voters have to be up once"
-        return True, ""
+        return (True, "") if self.metadata.born else (False, self.metadata.unready)
+
+    def owns(self, table: int, token: int) -> bool:
+        """Whether this peer is written to at a token; while nothing ever moved it is not asked twice."""
+        state = self.metadata.state
+        if state.moved_epoch <= 1:
+            return True
+        return self.moving.may_hold(table, token)
 
     def status(self) -> dict[str, Any]:
         """What this node knows of itself and the others, JSON-able."""

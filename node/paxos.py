@@ -56,6 +56,15 @@ class Paxos:
         inside.on_timer("paxos", self._on_deadline)
         inside.on_timer("paxos_phase", self._on_phase)
         inside.on_peer(self._on_peer)
+        self._moved_epoch = 0
+        metadata.on_adopted(self._on_adopted)
+
+    def _on_adopted(self) -> None:
+        """Where rows live has changed: a round has one plan."""
+        if self.metadata.state.moved_epoch != self._moved_epoch:
+            self._moved_epoch = self.metadata.state.moved_epoch
+            for operation in list(self._running.values()):
+                operation.on_moved()
 
     # --- what is asked
 

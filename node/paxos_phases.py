@@ -22,7 +22,7 @@ from core.commands import (
     Promised,
     Slice,
 )
-from core.consistency import Level, need
+from core.consistency import Level
 from core.messages import OperationFailed, PaxosAsk
 from core.ports import BULK, URGENT, PeerId
 from core.requests import Invalid, RowsRead, Unavailable, WriteRequest
@@ -104,7 +104,7 @@ class Phases(ABC):
         self._replicas: tuple[PeerId, ...] = ()
         self._alive: list[PeerId] = []
         self._targets: list[PeerId] = []
-        self._wanted: Need = need(aim.serial_level, placement.factors, self._local)
+        self._wanted: Need = placement.need(aim.serial_level, aim.token, self._local)
         self._tally = Tally(self._wanted, placement, self._local)
 
     @abstractmethod
@@ -137,10 +137,10 @@ class Phases(ABC):
             return False
         self._placement = placement
         self._epoch, self._began_us = state.epoch, inside.world.monotonic_us()
-        self._replicas = placement.replicas(aim.token)
+        self._replicas = placement.writers(aim.token)
         self._alive = [peer for peer in self._replicas if parent.swim.is_alive(peer)]
         where = placement.datacentre
-        wanted = need(aim.serial_level, placement.factors, self._local)
+        wanted = placement.need(aim.serial_level, aim.token, self._local)
         self._targets = [peer for peer in self._alive if wanted.counts(where(peer), self._local)]
         refusal = self._unavailable(aim.serial_level) or self._unavailable(aim.level)
         if refusal is not None:
@@ -150,13 +150,18 @@ class Phases(ABC):
     def _unavailable(self, level: Level) -> Unavailable | None:
         if level is Level.ANY:
             return None
-        wanted = need(level, self._placement.factors, self._local)
+        wanted = self._placement.need(level, self.aim.token, self._local)
         reach = reachable(wanted, self._placement, self._local, self._alive)
         return None if reach.met else Unavailable(wanted.total, reach.received, level)
 
     @abstractmethod
     def _unsettled(self, refusal: Unavailable | Invalid, why: str) -> Any:
         """What to answer if there can be no other attempt: the refusal, unless something was begun."""
+
+    def is_outdated(self) -> bool:
+        """Whether where its rows live has changed since it was planned."""
+        placement = self._parent.metadata.state.placement(self.aim.table)
+        return placement is not None and not placement.same_as(self._placement)
 
     # --- asking
 
@@ -184,7 +189,7 @@ class Phases(ABC):
         if self.aim.trace is not None:
             inside.tracing.asks(self.aim.trace, op, peers, SAID[phase])
         level = self.aim.level if phase == COMMIT else self.aim.serial_level
-        self._wanted = need(level, self._placement.factors, self._local)
+        self._wanted = self._placement.need(level, self.aim.token, self._local)
         self._tally = Tally(self._wanted, self._placement, self._local)
         if phase != COMMIT:
             self._arm(max(1_000, self._timeout_us // 2))

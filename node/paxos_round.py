@@ -51,7 +51,6 @@ from core.commands import (
     Slice,
     Why,
 )
-from core.consistency import need
 from core.messages import MutationApplied, OperationFailed, SliceRead, Stale
 from core.mutation import MutationId, encode_mutation
 from core.ports import PeerId
@@ -67,6 +66,7 @@ from core.requests import (
     WriteRequest,
 )
 from core.row import OPERATION_SUFFIX, exists
+from node.mutation_building import build
 from node.paxos_phases import (
     ACCEPT,
     CATCH_UP,
@@ -75,12 +75,14 @@ from node.paxos_phases import (
     FETCH,
     LOOK,
     PREPARE,
+    WAITING,
     Aim,
     Phases,
 )
 from node.paxos_view import View, newest_read, view_of
 from node.slices import SliceResult, merge_slices
-from node.writes import build, check as check_write, no_such_table
+from node.tally import Tally
+from node.writes import check as check_write, no_such_table
 
 if TYPE_CHECKING:
     from node.paxos import Paxos
@@ -149,7 +151,9 @@ class CasOperation(Phases):
         self._arm(max(1_000, self._timeout_us // 2))
 
         def stamped(stamp_us: int) -> None:
-            if self._op == op and self._finish is not None:
+            if self._op == op and self.is_outdated():
+                self._again()
+            elif self._op == op and self._finish is not None:
                 self._ballot = self._new_ballot(stamp_us)
                 step = self._prepare_step(self._ballot, self.aim.slices)
                 self._ask(PREPARE, step, self._targets)
@@ -234,6 +238,36 @@ class CasOperation(Phases):
                 self._again()  # our clock was behind; there is no rival
             else:
                 self._back_off()
+
+    def on_moved(self) -> None:
+        """Where rows live has changed: a round has one plan; a commit is brought to whom it concerns now."""
+        if not self.is_outdated() or self._phase == WAITING:
+            return
+        if self._phase != COMMIT:
+            self._restart()
+            return
+        parent, aim = self._parent, self.aim
+        placement = parent.metadata.state.placement(aim.table)
+        assert placement is not None, "it is outdated"
+        before, self._replicas = self._replicas, placement.writers(aim.token)
+        self._placement = placement
+        self._wanted = placement.need(aim.level, aim.token, self._local)
+        acknowledged, self._tally = self._tally.peers, Tally(self._wanted, placement, self._local)
+        for peer in acknowledged:
+            if peer in self._replicas:
+                self._tally.add(peer)
+        self._pending = [peer for peer in self._pending if peer in self._replicas]
+        for peer in self._replicas:
+            if peer in before or peer in acknowledged:
+                continue
+            if parent.swim.is_alive(peer):
+                self._pending.append(peer)
+                self._send(peer)
+            else:
+                self._hint(peer)
+        if self._tally.met:
+            self._applied()
+        self._close_if_all_answered()
 
     def _give_up_if_hopeless(self) -> None:
         """Failures, not rivals, leave too few replicas for this phase."""
@@ -451,13 +485,16 @@ class CasOperation(Phases):
 
     def _on_applied(self, peer: PeerId) -> None:
         if self._phase == COMMIT:
-            proposal = self._proposing
-            assert proposal is not None
             if self._tally.add(peer):
-                self._answer(Judged(True, proposal.reads, proposal.version))
+                self._applied()
             self._close_if_all_answered()
         elif self._phase == CATCH_UP and not self._pending:
             self._restart()
+
+    def _applied(self) -> None:
+        proposal = self._proposing
+        assert proposal is not None
+        self._answer(Judged(True, proposal.reads, proposal.version))
 
     def _after_settling(self) -> None:
         """Somebody's proposal is decided. A read may find that this was all."""
@@ -493,7 +530,7 @@ class CasOperation(Phases):
                 self._answer(Timeout(received, required, self.aim.level, write=True))
             self._close()
             return
-        required = need(self.aim.serial_level, self._placement.factors, self._local).total
+        required = self._placement.need(self.aim.serial_level, self.aim.token, self._local).total
         received = min(self._tally.received, required - 1)
         unknown = bool(self._ours)
         answer = Timeout(received, required, self.aim.serial_level, write=unknown, write_type="CAS")

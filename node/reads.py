@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from core import limits
 from core.commands import Digest, Failed, MergeRows, Read, Rows, Slice
-from core.consistency import Level, need
+from core.consistency import Level, Need, need
 from core.healing_messages import Repair
 from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
 from core.ports import BULK, SMALL, PeerId
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
+from lsm.keys import token_of
 from lsm.reading import digest_of
-from node.slices import Lacking, SliceResult, merge_slices, result_of
+from node.slices import Lacking, SliceResult, cut_at, merge_slices, result_of, within_range
 from node.tally import Tally, reachable
 from node.writes import no_such_table
 
@@ -61,6 +62,16 @@ class Reads:
         inside.on_timer("read", self._on_timer)
         inside.on_timer("read_speculate", self._on_speculate)
         inside.on_peer(self._on_peer)
+        self._moved_epoch = 0
+        metadata.on_adopted(self._on_adopted)
+
+    def _on_adopted(self) -> None:
+        """Where rows live has changed: what is under way begins again."""
+        if self.metadata.state.moved_epoch != self._moved_epoch:
+            self._moved_epoch = self.metadata.state.moved_epoch
+            for operation in list(self.inside.operations.values()):
+                if isinstance(operation, ReadOperation):
+                    operation.on_moved()
 
     def begin(
         self,
@@ -77,16 +88,28 @@ class Reads:
         if placement is None:  # dropped since the slice before
             finish(no_such_table())
             return
-        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
         local = self.inside.identity.datacentre
-        wanted = need(level, placement.factors, local)
+        beyond = False
+        if placement.moving is None:
+            wanted = need(level, placement.factors, local)
+        else:
+            token = token_of(part.first)
+            replicas, wanted = placement.readers(level, token, local)
+            part, beyond = within_range(part, token, placement)
+        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
         reach = reachable(wanted, placement, local, alive)
         if not reach.met:
             finish(Unavailable(wanted.total, reach.received, level))
             return
         operation = ReadOperation(self, part, placement, level, finish)
+        operation.beyond = beyond
+        operation.wanted = wanted
         operation.trace = trace
-        operation.send(self.preferred(alive, placement), deadline_us)
+        preferred = self.preferred(alive, placement)
+        if wanted.sides:  # who counts in both sets makes the other set's level cost nothing
+            (_, old), (_, new) = wanted.sides
+            preferred.sort(key=lambda peer: not (peer in old and peer in new))
+        operation.send(preferred, deadline_us)
 
     def preferred(self, alive: list[PeerId], placement: TablePlacement) -> list[PeerId]:
         """In the order of asking: ourselves, our datacentre, the others; who was slow just now comes last."""
@@ -166,24 +189,28 @@ class ReadOperation:
         "_rows",
         "_speculate_timer",
         "_timer",
-        "_wanted",
         "_whole",
+        "beyond",
+        "deadline_us",
         "part",
         "trace",
+        "wanted",
     )
 
     def __init__(
         self, parent: Reads, part: Slice, placement: TablePlacement, level: Level, finish: Finish
     ) -> None:
         """Nobody is asked yet."""
-        local = parent.inside.identity.datacentre
         self._parent = parent
         self.part = part
+        self.beyond = False
+        """The slice was cut where the range ends whose replicas are asked: more follows for certain."""
+        self.deadline_us = 0
         self.trace: Trace | None = None
         self._placement = placement
         self._level = level
         self._finish: Finish | None = finish
-        self._wanted = need(level, placement.factors, local)
+        self.wanted = Need(0)
         self._op = parent.inside.new_op()
         self._rows: dict[PeerId, SliceRead] = {}
         self._digests: dict[PeerId, bytes] = {}
@@ -205,13 +232,14 @@ class ReadOperation:
         """Ask the first for rows and as many others as the level needs for digests."""
         inside = self._parent.inside
         inside.operations[self._op] = self
+        self.deadline_us = deadline_us
         now_us = inside.world.monotonic_us()
         self._left_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
         self._timer = inside.timer(self._left_us, "read", self._op)
         chosen = self._choose(preferred)
         local, where = inside.identity.datacentre, self._placement.datacentre
         self._others = [
-            peer for peer in preferred if peer not in chosen and self._wanted.counts(where(peer), local)
+            peer for peer in preferred if peer not in chosen and self.wanted.counts(where(peer), local)
         ]
         if self._others:
             self._speculate_timer = inside.timer(
@@ -228,18 +256,21 @@ class ReadOperation:
     def _choose(self, preferred: list[PeerId]) -> list[PeerId]:
         """As many, and in such datacentres, as the level needs."""
         local = self._parent.inside.identity.datacentre
-        tally = Tally(self._wanted, self._placement, local)
+        tally = Tally(self.wanted, self._placement, local)
         chosen = []
-        budget = dict(self._wanted.each)
+        budget = dict(self.wanted.each)
         for peer in preferred:
             if tally.met:
                 break
             where = self._placement.datacentre(peer)
-            if self._wanted.each:
+            if self.wanted.sides:
+                if not tally.helps(peer):
+                    continue
+            elif self.wanted.each:
                 if budget.get(where, 0) == 0:
                     continue
                 budget[where] -= 1
-            elif not self._wanted.counts(where, local):
+            elif not self.wanted.counts(where, local):
                 continue
             chosen.append(peer)
             tally.add(peer)
@@ -287,7 +318,7 @@ class ReadOperation:
 
     def _stand_in(self, good: list[PeerId]) -> PeerId | None:
         """The next that was not asked; for EACH_QUORUM one of a datacentre in which too few are good."""
-        where, each = self._placement.datacentre, dict(self._wanted.each)
+        where, each = self._placement.datacentre, dict(self.wanted.each)
         for peer in good:
             if each:
                 each[where(peer)] -= 1
@@ -346,10 +377,10 @@ class ReadOperation:
             self._want_whole()  # only digests are left: whoever was to send the rows does not
             return
         answered = [*rows, *(() if self._whole else (peer for peer in digests if peer not in rows))]
-        wanted = self._wanted
+        wanted = self.wanted
         if len(answered) < wanted.total:
             return
-        if wanted.local or wanted.each:
+        if wanted.local or wanted.each or wanted.sides:
             local = self._parent.inside.identity.datacentre
             if not reachable(wanted, self._placement, local, answered).met:
                 return
@@ -397,7 +428,7 @@ class ReadOperation:
             return
         inside.world.cancel_timer(self._speculate_timer)
         inside.count("read_repairs")
-        self._repaired = Tally(self._wanted, self._placement, inside.identity.datacentre)
+        self._repaired = Tally(self.wanted, self._placement, inside.identity.datacentre)
         for peer in self._rows:
             if peer in self._lacking:
                 self._repairing.append(peer)
@@ -464,6 +495,33 @@ class ReadOperation:
         if self._repaired is not None and self._repaired.met and self._merged is not None:
             self._end(self._merged)
 
+    def on_moved(self) -> None:
+        """Where rows live has changed: what was answered says nothing of the replicas of now."""
+        placement = self._parent.metadata.state.placement(self.part.table)
+        if self._finish is None or placement is None or placement.same_as(self._placement):
+            return
+        finish, self._finish = self._finish, None
+        self._drop()
+        part, level = self.part, self._level
+        if self.beyond:
+            inner = finish
+            first = part.end
+
+            def finish(result: SliceResult | ReadFailure) -> None:
+                inner(cut_at(result, first))
+
+        token = token_of(part.first)
+        replicas = placement.replicas(token)
+        short, beyond = within_range(part, token, placement)
+        if beyond and placement.moving is None:
+            outer, part = finish, short
+            bound = short.end
+
+            def finish(result: SliceResult | ReadFailure) -> None:
+                outer(cut_at(result, bound))
+
+        self._parent.begin(part, replicas, level, self.deadline_us, finish, trace=self.trace)
+
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now: ask again under them."""
         if self._parent.metadata.state.placement(self.part.table) is None:
@@ -490,11 +548,11 @@ class ReadOperation:
             if self._repair_another(possible):
                 return
         local = self._parent.inside.identity.datacentre
-        if not reachable(self._wanted, self._placement, local, possible).met:
+        if not reachable(self.wanted, self._placement, local, possible).met:
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             received = len([p for p in self._asked if p in self._rows or p in self._digests])
             self._end(
-                Broken(received, self._wanted.total, len(self._failed), text, write=False, unknown=False)
+                Broken(received, self.wanted.total, len(self._failed), text, write=False, unknown=False)
             )
         elif self._repaired is None:
             self._decide()
@@ -505,19 +563,22 @@ class ReadOperation:
             received = self._repaired.received
         else:
             received = len([p for p in self._asked if p in self._rows or p in self._digests])
-            received = min(received, self._wanted.total - 1)
-        self._end(Timeout(received, self._wanted.total, self._level, write=False))
+            received = min(received, self.wanted.total - 1)
+        self._end(Timeout(received, self.wanted.total, self._level, write=False))
 
     def _end(self, result: SliceResult | ReadFailure) -> None:
         finish, self._finish = self._finish, None
         if finish is None:
             return
+        self._drop()
+        finish(cut_at(result, self.part.end) if self.beyond else result)
+
+    def _drop(self) -> None:
         inside = self._parent.inside
         inside.operations.pop(self._op, None)
         inside.world.cancel_timer(self._timer)
         if self._speculate_timer:
             inside.world.cancel_timer(self._speculate_timer)
-        finish(result)
 
 
 def _told(op: int, rows: Rows) -> SliceRead:

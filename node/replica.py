@@ -106,7 +106,8 @@ class Replica:
 
     def _on_apply(self, peer: PeerId, message: ApplyMutation) -> None:
         if self._may(peer, message, message.table):
-            self._submit(("replica_apply", peer, message.op), Apply(message.mutation), message.left_us)
+            ticket = ("replica_apply", peer, message.op, message.epoch)
+            self._submit(ticket, Apply(message.mutation), message.left_us)
 
     def _submit(self, ticket: tuple[Any, ...], command: Command, left_us: int = 0) -> None:
         """To the store, or to the end of what waits for it; `left_us` 0 is for ever."""
@@ -140,15 +141,16 @@ class Replica:
         elif self._may(peer, message, part.table):
             digest = message.digest
             if digest and (peer, message.op) in self._inside.traces_of_others:
-                ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, True)
+                ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, message.epoch, True)
                 self._submit(ticket, Read(part, False), message.left_us)  # the trace is to tell of its rows
             else:
-                self._submit(("replica_read", peer, message.op, part), Read(part, digest), message.left_us)
+                ticket = ("replica_read", peer, message.op, part, message.epoch)
+                self._submit(ticket, Read(part, digest), message.left_us)
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
         if self._may(peer, message, message.table):
             command = MergeRows(message.table, message.rows, message.settled_us)
-            self._submit(("replica_repair", peer, message.op), command)
+            self._submit(("replica_repair", peer, message.op, message.epoch), command)
 
     def _on_paxos(self, peer: PeerId, message: PaxosAsk) -> None:
         step = message.step
@@ -157,12 +159,27 @@ class Replica:
                 peer, OperationFailed(message.op, "overloaded", "a condition on too many slices")
             )
         elif self._may(peer, message, step.table):
-            self._submit(("replica_paxos", peer, message.op, step), step)
+            self._submit(("replica_paxos", peer, message.op, step, message.epoch), step)
 
     # --- outcomes
 
-    def _paxos_done(self, outcome: Outcome, peer: PeerId, op: int, step: PaxosStep) -> None:
+    def _is_outdated(self, peer: PeerId, op: int, epoch: int) -> bool:
+        """Whether what is done was planned before rows moved, and waited in our queues meanwhile.
+
+        Then it does not count: from the moment at which we say that we know an epoch, nothing is acknowledged
+        that was planned before it, and nothing read (node/moving.py).
+        """
+        metadata = self._metadata
+        if epoch >= metadata.state.moved_epoch:
+            return False
+        self._inside.count("replica_outdated")
+        self._inside.send(peer, Stale(op, metadata.epochs_after(epoch)))
+        return True
+
+    def _paxos_done(self, outcome: Outcome, peer: PeerId, op: int, step: PaxosStep, epoch: int) -> None:
         self._done()
+        if self._is_outdated(peer, op, epoch):
+            return
         if isinstance(outcome, Applied):
             self._inside.world.send(peer, MutationApplied(op, outcome.newer), URGENT)
         elif isinstance(outcome, Failed):
@@ -179,15 +196,21 @@ class Replica:
             lane = URGENT if size < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
             self._inside.world.send(peer, PaxosTold(op, outcome), lane)
 
-    def _applied(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _applied(self, outcome: Outcome, peer: PeerId, op: int, epoch: int) -> None:
         self._done()
+        if self._is_outdated(peer, op, epoch):
+            return
         if isinstance(outcome, Applied):
             self._inside.world.send(peer, MutationApplied(op, outcome.newer), SMALL)
         else:
             self._failed(outcome, peer, op)
 
-    def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice, digest: bool = False) -> None:
+    def _was_read(
+        self, outcome: Outcome, peer: PeerId, op: int, part: Slice, epoch: int, digest: bool = False
+    ) -> None:
         self._done()
+        if self._is_outdated(peer, op, epoch):
+            return
         if digest and isinstance(outcome, Rows):
             outcome = Digest(digest_of(outcome))
         if isinstance(outcome, Digest):
@@ -201,8 +224,10 @@ class Replica:
             self._inside.note_damage(outcome, part)
             self._failed(outcome, peer, op)
 
-    def _repaired(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _repaired(self, outcome: Outcome, peer: PeerId, op: int, epoch: int) -> None:
         self._done()
+        if self._is_outdated(peer, op, epoch):
+            return
         if isinstance(outcome, Failed):
             self._failed(outcome, peer, op)
         else:

@@ -62,7 +62,6 @@ class Scans:
             bytes_max=POINT_BYTES_MAX if request.point else limits.SLICE_BYTES_MAX,
             reverse=request.reverse,
         )
-        replicas = placement.replicas(token)
         now_us = request.now_us or self._inside.clock.now_us()
 
         def begin(part: Slice, finish: Finish) -> None:
@@ -71,6 +70,8 @@ class Scans:
                     part, request.partition, request.level, deadline_us, finish, trace=request.trace
                 )
             else:
+                there = self._reads.metadata.state.placement(part.table)
+                replicas = there.replicas(token) if there is not None else ()
                 self._reads.begin(part, replicas, request.level, deadline_us, finish, trace=request.trace)
 
         if request.point:
@@ -195,7 +196,8 @@ class RingScan:
         self._deadline_us = deadline_us
         self._timeout_us = max(1, deadline_us - reads.inside.world.monotonic_us())
         self._now_us = request.now_us or reads.inside.clock.now_us()
-        self._ranges = [part for part in joined_ranges(placement) if part[0] <= request.last_token]
+        self._placement = placement
+        self._ranges = self._ranges_of(placement)
         self._size = 0
         self._dead = 0
         self._left = request.rows_max
@@ -208,6 +210,21 @@ class RingScan:
             at = (i for i, (_, last, _) in enumerate(self._ranges) if token <= last)
             self._at = next(at, len(self._ranges))
             self._first = request.after + b"\x00"
+
+    def _ranges_of(self, placement: TablePlacement) -> list[tuple[int, int, Replicas]]:
+        return [part for part in joined_ranges(placement) if part[0] <= self._request.last_token]
+
+    def _plan_anew(self) -> None:
+        """Where rows live has changed since the slice before: go on at the same token."""
+        placement = self._reads.metadata.state.placement(self._request.table)
+        if placement is None or placement.same_as(self._placement) or self._at == len(self._ranges):
+            return
+        token = token_of_key(self._first) if self._first else self._ranges[self._at][0]
+        self._placement = placement
+        self._ranges = self._ranges_of(placement)
+        self._at = next(i for i, (_, last, _) in enumerate(self._ranges) if token <= last)
+        if not self._first and self._ranges[self._at][0] < token:
+            self._first = token_range_bounds(self._request.table, token, token)[0]
 
     def want(self, parts: int) -> None:
         """Credit for more parts."""
@@ -224,6 +241,7 @@ class RingScan:
         if self._at == len(self._ranges):  # what is to be gone on after lies behind the last token
             self._reply(RowsRead((), self._now_us, False), True)
             return
+        self._plan_anew()
         first_token, last_token, replicas = self._ranges[self._at]
         last_token = min(last_token, self._request.last_token)
         first, end = token_range_bounds(self._request.table, first_token, last_token)
@@ -283,7 +301,8 @@ def joined_ranges(placement: TablePlacement) -> list[tuple[int, int, Replicas]]:
     assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges)), "ranges leave a gap"
     joined: list[tuple[int, int, Replicas]] = []
     for first, last, replicas in ranges:
-        if joined and sorted(joined[-1][2]) == sorted(replicas):
+        same = joined and sorted(joined[-1][2]) == sorted(replicas)
+        if same and placement.sides_of(joined[-1][1]) == placement.sides_of(last):
             joined[-1] = (joined[-1][0], last, joined[-1][2])
         else:
             joined.append((first, last, replicas))

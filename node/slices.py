@@ -11,7 +11,7 @@ the slice begins, has to be known to the merge: what one replica deleted another
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -32,7 +32,17 @@ from core.row import (
     merge_rows,
     normal,
 )
-from lsm.keys import HEADER_SUFFIX, partition_begun, split_row_key
+from lsm.keys import HEADER_SUFFIX, partition_begun, split_row_key, token_range_bounds
+
+
+class Ranges(Protocol):
+    """Where ranges end."""
+
+    def last_token(self, token: int) -> int:
+        """Of the range of this one."""
+
+
+Result = TypeVar("Result")
 
 
 class SliceResult(msgspec.Struct, frozen=True):
@@ -144,3 +154,18 @@ def _note_lacking(
     for peer in answers:
         if held.get(peer) != merged:
             lacking.setdefault(peer, []).append((key, merged))
+
+
+def within_range(part: Slice, token: int, placement: Ranges) -> tuple[Slice, bool]:
+    """A slice that begins at this token, cut where the token's range ends, and whether it was."""
+    if part.point or part.partition or part.reverse:
+        return part, False
+    end = token_range_bounds(part.table, token, placement.last_token(token))[1]
+    return (msgspec.structs.replace(part, end=end), True) if end < part.end else (part, False)
+
+
+def cut_at(result: Result, bound: bytes) -> Result:
+    """The result of a slice that was cut at a key: complete up to there, and more may follow."""
+    if isinstance(result, SliceResult) and not result.more:
+        return msgspec.structs.replace(result, more=True, end=bound)
+    return result

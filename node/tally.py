@@ -22,7 +22,7 @@ class Places(Protocol):
 class Tally:
     """Good answers of replicas, counted per datacentre; a peer counts once."""
 
-    __slots__ = ("_by_datacentre", "_local", "_need", "_places", "met", "peers")
+    __slots__ = ("_by_datacentre", "_local", "_need", "_places", "_sides", "met", "peers")
 
     def __init__(self, need: Need, places: Places, local_datacentre: str) -> None:
         """Nobody has answered yet."""
@@ -32,6 +32,10 @@ class Tally:
         self._by_datacentre: dict[str, int] = {}
         self.peers: list[PeerId] = []
         self.met = need.total <= 0
+        self._sides: list[tuple[Tally, tuple[PeerId, ...]]] = []
+        """Of a range that moves: the same among its old and among its new replicas."""
+        if need.sides:
+            self._sides = [(Tally(side, places, local_datacentre), peers) for side, peers in need.sides]
 
     def add(self, peer: PeerId) -> bool:
         """Count a good answer; returns whether the level is met now."""
@@ -40,12 +44,29 @@ class Tally:
             name = self._places.datacentre(peer)
             counts = self._by_datacentre
             counts[name] = counts.get(name, 0) + 1
-            self.met = self._need.met(counts, self._local)
+            if self._sides:
+                for side, replicas in self._sides:
+                    if peer in replicas:
+                        side.add(peer)
+                self.met = all(side.met for side, _ in self._sides)
+            else:
+                self.met = self._need.met(counts, self._local)
         return self.met
+
+    def helps(self, peer: PeerId) -> bool:
+        """Whether a good answer of this peer brings the level nearer."""
+        if self._sides:
+            return any(peer in replicas and side.helps(peer) for side, replicas in self._sides)
+        name = self._places.datacentre(peer)
+        if self._need.each:
+            return self._by_datacentre.get(name, 0) < dict(self._need.each).get(name, 0)
+        return not self.met and self._need.counts(name, self._local)
 
     @property
     def received(self) -> int:
         """Answers that count."""
+        if self._sides:
+            return min(side.received for side, _ in self._sides)
         if self._need.local:
             return self._by_datacentre.get(self._local, 0)
         if self._need.each:

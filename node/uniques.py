@@ -39,6 +39,7 @@ from core.row import EMPTY_HEADER, Row, covered, merge_rows, newest_version, nor
 from index.entries import Indexed, Term
 from index.uniqueness import NoValueError, UniqueIndex, unique_indexes
 from lsm.keys import ROW_SUFFIX
+from node.mutation_building import build
 from node.unique_claims import (
     AGAIN,
     DECIDED,
@@ -53,7 +54,7 @@ from node.unique_claims import (
     release,
     row_of,
 )
-from node.writes import build, no_such_table
+from node.writes import no_such_table
 
 if TYPE_CHECKING:
     from core.schema import Table

@@ -22,6 +22,12 @@ class PlacementView(Protocol):
     def replicas(self, token: int) -> tuple[PeerId, ...]:
         """The replicas of a token."""
 
+    def writers(self, token: int) -> tuple[PeerId, ...]:
+        """Who is written to: the replicas, and those that will be."""
+
+    def common_ranges(self, one: PeerId, other: PeerId) -> tuple[tuple[int, int], ...]:
+        """As `shared_ranges`, of what both are written to."""
+
     def shared_ranges(self, one: PeerId, other: PeerId) -> tuple[tuple[int, int], ...]:
         """Inclusive token ranges that both replicate, ascending."""
 

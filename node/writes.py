@@ -20,9 +20,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.cell import Cell
 from core.commands import Applied, Apply, Failed, Outcome, Why
-from core.consistency import Level, Need, need, valid_for_writes
+from core.consistency import Level, Need, valid_for_writes
 from core.messages import ApplyMutation, MutationApplied, OperationFailed, Stale
 from core.mutation import Mutation, encode_mutation, restamped
 from core.ports import BULK, SMALL, PeerId
@@ -31,14 +30,12 @@ from core.requests import (
     Broken,
     Invalid,
     Overloaded,
-    RowWrite,
     Timeout,
     Unavailable,
-    Write,
     WriteRequest,
     Written,
 )
-from core.row import OPERATION_SUFFIX, Header, RangeTombstone, Row, Tombstone
+from node.mutation_building import build as build
 from node.tally import Tally, reachable
 from ring.tokens import token_of
 
@@ -51,8 +48,6 @@ if TYPE_CHECKING:
     from node.stamps import Stamps
     from node.swim import Swim
 
-DEAD_ALWAYS_US = 1
-"""From when the record of an operation id is dead: also for a reader whose clock is behind."""
 SMALL_PAYLOAD_BYTES = limits.SMALL_FRAME_BYTES_MAX - 256
 DEFINITE = frozenset(
     {
@@ -89,6 +84,17 @@ class Writes:
         inside.on_stored("write", self._on_local)
         inside.on_timer("write", self._on_timer)
         inside.on_peer(self._on_peer)
+        metadata.on_adopted(self._on_adopted)
+        self._moved_epoch = 0
+
+    def _on_adopted(self) -> None:
+        """Where rows live has changed: what is under way goes on under the plan of now."""
+        if self.metadata.state.moved_epoch == self._moved_epoch:
+            return
+        self._moved_epoch = self.metadata.state.moved_epoch
+        for operation in list(self.inside.operations.values()):
+            if isinstance(operation, WriteOperation):
+                operation.on_moved()
 
     @property
     def writer(self) -> int:
@@ -111,8 +117,8 @@ class Writes:
             reply(refusal or no_such_table())
             return
         token = token_of(request.partition)
-        replicas = placement.replicas(token)
-        wanted = need(request.level, placement.factors, self.inside.identity.datacentre)
+        replicas = placement.writers(token)
+        wanted = placement.need(request.level, token, self.inside.identity.datacentre)
         alive = [peer for peer in replicas if self.swim.is_alive(peer)]
         reach = reachable(wanted, placement, self.inside.identity.datacentre, alive)
         if not reach.met and request.level is not Level.ANY:
@@ -284,8 +290,12 @@ class WriteOperation:
         mutation = self._mutation
         if newer is not None and mutation.stamped and mutation.attempt == 0:
             self._newer = newer if self._newer is None else max(self._newer, newer)
-        if self._tally.add(peer) and self._reply is not None:
-            if self._newer is not None and mutation.attempt == 0:
+        self._go_on(self._tally.add(peer))
+
+    def _go_on(self, met: bool) -> None:
+        """Answer if the level is met; or give up if it cannot be any more."""
+        if met and self._reply is not None:
+            if self._newer is not None and self._mutation.attempt == 0:
                 self._stamp_again(self._newer)
                 return
             self._answer(Written(self._version()))
@@ -323,6 +333,41 @@ class WriteOperation:
                 self._give_up(Broken(received, required, 1, why, write=True, unknown=True))
 
         parent.stamps.take(stamped, refused)
+
+    def on_moved(self) -> None:
+        """Who is written to has changed: who has the write has it, others are sent it, the level is counted
+        anew.
+        """
+        parent, token = self._parent, self._mutation.token
+        placement = parent.metadata.state.placement(self._request.table)
+        if self._reply is None or placement is None or placement.same_as(self._placement):
+            return
+        local = parent.inside.identity.datacentre
+        replicas = placement.writers(token)
+        new = [peer for peer in replicas if peer not in self._replicas]
+        self._placement, self._replicas = placement, replicas
+        self._wanted = placement.need(self._request.level, token, local)
+        self._alive = [peer for peer in replicas if parent.swim.is_alive(peer)]
+        if self._restamping:
+            return  # the next attempt is made under the new plan
+        acknowledged = self._tally.peers
+        self._tally = Tally(self._wanted, placement, local)
+        for peer in acknowledged:
+            if peer in replicas:
+                self._tally.add(peer)
+        self._pending = [peer for peer in self._pending if peer in replicas]
+        for peer in new:
+            if peer in acknowledged:
+                continue
+            if peer not in self._alive:
+                self._hint(peer)
+            else:
+                self._pending.append(peer)
+                if peer == parent.me:
+                    parent.inside.submit(("write", self._op), Apply(self._bytes))
+                else:
+                    self._send_again(peer)
+        self._go_on(self._tally.met)
 
     def _on_stale(self, peer: PeerId) -> None:
         """The epochs that we lacked are adopted by now.
@@ -498,73 +543,3 @@ def check(
     if not 0 <= request.ttl_s <= limits.TTL_S_MAX:
         return Invalid("bad_ttl", f"a time to live is 1 to {limits.TTL_S_MAX} seconds (0: for ever)")
     return None
-
-
-def build(
-    request: WriteRequest, token: int, origin: tuple[int, int], version: Version, admitted_us: int
-) -> Mutation:
-    """The mutation of a request: every cell and tombstone at `version`."""
-    timestamp_us, writer = version
-    lives_from_us = request.now_us or admitted_us
-    dies_us = lives_from_us + request.ttl_s * limits.SECOND_US if request.ttl_s else 0
-    rows = tuple(
-        (row.suffix, _row(row, version, (admitted_us, lives_from_us), dies_us)) for row in request.rows
-    )
-    header = None
-    if request.partition_delete or request.ranges:
-        deletion = Tombstone(timestamp_us, writer, admitted_us) if request.partition_delete else None
-        ranges = tuple(
-            RangeTombstone(a, b, timestamp_us, writer, admitted_us) for a, b in sorted(request.ranges)
-        )
-        header = Header(deletion, ranges)
-    start, sequence = origin
-    return Mutation(
-        start=start,
-        sequence=sequence,
-        attempt=0,
-        admitted_us=admitted_us,
-        stamped=not request.timestamp_us,
-        operation=request.operation,
-        table=request.table,
-        token=token,
-        partition=request.partition,
-        header=header,
-        rows=rows,
-    )
-
-
-def _row(row: RowWrite, version: Version, times_us: tuple[int, int], dies_us: int) -> Row:
-    """`times_us` are when the write was admitted, and from when times to live count."""
-    timestamp_us, writer = version
-    admitted_us, lives_from_us = times_us
-    if row.suffix[:1] == OPERATION_SUFFIX:
-        admitted_us = DEAD_ALWAYS_US
-    deletion = None
-    if row.replace:
-        deletion = Tombstone(timestamp_us - 1 if row.writes else timestamp_us, writer, admitted_us)
-    cells = [
-        Cell(
-            w.column,
-            w.path,
-            w.kind,
-            timestamp_us,
-            writer,
-            _dead_from_us(w, admitted_us, lives_from_us, dies_us),
-            w.value,
-        )
-        for w in row.writes
-    ]
-    if len(cells) > 1:
-        cells.sort(key=_address)
-    return Row(deletion, tuple(cells))
-
-
-def _dead_from_us(write: Write, admitted_us: int, lives_from_us: int, dies_us: int) -> int:
-    """A worthless value is written as one that has expired: it still hides, and makes no row exist."""
-    if write.value is None or write.worthless:
-        return admitted_us
-    return lives_from_us + write.ttl_s * limits.SECOND_US if write.ttl_s else dies_us
-
-
-def _address(cell: Cell) -> Any:
-    return (cell.column, cell.path, cell.kind)

@@ -293,6 +293,7 @@ class PeerProcess:
 
         periodic = config.process.commitlog_sync == "periodic"
         self.store = Store(self.engine, table, node.indexed.entries)
+        self.store.owns = node.owns
         executor = Executor(self.store, Commit(periodic=periodic))
         self.disk = Disk(
             loop,

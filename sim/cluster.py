@@ -116,6 +116,17 @@ class SimCluster:
         """Let things happen until `predicate` holds; False if it does not in time."""
         return self.scheduler.run_until(predicate, timeout_us)
 
+    def add_machine(self) -> int:
+        """One machine more, with an empty directory; its process knows the peers that founded the cluster."""
+        index = len(self.machines)
+        place = _place(self.options, index, voter=False)
+        clocks = Random(f"{self.options.seed}:clocks:{index}")
+        self.machines.append(
+            Machine(index, place, _clock(self.scheduler, self.options, clocks), self.options.seed)
+        )
+        self._by_address[place.address] = self.machines[index]
+        return index
+
     # --- processes
 
     def start_all(self) -> None:
@@ -346,15 +357,16 @@ class SimCluster:
 
 
 def _initial_peers(options: Options) -> tuple[InitialPeer, ...]:
-    return tuple(
-        InitialPeer(
-            name=f"n{index + 1}",
-            address=f"10.0.{index // 250}.{index % 250 + 1}:7000",
-            datacentre=f"dc{index % options.datacentres + 1}",
-            rack=f"r{index // options.datacentres % (options.racks or options.peers) + 1}",
-            voter=index < options.voters,
-        )
-        for index in range(options.peers)
+    return tuple(_place(options, index, index < options.voters) for index in range(options.peers))
+
+
+def _place(options: Options, index: int, voter: bool) -> InitialPeer:
+    return InitialPeer(
+        name=f"n{index + 1}",
+        address=f"10.0.{index // 250}.{index % 250 + 1}:7000",
+        datacentre=f"dc{index % options.datacentres + 1}",
+        rack=f"r{index // options.datacentres % (options.racks or max(options.peers, index + 1)) + 1}",
+        voter=voter,
     )
 
 

@@ -52,7 +52,9 @@ class RealSoftware:
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)
 
-        return Launched(node, Executor(Store(engine, table, node.indexed.entries), Commit()))
+        store = Store(engine, table, node.indexed.entries)
+        store.owns = node.owns
+        return Launched(node, Executor(store, Commit()))
 
 
 def boot_records(engine: MemoryEngine) -> dict[bytes, bytes]:

@@ -50,6 +50,10 @@ class StageMetadata:
     def __init__(self, state: State) -> None:
         self.state = state
         self.stale: tuple[Epoch, ...] | None = None
+        self.listeners: list[Callable[[], None]] = []
+
+    def on_adopted(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
 
     def stale_for(self, table: int, epoch: int) -> tuple[Epoch, ...] | None:
         return self.stale

@@ -42,7 +42,7 @@ def test_a_member_is_let_in_whatever_its_name_and_address_say() -> None:
         (hello(2, cluster_name="other"), "cluster", "'other'"),
         (hello(2, cluster=b"x" * 16), "cluster", "different clusters"),
         (hello(9, name="n2"), "wiped", "'n2' is a member with another identity: this directory is empty"),
-        (hello(9), "stranger", "'n9' is no member"),
+        (hello(9, cluster=born(3).cluster), "stranger", "'n9' is no member"),
     ],
 )
 def test_others_are_refused_for_good_with_the_reason(theirs: Hello, code: str, words: str) -> None:

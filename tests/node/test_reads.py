@@ -227,7 +227,7 @@ def test_each_quorum_asks_again_where_answers_lack() -> None:
         stage = Stage(state=cluster_state(("dc1", "dc2", "dc2")), datacentre="dc1")
         placement = stage.metadata.state.placement(1)
         operation = ReadOperation(stage.reads, slice_of(False), placement, Level.EACH_QUORUM, stage.answer)
-        operation._wanted = Need(2, each=(("dc1", 1), ("dc2", 1)))
+        operation.wanted = Need(2, each=(("dc1", 1), ("dc2", 1)))
         operation.send([ME, B, C], stage.deadline_us)
         ((_, message),) = stage.take(ReadSlice)
         stage.message(fails, OperationFailed(message.op, "corrupt", "a bad block"))

@@ -1,0 +1,301 @@
+"""Membership churn: peers come, go, are replaced, ranges move, and somebody is killed at each of the three
+epochs.
+
+    n5 = add            a machine with an empty directory knocks, is admitted, gets its share
+    remove              the last machine hands over and is switched off
+    replace             a machine loses its directory; another peer under the same name takes its place
+    move                a machine gets other tokens
+    replicate           the bucket's keyspace goes from RF 3 to 1 and back
+
+One after the other, as long as the nemesis runs, beside all its other faults; what is under way when it
+stops has
+to come to its end by itself. Whenever the move goes from one phase to the next, one who takes part in it may
+be
+killed, and comes back after a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from core.metadata import BeginMove, StepMove
+from core.requests import Changed, MetadataRequest
+from core.schema import NETWORK_TOPOLOGY, Replication
+from jepsen_like.checkers import Problem
+from jepsen_like.nemesis import Nemesis
+from jepsen_like.run import Run
+from lsm import keys
+from node import move_plans
+from node.move_plans import Newcomer, PlanError
+from node.moving import complement
+from node.moving_ring import PREPARE
+from node.node import Node
+from sim.cluster import Reply, SimCluster
+from sim.real import node_of
+
+SECOND = 1_000_000
+LOOK_US = SECOND // 10
+SETTLE_US = 120 * SECOND
+CLEAN_US = 60 * SECOND
+KINDS = ("add", "remove", "replace", "move")
+MACHINES_MAX = 7
+
+
+class Churn:
+    """One operation after another."""
+
+    def __init__(self, cluster: SimCluster, kinds: tuple[str, ...], kill: float) -> None:
+        """Whoever takes part is killed at a change of phase with this probability."""
+        self.cluster = cluster
+        self.kinds = kinds
+        self.random = Random(f"{cluster.options.seed}:churn")
+        self.kill = kill
+        self.done: list[str] = []
+        self.aborted = 0
+        self.kills = 0
+        self._running = False
+        self._plan: Callable[[Node], BeginMove | None] | None = None
+        self._kind = ""
+        self._asked_us = 0
+        self._phase = ""
+        self._after: Callable[[], None] | None = None
+        self._next_us = 0
+        self._moves = 0
+        self._began_us = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = True
+        self._look()
+
+    def stop(self) -> None:
+        """Begin nothing more; what has begun comes to its end."""
+        self._running = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._plan is None
+
+    # --- one operation
+
+    def _look(self) -> None:
+        cluster = self.cluster
+        if self._running or not self.idle:
+            cluster.scheduler.after(LOOK_US, self._look)
+        node = self._best()
+        if node is None:
+            return
+        if self._plan is not None:
+            self._go_on(node)
+        elif self._running and cluster.now_us >= self._next_us:
+            self._begin(self.random.choice(self.kinds))
+
+    def _best(self) -> Node | None:
+        """A running node that knows most."""
+        nodes = [node_of(self.cluster, i) for i in self.cluster.running()]
+        ready = [node for node in nodes if node.metadata.born and not node.metadata.unready]
+        return max(ready, key=lambda node: node.metadata.state.epoch, default=None)
+
+    def _begin(self, kind: str) -> None:
+        cluster, machines = self.cluster, self.cluster.machines
+        least = max(3, cluster.options.replication)
+        vnodes = cluster.options.settings.num_tokens
+        if (kind == "remove" and len(machines) <= least) or (kind == "add" and len(machines) >= MACHINES_MAX):
+            return
+        self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
+        self._moves, self._began_us = 0, cluster.now_us
+        if kind == "add":
+            index = cluster.add_machine()
+            cluster.start(index)
+            name = machines[index].place.name
+            self._plan = lambda node: _with(
+                node, name, lambda n: move_plans.add(node.metadata.state, [n], vnodes)
+            )
+        elif kind == "remove":
+            last = machines[-1]
+            self._plan = lambda node: move_plans.remove(node.metadata.state, [last.place.name])
+            self._after = lambda: self._switch_off(last.index)
+        elif kind == "replace":
+            victim = self.random.randrange(len(machines))
+            name = machines[victim].place.name
+            cluster.wipe(victim)
+            cluster.start(victim)
+            self._plan = lambda node: _with(
+                node, name, lambda n: move_plans.replace(node.metadata.state, name, n)
+            )
+        elif kind == "move":
+            name = machines[self.random.randrange(len(machines))].place.name
+            self._plan = lambda node: move_plans.move(node.metadata.state, name, vnodes)
+        else:
+            self._plan = self._replicate
+
+    def _replicate(self, node: Node) -> BeginMove:
+        """RF 3 to 1, or back."""
+        keyspaces = node.metadata.state.keyspaces
+        name = max(
+            keyspaces, key=lambda each: sum(t.keyspace == each for t in node.metadata.state.tables.values())
+        )
+        factors = keyspaces[name].replication.factors
+        now = max(n for _, n in factors)
+        wanted = 1 if now > 1 else self.cluster.options.replication
+        replication = Replication(NETWORK_TOPOLOGY, tuple((dc, wanted) for dc, _ in factors))
+        return move_plans.replicate(node.metadata.state, name, replication)
+
+    def _switch_off(self, index: int) -> None:
+        assert index == len(self.cluster.machines) - 1
+        self.cluster.kill(index)
+        self.cluster.machines.pop()
+
+    def _go_on(self, node: Node) -> None:
+        assert self._plan is not None
+        state, now_us = node.metadata.state, self.cluster.now_us
+        ended = state.last_move.id if state.last_move is not None else 0
+        if state.move is not None:
+            if state.move.phase != self._phase:
+                self._phase = state.move.phase
+                self._maybe_kill(node)
+            return
+        if self._moves and ended >= self._moves:
+            self._maybe_kill(node)
+            self.done.append(self._kind)
+            if self._after is not None:
+                self._after()
+            self._plan = None
+            self._next_us = now_us + self.random.randrange(1, 4 * SECOND)
+        elif now_us >= self._asked_us + 2 * SECOND:
+            self._ask(node, now_us)
+
+    def _ask(self, node: Node, now_us: int) -> None:
+        assert self._plan is not None
+        self._asked_us = now_us
+        try:
+            begin = self._plan(node)
+        except PlanError:
+            return
+        if begin is None or not self._may_begin(node, begin):
+            return
+        epoch = node.metadata.state.epoch
+
+        def judge(reply: Reply) -> None:
+            answer = reply.answer
+            if isinstance(answer, Changed) and not answer.error and not answer.code:
+                self._moves = answer.epoch
+
+        if not self._moves or epoch > self._moves:
+            index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
+            self.cluster.request(index, MetadataRequest(begin), 5 * SECOND, judge)
+
+    def _may_begin(self, node: Node, begin: BeginMove) -> bool:
+        """Whether who is given ranges has deleted what it gave up before."""
+        last = node.metadata.state.last_move
+        nodes = {m.peer: m.index for m in self.cluster.machines}
+        for peer in move_plans.targets(node.metadata.state, begin):
+            if peer not in nodes or self.cluster.machines[nodes[peer]].process is None:
+                return False
+            told = node_of(self.cluster, nodes[peer]).moving.tell(0)
+            if last is not None and told.cleaned < last.since:
+                return False
+        return True
+
+    def _maybe_kill(self, node: Node) -> None:
+        if not self._running or self.random.random() >= self.kill:
+            return
+        victim = self.random.randrange(len(self.cluster.machines))
+        if self._after is not None and victim == len(self.cluster.machines) - 1:
+            return
+        self.kills += 1
+        self.cluster.kill(victim)
+        self.cluster.scheduler.after(self.random.randrange(1, 3 * SECOND), self._back, victim)
+
+    def _back(self, index: int) -> None:
+        if index < len(self.cluster.machines):
+            self.cluster.start(index)
+
+    def abort(self) -> None:
+        """Ask for the end of what has not been handed over yet."""
+        node = self._best()
+        if node is not None and node.metadata.state.move is not None:
+            move = node.metadata.state.move
+            if move.phase == PREPARE:
+                index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
+                change = StepMove(move.id, "aborted")
+                self.cluster.request(index, MetadataRequest(change), 5 * SECOND, lambda _: None)
+
+
+def _with(node: Node, name: str, plan: Callable[[Newcomer], BeginMove]) -> BeginMove | None:
+    """A plan for who knocks under this name, if it does yet."""
+    hello = node.identity.waiting.get(name)
+    if hello is None or node.metadata.state.member(hello.peer) is not None:
+        return None
+    return plan(Newcomer(hello.peer, hello.name, hello.address, hello.datacentre, hello.rack))
+
+
+class ChurnNemesis(Nemesis):
+    """All faults, and churn beside them."""
+
+    churn: Churn
+
+    def start(self, duration_us: int) -> None:
+        """As Nemesis."""
+        self.churn.start()
+        super().start(duration_us)
+
+    def heal(self) -> None:
+        """As Nemesis; and what moves comes to its end."""
+        super().heal()
+        self.churn.stop()
+        self.cluster.run_until(lambda: self.churn.idle, SETTLE_US)
+
+
+class ChurnRun(Run):
+    """A run of any workload with churn."""
+
+    def churn(self, kinds: tuple[str, ...], kill: float = 0.3) -> Churn:
+        """Have peers come and go in this run."""
+        nemesis = ChurnNemesis(self.cluster, self._ready)
+        nemesis.churn = Churn(self.cluster, kinds, kill)
+        self.nemesis = nemesis
+        return nemesis.churn
+
+    def convergence(self) -> list[Problem]:
+        """As Run; and moves have ended, and nobody holds what it gave up."""
+        assert isinstance(self.nemesis, ChurnNemesis)
+        if not self.nemesis.churn.idle:
+            states = [node_of(self.cluster, i).metadata.state for i in self.cluster.running()]
+            moves = [(s.epoch, s.move.phase if s.move else "-") for s in states]
+            told = [
+                {str(state_name(self.cluster, p)): t for p, t in node_of(self.cluster, i).moving.told.items()}
+                for i in self.cluster.running()
+            ]
+            return [Problem("stuck", f"a move does not end: {moves} {told}")]
+        problems = super().convergence()
+        if problems:
+            return problems
+        self.cluster.run_until(lambda: not foreign_rows(self.cluster), CLEAN_US)
+        return foreign_rows(self.cluster)
+
+
+def state_name(cluster: SimCluster, peer: bytes) -> str:
+    """The name of the machine of a peer."""
+    return next((m.place.name for m in cluster.machines if m.peer == peer), peer.hex()[:6])
+
+
+def foreign_rows(cluster: SimCluster) -> list[Problem]:
+    """Rows that machines hold and do not own."""
+    problems = []
+    for index in cluster.running():
+        machine = cluster.machines[index]
+        state = node_of(cluster, index).metadata.state
+        for table in state.tables:
+            placement = state.placement(table)
+            assert placement is not None
+            for first, last in complement(placement.common_ranges(machine.peer, machine.peer)):
+                held = machine.engine.keys(*keys.token_range_bounds(table, first, last))
+                if held:
+                    text = (
+                        f"{machine.place.name} holds {len(held)} rows of table {table} that are not its own"
+                    )
+                    problems.append(Problem("foreign", text))
+    return problems

@@ -1,0 +1,549 @@
+"""Ranges on their way: what this peer does for a move, whichever part it has in it.
+
+A move is three epochs of the metadata log (node/metadata_moves.py); where rows live under each is
+node/moving_ring.py.
+Here is what happens between the epochs:
+
+    everybody     says, when asked, which epoch it has *durably*, and from then on acknowledges nothing that
+                  was
+                  planned before it (node/replica.py)
+    who is given  merges what enough of the old replicas hold (node/moving_stream.py), and says so durably
+    ranges
+    everybody     follows the old replicas to the end of their logs once they hand over: what was
+                  acknowledged at
+                  ONE by one of them alone is not lost with it
+    who has given deletes what it gave up, rows, Paxos state and ids, before it may be given it again
+    ranges up
+    one voter     asks all these, and proposes the next epoch when its condition holds (`_may_hand_over`,
+                  `_may_finish`)
+
+The conditions are facts that cannot become untrue, so it does not matter who finds them true, how often, or
+who
+ends in between: every participant goes on from what is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from core import limits
+from core.commands import (
+    Done,
+    Failed,
+    LogIds,
+    LogRead,
+    Outcome,
+    Records,
+    Swept,
+    SystemScan,
+    SystemWrite,
+    Why,
+)
+from core.messages import OperationFailed, Stale
+from core.metadata import Move, StepMove
+from core.moving import DropRange, LogForget
+from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
+from core.ports import BULK, SMALL, PeerId
+from core.requests import Changed, Unready
+from lsm.floors import FLOOR_PREFIX
+from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
+from node.moving_stream import (
+    Ask,
+    BelowFloorError,
+    Own,
+    Pause,
+    Progress,
+    Steps,
+    Stream,
+    StreamError,
+    has_quorum,
+    must_merge,
+)
+
+if TYPE_CHECKING:
+    from node.batch_log import BatchLog
+    from node.following import Following
+    from node.hints import Hints
+    from node.inside import Inside
+    from node.metadata import Metadata
+    from node.metadata_state import State
+    from node.swim import Swim
+
+CLEANED_KEY, MERGED_KEY, FLOORED_KEY = b"move/cleaned", b"move/merged", b"move/floored"
+"""System records: up to which epoch nothing is left of what was given up; the moves of which all is merged,
+and
+of which the floors are kept to.
+"""
+
+FLOORS_MAX = 100_000
+
+TICK_US = 200_000
+ANSWER_US = 1_000_000
+RETRIES = 3
+RESTART_US = 1_000_000
+CLEAN_AFTER_US = 5 * limits.SECOND_US
+"""Between giving a range up and deleting it: what was under way to it has arrived by then."""
+DRAIN_US = 10 * limits.SECOND_US
+DRAINS_MAX = 3
+"""So often it is tried; it is a courtesy to what was acknowledged at ONE, and must not hold up a move for
+ever.
+"""
+DROP_ROWS_MAX = 200
+
+
+class Moving:
+    """This peer's part in moves."""
+
+    def __init__(
+        self,
+        inside: Inside,
+        metadata: Metadata,
+        swim: Swim,
+        following: Following,
+        boot: Mapping[bytes, bytes],
+    ) -> None:
+        """`boot` holds the system records as of the start."""
+        self.inside = inside
+        self.metadata = metadata
+        self.swim = swim
+        self.following = following
+        self.me = inside.identity.peer
+        self.hints: Hints | None = None
+        self.batch_log: BatchLog | None = None
+        self._cleaned = int.from_bytes(boot.get(CLEANED_KEY, b""), "big")
+        self._merged = int.from_bytes(boot.get(MERGED_KEY, b""), "big")
+        self._floored = int.from_bytes(boot.get(FLOORED_KEY, b""), "big")
+        self._drained = 0
+        self._draining = 0
+        self._drains = 0
+        self._adopted_us = 0
+        self._moved_epoch = 0
+        self._runner: Runner | None = None
+        self._stream: Stream | None = None
+        self._not_before_us = 0
+        self._why = ""
+        self.told: dict[PeerId, MoveTold] = {}
+        self._asked: dict[int, PeerId] = {}
+        self._proposing = False
+        self._ticking = False
+        inside.on_message(MoveAsk, self._on_ask)
+        inside.on_message(TailAsk, self._on_tail)
+        inside.on_message(FloorsAsk, self._on_floors)
+        inside.on_stored("move_floors", self._on_floors_read)
+        inside.on_stored("move_tail", self._on_tail_read)
+        inside.on_stored("move_own", self._on_own)
+        inside.on_timer("move_tick", self._on_tick)
+        inside.on_timer("move_timeout", self._on_timeout)
+        inside.on_timer("move_pause", self._on_pause)
+        metadata.on_adopted(self._on_adopted)
+
+    def start(self) -> None:
+        """Go on where this directory was."""
+        self._on_adopted()
+
+    def _on_adopted(self) -> None:
+        state = self.metadata.state
+        if state.moved_epoch == self._moved_epoch:
+            return
+        self._moved_epoch = state.moved_epoch
+        self._adopted_us = self.inside.world.monotonic_us()
+        self.told = {}
+        self._drains = 0
+        self._stop()
+        self._arm()
+
+    def _is_idle(self) -> bool:
+        state = self.metadata.state
+        return state.move is None and (state.last_move is None or state.last_move.since <= self._cleaned)
+
+    def _arm(self) -> None:
+        """Look again soon, as long as there is anything to be done."""
+        if not self._ticking and not self._is_idle():
+            self._ticking = True
+            self.inside.timer(TICK_US - self.inside.world.below(TICK_US // 4), "move_tick")
+
+    def _stop(self) -> None:
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
+        self._stream = None
+
+    # --- what we say
+
+    def tell(self, op: int) -> MoveTold:
+        """How far this peer is."""
+        log = self.metadata.log
+        progress = self._stream.progress if self._stream is not None else Progress(why=self._why)
+        return MoveTold(
+            op,
+            min(log.durable, log.state.epoch),
+            self._cleaned,
+            self._merged,
+            self._drained,
+            self._owing(),
+            progress.bytes_done,
+            progress.ranges_done,
+            progress.ranges,
+            progress.differing,
+            progress.why or self._why,
+        )
+
+    def _owing(self) -> int:
+        """Writes that this peer alone has promised to deliver."""
+        assert self.hints is not None and self.batch_log is not None
+        members = self.metadata.state.members
+        live = [m.peer for m in members if m.peer != self.me and self.swim.is_alive(m.peer)]
+        return sum(self.hints.pending(peer) for peer in live) + self.batch_log.count
+
+    def _on_ask(self, peer: PeerId, message: MoveAsk) -> None:
+        if message.epoch > self.metadata.state.epoch:
+            self.metadata.catch_up(peer, message.epoch, lambda: self._on_ask(peer, message))
+        else:
+            self.inside.send(peer, self.tell(message.op))
+
+    def _on_tail(self, peer: PeerId, message: TailAsk) -> None:
+        if message.epoch > self.metadata.state.epoch:
+            self.metadata.catch_up(peer, message.epoch, lambda: self._on_tail(peer, message))
+            return
+        command = LogRead(message.after, limits.FOLLOW_IDS_MAX, message.ranges)
+        self.inside.submit(("move_tail", peer, message.op), command)
+
+    def _on_tail_read(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+        if isinstance(outcome, LogIds):
+            self.inside.send(peer, self.following.serving.page(op, outcome))
+        else:
+            assert isinstance(outcome, Failed), outcome
+            self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))
+
+    def _on_floors(self, peer: PeerId, message: FloorsAsk) -> None:
+        scan = SystemScan(FLOOR_PREFIX, b"", FLOORS_MAX, limits.FRAME_BYTES_MAX // 2)
+        self.inside.submit(("move_floors", peer, message.op), scan)
+
+    def _on_floors_read(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+        if isinstance(outcome, Records) and not outcome.more:
+            floors = tuple((int.from_bytes(key[-4:], "big"), value) for key, value in outcome.records)
+            self.inside.send(peer, FloorsTold(op, floors), BULK)
+        else:
+            self.inside.send(peer, OperationFailed(op, "floors", f"floors cannot be read: {outcome}"))
+
+    def may_hold(self, table: int, token: int) -> bool:
+        """Whether this peer takes writes at a token: a newcomer to a range not before it keeps to its
+        floor.
+        """
+        placement = self.metadata.state.placement(table)
+        if placement is None:
+            return True
+        sides = placement.sides_of(token)
+        if sides is None:
+            return self.me in placement.replicas(token)
+        move = self.metadata.state.move
+        return self.me in sides[0] or (self.me in sides[1] and move is not None and self._floored == move.id)
+
+    # --- what we do
+
+    def _on_tick(self) -> None:
+        self._ticking = False
+        self._arm()
+        state = self.metadata.state
+        if self.metadata.unready:
+            return
+        move = state.move
+        now_us = self.inside.world.monotonic_us()
+        if move is None:
+            ended = state.last_move.since if state.last_move is not None else 0
+            if ended > self._cleaned and now_us >= self._adopted_us + CLEAN_AFTER_US:
+                self._run(self._clean(state, ended), now_us)
+            return
+        if self.metadata.log.durable >= move.since:
+            if move.phase == PREPARE and self._merged != move.id:
+                self._merge(state, move, now_us)
+            elif move.phase == HAND_OVER and move.id not in (self._drained, self._draining):
+                self._drain(state, move)
+        if self._is_driver(state):
+            self._drive(state, move)
+
+    def _run(self, steps: Steps, now_us: int) -> None:
+        if self._runner is None and now_us >= self._not_before_us:
+            self._runner = Runner(self, steps)
+            self._runner.begin()
+
+    def ended(self, failure: str) -> None:
+        """The steps under way have come to their end."""
+        self._runner = None
+        self._stream = None
+        self._why = failure
+        if failure:
+            self._not_before_us = self.inside.world.monotonic_us() + RESTART_US
+
+    def _merge(self, state: State, move: Move, now_us: int) -> None:
+        if self._runner is None and now_us >= self._not_before_us:
+            self._stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
+            self._run(self._merged_steps(self._stream, move), now_us)
+
+    def _merged_steps(self, stream: Stream, move: Move) -> Steps:
+        yield from stream.floors()
+        yield Own(SystemWrite(((FLOORED_KEY, move.id.to_bytes(8, "big")),)), Done)
+        self._floored = move.id
+        yield from stream.steps()
+        yield Own(SystemWrite(((MERGED_KEY, move.id.to_bytes(8, "big")),)), Done)
+        self._merged = move.id
+
+    def _drain(self, state: State, move: Move) -> None:
+        """Follow those who give something up, now that nothing old is acknowledged by them any more."""
+        self._draining = move.id
+        old = dict.fromkeys(
+            peer
+            for ring in state.moving_rings()
+            for _, sides in ring.moving()
+            if self.me in sides[1]
+            for peer in sides[0]
+        )
+        shared = self.following.serving.shared_with
+        peers = [p for p in old if p != self.me and self.swim.is_alive(p) and shared(p)]
+        self._drains += 1
+
+        def done(reached: frozenset[PeerId]) -> None:
+            everybody = all(peer in reached or not self.swim.is_alive(peer) for peer in peers)
+            if everybody or self._drains >= DRAINS_MAX:
+                self._drained = move.id
+            self._draining = 0
+
+        self.following.follow_now(peers, done, self.inside.world.monotonic_us() + DRAIN_US)
+
+    # --- deleting what was given up
+
+    def _clean(self, state: State, ended: int) -> Steps:
+        foreign = []
+        for table in sorted(state.tables):
+            placement = state.placement(table)
+            assert placement is not None
+            ranges = complement(placement.common_ranges(self.me, self.me))
+            if ranges:
+                foreign.append((table, ranges))
+        for table, ranges in foreign:
+            for first, last in ranges:
+                after = b"\1"
+                while after:
+                    swept: Swept = yield Own(DropRange(table, first, last, DROP_ROWS_MAX), Swept)
+                    after = swept.after
+                    if swept.removed:
+                        yield Pause(1_000)
+        offset = 0
+        while foreign:
+            page: LogIds = yield Own(LogForget(offset, limits.FOLLOW_IDS_MAX, tuple(foreign)), LogIds)
+            if page.next_after >= page.end or page.next_after == offset:
+                break
+            offset = page.next_after
+        yield Own(SystemWrite(((CLEANED_KEY, ended.to_bytes(8, "big")),)), Done)
+        self._cleaned = ended
+
+    # --- driving
+
+    def _is_driver(self, state: State) -> bool:
+        """The first voter that lives, as far as we know; that there are two for a while does no harm."""
+        alive = [peer for peer in state.voters if peer == self.me or self.swim.is_alive(peer)]
+        return bool(alive) and alive[0] == self.me
+
+    def _drive(self, state: State, move: Move) -> None:
+        self.told[self.me] = self.tell(0)
+        for op in list(self._asked):
+            self.inside.operations.pop(op, None)
+        self._asked = {}
+        participants = dict.fromkeys(
+            peer
+            for ring in state.moving_rings()
+            for _, sides in ring.moving()
+            for side in sides
+            for peer in side
+        )
+        for peer in (*participants, *(p for p in move.remove if p not in participants)):
+            if peer != self.me:
+                op = self.inside.new_op()
+                self.inside.operations[op] = self
+                self._asked[op] = peer
+                self.inside.send(peer, MoveAsk(op, state.epoch))
+        self._propose(state, move)
+
+    def on_message(self, peer: PeerId, message: Any) -> None:
+        """An answer to the driver."""
+        if self._asked.pop(message.op, None) == peer:
+            self.inside.operations.pop(message.op, None)
+            if isinstance(message, MoveTold):
+                self.told[peer] = message
+
+    def _propose(self, state: State, move: Move) -> None:
+        phase = ""
+        if move.phase == PREPARE and self._may_hand_over(state, move):
+            phase = HAND_OVER
+        elif move.phase == HAND_OVER and self._may_finish(state, move):
+            phase = FINISH
+        if phase and not self._proposing:
+            self._proposing = True
+            deadline_us = self.inside.world.monotonic_us() + 10 * limits.SECOND_US
+            self.metadata.change(StepMove(move.id, phase), self._on_proposed, deadline_us)
+
+    def _on_proposed(self, _: Changed | Unready) -> None:
+        self._proposing = False
+
+    def _may_hand_over(self, state: State, move: Move) -> bool:
+        """A quorum of the old replicas is beyond what was before, and who must has merged what they hold."""
+        adopted = [peer for peer, told in self.told.items() if told.epoch >= move.id]
+        merged = [peer for peer, told in self.told.items() if told.merged == move.id]
+        for ring in state.moving_rings():
+            for _, sides in ring.moving():
+                targets = [peer for peer in sides[1] if must_merge(peer, sides, ring)]
+                if not has_quorum(adopted, sides[0], ring) or any(peer not in merged for peer in targets):
+                    return False
+        return True
+
+    def _may_finish(self, state: State, move: Move) -> bool:
+        """A quorum of the old and of the new replicas reads the new ones, and nobody who lives lacks
+        anything.
+        """
+        adopted = [peer for peer, told in self.told.items() if told.epoch >= move.since]
+        for ring in state.moving_rings():
+            for _, sides in ring.moving():
+                for side in sides:
+                    if not has_quorum(adopted, side, ring):
+                        return False
+                for peer in sides[1]:
+                    told = self.told.get(peer)
+                    if self.swim.is_alive(peer) and (told is None or told.drained != move.id):
+                        return False
+        for peer in move.remove:
+            told = self.told.get(peer)
+            if self.swim.is_alive(peer) and (told is None or told.epoch < move.since or told.owing):
+                return False
+        return True
+
+    # --- steps
+
+    def _on_own(self, outcome: Outcome, number: int) -> None:
+        if self._runner is not None:
+            self._runner.on_own(outcome, number)
+
+    def _on_timeout(self, number: int) -> None:
+        if self._runner is not None:
+            self._runner.on_timeout(number)
+
+    def _on_pause(self, number: int) -> None:
+        if self._runner is not None:
+            self._runner.on_pause(number)
+
+
+class Runner:
+    """Takes steps, one at a time."""
+
+    def __init__(self, parent: Moving, steps: Steps) -> None:
+        """Nothing is done before `begin`."""
+        self._parent = parent
+        self._steps = steps
+        self._number = parent.inside.new_op()
+        self._want: Any = None
+        self._retries = 0
+        self._timer = 0
+
+    def begin(self) -> None:
+        """Take the first."""
+        self._go_on(None)
+
+    def stop(self) -> None:
+        """No answer is listened to any more."""
+        self._close()
+        self._steps.close()
+
+    def _close(self) -> None:
+        inside = self._parent.inside
+        inside.operations.pop(self._number, None)
+        if self._timer:
+            inside.world.cancel_timer(self._timer)
+            self._timer = 0
+        self._number = inside.new_op()
+
+    def _go_on(self, value: Any, failure: StreamError | None = None) -> None:
+        self._close()
+        try:
+            self._want = self._steps.send(value) if failure is None else self._steps.throw(failure)
+        except StopIteration:
+            self._parent.ended("")
+            return
+        except StreamError as error:
+            self._parent.ended(str(error))
+            return
+        self._retries = RETRIES
+        self._take()
+
+    def _take(self) -> None:
+        inside, want, number = self._parent.inside, self._want, self._number
+        if isinstance(want, Pause):
+            self._timer = inside.timer(want.delay_us, "move_pause", number)
+        elif isinstance(want, Own):
+            inside.submit(("move_own", number), want.command)
+        else:
+            assert isinstance(want, Ask), want
+            inside.operations[number] = self
+            self._timer = inside.timer(ANSWER_US << (RETRIES - self._retries), "move_timeout", number)
+            inside.send(want.peer, want.make(number, self._parent.metadata.state.epoch), SMALL)
+
+    def on_own(self, outcome: Outcome, number: int) -> None:
+        """Our store has done it."""
+        if number != self._number:
+            return
+        if isinstance(outcome, self._want.kind):
+            self._go_on(outcome)
+        elif isinstance(outcome, Failed) and outcome.why is Why.BELOW_FLOOR:
+            self._go_on(None, BelowFloorError(outcome.detail))
+        else:
+            self._go_on(None, StreamError(f"own store: {outcome}"))
+
+    def on_pause(self, number: int) -> None:
+        """Time to go on."""
+        if number == self._number:
+            self._timer = 0
+            self._go_on(None)
+
+    def on_timeout(self, number: int) -> None:
+        """No answer: ask again, a few times."""
+        if number != self._number:
+            return
+        self._timer = 0
+        if self._retries:
+            self._retries -= 1
+            self._close()
+            self._take()
+        else:
+            self._go_on(None, StreamError(f"{self._name(self._want.peer)} does not answer"))
+
+    def on_message(self, peer: PeerId, message: Any) -> None:
+        """An answer to the question of now."""
+        if not isinstance(self._want, Ask) or peer != self._want.peer or message.op != self._number:
+            return
+        if isinstance(message, self._want.kind):
+            self._go_on(message)
+        elif isinstance(message, Stale) and self._retries:
+            self._retries -= 1
+            self._close()
+            self._take()
+        else:
+            self._fail(peer, getattr(message, "detail", "another answer than asked"))
+
+    def _fail(self, peer: PeerId, why: str) -> None:
+        self._go_on(None, StreamError(f"{self._name(peer)}: {why}"))
+
+    def _name(self, peer: PeerId) -> str:
+        member = self._parent.metadata.state.member(peer)
+        return peer.hex()[:8] if member is None else member.name
+
+
+def complement(ranges: tuple[TokenPair, ...]) -> tuple[TokenPair, ...]:
+    """All tokens that are in none of these ascending ranges."""
+    found: list[TokenPair] = []
+    first = -(2**63)
+    for a, b in ranges:
+        if a > first:
+            found.append((first, a - 1))
+        first = b + 1
+    if first <= 2**63 - 1:
+        found.append((first, 2**63 - 1))
+    return tuple(found)

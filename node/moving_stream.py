@@ -1,0 +1,383 @@
+"""What a peer does that is given ranges: it merges all that enough of the old replicas hold of them.
+
+    wait      until so many old replicas have adopted the epoch that what they hold *now* is all that was ever
+              acknowledged without us, and choose of them, for each range, a quorum in each datacentre
+    of each   its Paxos state, page by page
+              its rows: hashes are compared, and where they differ the source's rows are read and merged
+              its log from the oldest entry: mutations that we never held, under their own ids
+    verify    rows once more: leaves that differ by now are what was written meanwhile, and are merged again
+
+Rows go before the log, so that a mutation of the log that is old news here is logged with the row as it is.
+
+The steps are a generator: it yields what it wants to know (`Own` of our store, `Ask` of a peer, `Pause`) and
+is
+given the answer; whatever fails ends it, and it begins again after a while. It needs to remember nothing to
+go on
+where it was: hashes of what is here already are equal, ids that are held are not missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from core import limits
+from core.commands import (
+    Applied,
+    Apply,
+    Command,
+    Done,
+    Hashes,
+    LogMissing,
+    Merged,
+    MergeRows,
+    Missing,
+    Slice,
+    TreeHashes,
+)
+from core.consistency import quorum
+from core.healing import PaxosMerge
+from core.healing_messages import PaxosStateAsk, PaxosStateTold, TreeAnswer, TreeAsk
+from core.messages import Fetch, Fetched, Followed, Message, ReadSlice, SliceRead
+from core.moving import TakeFloors
+from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
+from core.mutation import decode_mutation
+from core.ports import PeerId
+from lsm.floors import decode_ranges, encode_ranges
+from lsm.keys import token_range_bounds
+from node.metadata_state import State, TablePlacement
+from node.moving_ring import Replicas, Sides, TokenPair
+from ring.tokens import slice_end, slice_of, slice_start
+
+ASK_AGAIN_US = 300_000
+PASSES_MAX = 3
+"""So often the rows of a range are compared: what still differs then is written to all the time."""
+
+
+class Own(msgspec.Struct, frozen=True):
+    """Have our store do this; an outcome of another kind is a failure."""
+
+    command: Command
+    kind: type
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Ask a peer: `make(op, epoch)` is the question, an answer of another kind is a failure."""
+
+    peer: PeerId
+    make: Callable[[int, int], Message]
+    kind: type
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Do nothing for a while."""
+
+    delay_us: int
+
+
+Want = Own | Ask | Pause
+Steps = Generator[Want, Any, Any]
+Piece = tuple[int, TokenPair]
+"""A table, and tokens of it (inclusive)."""
+
+
+class StreamError(Exception):
+    """Somebody did not answer, or not as asked."""
+
+
+class BelowFloorError(StreamError):
+    """Our store refused a mutation for its floor."""
+
+
+class Progress(msgspec.Struct):
+    """What is visible of it."""
+
+    bytes_done: int = 0
+    ranges_done: int = 0
+    ranges: int = 0
+    differing: int = 0
+    why: str = ""
+
+
+class Places(Protocol):
+    """What of a placement is asked here."""
+
+    @property
+    def factors(self) -> tuple[tuple[str, int], ...]:
+        """Replicas per datacentre."""
+
+    def datacentre(self, peer: PeerId) -> str:
+        """Where a member stands."""
+
+
+def has_quorum(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -> bool:
+    """Whether `peers` are a quorum of these replicas in each datacentre (SimpleStrategy knows but one)."""
+    simple = len(placement.factors) == 1 and placement.factors[0][0] == ""
+    sizes: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for replica in replicas:
+        name = "" if simple else placement.datacentre(replica)
+        sizes[name] = sizes.get(name, 0) + 1
+        found[name] = found.get(name, 0) + (replica in peers)
+    return all(found[name] >= quorum(size) for name, size in sizes.items())
+
+
+def must_merge(me: PeerId, sides: Sides, placement: Places) -> bool:
+    """Whether this peer has to merge others' rows: newcomers; and where replicas become fewer, all that
+    stay.
+    """
+    old, new = sides
+    if me not in new:
+        return False
+    here = [[placement.datacentre(peer) for peer in side] for side in sides]
+    fewer = any(here[1].count(name) < here[0].count(name) for name in dict.fromkeys(here[0]))
+    return me not in old or fewer
+
+
+def choose_sources(
+    me: PeerId, sides: Sides, adopted: Sequence[PeerId], placement: TablePlacement
+) -> Replicas | None:
+    """The fewest old replicas to merge, those that leave first; None if too few have adopted the epoch.
+
+    Our own rows count, if we are an old replica.
+    """
+    old, new = sides
+    # Who is relieved comes first: what it holds is gone afterwards.
+    order = sorted((p for p in old if p != me and p in adopted), key=lambda p: (p in new, old.index(p)))
+    if me in old and me in adopted:
+        order.insert(0, me)
+    chosen: list[PeerId] = []
+    for peer in order:
+        where = placement.datacentre(peer)
+        simple = len(placement.factors) == 1 and placement.factors[0][0] == ""
+        near = [p for p in old if simple or placement.datacentre(p) == where]
+        if sum(p in near for p in chosen) < quorum(len(near)):
+            chosen.append(peer)
+    if not has_quorum(chosen, old, placement):
+        return None
+    return tuple(peer for peer in chosen if peer != me)
+
+
+class Stream:
+    """The steps of one peer for one move."""
+
+    def __init__(self, state: State, me: PeerId, bytes_per_s: int) -> None:
+        """`state` is that of the move's first epoch, or a later one under the same phase."""
+        assert state.move is not None
+        self._state = state
+        self._me = me
+        self._move = state.move
+        self._bytes_per_s = bytes_per_s
+        self._plan: dict[PeerId, list[Piece]] = {}
+        self.progress = Progress()
+
+    def steps(self) -> Steps:
+        """All of it; ends when everything is merged."""
+        plan = self._plan
+        self.progress.ranges = sum(len(pieces) for pieces in plan.values())
+        self.progress.ranges_done = 0
+        for source, pieces in plan.items():
+            for piece in pieces:
+                yield from self._paxos(source, piece)
+                for number in range(PASSES_MAX):
+                    if (yield from self._rows(source, piece, number)) == 0:
+                        break
+                self.progress.ranges_done += 1
+            yield from self._tail(source, pieces)
+
+    def floors(self) -> Steps:
+        """The first of it: whom to merge is chosen, and what they promised is kept to from now on.
+
+        Before, no write is taken here in these ranges: it might bring back what was deleted and purged.
+        """
+        wanted = self._wanted()
+        if wanted:
+            self._plan = yield from self._await_sources(wanted)
+        for source, pieces in self._plan.items():
+            told: FloorsTold = yield Ask(source, FloorsAsk, FloorsTold)
+            taken = tuple((table, floors_within(data, table, pieces)) for table, data in told.floors)
+            if taken:
+                yield Own(TakeFloors(taken), Done)
+
+    def _wanted(self) -> list[tuple[Piece, Sides, TablePlacement]]:
+        found = []
+        for table in sorted(self._state.tables):
+            placement = self._state.placement(table)
+            if placement is None or placement.moving is None:
+                continue
+            for pair, sides in placement.moving.moving():
+                if must_merge(self._me, sides, placement):
+                    found.append(((table, pair), sides, placement))
+        return found
+
+    # --- whom to ask
+
+    def _await_sources(self, wanted: list[tuple[Piece, Sides, TablePlacement]]) -> Steps:
+        """Per source what to merge of it, once so many have adopted the epoch that it is enough."""
+        known: dict[PeerId, bool] = {}
+        while True:
+            peers = dict.fromkeys(peer for _, sides, _ in wanted for peer in sides[0])
+            for peer in peers:
+                if not known.get(peer) and peer != self._me:
+                    known[peer] = yield from self._has_adopted(peer)
+            adopted = [self._me, *(peer for peer, has in known.items() if has)]
+            plan: dict[PeerId, list[Piece]] = {}
+            for piece, sides, placement in wanted:
+                sources = choose_sources(self._me, sides, adopted, placement)
+                if sources is None:
+                    break
+                for source in sources:
+                    plan.setdefault(source, []).append(piece)
+            else:
+                self.progress.why = ""
+                return {source: _joined(pieces) for source, pieces in plan.items()}
+            self.progress.why = "waits until a quorum of the old replicas has adopted the plan"
+            yield Pause(ASK_AGAIN_US)
+
+    def _has_adopted(self, peer: PeerId) -> Steps:
+        try:
+            told: MoveTold = yield Ask(peer, MoveAsk, MoveTold)
+        except StreamError:
+            return False
+        return told.epoch >= self._move.id
+
+    # --- Paxos
+
+    def _paxos(self, source: PeerId, piece: Piece) -> Steps:
+        table, (first, last) = piece
+        after = b""
+        while True:
+            told: PaxosStateTold = yield Ask(
+                source,
+                lambda op, epoch, a=after: PaxosStateAsk(op, epoch, table, first, last, a),  # type: ignore[misc]
+                PaxosStateTold,
+            )
+            if told.states:
+                yield Own(PaxosMerge(table, told.states), Done)
+                yield from self._rest(sum(len(s.proposal) + len(s.commit) + 64 for s in told.states))
+            after = told.after
+            if not after:
+                return
+
+    # --- rows
+
+    def _rows(self, source: PeerId, piece: Piece, number: int) -> Steps:
+        """Merge what differs; returns how many leaves did."""
+        table, (first, last) = piece
+        spans = [(slice_of(first), slice_of(last) + 1)]
+        differing = 0
+        while spans:
+            a, b = spans.pop()
+            parts = min(limits.TREE_FANOUT, b - a)
+            own: Hashes = yield Own(TreeHashes(table, a, b, parts), Hashes)
+            theirs: TreeAnswer = yield Ask(
+                source,
+                lambda op, epoch, a=a, b=b, n=parts: TreeAsk(op, epoch, table, a, b, n),  # type: ignore[misc]
+                TreeAnswer,
+            )
+            if len(own.hashes) != len(theirs.hashes):
+                raise StreamError("hashes of other parts than asked")
+            bounds = [a + (b - a) * i // parts for i in range(parts + 1)]
+            for i, (mine, other) in enumerate(zip(own.hashes, theirs.hashes, strict=True)):
+                if other in (mine, 0):
+                    continue  # equal, or nothing there that we could lack
+                span = bounds[i], bounds[i + 1]
+                if mine == 0 or span[1] - span[0] == 1:
+                    differing += 1
+                    yield from self._copy(source, table, span)
+                else:
+                    spans.append(span)
+        self.progress.differing += differing if number == PASSES_MAX - 1 else 0
+        return differing
+
+    def _copy(self, source: PeerId, table: int, span: tuple[int, int]) -> Steps:
+        first, end = token_range_bounds(table, slice_start(span[0]), slice_end(span[1] - 1))
+        while True:
+            part = Slice(table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
+            page: SliceRead = yield Ask(
+                source,
+                lambda op, epoch, part=part: ReadSlice(op, epoch, part, False),  # type: ignore[misc]
+                SliceRead,
+            )
+            if page.rows:
+                yield Own(MergeRows(table, page.rows, page.settled_us), Merged)
+                yield from self._rest(sum(len(key) + len(data) for key, data in page.rows))
+            if not page.more or not page.rows:
+                return
+            first = page.rows[-1][0] + b"\0"
+
+    # --- the log
+
+    def _tail(self, source: PeerId, pieces: list[Piece]) -> Steps:
+        """Mutations of the source's log that we never held, in its order."""
+        by_table: dict[int, list[TokenPair]] = {}
+        for table, pair in pieces:
+            by_table.setdefault(table, []).append(pair)
+        ranges = tuple((table, tuple(pairs)) for table, pairs in by_table.items())
+        after = 0
+        end = None
+        while True:
+            page: Followed = yield Ask(
+                source,
+                lambda op, epoch, a=after: TailAsk(op, epoch, a, ranges),  # type: ignore[misc]
+                Followed,
+            )
+            end = page.end if end is None else end
+            if page.entries:
+                ids = {(e.start, e.sequence, e.attempt): e.offset for e in page.entries}
+                missing: Missing = yield Own(LogMissing(tuple(ids)), Missing)
+                lacking = {ids[one]: None for one in missing.ids}
+                while lacking:
+                    yield from self._fetch(source, lacking)
+            if page.next_after >= end or page.next_after == after:
+                return
+            after = page.next_after
+
+    def _fetch(self, source: PeerId, lacking: dict[int, None]) -> Steps:
+        offsets = tuple(lacking)
+        fetched: Fetched = yield Ask(source, lambda op, _: Fetch(op, offsets), Fetched)
+        if not fetched.mutations:
+            lacking.clear()  # trimmed since: their rows are here
+        for offset, data in fetched.mutations:
+            if offset in lacking:
+                del lacking[offset]
+                if decode_mutation(data).table in self._state.tables:
+                    yield from self._apply(data)
+        yield from self._rest(sum(len(data) for _, data in fetched.mutations))
+
+    def _apply(self, data: bytes) -> Steps:
+        """As following does it: what was deleted and purged since is refused, and is not missed."""
+        try:
+            yield Own(Apply(data, followed=True), Applied)
+        except BelowFloorError:
+            return
+
+    def _rest(self, size: int) -> Steps:
+        """So much was sent: no more than the rate allows."""
+        self.progress.bytes_done += size
+        yield Pause(max(1, size * limits.SECOND_US // self._bytes_per_s))
+
+
+def floors_within(data: bytes, table: int, pieces: Sequence[Piece]) -> bytes:
+    """Of the floors of a table those of these pieces."""
+    spans = [(slice_of(a), slice_of(b) + 1) for own, (a, b) in pieces if own == table]
+    cut = tuple(
+        msgspec.structs.replace(one, first=max(one.first, first), end=min(one.end, end))
+        for one in decode_ranges(data)
+        for first, end in spans
+        if one.first < end and first < one.end
+    )
+    return encode_ranges(cut)
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """Adjoining token ranges of one table as one."""
+    found: list[Piece] = []
+    for table, (first, last) in sorted(pieces):
+        if found and found[-1][0] == table and found[-1][1][1] + 1 == first:
+            found[-1] = (table, (found[-1][1][0], last))
+        else:
+            found.append((table, (first, last)))
+    return found

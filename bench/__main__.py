@@ -37,11 +37,12 @@ def main(arguments: list[str]) -> int:
     """Measure, print a table, write JSON; the exit status."""
     about = "measure a real cluster on this machine"
     parser = argparse.ArgumentParser(prog="python -m bench", description=about)
-    parser.add_argument("--quick", action="store_true", help="smaller loads, and no etcd and documents")
+    parser.add_argument("--quick", action="store_true", help="smaller loads, no etcd, documents if asked for")
     parser.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--folder", type=Path, help="where data goes; else the system's temporary folder")
-    parser.add_argument("--documents", type=int, default=20_000, metavar="N", help="documents to search")
+    text = f"documents to search ({documents.COUNT} with --only, else {documents.COUNT_AMONG_OTHERS})"
+    parser.add_argument("--documents", type=int, default=0, metavar="N", help=text)
     chosen = parser.parse_args(arguments)
     wanted = tuple(chosen.only.split(",")) if chosen.only else SCENARIOS
     if unknown := [name for name in wanted if name not in SCENARIOS]:
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> int:
     if chosen.quick and not chosen.only:
         wanted = tuple(name for name in wanted if name not in NOT_QUICK)
     with tempfile.TemporaryDirectory(prefix="sullae-bench-", dir=chosen.folder) as folder:
-        found = _Run(Path(folder), wanted, 4 if chosen.quick else 1, chosen.documents).all()
+        is_small = chosen.quick or not chosen.only
+        count = chosen.documents or (documents.COUNT_AMONG_OTHERS if is_small else documents.COUNT)
+        found = _Run(Path(folder), wanted, 4 if chosen.quick else 1, count).all()
     if chosen.json is not None:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         chosen.json.write_text(scenarios.as_json(found) + "\n")
@@ -95,7 +98,7 @@ class _Run:
 
     def _search(self) -> None:
         """Documents and search: one peer, then three with replication factor 3."""
-        corpus = documents.Corpus(SAMPLE, max(1, self._documents // self._divide))
+        corpus = documents.Corpus(SAMPLE, self._documents)
         for count in (1, 3):
             with Peers(self._folder / f"documents{count}", count=count) as peers:
                 peers.up()
@@ -105,6 +108,8 @@ class _Run:
                 self.found[name] = found
                 for line, measured in found.items():
                     say(row(line, measured))
+                for line in documents.verdict(found) if count == 1 else ():
+                    say(line)
 
     def _micro(self) -> None:
         found = micro.run(4000 // self._divide)

@@ -9,8 +9,8 @@ import msgspec
 
 from jepsen_like.checkers import Problem
 from jepsen_like.history import Operation
-from jepsen_like.nemesis import Nemesis
-from jepsen_like.real.run import REAL_WORKLOADS, RealRun, faults_named, real_options, run_real
+from jepsen_like.nemesis import FAULTS, Nemesis
+from jepsen_like.real.run import REAL_FAULTS, REAL_WORKLOADS, RealRun, faults_named, real_options, run_real
 from jepsen_like.report import Told, report
 from jepsen_like.run import Run, Verdict, options_of, verdict_of_run
 from jepsen_like.saved import FaultSpan, save
@@ -52,7 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def run_one(asked: Asked, say: Say) -> tuple[Verdict, Path]:
     """Run, judge, and write `report.html`, `history.edn` and `history.json`; the verdict and the report."""
     asked.folder.mkdir(parents=True, exist_ok=True)
-    faults = faults_named(asked.nemesis)
+    faults = faults_named(asked.nemesis, tuple(FAULTS) if asked.simulated else REAL_FAULTS)
     if asked.simulated:
         options = options_of(asked.seed, asked.workload)
         if asked.nemesis != "all":

@@ -66,15 +66,20 @@ class Operation:
 class History:
     """All operations in the order of their invocation."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: History | None = None) -> None:
+        """`also` is another history in which all operations of this one are told, too.
+
+        It gives the processes their ids; positions are this one's.
+        """
         self.operations: list[Operation] = []
-        self.also: History | None = None
-        """Another history in which all operations of this one are told; their positions are this one's."""
+        self.also = also
         self._position = 0
         self._next_process = 0
 
     def new_process(self) -> int:
         """A process id that nobody had."""
+        if self.also is not None:
+            return self.also.new_process()
         self._next_process += 1
         return self._next_process
 

@@ -23,10 +23,11 @@ CLIENTS_MAX = 2_000
 class Session:
     """The clients of one run."""
 
-    def __init__(self, cluster: SimCluster, name: str) -> None:
+    def __init__(self, cluster: SimCluster, name: str, also: History | None = None) -> None:
+        """`also` is another history in which everything is told."""
         self.cluster = cluster
         self.door = Door(cluster)
-        self.history = History()
+        self.history = History(also)
         self.random = Random(f"{cluster.options.seed}:workload:{name}")
         self._idle = deque(self.history.new_process() for _ in range(cluster.options.clients))
         self._loading = False
@@ -38,9 +39,8 @@ class Session:
 
         What they do is in this session's history, too.
         """
-        other = Session(self.cluster, name)
+        other = Session(self.cluster, name, self.history)
         other.door = self.door
-        other.history.also = self.history
         return other
 
     # --- operations

@@ -8,13 +8,14 @@ processes by signals, on the network through Lines (network.py), on disks and cl
 from __future__ import annotations
 
 import asyncio
-import os
 import random
+import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -56,10 +57,15 @@ class RealCluster:
     ) -> None:
         """Nothing runs yet. `namespaces` and `images` False do without, where they were permitted."""
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "cluster.yml").exists():  # an earlier run was here: its data would be met again
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            for log in folder.glob("n*.log"):
+                log.unlink()
         self.options = options
         self.folder = folder
         self.config = folder / "cluster.yml"
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(self._went_wrong)
         self.scheduler = RealScheduler(self.loop)
         self.cannot: list[str] = []
         self.deaths: list[tuple[int, int, str]] = []
@@ -158,7 +164,9 @@ class RealCluster:
 
     async def _open(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=0)
-        self.http = aiohttp.ClientSession(connector=connector)
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_headers_sent.append(_note_that_it_was_sent)
+        self.http = aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
         self._watching = self.loop.create_task(self._watch())
 
     def start(self, index: int) -> bool:
@@ -268,6 +276,10 @@ class RealCluster:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             self._ready[machine.index] = False
 
+    def _went_wrong(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault or a workload raised in a callback: a bug of the harness, and the run is not valid."""
+        self.faults.append(context.get("exception") or RuntimeError(str(context.get("message"))))
+
     def close(self) -> None:
         """Kill what runs and leave nothing behind but the folder."""
         for machine in self.machines:
@@ -289,6 +301,18 @@ class RealCluster:
         if self.http is not None:
             await self.http.close()
         await self.loop.shutdown_default_executor()
+
+
+async def _note_that_it_was_sent(
+    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    """Whoever makes a request may give it a list: it is not empty once anything was sent.
+
+    aiohttp repeats what broke on a connection that was kept open, so that nobody answers the second time says
+    nothing of the first.
+    """
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.append(True)
 
 
 def _cut_power(machines: list[RealMachine]) -> None:
@@ -322,8 +346,3 @@ def _is_free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def may_use_namespaces() -> bool:
-    """Whether it is worth a try."""
-    return os.geteuid() == 0

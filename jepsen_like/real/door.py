@@ -304,13 +304,19 @@ class RealDoor:
         assert self.cluster.http is not None
         url = f"http://{place.address}:{place.port}{path}"
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s)
+        sent: list[bool] = []
         try:
             async with self.cluster.http.request(
-                method, _exact(url), data=body or None, headers=headers, timeout=timeout
+                method,
+                _exact(url),
+                data=body or None,
+                headers=headers,
+                timeout=timeout,
+                trace_request_ctx=sent,
             ) as reply:
                 return Answer(reply.status, await reply.read(), reply.headers.get("ETag", ""))
         except aiohttp.ClientConnectorError:
-            return Answer(0, b"", "", "refused")
+            return Answer(0, b"", "", "lost: then refused" if sent else "refused")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Answer(0, b"", "", f"lost: {type(error).__name__}")
 

@@ -47,7 +47,49 @@ REAL_WORKLOADS = (
 )
 """Those whose operations the real door knows."""
 
-COMPOSITE = "composite"
+REAL_FAULTS = (
+    "kill",
+    "kill_all",
+    "power",
+    "power_all",
+    "pause",
+    "halves",
+    "isolate",
+    "bridge",
+    "ring",
+    "one_way",
+    "slow_link",
+    "loss",
+    "reset",
+    "clock",
+    "slow_disk",
+    "full_disk",
+    "sync_error",
+    "delay",
+    "duplicate",
+    "reorder",
+    "clog",
+    "storm",
+    "rolling",
+    "stutter",
+    "strobe",
+    "all_at_once",
+)
+"""Kinds of faults that a real cluster can be given."""
+
+NETWORK_FAULTS = (
+    "halves",
+    "isolate",
+    "bridge",
+    "ring",
+    "one_way",
+    "slow_link",
+    "loss",
+    "reset",
+    "clog",
+    "delay",
+)
+PACKET_FAULTS = ("duplicate", "reorder")
 LIVE_LINE_US = SECOND
 CLOCK_SKEW_US = 2 * SECOND
 REPAIR_US = SECOND // 4
@@ -77,16 +119,25 @@ def real_options(seed: int, peers: int, rate: int, faults: Sequence[str]) -> Opt
     )
 
 
-def faults_named(text: str) -> tuple[str, ...]:
-    """Kinds of faults: "all", "none", or names with commas; KeyError for an unknown one."""
+def faults_named(text: str, known: Sequence[str] = tuple(FAULTS)) -> tuple[str, ...]:
+    """Kinds of faults: "all", "none", or names with commas; KeyError for one that is not known."""
     if text == "all":
-        return tuple(FAULTS)
+        return tuple(known)
     if text == "none":
         return ()
     names = tuple(text.split(","))
     for name in names:
-        _ = FAULTS[name]
+        if name not in known:
+            raise KeyError(name)
     return names
+
+
+def permitted(options: Options, fabric: str) -> Options:
+    """The options without faults that these connections cannot be given."""
+    gone: tuple[str, ...] = ()
+    if not fabric.startswith("namespaces"):
+        gone = PACKET_FAULTS if fabric.startswith("proxies") else (*PACKET_FAULTS, *NETWORK_FAULTS)
+    return msgspec.structs.replace(options, faults=tuple(name for name in options.faults if name not in gone))
 
 
 class RealRun(Run):
@@ -229,6 +280,7 @@ def run_real(
     began = time.process_time()
     cluster = RealCluster(options, folder, namespaces=namespaces, images=images)
     try:
+        cluster.options = options = permitted(options, cluster.fabric.kind)
         for text in cluster.cannot:
             say(f"not here: {text}")
         run = RealRun(cluster, workload, say, made)
@@ -253,24 +305,3 @@ def run_real(
         return verdict, run
     finally:
         cluster.close()
-
-
-def without_impossible(options: Options, cluster: RealCluster) -> Options:
-    """The options without faults that this place does not permit."""
-    gone: set[str] = set()
-    if cluster.fabric.kind.startswith("loopback"):
-        gone |= {
-            "halves",
-            "isolate",
-            "bridge",
-            "ring",
-            "one_way",
-            "slow_link",
-            "loss",
-            "reset",
-            "clog",
-            "delay",
-        }
-    if not cluster.fabric.kind.startswith("namespaces"):
-        gone |= {"duplicate", "reorder"}
-    return msgspec.structs.replace(options, faults=tuple(name for name in options.faults if name not in gone))

@@ -1,4 +1,6 @@
-"""Bits that flip on the disk of a running peer: found, never served, mended from the other replicas, by itself."""
+"""Bits that flip on the disk of a running peer: found, never served, mended from the other replicas, by
+itself.
+"""
 
 from __future__ import annotations
 

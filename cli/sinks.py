@@ -1,4 +1,4 @@
-"""`sullae sinks`: what the cluster delivers to files by itself; see server/sinks/ for how."""
+"""`sullae sinks`: what the cluster delivers by itself; see server/sinks/ for how."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    no_args_is_help=True, help="Deliver a table's changes to files, by the cluster.", rich_markup_mode=None
+    no_args_is_help=True,
+    help="Deliver a table's changes to files, webhooks, Kafka, MQTT, by the cluster.",
+    rich_markup_mode=None,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
@@ -25,6 +27,8 @@ Url = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="The sink's name.", show_default=False)]
 CONFIG = Path("cluster.yml")
+KINDS = {"kafka": "kafka", "kafkas": "kafka", "mqtt": "mqtt", "mqtts": "mqtt"}
+"""Kinds of sinks by the scheme of their URL."""
 
 
 def _asked(place: tuple[Sequence[str] | None, Path], method: str, name: str, body: Any = None) -> Any:
@@ -45,8 +49,24 @@ def add(
     name: Name,
     table: Annotated[str, typer.Argument(help="As keyspace.table: docs.movies.", show_default=False)],
     *,
-    kind: Annotated[str, typer.Option("--kind", help="parquet, ndjson or webhook.")] = "parquet",
-    to: Annotated[str | None, typer.Option("--to", metavar="URL", help="Where a webhook posts to.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="parquet (the default) or ndjson; else --to says it.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="URL", help="https://..., kafka://broker:9092/topic, mqtt://broker/topic."
+        ),
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Whom to be at a broker.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            "--secret",
+            metavar="env:SULLAE_SINK_NAME|file:NAME",
+            help="What signs a webhook's requests, or a broker's password: by reference, never itself.",
+        ),
+    ] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="10m|TIME|start|snapshot", help="From when on; default: now.")
     ] = "now",
@@ -57,28 +77,30 @@ def add(
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
-    """Have a table's changes be delivered to files, at least once, whichever peers live.
+    """Have a table's changes be delivered, at least once, whichever peers live.
 
-    They are in sinks/NAME of the data directory of the peer that owns the sink (`sullae sinks list`), by
-    date. When that peer dies, another goes on in its own.
+    Files are in sinks/NAME of the data directory of the peer that owns the sink (`sullae sinks list`), by
+    date, and when that peer dies another goes on in its own; with `sink_folder` in cluster.yml all of them
+    are in one folder that peers share.
 
     \b
     Examples:
       sullae sinks add films docs.movies
       sullae sinks add raw docs.movies --kind ndjson --since start --every 60
-      sullae sinks add hook docs.movies --to https://example.com/changes --every 1
+      sullae sinks add hook docs.movies --to https://example.com/changes --secret env:SULLAE_SINK_HOOK
+      sullae sinks add bus docs.movies --to kafka://broker1:9092,broker2:9092/movies --every 0.5
+      sullae sinks add live docs.movies --to mqtt://broker:1883/shop/movies --every 0.5
     """
-    body: dict[str, Any] = {"table": table, "kind": kind, "from": since, "every_s": every}
+    body: dict[str, Any] = {"table": table, "kind": kind or "parquet", "from": since, "every_s": every}
     if to is not None:
-        body |= {"kind": "webhook", "url": to}
+        body |= {"kind": kind or KINDS.get(to.partition(":")[0], "webhook"), "url": to}
+    body |= {name: value for name, value in (("user", user), ("secret", secret)) if value is not None}
     found = _asked((url, config), "PUT", name, body)
     if json:
         print_json(found)
     else:
-        place = found["url"] if found["kind"] == "webhook" else f"{found['kind']} files"
+        place = found.get("url") or f"{found['kind']} files"
         say(f"{name}: {found['table']} to {place}, from {found['from']} on")
-        if "secret" in found:
-            say(f"  its requests are signed with this secret, which is told only now: {found['secret']}")
 
 
 @app.command("list")
@@ -98,11 +120,18 @@ def list_(*, url: Url = None, config: Config = CONFIG, json: Json = False) -> No
         (
             sink["name"], sink["table"], sink["kind"],
             "paused" if sink["paused"] else sink["owner"] or "nobody yet",
-            f"{sink['delivered']:,}", sink["delivered_at"] or "-", sink["error"],
+            f"{sink['delivered']:,}", _lag(sink["lag_s"]), sink["error"],
         )
         for sink in found["sinks"]
     ]  # fmt: skip
-    print_table(("name", "table", "kind", "owner", "events", "up to", "error"), rows, ("events",))
+    print_table(("name", "table", "kind", "owner", "events", "behind", "error"), rows, ("events", "behind"))
+
+
+def _lag(lag_s: float | None) -> str:
+    """How far behind a sink is, for people."""
+    if lag_s is None:
+        return "-"
+    return f"{lag_s:.0f} s" if lag_s < 120 else f"{lag_s / 60:.0f} min"
 
 
 @app.command("pause")

@@ -16,8 +16,8 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -89,6 +89,16 @@ class ProcessSettings:
     memtable_bytes: int = 16 * MIB
     log_level: str = "info"
     sink_private_addresses: bool = False
+    sink_folder: Path | None = None
+    sink_secrets: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """A declared sink: its name, and what a PUT of it would say (server/rest/sinks.py)."""
+
+    name: str
+    wanted: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ class ClusterConfig:
     settings: Settings = field(default_factory=Settings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
     tls: TlsConfig | None = None
+    sinks: tuple[SinkConfig, ...] = ()
 
     def peer(self, name: str) -> PeerConfig:
         """The peer called `name`; `KeyError` with the names there are if none is."""
@@ -355,6 +366,8 @@ _PROCESS_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "block_cache_size": ("block_cache_bytes", _size_bytes("1MiB", "256GiB")),
     "memtable_size": ("memtable_bytes", _size_bytes("1MiB", "4GiB")),
     "sink_private_addresses": ("sink_private_addresses", _switch),
+    "sink_folder": ("sink_folder", lambda node, what: _path(node, what, Path())),
+    "sink_secrets": ("sink_secrets", lambda node, what: _path(node, what, Path())),
     "log_level": ("log_level", _one_of("debug", "info", "warning", "error")),
 }
 """Settings of the process: the field of `ProcessSettings` each fills, and how it is read."""
@@ -394,7 +407,7 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
 
 
 def _cluster(root: Node, folder: Path) -> ClusterConfig:
-    values = _mapping(root, "the file", ("cluster", "peers", "voters", "ports", "tls", "settings"))
+    values = _mapping(root, "the file", ("cluster", "peers", "voters", "ports", "tls", "settings", "sinks"))
     for required in ("cluster", "peers"):
         if required not in values:
             raise _WrongError(root, f"the file must have the key {required}")
@@ -406,7 +419,8 @@ def _cluster(root: Node, folder: Path) -> ClusterConfig:
         voters=_voters(values.get("voters"), peers),
         ports=_ports(values["ports"]) if "ports" in values else PortsConfig(),
         settings=settings,
-        process=process,
+        process=_beside(process, folder),
+        sinks=_sinks(values["sinks"]) if "sinks" in values else (),
         tls=_tls(values["tls"], folder) if "tls" in values else None,
     )
 
@@ -489,6 +503,37 @@ def _settings(node: Node | None) -> tuple[Settings, ProcessSettings]:
     if settings.ping_timeout_us >= settings.ping_pause_us:
         raise _WrongError(node, "ping_timeout must be shorter than ping_interval")
     return settings, ProcessSettings(**_fields(values, _PROCESS_SETTINGS))
+
+
+def _beside(process: ProcessSettings, folder: Path) -> ProcessSettings:
+    """With relative folders taken from the file's own folder."""
+    files, secrets = process.sink_folder, process.sink_secrets
+    return replace(
+        process,
+        sink_folder=None if files is None else folder / files,
+        sink_secrets=None if secrets is None else folder / secrets,
+    )
+
+
+def _sinks(node: Node) -> tuple[SinkConfig, ...]:
+    if isinstance(node, ScalarNode) and node.value == "":
+        return ()
+    keys = ("name", "table", "kind", "from", "every", "url", "user", "secret", "mechanism")
+    names: dict[str, Node] = {}
+    sinks = []
+    for sink_node in _sequence(node, "sinks"):
+        values = _mapping(sink_node, "a sink", keys)
+        for required in ("name", "table", "kind"):
+            if required not in values:
+                raise _WrongError(sink_node, f"a sink must have the key {required}")
+        name = _name(values.pop("name"), "the name of a sink")
+        _refuse_second(names, name, sink_node, "is the name of two sinks")
+        every = values.pop("every", None)
+        wanted: dict[str, Any] = {key: _text(value, key) for key, value in values.items()}
+        if every is not None:
+            wanted["every_s"] = _duration_us("100ms", "1h")(every, "every") / SECOND_US
+        sinks.append(SinkConfig(name, wanted))
+    return tuple(sinks)
 
 
 def _fields(values: dict[str, Node], known: dict[str, tuple[str, Parser]]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ ALONE_S = 30.0
 SEARCH = "search"
 """The directory of inverted indexes, in that of the peer."""
 SINKS = "sinks"
-"""The directory of what sinks deliver to files, in that of the peer."""
+"""The directory of what sinks deliver to files, in that of the peer (unless `sink_folder` says another)."""
 
 LAG_PROBE_S = 0.010
 READY_POLL_S = 0.02
@@ -265,7 +265,7 @@ class PeerProcess:
             self.disk.close()
             return EXIT_PORT
         self.node.on_start()
-        self.sinks.start()
+        self.sinks.start(self.config.sinks)
         gc.collect()
         gc.freeze()
         probe = loop.call_later(LAG_PROBE_S, self._probe, loop, loop.time() + LAG_PROBE_S)
@@ -318,8 +318,10 @@ class PeerProcess:
         host = f"[{peer.address}]" if ":" in peer.address else peer.address
         me = f"{peer.name}/{self.identity.start:x}"
         url = f"http://{host}:{config.ports.rest}"
-        terms = Terms(private=config.process.sink_private_addresses)
-        self.sinks = Sinks(url, me, self.data / SINKS, self._sink_noted, terms)
+        process = config.process
+        terms = Terms(private=process.sink_private_addresses, secrets=process.sink_secrets)
+        self.sinks = Sinks(url, me, process.sink_folder or self.data / SINKS, self._sink_noted, terms)
+        self.metrics.ask(self.sinks.samples)
         self.rest.take_sinks(self.sinks)
         self.rest.take_snapshots(Snapshots(self.engine, self.data))
         self.metrics.ask(self._samples)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.sinks.kafka import MECHANISMS
 from server.sinks.records import EVERY_S, KINDS
+from server.sinks.secrets import RULE
 
 _JSON = "application/json"
 
@@ -60,8 +62,14 @@ def schemas() -> dict[str, Any]:
         "kind": {"type": "string", "enum": list(KINDS)},
         "from": {"type": "string", "description": "now, start, snapshot (all rows first), a time, or 10m."},
         "every_s": {"type": "number", "default": EVERY_S, "description": "How much time a batch is about."},
-        "url": {"type": "string", "description": "Where a webhook posts to."},
-        "secret": {"type": "string", "description": "What a webhook signs with; told once, when made."},
+        "url": {
+            "type": "string",
+            "description": "https://..., kafka://broker1:9092,broker2:9092/topic, mqtt://broker/a/topic; "
+            "kafkas and mqtts with TLS.",
+        },
+        "user": {"type": "string", "description": "Whom to be at a broker."},
+        "secret": {"type": "string", "description": RULE[0].upper() + RULE[1:] + "."},
+        "mechanism": {"type": "string", "enum": list(MECHANISMS), "description": "Of Kafka, for a user."},
         "paused": boolean,
     }
     told = {
@@ -74,6 +82,8 @@ def schemas() -> dict[str, Any]:
         "refused": integer,
         "gaps": integer,
         "delivered_at": TEXT,
+        "lag_s": {"type": ["number", "null"], "description": "How far behind the stream it is."},
+        "declared": {"type": "boolean", "description": "Whether cluster.yml declares it."},
         "error": TEXT,
     }
     return {

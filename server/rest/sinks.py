@@ -1,22 +1,25 @@
-"""`/v1/sinks`: what the cluster delivers to files by itself.
+"""`/v1/sinks`: what the cluster delivers by itself.
 
     GET     /v1/sinks               all of them
     GET     /v1/sinks/{name}        one: what it is, whose it is, how far it is
-    PUT     /v1/sinks/{name}        {"table", "kind", "from", "every_s", "url", "secret", "paused"}
+    PUT     /v1/sinks/{name}        {"table", "kind", "from", "every_s", "url", "user", "secret", "mechanism",
+                                     "paused"}
     DELETE  /v1/sinks/{name}        it ends; its files stay
 
-Kinds are ndjson, parquet and webhook (with a `url`; a `secret` is made where none is given, and told once).
+Kinds are ndjson and parquet (files), and webhook, kafka and mqtt, with a `url` (server/sinks/places.py). A
+`secret` signs a webhook's requests, or is the password of `user` at a broker; it is given as a reference
+(server/sinks/secrets.py) and never itself.
 
 `from` is now, start, snapshot (all rows first), a time or how long ago, and means the moment of the PUT. A
-PUT to one that is there may pause it, go on, or change its kind or `every_s` (how much time a batch is
-about); it stays where it is in the stream.
-Its table cannot be changed.
+PUT to one that is there may pause it, go on, or change all but its table and `from`: it stays where it is
+in the stream. With `declared` (server/sinks/declared.py) it is changed only if that was not applied before.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import time
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,16 +27,20 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from core.schema import Table
+from core.schema import PARTITION, Table
 from node.node import Node
 from server.rest.bodies import Budget, read_body
 from server.rest.changes_shown import time_text
 from server.rest.problems import ProblemError
 from server.rest.targets import decoded, options
 from server.sinks.files import MissingError, arrow
+from server.sinks.kafka import MECHANISMS, kafka
+from server.sinks.mqtt import mqtt
+from server.sinks.places import place_problem
 from server.sinks.records import (
     EVERY_S,
     EVERY_S_MAX,
+    FILE_KINDS,
     KINDS,
     SINKS_MAX,
     SinkRecord,
@@ -41,10 +48,11 @@ from server.sinks.records import (
     StoreAwayError,
 )
 from server.sinks.running import Sinks
-from server.sinks.webhook import url_problem
+from server.sinks.secrets import reference_problem
 
 SINKS: Final = "/v1/sinks"
 BODY_BYTES_MAX: Final = 16 * 1024
+USER_CHARS_MAX: Final = 256
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _AGO: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -56,8 +64,11 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     start: str | None = msgspec.field(default=None, name="from")
     every_s: float | None = None
     url: str | None = None
+    user: str | None = None
     secret: str | None = None
+    mechanism: str | None = None
     paused: bool | None = None
+    declared: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -95,17 +106,19 @@ class SinksRoute:
         records = self._sinks.records
         if not name:
             found = [await records.get(each) for each in await records.names()]
-            return _json({"sinks": [shown(kept.record) for kept in found if kept is not None]})
+            there = [kept.record for kept in found if kept is not None and not kept.record.removed]
+            return _json({"sinks": [shown(record) for record in there]})
         if method == "PUT":
             body = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
             return await self._put(records, name, body)
         while True:
             kept = await records.get(name)
-            if kept is None:
+            if kept is None or kept.record.removed:
                 raise ProblemError("no-such-sink", f"there is no sink {name}")
             if method == "GET":
                 return _json(shown(kept.record))
-            if await records.swap(kept, None, name):
+            mark = msgspec.structs.replace(kept.record, removed=True, owner="", cursor="")
+            if await records.swap(kept, mark if mark.declared else None, name):
                 return web.Response(status=204, headers={"Server": "sullae"})
 
     async def _put(self, records: SinkRecords, name: str, body: bytes) -> web.Response:
@@ -113,30 +126,35 @@ class SinksRoute:
             wanted = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProblemError("bad-body", f"a sink's description: {error}") from None
-        _check_kind(wanted.kind)
-        problem = "" if wanted.url is None else url_problem(wanted.url, self._sinks.private)
-        if problem or (wanted.kind == "webhook" and wanted.url is None):
-            raise ProblemError("bad-sink", problem or "a webhook has a url")
-        if wanted.every_s is not None and not 0 <= wanted.every_s <= EVERY_S_MAX:
-            raise ProblemError("bad-sink", f"every_s is 0 to {EVERY_S_MAX:.0f} seconds")
+        _check(wanted)
         while True:
             kept = await records.get(name)
-            if kept is None:
+            before = None if kept is None else kept.record
+            if before is not None and wanted.declared is not None and wanted.declared == before.declared:
+                return _json(shown(before))
+            if before is None or before.removed:
                 record = self._new(name, wanted)
                 if len(await records.names()) >= SINKS_MAX:
                     raise ProblemError("bad-sink", f"there are at most {SINKS_MAX} sinks")
+                if before is not None:  # leases never go back
+                    record = msgspec.structs.replace(
+                        record, fence=before.fence, declared=record.declared or before.declared
+                    )
             else:
-                record = self._altered(kept.record, wanted)
+                record = self._altered(before, wanted)
+            problem = place_problem(record.kind, record.url, self._sinks.private)
+            if problem:
+                raise ProblemError("bad-sink", problem)
             if await records.swap(kept, record, name):
-                told = shown(record)
-                if kept is None and record.kind == "webhook":
-                    told["secret"] = record.secret  # told once, to who made it
-                return _json(told, 201 if kept is None else 200)
+                return _json(shown(record), 201 if before is None or before.removed else 200)
 
     def _new(self, name: str, wanted: _Body) -> SinkRecord:
         if wanted.table is None or wanted.kind is None:
-            raise ProblemError("bad-sink", "a sink has a table (docs.movies) and a kind (ndjson, parquet)")
+            raise ProblemError(
+                "bad-sink", f"a sink has a table (docs.movies) and a kind ({', '.join(KINDS)})"
+            )
         table = self._table(wanted.table)
+        columns = [column.name for column in table.columns if column.kind == PARTITION]
         return SinkRecord(
             name=name,
             table=f"{table.keyspace}.{table.name}",
@@ -144,29 +162,26 @@ class SinksRoute:
             start=self._start(wanted.start or "now"),
             every_s=EVERY_S if wanted.every_s is None else wanted.every_s,
             url=wanted.url or "",
-            secret=wanted.secret or (secrets.token_hex(32) if wanted.kind == "webhook" else ""),
+            user=wanted.user or "",
+            secret=wanted.secret or "",
+            mechanism=wanted.mechanism or "",
+            partition=tuple(columns),
+            declared=wanted.declared or "",
             paused=bool(wanted.paused),
             generation=secrets.token_hex(4),
         )
 
     def _altered(self, record: SinkRecord, wanted: _Body) -> SinkRecord:
         same_table = wanted.table is None or self._table(wanted.table).name == record.table.partition(".")[2]
-        if not same_table or wanted.start is not None:
+        if not same_table or (wanted.start is not None and wanted.declared is None):
             detail = f"{record.name} is there, of {record.table}: its table and `from` stay; remove it first"
             raise ProblemError("bad-sink", detail)
-        kind = wanted.kind or record.kind
-        paused = record.paused if wanted.paused is None else wanted.paused
-        every_s = record.every_s if wanted.every_s is None else wanted.every_s
-        url = record.url if wanted.url is None else wanted.url
-        secret = record.secret if wanted.secret is None else wanted.secret
-        if kind == "webhook" and not (url and secret):
-            raise ProblemError("bad-sink", "a webhook has a url and a secret")
-        altered = msgspec.structs.replace(record, kind=kind, paused=paused, every_s=every_s)
-        altered = msgspec.structs.replace(altered, url=url, secret=secret)
+        named = ("kind", "every_s", "url", "user", "secret", "mechanism", "paused", "declared")
+        given = {name: getattr(wanted, name) for name in named}
+        altered = msgspec.structs.replace(record, **{n: v for n, v in given.items() if v is not None})
         if altered == record:
             return record
-        altered = msgspec.structs.replace(altered, error="")
-        return msgspec.structs.replace(altered, generation=secrets.token_hex(4))
+        return msgspec.structs.replace(altered, error="", generation=secrets.token_hex(4))
 
     def _table(self, name: str) -> Table:
         keyspace, _, table_name = name.partition(".")
@@ -200,26 +215,41 @@ class SinksRoute:
         return text
 
 
-def _check_kind(kind: str | None) -> None:
+def _check(wanted: _Body) -> None:
+    """Raises ProblemError for what cannot be, whatever the sink is so far."""
+    kind = wanted.kind
+    problem = reference_problem(wanted.secret or "")
     if kind is not None and kind not in KINDS:
-        raise ProblemError("bad-sink", f"a sink's kind is {' or '.join(KINDS)}; found {kind[:60]!r}")
-    if kind == "parquet":
+        problem = f"a sink's kind is {' or '.join(KINDS)}; found {kind[:60]!r}"
+    elif wanted.mechanism and wanted.mechanism not in MECHANISMS:
+        problem = f"a mechanism is {' or '.join(MECHANISMS)}"
+    elif wanted.every_s is not None and not 0 <= wanted.every_s <= EVERY_S_MAX:
+        problem = f"every_s is 0 to {EVERY_S_MAX:.0f} seconds"
+    elif len(wanted.user or "") > USER_CHARS_MAX:
+        problem = f"a user has at most {USER_CHARS_MAX} characters"
+    needed = {"parquet": arrow, "kafka": kafka, "mqtt": mqtt}.get(kind or "")
+    if not problem and needed is not None:
         try:
-            arrow()
+            needed()
         except MissingError as error:
-            raise ProblemError("bad-sink", str(error)) from None
+            problem = str(error)
+    if problem:
+        raise ProblemError("bad-sink", problem)
 
 
 def shown(record: SinkRecord) -> dict[str, Any]:
-    """A sink as JSON: `owner` is the peer that delivers now, "" while none does."""
+    """A sink as JSON: `owner` is the peer that delivers now, if any does; `secret` is a reference."""
     found = msgspec.to_builtins(record)
-    for name in ("generation", "beat"):
+    hidden = ["generation", "beat", "removed", "partition"]
+    hidden += ["url", "user", "secret", "mechanism"] if record.kind in FILE_KINDS else []
+    hidden += ["mechanism"] if record.kind not in (*FILE_KINDS, "kafka") else []
+    for name in hidden:
         del found[name]
-    if record.kind != "webhook":
-        del found["url"]
-    del found["secret"]
+    found["declared"] = bool(record.declared)
     found["owner"] = record.owner.partition("/")[0]
     found["from"] = found.pop("start")
+    lag_s = record.lag_s(time.time())
+    found["lag_s"] = None if lag_s is None else round(lag_s, 3)
     return dict(found)
 
 

@@ -1,11 +1,13 @@
 """Batches of events as files: NDJSON, or Parquet partitioned by the date of the event.
 
-    FOLDER/NAME/date=2026-01-31/00000007-000.parquet
+    FOLDER/NAME/date=2026-01-31/00000007-0003-000.parquet
 
 A batch is what came between two cursors; its number is kept with them. A file is written under a hidden
-name, synced and renamed: one that can be seen is whole. A batch that is delivered again by the same peer,
-because it died between the files and the cursor, has the same number and replaces them; one that another
-peer delivers again is there twice. Either way who counts drops ids that it has seen.
+name, synced and renamed: one that can be seen is whole. Its name has the batch, the fence of the owner's
+lease, and the piece. A batch that the same owner delivers again replaces its files; one that the next owner
+delivers again (or a peer that was started again) is there twice, since two owners may write to one shared
+folder for a moment, and the late one must not replace what the other has written. Either way who counts
+drops ids that it has seen.
 
 What cannot be written as asked (no row of ours can be refused by a file, but what a sink does not understand
 can) goes to FOLDER/NAME/_refused.ndjson with the reason.
@@ -49,9 +51,10 @@ def arrow() -> Any:
 class FileSink:
     """Writes batches below one folder. Blocks: call it in a thread."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, fence: int = 0) -> None:
         self._folder = folder
         self._kind = kind
+        self._fence = fence
 
     def deliver(self, sequence: int, piece: int, events: Sequence[Line]) -> int:
         """Write one piece of a batch; how many events were refused. Raises OSError, MissingError."""
@@ -64,7 +67,7 @@ class FileSink:
             found = _DATE.match(str(event.get("time", "")))
             by_date.setdefault(found[1] if found else NO_DATE, []).append(event)
         for date, its in sorted(by_date.items()):
-            path = self._folder / f"date={date}" / f"{sequence:08}-{piece:03}.{self._kind}"
+            path = self._folder / f"date={date}" / f"{sequence:08}-{self._fence:04}-{piece:03}.{self._kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             hidden = path.with_name(f".{path.name}.writing")
             if self._kind == "parquet":

@@ -8,6 +8,7 @@ over REST like any other: what it relies on is what everybody can rely on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -17,7 +18,8 @@ import msgspec
 from node.leases import Lease
 
 BUCKET: Final = "sullae_sinks"
-KINDS: Final = ("ndjson", "parquet", "webhook")
+KINDS: Final = ("ndjson", "parquet", "webhook", "kafka", "mqtt")
+FILE_KINDS: Final = KINDS[:2]
 SINKS_MAX: Final = 200
 EVERY_S: Final = 5.0
 EVERY_S_MAX: Final = 3600.0
@@ -31,9 +33,13 @@ _CONFLICT: Final = 412
 class SinkRecord(msgspec.Struct, frozen=True):
     """A sink. `start` is where it begins, `cursor` where it stands once it has delivered something.
 
-    `url` and `secret` are a webhook's. A batch is closed by the first heartbeat `every_s` seconds after
-    it began, or by its size. `sequence` numbers batches; `delivered` counts events (repeated ones too),
-    `refused` those in the dead-letter file, `gaps` what the stream itself could not give.
+    `url` is where a webhook, Kafka or MQTT is, `user` whom to be there, `secret` a reference to what proves
+    it (server/sinks/secrets.py), `mechanism` how Kafka wants it proved. `partition` names the columns of the
+    table's partition key. `declared` is a hash of the declaration in cluster.yml that was applied last; a
+    declared sink that is `removed` stays as a mark that this declaration is done with. A batch is closed by
+    the first heartbeat `every_s` seconds after it began, or by its size. `sequence` numbers batches;
+    `delivered` counts events (repeated ones too), `refused` those in the dead-letter file, `gaps` what the
+    stream itself could not give.
     """
 
     name: str
@@ -42,7 +48,12 @@ class SinkRecord(msgspec.Struct, frozen=True):
     start: str
     every_s: float = EVERY_S
     url: str = ""
+    user: str = ""
     secret: str = ""
+    mechanism: str = ""
+    partition: tuple[str, ...] = ()
+    declared: str = ""
+    removed: bool = False
     paused: bool = False
     generation: str = ""
     owner: str = ""
@@ -60,6 +71,12 @@ class SinkRecord(msgspec.Struct, frozen=True):
     def lease(self) -> Lease:
         """Whose it is."""
         return Lease(self.owner, self.fence, self.beat)
+
+    def lag_s(self, now_s: float) -> float | None:
+        """How long ago what was delivered last stood at the end of the stream; None before that."""
+        if not self.delivered_at:
+            return None
+        return max(0.0, now_s - datetime.fromisoformat(self.delivered_at).timestamp())
 
     def leased(self, lease: Lease) -> SinkRecord:
         """The same with another lease."""

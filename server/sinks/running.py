@@ -22,9 +22,15 @@ import aiohttp
 import msgspec
 
 from node.leases import LEAVE, OWN, TAKE, Lease, LeaseWatch, released, renewed
+from server.config import SinkConfig
+from server.sinks.declared import Declarations
 from server.sinks.files import FileSink, Line, MissingError
-from server.sinks.records import ERROR_CHARS_MAX, SinkRecord, SinkRecords, StoreAwayError
-from server.sinks.webhook import Webhook
+from server.sinks.kafka import Kafka
+from server.sinks.mqtt import Mqtt
+from server.sinks.places import broker_of, place_problem
+from server.sinks.records import ERROR_CHARS_MAX, FILE_KINDS, SinkRecord, SinkRecords, StoreAwayError
+from server.sinks.secrets import secret_of
+from server.sinks.webhook import PrivateAddressError, Webhook
 
 POLL_S: Final = 1.0
 EXPIRY_S: Final = 6.0
@@ -51,14 +57,16 @@ class Terms:
     poll_s: float = POLL_S
     expiry_s: float = EXPIRY_S
     private: bool = False
-    """Whether webhooks may go to private addresses."""
+    """Whether sinks may go to private addresses."""
+    secrets: Path | None = None
+    """The folder of secrets that are files."""
 
 
 class Sinks:
     """All sinks, as this peer sees them."""
 
     def __init__(self, url: str, me: str, folder: Path, note: Note, terms: Terms | None = None) -> None:
-        """`url` is our own REST address, `me` this start of this peer."""
+        """`url` is our own REST address, `me` this start of this peer; files are written below `folder`."""
         self._url = url
         self._me = me
         self._folder = folder
@@ -66,13 +74,16 @@ class Sinks:
         self._terms = terms or Terms()
         self._watch = LeaseWatch(me, int(self._terms.expiry_s * 1e6))
         self._running: dict[str, tuple[tuple[int, str], asyncio.Task[None]]] = {}
+        self._own: dict[str, SinkRecord] = {}
+        self._declarations: Declarations | None = None
         self._poller: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
 
-    def start(self) -> None:
-        """Begin to look after sinks."""
+    def start(self, declared: Sequence[SinkConfig] = ()) -> None:
+        """Begin to look after sinks, and see to it that those of cluster.yml are there."""
         connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**20)
+        self._declarations = Declarations(self._session, self._url, declared, self._note)
         self._poller = asyncio.get_running_loop().create_task(self._poll())
         self._poller.add_done_callback(self._ended)
 
@@ -83,8 +94,22 @@ class Sinks:
 
     @property
     def private(self) -> bool:
-        """Whether webhooks may go to private addresses."""
+        """Whether sinks may go to private addresses."""
         return self._terms.private
+
+    def samples(self) -> list[tuple[str, dict[str, str], float]]:
+        """What this peer delivers now, for the metrics: name, labels, value."""
+        found = []
+        for name, record in sorted(self._own.items()):
+            label = {"sink": name}
+            found.append(("sink_events_total", label, float(record.delivered)))
+            found.append(("sink_refused_total", label, float(record.refused)))
+            found.append(("sink_gaps_total", label, float(record.gaps)))
+            found.append(("sink_failing", label, float(bool(record.error))))
+            lag_s = record.lag_s(time.time())
+            if lag_s is not None:
+                found.append(("sink_lag_seconds", label, lag_s))
+        return found
 
     @property
     def records(self) -> SinkRecords:
@@ -115,6 +140,8 @@ class Sinks:
         records = self.records
         while True:
             with contextlib.suppress(StoreAwayError):  # the next round asks again
+                if self._declarations is not None:
+                    await self._declarations.apply()
                 names = await records.names()
                 for name in names:
                     with contextlib.suppress(StoreAwayError):
@@ -127,7 +154,8 @@ class Sinks:
     async def _look(self, records: SinkRecords, name: str) -> None:
         """Take, keep or leave one sink."""
         kept = await records.get(name)
-        if kept is None:
+        self._own.pop(name, None)
+        if kept is None or kept.record.removed:
             await self._end(name)
             return
         record = kept.record
@@ -146,12 +174,13 @@ class Sinks:
             if decision != OWN:
                 await self._end(name)
             return
+        self._own[name] = record
         mark = lease.fence, record.generation
         running = self._running.get(name)
         if running is not None and running[0] == mark and not running[1].done():
             return
         await self._end(name)
-        delivery = Delivery(self._url, records, self._folder / name, mark, self._terms.private)
+        delivery = Delivery(self._url, records, self._folder / name, mark, self._terms)
         task = asyncio.get_running_loop().create_task(self._deliver(name, delivery))
         self._running[name] = mark, task
 
@@ -220,7 +249,7 @@ class Delivery:
     records: SinkRecords
     folder: Path
     mark: tuple[int, str]
-    private: bool
+    terms: Terms
     _events: list[Line] = field(default_factory=list)
     _pieces: int = 0
     _count: int = 0
@@ -238,10 +267,20 @@ class Delivery:
             await target.close()
 
     def _target(self, record: SinkRecord) -> Target:
-        files = FileSink(self.folder, record.kind)
+        """What takes batches; raises OSError where this peer cannot deliver there."""
+        files = FileSink(self.folder, record.kind, self.mark[0])
+        if record.kind in FILE_KINDS:
+            return Files(files)
+        problem = place_problem(record.kind, record.url, self.terms.private)
+        if problem:
+            raise PrivateAddressError(problem)
+        secret = secret_of(record.secret, self.terms.secrets)
         if record.kind == "webhook":
-            return Webhook(record.name, (record.url, record.secret), files, private=self.private)
-        return Files(files)
+            return Webhook(record.name, (record.url, secret), files, private=self.terms.private)
+        broker = broker_of(record.kind, record.url)
+        if record.kind == "kafka":
+            return Kafka(broker, (record.mechanism, record.user, secret), record.partition, files)
+        return Mqtt(broker, (record.user, secret), files)
 
     async def _follow(self, session: aiohttp.ClientSession, record: SinkRecord, files: Target) -> None:
         self._events, self._pieces, self._count, self._refused, self._gaps = [], 0, 0, 0, 0
@@ -296,7 +335,7 @@ class Delivery:
     def _ours(self, record: SinkRecord | None) -> SinkRecord:
         if record is None:
             raise LeaseLostError("the sink was removed")
-        if (record.fence, record.generation) != self.mark or record.paused:
+        if (record.fence, record.generation) != self.mark or record.paused or record.removed:
             raise LeaseLostError("it is another peer's, paused, or was changed")
         return record
 

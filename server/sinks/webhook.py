@@ -1,10 +1,10 @@
 """Batches of events as POST requests to somebody's URL.
 
-The body is JSON: {"sink", "sequence", "piece", "events"}. `Sullae-Signature: t=1769860800,v1=<hex>` is the
-HMAC-SHA256 of "<t>.<body>" under the sink's secret, so the receiver knows who sent it and when. 2xx is
-delivered. What may pass (no answer, 408, 425, 429, 5xx) is tried again with growing pauses, then from the
-saved cursor; any other answer refuses for good, and those events go to the dead-letter file with what was
-answered.
+The body is JSON: {"sink", "sequence", "piece", "events"}. If the sink has a secret, then
+`Sullae-Signature: t=1769860800,v1=<hex>` is the HMAC-SHA256 of "<t>.<body>" under it, so the receiver knows
+who sent it and when. 2xx is delivered. What may pass (no answer, 408, 425, 429, 5xx) is tried again with
+growing pauses, then from the saved cursor; any other answer refuses for good, and those events go to the
+dead-letter file with what was answered.
 
 A peer stands inside a network that the outside does not reach, so it must not be made to call into it:
 unless `sink_private_addresses` of cluster.yml allows it, only addresses that are global are connected to.
@@ -177,8 +177,9 @@ class Webhook:
         headers = {
             "Content-Type": "application/json",
             "Sullae-Sink": self._name,
-            "Sullae-Signature": signature(self._secret, body, int(time.time())),
         }
+        if self._secret:
+            headers["Sullae-Signature"] = signature(self._secret, body, int(time.time()))
         async with self._session.post(
             self._url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
         ) as answer:

@@ -16,7 +16,7 @@ from cli.main import main
 SINK = {
     "name": "f", "table": "docs.m", "kind": "webhook", "from": "2026-01-31T12:00:00Z", "url": "https://x/",
     "owner": "n2",
-    "paused": False, "delivered": 1234, "delivered_at": "2026-01-31T13:00:00Z", "error": "",
+    "paused": False, "delivered": 1234, "delivered_at": "2026-01-31T13:00:00Z", "error": "", "lag_s": 3.2,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def peer() -> Iterator[Asked]:
             asked.requests.append((self.command, self.path, json.loads(body) if body else None))
             found: dict[str, Any] = {"sinks": [SINK, {**SINK, "name": "g", "paused": True, "error": "away"}]}
             if self.command == "PUT":
-                found = {**SINK, "secret": "told"}
+                found = SINK
             data = b"" if self.command == "DELETE" else json.dumps(found).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
@@ -71,17 +71,19 @@ def test_each_command(
         said = capsys.readouterr()
         return said.out + said.err
 
-    out = sullae("add", "f", "docs.m", "--to", "https://x/", "--since", "1h", "--every", "2")
-    assert out.startswith("f: docs.m to https://x/, from 2026-01-31T12:00:00Z on\n") and "told" in out
+    secret = ("--secret", "env:SULLAE_SINK_F")
+    out = sullae("add", "f", "docs.m", "--to", "https://x/", "--since", "1h", "--every", "2", *secret)
+    assert out.startswith("f: docs.m to https://x/, from 2026-01-31T12:00:00Z on\n")
     listed = sullae("list").splitlines()
-    assert listed[0].split() == ["name", "table", "kind", "owner", "events", "up", "to", "error"]
-    assert listed[1].split() == ["f", "docs.m", "webhook", "n2", "1,234", "2026-01-31T13:00:00Z"]
+    assert listed[0].split() == ["name", "table", "kind", "owner", "events", "behind", "error"]
+    assert listed[1].split() == ["f", "docs.m", "webhook", "n2", "1,234", "3", "s"]
     assert listed[2].split()[3] == "paused" and listed[2].split()[-1] == "away"
     assert json.loads(sullae("list", "--json"))["sinks"][0] == SINK
     assert sullae("pause", "f") == "f is paused\n"
     assert sullae("pause", "f", "--resume") == "f goes on\n"
     assert json.loads(sullae("remove", "f", "--json")) == {"removed": "f"}
     wanted = {"table": "docs.m", "kind": "webhook", "from": "1h", "every_s": 2.0, "url": "https://x/"}
+    wanted["secret"] = "env:SULLAE_SINK_F"
     assert peer.requests == [
         ("PUT", "/v1/sinks/f", wanted),
         ("GET", "/v1/sinks", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,15 @@ def test_the_shipped_file_is_three_equal_peers_on_loopback(project: Path) -> Non
 def test_the_shipped_file_documents_every_setting_with_its_default(project: Path) -> None:
     text = (project / "cluster.yml").read_text()
     head, settings = text.split("settings:\n")
+    settings, sinks = settings.split("# sinks: ")
     uncommented = re.sub(r"^  # (\w+: )", r"  \1", settings, flags=re.MULTILINE)
     config = parse_config(f"{head}settings:\n{uncommented}")
+    listed = "".join(f"{line[2:]}\n" for line in sinks.splitlines()[1:])
+    declared = parse_config(f"{head}sinks:\n{listed}")
+    assert [sink.name for sink in declared.sinks] == ["films", "bus"]
     assert config.settings == Settings()
-    assert config.process == ProcessSettings()
+    unset = replace(config.process, sink_folder=None, sink_secrets=None)  # these are shown by examples
+    assert unset == ProcessSettings()
     with pytest.raises(ConfigError) as caught:
         parse_config(f"{head}settings:\n  nothing: 1\n")
     known = caught.value.problem.rsplit("known are ", 1)[1].split(", ")

@@ -237,12 +237,12 @@ async def test_paused_changed_and_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ndjson", "parquet"])
 def test_a_batch_that_is_delivered_again_replaces_its_files(tmp_path: Path, kind: str) -> None:
-    sink = FileSink(tmp_path, kind)
+    sink = FileSink(tmp_path, kind, fence=3)
     events = [event(number) for number in range(0, EVENTS, 40)]
     for _ in range(2):
         assert sink.deliver(7, 0, events) == 0
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob(f"*.{kind}")) == [
-        f"date=2026-01-{day}/00000007-000.{kind}" for day in (29, 30, 31)
+        f"date=2026-01-{day}/00000007-0003-000.{kind}" for day in (29, 30, 31)
     ]
     assert len(delivered(tmp_path, kind)) == len(events)
     truncated = {

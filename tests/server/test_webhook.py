@@ -151,7 +151,8 @@ async def test_a_sink_delivers_all_to_a_receiver_that_fails_now_and_then(
     receiver.statuses = [500, 200, 200, 503, 400, 200, 429]
     terms = type(FAST)(FAST.poll_s, FAST.expiry_s, private=True)
     async with serving(world), receiving(receiver):
-        world.add("webhook", url=receiver.url, secret="secret")
+        monkeypatch.setenv("SULLAE_SINK_HOOK", "secret")
+        world.add("webhook", url=receiver.url, secret="env:SULLAE_SINK_HOOK")
 
         sinks = Sinks(world.url, "n1/1", tmp_path, lambda name, text: None, terms)
         sinks.start()

@@ -213,6 +213,8 @@ class FindFold(_Fold):
         super().__init__()
         self._query = query
         self._ordered = ordered and not query.order
+        self.by_index = False
+        """Whether documents come in the order of an index from now on."""
         self._keep = query.skip + query.limit + 1
         self._held: list[tuple[Any, FoundDocument]] = []
         self._frontier: Any = None
@@ -224,6 +226,8 @@ class FindFold(_Fold):
         program = Program(FIND, query.filter, query.sort, query.projection, self._keep, ordered=self._ordered)
         if query.after is not None:
             program = msgspec.structs.replace(program, after=query.after.values, after_key=query.after.key)
+        if self.by_index:
+            program = msgspec.structs.replace(program, by_index=True)
         if last is not None:
             program = msgspec.structs.replace(program, until=last.values, until_key=last.key)
         return encode_program(program)
@@ -231,10 +235,11 @@ class FindFold(_Fold):
     def take(self, part: Part) -> bool:
         """Merge; beyond the last document of a part that was cut nothing is known."""
         order = self._query.order
+        held = {one.key: True for _, one in self._held}  # one with several values may come twice
         found = [(place(order, parse(one.values), one.key), one) for one in part.documents]
         if part.cut and found:
             self._limit_to(found[-1][0])
-        self._held += found
+        self._held += [each for each in found if each[1].key not in held]
         self._held.sort(key=lambda held: held[0])
         size = 0
         for at, (_, one) in enumerate(self._held):

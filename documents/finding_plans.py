@@ -8,6 +8,11 @@ may meet them by two elements.
 
 The order of terms is that of index/entries_json.py, which is given here as `term_of`, as these folders do not
 know each other.
+
+An index may also give the order that is asked for (`order_plan`): what is sorted by first is its first
+target behind those that have to be equal, in the same direction. Documents with a number or a text there come
+in that order, and looking ends when there are enough; the others, which lie elsewhere in the order of terms
+(null, booleans, objects, arrays, nothing), are looked at before, all of them (`Plan.first`): few as a rule.
 """
 
 from __future__ import annotations
@@ -17,12 +22,14 @@ from typing import Any, Final
 
 import msgspec
 
-from core.finding import Drive, Span
+from core.finding import OPEN, Drive, Span
 from core.json_values import Value, exact, is_number, parse
 from core.schema import SIMPLE_INDEX, Index, IndexTarget
 from lsm.keys import successor
-from query.document_filter import And, Compare, ElemMatch, Exists, Filter, In
+from query.document_filter import And, Compare, ElemMatch, Exists, Filter, In, Matches, Or
+from query.document_sort import Sort, SortKey
 from query.document_values import Path, equal
+from query.regex import literal_beginning
 
 TermOf = Callable[[Value], bytes]
 """The term of a value, numbers being int or Decimal."""
@@ -30,6 +37,14 @@ TermOf = Callable[[Value], bytes]
 _PRESENT: Final = b"\x01"
 """Before each target's term, where there are several."""
 _FLIP: Final = bytes(255 - byte for byte in range(256))
+_MISSING: Final = b"\x00"
+_TERMINATOR: Final = b"\x00\x00"
+"""What terms of texts end with."""
+_ORDERED: Final = (b"\x30", b"\x41")
+_OTHERS: Final = ((b"\x10", b"\x30"), (b"\x50", b"\x61"))
+_ORDERED_DOWN: Final = (b"\xbf", b"\xd0")
+_OTHERS_DOWN: Final = ((b"\x9f", b"\xb0"), (b"\xd0", b"\xf0"))
+"""Terms of numbers and texts, and of all else (index/entries_json.py), ascending and turned over."""
 SPANS_MAX: Final = 1_000
 
 
@@ -37,23 +52,35 @@ class Plan(msgspec.Struct, frozen=True):
     """How documents are found: by an index (`drive`, its name, the paths it narrows by), or by looking at
     all.
 
-    `exact`: one term, under which documents come in the order of their keys.
+    `exact`: one term, under which documents come in the order of their keys. `first` is what is looked at
+    before, where `drive` gives the order that is asked for.
     """
 
     drive: Drive | None = None
     index: str = ""
     paths: tuple[Path, ...] = ()
     exact: bool = False
+    first: Drive | None = None
 
 
 SCAN: Final = Plan()
 
 
 class _Wanted(msgspec.Struct):
-    """What a path must meet: values to be equal to (one of), or a bound."""
+    """What a path must meet: values to be equal to (one of), or a bound, or texts with a beginning, or
+    anything.
+    """
 
     values: tuple[Value, ...] = ()
     bounds: tuple[tuple[str, Value], ...] = ()
+    every: tuple[tuple[str, Value], ...] = ()
+    beginning: str = ""
+    exists: bool = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the path leads to something in every document that meets this."""
+        return bool(self.values or self.bounds or self.beginning or self.exists)
 
 
 def plan_of(condition: Filter, indexes: Iterable[Index], column: str, term_of: TermOf) -> Plan:
@@ -62,11 +89,7 @@ def plan_of(condition: Filter, indexes: Iterable[Index], column: str, term_of: T
     wanted = _by_path(musts)
     best, best_score = SCAN, (0, 0)
     for index in indexes:
-        if not index.targets or any(target.column != column or not target.path for target in index.targets):
-            continue
-        if any(target.fold or target.kind != SIMPLE_INDEX for target in index.targets) or not _is_implied(
-            index, musts
-        ):
+        if not _may_serve(index, musts, column):
             continue
         found = _served(index, wanted, term_of)
         if found is not None and found[0] > best_score:
@@ -74,12 +97,95 @@ def plan_of(condition: Filter, indexes: Iterable[Index], column: str, term_of: T
     return best
 
 
+def _may_serve(index: Index, musts: list[Filter], column: str) -> bool:
+    """Whether it is on plain paths of documents, and every document that meets the filter is in it."""
+    if not index.targets or not _is_implied(index, musts):
+        return False
+    return all(
+        target.column == column and target.path and not target.fold and target.kind == SIMPLE_INDEX
+        for target in index.targets
+    )
+
+
+def order_plan(
+    condition: Filter, sort: Sort, indexes: Iterable[Index], column: str, term_of: TermOf, after: Value = None
+) -> Plan | None:
+    """How documents come in this order, if an index that narrows them as well as any other gives it.
+
+    `after` is what the last document of the page before was sorted by first; it need not be told.
+    """
+    indexes = list(indexes)
+    musts = list(_musts(condition))
+    wanted = _by_path(musts)
+    usual = plan_of(condition, indexes, column, term_of)
+    best: Plan | None = None
+    for index in indexes:
+        if not sort or not _may_serve(index, musts, column):
+            continue
+        found = _in_order(index, sort[0], wanted, term_of, after)
+        if found is None or not set(usual.paths) <= set(found.paths):
+            continue
+        if best is None or len(found.paths) > len(best.paths):
+            best = found
+    return best
+
+
+def _in_order(
+    index: Index, key: SortKey, wanted: dict[Path, _Wanted], term_of: TermOf, after: Value
+) -> Plan | None:
+    mark = _PRESENT if len(index.targets) > 1 else b""
+    head, paths, at = b"", [], 0
+    while at < len(index.targets) and index.targets[at].path != key.path:
+        target = index.targets[at]
+        want = wanted.get(target.path)
+        if want is None or len(want.values) != 1:
+            return None
+        head += mark + _term(term_of, want.values[0], target)
+        paths.append(target.path)
+        at += 1
+    if at == len(index.targets) or index.targets[at].descending != key.descending:
+        return None
+    target, want = index.targets[at], wanted.get(key.path, _Wanted())
+    if want.values or not (paths or want.is_there):
+        return None  # a few values are found sooner; and what lacks the path has no entry
+    first, end = _ORDERED_DOWN if key.descending else _ORDERED
+    for operator, value in want.every:
+        if (operator in (">", ">=")) != key.descending:
+            return None  # an array may lie before where this would begin
+        end = min(end, successor(_term(term_of, value, target)))
+    if _has_order(after):
+        first = max(first, _term(term_of, after, target))
+    base = head + mark
+    others = [(base + one, base + other) for one, other in (_OTHERS_DOWN if key.descending else _OTHERS)]
+    if mark:
+        others.insert(0, (head + _MISSING, head + successor(_MISSING)))
+    drive = Drive(index.id, ((base + first, base + max(first, end)),))
+    return Plan(drive, index.name, (*paths, key.path), first=Drive(index.id, tuple(others)))
+
+
 def _musts(condition: Filter) -> Iterable[Filter]:
     if isinstance(condition, And):
         for one in condition.filters:
             yield from _musts(one)
+    elif isinstance(condition, Or):
+        yield _as_in(condition)
     else:
         yield condition
+
+
+def _as_in(condition: Or) -> Filter:
+    """Equalities of one path of which one holds are a list of values."""
+    paths: dict[Path, bool] = {}
+    values: list[Value] = []
+    for one in condition.filters:
+        if isinstance(one, Compare) and one.operator == "=":
+            values.append(one.value)
+        elif isinstance(one, In):
+            values += one.values
+        else:
+            return condition
+        paths[one.path] = True
+    return In(next(iter(paths)), tuple(values)) if len(paths) == 1 else condition
 
 
 def _by_path(musts: list[Filter]) -> dict[Path, _Wanted]:
@@ -96,6 +202,12 @@ def _by_path(musts: list[Filter]) -> dict[Path, _Wanted]:
         elif isinstance(one, Compare) and one.operator != "=" and _has_order(one.value):
             wanted = found.setdefault(one.path, _Wanted())
             wanted.bounds = wanted.bounds or ((one.operator, one.value),)
+            wanted.every = (*wanted.every, (one.operator, one.value))
+        elif isinstance(one, Matches) and (beginning := literal_beginning(one.pattern, one.options)):
+            wanted = found.setdefault(one.path, _Wanted())
+            wanted.beginning = wanted.beginning or beginning
+        elif isinstance(one, Exists):
+            found.setdefault(one.path, _Wanted()).exists = True
         elif isinstance(one, ElemMatch) and one.is_value:
             bounds = [
                 (inner.operator, inner.value)
@@ -103,7 +215,9 @@ def _by_path(musts: list[Filter]) -> dict[Path, _Wanted]:
                 if isinstance(inner, Compare) and inner.operator != "=" and _has_order(inner.value)
             ]
             if bounds and len({isinstance(value, str) for _, value in bounds}) == 1:
-                found.setdefault(one.path, _Wanted()).bounds = tuple(bounds)
+                wanted = found.setdefault(one.path, _Wanted())
+                wanted.bounds = tuple(bounds)
+                wanted.every = (*wanted.every, *bounds)
     return found
 
 
@@ -155,15 +269,33 @@ def _served(
             heads = [head + mark + term for head in heads for term in dict.fromkeys(terms)]
             paths.append(target.path)
             continue
-        span = _range(want.bounds, target, term_of)
-        spans = [(head + mark + span[0], head + mark + span[1]) for head in heads]
-        return (2 * len(paths) + 1, -len(heads)), _plan(index, spans, [*paths, target.path], exact=False)
+        span, goodness = _span(want, target, term_of)
+        spans = [_with_head(head + mark, span) for head in heads]
+        return (4 * len(paths) + goodness, -len(heads)), _plan(index, spans, [*paths, target.path], False)
     if not paths:
         return None
     whole = len(paths) == len(index.targets)
     spans = [(head, b"" if whole else successor(head)) for head in heads]
     is_exact = whole and len(heads) == 1
-    return (2 * len(paths), -len(heads)), _plan(index, spans, paths, is_exact)
+    return (4 * len(paths), -len(heads)), _plan(index, spans, paths, is_exact)
+
+
+def _span(want: _Wanted, target: IndexTarget, term_of: TermOf) -> tuple[Span, int]:
+    """The terms that may serve, and how much they narrow: a bound or a beginning more than being there."""
+    if want.bounds:
+        return _range(want.bounds, target, term_of), 3
+    if not want.beginning:
+        return (b"", OPEN), 1
+    prefix = term_of(want.beginning)[: -len(_TERMINATOR)]
+    if target.descending:
+        prefix = prefix.translate(_FLIP)
+    return (prefix, successor(prefix)), 3
+
+
+def _with_head(head: bytes, span: Span) -> Span:
+    if span[1] != OPEN:
+        return head + span[0], head + span[1]
+    return (head, successor(head)) if head else (b"\x00", OPEN)
 
 
 def _plan(index: Index, spans: list[Span], paths: list[Path], exact: bool) -> Plan:

@@ -29,7 +29,7 @@ from query.document_filter import Filter, cost_of, parse_filter
 from query.document_match import predicate
 from query.document_projection import ID, Projection, parse_projection, projector
 from query.document_sort import Sort, parse_sort, place, sort_values
-from query.document_values import MISSING, Path, leaves, order_key, parse_path
+from query.document_values import MISSING, NUMBER, TEXT, Path, leaves, order_key, parse_path, rank
 from query.pipeline import Part as PipelinePart, Pipeline, parse_pipeline
 from query.refusals import Refusal
 
@@ -46,7 +46,7 @@ class Program(msgspec.Struct, frozen=True, array_like=True):
 
     `until` and `until_key` are a place beyond which nothing is wanted, as `after` and `after_key` are one
     before which nothing is. `ordered`: documents come in the order of their keys, and no other is asked
-    for.
+    for. `by_index`: of each range those with a number or a text come in the order of what is sorted by first.
     """
 
     kind: str
@@ -61,6 +61,7 @@ class Program(msgspec.Struct, frozen=True, array_like=True):
     ordered: bool = False
     path: str = ""
     stages: bytes = b"[]"
+    by_index: bool = False
 
 
 class FoundDocument(msgspec.Struct, frozen=True, array_like=True):
@@ -101,7 +102,9 @@ def decode_part(data: bytes) -> Part:
 
 
 class Runner(Protocol):
-    """A program at work."""
+    """A program at work. `range_over` says, after a row, that nothing more of its range is wanted."""
+
+    range_over: bool
 
     def take(self, key: bytes, row: Row, now_us: int) -> bool:
         """Look at a row; False if no more are wanted."""
@@ -198,12 +201,16 @@ class _Look:
 class _Finding:
     """Keeps the first documents of an order."""
 
+    range_over = False
+
     def __init__(self, look: _Look, program: Program, sort: Sort, projection: Projection | None) -> None:
         self._look = look
         self._sort = sort
         self._limit = program.limit
         self._needs_value = bool(sort) or projection is not None
         self._ordered = program.ordered and not sort
+        self._by_index = program.by_index and bool(sort)
+        self._keep_at = program.limit + (16 if self._by_index else program.limit + 100)
         self._project = None if projection is None else projector(projection)
         self._after = place(sort, parse(program.after), program.after_key) if program.after_key else None
         self._until = place(sort, parse(program.until), program.until_key) if program.until_key else None
@@ -222,6 +229,8 @@ class _Finding:
             return self._look.refused is None
         values = sort_values(self._sort, document)
         here = place(self._sort, values, key)
+        if self._by_index and self._until is not None and self._until[0] < here[0]:
+            self.range_over = rank(values[0]) in (NUMBER, TEXT)  # others were looked at before
         if self._after is not None and not self._after < here:
             return True
         if self._until is not None and self._until < here:
@@ -231,7 +240,7 @@ class _Finding:
         if self._ordered and (len(self._held) >= self._limit or self._bytes >= PART_BYTES_MAX):
             self._cut = self._full = True
             return False
-        if len(self._held) >= 2 * self._limit + 100 or self._bytes >= 2 * PART_BYTES_MAX:
+        if len(self._held) >= self._keep_at or self._bytes >= 2 * PART_BYTES_MAX:
             self._keep_first()
         return True
 
@@ -274,6 +283,8 @@ def _projected(project: Callable[[Value], Value], text: bytes, document_id: str)
 class _Counting:
     """Counts documents."""
 
+    range_over = False
+
     def __init__(self, look: _Look) -> None:
         self._look = look
         self._count = 0
@@ -313,6 +324,8 @@ class Values:
 class _Distinct:
     """Lists the values of a path; of an array its elements."""
 
+    range_over = False
+
     def __init__(self, look: _Look, path: Path) -> None:
         self._look = look
         self._path = path
@@ -336,6 +349,8 @@ class _Distinct:
 
 class _Aggregating:
     """Pushes documents into a pipeline's part."""
+
+    range_over = False
 
     def __init__(self, look: _Look, part: PipelinePart) -> None:
         self._look = look

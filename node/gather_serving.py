@@ -232,6 +232,10 @@ class _Piece:
                 self._ranges.clear()
                 self._end_with_part()
                 return
+            if self._runner.range_over:
+                self._runner.range_over = False
+                self._waiting.clear()
+                self._after = None
             took_us = inside.world.monotonic_us() - begun_us
             if took_us > TURN_US and self._waiting:
                 self._turns += 1

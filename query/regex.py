@@ -73,6 +73,29 @@ def compiled(pattern: str, flags: str) -> Regex | str:
     return Regex(program.search, program.programsize)
 
 
+def literal_beginning(pattern: str, flags: str) -> str:
+    """What every text that matches begins with, as far as that is plain to see; "" if nothing is.
+
+    Only patterns that are anchored at the text's beginning, look at case, and have no alternatives.
+    """
+    if not pattern.startswith("^") or "|" in pattern or not set(flags) <= {"s"}:
+        return ""
+    found: list[str] = []
+    at = 1
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\" and pattern[at + 1 : at + 2] and not pattern[at + 1].isalnum():
+            at += 1
+            char = pattern[at]
+        elif char in ".[](){}*+?$^\\":
+            break
+        at += 1
+        if pattern[at : at + 1] in ("*", "?", "{"):  # it may be there or not
+            break
+        found.append(char)
+    return "".join(found)
+
+
 def _compact(pattern: str) -> str:
     """The pattern without the whitespace and comments that the option x allows, which RE2 does not know."""
     kept, at, within_class = [], 0, False

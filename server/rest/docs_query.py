@@ -27,7 +27,7 @@ from aiohttp import web
 
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
-from core.json_values import JsonError, Value, checked, render
+from core.json_values import JsonError, Value, checked, parse, render
 from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
 from core.schema import Table
 from core.settings import Settings
@@ -45,7 +45,7 @@ from documents.finding import (
     find_query,
     rendered,
 )
-from documents.finding_plans import Plan, plan_of
+from documents.finding_plans import Plan, order_plan, plan_of
 from documents.indexes import schema_name
 from documents.operations import Operation, Wanted
 from documents.values import id_of
@@ -221,6 +221,7 @@ class DocumentQueries:
                 "index": plan.index.removeprefix(schema_name(asked.collection, "")),
                 "paths": [path_text(path) for path in plan.paths],
                 "spans": len(plan.drive.spans),
+                "ordered": plan.first is not None,
             }
         peers = [
             {
@@ -255,7 +256,7 @@ class DocumentQueries:
     async def _find(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
         query = _good(find_query(asked.collection, asked.body))
-        plan = self._plan(asked, query.condition)
+        plan = self._find_plan(asked, query)
         fold, gathered = await self._page(asked, query, plan)
         documents, cursor = fold.result()
         with_id = query.shape is None or query.shape.with_id
@@ -270,7 +271,19 @@ class DocumentQueries:
         fold = query.fold(plan.drive is None or plan.exact)
         after = query.after.key if query.after is not None and not query.order else b""
         held = min((query.skip + query.limit) * PER_DOCUMENT_BYTES, PAGE_BYTES_MAX)
-        return fold, await self._gather(asked, fold, plan, after, held)
+        if plan.first is None:
+            return fold, await self._gather(asked, fold, plan, after, held)
+        others = await self._gather(asked, fold, msgspec.structs.replace(plan, drive=plan.first), held=held)
+        fold.by_index = True
+        gathered = await self._gather(asked, fold, plan, held=held)
+        return fold, Gathered((*others.served, *gathered.served), gathered.now_us)
+
+    def _find_plan(self, asked: _Asked, query: FindQuery) -> Plan:
+        """An index that gives the order, if there is one, else the one that narrows most."""
+        table = self._table(asked.collection)
+        first = parse(query.after.values)[0] if query.after is not None and query.order else None
+        plan = order_plan(query.condition, query.order, table.indexes, DOCUMENT_COLUMN, value_term, first)
+        return plan or self._plan(asked, query.condition)
 
     async def _count(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()

@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 
+from core.gathering import Gathered
 from core.json_values import parse, render
 from core.requests import Changed, Invalid
 from core.schema import Index
 from documents.collections import DOCUMENT_COLUMN
-from documents.finding_plans import Plan, plan_of
+from documents.finding import FindQuery, decode_place, find_query
+from documents.finding_plans import Plan, order_plan, plan_of
 from documents.indexes import create_index, described, index_spec, indexes_of, is_so
 from index.entries_json import value_term
 from query.document_filter import parse_filter
+from query.document_sort import parse_sort
 from query.refusals import Refusal
+from query.regex import literal_beginning
 from sim.cluster import SimCluster
 from sim.real import node_of
-from tests.documents.whole import SECOND, ask, cluster_of, count, movies, page, put, settle
+from tests.documents.whole import SECOND, ask, cluster_of, count, gather, movies, page, put, settle
 from tests.query.document_oracle import meets
 
 SPECS: dict[str, Any] = {
@@ -61,7 +65,16 @@ CHOICES: list[tuple[Any, str]] = [
     ({"a": {"$ne": 1}}, ""),
     ({"a": {"$in": [1, None]}}, ""),
     ({"a": [1, 2]}, ""),
-    ({"$or": [{"a": 1}, {"a": 2}]}, ""),
+    ({"$or": [{"a": 1}, {"a": 2}]}, "a"),
+    ({"$or": [{"a": 1}, {"c": 2}]}, ""),
+    ({"$or": [{"a": 1}, {"a": None}]}, ""),
+    ({"a": {"$exists": True}}, "a"),
+    ({"a": {"$exists": False}}, ""),
+    ({"a": {"$exists": True}, "c": "x"}, "c_down"),
+    ({"a": {"$regex": "^ab"}}, "a"),
+    ({"c": {"$regex": "^ab"}}, "c_down"),
+    ({"a": {"$regex": "ab"}}, ""),
+    ({"a": {"$regex": "^ab", "$options": "i"}}, ""),
     ({"a": {"$elemMatch": {"$gt": 1, "$lt": 3}}}, "a"),
     ({"x": 1}, ""),
     ({}, ""),
@@ -71,6 +84,60 @@ CHOICES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("wanted", "chosen"), CHOICES)
 def test_the_index_that_narrows_most_is_taken(wanted: Any, chosen: str) -> None:
     assert plan(wanted).index == chosen
+
+
+ORDERS: list[tuple[Any, Any, str]] = [
+    ({"a": {"$exists": True}}, {"a": 1}, "a"),
+    ({"a": {"$lt": 5}}, {"a": 1}, "a"),
+    ({"a": {"$gt": 5}}, {"a": 1}, ""),
+    ({"a": {"$exists": True}}, {"a": -1}, ""),
+    ({"c": {"$gte": "m"}}, {"c": -1}, "c_down"),
+    ({"c": {"$gte": "m", "$lt": "z"}}, {"c": -1}, ""),
+    ({"b": 1}, {"a": -1, "x": 1}, "b_a"),
+    ({"b": {"$in": [1, 2]}}, {"a": -1}, ""),
+    ({"b": 1}, {"a": 1}, ""),
+    ({"a": {"$in": [1, 2]}}, {"a": 1}, ""),
+    ({"a": {"$exists": True}, "c": "x"}, {"a": 1}, ""),
+    ({}, {"a": 1}, ""),
+    ({"f": 1, "a": {"$gt": 2}, "g": 1}, {"f": 1}, ""),
+]
+
+
+@pytest.mark.parametrize(("wanted", "sort", "chosen"), ORDERS)
+def test_an_index_gives_an_order_if_it_narrows_as_well_as_any(wanted: Any, sort: Any, chosen: str) -> None:
+    found = ordered(wanted, sort, INDEXES)
+    assert ("" if found is None else found.index) == chosen
+
+
+def ordered(wanted: Any, sort: Any, indexes: list[Index], after: Any = None) -> Plan | None:
+    condition, order = parse_filter(wanted), parse_sort(sort)
+    assert not isinstance(condition, Refusal) and not isinstance(order, Refusal)
+    return order_plan(condition, order, indexes, DOCUMENT_COLUMN, value_term, after)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flags", "beginning"),
+    [
+        ("^abc", "", "abc"),
+        ("^abc.*d", "s", "abc"),
+        ("^ab*c", "", "a"),
+        ("^ab?", "", "a"),
+        ("^ab{0,2}", "", "a"),
+        ("^ab+c", "", "ab"),
+        (r"^a\.b\d", "", "a.b"),
+        ("^한글[a-z]", "", "한글"),
+        ("^ab|^ac", "", ""),
+        ("^(ab)", "", ""),
+        ("^abc", "i", ""),
+        ("^abc", "m", ""),
+        ("^a b", "x", ""),
+        ("abc", "", ""),
+        ("^", "", ""),
+        ("^a\\", "", "a"),
+    ],
+)
+def test_the_beginning_of_a_pattern(pattern: str, flags: str, beginning: str) -> None:
+    assert literal_beginning(pattern, flags) == beginning
 
 
 def test_one_term_keeps_the_order_of_keys() -> None:
@@ -134,7 +201,13 @@ def _document(random: Random) -> dict[str, Any]:
 def _filter(random: Random) -> dict[str, Any]:
     def condition() -> Any:
         value = random.choice(SCALARS)
-        name = random.choice(["$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$elemMatch", ""])
+        name = random.choice(
+            ["$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$elemMatch", "", "$exists", "$regex"]
+        )
+        if name == "$exists":
+            return {name: True}
+        if name == "$regex":
+            return {name: random.choice(["^a", "^ab?", "^한", "^m", "b"])}
         if name == "$in":
             return {name: [value, random.choice(SCALARS)]}
         if name == "$elemMatch":
@@ -166,6 +239,54 @@ def test_an_index_leads_to_what_a_scan_finds(indexed: SimCluster) -> None:
         matched += len(scanned)
     assert sorted(name for name in served if name) == sorted(f"movies__{name}" for name in SPECS)
     assert matched > 500
+
+
+def test_pages_in_the_order_of_an_index_are_those_of_a_sort(indexed: SimCluster) -> None:
+    random = Random("orders")
+    served: dict[str, int] = {}
+    present: list[dict[str, Any]] = [
+        {"a": {"$exists": True}},
+        {"c": {"$exists": True}},
+        {"b": 1},
+        {"a": {"$lt": 3}},
+    ]
+    for turn in range(80):
+        sort = random.choice([{"a": 1}, {"c": -1}, {"a": -1}, {"c": -1, "a": 1}])
+        wanted = (_filter(random) if turn % 2 else {}) | random.choice(present)
+        table = node_of(indexed, 0).metadata.state.tables[movies(indexed).table]
+        chosen = ordered(wanted, sort, list(table.indexes))
+        if chosen is None:
+            continue
+        served[chosen.index] = served.get(chosen.index, 0) + 1
+        everything, _ = page(indexed, 0, {"filter": wanted, "sort": sort, "limit": 1_000})
+        body: dict[str, Any] = {"filter": wanted, "sort": sort, "limit": random.choice([2, 7, 30])}
+        found, body["cursor"] = page(indexed, turn % 3, body, chosen)
+        while body["cursor"] is not None:
+            where = decode_place(body["cursor"])
+            assert where is not None
+            chosen = ordered(wanted, sort, list(table.indexes), parse(where.values)[0])
+            assert chosen is not None
+            ids, body["cursor"] = page(indexed, turn % 3, body, chosen)
+            found += ids
+        assert found == everything, body
+    assert sorted(served) == ["movies__a", "movies__b_a", "movies__c_down"]
+
+
+def test_the_order_of_an_index_ends_when_there_is_enough(indexed: SimCluster) -> None:
+    indexes = list(node_of(indexed, 0).metadata.state.tables[movies(indexed).table].indexes)
+    for n in range(150):
+        put(indexed, f"o{n}", {"a": 1_000 + n}, n % 3)
+        DOCUMENTS[f"o{n}"] = {"a": 1_000 + n}
+    body: dict[str, Any] = {"filter": {"a": {"$exists": True}}, "sort": {"a": 1}, "limit": 2}
+    query = find_query(movies(indexed), body)
+    assert isinstance(query, FindQuery)
+    chosen = ordered(body["filter"], body["sort"], indexes)
+    assert chosen is not None
+    fold = query.fold(False)
+    fold.by_index = True
+    answer = gather(indexed, 0, fold, chosen)
+    assert isinstance(answer, Gathered)
+    assert sum(one.examined for one in answer.served) < 40, "as many as are held at once, of each range"
 
 
 @pytest.mark.parametrize("wanted", [{"a": 1}, {"a": {"$gte": 0}}, {"a": {"$in": [0, 1, 2]}}])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
 from core.requests import Answer, Changed, Judged, Request, Written
@@ -95,6 +97,10 @@ def page(cluster: SimCluster, index: int, body: dict[str, Any], plan: Plan = SCA
     assert isinstance(query, FindQuery), query
     fold = query.fold(plan.drive is None or plan.exact)
     after = query.after.key if query.after is not None and not query.order else b""
+    if plan.first is not None:
+        first = gather(cluster, index, fold, msgspec.structs.replace(plan, drive=plan.first))
+        assert isinstance(first, Gathered), first
+        fold.by_index = True
     answer = gather(cluster, index, fold, plan, after=after)
     assert isinstance(answer, Gathered), answer
     documents, cursor = fold.result()

@@ -13,11 +13,17 @@ def simulate(
     workload: str, seeds: Sequence[int], seconds: int, *, trace: bool, workers: int | None, as_json: bool
 ) -> int:
     """Run a workload over seeds; the exit status says whether all were green."""
+    from jepsen_like.own import SUFFIX, OwnError, own_workload
     from jepsen_like.run import WORKLOADS
     from jepsen_like.simulate import simulate as run, verdicts
 
-    if workload != "all" and workload not in WORKLOADS:
-        known = ", ".join([*WORKLOADS, "all"])
+    if workload.endswith(SUFFIX):
+        try:
+            own_workload(workload)
+        except OwnError as error:
+            raise Failure(str(error), code="bad_workload") from None
+    elif workload != "all" and workload not in WORKLOADS:
+        known = ", ".join([*WORKLOADS, "all", "FILE.py"])
         raise Failure(f"no workload is named {workload}; there are {known}", code="no_such_workload")
     count = min(len(seeds), workers or os.cpu_count() or 1)
     if not as_json:

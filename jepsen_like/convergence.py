@@ -77,8 +77,11 @@ def _batches(cluster: SimCluster) -> list[Problem]:
 
 def _logs(cluster: SimCluster) -> list[Problem]:
     """Where everybody replicates everything, everybody has logged every mutation."""
-    if cluster.options.replication < len(cluster.machines):
-        return []
+    state = node_of(cluster, 0).metadata.state
+    for table in state.tables:
+        placement = state.placement(table)
+        if placement is None or len(placement.replicas(0)) < len(cluster.machines):
+            return []
     end = keys.successor(keys.MUTATION_ID)
     held = [frozenset(m.engine.keys(keys.MUTATION_ID, end)) for m in cluster.machines]
     sizes = [len(ids) for ids in held]

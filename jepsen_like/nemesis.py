@@ -59,12 +59,12 @@ class Nemesis:
 
     # --- schedule
 
-    def start(self, duration_us: int) -> None:
-        """Begin to draw faults; whatever is drawn, the power of all fails at least every 20 seconds."""
+    def start(self, duration_us: int, *, power_cuts: bool = True) -> None:
+        """Begin to draw faults; with `power_cuts` the power of all fails at least every 20 seconds, too."""
         self._running = True
         self._draw()
         self._watch()
-        cuts = max(1, duration_us // (20 * SECOND))
+        cuts = max(1, duration_us // (20 * SECOND)) if power_cuts else 0
         for number in range(cuts):
             at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random())) // cuts
             self.cluster.scheduler.after(at_us, self._scheduled, "power_all")

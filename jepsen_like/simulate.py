@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from jepsen_like.checkers import Problem
-from jepsen_like.run import WORKLOADS, Verdict, run
+from jepsen_like.own import OwnError
+from jepsen_like.run import WORKLOADS, Verdict, named, run
 from sim.options import Options
 
 Say = Callable[[str], None]
@@ -53,10 +54,13 @@ def simulate(
     workers: int = 1,
     say: Say = print,
 ) -> bool:
-    """Run a workload ("all" for each of them) over seeds; True if all are green, KeyError for no such one."""
+    """Run a workload ("all" for each of them, or a file of one's own) over seeds; True if all are green.
+
+    KeyError for no such one, OwnError for a file that is none.
+    """
     names = list(WORKLOADS) if workload == "all" else [workload]
     for name in names:
-        _ = WORKLOADS[name]
+        named(name)
     jobs = [(seed, name, seconds, trace) for seed in seeds for name in names]
     red = virtual_us = operations = 0
     real_s = 0.0
@@ -82,7 +86,7 @@ def simulate(
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m jepsen_like.simulate", description=__doc__)
-    parser.add_argument("--workload", default="all", choices=[*WORKLOADS, "all"])
+    parser.add_argument("--workload", default="all", metavar="NAME|FILE.py|all", help=", ".join(WORKLOADS))
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--seconds", type=int, default=60, help="virtual seconds with faults")
@@ -90,7 +94,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes to run seeds in")
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.seeds)
-    green = simulate(given.workload, seeds, given.seconds, trace=given.trace, workers=given.workers)
+    try:
+        green = simulate(given.workload, seeds, given.seconds, trace=given.trace, workers=given.workers)
+    except KeyError:
+        parser.error(f"unknown workload {given.workload}; known are {', '.join(WORKLOADS)}")
+    except OwnError as error:
+        parser.error(str(error))
     return 0 if green else 1
 
 

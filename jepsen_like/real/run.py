@@ -175,7 +175,7 @@ class RealRun(Run):
         self.healthy_rate = worked * SECOND / HEALTHY_US
         self.phase = "faults"
         if self.cluster.options.faults:
-            self.nemesis.start(safety_us)
+            self.nemesis.start(safety_us, power_cuts="power_all" in self.cluster.options.faults)
         self.cluster.run_for(safety_us)
         self.phase = "healed"
         self.nemesis.heal()

@@ -495,7 +495,7 @@ def shell(
 def simulate(
     *,
     workload: Annotated[
-        str, typer.Option("--workload", "-w", help="set, set-any, register, deletes, metadata or all.")
+        str, typer.Option("--workload", "-w", metavar="NAME|FILE.py|all", help="Which, or one of your own.")
     ] = "all",
     seed: Annotated[int | None, typer.Option("--seed", help="The first seed; default: by the clock.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, help="How many.")] = 1,
@@ -513,7 +513,7 @@ def simulate(
     Examples:
       sullae simulate                             every workload once
       sullae simulate --workload set --seeds 20
-      sullae simulate --workload set --seed 12345 --trace
+      sullae simulate --workload my_workload.py --seed 12345 --trace
     """
     import time
 

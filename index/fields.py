@@ -15,15 +15,19 @@ from decimal import Decimal
 from typing import Any, Final
 
 from core.json_values import number_of
+from index.analysis.words import standard_terms
 from index.instants import parse_instant
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
-from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT, Value
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT, WHOLE, Value
 
 DATE_CHARS_MIN: Final = 7
 DATE_CHARS_MAX: Final = 40
 MILLISECOND_US: Final = 1_000
 DATE_US_MAX: Final = 2**62
 INT_END: Final = 2**63
+WHOLE_CHARS_MAX: Final = 64
+WHOLE_WORDS_MAX: Final = 4
+"""What is a name rather than a text."""
 
 Number = int | float | Decimal
 
@@ -73,7 +77,7 @@ def _collect(fields: Fields, path: str, value: Any, rules: Rules) -> None:
             _collect(fields, path, element, rules)
     elif value is not None:
         rule = rules.default if rules.is_plain else rules.field(path)
-        if rule.views and path != ALL:
+        if rule.views and path not in (ALL, WHOLE):
             values = fields.get(path)
             if values is None:
                 values = fields[path] = Values()
@@ -144,28 +148,41 @@ def texts_of_all(fields: Fields) -> Iterator[str]:
             yield str(number)
 
 
-def strings_of_all(document: Any) -> list[str]:
-    """The same in any order, where no mapping says anything of fields: for a sixth of the time."""
+def strings_of_all(document: Any, numbers: bool = True) -> list[str]:
+    """The same in any order, where no mapping says anything of fields: for a sixth of the time. Without
+    `numbers` strings only.
+    """
     found: list[str] = []
-    _strings(found, "", document)
+    _strings(found, "", document, numbers)
     return found
 
 
-def _strings(found: list[str], path: str, value: Any) -> None:
+def _strings(found: list[str], path: str, value: Any, numbers: bool) -> None:
     if isinstance(value, dict):
         prefix = path + "." if path else ""
         for key, member in value.items():
             kind = type(member)
             if kind is str:
-                if prefix or key != ALL:
+                if prefix or key not in (ALL, WHOLE):
                     found.append(member)
             elif member is not None and kind is not bool:
-                _strings(found, prefix + key, member)
+                _strings(found, prefix + key, member, numbers)
     elif isinstance(value, list):
         for element in value:
-            _strings(found, path, element)
-    elif value is not None and value is not True and value is not False and path != ALL:
-        found.append(str(value))
+            _strings(found, path, element, numbers)
+    elif value is not None and value is not True and value is not False and path not in (ALL, WHOLE):
+        if isinstance(value, str):
+            found.append(value)
+        elif numbers:
+            found.append(str(value))
+
+
+def whole_of(text: str) -> str:
+    """A value as one term: its words, if they are few; else nothing. No analyzer has a say in that."""
+    if len(text) > WHOLE_CHARS_MAX:
+        return ""
+    words = standard_terms(text)
+    return " ".join(words) if len(words) <= WHOLE_WORDS_MAX else ""
 
 
 def plain(value: Value | Decimal) -> Value:

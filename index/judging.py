@@ -15,7 +15,7 @@ from typing import Any, Final
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, unescaped
-from index.fields import Fields, fields_of, strings_of_all, texts_of_all
+from index.fields import Fields, fields_of, strings_of_all, texts_of_all, whole_of
 from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.query import (
@@ -24,6 +24,7 @@ from index.query import (
     EXACT,
     NUMBER,
     TEXT,
+    WHOLE,
     All,
     Bool,
     Boost,
@@ -83,6 +84,14 @@ def text_field(texts: Sequence[str], analyzer: Analyzer) -> TextField:
     return field
 
 
+def _one_after_the_other(terms: Sequence[str]) -> TextField:
+    field = TextField()
+    for at, term in enumerate(terms):
+        field.positions.setdefault(term, []).append(at)
+    field.length = len(terms)
+    return field
+
+
 def terms_of_text(text: str, analyzer: Analyzer) -> list[str]:
     """The terms of one value."""
     terms = analyzer.flat(text)
@@ -117,13 +126,25 @@ class Held:
         """
         lists = self._lists.get(name)
         if lists is None:
-            analyzer = self._rules.field(name).analyzer
-            if name == ALL and self._fields is None and self._rules.says_nothing:
-                strings: Iterable[str] = strings_of_all(self.source)
+            if name == WHOLE:
+                lists = [self._wholes()]
             else:
-                strings = self._strings(name)
-            lists = self._lists[name] = [terms_of_text(text, analyzer) for text in strings]
+                analyzer = self._rules.field(name).analyzer
+                if name == ALL and self._fields is None and self._rules.says_nothing:
+                    strings: Iterable[str] = strings_of_all(self.source)
+                else:
+                    strings = self._strings(name)
+                lists = [terms_of_text(text, analyzer) for text in strings]
+            self._lists[name] = lists
         return sum(each.count(term) for each in lists), sum(map(len, lists))
+
+    def _wholes(self) -> list[str]:
+        """The terms of WHOLE."""
+        if self._fields is None and self._rules.says_nothing:
+            strings = strings_of_all(self.source, numbers=False)
+        else:
+            strings = [text for values in self.fields.values() for text in values.text]
+        return [whole for whole in map(whole_of, strings) if whole]
 
     def _strings(self, name: str) -> Iterable[str]:
         """The values of a field's TEXT."""
@@ -141,9 +162,12 @@ class Held:
         """The TEXT of a field; None if it has none."""
         if name in self._texts:
             return self._texts[name]
-        texts = list(self._strings(name))
-        analyzer = self._rules.field(name).analyzer
-        field = text_field(texts, analyzer) if texts else None
+        field: TextField | None
+        if name == WHOLE:
+            field = _one_after_the_other(self._wholes())
+        else:
+            texts = list(self._strings(name))
+            field = text_field(texts, self._rules.field(name).analyzer) if texts else None
         self._texts[name] = found = field if field is not None and field.length else None
         return found
 

@@ -29,14 +29,22 @@ from index.encoding import (
     exists_term,
     paths_above,
 )
-from index.fields import Values, add_value, date_of
+from index.fields import (
+    WHOLE_CHARS_MAX,
+    WHOLE_WORDS_MAX,
+    Values,
+    add_value,
+    date_of,
+    whole_of,
+)
 from index.judging import POSITION_GAP
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
-from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
 
 _GAP: Final = SEPARATOR + SEPARATOR.join([HOLE] * POSITION_GAP) + SEPARATOR
 _EVERY: Final = exists_term("")
 _LENGTH_OF_ALL: Final = ALL + PATH_END + LENGTH_TAG
+_LENGTH_OF_WHOLE: Final = WHOLE + PATH_END + LENGTH_TAG
 
 PATHS_KEPT: Final = 10_000
 """Paths whose parts are remembered; beyond that all are forgotten, so strange names cost time only."""
@@ -138,12 +146,16 @@ class Preparer:
         if whole.length:
             made.texts.append(("all", whole))
             terms.append(f"{_LENGTH_OF_ALL}{whole.length}")
+        if made.wholes:
+            made.texts.append(("whole", Text(SEPARATOR.join(made.wholes), None, len(made.wholes))))
+            terms.append(f"{_LENGTH_OF_WHOLE}{len(made.wholes)}")
         return Prepared(SEPARATOR.join(terms), made.texts)
 
     def _path(self, name: str) -> _Path:
         if len(self._paths) >= PATHS_KEPT:
             self._paths.clear()
-        rule = self._rules.field(name) if name != ALL else FieldRule((), self._analyzer, self._analyzer)
+        is_ours = name in (ALL, WHOLE)
+        rule = FieldRule((), self._analyzer, self._analyzer) if is_ours else self._rules.field(name)
         path = self._paths[name] = _Path(name, rule)
         return path
 
@@ -175,6 +187,12 @@ class Preparer:
         else:
             flat = path.analyzer.flat(value)
             made.add(value, self._flat(value))
+        if len(value) <= WHOLE_CHARS_MAX:
+            if flat is not None and path.analyzer.keeps_digits:  # these are the words
+                if 0 < len(flat) <= WHOLE_WORDS_MAX:
+                    made.wholes.append(SPACE.join(flat))
+            else:
+                made.add_whole(value)
         if flat is None:
             self._text(made, name, path, [value])
         elif flat:
@@ -207,6 +225,8 @@ class Preparer:
             made.terms.append(path.start + SEVERAL_TAG)
         if values.text:
             self._text(made, name, path, values.text)
+        for text in values.text:
+            made.add_whole(text)
         for text in (*values.text, *map(str, values.numbers)):
             made.add(text, self._flat(text))
         return True
@@ -224,11 +244,12 @@ class Preparer:
 class _Made:
     """What has been made of a document so far, with the text of all fields together."""
 
-    __slots__ = ("_is_flat", "_length", "_parts", "_values", "terms", "texts")
+    __slots__ = ("_is_flat", "_length", "_parts", "_values", "terms", "texts", "wholes")
 
     def __init__(self) -> None:
         self.terms = [_EVERY]
         self.texts: list[tuple[str, Text]] = []
+        self.wholes: list[str] = []
         self._values: list[str] = []
         self._parts: list[str] = []
         self._length = 0
@@ -242,6 +263,12 @@ class _Made:
         elif terms:
             self._length += len(terms)
             self._parts.append(SEPARATOR.join(terms))
+
+    def add_whole(self, text: str) -> None:
+        """A value for the field of whole values, if it is short."""
+        whole = whole_of(text)
+        if whole:
+            self.wholes.append(escaped(whole))
 
     def whole(self, analyzer: Analyzer) -> Text:
         """The text of all fields."""

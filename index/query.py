@@ -10,6 +10,11 @@ A field is named by its path in the document, keys joined by dots, and by the **
 because one value is indexed in several ways: a string as analyzed TEXT and as one EXACT keyword, and as a
 DATE if it is one; numbers and booleans as themselves. `ALL` is the text of all fields together.
 
+A search of all text (`ALL`) also asks whether a value is just what was asked for, word by word (`WHOLE`): so
+the city that is called Seoul comes before the places in the time zone Asia/Seoul. That is a field like any
+other, with an idf and a length of its own, and its score is added: a match in both weighs more, none is
+needed.
+
 Scores. A TEXT `Term` scores BM25 (k1 1.2, b 0.75; Robertson and Zaragoza 2009, with Lucene's idf
 ln(1 + (N - n + 0.5) / (n + 0.5))), a `Phrase` BM25 with the sum of its terms' idf and its own frequency; N, n
 and average lengths are those of the whole cluster and come with the query (`Statistics`). All other leaves
@@ -38,6 +43,9 @@ VIEWS: Final = (TEXT, EXACT, NUMBER, DATE, BOOLEAN)
 
 ALL: Final = "_all"
 """The field that holds the text of all fields (and of no view but TEXT)."""
+
+WHOLE: Final = "_whole"
+"""The field that holds short values of all fields, each as one term: for what is named just as was asked."""
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -296,6 +304,12 @@ class MoreLike(msgspec.Struct, frozen=True, tag="more_like"):
     include: bool = False
 
 
+class Called(msgspec.Struct, frozen=True, tag="called"):
+    """Documents of which a value is just this text, word by word (WHOLE)."""
+
+    text: str
+
+
 Planned = (
     All
     | Nothing
@@ -316,7 +330,7 @@ Planned = (
 )
 """What peers send each other. The queries inside are typed as `Query`, but are planned ones, too."""
 
-Asked = Match | MatchPhrase | Equals | Compare | Pattern | AnyOf | DocumentIds | AtLeast | MoreLike
+Asked = Match | MatchPhrase | Equals | Compare | Pattern | AnyOf | DocumentIds | AtLeast | MoreLike | Called
 
 Query = Planned | Asked
 

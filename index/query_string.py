@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 
 from index.bounds import CLAUSES_MAX, DEPTH_MAX, TEXT_CHARS_MAX, QueryError, RefusedError, is_boost
+from index.fields import WHOLE_WORDS_MAX
 from index.query import (
     ALL,
     All,
@@ -29,6 +30,7 @@ from index.query import (
     AtLeast,
     Bool,
     Boost,
+    Called,
     Compare,
     Exists,
     Match,
@@ -455,6 +457,11 @@ def _conjoined(group: list[_Item]) -> Query:
     return Bool(must=must, must_not=tuple(query for occurs, query in group if occurs == NOT))
 
 
+def _is_plain(query: Query) -> TypeGuard[Match]:
+    """Whether this is a word to be found anywhere."""
+    return isinstance(query, Match) and query.field == ALL
+
+
 def _joined(items: list[_Item]) -> Query:
     """Clauses side by side. Without any clause nothing is asked, so nothing is found."""
     if not items:
@@ -463,5 +470,10 @@ def _joined(items: list[_Item]) -> Query:
         return items[0][1]
     must = tuple(query for occurs, query in items if occurs == MUST)
     should = tuple(query for occurs, query in items if occurs == SHOULD)
+    words = [query.text for occurs, query in items if occurs != NOT and _is_plain(query)]
+    if 1 < len(words) <= WHOLE_WORDS_MAX and not any(
+        occurs != NOT and not _is_plain(q) for occurs, q in items
+    ):
+        should += (Called(" ".join(words)),)
     must_not = tuple(query for occurs, query in items if occurs == NOT)
     return Bool(must, should, must_not, minimum=1 if should and not must else 0)

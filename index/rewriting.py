@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from index.bounds import CLAUSES_MAX, QueryError, RefusedError
+from index.fields import whole_of
 from index.instants import resolve_date
 from index.minimum import needed
 from index.query import (
@@ -24,12 +25,14 @@ from index.query import (
     EXACT,
     NUMBER,
     TEXT,
+    WHOLE,
     All,
     AnyOf,
     AtLeast,
     Bool,
     Boost,
     Boosting,
+    Called,
     Compare,
     Constant,
     DisMax,
@@ -152,15 +155,21 @@ class Rewriter:
         if isinstance(query, Boost):
             return Boost(self.planned(query.query), query.factor)
         if isinstance(query, Match):
-            return self._weighed(query.field, self._match(query))
+            return self._weighed(query.field, self._named(self._match(query), query.field, query.text))
         if isinstance(query, MatchPhrase):
-            return self._weighed(query.field, self._phrase(query))
+            return self._weighed(query.field, self._named(self._phrase(query), query.field, query.text))
         return self._leaf(query)
 
     def _weighed(self, field: str, query: Planned) -> Planned:
         """With the boost that the mapping gives the field."""
         boost = self._fields.boost(field)
         return query if boost == 1 or query == Nothing() else Boost(query, boost)
+
+    @staticmethod
+    def _named(query: Planned, field: str, text: str) -> Planned:
+        """In the text of all fields, what is called just so scores more."""
+        whole = whole_of(text) if field == ALL and query != Nothing() else ""
+        return Bool((query,), (Term(WHOLE, TEXT, whole),)) if whole else query
 
     def _all(self, queries: tuple[Query, ...]) -> tuple[Planned, ...]:
         return tuple(self.planned(query) for query in queries)
@@ -181,6 +190,9 @@ class Rewriter:
             return self._likes.get(query, Nothing())
         if isinstance(query, Exists):
             return Exists(query.field.removesuffix(KEYWORD))
+        if isinstance(query, Called):
+            whole = whole_of(query.text)
+            return Term(WHOLE, TEXT, whole) if whole else Nothing()
         assert isinstance(
             query, All | Nothing | Term | Terms | Phrase | Prefix | Wildcard | Fuzzy | Range | Ids
         )

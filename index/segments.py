@@ -12,6 +12,7 @@ document. So there are
     token    the place on the ring, a column: ranges, and the order of hits that all score the same
     x        terms of all values of all paths (index/encoding.py); no frequencies
     all      the text of all fields
+    whole    short values of all fields, each as one term
     t00-t31  the text of one path each: the first ones met
     s0-s7    the text of all further paths, by a hash of the path; terms are prefixed by the path
     source   the document, stored
@@ -46,7 +47,7 @@ from index.encoding import HOLE, escaped, exists_term
 from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import Preparer, Text
-from index.query import ALL, Fuzzy, Statistics, TermKey, TokenRanges
+from index.query import ALL, WHOLE, Fuzzy, Statistics, TermKey, TokenRanges
 from index.tiers import Tiers
 from index.viewing import View
 from lsm.keys import token_of
@@ -81,7 +82,7 @@ def _schema() -> tantivy.Schema:
     builder.add_integer_field("token", fast=True)
     builder.add_integer_field("due", fast=True)
     builder.add_text_field(VALUES, tokenizer_name="split", index_option="basic")
-    for name in ("all", *_OWN, *_SHARED):
+    for name in ("all", "whole", *_OWN, *_SHARED):
         builder.add_text_field(name, tokenizer_name="split", index_option="position")
     builder.add_bytes_field("source", stored=True)
     return builder.build()
@@ -351,8 +352,8 @@ class Engine:
 
     def place(self, path: str) -> tuple[str, str] | None:
         """Where the text of a path is."""
-        if path == ALL:
-            return "all", ""
+        if path in (ALL, WHOLE):
+            return ("all" if path == ALL else "whole"), ""
         own = self.marker.places.get(path)
         if own is not None:
             return own, ""

@@ -27,6 +27,7 @@ from index.query import (
     EXACT,
     NUMBER,
     TEXT,
+    WHOLE,
     All,
     Bool,
     Boost,
@@ -118,7 +119,7 @@ def changes(random: Random, count: int, of: int) -> list[Change]:
 
 def leaf(random: Random) -> Query:
     """A query without others inside."""
-    field = random.choice([*TEXTS, ALL, "absent"])
+    field = random.choice([*TEXTS, ALL, WHOLE, "absent"])
     word = random.choice(WORDS)
     year = random.randint(1989, 2006)
     kinds: list[Any] = [

@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given, strategies as st
 
 from index.analysis.words import _ASCII_WORDS, standard_terms
-from index.encoding import HOLE, encoded, exists_term, head, paths_above
-from index.fields import fields_of, strings_of_all, texts_of_all
-from index.judging import text_field
+from index.encoding import HOLE, encoded, escaped, exists_term, head, paths_above
+from index.fields import fields_of, strings_of_all, texts_of_all, whole_of
+from index.judging import TextField, text_field
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.preparing import Preparer, Text
-from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER
+from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
 
 MAPPED = {
     "analyzer": "korean",
@@ -84,6 +84,8 @@ def terms_of(document: Any, rules: Rules) -> set[str]:
         length = text_field(values.text, rules.field(path).analyzer).length
         if length:
             found.add(head(path, "l") + str(length))
+    wholes = sum(whole_of(text) != "" for values in fields.values() for text in values.text)
+    found |= {head(WHOLE, "l") + str(wholes)} if wholes else set()
     length = text_field(list(texts_of_all(fields)), rules.default_analyzer).length
     return found | ({head(ALL, "l") + str(length)} if length else set())
 
@@ -103,6 +105,12 @@ def test_a_document_is_prepared_as_its_fields_say(some: list[Any], rules: Rules)
             if values.text and path in paths
         }
         expected["all"] = text_field(list(texts_of_all(fields)), rules.default_analyzer)
+        whole = [whole_of(text) for values in fields.values() for text in values.text if whole_of(text)]
+        if whole:
+            expected["whole"] = TextField()
+            expected["whole"].length = len(whole)
+            for at, term in enumerate(whole):
+                expected["whole"].positions.setdefault(escaped(term), []).append(at)
         made = {name: (postings_of(text), text.length) for name, text in prepared.texts}
         assert made == {
             name: (field.positions, field.length) for name, field in expected.items() if field.length

@@ -18,6 +18,7 @@ from index.query import (
     EXACT,
     NUMBER,
     TEXT,
+    WHOLE,
     AnyOf,
     AtLeast,
     Bool,
@@ -84,7 +85,7 @@ DEFAULT: list[tuple[Query, Planned]] = [
         ),
     ),
     (Match("t.keyword", "A b"), Term("t", EXACT, "A b")),
-    (Match(ALL, "1990"), a("1990", ALL)),
+    (Match(ALL, "1990"), Bool((a("1990", ALL),), (a("1990", WHOLE),))),
     (Match("t", "spcae", fuzziness="AUTO"), DisMax((a("spcae"), Boost(Fuzzy("t", TEXT, "spcae", 1), 0.3)))),
     (Match("t", "a b", prefix=True), Bool(should=(a("a"), Prefix("t", TEXT, "b")), minimum=1)),
     (MatchPhrase("t", "A b", 2), Phrase("t", ((0, "a"), (1, "b")), 2)),
@@ -115,7 +116,7 @@ DEFAULT: list[tuple[Query, Planned]] = [
         Bool(must=(DisMax((a("x"), a("x", "u"))), DisMax((a("y"), a("y", "u"))))),
     ),
     (AnyOf((("t", 1.0),), "x y", "phrase"), Phrase("t", ((0, "x"), (1, "y")))),
-    (AnyOf((("*", 1.0),), "x"), a("x", ALL)),
+    (AnyOf((("*", 1.0),), "x"), Bool((a("x", ALL),), (a("x", WHOLE),))),
 ]
 
 

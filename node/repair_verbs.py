@@ -103,7 +103,7 @@ class RepairVerbs:
         if wanted is not None and not isinstance(wanted, str):
             return Invalid("bad_argument", "table is keyspace.table")
         tables = [table for table in node.metadata.state.tables.values() if wanted in (None, _name(table))]
-        if not tables:
+        if wanted is not None and not tables:
             return Invalid("no_such_table", f"there is no table {wanted}")
         jobs = sum(node.anti_entropy.compare(table.id) for table in tables)
         return Told({"tables": [_name(table) for table in tables], "comparisons": jobs})

@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-
 
 def test_there_are_examples_of_everything() -> None:
     told = "".join(EXAMPLES)
-    for name in ("kv(", "collection(", "search(", "cql(", "bulk(", "to_arrow(", "admin.", "connect_sync("):
+    for name in ("kv(", "collection(", "search(", "cql(", "bulk(", "to_arrow(", "admin.", "connect_sync(", "session(", "group="):
         assert name in told
 
 

@@ -7,6 +7,8 @@ are left out by their ids. So every write that was acknowledged at QUORUM comes 
 stops for longer keeps `stream.cursor` and gives it as `start` when it runs again, and then may see some
 events a second time.
 
+As a member of a group (`groups.py`) a stream has no cursor of its own to keep: the cluster does.
+
 Who keeps a copy of the rows asks for `repeats`: another replica may have taken a key's events in another
 order, and only all of its images, repeated ones too, end with the row.
 """
@@ -23,6 +25,7 @@ from typing import Any, Final
 
 from sullae.calls import Call, path_of, query_of
 from sullae.errors import ConnectionFailed, SullaeError, error_of
+from sullae.groups import Membership
 from sullae.requests import Requests, dumps
 from sullae.retrying import After, Repeat, refused
 from sullae.transport import Transport
@@ -68,7 +71,11 @@ class ChangeStream:
         *,
         patience_s: float,
         repeats: bool,
+        membership: Membership | None = None,
+        is_manual: bool = False,
     ) -> None:
+        self._membership = membership
+        self._is_manual = is_manual
         self._transport = transport
         self._requests = Requests(transport)
         self._table = table
@@ -77,6 +84,8 @@ class ChangeStream:
         self._patience_s = patience_s
         self._repeats = repeats
         self._seen: dict[tuple[str, str], None] = {}
+        self._place = ("", "")
+        """Which row of which write came last."""
         self._began_s = 0.0
         self._heard_s = 0.0
         self._cursor: str | None = None
@@ -85,6 +94,21 @@ class ChangeStream:
     def cursor(self) -> str | None:
         """Where to `start` a later stream: all before it was given out. None until the first heartbeat."""
         return self._cursor
+
+    @property
+    def parts(self) -> Sequence[int]:
+        """In a group: the parts of the table that this member reads now."""
+        return () if self._membership is None else self._membership.parts
+
+    async def acknowledge(self) -> bool:
+        """In a group: have the cluster keep that all changes given out so far are done with.
+
+        False if some belong to another member by now, who gets them again. Only needed where `acknowledge`
+        is manual.
+        """
+        if self._membership is None:
+            raise ValueError("a stream without a group has no place to keep: use its cursor")
+        return await self._membership.acknowledge()
 
     async def __aiter__(self) -> AsyncIterator[Change]:
         """The changes; raises what cannot be mended by asking another peer, for `patience_s` at most."""
@@ -97,16 +121,21 @@ class ChangeStream:
                 async with aclosing(self._messages()) as messages:
                     async for message in messages:
                         failures, self._heard_s = 0, time.monotonic()
-                        change = self._taken(message)
+                        change = await self._taken(message)
                         if change is not None:
+                            if self._is_manual and self._membership is not None:
+                                self._membership.done(message)  # who says so may mean this one, too
                             yield change
+                            self._done(message)  # whoever asks for the next one is through with this
                             left = None if left is None else left - 1
                             if left == 0:
+                                await self._end()
                                 return
                 error = ConnectionFailed("the stream ended")
             except SullaeError as caught:
                 error = caught
-            if isinstance(error, ConnectionFailed):
+            member = self._membership
+            if isinstance(error, ConnectionFailed) or (member is not None and member.may_come_back(error)):
                 is_over = False
             else:
                 is_over = refused(error, Repeat.HARMLESS, writes=False).after is After.NEVER
@@ -116,21 +145,30 @@ class ChangeStream:
             await asyncio.sleep(self._transport.settings.backoff.pause_s(failures, 1.0))
 
     async def _messages(self) -> AsyncGenerator[Any, None]:
-        query = query_of(**self._query)
+        member = self._membership
+        query = query_of(**self._query, **({} if member is None else member.query()))
         call = Call("changes", "GET", path_of("changes", self._table), (*query, ("from", self._from())))
-        async with aclosing(self._transport.lines(call, SILENCE_S)) as lines:
-            async for line in lines:
-                yield self._requests.parsed(line)
+        try:
+            async with aclosing(self._transport.lines(call, SILENCE_S)) as lines:
+                async for line in lines:
+                    yield self._requests.parsed(line)
+        finally:
+            if member is not None:
+                member.left()
 
     def _from(self) -> str:
         """Where to go on: a stream from now on that lost its peer before any cursor began some time ago."""
-        if self._cursor is not None:
+        if self._cursor is not None and self._membership is None:
             return self._cursor
         ago_s = time.monotonic() - self._began_s
         return f"{math.ceil(ago_s) + 1}s" if self._start == "now" and ago_s > 0.5 else self._start
 
-    def _taken(self, message: Mapping[str, Any]) -> Change | None:
+    async def _taken(self, message: Mapping[str, Any]) -> Change | None:
         kind = message.get("type")
+        if self._membership is not None and kind in ("assigned", "heartbeat"):
+            self._membership.told(message)
+            if kind == "heartbeat" and not self._is_manual:
+                await self._membership.acknowledge()
         if kind == "heartbeat":
             self._cursor = message.get("cursor") or self._cursor
         if kind == "error":
@@ -139,14 +177,25 @@ class ChangeStream:
             return _change({**message, "op": "gap"})
         if kind != "event":
             return None
-        place = message["id"], dumps(message["key"]).decode()
-        is_repeat = place in self._seen
-        if is_repeat:
+        self._place = message["id"], dumps(message["key"]).decode()
+        if self._place in self._seen:
             return _change(message, is_repeat=True) if self._repeats else None
-        self._seen[place] = None
+        return _change(message)
+
+    def _done(self, message: Mapping[str, Any]) -> None:
+        """An event was given out, and the program did not fail on it."""
+        if message.get("type") != "event":
+            return
+        self._seen[self._place] = None
         if len(self._seen) > SEEN_MAX:
             del self._seen[next(iter(self._seen))]
-        return _change(message)
+        if self._membership is not None and not self._is_manual:
+            self._membership.done(message)
+
+    async def _end(self) -> None:
+        """The limit is reached: what was given out last was asked beyond, too."""
+        if self._membership is not None and not self._is_manual:
+            await self._membership.acknowledge()
 
 
 def _change(message: Mapping[str, Any], *, is_repeat: bool = False) -> Change:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from sullae.admin import Admin
 from sullae.calls import Consistency, Event, Settings, path_of
@@ -14,6 +14,7 @@ from sullae.changes import ChangeStream, query_for
 from sullae.collection import Collection
 from sullae.collection_many import collection_of
 from sullae.cql import Cql, CqlResult
+from sullae.groups import Membership
 from sullae.kv import Kv, bucket_of
 from sullae.models import Bucket, CollectionInfo, Hit
 from sullae.paging import Paged
@@ -211,6 +212,10 @@ class Database:
         limit: int | None = None,
         patience_s: float = 60.0,
         repeats: bool = False,
+        group: str | None = None,
+        member: str | None = None,
+        acknowledge: Literal["auto", "manual"] = "auto",
+        session_s: float | None = None,
     ) -> ChangeStream:
         """What happens to a table (`docs.movies`, `kv.photos`, `shop.orders`) whose `changes` are on.
 
@@ -219,9 +224,24 @@ class Database:
         of some operations (insert, update, delete, truncate, read), or with an image that a filter matches
         come, if that is asked for. The stream goes on at another peer when one dies, leaving out what it gave
         already unless you want `repeats`, and gives up when nobody has answered for `patience_s`.
+
+        With a `group` several readers share the table: each has some parts of it, and when one ends the
+        others take over its own, from the place that the cluster keeps for the group. A change counts as done
+        when the program asks for the one after it; with `acknowledge="manual"`, when it calls `acknowledge()`
+        on the stream. `start` is then where a new group begins. `member` is a name of your own for this
+        reader, which a second reader would take from it; `session_s` gives its parts to others when the
+        program hangs for so long.
         """
         query = query_for(key, prefix, operations, filter, limit)
-        return ChangeStream(self._transport, table, query, start, patience_s=patience_s, repeats=repeats)
+        membership = None
+        if group is not None:
+            membership = Membership(self._transport, table, group, member=member, session_s=session_s)
+        elif member is not None or session_s is not None or acknowledge != "auto":
+            raise ValueError("member, acknowledge and session_s are about a group: name one")
+        return ChangeStream(
+            self._transport, table, query, start, patience_s=patience_s, repeats=repeats,
+            membership=membership, is_manual=acknowledge == "manual",
+        )  # fmt: skip
 
     async def suggest(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from ssl import SSLContext
-from typing import Any
+from typing import Any, Literal
 
 from sullae import database
 from sullae.calls import Consistency, Event
@@ -122,7 +122,8 @@ class Database(DatabaseBase[database.Database]):
     def changes(
         self, table: str, *, start: str='now', key: str | None=None, prefix: str | None=None, operations:
         Sequence[str] | None=None, filter: Mapping[str, Any] | None=None, limit: int | None=None, patience_s:  # noqa: A002
-        float=60.0, repeats: bool=False
+        float=60.0, repeats: bool=False, group: str | None=None, member: str | None=None, acknowledge:
+        Literal['auto', 'manual']='auto', session_s: float | None=None
     ) -> ChangeStream:
         """What happens to a table (`docs.movies`, `kv.photos`, `shop.orders`) whose `changes` are on.
 
@@ -131,10 +132,18 @@ class Database(DatabaseBase[database.Database]):
         of some operations (insert, update, delete, truncate, read), or with an image that a filter matches
         come, if that is asked for. The stream goes on at another peer when one dies, leaving out what it gave
         already unless you want `repeats`, and gives up when nobody has answered for `patience_s`.
+
+        With a `group` several readers share the table: each has some parts of it, and when one ends the
+        others take over its own, from the place that the cluster keeps for the group. A change counts as done
+        when the program asks for the one after it; with `acknowledge="manual"`, when it calls `acknowledge()`
+        on the stream. `start` is then where a new group begins. `member` is a name of your own for this
+        reader, which a second reader would take from it; `session_s` gives its parts to others when the
+        program hangs for so long.
         """
         return ChangeStream(self._runner, self._it.changes(
             table, start=start, key=key, prefix=prefix, operations=operations, filter=filter, limit=limit,
-            patience_s=patience_s, repeats=repeats
+            patience_s=patience_s, repeats=repeats, group=group, member=member, acknowledge=acknowledge,
+            session_s=session_s
         ))
 
     def suggest(

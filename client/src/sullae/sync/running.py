@@ -220,6 +220,19 @@ class ChangeStream:
         """Where to `start` a later stream: all before it was given out. None until the first heartbeat."""
         return self._it.cursor
 
+    @property
+    def parts(self) -> Sequence[int]:
+        """In a group: the parts of the table that this member reads now."""
+        return self._it.parts
+
+    def acknowledge(self) -> bool:
+        """In a group: have the cluster keep that all changes given out so far are done with.
+
+        False if some belong to another member by now, who gets them again. Only needed where `acknowledge`
+        is manual.
+        """
+        return self._runner.run(self._it.acknowledge())
+
     def __iter__(self) -> Iterator[changes.Change]:
         """The changes; raises what cannot be mended by asking another peer, for `patience_s` at most."""
         return self._runner.iterate(aiter(self._it))

@@ -125,6 +125,7 @@ class Phases(ABC):
             self._end(None)  # the client has been told already; what was begun is given up
             return False
         if inside.world.monotonic_us() >= self._deadline_us:
+            self._phase = WAITING  # what was asked is given up, and no timer of it is left
             self.on_deadline()
             return False
         placement = state.placement(aim.table)

@@ -145,6 +145,7 @@ class CasOperation(Phases):
         if not self._plan():
             return
         if len(self._ours) >= OURS_MAX:
+            self._phase = WAITING
             self.on_deadline()
             return
         op = self._pause()

@@ -197,6 +197,27 @@ def test_who_accepts_after_somebodys_proposal_was_settled_is_not_heard() -> None
     assert len(play.answers) == 1 and not play.inside.operations and not play.timers
 
 
+def test_who_was_stopped_while_it_was_accepted_leaves_its_turn() -> None:
+    """Both timers are late when the process goes on: what was asked is given up, and the next one's turn."""
+    play = Play()
+    play.paxos.begin(request(), play.monotonic + 1_000_000, play.answer)
+    play.asked(PaxosPrepare)
+    play.tell(B, promise())
+    play.tell(C, promise())
+    play.asked(PaxosAccept)
+    play.tell(B, PaxosAccepted())
+    play.monotonic += 5_000_000
+    late = sorted(play.timers.values())
+    play.timers.clear()
+    for _, timer in late:
+        play.inside.timer_fired(timer)
+    (answer,) = play.answers
+    assert isinstance(answer, Timeout) and answer.write, "one replica has accepted it"
+    assert not play.paxos._turns and not play.inside.operations
+    play.begin()
+    play.asked(PaxosPrepare)
+
+
 def test_who_lacks_the_latest_commit_gets_it_and_all_is_read_again() -> None:
     play = Play()
     play.begin()

@@ -58,6 +58,9 @@ TICK_US: Final = limits.SECOND_US // 2
 PAGE_ROWS: Final = 100
 AT_ONCE: Final = 8
 """Documents of a page whose values are claimed at one time."""
+RETRY_US: Final = limits.SECOND_US // 10
+FAILURES_MAX: Final = 2 * PAGE_ROWS
+"""So many documents of a page may have to come again before the page is given up, and begun anew."""
 TOLD_MAX: Final = 10
 """A build that found so many duplicates ends."""
 BUILDING, BUILT, FAILED = "building", "built", "failed"
@@ -185,9 +188,10 @@ class _Build:
         self._index = index
         self._note = note
         self._request = 0
-        self._rows: list[tuple[bytes, bytes]] = []
+        self._keys: list[bytes] = []
         self._page: RowsRead | None = None
         self._under_way = 0
+        self._failures = 0
         self._failed = False
         self._found: list[Duplicate] = []
         self._checked = 0
@@ -197,7 +201,7 @@ class _Build:
         inside = self._parent.inside
         after = bytes.fromhex(self._note.after)
         self._request = -inside.new_op()  # clients' requests have positive numbers
-        self._rows, self._found, self._checked = [], [], 0
+        self._keys, self._found, self._checked, self._failures = [], [], 0, 0
         deadline_us = inside.world.monotonic_us() + inside.settings.read_timeout_us
         request = ScanRequest(self._table, after, PAGE_ROWS, Level.QUORUM)
         self._parent.scans.scan(self._request, request, deadline_us, self._on_part)
@@ -207,12 +211,10 @@ class _Build:
         if not isinstance(answer, RowsRead):
             self._parent.ended()
             return
-        for item in answer.rows:
-            key = split_row_key(item.key)[2]
-            self._rows.append((key, item.key))
+        self._keys += [split_row_key(item.key)[2] for item in answer.rows]
         if last:
             self._page = answer
-            self._rows.reverse()
+            self._keys.reverse()
             self._claim_more()
 
     # --- the documents of a page
@@ -224,21 +226,31 @@ class _Build:
         return next((one for one in self._parent.uniques.of(table) if one.id == self._index.id), None)
 
     def _claim_more(self) -> None:
-        while self._rows and self._under_way < AT_ONCE and not self._failed:
+        while self._keys and self._under_way < AT_ONCE and not self._failed:
             self._under_way += 1
-            key, _ = self._rows.pop()
-            self._look(key)
+            self._look(self._keys.pop())
         if not self._under_way:
             if self._failed:
                 self._parent.ended()
             else:
                 self._save()
 
-    def _document_done(self, ok: bool) -> None:
+    def _checked_one(self) -> None:
         self._under_way -= 1
-        self._checked += ok
-        self._failed |= not ok
+        self._checked += 1
         self._claim_more()
+
+    def _not_now(self, key: bytes) -> None:
+        """A document that could not be looked at, or whose value not claimed, comes again later in the page."""
+        self._failures += 1
+        self._failed = self._failures > FAILURES_MAX or self._unique() is None
+        self._keys.insert(0, key)
+
+        def again() -> None:
+            self._under_way -= 1
+            self._claim_more()
+
+        self._parent.uniques.later(RETRY_US, again)
 
     def _deadline_us(self) -> int:
         inside = self._parent.inside
@@ -248,7 +260,7 @@ class _Build:
         """What the document holds now, in the order of its conditional updates."""
         index = self._unique()
         if index is None:
-            self._document_done(False)
+            self._not_now(key)
             return
 
         def decide(reads: tuple[RowsRead, ...]) -> Invalid:
@@ -264,16 +276,16 @@ class _Build:
 
     def _on_seen(self, index: UniqueIndex, key: bytes, answer: Answer) -> None:
         if not isinstance(answer, _Seen):
-            self._document_done(False)
+            self._not_now(key)
         elif answer.code == "object":
             self._found.append(Duplicate((_id(key),)))
-            self._document_done(True)
+            self._checked_one()
         else:
             self._claim_next(index, key, list(answer.values), answer.fence)
 
     def _claim_next(self, index: UniqueIndex, key: bytes, values: list[Term], fence: int) -> None:
         if not values:
-            self._document_done(True)
+            self._checked_one()
             return
         term = values.pop(0)
 
@@ -287,7 +299,7 @@ class _Build:
                     (index, key, term), how.holder, partial(self._claim_next, index, key, values, fence)
                 )
             else:
-                self._document_done(False)
+                self._not_now(key)
 
         claim = Claim(
             self._parent.uniques, (self._table, index, term), (key, fence), self._deadline_us(), ended
@@ -305,7 +317,7 @@ class _Build:
 
         def seen(answer: Answer) -> None:
             if not isinstance(answer, _Seen):
-                self._document_done(False)
+                self._not_now(key)
                 return
             if term in answer.values:
                 self._found.append(Duplicate((_id(holder), _id(key))))

@@ -49,7 +49,7 @@ Held = tuple[str, str, int]
 class UniqueWorkload:
     """See above."""
 
-    kinds: tuple[str, ...] = ("take", "drop", "edit", "read")
+    kinds: tuple[str, ...] = ("drop", "edit", "read", "probe_write")
 
     def __init__(self) -> None:
         self._number = 0

@@ -241,7 +241,7 @@ class _Build:
         self._claim_more()
 
     def _not_now(self, key: bytes) -> None:
-        """A document that could not be looked at, or whose value not claimed, comes again later in the page."""
+        """A document that could not be looked at, or its value claimed, comes again later in the page."""
         self._failures += 1
         self._failed = self._failures > FAILURES_MAX or self._unique() is None
         self._keys.insert(0, key)

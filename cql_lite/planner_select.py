@@ -97,6 +97,28 @@ class SelectPlan:
         self._project = self._projection()
         self._is_point = self._where.names_partitions and self._where.names_rows and self._is_plain()
 
+    # --- what cql_lite/quick.py makes a shorter way of
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it reads one row by its whole key, and does nothing else."""
+        return self._is_point and self._virtual is None
+
+    @property
+    def relations(self) -> Sequence[ast.Relation]:
+        """What the statement restricts."""
+        return self._statement.where
+
+    @property
+    def layout(self) -> Layout:
+        """Which slot of a record holds what."""
+        return self._layout
+
+    @property
+    def project(self) -> Callable[[Record, Context], list[bytes | None]]:
+        """The result's row of a record."""
+        return self._project
+
     # --- compiling
 
     def _compile_selectors(self) -> tuple[Selected, ...]:

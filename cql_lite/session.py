@@ -21,7 +21,7 @@ import msgspec
 from core.consistency import Level
 from core.errors import RequestError
 from core.limits import SECOND_US
-from core.requests import Answer, BatchRequest
+from core.requests import Answer, BatchRequest, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
@@ -42,6 +42,7 @@ from cql_lite.planner_results import (
 )  # fmt: skip
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.quick import Quick, QuickInsert, quick_of
 from cql_lite.running import Answering
 from cql_lite.system import Place, State
 
@@ -76,7 +77,7 @@ class Peer(Protocol):
 class Prepared:
     """A statement with its plan, and what clients are told of it."""
 
-    __slots__ = ("catalog", "id", "keyspace", "planned", "result", "statement", "text", "variables")
+    __slots__ = ("catalog", "id", "keyspace", "planned", "quick", "result", "statement", "text", "variables")
 
     def __init__(self, text: str, keyspace: str, statement: ast.Statement, planned: Planned) -> None:
         self.id = statement_id(keyspace, text)
@@ -92,6 +93,7 @@ class Prepared:
         self.variables = wire.Metadata([_variable(spec) for spec in planned.plan.markers])
         plan = planned.plan
         self.result = result_metadata(plan.columns) if isinstance(plan, SelectPlan) else wire.NO_COLUMNS
+        self.quick = None if planned.asks else quick_of(plan)
 
 
 def _variable(spec: MarkerSpec) -> wire.ColumnSpec:
@@ -165,6 +167,14 @@ class Statements:
         self._refresh(found)
         return found
 
+    def quick(self, key: bytes) -> Prepared | None:
+        """The statement prepared under an id, if it has a quick way and is planned for the schema of now."""
+        found = self._prepared.get(key)
+        if found is None or found.quick is None or found.catalog is not self.catalog():
+            return None
+        self._prepared.move_to_end(key)
+        return found
+
     def known(self, key: bytes) -> Prepared | None:
         """The statement prepared under an id, as it was when it was last used."""
         return self._prepared.get(key)
@@ -188,6 +198,35 @@ class Statements:
                 plan_statement(found.statement, catalog, found.keyspace, found.text, self.peer.now_us())
             )
         found.catalog = catalog
+
+
+class QuickRun:
+    """An EXECUTE on its quick way: what is asked of the node, and what its answer is to the client."""
+
+    __slots__ = ("_context", "_metadata", "_skip", "_way", "asked")
+
+    def __init__(
+        self,
+        way: Quick,
+        asked: WriteRequest | ReadRequest,
+        parameters: wire.Parameters,
+        metadata: wire.Metadata,
+        peer: Peer,
+    ) -> None:
+        """Nothing is asked yet."""
+        self._way = way
+        self.asked = asked
+        self._context = None if way.is_write else Context(parameters.values, peer.now_us(), peer)
+        self._metadata = metadata
+        self._skip = parameters.skip_metadata
+
+    def response(self, answer: Answer) -> wire.Response:
+        """What the client is told."""
+        way = self._way
+        if isinstance(way, QuickInsert):
+            return way.response(self.asked.level, answer)
+        assert isinstance(self.asked, ReadRequest) and self._context is not None
+        return way.response(self.asked, answer, self._context, self._metadata, skip=self._skip)
 
 
 class Session:
@@ -219,6 +258,19 @@ class Session:
             return error_of_request(error)
         except FailedError as failed:
             return error_of_failure(failed, _level_of(request))
+
+    def quick(self, request: wire.Execute) -> QuickRun | None:
+        """The one request that an EXECUTE comes to, if it is that simple; else `answer` is to be asked."""
+        parameters = request.parameters
+        if parameters.names or parameters.now_s is not None:
+            return None
+        prepared = self._statements.quick(request.id)
+        if prepared is None or (request.result_metadata_id or prepared.result.id) != prepared.result.id:
+            return None
+        way = prepared.quick
+        assert way is not None, "asked for one that has it"
+        asked = way.request(parameters)
+        return None if asked is None else QuickRun(way, asked, parameters, prepared.result, self._peer)
 
     def _answer(self, request: wire.Request, warnings: list[str] | None) -> Answering:
         if isinstance(request, wire.Execute):

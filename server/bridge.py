@@ -44,15 +44,24 @@ class Bridge:
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
         self._calls: dict[int, Callable[[Answer], None]] = {}
         self._collects: dict[int, tuple[Callback, list[Answer], Prepare]] = {}
+        self._ones: dict[int, Callback] = {}
         self._answered: list[tuple[Callback, Answer, Prepare]] = []
 
     @property
     def waiting(self) -> int:
         """Requests without their last answer."""
-        return len(self._futures) + len(self._streams) + len(self._calls) + len(self._collects)
+        return (
+            len(self._futures) + len(self._streams) + len(self._calls) + len(self._collects) + len(self._ones)
+        )
 
     def on_reply(self, request_id: int, answer: Answer, last: bool) -> None:
         """What the node has to say; for one who is gone, nothing."""
+        one = self._ones.pop(request_id, None)
+        if one is not None:
+            if not self._answered:
+                self._loop.call_soon(self._call_back)
+            self._answered.append((one, answer, None))
+            return
         collected = self._collects.get(request_id)
         if collected is not None:
             collected[1].append(answer)
@@ -85,6 +94,12 @@ class Bridge:
         if isinstance(request, ScanRequest):
             self._node.on_want(request_id, PARTS_OF_CALL_MAX)
         return request_id
+
+    def collect_one(self, request: Request, timeout_us: int, then: Callback) -> None:
+        """As `collect`, for a request that has one answer in one part."""
+        self._next_id = request_id = self._next_id + 1
+        self._ones[request_id] = then
+        self._request(request_id, request, timeout_us)
 
     def drop(self, request_id: int) -> None:
         """Nobody waits any more for what is collected under this number."""

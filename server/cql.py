@@ -25,7 +25,7 @@ from cql_lite import wire
 from cql_lite.connection import Connection, Received
 from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPDATED
 from cql_lite.running import Answering, Run
-from cql_lite.session import Session, Statements
+from cql_lite.session import QuickRun, Session, Statements
 from cql_lite.system import Place, State, address_of
 from cql_lite.tracing import traced as with_trace
 from node.node import Node
@@ -39,6 +39,7 @@ UNSENT_BYTES_MAX: Final = 1 << 20
 """Beyond so many bytes that a client has not taken, nothing more is read from it."""
 SCHEMA_TIMEOUT_US: Final = 10_000_000
 STOP_POLL_S: Final = 0.01
+BUG: Final = "an error of this peer: its log says more"
 
 Complain = Callable[[str, "BaseException | None"], None]
 
@@ -224,7 +225,7 @@ class Client(asyncio.Protocol):
         self._session = Session(service.statements)
         self._transport: asyncio.Transport | None = None
         self._number: int | None = None
-        self._runs: dict[int, Run[wire.Response]] = {}
+        self._runs: dict[int, Run[wire.Response] | _QuickRequest] = {}
         self._address: bytes | None = None
         self._flushing = False
         self._who = ""
@@ -270,7 +271,13 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         for received in self._connection.receive(bytes(data)):
-            self._begin(received)
+            if (
+                type(received.request) is not wire.Execute
+                or received.tracing
+                or received.payload
+                or not self._begin_quick(received.stream, received.request)
+            ):
+                self._begin(received)
         self._flush_soon()
 
     # --- requests
@@ -302,13 +309,47 @@ class Client(asyncio.Protocol):
         self._runs[stream] = run
         run.start()
 
+    def _begin_quick(self, stream: int, request: wire.Execute) -> bool:
+        """Begin an EXECUTE on its quick way, if it has one."""
+        try:
+            run = self._session.quick(request)
+        except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
+            self._bug(stream, error)
+            return True
+        if run is None:
+            return False
+        waiting = _QuickRequest(self, stream, run)
+        self._runs[stream] = waiting
+        service = self._service
+        service.bridge.collect_one(run.asked, service.timeout_us(run.asked), waiting.answered)
+        return True
+
+    def answered(self, stream: int, run: QuickRun, answer: Any, begun_ns: int) -> None:
+        """What the node says to an EXECUTE on its quick way."""
+        self._runs.pop(stream, None)
+        try:
+            response = run.response(answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._bug(stream, error)
+            return
+        code = response.code if isinstance(response, wire.Error) else 0
+        us = (time.perf_counter_ns() - begun_ns) // 1000
+        self._service.metrics.latency("cql_execute", run.asked.level.value, code, us)
+        self._connection.respond(stream, response)
+        self._flush_soon()
+
+    def _bug(self, stream: int, error: Exception) -> None:
+        self._service.complain(f"{self._who}: CQL Execute", error)
+        self._connection.respond(stream, wire.ServerError(message=BUG))
+        self._flush_soon()
+
     def _guarded(self, received: Received, warnings: list[str]) -> Answering:
         """An error of ours costs one request; the log says what it was."""
         try:
             return (yield from self._session.answer(received.request, received.payload, warnings))
         except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
             self._service.complain(f"{self._who}: CQL {type(received.request).__name__}", error)
-            return wire.ServerError(message="an error of this peer: its log says more")
+            return wire.ServerError(message=BUG)
 
     def _ask(self, request: Request, answered: Callable[[Any], None]) -> None:
         self._service.bridge.collect(request, self._service.timeout_us(request), answered)
@@ -343,6 +384,27 @@ class Client(asyncio.Protocol):
             self._service.metrics.count("cql_malformed")
             self._service.complain(f"{self._who}: no CQL of ours; connection closed", None)
             transport.close()
+
+
+class _QuickRequest:
+    """An EXECUTE on its quick way, while the node works on it."""
+
+    __slots__ = ("_begun_ns", "_client", "_run", "_stream")
+
+    def __init__(self, client: Client, stream: int, run: QuickRun) -> None:
+        self._client: Client | None = client
+        self._stream = stream
+        self._run = run
+        self._begun_ns = time.perf_counter_ns()
+
+    def answered(self, answer: Any) -> None:
+        """The node has answered."""
+        if self._client is not None:
+            self._client.answered(self._stream, self._run, answer, self._begun_ns)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self._client = None
 
 
 def _level_label(request: wire.Request) -> str:

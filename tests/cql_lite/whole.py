@@ -68,14 +68,23 @@ class Cql:
         self.statements = Statements(SimPeer(cluster, index))
         self.session = Session(self.statements)
         self.requests: list[Request] = []
+        self.answers: list[Answer] = []
+        self.quick = 0
+        """Statements that had a quick way (cql_lite/quick.py), which did the same."""
         self.level = Level.QUORUM
 
     def send(self, request: wire.Request, payload: wire.Payload | None = None) -> wire.Response:
         """A request, and its response."""
         got: list[wire.Response] = []
         self.warnings: list[str] = []
+        asked_before = len(self.requests)
+        quick = self.session.quick(request) if isinstance(request, wire.Execute) and not payload else None
         Run(self.session.answer(request, payload, self.warnings), self._ask, got.append).start()
         assert self.cluster.run_until(lambda: bool(got), 10 * TIMEOUT_US), "every request is answered"
+        if quick is not None:  # it is another way to the same
+            self.quick += 1
+            assert [quick.asked] == self.requests[asked_before:]
+            assert quick.response(self.answers[-1]) == got[0]
         return got[0]
 
     def _ask(self, request: Request, answered: Any) -> None:
@@ -83,7 +92,8 @@ class Cql:
 
         def on_reply(reply: Reply) -> None:
             parts: Sequence[Answer] = reply.answers or (Unready("nobody there"),)
-            answered(merged(parts))
+            self.answers.append(merged(parts))
+            answered(self.answers[-1])
 
         self.cluster.request(self.index, request, TIMEOUT_US, on_reply)
 

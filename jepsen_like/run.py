@@ -194,7 +194,8 @@ class Run:
         if not cluster.run_until(lambda: all(node_of(cluster, i).ready()[0] for i in everybody), BIRTH_US):
             return [Problem("unborn", f"{[node_of(cluster, i).ready() for i in everybody]}")]
         if not self.workload.setup(self.session):
-            return [Problem("setup", "what the workload needs could not be made on a healthy cluster")]
+            why = self.session.why_not
+            return [Problem("setup", f"what is needed could not be made on a healthy cluster: {why}")]
         return []
 
     def _ready(self, index: int) -> bool:

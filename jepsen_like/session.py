@@ -32,6 +32,8 @@ class Session:
         self._idle = deque(self.history.new_process() for _ in range(cluster.options.clients))
         self._loading = False
         self.waiting = 0
+        self.why_not = ""
+        """Why the last bucket that was asked for was not made."""
         self.skipped = 0
 
     def sibling(self, name: str) -> Session:
@@ -98,6 +100,7 @@ class Session:
                 if end.status == OK:
                     made.append(True)
                 else:
+                    self.why_not = end.detail
                     self.cluster.scheduler.after(SECOND // 5, attempt, ask, at + 1)
 
             if peer in self.cluster.running():

@@ -20,8 +20,8 @@ from jepsen_like.simulate import Say, verdicts
 
 LEDGER = Path("docs/ledger.ndjson")
 SECONDS_PER_SEED = 90
-BATCH = 24
-"""Seeds between two looks at how far we are."""
+BATCH = 8
+"""Seeds of each workload between two looks at how far we are, and between two writings of the ledger."""
 
 
 class Line(msgspec.Struct, kw_only=True):

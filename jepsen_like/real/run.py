@@ -203,7 +203,8 @@ class RealRun(Run):
             down = [index for index in everybody if not cluster.ready(index)]
             return [Problem("unborn", f"peers {down} are not ready; their logs are in {cluster.folder}")]
         if not self.workload.setup(self.session):
-            return [Problem("setup", "what the workload needs could not be made on a healthy cluster")]
+            why = self.session.why_not
+            return [Problem("setup", f"what is needed could not be made on a healthy cluster: {why}")]
         return []
 
     def _tell(self) -> None:

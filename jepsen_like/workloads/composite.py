@@ -50,6 +50,7 @@ class CompositeWorkload:
         for name, part in self.parts.items():
             self.sessions[name] = session.sibling(name)
             if not part.setup(self.sessions[name]):
+                session.why_not = f"{name}: {self.sessions[name].why_not}"
                 return False
         return True
 

@@ -27,14 +27,14 @@ def test_a_short_attack_is_survived_and_told(
     if problem := loopback_problem():
         pytest.skip(problem)
     command = [sys.executable, "-m", "cli.main", "jepsen", "--json", "--workload", workload]
-    command += ["--nemesis", nemesis, "--minutes", "0.15", "--peers", "3", "--rate", "60"]
+    command += ["--nemesis", nemesis, "--minutes", "0.1", "--peers", "3", "--rate", "60"]
     command += ["--out", str(tmp_path), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
     told = json.loads(done.stdout)
     assert told["green"], told["problems"]
     assert told["faults"] >= 1
-    assert told["operations"] > 200
+    assert told["operations"] > 150
     assert sum(counts["ok"] for counts in told["counts"].values()) > 100
     assert "ops/s" in done.stderr, "the live line"
     page = (tmp_path / "report.html").read_text()

@@ -202,6 +202,22 @@ class AdminRequest(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
 
 
+class Restored(msgspec.Struct, frozen=True, array_like=True):
+    """Rows of one partition as a snapshot has them: (key suffix, row bytes) pairs, and the header's bytes."""
+
+    table: int
+    partition: bytes
+    header: bytes
+    rows: tuple[tuple[bytes, bytes], ...]
+
+
+class RestoreRequest(msgspec.Struct, frozen=True):
+    """Write rows of a snapshot, with the versions they have; at most limits.BATCH_MUTATIONS_MAX of them."""
+
+    partitions: tuple[Restored, ...]
+    level: Level
+
+
 Request = (
     WriteRequest
     | BatchRequest
@@ -215,6 +231,7 @@ Request = (
     | ExpandRequest
     | ChangesRequest
     | GroupRequest
+    | RestoreRequest
     | MetadataRequest
     | AdminRequest
     | GroupRequest

@@ -36,6 +36,7 @@ import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -374,6 +375,16 @@ class RocksEngine:
                 raise fault_of(error, _SYNC) from error
             finally:
                 self._durable.close()
+
+    def checkpoint(self, path: Path) -> None:
+        """Make the database as it is now another one in the directory `path`, which must not exist; table
+        files are the same files. From any thread; what was written before the call is in it, durably.
+        """
+        try:
+            self._db.flush(True)  # without the lock of the interpreter, which the next call keeps
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise fault_of(error, _WRITE) from error
 
     # --- for tools and tests
 

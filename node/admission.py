@@ -6,7 +6,14 @@ Over it is `Overloaded`, at once.
 from __future__ import annotations
 
 from core.gathering import GatherRequest
-from core.requests import BatchRequest, ConditionalRequest, Overloaded, Request, WriteRequest
+from core.requests import (
+    BatchRequest,
+    ConditionalRequest,
+    Overloaded,
+    Request,
+    RestoreRequest,
+    WriteRequest,
+)
 from core.settings import Settings
 
 REQUEST_OVERHEAD_BYTES = 512
@@ -22,6 +29,10 @@ def request_bytes(request: Request) -> int:
         return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
     if isinstance(request, ConditionalRequest):
         return REQUEST_OVERHEAD_BYTES + request.bytes_held
+    if isinstance(request, RestoreRequest):
+        return REQUEST_OVERHEAD_BYTES + sum(
+            len(data) for partition in request.partitions for _, data in partition.rows
+        )
     if isinstance(request, GatherRequest):
         return REQUEST_OVERHEAD_BYTES + request.bytes_held
     return REQUEST_OVERHEAD_BYTES

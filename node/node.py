@@ -54,6 +54,7 @@ from core.requests import (
     MetadataRequest,
     ReadRequest,
     Request,
+    RestoreRequest,
     ScanRequest,
     Unready,
     WriteRequest,
@@ -91,6 +92,7 @@ from node.paxos import Paxos
 from node.peer_epochs import PeerEpochs
 from node.reads import Reads
 from node.replica import Replica
+from node.restoring import Restoring
 from node.retention import Retention
 from node.scans import Scans
 from node.scrubbing import Scrubbing
@@ -173,6 +175,7 @@ class Node:
             counters=self.counters,
             paxos=self.paxos,
         )
+        self.restoring = Restoring(self.inside, self.metadata, self.swim, self.writes, self.stamps)
         self.reads = Reads(self.inside, self.metadata, self.swim)
         self.scans = Scans(self.reads, self.paxos)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
@@ -332,6 +335,8 @@ class Node:
             self.writes.begin(request, deadline_us, answer)
         elif isinstance(request, BatchRequest):
             self.batches.begin(request, deadline_us, answer)
+        elif isinstance(request, RestoreRequest):
+            self.restoring.begin(request, deadline_us, answer)
         elif isinstance(request, CounterRequest):
             self.counters.begin(request, deadline_us, answer)
         elif isinstance(request, ConditionalRequest):

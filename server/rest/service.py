@@ -41,10 +41,12 @@ from server.rest.quick import Quick
 from server.rest.search import SearchRoutes
 from server.rest.sessions import request_factory, session_of
 from server.rest.sinks import SINKS, SinksRoute
+from server.rest.snapshots import SnapshotRoutes
 from server.rest.streams import STREAMS, StreamsRoute
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
 from server.sinks.running import Sinks
+from server.snapshots.taking import Snapshots
 
 TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + 64 * limits.KIB
 """A key with every byte percent-encoded, and a query with a cursor."""
@@ -95,6 +97,7 @@ class RestService:
         self._streams = StreamsRoute(node, bridge, self._budget)
         self._cql: CqlRoute | None = None
         self._sinks: SinksRoute | None = None
+        self._snapshots: SnapshotRoutes | None = None
         self._busy: dict[object, web.BaseRequest | None] = {}
         """Connections with a request in work: which (None: one whose body is here)."""
         self._seen: dict[object, tuple[float, int]] = {}
@@ -111,6 +114,10 @@ class RestService:
     def take_sinks(self, sinks: Sinks) -> None:
         """Answer for the cluster's sinks too."""
         self._sinks = SinksRoute(self._node, sinks, self._budget)
+
+    def take_snapshots(self, snapshots: Snapshots) -> None:
+        """Answer for this peer's snapshots too."""
+        self._snapshots = SnapshotRoutes(self._node, self._bridge, snapshots, self._budget)
 
     # --- life
 
@@ -282,6 +289,8 @@ class RestService:
             if self._sinks is None:
                 raise ProblemError("not-ready", "this peer does not look after sinks yet")
             return await self._sinks.respond(request, path, query)
+        if self._snapshots is not None and self._snapshots.serves(path):
+            return await self._snapshots.respond(request, path, query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
         if path == _CQL:

@@ -1,0 +1,149 @@
+"""Taking a snapshot of a whole cluster: every peer at once, then their files into the folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from cli.output import Failure
+from cli.rest import Cluster, Peer, UnreachableError, broken, expect, refusal_of, url_of
+from cli.snapshots.folder import Folder, Snapshot
+from server.snapshots.taking import File, Manifest, decode_manifest
+
+TIMEOUT_S: Final = 600.0
+"""A peer flushes, and reads files for their hashes, while we wait."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many bytes of how many are there."""
+
+
+class Copied(NamedTuple):
+    """What came of it: the snapshot, and how many bytes and files were new to the folder."""
+
+    snapshot: Snapshot
+    new_bytes: int
+    new_files: int
+
+
+class Member(NamedTuple):
+    """A peer to ask."""
+
+    name: str
+    url: str
+
+
+def members_of(urls: Sequence[str]) -> tuple[list[Member], str]:
+    """All peers of the cluster behind these URLs, in the order of their names, and the cluster's name.
+
+    All have the same REST port.
+    """
+    status = expect(Cluster(urls).request("GET", "/v1/admin/status")).json()
+    port = urlsplit(urls[0]).port or 80
+    members = [Member(peer["name"], url_of(peer["address"], port)) for peer in status["peers"]]
+    return sorted(members), str(status["cluster"])
+
+
+def create(folder: Folder, name: str, urls: Sequence[str], without: Sequence[str], tell: Progress) -> Copied:
+    """Take a snapshot of all peers but those named in `without`, and bring it into the folder."""
+    members, cluster = members_of(urls)
+    unknown = sorted({*without} - {member.name for member in members})
+    if unknown:
+        raise Failure(f"there is no peer called {', '.join(unknown)}", code="no_such_peer")
+    asked = [member for member in members if member.name not in without]
+    folder.begin(name)
+    at_us = time.time_ns() // 1000
+    taken: list[Member] = []
+    try:
+        with ThreadPoolExecutor(len(asked)) as threads:
+            outcomes = list(threads.map(lambda member: _attempt(lambda: _take(member, name)), asked))
+        taken = [member for member, why in zip(asked, outcomes, strict=True) if why is None]
+        for why in outcomes:
+            if why is not None:
+                raise why
+        done_us = time.time_ns() // 1000
+        manifests = [_manifest(member, name) for member in taken]
+        copied = _copy(folder, name, list(zip(taken, manifests, strict=True)), tell)
+    finally:
+        for member in taken:
+            _attempt(lambda member=member: _forget(member, name))  # type: ignore[misc]
+    missing = tuple(member.name for member in members if member.name in without)
+    size = sum(manifest.bytes for manifest in manifests)
+    snapshot = Snapshot(name, at_us, done_us, cluster, tuple(member.name for member in taken), missing, size)
+    folder.complete(snapshot)
+    return Copied(snapshot, *copied)
+
+
+def _attempt(act: Callable[[], Any]) -> Failure | None:
+    try:
+        act()
+    except Failure as error:
+        return error
+    return None
+
+
+def _asked(member: Member, method: str, path: str, body: Any = None) -> bytes:
+    peer = Peer(member.url, TIMEOUT_S)
+    data = None if body is None else orjson.dumps(body)
+    try:
+        return expect(peer.request(method, path, data, {"Content-Type": "application/json"})).body
+    except UnreachableError as error:
+        if error.sent:
+            raise broken(error) from error
+        raise Failure(
+            f"{member.name} cannot be reached at {member.url}: {error.reason}",
+            hint=f"start it, or leave it out (its replicas have its data): --without {member.name}",
+            code="no_peer",
+        ) from error
+    finally:
+        peer.close()
+
+
+def _take(member: Member, name: str) -> None:
+    _asked(member, "POST", "/v1/admin/snapshots", {"name": name})
+
+
+def _forget(member: Member, name: str) -> None:
+    _asked(member, "DELETE", f"/v1/admin/snapshots/{name}")
+
+
+def _manifest(member: Member, name: str) -> Manifest:
+    body = _asked(member, "GET", f"/v1/admin/snapshots/{name}")
+    try:
+        return decode_manifest(body)
+    except msgspec.DecodeError as error:
+        raise Failure(f"{member.name} tells no manifest: {error}", code="damaged") from None
+
+
+def _copy(
+    folder: Folder, name: str, parts: Sequence[tuple[Member, Manifest]], tell: Progress
+) -> tuple[int, int]:
+    """Bring what the folder lacks; how many bytes and files that were."""
+    wanted: dict[str, tuple[Member, File]] = {}
+    for member, manifest in parts:
+        for file in manifest.files:
+            if not folder.has(file.hash):
+                wanted.setdefault(file.hash, (member, file))
+    total, done = sum(file.bytes for _, file in wanted.values()), 0
+    tell(done, total)
+    for member, file in wanted.values():
+        peer = Peer(member.url, TIMEOUT_S)
+        path = f"/v1/admin/snapshots/{name}/files/{file.name}"
+        try:
+            with peer.stream("GET", path) as response:
+                if response.status != 200:
+                    raise refusal_of(member.url, response.status, response.read(65_536))
+                done += folder.add(file.hash, response)
+        except UnreachableError as error:
+            raise broken(error) from error
+        finally:
+            peer.close()
+        tell(done, total)
+    for _, manifest in parts:
+        folder.put(name, manifest)
+    return total, len(wanted)

@@ -27,6 +27,7 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -419,7 +420,8 @@ def _sync_logs(path: Path) -> None:
 class _DurableFile:
     """The last durable sequence number: 8 bytes, then the same inverted. Written after every sync.
 
-    Its own fsync comes at most once a second: a power cut may leave an older number, which asks for less.
+    Its own fsync comes at most once a second: a power cut may leave an older number, which asks for less. The
+    file is mapped, since a call to write it would give up the interpreter's lock, and under load wait for it.
     """
 
     def __init__(self, path: Path, monotonic_us: Callable[[], int]) -> None:
@@ -436,6 +438,7 @@ class _DurableFile:
             if len(data) != 16 or self.sequence ^ int.from_bytes(data[8:], "big") != 2**64 - 1:
                 os.close(self._descriptor)
                 raise CorruptionError(f"{path} is damaged")
+        self._mapped = mmap.mmap(self._descriptor, 16)
 
     @staticmethod
     def _encoded(sequence: int) -> bytes:
@@ -445,7 +448,7 @@ class _DurableFile:
         """All up to this sequence number is durable."""
         if sequence == self.sequence:
             return
-        os.pwrite(self._descriptor, self._encoded(sequence), 0)
+        self._mapped[:] = self._encoded(sequence)
         self.sequence = sequence
         now_us = self._monotonic_us()
         if now_us - self._synced_at_us >= SECOND_US:
@@ -455,4 +458,5 @@ class _DurableFile:
     def close(self) -> None:
         """Sync and close."""
         os.fdatasync(self._descriptor)
+        self._mapped.close()
         os.close(self._descriptor)

@@ -36,7 +36,7 @@ ADAPTERS = {
     "index/analysis/kiwi.py": frozenset(["importlib", "kiwipiepy"]),
     "index/analysis/stemming.py": frozenset(["Stemmer"]),
     "index/segments.py": frozenset(["os", "pathlib", "shutil", "tantivy"]),
-    "lsm/rocks.py": frozenset(["rocksdict", "os", "pathlib"]),
+    "lsm/rocks.py": frozenset(["rocksdict", "mmap", "os", "pathlib"]),
     "lsm/directory.py": frozenset(["os", "pathlib"]),
 }
 """One file per library that does I/O or is not everywhere; what it may import beyond the inside's list."""

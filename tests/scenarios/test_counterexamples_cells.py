@@ -53,7 +53,8 @@ Patch = pytest.MonkeyPatch
 
 def a_row_after_its_partition() -> tuple[bool, list[int]]:
     """Whether replicas become equal, and how many records each keeps beside the header."""
-    s = Scenario(settings={"hints": False, "follow_idle_us": 3_000_000, "follow_pause_us": 3_000_000})
+    pauses = {"follow_idle_us": 3_000_000, "follow_pause_us": 3_000_000, "purge_interval_us": 0}
+    s = Scenario(settings={"hints": False, **pauses})
     s.start()
     bucket = s.bucket("b", ordered=True)
     s.lose(lambda source, target, message: target == 2 and isinstance(message, ApplyMutation))

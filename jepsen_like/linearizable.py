@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from jepsen_like.checkers import PROBLEMS_MAX, Problem
 from jepsen_like.history import FAIL, NEVER, OK, Operation
 
-STEPS_MAX = 2_000_000
+STEPS_MAX = 1_000_000
+"""Of one key: seconds, and below 300 MB for what is remembered (a test measures both)."""
 
 State = int | None
 """What a register holds; None: nothing."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
+import tracemalloc
 from random import Random
 
 import pytest
 
 from jepsen_like.history import FAIL, INFO, NEVER, OK, History, Operation
-from jepsen_like.linearizable import Cas, Search, State, Step, after, linearizable, steps_of
+from jepsen_like.linearizable import STEPS_MAX, Cas, Search, State, Step, after, linearizable, steps_of
 
 
 class Script:
@@ -177,6 +179,27 @@ def test_the_search_agrees_with_trying_everything() -> None:
         assert verdict is by_brute_force(steps), seed
         verdicts[bool(verdict)] += 1
     assert min(verdicts.values()) > 50, verdicts
+
+
+def test_a_search_that_gives_up_has_a_bound_on_time_and_memory() -> None:
+    """Many writes that overlap and a read that none of them explains: as hard as it gets."""
+    s = Script()
+    writes = [s.begin("write", number) for number in range(18)]
+    reads = [s.begin("read") for _ in range(3)]
+    for operation in [*writes, *reads]:
+        s.end(operation, True if operation.kind == "write" else 0)
+    s.did("read", None, 99)
+    steps, limit = steps_of(s.history.operations), 30_000
+    tracemalloc.start()
+    began = time.process_time()
+    search = Search(steps, steps_max=limit)
+    assert search.run() is None
+    seconds = time.process_time() - began
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert search.left == -1
+    assert peak / limit < 300, f"{peak / limit:.0f} bytes a step"
+    assert seconds / limit * STEPS_MAX < 600, f"{seconds} s for {limit} steps, and memory was traced"
 
 
 def test_a_long_history_of_many_clients_is_judged_quickly() -> None:

@@ -47,7 +47,8 @@ _CLASSES: Final = bytes(
     ord("0") if chr(c) in "0123456789." else ord("e") if chr(c) in "eE" else c if chr(c) in "+-" else 32
     for c in range(256)
 )
-_LONG: Final = (b"0" * _RUN, b"0e000", b"0e+000", b"0e-000")
+_LONG: Final = b"0" * _RUN
+_EXPONENTS: Final = (b"0e000", b"0e+000", b"0e-000")
 _WHITE: Final = b" \t\r\n"
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
@@ -148,7 +149,8 @@ def type_name(value: Value) -> str:
 def _has_long_numbers(text: bytes) -> bool:
     """Whether a number may be there that a float does not hold for certain (strings may look like one)."""
     classes = text.translate(_CLASSES)
-    return any(sign in classes for sign in _LONG)
+    plain, plus, minus = _EXPONENTS
+    return _LONG in classes or plain in classes or plus in classes or minus in classes
 
 
 def _parse_exactly(text: bytes, check_names: bool) -> Value:

@@ -13,6 +13,8 @@ without one, of a document that was put with one, stays when the rest has expire
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from core import families, limits
@@ -170,7 +172,8 @@ def put(
     problem = _check_schema(collection, value)
     if problem is not None:
         return problem
-    write = _write(collection, document_id, put_pieces(text), wanted, INSERT)
+    cells = (_INSERTED, Write(collection.document_column, (), VALUE, text))
+    write = _write(collection, document_id, cells, wanted, INSERT)
     if wanted.condition is None and not wanted.existing:
         return Operation(collection, write, None, is_put=True)
     return _conditional(collection, write, wanted, _Put(write), len(text))
@@ -184,7 +187,8 @@ def edit(
     if problem is not None:
         return problem
     renews = collection.renews or bool(collection.default_ttl_s) or wanted.ttl_s is not None
-    write = _write(collection, document_id, change.pieces or (), wanted, UPDATE)
+    cells = writes(collection.document_column, change.pieces or ())
+    write = _write(collection, document_id, cells, wanted, UPDATE)
     looks = wanted.condition is not None or wanted.returning or wanted.existing
     if change.pieces is None or looks or renews or collection.settings.schema_text is not None:
         return _conditional(collection, write, wanted, _Edit(write, change, renews), change.bytes)
@@ -230,16 +234,16 @@ def _invalid(code: str, text: str) -> Invalid:
     return Invalid("document_too_large" if code == "too_large" else code, text)
 
 
+_INSERTED: Final = Write(ROW_MARKER_COLUMN, (), VALUE, b"")
+
+
 def _write(
     collection: Collection,
     document_id: str,
-    pieces: tuple[Piece, ...] | list[Piece],
+    cells: tuple[Write, ...],
     wanted: Wanted,
     what: int,
 ) -> WriteRequest:
-    cells = writes(collection.document_column, pieces)
-    if what == INSERT:
-        cells = (Write(ROW_MARKER_COLUMN, (), VALUE, b""), *cells)
     ttl_s = collection.default_ttl_s if wanted.ttl_s is None else wanted.ttl_s
     rows = (RowWrite(keys.ROW_SUFFIX, cells),)
     return WriteRequest(collection.table, document_id.encode(), rows, wanted.level, what, ttl_s)

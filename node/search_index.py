@@ -12,11 +12,11 @@ behind an offset that it covers, and doing it twice does no harm. A crash theref
 Whatever is read of log and rows is durable before it comes here (lsm/commit.py), so an index never holds what
 a power cut takes back.
 
-What changed is brought in by one of two ways (index/tiers.py). A few rows that a search waits for are
-*shown*, which takes next to nothing and is not durable; FOLD_ROWS of them, or those of FOLD_US, are then
-folded into the index on disk, beside searches and further rows. Many rows are committed there at once; and as
-long as nobody waits for them they gather first, since large commits cost half as much per row. So `reached`,
-what a search sees, runs ahead of what a crash leaves.
+What changed is brought in by one of two ways (index/tiers.py). A few rows are *shown* when a search waits for
+them, or after a moment. That takes next to nothing and is not durable; FOLD_ROWS of them, or those of FOLD_US,
+are then folded into the index on disk, beside searches and further rows. Many rows are committed there at
+once; and as long as nobody waits for them they gather first, since large commits cost half as much per row.
+So `reached`, what a search sees, runs ahead of what a crash leaves.
 
 One job that changes the index is under way at a time, but for folding. What changes meanwhile gathers, and
 all who wait for it share the next.
@@ -53,6 +53,9 @@ GATHER_ROWS = 4_000
 GATHER_BYTES = 8 * limits.MIB
 GATHER_US = limits.SECOND_US
 """So many rows, or for so long, gather for one commit while nobody waits for them."""
+
+SHOW_US = limits.SECOND_US // 5
+"""After so long a few rows are shown without being waited for: to searches that do not ask for freshness."""
 
 COVER_LAG = 100_000
 """Entries of other tables after which an idle index notes how far it is, so that a start need not read them
@@ -334,14 +337,12 @@ class OneIndex:
         count = len(self.pending)
         is_awaited = self._owner.is_awaited(self)
         is_small = rows + count <= SHOW_ROWS_MAX and size + self.pending_bytes <= SHOW_BYTES_MAX
-        if is_awaited and is_small:
+        waited_us = self._since_us(self._pending_since_us)
+        if is_small and (is_awaited or waited_us >= SHOW_US):
             changes, covers = self._changes(), self.read_to
             self._show(lambda: segments.show(changes(), covers))
         elif not self._folding and (
-            is_awaited
-            or count >= GATHER_ROWS
-            or self.pending_bytes >= GATHER_BYTES
-            or self._since_us(self._pending_since_us) >= GATHER_US
+            is_awaited or count >= GATHER_ROWS or self.pending_bytes >= GATHER_BYTES or waited_us >= GATHER_US
         ):
             self._commit(self.read_to)
 

@@ -17,7 +17,7 @@ documents run side by side; one on a document that is in work waits until that i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from server.rest.problems import ProblemError, invalid
 from server.rest.targets import Options
 
 _NOTHING: Final = msgspec.Raw(b"")
+_BODIES: Final = ("document", "merge", "patch", "update")
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,7 +85,8 @@ class DocumentsBulk:
         self._settings = settings
         self._line_bytes_max = settings.value_bytes_max + LINE_OVERHEAD
         self._in_work: deque[_InWork] = deque()
-        self._ids: Counter[str] = Counter()
+        self._plain = Wanted(wanted.level, wanted.ttl_s)
+        self._ids: set[str] = set()
         self._bytes = 0
         self._out = bytearray()
 
@@ -121,10 +123,10 @@ class DocumentsBulk:
         async for part in request.content.iter_any():
             *lines, rest = part.split(b"\n")
             for line in lines:
-                held += line
-                self._check_length(len(held))
-                yield bytes(held)
+                whole = bytes(held) + line if held else line
                 held.clear()
+                self._check_length(len(whole))
+                yield whole
             held += rest
             self._check_length(len(held))
         if held:
@@ -142,9 +144,10 @@ class DocumentsBulk:
             item.id = line.id if line.id is not None or line.op != "put" else new_id()
             if item.id is None:
                 raise ProblemError("bad-body", f"a {line.op[:20]} has an id")
-            while self._ids[item.id]:
+            while item.id in self._ids:
                 await self._finish_first(response)
-            await self._send(line, item, item.id)
+            collection = self._collections.find(self._name)
+            self._send(line, item, collection or await self._collection(line.op))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             item.problem = ProblemError("bad-body", f"this line is no operation: {error}")
         except ProblemError as error:
@@ -152,31 +155,36 @@ class DocumentsBulk:
         self._in_work.append(item)
         self._bytes += item.bytes
         if item.id is not None:
-            self._ids[item.id] += 1
+            self._ids.add(item.id)
 
-    async def _send(self, line: Line, item: _InWork, document_id: str) -> None:
-        item.collection = self._collections.find(self._name)
-        if item.collection is None:
-            creates = line.op in ("put", "patch")
-            get = self._collections.used(self._name) if creates else None
-            item.collection = self._collections.known(self._name) if get is None else await get
+    async def _collection(self, op: str) -> Collection:
+        """The collection, made by its first use if this is one that may."""
+        if op in ("put", "patch"):
+            return await self._collections.used(self._name)
+        return self._collections.known(self._name)
+
+    def _send(self, line: Line, item: _InWork, collection: Collection) -> None:
+        assert item.id is not None, "it was checked"
+        document_id = item.id
+        item.collection = collection
         wanted, settings = self._wanted, self._settings
         if line.op == "get":
             self._check_members(line, ())
-            read = operations.get(item.collection, document_id, wanted.level)
+            read = operations.get(collection, document_id, wanted.level)
             if isinstance(read, Invalid):
                 raise invalid(read)
             item.future = self._bridge.begin(read, wanted.read_timeout_us(settings))
             return
-        operation = self._operation(line, item.collection, document_id)
+        operation = self._operation(line, collection, document_id)
         if isinstance(operation, Invalid):
             raise invalid(operation)
         item.operation = operation
         item.future = self._bridge.begin(operation.request, wanted.write_timeout_us(settings))
 
     def _operation(self, line: Line, collection: Collection, document_id: str) -> Operation | Invalid:
-        ttl_s = self._wanted.ttl_s if line.ttl is None else line.ttl
-        wanted = Wanted(self._wanted.level, ttl_s, _condition(line))
+        wanted, condition = self._plain, _condition(line)
+        if line.ttl is not None or condition is not None:
+            wanted = Wanted(wanted.level, wanted.ttl_s if line.ttl is None else line.ttl, condition)
         if line.op == "put":
             self._check_members(line, ("document",))
             return operations.put(collection, document_id, bytes(line.document), wanted)
@@ -194,7 +202,7 @@ class DocumentsBulk:
 
     def _check_members(self, line: Line, one_of: tuple[str, ...]) -> str:
         """The one member among these that a line must have; a ProblemError if it has others."""
-        bodies = [name for name in ("document", "merge", "patch", "update") if bytes(getattr(line, name))]
+        bodies = [name for name in _BODIES if getattr(line, name) is not _NOTHING]
         if len(bodies) != len(one_of[:1]) or not set(bodies) <= set(one_of):
             detail = (
                 f"has exactly one of {', '.join(one_of)}" if len(one_of) > 1 else "has " + "".join(one_of)
@@ -216,9 +224,7 @@ class DocumentsBulk:
         self._in_work.popleft()
         self._bytes -= item.bytes
         if item.id is not None:
-            self._ids[item.id] -= 1
-            if not self._ids[item.id]:
-                del self._ids[item.id]
+            self._ids.discard(item.id)
         self._out += orjson.dumps(outcome) + b"\n"
         if len(self._out) >= FLUSH_BYTES:
             await self._flush(response)

@@ -9,10 +9,10 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv clients up test check lint types layers soak fuzz bench scale clean
+.PHONY: help venv clients up test test-kafka check lint types layers soak fuzz bench scale clean
 
 help:           ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
 
 venv: $(STAMP)  ## make .venv with everything in it (quick the second time)
 
@@ -42,6 +42,16 @@ up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C 
 
 test: $(STAMP) clients ## run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+# A real broker, of jars that Maven brings: nothing that users install. The rest of the tests does without.
+KAFKA := build/kafka
+test-kafka: $(STAMP) $(KAFKA)/.fetched ## a sink into a real Kafka that is killed; needs Java and Maven
+	@SULLAE_KAFKA_LIBS=$(CURDIR)/$(KAFKA) exec $(BIN)/python -m pytest tests/kafka $(ARGS)
+
+$(KAFKA)/.fetched: tests/kafka/pom.xml
+	@command -v java mvn >/dev/null || { echo "make: test-kafka needs java and mvn" >&2; exit 1; }
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA)
+	@touch $@
 
 check: lint types layers ## the three below
 

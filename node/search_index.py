@@ -13,10 +13,10 @@ Whatever is read of log and rows is durable before it comes here (lsm/commit.py)
 a power cut takes back.
 
 What changed is brought in by one of two ways (index/tiers.py). A few rows are *shown* when a search waits for
-them, or after a moment. That takes next to nothing and is not durable; FOLD_ROWS of them, or those of FOLD_US,
-are then folded into the index on disk, beside searches and further rows. Many rows are committed there at
-once; and as long as nobody waits for them they gather first, since large commits cost half as much per row.
-So `reached`, what a search sees, runs ahead of what a crash leaves.
+them, or after a moment. That takes next to nothing and is not durable; FOLD_ROWS of them, or those of
+FOLD_US, are then folded into the index on disk, beside searches and further rows. Many rows are committed
+there at once; and as long as nobody waits for them they gather first, since large commits cost half as much
+per row. So `reached`, what a search sees, runs ahead of what a crash leaves.
 
 One job that changes the index is under way at a time, but for folding. What changes meanwhile gathers, and
 all who wait for it share the next.

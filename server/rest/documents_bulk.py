@@ -25,7 +25,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from core.requests import Answer, Invalid, Judged, RowsRead, Written
+from core.requests import Answer, Invalid, Judged, Request, RowsRead, Written
 from core.settings import Settings
 from documents import operations
 from documents.collections import Collection
@@ -62,11 +62,15 @@ _decoder = msgspec.json.Decoder(Line)
 
 
 class _InWork(msgspec.Struct):
-    """A line whose outcome is awaited: a future of the node's answer, or the problem that it has."""
+    """A line whose outcome is awaited: the number of a request to the node and, once it is there, the answer;
+    or the problem that the line has. `awaited` is a future of whoever waits for it.
+    """
 
     id: str | None
     bytes: int
-    future: asyncio.Future[Answer] | None = None
+    request: int = 0
+    answer: Answer | None = None
+    awaited: asyncio.Future[None] | None = None
     operation: Operation | None = None
     collection: Collection | None = None
     problem: ProblemError | None = None
@@ -113,8 +117,8 @@ class DocumentsBulk:
             self._out += orjson.dumps({"id": None, **error.body()}) + b"\n"
         finally:
             for item in self._in_work:
-                if item.future is not None:
-                    item.future.cancel()
+                if item.request and item.answer is None:
+                    self._bridge.forget(item.request)
         await response.write_eof(bytes(self._out))
         return response
 
@@ -173,13 +177,23 @@ class DocumentsBulk:
             read = operations.get(collection, document_id, wanted.level)
             if isinstance(read, Invalid):
                 raise invalid(read)
-            item.future = self._bridge.begin(read, wanted.read_timeout_us(settings))
+            self._ask(item, read, wanted.read_timeout_us(settings))
             return
         operation = self._operation(line, collection, document_id)
         if isinstance(operation, Invalid):
             raise invalid(operation)
         item.operation = operation
-        item.future = self._bridge.begin(operation.request, wanted.write_timeout_us(settings))
+        self._ask(item, operation.request, wanted.write_timeout_us(settings))
+
+    def _ask(self, item: _InWork, request: Request, timeout_us: int) -> None:
+        """Ask the node. A future per line would cost more than what is done with its answer."""
+
+        def then(answer: Answer) -> None:
+            item.answer = answer
+            if item.awaited is not None and not item.awaited.done():
+                item.awaited.set_result(None)
+
+        item.request = self._bridge.call(request, timeout_us, then)
 
     def _operation(self, line: Line, collection: Collection, document_id: str) -> Operation | Invalid:
         wanted, condition = self._plain, _condition(line)
@@ -218,9 +232,13 @@ class DocumentsBulk:
     async def _finish_first(self, response: web.StreamResponse) -> None:
         """Await the oldest line's outcome and write it, many at a time."""
         item = self._in_work[0]
-        if item.future is not None and not item.future.done() and self._out:
-            await self._flush(response)
-        outcome = await _outcome(item)
+        if item.problem is None and item.answer is None:
+            if self._out:
+                await self._flush(response)
+            if item.answer is None:
+                item.awaited = asyncio.get_running_loop().create_future()
+                await item.awaited
+        outcome = _outcome(item)
         self._in_work.popleft()
         self._bytes -= item.bytes
         if item.id is not None:
@@ -242,12 +260,13 @@ def _condition(line: Line) -> Condition | None:
     return Condition(None if match is None else (match,), None if none_match is None else (none_match,))
 
 
-async def _outcome(item: _InWork) -> dict[str, Any]:
+def _outcome(item: _InWork) -> dict[str, Any]:
     """What to say of a line."""
     if item.problem is not None:
         return {"id": item.id, **item.problem.body()}
-    assert item.future is not None and item.collection is not None
-    answer = await item.future
+    assert item.collection is not None, "it was asked"
+    answer = item.answer
+    assert answer is not None, "it was awaited"
     if isinstance(answer, (Written, Judged)):
         assert item.operation is not None
         outcome = item.operation.outcome(answer)

@@ -4,7 +4,8 @@ It reads one bucket's changes, goes away and comes back at another peer with its
 what a careful consumer would: images by key, as of its last whole cursor too, so that after coming back it
 stands exactly where the cursor says. What must hold of a stream is judged at once:
 
-    chain       an event's image before is the last image after, unless a restart was told for its token
+    chain       an event's image before is the last image after (or what a purge of what is dead in it left),
+                unless a restart was told for its token
     reorder     versions of a key do not go back, unless the event says that it is late
     id_changed  one id, one write; doubled: one write, one id
     gap         nothing is said to be missing, where nothing was forgotten; a disk that lost its log to
@@ -39,6 +40,22 @@ PROBLEMS_MAX = 10
 def may_lose_logs(cluster: SimCluster) -> bool:
     """Whether a disk may lose what it had synced, and its log with it."""
     return "bit_flip" in cluster.options.faults + cluster.options.more_faults
+
+
+def follows(before: Row | None, image: Row | None) -> bool:
+    """Whether an image before an event is `image`, but for dead parts that may have been purged meanwhile."""
+    if before == image:
+        return True
+    if image is None:
+        return False
+    left = before if before is not None else Row(None, ())
+    kept = dict.fromkeys(left.cells, True)
+    gone = [cell for cell in image.cells if cell not in kept]
+    return (
+        left.deletion in (None, image.deletion)
+        and len(gone) + len(left.cells) == len(image.cells)
+        and all(cell.value is None or cell.dead_from_us for cell in gone)
+    )
 
 
 class Held:
@@ -216,7 +233,7 @@ class Subscriber:
             token = event.token
             is_new = self._start == NOW and not any(a <= token <= b for a, b in self._forgotten)
             held = self._held[key] = Held(known=is_new)
-        if held.known and event.before != held.image:
+        if held.known and not follows(event.before, held.image):
             self._problem("chain", f"{key} {event.id}: before {event.before}, after last was {held.image}")
         if event.superseded and event.before != event.after:
             self._problem("chain", f"{key} {event.id} is superseded, but {event.before} became {event.after}")

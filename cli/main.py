@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import jepsen, repair, sinks, snapshot, streams
+from cli import jepsen, repair, restarting, sinks, snapshot, streams
 from cli.output import Failure, print_failure
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.add_typer(repair.top)
 app.add_typer(jepsen.app)
 app.add_typer(streams.app, name="streams")
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(restarting.app, name="cluster")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The cluster's configuration.")]

@@ -6,8 +6,8 @@ Stopping takes the way back: no new requests, those in work get up to `FINISH_S`
 connections close, what was written is synced, and the engine closes. A second signal ends the process at
 once, which loses nothing that was acknowledged; it only makes the next start read more of the log.
 
-A store in which damage is met is mended: the node stops in order, what can be read is copied when the store is
-opened again (lsm/directory.py), and other replicas give back the rest (node/mending.py), all in one process.
+A store in which damage is met is mended: the node stops in order, what can be read is copied when the store
+is opened again (lsm/directory.py), and other replicas give back the rest (node/mending.py), all in one process.
 
 What must not go on ends the process, with an exit status of its own and a line that says what to do: a sync
 that failed (what it was to make durable is unknown), a store that cannot be opened, and an error of our own
@@ -67,6 +67,9 @@ EXIT_OK, EXIT_BUG, EXIT_DISK, EXIT_STORE, EXIT_CONFIG, EXIT_PORT = 0, 70, 74, 65
 MEND = -1
 """Not an exit status: the store is to be opened again, which mends it."""
 
+RESTART = -2
+"""Nor is this: the process becomes a new one, of the version that is installed by now, under the same id."""
+
 MENDINGS_MAX, MENDINGS_WITHIN_S = 4, 600.0
 """A disk that is found damaged more often than that is not to be mended but replaced."""
 
@@ -115,6 +118,8 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
     mended_s: list[float] = []
     while True:
         status = _run_once(config, name, data, journal, tls)
+        if status == RESTART:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         if status != MEND:
             return status
         now_s = time.monotonic()
@@ -228,6 +233,7 @@ class PeerProcess:
         self._started_s = time.monotonic()
         self._signals = 0
         self._mending = False
+        self._restarting = False
         self.node: Node
         self.disk: Disk
         self.store: Store
@@ -323,6 +329,7 @@ class PeerProcess:
         self.sinks = Sinks(url, me, process.sink_folder or self.data / SINKS, self._sink_noted, terms)
         self.metrics.ask(self.sinks.samples)
         self.rest.take_sinks(self.sinks)
+        self.rest.on_restart = self._restart
         self.rest.take_snapshots(Snapshots(self.engine, self.data))
         self.metrics.ask(self._samples)
 
@@ -370,7 +377,7 @@ class PeerProcess:
         if self._mending:
             return MEND
         self.journal.info("stopped", code="stopped")
-        return EXIT_OK
+        return RESTART if self._restarting else EXIT_OK
 
     # --- damage
 
@@ -394,6 +401,11 @@ class PeerProcess:
         note_damage(self.data, text)
 
     # --- what must not go on
+
+    def _restart(self) -> None:
+        """Somebody asked for it: stop in order, then start again."""
+        self._restarting = True
+        self._stop.set()
 
     def _signalled(self) -> None:
         self._signals += 1

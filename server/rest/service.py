@@ -66,6 +66,7 @@ ADMIN_BODY_BYTES_MAX: Final = 64 * limits.KIB
 _KV = "/v1/kv/"
 _BUCKETS = "/v1/buckets"
 _ADMIN = "/v1/admin/"
+_RESTART = "/v1/admin/restart"
 _CQL = "/v1/cql"
 
 
@@ -103,6 +104,8 @@ class RestService:
         self._seen: dict[object, tuple[float, int]] = {}
         """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
+        self.on_restart: Callable[[], None] = lambda: None
+        """Is called when an operator wants this peer to start again."""
         self._on_loopback = True
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -291,6 +294,8 @@ class RestService:
             return await self._sinks.respond(request, path, query)
         if self._snapshots is not None and self._snapshots.serves(path):
             return await self._snapshots.respond(request, path, query)
+        if path == _RESTART:
+            return self._restarted(request, query)
         if path.startswith(_ADMIN):
             return await self._admin(request, decoded(path[len(_ADMIN) :]), query)
         if path == _CQL:
@@ -340,6 +345,15 @@ class RestService:
             await self._buckets.drop(name)
             return web.Response(status=204, headers={"Server": "sullae"})
         raise _not_allowed("DELETE, GET, HEAD, PUT")
+
+    def _restarted(self, request: web.BaseRequest, query: str) -> web.Response:
+        """Have this peer stop in order and start again; who asks sees by `starts` when it has."""
+        options(query, ())
+        if request.method != "POST":
+            raise _not_allowed("POST")
+        asyncio.get_running_loop().call_soon(self.on_restart)
+        identity = self._node.inside.identity
+        return _json({"name": identity.name, "starts": identity.start}, 202)
 
     async def _admin(self, request: web.BaseRequest, verb: str, query: str) -> web.Response:
         options(query, ())

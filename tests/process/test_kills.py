@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from cli.output import Failure
+from cli.restarting import restart
 from tests.process.cluster import (
     Account,
     Cluster,
@@ -130,3 +132,29 @@ def test_a_wiped_peer_is_refused_by_name_and_the_others_go_on(cluster: Cluster) 
         account = Account.of([worker.finish() for worker in crew])
     assert account.wrong == []
     assert lost(cluster, account.acknowledged, ("n1", "n2")) == []
+
+
+def test_a_rolling_restart_loses_nothing_and_quorums_are_there_all_the_time(cluster: Cluster) -> None:
+    urls = [f"http://{peer.address}:{peer.rest}" for peer in cluster.peers]
+    pids = {peer.name: peer.pid for peer in cluster.peers}
+    told: list[str] = []
+    with workers(cluster) as crew:
+        more_writes(crew, 50)
+        done = restart(urls, [], 60.0, told.append)
+        more_writes(crew, 50)
+        account = Account.of([worker.finish() for worker in crew])
+    assert [each["peer"] for each in done] == list(NAMES)
+    assert len(told) == len(NAMES)
+    assert {peer.name: peer.pid for peer in cluster.peers} == pids, "the process becomes another in its place"
+    assert account.wrong == []
+    assert account.slowest[0] < 2.5, account.slowest
+    assert lost(cluster, account.acknowledged, NAMES) == []
+
+
+def test_a_restart_stops_where_a_peer_is_missing(cluster: Cluster) -> None:
+    urls = [f"http://{peer.address}:{peer.rest}" for peer in cluster.peers]
+    cluster.kill("n3")
+    with pytest.raises(Failure, match=r"not fit to restart a peer .*n3"):
+        restart(urls, ["n1"], 1.0, print)
+    with pytest.raises(Failure, match="no peer called n9"):
+        restart(urls, ["n9"], 1.0, print)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import jepsen, repair, restarting, sinks, snapshot, streams
+from cli import cluster, jepsen, repair, restarting, sinks, snapshot, streams
 from cli.output import Failure, print_failure
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 kv = typer.Typer(no_args_is_help=True, help="Put, get, delete and list keys.", rich_markup_mode=None)
 app.add_typer(kv, name="kv")
 app.add_typer(sinks.app, name="sinks")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(repair.app, name="repair")
 app.add_typer(repair.top)
 app.add_typer(jepsen.app)

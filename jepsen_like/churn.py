@@ -20,7 +20,7 @@ from collections.abc import Callable
 from random import Random
 
 from core.metadata import BeginMove, StepMove
-from core.requests import Changed, MetadataRequest
+from core.requests import MetadataRequest
 from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.checkers import Problem
 from jepsen_like.nemesis import Nemesis
@@ -31,7 +31,7 @@ from node.move_plans import Newcomer, PlanError
 from node.moving import complement
 from node.moving_ring import PREPARE
 from node.node import Node
-from sim.cluster import Reply, SimCluster
+from sim.cluster import SimCluster
 from sim.real import node_of
 
 SECOND = 1_000_000
@@ -61,8 +61,7 @@ class Churn:
         self._phase = ""
         self._after: Callable[[], None] | None = None
         self._next_us = 0
-        self._moves = 0
-        self._began_us = 0
+        self._before = 0
 
     def start(self) -> None:
         """Begin."""
@@ -105,7 +104,9 @@ class Churn:
         if (kind == "remove" and len(machines) <= least) or (kind == "add" and len(machines) >= MACHINES_MAX):
             return
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
-        self._moves, self._began_us = 0, cluster.now_us
+        node = self._best()
+        before = node.metadata.state.last_move if node is not None else None
+        self._before = before.id if before is not None else 0
         if kind == "add":
             index = cluster.add_machine()
             cluster.start(index)
@@ -157,7 +158,7 @@ class Churn:
                 self._phase = state.move.phase
                 self._maybe_kill(node)
             return
-        if self._moves and ended >= self._moves:
+        if ended > self._before:
             self._maybe_kill(node)
             self.done.append(self._kind)
             if self._after is not None:
@@ -176,16 +177,8 @@ class Churn:
             return
         if begin is None or not self._may_begin(node, begin):
             return
-        epoch = node.metadata.state.epoch
-
-        def judge(reply: Reply) -> None:
-            answer = reply.answer
-            if isinstance(answer, Changed) and not answer.error and not answer.code:
-                self._moves = answer.epoch
-
-        if not self._moves or epoch > self._moves:
-            index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
-            self.cluster.request(index, MetadataRequest(begin), 5 * SECOND, judge)
+        index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
+        self.cluster.request(index, MetadataRequest(begin), 5 * SECOND, lambda _: None)
 
     def _may_begin(self, node: Node, begin: BeginMove) -> bool:
         """Whether who is given ranges has deleted what it gave up before."""

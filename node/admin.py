@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.requests import AdminRequest, Answer, Invalid, Told
 from core.schema import Member, Replication
+from node.move_verbs import MoveVerbs
 from node.repair_verbs import RepairVerbs
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Admin:
         """`node` is only read."""
         self._node = node
         self.repairing = RepairVerbs(node)
+        self.moving = MoveVerbs(node)
         self._verbs: dict[str, Callable[[], dict[str, Any]]] = {
             "status": self.status,
             "ring": self.ring,
@@ -40,11 +42,13 @@ class Admin:
     @property
     def verbs(self) -> tuple[str, ...]:
         """The verbs there are."""
-        return (*self._verbs, *self.repairing.verbs)
+        return (*self._verbs, *self.repairing.verbs, *self.moving.verbs)
 
     def begin(self, request: AdminRequest, reply: Callable[[Answer], None]) -> None:
         """Answer a verb."""
         verb = self._verbs.get(request.verb)
+        if self.moving.begin(request.verb, request.arguments, reply):
+            return
         about_repair = self.repairing.answer(request.verb, request.arguments)
         if about_repair is not None:
             reply(about_repair)

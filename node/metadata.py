@@ -53,7 +53,6 @@ class Metadata:
         self._origin = Origin(inside, self.log, self._queue)
         self._pausing = False
         self.log.forget_vote = self._acceptor.forget
-        self.log.joining = lambda: self.identity.joining
         self.log.trusts = self._knows_more
         self.log.on_adopted(self._on_adopted)
         inside.on_message(Prepare, self._on_prepare)

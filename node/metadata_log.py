@@ -56,8 +56,6 @@ class MetadataLog:
         self._listeners: list[Callable[[], None]] = []
         self.forget_vote: Callable[[int], tuple[tuple[bytes, None], ...]] = lambda _: ()
         """What to delete from disk together with writing an epoch (the voter's record of it)."""
-        self.joining: Callable[[], bool] = lambda: False
-        """Whether we are to be admitted to a cluster that was born without us."""
         self.trusts: Callable[[PeerId], bool] = lambda _: False
         """Whether somebody who is no member (yet, by what we know) belongs to the cluster all the same."""
         self._target: tuple[int, PeerId] = (0, b"")
@@ -124,7 +122,7 @@ class MetadataLog:
             if epoch.number > self.state.epoch + 1:
                 self.behind(peer, epoch.number)
                 return
-            if epoch.number == self.state.epoch + 1 and self._is_ours(epoch):
+            if epoch.number == self.state.epoch + 1:
                 self._adopt_next(epoch)
                 while self.state.epoch + 1 in self._beyond:
                     self._adopt_next(self._beyond.pop(self.state.epoch + 1))
@@ -139,26 +137,8 @@ class MetadataLog:
             listener()
         self._release_parked()
 
-    def _is_ours(self, epoch: Epoch) -> bool:
-        is_birth = isinstance(epoch.entry, Birth)
-        assert is_birth == (epoch.number == 1), "a log begins with its birth"
-        initial = any(peer.name == self._inside.identity.name for peer in self._inside.initial)
-        if (
-            initial
-            and not self.joining()
-            and isinstance(epoch.entry, Birth)
-            and self._is_missing(epoch.entry)
-        ):
-            name = self._inside.identity.name
-            text = f"the cluster was born with another identity for {name!r}: this is not its directory"
-            self._inside.log("error", "metadata_foreign", text)
-            return False
-        return True
-
-    def _is_missing(self, birth: Birth) -> bool:
-        return all(member.peer != self._me for member in birth.members)
-
     def _append(self, epoch: Epoch) -> None:
+        assert isinstance(epoch.entry, Birth) == (epoch.number == 1), "a log begins with its birth"
         self.state = apply(self.state, epoch)
         assert self.state.last is not None
         self._epochs.append(self.state.last)

@@ -24,7 +24,7 @@ ends in between: every participant goes on from what is durable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core import limits
@@ -81,6 +81,7 @@ FLOORS_MAX = 100_000
 TICK_US = 200_000
 ANSWER_US = 1_000_000
 RETRIES = 3
+INQUIRE_US = 400_000
 RESTART_US = 1_000_000
 CLEAN_AFTER_US = 5 * limits.SECOND_US
 """Between giving a range up and deleting it: what was under way to it has arrived by then."""
@@ -134,6 +135,7 @@ class Moving:
         inside.on_stored("move_tail", self._on_tail_read)
         inside.on_stored("move_own", self._on_own)
         inside.on_timer("move_tick", self._on_tick)
+        inside.on_timer("move_inquired", self._on_inquired)
         inside.on_timer("move_timeout", self._on_timeout)
         inside.on_timer("move_pause", self._on_pause)
         metadata.on_adopted(self._on_adopted)
@@ -346,10 +348,6 @@ class Moving:
         return bool(alive) and alive[0] == self.me
 
     def _drive(self, state: State, move: Move) -> None:
-        self.told[self.me] = self.tell(0)
-        for op in list(self._asked):
-            self.inside.operations.pop(op, None)
-        self._asked = {}
         participants = dict.fromkeys(
             peer
             for ring in state.moving_rings()
@@ -357,13 +355,20 @@ class Moving:
             for side in sides
             for peer in side
         )
-        for peer in (*participants, *(p for p in move.remove if p not in participants)):
+        self._ask_all(state, (*participants, *(p for p in move.remove if p not in participants)))
+        self._propose(state, move)
+
+    def _ask_all(self, state: State, peers: Sequence[PeerId]) -> None:
+        self.told[self.me] = self.tell(0)
+        for op in list(self._asked):
+            self.inside.operations.pop(op, None)
+        self._asked = {}
+        for peer in peers:
             if peer != self.me:
                 op = self.inside.new_op()
                 self.inside.operations[op] = self
                 self._asked[op] = peer
                 self.inside.send(peer, MoveAsk(op, state.epoch))
-        self._propose(state, move)
 
     def on_message(self, peer: PeerId, message: Any) -> None:
         """An answer to the driver."""
@@ -371,6 +376,37 @@ class Moving:
             self.inside.operations.pop(message.op, None)
             if isinstance(message, MoveTold):
                 self.told[peer] = message
+
+    # --- what operators ask
+
+    def inquire(self, done: Callable[[dict[PeerId, MoveTold]], None]) -> None:
+        """Ask everybody how far they are, and say what came within a moment."""
+        self._ask_all(self.metadata.state, [m.peer for m in self.metadata.state.members])
+        self.inside.timer(INQUIRE_US, "move_inquired", done)
+
+    def are_clean(self, peers: Sequence[PeerId], done: Callable[[str], None]) -> None:
+        """Whether these members have deleted what they gave up, so that they may be given ranges; "" if
+        so.
+        """
+
+        def told(answers: dict[PeerId, MoveTold]) -> None:
+            state = self.metadata.state
+            ended = state.last_move.since if state.last_move is not None else 0
+            for peer in peers:
+                answer = answers.get(peer)
+                name = getattr(state.member(peer), "name", peer.hex())
+                if answer is None:
+                    done(f"{name} does not answer: who is given ranges has to be up")
+                    return
+                if answer.cleaned < ended:
+                    done(f"{name} still deletes what it gave up last: try again in a moment")
+                    return
+            done("")
+
+        self.inquire(told)
+
+    def _on_inquired(self, done: Callable[[dict[PeerId, MoveTold]], None]) -> None:
+        done({**self.told, self.me: self.tell(0)})
 
     def _propose(self, state: State, move: Move) -> None:
         phase = ""

@@ -25,7 +25,6 @@ from core.messages import (
     BatchStored,
     ChangesTold,
     CountersAdded,
-    Decided,
     DigestRead,
     Fetched,
     Followed,
@@ -277,7 +276,7 @@ class Node:
 
     def on_message(self, peer: PeerId, message: Message) -> None:
         """A message from a peer whose hello was accepted; a node that was refused for good takes no part."""
-        if self.identity.refused and not (self.identity.joining and isinstance(message, Decided)):
+        if self.identity.refused and not self.identity.joining:
             return
         self.inside.message_handlers[type(message)](peer, message)
         if self._settling and isinstance(message, Ping | PingAck):

@@ -86,6 +86,7 @@ class Writes:
         inside.on_peer(self._on_peer)
         metadata.on_adopted(self._on_adopted)
         self._moved_epoch = 0
+        self._number = 0
 
     def _on_adopted(self) -> None:
         """Where rows live has changed: what is under way goes on under the plan of now."""
@@ -99,8 +100,9 @@ class Writes:
     @property
     def writer(self) -> int:
         """This coordinator's start number: the peer number that the epoch gave, then the start counter."""
-        number = self.metadata.state.number_of(self.me)
-        assert number is not None, "only members coordinate"
+        number = self.metadata.state.number_of(self.me) or self._number
+        assert number, "only who is a member, or was one, coordinates"
+        self._number = number
         return number << 32 | self.inside.identity.start
 
     def next_sequence(self) -> int:

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from core.consistency import Level
 from jepsen_like.door import Door, End, Then
 from jepsen_like.history import INFO, OK, History, Operation
 from kv.buckets import Bucket, BucketSpec
 from sim.cluster import SimCluster
+
+PROBES = "probes"
+"""A bucket for `probe_update`."""
 
 SECOND = 1_000_000
 CLIENTS_MAX = 2_000
@@ -87,6 +91,19 @@ class Session:
             self.skipped += 1
         self.cluster.scheduler.after(SECOND // self.cluster.options.rate, self._tick, step)
 
+    # --- probes on the conditional path
+
+    def probe_update(self, bucket: Bucket, peer: int) -> None:
+        """A conditional write and a SERIAL read at this peer, of a key of its own.
+
+        Workloads in which many fight for few partitions probe here: else a probe shows how long fights take,
+        and not whether the peer serves.
+        """
+        write = self.begin("probe_write", ("probe", peer), None, peer)
+        self.door.update(peer, bucket, f"p{peer}", _one_more, lambda end: self.end(write, end))
+        read = self.begin("probe_read", ("probe", peer), None, peer)
+        self.door.get(peer, bucket, f"p{peer}", Level.SERIAL, lambda end: self.end(read, end))
+
     # --- things that are tried until they work
 
     def make_bucket(self, spec: BucketSpec, timeout_us: int = 60 * SECOND) -> Bucket | None:
@@ -111,3 +128,7 @@ class Session:
         attempt(lambda peer, then: self.door.create_bucket(peer, spec, then), 0)
         self.cluster.run_until(lambda: bool(made), timeout_us)
         return self.door.bucket(spec.name) if made else None
+
+
+def _one_more(value: bytes | None) -> bytes:
+    return b"%d" % (int(value or b"0") + 1)

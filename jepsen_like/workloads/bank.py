@@ -17,7 +17,7 @@ from core.consistency import Level
 from jepsen_like.checkers import Problem
 from jepsen_like.door import End, Found
 from jepsen_like.history import FAIL, OK, Operation
-from jepsen_like.session import SECOND, Session
+from jepsen_like.session import PROBES, SECOND, Session
 from kv.buckets import Bucket, BucketSpec
 
 BRANCHES = 2
@@ -57,6 +57,10 @@ class BankWorkload:
             if bucket is None:
                 return False
             self.buckets.append(bucket)
+        probes = session.make_bucket(BucketSpec(f"bank-{PROBES}", None if factor == 3 else factor))
+        if probes is None:
+            return False
+        self._probes = probes
         endowed: dict[int, bool] = {}
         for branch in range(BRANCHES):
             self._endow(branch, endowed)
@@ -95,9 +99,8 @@ class BankWorkload:
             self._read("read_quorum", branch, Level.QUORUM, -1)
 
     def probe(self, peer: int) -> None:
-        """A transfer of nothing, and a read."""
-        self._transfer("probe_write", 0, (0, 1, 0), peer)
-        self._read("probe_read", 0, Level.SERIAL, peer)
+        """An update and a read beside the branches that all fight for."""
+        self.session.probe_update(self._probes, peer)
 
     def _transfer(self, kind: str, branch: int, move: Move, peer: int) -> None:
         session, (source, target, amount) = self.session, move
@@ -187,7 +190,7 @@ class BankWorkload:
         self.skewed = sum(
             op.kind == "read_quorum" and op.status == OK and not _adds_up(op.result) for op in operations
         )
-        serial = [op for op in operations if op.kind in ("read", "probe_read") and op.status == OK]
+        serial = [op for op in operations if op.kind == "read" and op.status == OK]
         problems = judge_reads(serial)
         sends = [op for op in operations if op.kind == "send"]
         problems += judge_slips(sends, [self._finals.get(branch, {}) for branch in range(BRANCHES)])

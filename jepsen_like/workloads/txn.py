@@ -14,7 +14,7 @@ from jepsen_like.checkers import Problem
 from jepsen_like.cycles import APPEND, READ, Micro, transactions
 from jepsen_like.door import End
 from jepsen_like.history import FAIL, INFO, OK, Operation
-from jepsen_like.session import SECOND, Session
+from jepsen_like.session import PROBES, SECOND, Session
 from kv.buckets import Bucket, BucketSpec
 
 PARTITIONS = 2
@@ -23,7 +23,6 @@ LISTS = 3
 APPENDS_PER_LIST = 40
 STEPS_MAX = 4
 WAITING_MAX = 10
-PROBES = "probes"
 
 List = tuple[int, int]
 """(partition, list)."""
@@ -52,7 +51,10 @@ class TxnWorkload:
             if bucket is None:
                 return False
             self.buckets.append(bucket)
-        return True
+        probes = session.make_bucket(BucketSpec(f"txn-{PROBES}", None if factor == 3 else factor))
+        if probes is not None:
+            self._probes = probes
+        return probes is not None
 
     def step(self) -> None:
         """Mostly transactions that write; some only read."""
@@ -81,10 +83,8 @@ class TxnWorkload:
         return Micro(APPEND, key, self._next)
 
     def probe(self, peer: int) -> None:
-        """A transaction on a list of this peer's own, and a read."""
-        self._next += 1
-        self._transact("probe_write", 0, (Micro(APPEND, (0, -1 - peer), self._next),), peer)
-        self._read("probe_read", 0, peer)
+        """An update and a read beside the partitions that all fight for."""
+        self.session.probe_update(self._probes, peer)
 
     def _transact(self, kind: str, partition: int, steps: tuple[Micro, ...], peer: int) -> None:
         session = self.session
@@ -191,4 +191,4 @@ def _elements(value: bytes | None) -> tuple[int, ...]:
 
 
 def _name(number: int) -> str:
-    return f"l{number:04d}" if number >= 0 else f"p{-number:04d}"
+    return f"l{number:04d}"

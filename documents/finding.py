@@ -256,6 +256,12 @@ class FindFold(_Fold):
         if self._frontier is None or where < self._frontier:
             self._frontier = where
 
+    def is_full(self) -> bool:
+        """Whether the page ends before what has nothing to be sorted by, in an order that descends."""
+        end = self._held[self._keep - 1][0] if len(self._held) >= self._keep else self._frontier
+        order = self._query.order
+        return end is not None and bool(end[0] < place(order, [None] * len(order), b"")[0])
+
     def result(self) -> tuple[list[FoundDocument], str | None]:
         """The page, and the cursor to go on with if there may be more."""
         query = self._query

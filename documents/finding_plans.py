@@ -53,7 +53,9 @@ class Plan(msgspec.Struct, frozen=True):
     all.
 
     `exact`: one term, under which documents come in the order of their keys. `first` is what is looked at
-    before, where `drive` gives the order that is asked for.
+    before, where `drive` gives the order that is asked for; where that index `lacks` documents, which come
+    last, all are looked at if the page is not full by then. `bounded`: the filter itself has no index, so
+    only so many documents may be looked at.
     """
 
     drive: Drive | None = None
@@ -61,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True):
     paths: tuple[Path, ...] = ()
     exact: bool = False
     first: Drive | None = None
+    lacks: bool = False
+    bounded: bool = False
 
 
 SCAN: Final = Plan()
@@ -126,7 +130,7 @@ def order_plan(
         if found is None or not set(usual.paths) <= set(found.paths):
             continue
         if best is None or len(found.paths) > len(best.paths):
-            best = found
+            best = msgspec.structs.replace(found, bounded=usual.drive is None)
     return best
 
 
@@ -146,8 +150,9 @@ def _in_order(
     if at == len(index.targets) or index.targets[at].descending != key.descending:
         return None
     target, want = index.targets[at], wanted.get(key.path, _Wanted())
-    if want.values or not (paths or want.is_there):
-        return None  # a few values are found sooner; and what lacks the path has no entry
+    lacks = not (paths or want.is_there)
+    if want.values or (lacks and not key.descending):
+        return None  # a few values are found sooner; and what lacks the path, and comes first, has no entry
     first, end = _ORDERED_DOWN if key.descending else _ORDERED
     for operator, value in want.every:
         if (operator in (">", ">=")) != key.descending:
@@ -160,7 +165,8 @@ def _in_order(
     if mark:
         others.insert(0, (head + _MISSING, head + successor(_MISSING)))
     drive = Drive(index.id, ((base + first, base + max(first, end)),))
-    return Plan(drive, index.name, (*paths, key.path), first=Drive(index.id, tuple(others)))
+    narrows = () if lacks else (key.path,)
+    return Plan(drive, index.name, (*paths, *narrows), first=Drive(index.id, tuple(others)), lacks=lacks)
 
 
 def _musts(condition: Filter) -> Iterable[Filter]:

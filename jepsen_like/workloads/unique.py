@@ -35,8 +35,8 @@ from sim.real import node_of
 
 NAME = "accounts"
 DOCUMENTS, VALUES = 8, 4
-PATIENCE_US, FINAL_PATIENCE_US = 10 * SECOND, 30 * SECOND
-"""A write that claims a value may take as long as three writes."""
+PATIENCE_US, FINAL_PATIENCE_US = 20 * SECOND, 30 * SECOND
+"""A write that claims a value may take as long as three writes, and a client waits for its coordinator."""
 SETUP_US = 60 * SECOND
 BUILD_AT_STEP = 60
 """Steps before the second index is made."""

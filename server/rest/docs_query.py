@@ -45,7 +45,7 @@ from documents.finding import (
     find_query,
     rendered,
 )
-from documents.finding_plans import Plan, order_plan, plan_of
+from documents.finding_plans import SCAN, Plan, order_plan, plan_of
 from documents.indexes import schema_name
 from documents.operations import Operation, Wanted
 from documents.values import id_of
@@ -190,7 +190,7 @@ class DocumentQueries:
         after: bytes = b"",
         held: int = SMALL_BYTES,
     ) -> Gathered:
-        unbounded = asked.allow_scan or plan.drive is not None
+        unbounded = asked.allow_scan or (plan.drive is not None and not plan.bounded)
         request = GatherRequest(
             asked.collection.table,
             asked.level,
@@ -276,7 +276,11 @@ class DocumentQueries:
         others = await self._gather(asked, fold, msgspec.structs.replace(plan, drive=plan.first), held=held)
         fold.by_index = True
         gathered = await self._gather(asked, fold, plan, held=held)
-        return fold, Gathered((*others.served, *gathered.served), gathered.now_us)
+        served = (*others.served, *gathered.served)
+        if plan.lacks and not fold.is_full():
+            fold.by_index = False
+            served += (await self._gather(asked, fold, SCAN, held=held)).served
+        return fold, Gathered(served, gathered.now_us)
 
     def _find_plan(self, asked: _Asked, query: FindQuery) -> Plan:
         """An index that gives the order, if there is one, else the one that narrows most."""

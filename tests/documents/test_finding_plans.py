@@ -99,6 +99,9 @@ ORDERS: list[tuple[Any, Any, str]] = [
     ({"a": {"$in": [1, 2]}}, {"a": 1}, ""),
     ({"a": {"$exists": True}, "c": "x"}, {"a": 1}, ""),
     ({}, {"a": 1}, ""),
+    ({}, {"c": -1}, "c_down"),
+    ({"x": 1}, {"c": -1, "a": 1}, "c_down"),
+    ({"a": 1}, {"c": -1}, ""),
     ({"f": 1, "a": {"$gt": 2}, "g": 1}, {"f": 1}, ""),
 ]
 
@@ -249,8 +252,9 @@ def test_pages_in_the_order_of_an_index_are_those_of_a_sort(indexed: SimCluster)
         {"c": {"$exists": True}},
         {"b": 1},
         {"a": {"$lt": 3}},
+        {},
     ]
-    for turn in range(80):
+    for turn in range(90):
         sort = random.choice([{"a": 1}, {"c": -1}, {"a": -1}, {"c": -1, "a": 1}])
         wanted = (_filter(random) if turn % 2 else {}) | random.choice(present)
         table = node_of(indexed, 0).metadata.state.tables[movies(indexed).table]

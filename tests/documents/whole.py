@@ -103,6 +103,9 @@ def page(cluster: SimCluster, index: int, body: dict[str, Any], plan: Plan = SCA
         fold.by_index = True
     answer = gather(cluster, index, fold, plan, after=after)
     assert isinstance(answer, Gathered), answer
+    if plan.lacks and not fold.is_full():
+        fold.by_index = False
+        assert isinstance(gather(cluster, index, fold), Gathered)
     documents, cursor = fold.result()
     return [id_of(one.key) for one in documents], cursor
 

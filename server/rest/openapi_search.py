@@ -10,8 +10,10 @@ from server.rest.openapi_parts import TEXT, answer, content, parameter, problems
 ABOUT = f"""
 Every collection is searched, without declaring anything: strings as text and as keywords (`name.keyword`),
 numbers, dates and booleans by value. A search finds every write that was acknowledged before it began, on any
-peer; `refresh=false` trades that for speed. Words weigh what they weigh in the whole cluster, and ties break
-by key, so one query has one order wherever it is asked.
+peer; `refresh=false` trades that for speed: it may miss those of the last second or so. Words weigh what they
+weigh in the whole cluster, and ties break by key, so one query has one order wherever it is asked. A document
+of which a value is just what was asked for, word by word (a name, a title), scores more than one that only
+mentions it.
 
 The query string is `title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* (a OR b)^2`; bodies
 are those of Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the

@@ -1,4 +1,9 @@
-"""The World of a node in a real process: sockets, threads, clocks and entropy behind core.ports.World."""
+"""The World of a node in a real process: sockets, threads, clocks and entropy behind core.ports.World.
+
+Nearly all timers are deadlines of operations, cancelled before they fire. These are kept in slots of
+`SLOT_US`, each with one timer of the event loop, and fire up to so much late: a timer then costs two
+dictionaries. Short ones are timers of the loop.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,14 @@ from server.logs import LEVELS
 from server.metrics import Metrics
 from server.transport import Transport
 
+SLOT_US = 20_000
+SLOTTED_FROM_US = 500_000
+"""Timers from this on are kept in slots."""
+LOOP_ROUNDS_US = 1_000
+"""The event loop counts in whole milliseconds; a timer is never early."""
+
+_Slot = dict[TimerId, Timer]
+
 
 class RealWorld:
     """Passes on what a node asks for.
@@ -39,7 +52,8 @@ class RealWorld:
         self._metrics = metrics
         self._log = log
         self._random = random.Random(secrets.randbits(128))
-        self._timers: dict[TimerId, asyncio.TimerHandle] = {}
+        self._timers: dict[TimerId, asyncio.TimerHandle | _Slot] = {}
+        self._slots: dict[int, tuple[_Slot, asyncio.TimerHandle]] = {}
         self._next_timer = 0
         self._log_limit = LogLimit(loop.time)
         self.wall_us: Callable[[], int] = clock.read_us
@@ -60,18 +74,39 @@ class RealWorld:
     def set_timer(self, delay_us: int, timer: Timer) -> TimerId:
         """On the event loop."""
         self._next_timer = timer_id = self._next_timer + 1
-        self._timers[timer_id] = self._loop.call_later(delay_us / 1e6, self._fire, timer_id, timer)
+        if delay_us < SLOTTED_FROM_US:
+            self._timers[timer_id] = self._loop.call_later(delay_us / 1e6, self._fire, timer_id, timer)
+            return timer_id
+        now_us = self.monotonic_us()
+        number = (now_us + delay_us) // SLOT_US + 1
+        found = self._slots.get(number)
+        if found is None:
+            left_us = number * SLOT_US - now_us + LOOP_ROUNDS_US
+            found = self._slots[number] = ({}, self._loop.call_later(left_us / 1e6, self._fire_slot, number))
+        slot = found[0]
+        slot[timer_id] = timer
+        self._timers[timer_id] = slot
         return timer_id
 
     def cancel_timer(self, timer_id: TimerId) -> None:
         """If it has not fired."""
-        handle = self._timers.pop(timer_id, None)
-        if handle is not None:
-            handle.cancel()
+        held = self._timers.pop(timer_id, None)
+        if type(held) is dict:
+            del held[timer_id]
+        elif held is not None:
+            held.cancel()  # type: ignore[union-attr]
 
     def _fire(self, timer_id: TimerId, timer: Timer) -> None:
         del self._timers[timer_id]
         self.node.on_timer(timer)
+
+    def _fire_slot(self, number: int) -> None:
+        """In the order in which they were set; one may cancel those after it."""
+        slot, _ = self._slots.pop(number)
+        for timer_id, timer in list(slot.items()):
+            if slot.pop(timer_id, None) is not None:
+                del self._timers[timer_id]
+                self.node.on_timer(timer)
 
     def submit(self, ticket: Ticket, command: Command) -> None:
         """To the disk."""
@@ -109,6 +144,10 @@ class RealWorld:
 
     def stop_timers(self) -> None:
         """Nothing fires any more."""
-        for handle in self._timers.values():
+        for held in self._timers.values():
+            if not isinstance(held, dict):
+                held.cancel()
+        for _, handle in self._slots.values():
             handle.cancel()
+        self._slots.clear()
         self._timers.clear()

@@ -12,7 +12,7 @@ ARGS ?=
 .PHONY: help venv clients up test test-kafka check lint types layers soak fuzz bench scale clean
 
 help:           ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
 venv: $(STAMP)  ## make .venv with everything in it (quick the second time)
 

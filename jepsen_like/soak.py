@@ -110,13 +110,39 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def figures(ledger: Path = LEDGER) -> str:
+    """What was ever simulated, workload by workload, as a table of Markdown."""
+    lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
+    rows = ["| workload | seeds | virtual hours | operations | faults | red seeds | last commit |"]
+    rows.append("|---|---:|---:|---:|---:|---|---|")
+    names = dict.fromkeys(line.workload for line in lines)
+    for name in [*names, ""]:
+        chosen = [line for line in lines if name in ("", line.workload)]
+        red = [str(seed) for line in chosen for seed in line.red]
+        cells = (
+            name or "all",
+            f"{sum(line.seed_end - line.seed_first for line in chosen):,}",
+            f"{sum(line.virtual_hours for line in chosen):.1f}",
+            f"{sum(line.operations for line in chosen):,}",
+            f"{sum(line.faults for line in chosen):,}",
+            ", ".join(red) or "none",
+            chosen[-1].commit if chosen else "",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m jepsen_like.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=50.0, help="virtual hours")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="names, separated by commas")
+    parser.add_argument("--figures", action="store_true", help="print the sums of the ledger, and do nothing")
     given = parser.parse_args()
+    if given.figures:
+        print(figures())
+        return 0
     names = given.workloads.split(",")
     if unknown := [name for name in names if name not in WORKLOADS]:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(WORKLOADS)}")

@@ -26,6 +26,8 @@ class Machine:
         self.slow_sync_us = 0
         self.damage_met = False
         """Damage was met on the disk: opening the store mends it first."""
+        self.log_forgotten = False
+        """Mending had to forget a log: what only this one said is known by its rows alone."""
         self._seed = seed
         self._directories = 0
         self.engine = MemoryEngine()

@@ -33,7 +33,8 @@ class RealSoftware:
         machine = world.machine
         if machine.damage_met:
             whole = MemoryEngine()
-            salvage(machine.engine, whole)
+            salvaged = salvage(machine.engine, whole)
+            machine.log_forgotten = machine.log_forgotten or salvaged.log_forgotten
             whole.sync()
             machine.engine, machine.damage_met = whole, False
         engine = machine.engine

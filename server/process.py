@@ -7,7 +7,7 @@ connections close, what was written is synced, and the engine closes. A second s
 once, which loses nothing that was acknowledged; it only makes the next start read more of the log.
 
 A store in which damage is met is mended: the node stops in order, what can be read is copied when the store
-is opened again (lsm/directory.py), and other replicas give back the rest (node/mending.py), all in one process.
+is opened again (lsm/directory.py), and other replicas give back the rest (node/mending.py), in one process.
 
 What must not go on ends the process, with an exit status of its own and a line that says what to do: a sync
 that failed (what it was to make durable is unknown), a store that cannot be opened, and an error of our own
@@ -402,10 +402,11 @@ class PeerProcess:
 
     # --- what must not go on
 
-    def _restart(self) -> None:
-        """Somebody asked for it: stop in order, then start again."""
+    def _restart(self) -> int:
+        """Somebody asked for it: stop in order, then start again. Which start this one is."""
         self._restarting = True
-        self._stop.set()
+        asyncio.get_running_loop().call_soon(self._stop.set)  # the answer is on its way first
+        return self.identity.start
 
     def _signalled(self) -> None:
         self._signals += 1

@@ -8,7 +8,13 @@ from typing import Any
 from core import limits
 from core.consistency import Level
 from core.schema import CHANGES
-from server.rest import openapi_changes, openapi_documents, openapi_search, openapi_sinks
+from server.rest import (
+    openapi_changes,
+    openapi_documents,
+    openapi_search,
+    openapi_sinks,
+    openapi_snapshots,
+)
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
     TEXT as _TEXT,
@@ -380,7 +386,10 @@ def document() -> dict[str, Any]:
             "description": "\n\n".join(
                 text.strip()
                 for text in (
-                    _INTRODUCTION, openapi_documents.ABOUT, openapi_search.ABOUT, openapi_changes.ABOUT
+                    _INTRODUCTION,
+                    openapi_documents.ABOUT,
+                    openapi_search.ABOUT,
+                    openapi_changes.ABOUT,
                 )
             ),
         },
@@ -393,6 +402,7 @@ def document() -> dict[str, Any]:
             **openapi_search.paths(),
             **openapi_changes.paths(),
             **openapi_sinks.paths(),
+            **openapi_snapshots.paths(),
             **_buckets(),
             **_operations(),
         },
@@ -401,12 +411,14 @@ def document() -> dict[str, Any]:
             | openapi_documents.PARAMETERS
             | openapi_search.PARAMETERS
             | openapi_changes.PARAMETERS
-            | openapi_sinks.PARAMETERS,
+            | openapi_sinks.PARAMETERS
+            | openapi_snapshots.PARAMETERS,
             "schemas": _schemas()
             | openapi_documents.schemas()
             | openapi_search.schemas()
             | openapi_changes.schemas()
-            | openapi_sinks.schemas(),
+            | openapi_sinks.schemas()
+            | openapi_snapshots.schemas(),
         },
         "x-problems": TITLES,
     }

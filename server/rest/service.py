@@ -41,7 +41,7 @@ from server.rest.quick import Quick
 from server.rest.search import SearchRoutes
 from server.rest.sessions import request_factory, session_of
 from server.rest.sinks import SINKS, SinksRoute
-from server.rest.snapshots import SnapshotRoutes
+from server.rest.snapshots import SnapshotRoutes, is_snapshots
 from server.rest.streams import STREAMS, StreamsRoute
 from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, options
 from server.rest.values import Values
@@ -104,8 +104,8 @@ class RestService:
         self._seen: dict[object, tuple[float, int]] = {}
         """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
-        self.on_restart: Callable[[], None] = lambda: None
-        """Is called when an operator wants this peer to start again."""
+        self.on_restart: Callable[[], int] | None = None
+        """Is called when an operator wants this peer to start again; tells which start this one is."""
         self._on_loopback = True
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -292,7 +292,9 @@ class RestService:
             if self._sinks is None:
                 raise ProblemError("not-ready", "this peer does not look after sinks yet")
             return await self._sinks.respond(request, path, query)
-        if self._snapshots is not None and self._snapshots.serves(path):
+        if is_snapshots(path):
+            if self._snapshots is None:
+                raise ProblemError("not-ready", "this peer takes no snapshots yet")
             return await self._snapshots.respond(request, path, query)
         if path == _RESTART:
             return self._restarted(request, query)
@@ -351,9 +353,9 @@ class RestService:
         options(query, ())
         if request.method != "POST":
             raise _not_allowed("POST")
-        asyncio.get_running_loop().call_soon(self.on_restart)
-        identity = self._node.inside.identity
-        return _json({"name": identity.name, "starts": identity.start}, 202)
+        if self.on_restart is None:
+            raise ProblemError("not-ready", "this peer does not start again by itself yet")
+        return _json({"starts": self.on_restart()}, 202)
 
     async def _admin(self, request: web.BaseRequest, verb: str, query: str) -> web.Response:
         options(query, ())

@@ -66,10 +66,6 @@ class SnapshotRoutes:
         self._snapshots = snapshots
         self._budget = budget
 
-    def serves(self, path: str) -> bool:
-        """Whether the path is one of these."""
-        return path == SNAPSHOTS or path.startswith((SNAPSHOTS + "/", RESTORE + "/"))
-
     async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         """The answer; raises ProblemError."""
         if path == RESTORE + "/rows" and request.method == "POST":
@@ -150,6 +146,11 @@ class SnapshotRoutes:
         if not isinstance(answer, Written):
             raise problem_of(answer)
         return _json({"partitions": len(partitions)})
+
+
+def is_snapshots(path: str) -> bool:
+    """Whether the path is one of these."""
+    return path == SNAPSHOTS or path.startswith((SNAPSHOTS + "/", RESTORE + "/"))
 
 
 def told(manifest: Manifest) -> dict[str, Any]:

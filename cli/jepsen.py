@@ -31,6 +31,7 @@ def jepsen(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where report, history, logs and data go.")
     ] = None,
+    door: Annotated[str, typer.Option("--door", metavar="rest|cql", help="How clients speak.")] = "rest",
     simulated: Annotated[
         bool, typer.Option("--simulated", help="In virtual time instead of processes.")
     ] = False,
@@ -56,6 +57,7 @@ def jepsen(
       sullae jepsen --nemesis kill,pause,one_way --peers 3 --out /tmp/attacked
       sullae jepsen --workload txn --simulated --seed 7
     """
+    from cli.jepsen_cql import NativeStatements
     from jepsen_like.campaign import REAL_WORKLOADS, Asked, run_one
     from jepsen_like.own import OwnError
     from jepsen_like.run import WORKLOADS
@@ -65,6 +67,8 @@ def jepsen(
         raise Failure(
             f"no workload is named {workload} here; there are {', '.join(known)}", code="no_such_workload"
         )
+    if door not in ("rest", "cql"):
+        raise Failure(f"--door is rest or cql, not {door}", code="bad_option")
     folder = out if out is not None else Path(tempfile.mkdtemp(prefix="sullae-jepsen-"))
     asked = Asked(
         workload=workload,
@@ -77,6 +81,7 @@ def jepsen(
         simulated=simulated,
         namespaces=namespaces,
         images=images,
+        statements=NativeStatements if door == "cql" else None,
     )
     try:
         verdict, page = run_one(asked, lambda line: print(line, file=sys.stderr, flush=True))

@@ -10,6 +10,7 @@ import msgspec
 from jepsen_like.checkers import Problem
 from jepsen_like.history import Operation
 from jepsen_like.nemesis import FAULTS, Nemesis
+from jepsen_like.real.door import Statements
 from jepsen_like.real.run import REAL_FAULTS, REAL_WORKLOADS, RealRun, faults_named, real_options, run_real
 from jepsen_like.report import Told, report
 from jepsen_like.run import Run, Verdict, options_of, verdict_of_run
@@ -38,12 +39,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     namespaces: bool = True
     images: bool = True
+    statements: Callable[[int], Statements] | None = None
 
     def command(self) -> str:
         """The one that does it again."""
         words = ["sullae jepsen", f"--workload {self.workload}", f"--nemesis {self.nemesis}"]
         words += [f"--minutes {self.seconds / 60:g}", f"--seed {self.seed}"]
         words += ["--simulated"] if self.simulated else [f"--peers {self.peers}", f"--rate {self.rate}"]
+        words += ["--door cql"] if self.statements is not None else []
         words += [] if self.namespaces or self.simulated else ["--no-namespaces"]
         words += [] if self.images or self.simulated else ["--no-images"]
         return " ".join(words)
@@ -70,6 +73,7 @@ def run_one(asked: Asked, say: Say) -> tuple[Verdict, Path]:
             say=say,
             namespaces=asked.namespaces,
             images=asked.images,
+            statements=asked.statements,
         )
         notes = _notes(run)
     return verdict, _write(asked, verdict, run, notes)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import msgspec
@@ -29,6 +29,8 @@ SCHEMA_S = 10.0
 
 CERTAIN = ("unavailable", "overloaded", "not-ready", "bucket-not-created", "precondition-failed")
 """Problems that say that nothing was done."""
+
+TIMEOUTS = ("timeout", "outcome-unknown")
 
 PREFIX_END = "\U0010ffff"
 
@@ -65,11 +67,24 @@ class Answer(NamedTuple):
         return str(kind).rpartition("/")[2].rpartition(":")[2]
 
 
+class Statements(Protocol):
+    """CQL to real peers by whoever speaks its protocol; without one it goes over REST."""
+
+    async def ask(
+        self, address: str, text: str, level: Level, page_size: int
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Ask the peer at this address.
+
+        "" and the rows; or what happened: "refused" (nobody was there), "lost", or a problem by REST's name.
+        """
+
+
 class RealDoor:
     """One client's way into a real cluster."""
 
-    def __init__(self, cluster: RealCluster) -> None:
+    def __init__(self, cluster: RealCluster, statements: Statements | None = None) -> None:
         self.cluster = cluster
+        self.statements = statements
         self.patience_us = 0
         """The least time that a client gives an operation; 0 for what the settings say."""
         self._buckets: dict[str, RealBucket] = {}
@@ -324,6 +339,8 @@ class RealDoor:
         self, peer: int, text: str, level: Level, unknown: str, page_size: int = 1_000
     ) -> tuple[End, list[dict[str, Any]]]:
         """A statement's end, and its rows."""
+        if self.statements is not None:
+            return await self._native(peer, text, level, unknown, page_size)
         body = {"query": text, "consistency": level.name, "page_size": page_size}
         timeout_s = self._read_s if unknown == FAIL else self._write_s
         headers = {"Content-Type": "application/json"}
@@ -335,6 +352,73 @@ class RealDoor:
             return end, []
         rows: list[dict[str, Any]] = msgspec.json.decode(answer.body).get("rows") or []
         return end, rows
+
+    async def _native(
+        self, peer: int, text: str, level: Level, unknown: str, page_size: int
+    ) -> tuple[End, list[dict[str, Any]]]:
+        assert self.statements is not None
+        place = self.cluster.machines[peer].place
+        timeout_s = self._read_s if unknown == FAIL else self._write_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                what, rows = await self.statements.ask(place.address, text, level, page_size)
+        except TimeoutError:
+            what, rows = "lost", []
+        if not what:
+            return End(OK, None, ""), rows
+        if what == "refused" or what in CERTAIN or what.startswith("cql-"):
+            return End(FAIL, None, what), []
+        return End(unknown, None, "Timeout" if what in TIMEOUTS else what), []
+
+
+class CqlDoor(RealDoor):
+    """As RealDoor, but single keys go by CQL, too; a write tells no version."""
+
+    def put(self, peer: int, bucket: RealBucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+        """Write (key, value)."""
+        self._do(self._write(peer, _insert(bucket, *item), level), then)
+
+    def delete(self, peer: int, bucket: RealBucket, key: str, level: Level, then: Then) -> None:
+        """Delete a key."""
+        text = f"DELETE FROM {bucket.table} WHERE {_where(bucket, key)}"
+        self._do(self._write(peer, text, level), then)
+
+    async def _write(self, peer: int, text: str, level: Level) -> End:
+        end, _ = await self._cql(peer, text.rstrip(";"), level, INFO)
+        return end._replace(result=NO_VERSION) if end.status == OK else end
+
+    async def _get(self, peer: int, bucket: RealBucket, key: str, level: Level) -> End:
+        text = f"SELECT value, writetime(value) AS at FROM {bucket.table} WHERE {_where(bucket, key)}"
+        end, rows = await self._cql(peer, text, level, FAIL)
+        if end.status != OK or not rows or rows[0]["value"] is None:
+            return end
+        return End(OK, Found(key, _bytes(rows[0]["value"]), (rows[0]["at"] or 0, 0)), "")
+
+    def update(
+        self,
+        peer: int,
+        bucket: RealBucket,
+        key: str,
+        change: Callable[[bytes | None], bytes | None],
+        then: Then,
+    ) -> None:
+        """Have a key hold what `change` makes of its value, if it holds that still; ok: whether changed."""
+
+        async def attempt() -> End | None:
+            seen = await self._get(peer, bucket, key, Level.SERIAL)
+            if seen.status != OK:
+                return seen
+            old = None if seen.result is None else seen.result.value
+            new = change(old)
+            if new is None:
+                return End(OK, False, "")
+            text = _update(bucket, key, new, old).rstrip(";")
+            end, rows = await self._cql(peer, text, Level.QUORUM, INFO)
+            if end.status != OK:
+                return end
+            return End(OK, True, "") if rows[0]["[applied]"] else None
+
+        self._do(self._until_decided(attempt), then)
 
 
 def _end(answer: Answer, unknown: str) -> End:
@@ -371,8 +455,14 @@ def _etag(version: Version) -> str:
     return f'"{version[0]:x}-{version[1]:x}"'
 
 
-def _bytes(blob: str | None) -> bytes:
+def _bytes(blob: str | bytes | None) -> bytes:
+    if isinstance(blob, bytes):
+        return blob
     return bytes.fromhex(blob[2:]) if blob else b""
+
+
+def _where(bucket: RealBucket, key: str) -> str:
+    return f"bucket = '{bucket.name}' AND key = '{key}'" if bucket.ordered else f"key = '{key}'"
 
 
 def _blob(value: bytes | None) -> str:
@@ -389,5 +479,5 @@ def _insert(bucket: RealBucket, key: str, value: bytes) -> str:
 def _update(bucket: RealBucket, key: str, new: bytes | None, old: bytes | None) -> str:
     return (
         f"UPDATE {bucket.table} SET value = {_blob(new)}, content_type = '{CONTENT_TYPE}' "
-        f"WHERE bucket = '{bucket.name}' AND key = '{key}' IF value = {_blob(old)};"
+        f"WHERE {_where(bucket, key)} IF value = {_blob(old)};"
     )

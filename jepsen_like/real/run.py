@@ -24,10 +24,9 @@ from jepsen_like.door import Door
 from jepsen_like.history import FAIL, INFO, OK, PENDING
 from jepsen_like.nemesis import FAULTS, Nemesis
 from jepsen_like.real.cluster import RealCluster
-from jepsen_like.real.door import RealDoor
+from jepsen_like.real.door import CqlDoor, RealDoor, Statements
 from jepsen_like.run import BIRTH_US, CONVERGENCE_US, HEALTHY_US, Run, Verdict, named
 from jepsen_like.session import SECOND, Session
-from jepsen_like.workloads import Workload
 from sim.cluster import SimCluster
 from sim.options import Options
 
@@ -143,14 +142,19 @@ def permitted(options: Options, fabric: str) -> Options:
 class RealRun(Run):
     """See the top of the file."""
 
-    def __init__(self, cluster: RealCluster, workload: str, say: Say, made: Workload | None = None) -> None:
+    def __init__(
+        self, cluster: RealCluster, workload: str, say: Say, statements: Statements | None = None
+    ) -> None:
+        """With `statements` clients speak CQL by these, without over REST."""
         self.real = cluster
         # It has the names of a SimCluster as far as sessions, workloads and faults use them.
         self.cluster = cast("SimCluster", cluster)
         self.name = workload
         self.session = Session(self.cluster, workload)
-        self.session.door = cast("Door", RealDoor(cluster))
-        self.workload = made if made is not None else named(workload)
+        self.session.door = cast(
+            "Door", RealDoor(cluster) if statements is None else CqlDoor(cluster, statements)
+        )
+        self.workload = named(workload)
         self.nemesis = Nemesis(self.cluster, cluster.ready)
         self.live_us = self.converged_us = -1
         self.rate = 0.0
@@ -275,16 +279,19 @@ def run_real(
     say: Say = print,
     namespaces: bool = True,
     images: bool = True,
-    made: Workload | None = None,
+    statements: Callable[[int], Statements] | None = None,
 ) -> tuple[Verdict, RealRun]:
-    """One real run, closed at the end whatever happens; its peers' logs and data stay in `folder`."""
+    """One real run, closed at the end whatever happens; its peers' logs and data stay in `folder`.
+
+    `statements` makes who speaks CQL to peers at a port; without it clients use REST.
+    """
     began = time.process_time()
     cluster = RealCluster(options, folder, namespaces=namespaces, images=images)
     try:
         cluster.options = options = permitted(options, cluster.fabric.kind)
         for text in cluster.cannot:
             say(f"not here: {text}")
-        run = RealRun(cluster, workload, say, made)
+        run = RealRun(cluster, workload, say, None if statements is None else statements(cluster.cql))
         problems = run.go(seconds * SECOND)
         history = run.session.history
         verdict = Verdict(

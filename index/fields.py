@@ -10,7 +10,7 @@ segments), scoring, sorting and aggregating alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -148,41 +148,42 @@ def texts_of_all(fields: Fields) -> Iterator[str]:
             yield str(number)
 
 
-def strings_of_all(document: Any, numbers: bool = True) -> list[str]:
-    """The same in any order, where no mapping says anything of fields: for a sixth of the time. Without
-    `numbers` strings only.
+def strings_of_all(document: Any) -> tuple[list[str], list[str]]:
+    """The same where no mapping says anything of fields, for a sixth of the time: strings, and numbers, in
+    the order of the document.
     """
-    found: list[str] = []
-    _strings(found, "", document, numbers)
-    return found
+    strings: list[str] = []
+    numbers: list[str] = []
+    _strings(strings, numbers, "", document)
+    return strings, numbers
 
 
-def _strings(found: list[str], path: str, value: Any, numbers: bool) -> None:
+def _strings(strings: list[str], numbers: list[str], path: str, value: Any) -> None:
     if isinstance(value, dict):
         prefix = path + "." if path else ""
         for key, member in value.items():
             kind = type(member)
             if kind is str:
                 if prefix or key not in (ALL, WHOLE):
-                    found.append(member)
+                    strings.append(member)
             elif member is not None and kind is not bool:
-                _strings(found, prefix + key, member, numbers)
+                _strings(strings, numbers, prefix + key, member)
     elif isinstance(value, list):
         for element in value:
-            _strings(found, path, element, numbers)
+            _strings(strings, numbers, path, element)
     elif value is not None and value is not True and value is not False and path not in (ALL, WHOLE):
-        if isinstance(value, str):
-            found.append(value)
-        elif numbers:
-            found.append(str(value))
+        (strings if isinstance(value, str) else numbers).append(str(value))
 
 
 def whole_of(text: str) -> str:
     """A value as one term: its words, if they are few; else nothing. No analyzer has a say in that."""
-    if len(text) > WHOLE_CHARS_MAX:
-        return ""
-    words = standard_terms(text)
-    return " ".join(words) if len(words) <= WHOLE_WORDS_MAX else ""
+    words = standard_terms(text) if len(text) <= WHOLE_CHARS_MAX else []
+    return " ".join(words) if is_whole(text, words) else ""
+
+
+def is_whole(text: str, words: Sequence[str]) -> bool:
+    """Whether a value of these words is a name rather than a text."""
+    return 0 < len(words) <= WHOLE_WORDS_MAX and len(text) <= WHOLE_CHARS_MAX
 
 
 def plain(value: Value | Decimal) -> Value:

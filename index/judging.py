@@ -15,7 +15,7 @@ from typing import Any, Final
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, unescaped
-from index.fields import Fields, fields_of, strings_of_all, texts_of_all, whole_of
+from index.fields import Fields, fields_of, is_whole, strings_of_all, texts_of_all, whole_of
 from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.query import (
@@ -128,20 +128,36 @@ class Held:
         if lists is None:
             if name == WHOLE:
                 lists = [self._wholes()]
+            elif name == ALL and self._rules.says_nothing:
+                lists = self._all_lists()
             else:
                 analyzer = self._rules.field(name).analyzer
-                if name == ALL and self._fields is None and self._rules.says_nothing:
-                    strings: Iterable[str] = strings_of_all(self.source)
-                else:
-                    strings = self._strings(name)
-                lists = [terms_of_text(text, analyzer) for text in strings]
+                lists = [terms_of_text(text, analyzer) for text in self._strings(name)]
             self._lists[name] = lists
         return sum(each.count(term) for each in lists), sum(map(len, lists))
+
+    def _all_lists(self) -> list[list[str]]:
+        """The terms of ALL, value by value; those of WHOLE are found on the way."""
+        strings, numbers = strings_of_all(self.source)
+        analyzer = self._rules.default_analyzer
+        lists: list[list[str]] = []
+        wholes: list[str] = []
+        for text in strings:
+            terms = analyzer.flat(text)
+            if terms is not None and analyzer.keeps_digits:  # these are the words
+                whole = " ".join(terms) if is_whole(text, terms) else ""
+            else:
+                whole = whole_of(text)
+            lists.append([token.term for token in analyzer.tokens(text)] if terms is None else terms)
+            if whole:
+                wholes.append(whole)
+        self._lists[WHOLE] = [wholes]
+        return lists + [terms_of_text(text, analyzer) for text in numbers]
 
     def _wholes(self) -> list[str]:
         """The terms of WHOLE."""
         if self._fields is None and self._rules.says_nothing:
-            strings = strings_of_all(self.source, numbers=False)
+            strings = strings_of_all(self.source)[0]
         else:
             strings = [text for values in self.fields.values() for text in values.text]
         return [whole for whole in map(whole_of, strings) if whole]

@@ -30,11 +30,10 @@ from index.encoding import (
     paths_above,
 )
 from index.fields import (
-    WHOLE_CHARS_MAX,
-    WHOLE_WORDS_MAX,
     Values,
     add_value,
     date_of,
+    is_whole,
     whole_of,
 )
 from index.judging import POSITION_GAP
@@ -187,12 +186,10 @@ class Preparer:
         else:
             flat = path.analyzer.flat(value)
             made.add(value, self._flat(value))
-        if len(value) <= WHOLE_CHARS_MAX:
-            if flat is not None and path.analyzer.keeps_digits:  # these are the words
-                if 0 < len(flat) <= WHOLE_WORDS_MAX:
-                    made.wholes.append(SPACE.join(flat))
-            else:
-                made.add_whole(value)
+        if flat is None or not path.analyzer.keeps_digits:
+            made.add_whole(value)
+        elif is_whole(value, flat):  # these are the words
+            made.wholes.append(SPACE.join(flat))
         if flat is None:
             self._text(made, name, path, [value])
         elif flat:

@@ -6,12 +6,12 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from index.analysis.words import _ASCII_WORDS, standard_terms
 from index.encoding import HOLE, encoded, escaped, exists_term, head, paths_above
 from index.fields import fields_of, strings_of_all, texts_of_all, whole_of
-from index.judging import TextField, text_field
+from index.judging import Held, TextField, text_field
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.preparing import Preparer, Text
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
@@ -119,7 +119,21 @@ def test_a_document_is_prepared_as_its_fields_say(some: list[Any], rules: Rules)
 
 @given(documents)
 def test_all_strings_are_those_of_all_fields(document: Any) -> None:
-    assert sorted(strings_of_all(document)) == sorted(texts_of_all(fields_of(document, RULES[0])))
+    fields = fields_of(document, RULES[0])
+    strings, numbers = strings_of_all(document)
+    assert sorted(strings + numbers) == sorted(texts_of_all(fields))
+    assert sorted(strings) == sorted(text for values in fields.values() for text in values.text)
+
+
+@example(["한글을 쓴다", 7], [ALL, WHOLE])
+@given(documents, st.lists(st.sampled_from([ALL, WHOLE, "a"]), min_size=2, max_size=4))
+def test_a_document_is_judged_alike_whatever_was_asked_of_it_before(document: Any, names: list[str]) -> None:
+    held = Held(b"", document, RULES[0])
+    for name in names:
+        for term in ("space ship", "space", "3.14", "한글을", "999"):
+            field = Held(b"", document, RULES[0]).text(name)
+            expected = (0, 0) if field is None else (len(field.positions.get(term, ())), field.length)
+            assert held.frequency(name, term) == expected
 
 
 @given(st.text("aZ1_'.:, -\n\x1f", max_size=30))

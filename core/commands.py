@@ -12,6 +12,7 @@ import enum
 import msgspec
 
 from core.cell import Version
+from core.expiring import Expired, ExpireRows
 from core.healing import (
     FloorBlocked,
     GarbageDue,
@@ -331,6 +332,7 @@ Command = (
     | LogForget
     | DropRange
     | TakeFloors
+    | ExpireRows
     | TreeHashes
     | SystemWrite
     | SystemScan
@@ -405,12 +407,14 @@ class LogIds(msgspec.Struct, frozen=True):
     """Entries found; `next_after` continues; `end` is the last offset; `first` the oldest offset still held.
 
     `first > after + 1` says that entries were trimmed: what they held must be compared by hash tree.
+    `expired` are entries of what ran out by itself, which are nobody's mutations: (offset, when).
     """
 
     entries: tuple[LogEntryId, ...]
     next_after: int
     first: int
     end: int
+    expired: tuple[tuple[int, int], ...] = ()
 
 
 class ChangedRows(msgspec.Struct, frozen=True):
@@ -594,6 +598,7 @@ Outcome = (
     | LogIds
     | ChangedRows
     | LogLagged
+    | Expired
     | ChangesLogged
     | Missing
     | Mutations

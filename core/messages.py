@@ -339,7 +339,10 @@ class Follow(msgspec.Struct, frozen=True, array_like=True, tag=60):
 
 
 class Followed(msgspec.Struct, frozen=True, array_like=True, tag=61):
-    """Ids in log order; `next_after` continues, `end` is the end of the log, `first` its oldest entry."""
+    """Ids in log order; `next_after` continues, `end` is the end of the log, `first` its oldest entry.
+
+    `expired`: as in LogIds.
+    """
 
     op: int
     log: int
@@ -347,6 +350,7 @@ class Followed(msgspec.Struct, frozen=True, array_like=True, tag=61):
     next_after: int
     first: int
     end: int
+    expired: tuple[tuple[int, int], ...] = ()
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=62):

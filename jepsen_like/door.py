@@ -104,9 +104,18 @@ class Door:
 
     # --- keys
 
-    def put(self, peer: int, bucket: Bucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+    def put(
+        self,
+        peer: int,
+        bucket: Bucket,
+        item: tuple[str, bytes],
+        level: Level,
+        then: Then,
+        *,
+        ttl_s: int | None = None,
+    ) -> None:
         """Write (key, value); ok brings the version."""
-        request = operations.put(bucket, item[0], item[1], CONTENT_TYPE, level)
+        request = operations.put(bucket, item[0], item[1], CONTENT_TYPE, level, ttl_s=ttl_s)
         assert isinstance(request, WriteRequest), request
         self.ask(peer, request, then)
 

@@ -25,7 +25,7 @@ from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, encode_cursor, name_of
-from streams.events import events_of
+from streams.events import ENDED, events_of
 from streams.groups import part_range
 
 SECOND = 1_000_000
@@ -216,7 +216,7 @@ class GroupMember:
             if not any(first <= entry.token <= last for first, last in ranges):
                 self.group.problem("foreign", f"{self.name} of {self.parts} got an event at {entry.token}")
             events = events_of(entry, "new")
-            mutation = decode_mutation(entry.data) if events else None
+            mutation = decode_mutation(entry.data) if events and events[0].operation != ENDED else None
             values = {}
             for suffix, row in mutation.rows if mutation is not None else ():
                 if suffix[:1] != OPERATION_SUFFIX:

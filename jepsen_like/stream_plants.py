@@ -9,9 +9,11 @@ import msgspec
 import lsm.writing
 from core.commands import ChangesLogged, LogChanges, Outcome
 from jepsen_like.plants import Plant
+from lsm.expiring import Expiring
 from lsm.log import LATE, SUPERSEDED, ChangeLog
 from lsm.store import Store
 from node.change_serving import ChangeServing
+from node.following import Following
 from node.log_serving import log_name
 from node.subscriptions import Subscription
 
@@ -68,6 +70,17 @@ def _do_not_wait_for_the_sync(self: Any, command: LogChanges) -> tuple[Outcome, 
     return _log_changes(self, command)[0], 0
 
 
+def _judge_by_admission(self: Any, puts: Any, row: Any, changes: str, now_us: int) -> int:
+    """What ran out is the sweep's business alone."""
+    del self, puts, row, changes
+    return now_us
+
+
+def _all_is_told(self: Any, expired: Any) -> tuple[tuple[int, int], ...]:
+    del self, expired
+    return ()
+
+
 STREAM_PLANTS = (
     Plant("superseded writes not logged", ((ChangeLog, "stage", _log_effects_only),), "changes", 1, MISSED),
     Plant(
@@ -106,5 +119,20 @@ STREAM_PLANTS = (
         2,
         (*MISSED, "id_changed", "doubled", "invented"),
         20,
+    ),
+    Plant(
+        "writes are told before what ran out",
+        ((Expiring, "before_write", _judge_by_admission),),
+        "changes",
+        1,
+        ("chain", "unlike"),
+    ),
+    Plant(
+        "a sibling's log of what ran out is passed over",
+        ((Following, "still_untold", _all_is_told),),
+        "changes",
+        14,
+        ("chain", "unlike"),
+        15,
     ),
 )

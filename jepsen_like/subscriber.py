@@ -26,7 +26,7 @@ from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, decode_cursor, encode_cursor
-from streams.events import Event, events_of, repaired_token
+from streams.events import ENDED, Event, events_of, repaired_token
 
 SECOND = 1_000_000
 SILENCE_US = 4 * SECOND
@@ -43,7 +43,10 @@ def may_lose_logs(cluster: SimCluster) -> bool:
 
 
 def follows(before: Row | None, image: Row | None) -> bool:
-    """Whether an image before an event is `image`, but for dead parts that may have been purged meanwhile."""
+    """Whether an image before an event is `image`, but for dead parts that may have been purged meanwhile.
+
+    A row that runs out as a whole is told to be gone before it is.
+    """
     if before == image:
         return True
     if image is None:
@@ -51,10 +54,11 @@ def follows(before: Row | None, image: Row | None) -> bool:
     left = before if before is not None else Row(None, ())
     kept = dict.fromkeys(left.cells, True)
     gone = [cell for cell in image.cells if cell not in kept]
+    has_values = any(cell.value is not None for cell in left.cells)
     return (
         left.deletion in (None, image.deletion)
         and len(gone) + len(left.cells) == len(image.cells)
-        and all(cell.value is None or cell.dead_from_us for cell in gone)
+        and all(cell.value is None or (cell.dead_from_us and has_values) for cell in gone)
     )
 
 
@@ -90,13 +94,15 @@ class Subscriber:
         self._kept: dict[str, Held] = {}
         self._forgotten: list[TokenRange] = []
         self.cursor = ""
+        self.ended: dict[str, Version] = {}
+        """Of each key: the version of what ran out last."""
         self.gaps: list[TokenRange] = []
         self.ids: dict[str, tuple[str, bytes | None]] = {}
         """Of each event id: the key, and what was written (None: a deletion)."""
         self.of_value: dict[tuple[str, bytes], str] = {}
         self.deletes: dict[tuple[str, Version], str] = {}
         self.problems: list[Problem] = []
-        self.events = self.repeats = self.restarts = self.resumes = 0
+        self.events = self.repeats = self.restarts = self.resumes = self.expiries = 0
         self.closed = False
 
     # --- coming and going
@@ -192,7 +198,7 @@ class Subscriber:
             if token is not None:
                 self._forget(((token, token),))
             events = events_of(entry, "new_and_old")
-            mutation = decode_mutation(entry.data) if events else None
+            mutation = decode_mutation(entry.data) if events and events[0].operation != ENDED else None
             values = {}
             for suffix, row in mutation.rows if mutation is not None else ():
                 if suffix[:1] != OPERATION_SUFFIX:
@@ -224,7 +230,10 @@ class Subscriber:
             if known != (key, value):
                 self._problem("id_changed", f"{event.id} was {known}, is {(key, value)}")
         self.ids[event.id] = (key, value)
-        if value is None:
+        if event.operation == ENDED:
+            self.expiries += 1
+            self.ended[key] = event.version
+        elif value is None:
             self.deletes[key, event.version] = event.id
         elif self.of_value.setdefault((key, value), event.id) != event.id:
             self._problem("doubled", f"{value!r} of {key} under {event.id} and {self.of_value[key, value]}")
@@ -235,7 +244,7 @@ class Subscriber:
             held = self._held[key] = Held(known=is_new)
         if held.known and not follows(event.before, held.image):
             self._problem("chain", f"{key} {event.id}: before {event.before}, after last was {held.image}")
-        if event.superseded and event.before != event.after:
+        if event.superseded and not follows(event.before, event.after):
             self._problem("chain", f"{key} {event.id} is superseded, but {event.before} became {event.after}")
         if event.version < held.version and not event.late:
             self._problem("reorder", f"{key} {event.id}: {event.version} after {held.version}, not late")

@@ -36,12 +36,14 @@ SWEEP = b"W"
 PAXOS = b"X"
 PROPOSAL = b"Y"
 GARBAGE = b"G"
+EXPIRY = b"D"
 ENTRY = b"E"
 SYSTEM = b"S"
 META = b"M"
 """The regions: rows; log entries, their mutations, images and repaired rows; mutation ids; the hash tree;
 sweeps to finish; Paxos state of partitions, and what they accepted and did not commit; rows with something
-to purge; entries of indexes; system records; what the store knows of itself.
+to purge; rows in which something runs out; entries of indexes; system records; what the store knows of
+itself.
 """
 
 HEADER_SUFFIX = b"\x00"
@@ -249,6 +251,16 @@ def garbage_key(row_key: bytes, due_us: int) -> bytes:
 def split_garbage(key: bytes) -> tuple[int, bytes]:
     """(due time, row key) of a note of garbage."""
     return int.from_bytes(key[6:14], "big"), ROW + key[1:5] + key[14:]
+
+
+def expiry_key(due_us: int, row_key: bytes) -> bytes:
+    """The note that something in a row runs out then: D | due | the row's key."""
+    return EXPIRY + due_us.to_bytes(8, "big") + row_key[1:]
+
+
+def split_expiry(key: bytes) -> tuple[int, bytes]:
+    """(due time, row key) of such a note."""
+    return int.from_bytes(key[1:9], "big"), ROW + key[9:]
 
 
 # --- entries of indexes

@@ -38,8 +38,10 @@ from core.mutation import Mutation, MutationId
 from core.ports import Engine
 from lsm import keys
 
-EVENT, SUPERSEDED, REPAIRED = 0, 1, 2
-"""Kinds of entries: it changed something; it changed nothing; cells that came without their mutation."""
+EVENT, SUPERSEDED, REPAIRED, EXPIRED = 0, 1, 2, 3
+"""Kinds of entries: it changed something; it changed nothing; cells that came without their mutation; what
+ran out by its time to live. The last two are no mutations.
+"""
 
 LOG_SCAN_MAX = 1_000
 """Entries looked at by one LogRead, whether they match or not."""
@@ -119,14 +121,15 @@ def _decoded(key: bytes, value: bytes) -> LogEntry:
 class _Recent:
     """The last entries, in memory: siblings ask for them all the time, and need not wait for the engine then.
 
-    `entries` are (id, table, token) of consecutive offsets from `first` on, or None for a repaired one; `ids`
-    those of the mutations among them.
+    `entries` are (id, table, token) of consecutive offsets from `first` on, or None for what is no mutation;
+    `ids` those of the mutations among them; `expired` (table, token, when) of what ran out, by offset.
     """
 
-    __slots__ = ("entries", "first", "ids")
+    __slots__ = ("entries", "expired", "first", "ids")
 
     def __init__(self, first: int) -> None:
         self.first = first
+        self.expired: dict[int, tuple[int, int, int]] = {}
         self.entries: list[_Kept | None] = []
         self.ids: dict[MutationId, None] = {}
 
@@ -144,6 +147,8 @@ class _Recent:
                     self.ids.pop((entry.start, entry.sequence, entry.attempt), None)
             del self.entries[: RECENT_MAX // 2]
             self.first += RECENT_MAX // 2
+            for offset in [offset for offset in self.expired if offset < self.first]:
+                del self.expired[offset]
 
 
 def id_in(record: bytes) -> MutationId | None:
@@ -168,6 +173,7 @@ class ChangeLog:
         engine = self._engine
         self._highest.clear()
         self._staged_entries: list[_Kept | None] = []
+        self._staged_expired: dict[int, tuple[int, int, int]] = {}
         trimmed = engine.get(keys.TRIMMED_KEY)
         self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
         self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0
@@ -244,6 +250,21 @@ class ChangeLog:
         self._staged, self._staged_bytes = offset, total
         self._staged_entries.append(None)
 
+    def stage_expired(self, puts: Puts, row: tuple[bytes, bytes], image: Image, at_us: int) -> None:
+        """Add what ran out of a row, (row key, what and when: lsm/expiring.py), to a batch."""
+        key, data = row
+        imaged = _images_encoder.encode((image,))
+        offset = self._staged + 1
+        total = self._staged_bytes + len(key) + len(data) + len(imaged) + ENTRY_SIZE
+        table = int.from_bytes(key[1:5], "big")
+        entry = _ENTRY.pack(EXPIRED, 0, 0, 0, table, keys.token_of(key), at_us, total)
+        self._staged_expired[offset] = table, keys.token_of(key), at_us
+        puts.append((keys.log_key(keys.LOG, offset), entry))
+        puts.append((keys.log_key(keys.LOG_REPAIRED, offset), _images_encoder.encode(row)))
+        puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
+        self._staged, self._staged_bytes = offset, total
+        self._staged_entries.append(None)
+
     def commit(self) -> None:
         """The batch was written."""
         self._end, self._bytes = self._staged, self._staged_bytes
@@ -255,6 +276,9 @@ class ChangeLog:
                 if sequence > highest.get(entry.start, sequence):
                     highest[entry.start] = sequence
         if staged:
+            if self._staged_expired:
+                self._recent.expired |= self._staged_expired
+                self._staged_expired = {}
             self._recent.add(staged)
             staged.clear()
 
@@ -262,6 +286,7 @@ class ChangeLog:
         """The batch was not written: its offsets are free again."""
         self._staged, self._staged_bytes = self._end, self._bytes
         self._staged_entries.clear()
+        self._staged_expired = {}
 
     # --- reading
 
@@ -287,8 +312,10 @@ class ChangeLog:
         last = max(after, self._trimmed)
         found: list[LogEntryId] = []
         if last + 1 >= self._recent.first:
-            last = self._recent_ids(last, entries_max, wanted, found)
-            return LogIds(tuple(found), last, self.first, self._end)
+            begin, last = last, self._recent_ids(last, entries_max, wanted, found)
+            expired = self._recent_expired(begin, last, wanted)
+            return LogIds(tuple(found), last, self.first, self._end, expired)
+        ended: list[tuple[int, int]] = []
         records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
         for examined, (key, value) in enumerate(records):
             if len(found) == entries_max or examined == LOG_SCAN_MAX:
@@ -296,8 +323,21 @@ class ChangeLog:
             last = keys.offset_of(key)
             entry = _decoded(key, value)
             if entry.kind != REPAIRED and _lies_in(entry.token, wanted.get(entry.table, ())):
-                found.append(LogEntryId(last, entry.start, entry.sequence, entry.attempt))
-        return LogIds(tuple(found), last, self.first, self._end)
+                if entry.kind == EXPIRED:
+                    ended.append((last, entry.admitted_us))
+                else:
+                    found.append(LogEntryId(last, entry.start, entry.sequence, entry.attempt))
+        return LogIds(tuple(found), last, self.first, self._end, tuple(ended))
+
+    def _recent_expired(
+        self, begin: int, last: int, wanted: Mapping[int, _Tokens]
+    ) -> tuple[tuple[int, int], ...]:
+        """As `ids` has it, of entries that are in memory, above `begin` and up to `last`."""
+        return tuple(
+            (offset, at_us)
+            for offset, (table, token, at_us) in self._recent.expired.items()
+            if begin < offset <= last and _lies_in(token, wanted.get(table, ()))
+        )
 
     def _recent_ids(
         self, last: int, entries_max: int, wanted: Mapping[int, _Tokens], found: list[LogEntryId]
@@ -346,10 +386,14 @@ class ChangeLog:
         return ChangesLogged(tuple(found), last, self.first, self._end)
 
     def _change(self, offset: int, entry: LogEntry, record: bytes) -> LoggedChange:
-        if entry.kind == REPAIRED:
+        if entry.kind >= REPAIRED:
             repaired = self.repaired(offset)
             if repaired is None:
                 raise CorruptionError(f"log entry {offset} has lost its row")
+            if entry.kind == EXPIRED:
+                images = self._engine.get(keys.log_key(keys.LOG_IMAGES, offset))
+                ended = _images_encoder.encode(repaired)
+                return LoggedChange(offset, EXPIRED, entry.token, ended, images or b"")
             return LoggedChange(offset, REPAIRED, entry.token, repaired[0], b"")
         data = self._body(offset, record)
         if data is None:

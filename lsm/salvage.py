@@ -154,6 +154,7 @@ class _Copy:
             self._region(region, self._note_offset)
         self._region(keys.ENTRY)
         self._region(keys.SWEEP)
+        self._region(keys.EXPIRY)
         self._rows()
         for region in (keys.PAXOS, keys.PROPOSAL):
             self._region(region, check_record)

@@ -66,11 +66,13 @@ from core.commands import (
     Why,
 )
 from core.errors import CorruptionError, DiskFullError, StallError
+from core.expiring import ExpireRows
 from core.healing import PaxosMerge
 from core.lag import LogLag
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
+from core.row import Row, encode_row
 from core.schema import Table
 from lsm import keys
 from lsm.changes import changed_rows
@@ -181,6 +183,7 @@ class Store:
             LogChanges: self._log_changes,
             LogTrim: self._log_trim,
             LogLag: self._log_lag,
+            ExpireRows: self._expire_rows,
             TreeHashes: self._tree_hashes,
             SystemWrite: self._system_write,
             SystemScan: self._system_scan,
@@ -491,6 +494,17 @@ class Store:
     def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
         self.log.trim(command)
         return Done(), self.engine.written()
+
+    def _expire_rows(self, command: ExpireRows) -> tuple[Outcome, int]:
+        def stored(key: bytes) -> tuple[str, bytes, Row] | None:
+            info = self._info(int.from_bytes(key[1:5], "big"))
+            if info is None or info.changes == "none":
+                return None
+            end = keys.prefix_end(key)
+            row, _ = self._writer.stored(key[:end], info.has_clustering, key[end:])
+            return info.changes, encode_row(row), row
+
+        return self._writer.expiring.sweep(command, stored, self.engine.write)
 
     def _log_lag(self, command: LogLag) -> tuple[Outcome, int]:
         return self.log.lag(command), 0

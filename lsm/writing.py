@@ -17,10 +17,10 @@ from typing import Protocol
 
 import msgspec
 
-from core.cell import MARKER, NO_VERSION, Version
+from core.cell import NO_VERSION, Version
 from core.commands import Applied, Failed, Merged, Outcome, Sweep, Swept, Why
 from core.healing import Purge
-from core.limits import DOCUMENT_CELLS_MAX, RANGE_TOMBSTONES_MAX, SECOND_US, VALUE_BYTES_MAX
+from core.limits import RANGE_TOMBSTONES_MAX, SECOND_US
 from core.mutation import Mutation
 from core.ports import Engine, Entries
 from core.row import (
@@ -45,7 +45,9 @@ from core.schema import Table
 from lsm import keys
 from lsm.commit import Unsynced
 from lsm.conflict import newer_met
+from lsm.expiring import Expiring
 from lsm.floors import Floors
+from lsm.growth import has_grown, too_large
 from lsm.hash_tree import HashTree, leaf_of, record_hash
 from lsm.log import EVENT, EXISTED, EXISTS, LATE, SAME, SUPERSEDED, ChangeLog, Image
 from lsm.purge import due_of, due_of_header, look, note, purged, purged_header
@@ -122,6 +124,7 @@ class Writer:
         self._unsynced = unsynced
         self._entries = entries
         self._floors = floors
+        self.expiring = Expiring(engine, log)
         self.reload()
         self._sweeps: OrderedDict[bytes, bytes] = OrderedDict()
         for key, _ in engine.scan(keys.SWEEP, keys.successor(keys.SWEEP)):
@@ -132,6 +135,7 @@ class Writer:
         bound = self._engine.get(keys.NEWEST_KEY)
         self._newest_bound_us = 0 if bound is None else int.from_bytes(bound, "big")
         self._newest: Version = (self._newest_bound_us, 0) if bound is not None else NO_VERSION
+        self.expiring.reload()
 
     # --- mutations
 
@@ -162,8 +166,7 @@ class Writer:
         """Merge a mutation whose bytes are `data`; one that is logged already is only compared.
 
         `prefix` is its partition's key prefix. The records `beside` are written in any case: they come with
-        what
-        was decided, which is as if it were `followed` (core/commands.py).
+        what was decided, which is as if it were `followed` (core/commands.py).
         """
         id_key = keys.mutation_id_key(mutation.id)
         fresh = self._log.is_beyond(mutation.start, mutation.sequence) or self._engine.get(id_key) is None
@@ -195,9 +198,10 @@ class Writer:
                 if header_changed:
                     self._put_header(change, leaf, header_key, stored, header)
         met, changed, images = self._apply_rows(change, prefix, header, mutation, info)
-        if (
-            change.too_large and fresh and beside is None
-        ):  # what is decided by Paxos is applied whatever it is
+        if not fresh:
+            self._log.abort()
+        if change.too_large and fresh and beside is None:  # what Paxos decides is applied whatever it is
+            self._log.abort()
             return Failed(Why.TOO_LARGE, change.too_large), 0
         if mutation.header is not None:
             met = max(met, self._newer_than_header(prefix, mutation.header))
@@ -236,8 +240,8 @@ class Writer:
         puts: Puts = []
         changed = new != old
         if changed:
-            if _has_grown(stored, merged, old, new):
-                text = _too_large(merged)
+            if has_grown(stored, merged, old, new):
+                text = too_large(merged)
                 if text:
                     return Failed(Why.TOO_LARGE, text), 0
             puts.append((key, new))
@@ -297,13 +301,16 @@ class Writer:
             new = _row_bytes(merged)
             if new != before:
                 changed = True
-                if _has_grown(stored, merged, before, new):
-                    change.too_large = change.too_large or _too_large(merged)
+                if has_grown(stored, merged, before, new):
+                    change.too_large = change.too_large or too_large(merged)
             if new != old:
                 self._put_row(change, leaf, (key, old, new), info)
                 note(change.puts, key, due_of(merged, suffix))
             if info.changes != "none" and suffix[:1] != OPERATION_SUFFIX:
-                flags = _flags((stored, merged, addition), floor, mutation.admitted_us)
+                now_us, expiring = mutation.admitted_us, self.expiring
+                now_us = expiring.before_write(change.puts, (key, stored, before), info.changes, now_us)
+                expiring.note(change.puts, key, merged, now_us)
+                flags = _flags((stored, merged, addition), floor, now_us)
                 images.append(_image(info.changes, suffix, before, new, flags))
         return met, changed, images
 
@@ -401,6 +408,8 @@ class Writer:
         if new != old:
             self._put_row(change, leaf_of(keys.token_of(key)), (key, old, new), info)
             note(change.puts, key, due_of(merged, key[end:]))
+        if info.changes != "none":
+            self.expiring.note(change.puts, key, decode_row(new) if new else EMPTY_ROW)
         if new == before:
             return None, False
         wants_image = info.changes not in ("none", "keys")
@@ -494,10 +503,20 @@ class Writer:
             if key[keys.prefix_end(key) :] == keys.HEADER_SUFFIX:
                 change.put(leaf, key, old, new)
             else:
+                self._tell_expired(change, key, info)
                 self._put_row(change, leaf, (key, old, new), info)
         if change.puts:
             self._write(info, change, dict.fromkeys(key[: keys.prefix_end(key)] for key in changed))
         return outcome, self._engine.written()
+
+    def _tell_expired(self, change: _Change, key: bytes, info: Info) -> None:
+        """Log what ran out of a row before it is purged."""
+        if info.changes != "none":
+            end = keys.prefix_end(key)
+            row, _ = self.stored(key[:end], info.has_clustering, key[end:])
+            self.expiring.before_write(
+                change.puts, (key, row, encode_row(row)), info.changes, self._floor_us(key)
+            )
 
     # --- the batch
 
@@ -551,34 +570,6 @@ def _oldest(header: Header) -> Version:
 
 def _row_bytes(row: Row) -> bytes | None:
     return None if is_empty(row) else encode_row(row)
-
-
-def _has_grown(stored: Row, merged: Row, before: bytes | None, after: bytes | None) -> bool:
-    """Whether a row has become larger than a document may be."""
-    if len(merged.cells) > max(len(stored.cells), DOCUMENT_CELLS_MAX):
-        return True
-    return after is not None and len(after) > VALUE_BYTES_MAX and len(after) > len(before or b"")
-
-
-def _too_large(row: Row) -> str:
-    """Why the document in a row is too large to be patched further, if it is a document.
-
-    Collections may have more elements, and what is one value was measured when it came.
-    """
-    for column in sorted({cell.column for cell in row.cells}):
-        cells = [cell for cell in row.cells if cell.column == column]
-        is_document = any(cell.kind == MARKER or (cell.value and not cell.path) for cell in cells)
-        if not is_document or len(cells) == 1:
-            continue
-        if len(cells) > DOCUMENT_CELLS_MAX:
-            return (
-                f"the document would be kept in {len(cells)} pieces, {DOCUMENT_CELLS_MAX} are the limit: "
-                "write it as a whole, then it is one piece again"
-            )
-        size = sum(len(cell.value or b"") for cell in cells)
-        if size > VALUE_BYTES_MAX:
-            return f"the document would have {size} bytes in pieces; {VALUE_BYTES_MAX} are the limit"
-    return ""
 
 
 def _flags(rows: tuple[Row, Row, Row], floor: Version, now_us: int) -> int:

@@ -34,6 +34,7 @@ from core.commands import (
     Outcome,
     SystemWrite,
 )
+from core.expiring import Expired
 from core.messages import AskChanges, ChangesTold, Message, OperationFailed, Stale
 from core.mutation import decode_mutation, encode_mutation
 from core.ports import PeerId
@@ -171,12 +172,16 @@ class ChangeServing:
         self.inside.submit(("changes_page", number), command)
 
     def _followed(self) -> tuple[tuple[int, int], ...]:
-        """(number, offset) of the siblings that are followed without a gap."""
+        """(number, offset) of the siblings that are followed without a gap; not beyond what tells of
+        something that ran out, as long as our own log need not (a clock that is behind).
+        """
         state, found = self.metadata.state, []
         for peer in state.neighbours(self.inside.identity.peer):
             position, number = self.following.position(peer), state.number_of(peer)
             if number is not None and position.log == log_name(peer) and not position.gap:
-                found.append((number, position.after))
+                told_us = self.following.told_us
+                untold = [offset for offset, at_us in position.expired if at_us > told_us]
+                found.append((number, min([position.after, *(offset - 1 for offset in untold)])))
         return tuple(sorted(found))
 
     def _on_page(self, outcome: Outcome, number: int) -> None:
@@ -226,7 +231,7 @@ class ChangeServing:
 
     def _on_logged(self, outcome: Outcome) -> None:
         """The store has done something that may be in the log."""
-        if not self._waking and isinstance(outcome, Applied | CounterAdded | Merged):
+        if not self._waking and isinstance(outcome, Applied | CounterAdded | Merged | Expired):
             self._waking = True
             self.inside.timer(WAKE_US * (1 + len(self._asked) // WAKE_WAITING), "changes_wake")
 
@@ -261,7 +266,7 @@ class ChangeServing:
 
 def _fitting(entry: LoggedChange) -> LoggedChange:
     """An entry as it is sent: bare of values that its images have, and within a frame."""
-    if entry.kind == REPAIRED or len(entry.data) <= BARE_BYTES_MAX:
+    if entry.kind >= REPAIRED or len(entry.data) <= BARE_BYTES_MAX:
         return entry
     mutation = decode_mutation(entry.data)
     rows = tuple(

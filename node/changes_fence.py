@@ -1,11 +1,11 @@
 """When `changes` of a table is switched on: what is written after that has its events, with exact images.
 
-A replica that has not adopted the new epoch logs a write without images, and a coordinator that has not adopted
-it does not know better. Two rules see to it that no write is acknowledged at a quorum by such replicas alone,
-once the change of the schema is acknowledged:
+A replica that has not adopted the new epoch logs a write without images, and a coordinator that has not
+adopted it does not know better. Two rules see to it that no write is acknowledged at a quorum by such
+replicas alone, once the change of the schema is acknowledged:
 
-    the change is answered when of each range a quorum of the replicas in each datacentre has adopted it; so of
-    those who acknowledge a write one refuses a coordinator that is behind, and has it adopt the epoch first
+    the change is answered when of each range a quorum of the replicas in each datacentre has adopted it; so
+    of those who acknowledge a write one refuses a coordinator that is behind, and has it adopt the epoch
     a write that was planned under other `changes`, and refused for that, is stamped again (node/writes.py):
     who had taken it before it adopted the epoch logs it a second time, as it then must be
 

@@ -39,6 +39,8 @@ from node.views import MetadataView, SwimView
 
 PREFIX = b"follow/"
 
+UNTOLD_MAX = 256
+
 GRACE_US = 50_000
 """How long a missing mutation may take to arrive by itself, when nobody waits for it."""
 
@@ -72,6 +74,8 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     log: int = 0
     after: int = 0
     gap: bool = False
+    expired: tuple[tuple[int, int], ...] = ()
+    """Entries up to `after` of what ran out (offset, when), of which our own log may not tell yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +117,8 @@ class Following:
         self.me = inside.identity.peer
         self.serving = LogServing(inside, metadata)
         self.on_gap: Callable[[PeerId, Callable[[], None]], None] | None = None
+        self.told_us = 0
+        """Our own log tells of all that ran out by then (node/expiry_events.py)."""
         self.on_hole: Callable[[], None] | None = None
         """Told that mutations were missed for good, so that readers of our log can be."""
         self._siblings: dict[PeerId, _Sibling] = {}
@@ -272,6 +278,14 @@ class Following:
         sibling.failing = why
 
     # --- positions
+
+    def still_untold(self, expired: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        """Those that our own log need not tell of yet; neighbours are joined where they are many."""
+        left = [pair for pair in dict.fromkeys(expired) if pair[1] > self.told_us]
+        while len(left) > UNTOLD_MAX:
+            (offset, at_us), (_, other_us) = left[-2:]
+            left[-2:] = [(offset, max(at_us, other_us))]
+        return tuple(left)
 
     def move(self, sibling: _Sibling, position: Position, end: int) -> None:
         """All up to this position is durable here."""
@@ -535,7 +549,8 @@ class _Round:
         after = self._sibling.position.after
         text = f"log entries after {after} {why}: hash trees mend what they held"
         self._parent.inside.log("info", "following_gap", text, self._sibling.peer.hex())
-        self._parent.move(self._sibling, Position(page.log, after, True), page.end)
+        expired = self._sibling.position.expired
+        self._parent.move(self._sibling, Position(page.log, after, True, expired), page.end)
         if self._parent.on_hole is not None:
             self._parent.on_hole()
         self._parent.mend(self._sibling)
@@ -545,7 +560,8 @@ class _Round:
         page = self._page
         assert page is not None and self._target is not None, "a page to move over"
         gap = self._sibling.position.gap
-        self._parent.move(self._sibling, Position(page.log, page.next_after, gap), page.end)
+        expired = self._parent.still_untold((*self._sibling.position.expired, *page.expired))
+        self._parent.move(self._sibling, Position(page.log, page.next_after, gap, expired), page.end)
         if not gap:
             self._parent.failing(self._sibling, "")
         if self._waiters and page.next_after < self._target:

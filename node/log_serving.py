@@ -80,7 +80,9 @@ class LogServing:
 
     def page(self, op: int, found: LogIds) -> Followed:
         """A page of this log."""
-        return Followed(op, self._name, found.entries, found.next_after, found.first, found.end)
+        return Followed(
+            op, self._name, found.entries, found.next_after, found.first, found.end, found.expired
+        )
 
     def _on_fetch(self, peer: PeerId, message: Fetch) -> None:
         command = LogFetch(message.offsets[: limits.FOLLOW_IDS_MAX], limits.FETCH_BYTES_MAX)

@@ -71,6 +71,7 @@ from node.change_serving import ChangeServing
 from node.changes_fence import ChangesFence
 from node.counters import Counters
 from node.expiring import Expiring
+from node.expiry_events import ExpiryEvents
 from node.find_serving import FindServing
 from node.finds import Finds
 from node.floors import FloorRounds
@@ -205,6 +206,7 @@ class Node:
             boot=boot,
         )
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
+        self.expiry_events = ExpiryEvents(self.inside, self.metadata, self.following)
         self.changes_fence = ChangesFence(self.inside, self.metadata, self.peer_epochs)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
@@ -258,6 +260,7 @@ class Node:
         for part in (self.metadata, self.swim, self.hints):
             part.start()
         self.batch_log.start()
+        self.expiry_events.start()
         self.building.start()
         self.unique_building.start()
         self.expiring.start()

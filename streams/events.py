@@ -20,12 +20,16 @@ from core.cell import ROW_MARKER_COLUMN, VALUE, Path, Version
 from core.commands import LoggedChange
 from core.mutation import DELETE, INSERT, Mutation, decode_mutation
 from core.row import EMPTY_ROW, OPERATION_SUFFIX, Row, decode_row, newest_version
+from lsm.expiring import decode_ended, ended_id
 from lsm.keys import HEADER_SUFFIX, STATIC_SUFFIX, split_row_key
-from lsm.log import EXISTED, EXISTS, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
+from lsm.log import EXISTED, EXISTS, EXPIRED, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
 
 INSERTED, UPDATED, DELETED, TRUNCATED = "insert", "update", "delete", "truncate"
+ENDED = "expire"
 READ = "read"
-"""What happened; READ: nothing, it is a row of a snapshot."""
+"""What happened; ENDED: all or something of a row ran out by its time to live; READ: nothing, it is a row of
+a snapshot.
+"""
 
 ROW, STATIC, RANGE, PARTITION = "row", "static", "range", "partition"
 """What an event is about: one row; what all rows of a partition share; some or all rows of a partition."""
@@ -59,6 +63,8 @@ class Event(msgspec.Struct, frozen=True):
     late: bool
     superseded: bool
     last: bool = False
+    remains: bool = False
+    """Of an expiry: whether something of the row is left."""
 
 
 def event_id(start: int, sequence: int, part: int) -> str:
@@ -74,6 +80,8 @@ def events_of(entry: LoggedChange, changes: str) -> list[Event]:
     """
     if entry.kind == REPAIRED:
         return []
+    if entry.kind == EXPIRED:
+        return [_ended(entry, changes)]
     mutation = decode_mutation(entry.data)
     images = {image.suffix: image for image in decode_images(entry.images)}
     found = _deletions(entry, mutation)
@@ -142,6 +150,39 @@ def _row_event(
         late=bool(flags & LATE),
         superseded=superseded,
     )
+
+
+def _ended(entry: LoggedChange, changes: str) -> Event:
+    """What ran out of a row; its `admitted_us` is when, and its image before is of the moment before that."""
+    key, data = _decode_row(entry.data)
+    said = decode_ended(data)
+    gone = decode_row(said.cells)
+    image = decode_images(entry.images)[0]
+    _, token, partition, suffix = split_row_key(key)
+    version = newest_version(gone)
+    return Event(
+        id=ended_id(key, said.at_us, version),
+        offset=entry.offset,
+        token=token,
+        scope=STATIC if suffix == STATIC_SUFFIX else ROW,
+        operation=ENDED,
+        partition=partition,
+        suffix=suffix,
+        end=b"",
+        changed=_changed(gone),
+        before=_image_row(image.before, bool(image.flags & EXISTED)),
+        after=_image_row(image.after, bool(image.flags & EXISTS)),
+        imaged=_imaged(image, changes),
+        version=version,
+        admitted_us=said.at_us,
+        late=False,
+        superseded=False,
+        last=True,
+        remains=bool(image.flags & EXISTS),
+    )
+
+
+_decode_row = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
 
 
 def _imaged(image: Image | None, changes: str) -> tuple[bool, bool]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from streams.events import DELETED, INSERTED, READ, TRUNCATED, UPDATED
+from streams.events import DELETED, ENDED, INSERTED, READ, TRUNCATED, UPDATED
 
 PLAIN, DEBEZIUM, CLOUDEVENTS = "plain", "debezium", "cloudevents"
 
@@ -45,6 +45,8 @@ class Shown(msgspec.Struct, frozen=True):
     flags: tuple[str, ...]
     cursor: str
     extent: Any = None
+    remains: bool = False
+    """Of an expiry: whether something of the row is left."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ def debezium(source: Source, shown: Shown) -> dict[str, Any]:
     return {
         "before": before if shown.imaged[0] else None,
         "after": after if shown.imaged[1] else None,
-        "op": _OPERATIONS[shown.operation],
+        "op": _debezium_operation(shown),
         "ts_ms": shown.admitted_us // 1000,
         "ts_us": shown.admitted_us,
         "source": {
@@ -115,6 +117,7 @@ def debezium(source: Source, shown: Shown) -> dict[str, Any]:
             "id": shown.id,
             "key": shown.key,
             "scope": shown.scope,
+            **({"expired": True} if shown.operation == ENDED else {}),
             "changed": shown.changed,
             "timestamp_us": shown.timestamp_us,
             "epoch": shown.epoch,
@@ -123,6 +126,13 @@ def debezium(source: Source, shown: Shown) -> dict[str, Any]:
         },
         "transaction": None,
     }
+
+
+def _debezium_operation(shown: Shown) -> str:
+    """Debezium knows no expiry: what is gone is deleted, what has lost something is updated."""
+    if shown.operation == ENDED:
+        return "u" if shown.remains else "d"
+    return _OPERATIONS[shown.operation]
 
 
 def debezium_control(

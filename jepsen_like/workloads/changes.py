@@ -23,6 +23,7 @@ from kv.buckets import BucketSpec
 KEYS = 24
 DRAIN_US = 40 * SECOND
 OPENED_US = 20 * SECOND
+TTL_S_MAX = 4
 FINAL_PATIENCE_US = 30 * SECOND
 
 
@@ -76,7 +77,8 @@ class ChangesWorkload:
         operation = session.begin(kind, self._key(), self.written, peer)
         item = (operation.key, b"%d" % self.written)
         then = partial(session.end, operation)
-        session.door.put(operation.peer, self.bucket, item, Level.QUORUM, then)
+        ttl_s = session.random.randint(1, TTL_S_MAX) if session.random.randrange(6) == 0 else None
+        session.door.put(operation.peer, self.bucket, item, Level.QUORUM, then, ttl_s=ttl_s)
 
     def _delete(self) -> None:
         session = self.session
@@ -99,8 +101,12 @@ class ChangesWorkload:
         self._drain_until_us = cluster.now_us + DRAIN_US
         for machine in cluster.machines[:3]:
             self.readers.append(self._reader(f"late-{machine.index}", START, machine.index))
+        # what has a time to live is to have run out by every clock, and to have been told
+        clock = cluster.options.clock
+        wait_us = TTL_S_MAX * SECOND + 2 * clock.skew_us + cluster.now_us * clock.drift_ppm // 500_000
+        self._drain_until_us += wait_us
         for number in range(KEYS):
-            self._final_get(f"k{number}")
+            cluster.scheduler.after(wait_us, self._final_get, f"k{number}")
 
     def _final_get(self, key: str) -> None:
         operation = self.session.begin("final_get", key, None, 0)
@@ -161,15 +167,16 @@ class ChangesWorkload:
         return found[:5]
 
     def _unlike(self, reader: Subscriber) -> list[Problem]:
-        """Keys of which the reader's last image is not the row."""
+        """Keys of which the reader's last image is not the row: what ran out must have been told, too."""
         found = []
-        now_us = self.session.cluster.now_us + 10**15
         for key, row in sorted(self.finals.items()):
             image = reader.image(key)
-            cells = () if image is None else live_cells(image, now_us)
+            cells = () if image is None else live_cells(image, 0)
             values = [cell.value for cell in cells if cell.column == self.bucket.value_column]
             held = values[0] if values else None
             wanted = None if row is None else row.value
+            if row is not None and reader.ended.get(key) == row.version:
+                continue  # it has run out by another clock than the one that read it
             if held != wanted and not reader.misses(key):
                 found.append(Problem("unlike", f"{reader.name} has {held!r} of {key}, the row {wanted!r}"))
         return found[:5]

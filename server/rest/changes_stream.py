@@ -256,7 +256,7 @@ class Stream:
             scope=event.scope,
             key=key,
             changed=None if part is None else shape.changed(event.changed),
-            before=None if event.before is None else shape.row(event, event.before),
+            before=None if event.before is None else shape.row(_before(event), event.before),
             after=None if event.after is None else shape.row(event, event.after),
             imaged=event.imaged,
             timestamp_us=event.version[0],
@@ -266,13 +266,16 @@ class Stream:
             flags=self._flags(event),
             cursor="" if place is None or part is None else self._cursor(part, (place,)),
             extent=shape.extent(event),
+            remains=event.remains,
         )
         return [("event", "", msgspec.json.encode(self._event(self._source, shown)))]
 
     def _matches(self, event: Event, condition: Judge) -> bool:
         """Whether the image after, or what was deleted, meets the filter."""
-        row = event.after if event.after is not None else event.before
-        return row is not None and condition(self._shape.row(event, row))
+        row, seen = event.after, event
+        if row is None:
+            row, seen = event.before, _before(event)
+        return row is not None and condition(self._shape.row(seen, row))
 
     def _flags(self, event: Event) -> tuple[str, ...]:
         flags = [name for name, is_set in (("late", event.late), ("superseded", event.superseded)) if is_set]
@@ -281,6 +284,13 @@ class Stream:
                 self._restarted.remove(pair)
                 return (*flags, "restart")
         return tuple(flags)
+
+
+def _before(event: Event) -> Event:
+    """As of when the image before is looked at: of what ran out a moment earlier."""
+    if event.operation != streams_events.ENDED:
+        return event
+    return msgspec.structs.replace(event, admitted_us=event.admitted_us - 1)
 
 
 def _is_row_of(table: int, key: bytes) -> bool:

@@ -26,7 +26,7 @@ SSE: Final = "text/event-stream"
 SNAPSHOT: Final = "snapshot"
 PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "part", "limit")
 MEMBER_PARAMETERS: Final = ("group", "member", "ack", "session", "parts")
-OPERATIONS: Final = ("insert", "update", "delete", "truncate", "read")
+OPERATIONS: Final = ("insert", "update", "delete", "expire", "truncate", "read")
 FILTER_CHARS_MAX: Final = 64 * 1024
 
 SESSION_S_MAX: Final = 300

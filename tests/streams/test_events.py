@@ -14,7 +14,7 @@ from lsm.log import REPAIRED, decode_images
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
-from streams.events import DELETED, INSERTED, UPDATED, Event, events_of, repaired_token
+from streams.events import DELETED, ENDED, INSERTED, UPDATED, Event, events_of, repaired_token
 
 NOW_US = 1_000_000
 KEY = Column(0, "key", "text", PARTITION)
@@ -100,7 +100,8 @@ def test_what_expired_before_is_not_there() -> None:
     keeper = Keeper()
     keeper.write((ROW_SUFFIX, cells(b"1", 10, NOW_US - 1)), admitted_us=5)
     keeper.write((ROW_SUFFIX, cells(b"2", 20)))
-    first, second = keeper.events()
+    first, ended, second = keeper.events()
+    assert ended.operation == ENDED and ended.before == first.after and ended.after is None
     assert (first.operation, second.operation, second.before) == (INSERTED, INSERTED, None)
 
 

@@ -1,0 +1,145 @@
+"""What runs out by its time to live is an event of the log: once, in order, and with images that chain."""
+
+from __future__ import annotations
+
+from core.cell import VALUE, Cell
+from core.commands import Apply, LogChanges, LogRead, Outcome
+from core.expiring import Expired, ExpireRows
+from core.mutation import UPDATE, Mutation, encode_mutation
+from core.row import Row
+from core.schema import PARTITION, REGULAR, Column, Table, TableOptions
+from lsm.keys import ROW_SUFFIX
+from lsm.memory import MemoryEngine
+from lsm.store import Store
+from ring.tokens import token_of
+from streams.events import ENDED, Event, events_of
+
+COLUMNS = (
+    Column(1, "key", "text", PARTITION),
+    Column(2, "a", "blob", REGULAR),
+    Column(3, "b", "blob", REGULAR),
+)
+TABLE = Table(7, "kv", "t", COLUMNS, TableOptions(changes="new_and_old"), 1)
+EVERYTHING = ((-(2**63), 2**63 - 1),)
+
+
+class Log:
+    """One store, and what its log says."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        self.store = Store(self.engine, {7: TABLE}.get)
+        self.sequence = 0
+
+    def write(self, at_us: int, a: int | None = None, b: int | None = None, key: str = "k") -> None:
+        """Write columns that die at these times (0: never), admitted at `at_us`."""
+        self.sequence += 1
+        given = [(column, dead) for column, dead in ((2, a), (3, b)) if dead is not None]
+        cells = tuple(Cell(column, (), VALUE, at_us, 9, dead, b"%d" % at_us) for column, dead in given)
+        rows = ((ROW_SUFFIX, Row(None, cells)),)
+        token, partition = token_of(key.encode()), key.encode()
+        place = UPDATE, 7, token, partition
+        mutation = Mutation(9, self.sequence, 0, at_us, True, *place, None, rows)
+        self.apply(encode_mutation(mutation))
+
+    def apply(self, data: bytes) -> None:
+        self.store.execute(Apply(data))
+
+    def sweep(self, now_us: int, rows_max: int = 100) -> Outcome:
+        found = self.store.execute(ExpireRows(now_us, rows_max))
+        assert isinstance(found, Expired), found
+        return found
+
+    def events(self) -> list[Event]:
+        page = self.store.log.changes(LogChanges(7, EVERYTHING, 0, 1_000, 2**30))
+        return [event for entry in page.entries for event in events_of(entry, "new_and_old")]
+
+    def told(self) -> list[tuple[str, int, bool, bool]]:
+        """(operation, when, whether there was a row, whether there is) of each event."""
+        return [
+            (e.operation, e.admitted_us, e.before is not None, e.after is not None) for e in self.events()
+        ]
+
+
+def test_a_row_that_runs_out_is_told_once() -> None:
+    log = Log()
+    log.write(10, a=100)
+    assert log.sweep(99) == Expired(0, False, 99)
+    assert log.sweep(100) == Expired(1, False, 100)
+    assert log.sweep(200) == Expired(0, False, 200)
+    assert log.told() == [("insert", 10, False, True), (ENDED, 100, True, False)]
+    ended = log.events()[-1]
+    assert ended.changed == ((2, ()),) and ended.before == log.events()[0].after and not ended.remains
+
+
+def test_replicas_give_one_event_one_id() -> None:
+    logs = [Log(), Log()]
+    for log in logs:
+        log.write(10, a=100)
+    logs[0].sweep(100)
+    logs[1].write(150, a=0)  # before any sweep
+    ids = [next(e.id for e in log.events() if e.operation == ENDED) for log in logs]
+    assert ids[0] == ids[1]
+
+
+def test_what_ran_out_before_a_write_is_told_before_it() -> None:
+    log = Log()
+    log.write(10, a=100)
+    log.write(150, a=0)
+    assert [e.operation for e in log.events()][1:] == [ENDED, "insert"]
+    assert log.told()[1:] == [(ENDED, 100, True, False), ("insert", 150, False, True)]
+    assert log.sweep(200) == Expired(0, False, 200)
+
+
+def test_a_write_that_comes_late_finds_the_row_gone() -> None:
+    log = Log()
+    log.write(10, a=100)
+    log.sweep(120)
+    log.write(90, b=0)
+    assert log.told()[1:] == [(ENDED, 100, True, False), ("insert", 90, False, True)]
+
+
+def test_a_later_write_had_told_of_it() -> None:
+    log = Log()
+    log.write(10, a=100)
+    log.write(150, b=105)  # dead when it came
+    log.write(90, b=0, a=None)
+    assert [event.operation for event in log.events()].count(ENDED) == 1
+    assert log.told()[-1][2] is False, "the row was told to be gone, so it was not there before this write"
+
+
+def test_what_is_replaced_or_deleted_does_not_run_out() -> None:
+    log = Log()
+    log.write(10, a=100)
+    log.write(20, a=0)
+    assert log.sweep(200) == Expired(0, False, 200)
+
+
+def test_a_part_of_a_row_runs_out() -> None:
+    log = Log()
+    log.write(10, a=100, b=0)
+    log.sweep(100)
+    ended = log.events()[-1]
+    assert ended.operation == ENDED and ended.remains and ended.changed == ((2, ()),)
+    assert ended.before is not None and ended.after is not None
+
+
+def test_many_are_told_piece_by_piece_and_a_restart_goes_on() -> None:
+    log = Log()
+    for number in range(25):
+        log.write(10, a=100 + number // 10, key=f"k{number}")
+    assert log.sweep(200, 10) == Expired(10, True, 99)
+    log.store = Store(log.engine, {7: TABLE}.get)
+    assert log.sweep(200, 10) == Expired(10, True, 100)
+    assert log.sweep(200, 10) == Expired(5, False, 200)
+    ended = [event.id for event in log.events() if event.operation == ENDED]
+    assert len(ended) == len(set(ended)) == 25
+
+
+def test_siblings_are_told_where_it_was_logged() -> None:
+    log = Log()
+    log.write(10, a=100)
+    log.sweep(100)
+    for store in (log.store, Store(log.engine, {7: TABLE}.get)):
+        page = store.execute(LogRead(0, 100, ((7, EVERYTHING),)))
+        assert page.expired == ((2, 100),) and len(page.entries) == 1  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from jepsen_like.saved import FaultSpan
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 1_060, 240, 56, 26
 COLOURS = {OK: "#2c7a3f", FAIL: "#b9770e", INFO: "#b03060", PENDING: "#777777"}
+TICKS_MS = (0.1, 1, 10, 100, 1_000, 10_000)
 POINTS_MAX = 6_000
 """More points are thinned out: nobody could see them."""
 TIMELINE_MAX = 250
@@ -182,7 +183,7 @@ def _latencies(told: Told) -> str:
         ]
         return "".join(points)
 
-    ticks = [(place(ms), f"{ms:g} ms") for ms in (0.1, 1, 10, 100, 1_000, 10_000)]
+    ticks = [(place(ms), f"{ms:g} ms" if ms < 1_000 else f"{ms // 1_000:g} s") for ms in TICKS_MS]
     return _plot(told, draw, ticks)
 
 

@@ -56,10 +56,14 @@ class HybridClock:
         """Stamp above this from now on. It may lie above the ceiling: then stamps wait for a higher one."""
         self._last_us = max(self._last_us, timestamp_us)
 
+    def is_near(self, stamp_us: int) -> bool:
+        """Whether the ceiling is less than half of its reach ahead of the last stamp."""
+        return self._ceiling_us - stamp_us < limits.CLOCK_CEILING_AHEAD_US // 2
+
     def wanted_ceiling_us(self) -> int | None:
         """The ceiling to make durable next, if the present one is less than half of its reach ahead."""
         now_us = self.now_us()
-        if self._ceiling_us - now_us >= limits.CLOCK_CEILING_AHEAD_US // 2:
+        if not self.is_near(now_us):
             return None
         return now_us + limits.CLOCK_CEILING_AHEAD_US
 

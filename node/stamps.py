@@ -38,7 +38,8 @@ class Stamps:
             stamp_us = self._clock.stamp()
             if stamp_us is not None:
                 then(stamp_us)
-                self.keep_ahead()
+                if self._clock.is_near(stamp_us):
+                    self.keep_ahead()
                 return
         self._waiting.append((then, refused))
         self.keep_ahead()

@@ -81,6 +81,9 @@ class Writes:
         self.stamps = stamps
         self.me = inside.identity.peer
         self._sequence = 0
+        self._state = metadata.state
+        self._needs: dict[tuple[int, Level, tuple[PeerId, ...]], Need] = {}
+        """Of this state: what a level needs of these replicas, if they can meet it when all of them live."""
         inside.on_stored("write", self._on_local)
         inside.on_timer("write", self._on_timer)
         inside.on_peer(self._on_peer)
@@ -120,12 +123,21 @@ class Writes:
             return
         token = token_of(request.partition)
         replicas = placement.writers(token)
-        wanted = placement.need(request.level, token, self.inside.identity.datacentre)
-        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
-        reach = reachable(wanted, placement, self.inside.identity.datacentre, alive)
-        if not reach.met and request.level is not Level.ANY:
-            reply(Unavailable(wanted.total, reach.received, request.level))
-            return
+        is_alive = self.swim.is_alive
+        alive = [peer for peer in replicas if is_alive(peer)]
+        if state is not self._state:
+            self._state, self._needs = state, {}
+        place = (request.table, request.level, replicas)
+        wanted = self._needs.get(place) if len(alive) == len(replicas) else None
+        if wanted is None:
+            local = self.inside.identity.datacentre
+            wanted = placement.need(request.level, token, local)
+            reach = reachable(wanted, placement, local, alive)
+            if not reach.met and request.level is not Level.ANY:
+                reply(Unavailable(wanted.total, reach.received, request.level))
+                return
+            if reach.met and len(alive) == len(replicas) and placement.moving is None:
+                self._needs[place] = wanted
 
         def stamped(stamp_us: int) -> None:
             if self.metadata.state is not state:

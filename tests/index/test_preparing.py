@@ -13,7 +13,7 @@ from index.encoding import HOLE, encoded, escaped, exists_term, head, paths_abov
 from index.fields import fields_of, strings_of_all, texts_of_all, whole_of
 from index.judging import Held, TextField, text_field
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
-from index.preparing import Preparer, Text
+from index.preparing import PATHS_KEPT, TEXTS_KEPT, Preparer, Text
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
 
 MAPPED = {
@@ -145,3 +145,10 @@ def test_very_long_words_are_cut_whichever_way() -> None:
     text = "a" * 600 + " b " + "c" * 255
     assert standard_terms(text) == ["a" * 255, "a" * 255, "a" * 90, "b", "c" * 255]
     assert not re.search(r"\s", "".join(standard_terms(text)))
+
+
+def test_a_hundred_thousand_names_are_not_all_remembered() -> None:
+    preparer = Preparer(RULES[0], lambda path: ("s0", path + "\x00"))
+    for first in range(0, 100_000, 1_000):
+        preparer.prepare({f"field{n}": f"value{n}" for n in range(first, first + 1_000)})
+    assert 0 < len(preparer._paths) <= PATHS_KEPT and 0 < len(preparer._texts) <= TEXTS_KEPT

@@ -94,6 +94,27 @@ def test_indexes_come_back_with_what_they_had_and_what_was_missed(s: Indexed) ->
     assert not any(s.indexes(at).builds for at in range(3)), "nothing had to be built anew"
 
 
+def test_who_does_not_ask_for_freshness_sees_a_write_a_moment_later(s: Indexed) -> None:
+    s.store("m1", {"n": 1})
+    assert s.found(All()) == ["m1"]
+    s.store("m2", {"n": 2})
+    s.run(1)
+    assert (
+        s.found(All(), fresh=False, size=100) == s.found(All(), at=1, fresh=False, size=100) == ["m1", "m2"]
+    )
+    kept = [each for at in range(3) for each in s.cluster.machines[at].search.values()]
+    assert all(len(each.documents) < 2 for each in kept), "shown, and not folded yet"
+
+
+def test_many_writes_that_nobody_waits_for_are_committed_together(s: Indexed) -> None:
+    for i in range(700):
+        s.store(f"m{i}", {"n": i}, at=i % 3)
+    s.run(5)
+    kept = [each for at in range(3) for each in s.cluster.machines[at].search.values()]
+    assert [len(each.documents) for each in kept] == [700, 700, 700]
+    assert s.search(All(), size=0).total == 700  # type: ignore[union-attr]
+
+
 def test_an_index_that_is_lost_is_built_anew(s: Indexed) -> None:
     for i in range(600):
         s.store(f"m{i}", {"n": i}, at=i % 3)

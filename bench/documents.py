@@ -50,6 +50,9 @@ TEXT_BYTES: Final = 640
 COUNT: Final = 200_000
 COUNT_AMONG_OTHERS: Final = 20_000
 
+LOAD_TIMEOUT_MS: Final = 30_000
+"""A load at full speed is no place for haste."""
+
 WANTED: Final[dict[str, tuple[str, float]]] = {
     "load, searchable": ("per_s", 15_000.0),
     "two words, 100/s": ("p50_ms", 3.0),
@@ -194,14 +197,16 @@ class _Costs:
 
 async def _load(peers: Peers, corpus: Corpus, client: Client, bodies: list[bytes]) -> tuple[Figures, Figures]:
     """Documents per second until they are acknowledged, and until they are found."""
-    requests = (request_bytes("POST", DOCUMENT + "_bulk", body) for body in bodies)
+    path = f"{DOCUMENT}_bulk?timeout_ms={LOAD_TIMEOUT_MS}"
+    requests = (request_bytes("POST", path, body) for body in bodies)
     sizes = {corpus.count % LINES or LINES, LINES}
     began = time.perf_counter()
     figures, failure = await run_load(
         places(peers), 4, requests, lambda answer: answer.replace(b" ", b"").count(b'"status":20') in sizes
     )
     if figures.failed:
-        raise Failed(f"{figures.failed} loads failed, the first: {failure!r}")
+        bad = [line for line in failure.splitlines() if b'"status"' in line and b'"status":20' not in line]
+        raise Failed(f"{figures.failed} loads failed, the first: {(bad or [failure])[0][:300]!r}")
     acknowledged_s = time.perf_counter() - began
     if await client.total("*:*", "&size=0&timeout_ms=600000") != corpus.count:
         raise Failed("a search does not see all that was loaded")

@@ -21,6 +21,8 @@ CHUNKED_HEADER: Final = b"transfer-encoding: chunked"
 LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 CHUNKED: Final = -1
 ANSWER_TIMEOUT_S: Final = 60.0
+FAILURE_BYTES_MAX: Final = 64 * 1024
+"""What is kept of the first answer that is none of success."""
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -120,7 +122,7 @@ class _Connection(asyncio.Protocol):
         load.latencies_s.append(time.perf_counter() - self._sent_at)
         if data[STATUS_AT] != ord("2") or (load.judge is not None and not load.judge(data)):
             load.failed += 1
-            load.first_failure = load.first_failure or data[:600]
+            load.first_failure = load.first_failure or data[:FAILURE_BYTES_MAX]
         self._buffer, self._wanted = b"", 0
         self.begin()
 

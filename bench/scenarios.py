@@ -71,7 +71,7 @@ async def put_all(peers: Peers, items: Iterable[tuple[str, bytes]]) -> None:
     requests = (request_bytes("PUT", path, value) for path, value in items)
     figures, failure = await run_load(places(peers), 8, requests)
     if figures.failed:
-        raise Failed(f"{figures.failed} puts failed, the first: {failure!r}")
+        raise Failed(f"{figures.failed} puts failed, the first: {failure[:600]!r}")
 
 
 async def bulk(peers: Peers, count: int, connections: int, lines: int) -> Loaded:
@@ -154,7 +154,7 @@ async def measured(peers: Peers, load: Callable[[], Awaitable[tuple[Figures, byt
     cpu = {peer.name: round(100 * (peer.cpu_s() - before[peer.name]) / seconds, 1) for peer in peers.peers}
     cpu["load"] = round(100 * (time.process_time() - own) / seconds, 1)
     if figures.failed > figures.operations / 100:
-        raise Failed(f"{figures.failed} of {figures.operations} failed, the first: {failure!r}")
+        raise Failed(f"{figures.failed} of {figures.operations} failed, the first: {failure[:600]!r}")
     memory = {peer.name: peer.memory_bytes() // MIB for peer in peers.peers}
     text = failure.decode("latin-1")
     return Loaded(figures=figures, cpu_percent=cpu, memory_mib=memory, first_failure=text)

@@ -99,11 +99,8 @@ def test_who_does_not_ask_for_freshness_sees_a_write_a_moment_later(s: Indexed) 
     assert s.found(All()) == ["m1"]
     s.store("m2", {"n": 2})
     s.run(1)
-    assert (
-        s.found(All(), fresh=False, size=100) == s.found(All(), at=1, fresh=False, size=100) == ["m1", "m2"]
-    )
-    kept = [each for at in range(3) for each in s.cluster.machines[at].search.values()]
-    assert all(len(each.documents) < 2 for each in kept), "shown, and not folded yet"
+    for at in range(3):
+        assert sorted(s.found(All(), at=at, fresh=False)) == ["m1", "m2"]
 
 
 def test_many_writes_that_nobody_waits_for_are_committed_together(s: Indexed) -> None:

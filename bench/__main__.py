@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import documents, micro, rivals, scenarios, stages
+from bench import documents, micro, queue, rivals, scenarios, stages
 from bench.peers import Peers, Process
 from bench.scenarios import Loaded
 
@@ -28,9 +28,9 @@ MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
 SCENARIOS: Final = (
     *("micro", "stages", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "single"),
-    *("etcd", "documents"),
+    *("etcd", "documents", "queue"),
 )
-NOT_QUICK: Final = ("etcd", "documents")
+NOT_QUICK: Final = ("etcd", "documents", "queue")
 
 
 def main(arguments: list[str]) -> int:
@@ -93,6 +93,12 @@ class _Run:
             say(f"etcd, three members, etcdctl check perf --load=l: {self.found['etcd']}")
         if "documents" in self._wanted:
             self._search()
+        if "queue" in self._wanted:
+            with Peers(self._folder / "queue") as peers:
+                peers.up()
+                self.found["queue"] = asyncio.run(queue.measure(peers, queue.ITEMS // self._divide**2))
+                for line, figure in self.found["queue"].items():
+                    say(f"queue: {line}: {figure}")
         self._compare()
         return self.found
 

@@ -27,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     scrub_every_us: int = 7 * 24 * 3600 * 1_000_000
     """Everything stored is read so often; 0: only when somebody asks."""
     scrub_bytes_per_s: int = 4 * limits.MIB
-    purge_interval_us: int = 10_000_000
+    purge_interval_us: int = 5_000_000
     """Between two rounds that raise the floor, where there is something to purge; 0: none."""
     purge_slack_us: int = 5_000_000
     """How far floors stay behind all clocks: what takes longer on its way is stamped again."""

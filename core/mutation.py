@@ -44,8 +44,25 @@ class Mutation(msgspec.Struct, frozen=True, array_like=True):
         return (self.start, self.sequence, self.attempt)
 
 
+class Touched(msgspec.Struct, frozen=True, array_like=True):
+    """A mutation without its cells: which rows it is about. Reading no more takes a third of the time."""
+
+    start: int
+    sequence: int
+    attempt: int
+    admitted_us: int
+    stamped: bool
+    operation: int
+    table: int
+    token: int
+    partition: bytes
+    header: msgspec.Raw
+    rows: tuple[tuple[bytes, msgspec.Raw], ...]
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Mutation)
+_touched = msgspec.msgpack.Decoder(Touched)
 
 
 def encode_mutation(mutation: Mutation) -> bytes:
@@ -56,6 +73,11 @@ def encode_mutation(mutation: Mutation) -> bytes:
 def decode_mutation(data: bytes) -> Mutation:
     """The mutation of `encode_mutation`; raises msgspec.DecodeError for anything else."""
     return _decoder.decode(data)
+
+
+def decode_touched(data: bytes) -> Touched:
+    """What the mutation of `encode_mutation` touches; raises msgspec.DecodeError for anything else."""
+    return _touched.decode(data)
 
 
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:

@@ -8,7 +8,7 @@ Headers of partitions are not rows: tables that have them are not followed this 
 from __future__ import annotations
 
 from core.commands import ChangedRows, LogRows
-from core.mutation import decode_mutation
+from core.mutation import decode_touched
 from core.ports import Engine
 from lsm import keys
 from lsm.log import EVENT, REPAIRED, ChangeLog, LogEntry
@@ -38,7 +38,7 @@ def _touched(log: ChangeLog, offset: int, entry: LogEntry) -> list[bytes]:
         found = log.mutations((offset,), 1)
         if not found:
             return []
-        mutation = decode_mutation(found[0][1])
+        mutation = decode_touched(found[0][1])
         prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
         return [prefix + suffix for suffix, _ in mutation.rows]
     repaired = log.repaired(offset) if entry.kind == REPAIRED else None

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from core.cell import VALUE, Cell, rank
-from core.mutation import DELETE, INSERT, Mutation, decode_mutation, encode_mutation, restamped
+from core.mutation import (
+    DELETE,
+    INSERT,
+    Mutation,
+    decode_mutation,
+    decode_touched,
+    encode_mutation,
+    restamped,
+)
 from core.row import Header, RangeTombstone, Row, Tombstone
 
 
@@ -35,6 +43,9 @@ def test_bytes_round_trip_and_a_new_stamp_reaches_every_cell_and_tombstone(
     assert again == msgspec.structs.replace(shifted, attempt=1)
     assert again.id == (7, 8, 1)
     assert decode_mutation(encode_mutation(again)) == again
+    touched = decode_touched(encode_mutation(again))
+    assert (touched.table, touched.token, touched.partition) == (again.table, again.token, again.partition)
+    assert [suffix for suffix, _ in touched.rows] == [suffix for suffix, _ in again.rows]
 
 
 def test_what_has_a_clients_timestamp_keeps_it_and_is_admitted_anew_all_the_same() -> None:

@@ -240,3 +240,22 @@ def test_differences_say_what_each_side_lacks() -> None:
     one = encode_row(Row(None, (Cell(1, (), 0, 5, 7, 0, b"x"),)))
     two = encode_row(Row(None, (Cell(2, (), 0, 6, 7, 0, b"y"),)))
     assert differences({ka: one}, {ka: two}) == (((ka, both),), ((ka, both),))
+
+
+def test_who_missed_one_row_in_a_hundred_gets_those_and_little_else() -> None:
+    world = ReplicaWorld(1, FAST)
+    rows = [row(f"k{i}", f"v{i}") for i in range(2_000)]
+    for peer in world.peers.values():
+        held = [one for i, one in enumerate(rows) if peer is not world[C] or i % 100]
+        for at in range(0, len(held), 200):
+            peer.merge(FLAT, held[at : at + 200])
+    world.sent.clear()
+    run_trees(world)
+    took_us = world.until(lambda: len(world[C].rows()) == len(rows), 60 * SECOND, SECOND // 2)
+    assert took_us < 10 * SECOND
+    merged = sum(peer.counts["tree_rows_merged"] for peer in world.peers.values())
+    sent = sum(peer.counts["tree_rows_sent"] for peer in world.peers.values())
+    compared = sum(peer.counts["tree_rows_compared"] for peer in world.peers.values())
+    assert merged + sent == 20, "each missing row once"
+    assert compared <= 40, "rows that are equal are hardly looked at"
+    assert world.sent["TreeAsk"] < 300

@@ -284,3 +284,8 @@ async def test_a_bucket_that_is_gone_is_gone_all_the_same() -> None:
         with pytest.raises(sullae.NotFound):
             await db.kv("b").get("k")
     assert len(peer.asked) == 6
+
+
+async def test_a_result_says_what_it_is() -> None:
+    async with peers(always(lambda: ok(ROWS, 200))) as [peer], client(peer) as db:
+        assert "rows" in repr(await db.cql("SELECT * FROM t"))

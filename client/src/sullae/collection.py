@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sullae.calls import JSON, Call, Consistency, document_path, query_of
+from sullae.calls import JSON, Consistency, document_path, query_of
 from sullae.collection_many import Many
 from sullae.docs_bulk import DocsBulk
 from sullae.edits import edit_of
-from sullae.errors import NotFound, PreconditionFailed
+from sullae.errors import PreconditionFailed
 from sullae.ids import new_id
+from sullae.items import Items, Limits
 from sullae.models import Document, Patched
-from sullae.requests import Requests, conditions, dumps, repeat_of, wanted_level
+from sullae.requests import Requests, conditions, dumps, wanted_level
 from sullae.transport import Transport
 
 
@@ -26,6 +27,7 @@ class Collection(Many):
 
     def __init__(self, transport: Transport, name: str) -> None:
         super().__init__(transport, Requests(transport), name)
+        self._items = Items(transport, "docs", name, lambda key: document_path(name, key), "no-such-document")
 
     async def get(
         self,
@@ -36,26 +38,16 @@ class Collection(Many):
         timeout_s: float | None = None,
     ) -> Document | None:
         """The document, None if there is none; raises NotModified if it is what `if_none_match` names."""
-        call = self._call("docs.get", "GET", document_id, consistency, timeout_s)
-        try:
-            reply = await self._transport.request(replace(call, headers=conditions(None, if_none_match)))
-        except NotFound as error:
-            if error.kind == "no-such-document":
-                return None
-            raise
+        reply = await self._items.get(document_id, if_none_match, Limits(consistency, timeout_s))
+        if reply is None:
+            return None
         return Document(document_id, reply.etag, self._requests.parsed(reply.body))
 
     async def exists(
         self, document_id: str, *, consistency: Consistency | None = None, timeout_s: float | None = None
     ) -> bool:
         """Whether there is such a document; False, too, if there is no such collection."""
-        try:
-            await self._transport.request(
-                self._call("docs.exists", "HEAD", document_id, consistency, timeout_s)
-            )
-        except NotFound:
-            return False
-        return True
+        return await self._items.exists(document_id, Limits(consistency, timeout_s))
 
     async def put(
         self,
@@ -73,18 +65,10 @@ class Collection(Many):
         `if_match` is the tag that the document must have (`*`: any), `if_none_match="*"` says that there must
         be none; else PreconditionFailed is raised.
         """
-        call = self._call("docs.put", "PUT", document_id, consistency, timeout_s)
-        reply = await self._transport.request(
-            replace(
-                call,
-                query=(*call.query, *query_of(ttl=ttl_s)),
-                body=dumps(document),
-                headers={"Content-Type": JSON, **conditions(if_match, if_none_match)},
-                writes=True,
-                repeat=repeat_of(if_match, if_none_match),
-            )
+        call = self._items.call("put", "PUT", document_id, Limits(consistency, timeout_s))
+        return await self._items.put(
+            call, (JSON, dumps(document)), ttl_s, if_match=if_match, if_none_match=if_none_match
         )
-        return reply.etag
 
     async def insert(
         self,
@@ -132,7 +116,7 @@ class Collection(Many):
         request had to be sent. With `returning` the answer has what the document became.
         """
         edit = edit_of(change)
-        call = self._call("docs.patch", "PATCH", document_id, consistency, timeout_s)
+        call = self._items.call("patch", "PATCH", document_id, Limits(consistency, timeout_s))
         query = query_of(ttl=ttl_s, return_="document" if returning else None)
         reply = await self._transport.request(
             replace(
@@ -155,9 +139,7 @@ class Collection(Many):
         timeout_s: float | None = None,
     ) -> None:
         """Have there be no document; that there was none before is no error."""
-        call = self._call("docs.delete", "DELETE", document_id, consistency, timeout_s)
-        headers, repeat = conditions(if_match, None), repeat_of(if_match, None)
-        await self._transport.request(replace(call, headers=headers, writes=True, repeat=repeat))
+        await self._items.delete(document_id, if_match, Limits(consistency, timeout_s))
 
     async def modify(
         self,
@@ -209,23 +191,4 @@ class Collection(Many):
             batch=batch,
             requests=requests,
             raise_failures=raise_failures,
-        )
-
-    def _call(
-        self,
-        operation: str,
-        method: str,
-        document_id: str,
-        consistency: Consistency | None,
-        timeout_s: float | None,
-    ) -> Call:
-        return Call(
-            operation,
-            method,
-            document_path(self._name, document_id),
-            wanted_level(self._transport, consistency),
-            target=self._name,
-            key=document_id,
-            timeout_s=timeout_s,
-            takes_timeout=True,
         )

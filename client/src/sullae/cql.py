@@ -46,6 +46,13 @@ class CqlResult:
         self.schema: Mapping[str, Any] | None = found.get("schema")
         """What of the schema was changed, if anything."""
 
+    def __repr__(self) -> str:
+        """What came: columns and how many rows, or what was done."""
+        if not self.columns:
+            return f"CqlResult(applied={self.applied}, schema={self.schema})"
+        more = "" if self.page_state is None else " and more"
+        return f"CqlResult({', '.join(column.name for column in self.columns)}: {len(self.rows)} rows{more})"
+
     async def pages(self) -> AsyncIterator[Sequence[Row]]:
         """The pages, from the first; none is empty."""
         if self.rows:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from sullae import json_values
 from sullae.calls import JSON, Call, Changes, Consistency, path_of, query_of
-from sullae.errors import NotFound
+from sullae.items import Items, Limits
 from sullae.kv_bulk import KvBulk
 from sullae.models import Bucket, KeyInfo, Value
 from sullae.paging import Paged
-from sullae.requests import Requests, conditions, repeat_of, wanted_level
+from sullae.requests import Requests, wanted_level
 from sullae.retrying import Repeat
 from sullae.transport import Transport
 
@@ -27,6 +26,7 @@ class Kv:
         self._transport = transport
         self._requests = Requests(transport)
         self._name = bucket
+        self._items = Items(transport, "kv", bucket, lambda key: path_of("kv", bucket, key), "no-such-key")
 
     @property
     def name(self) -> str:
@@ -42,14 +42,9 @@ class Kv:
         timeout_s: float | None = None,
     ) -> Value | None:
         """What the key holds, None if nothing; raises NotModified if it is what `if_none_match` names."""
-        call = self._call("kv.get", "GET", key, consistency, timeout_s)
-        headers = conditions(None, if_none_match)
-        try:
-            reply = await self._transport.request(replace(call, headers=headers))
-        except NotFound as error:
-            if error.kind == "no-such-key":
-                return None
-            raise
+        reply = await self._items.get(key, if_none_match, Limits(consistency, timeout_s))
+        if reply is None:
+            return None
         return Value(key, reply.body, reply.headers.get("Content-Type", OCTETS), reply.etag)
 
     async def put(
@@ -71,18 +66,10 @@ class Kv:
         """
         body = value.encode() if isinstance(value, str) else value
         kind = content_type or (TEXT if isinstance(value, str) else OCTETS)
-        call = self._call("kv.put", "PUT", key, consistency, timeout_s)
-        reply = await self._transport.request(
-            replace(
-                call,
-                query=(*call.query, *query_of(ttl=ttl_s)),
-                headers={"Content-Type": kind, **conditions(if_match, if_none_match)},
-                body=body,
-                writes=True,
-                repeat=repeat_of(if_match, if_none_match),
-            )
+        call = self._items.call("put", "PUT", key, Limits(consistency, timeout_s))
+        return await self._items.put(
+            call, (kind, body), ttl_s, if_match=if_match, if_none_match=if_none_match
         )
-        return reply.etag
 
     async def put_json(
         self,
@@ -116,20 +103,13 @@ class Kv:
         timeout_s: float | None = None,
     ) -> None:
         """Have the key hold nothing; that it held nothing before is no error."""
-        call = self._call("kv.delete", "DELETE", key, consistency, timeout_s)
-        headers, repeat = conditions(if_match, None), repeat_of(if_match, None)
-        await self._transport.request(replace(call, headers=headers, writes=True, repeat=repeat))
+        await self._items.delete(key, if_match, Limits(consistency, timeout_s))
 
     async def exists(
         self, key: str, *, consistency: Consistency | None = None, timeout_s: float | None = None
     ) -> bool:
         """Whether the key holds something; False, too, if there is no such bucket."""
-        call = self._call("kv.exists", "HEAD", key, consistency, timeout_s)
-        try:
-            await self._transport.request(call)
-        except NotFound:
-            return False
-        return True
+        return await self._items.exists(key, Limits(consistency, timeout_s))
 
     def list(
         self,
@@ -192,9 +172,7 @@ class Kv:
         if replication_factor is not None:
             wanted["replication_factor"] = replication_factor
         return bucket_of(
-            await self._requests.ask(
-                "kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True
-            )
+            await self._requests.ask("kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True)
         )
 
     async def describe(self) -> Bucket:
@@ -211,25 +189,6 @@ class Kv:
             repeat=Repeat.HARMFUL,
         )
         self._transport.forget(self._name)
-
-    def _call(
-        self,
-        operation: str,
-        method: str,
-        key: str,
-        consistency: Consistency | None,
-        timeout_s: float | None,
-    ) -> Call:
-        return Call(
-            operation,
-            method,
-            path_of("kv", self._name, key),
-            wanted_level(self._transport, consistency),
-            target=self._name,
-            key=key,
-            timeout_s=timeout_s,
-            takes_timeout=True,
-        )
 
 
 def bucket_of(found: Mapping[str, Any]) -> Bucket:

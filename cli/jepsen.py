@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.output import ANSWERED_NO_EXIT, Failure, print_json
+
+if TYPE_CHECKING:
+    from jepsen_like.campaign import Asked
+    from jepsen_like.real.door import Statements
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -54,22 +59,12 @@ def jepsen(
     \b
     Examples:
       sullae jepsen --workload register --nemesis all --minutes 10
-      sullae jepsen --nemesis kill,pause,one_way --peers 3 --out /tmp/attacked
+      sullae jepsen --nemesis kill,pause,one_way --peers 3 --out attacked
       sullae jepsen --workload txn --simulated --seed 7
     """
-    from cli.jepsen_cql import NativeStatements
-    from jepsen_like.campaign import REAL_WORKLOADS, Asked, run_one
-    from jepsen_like.own import OwnError
-    from jepsen_like.run import WORKLOADS
+    _check(workload, door, simulated)
+    from jepsen_like.campaign import Asked
 
-    known = list(WORKLOADS) if simulated else [*REAL_WORKLOADS, "composite"]
-    if not workload.endswith(".py") and workload not in known:
-        raise Failure(
-            f"no workload is named {workload} here; there are {', '.join(known)}", code="no_such_workload"
-        )
-    if door not in ("rest", "cql"):
-        raise Failure(f"--door is rest or cql, not {door}", code="bad_option")
-    folder = out if out is not None else Path(tempfile.mkdtemp(prefix="sullae-jepsen-"))
     asked = Asked(
         workload=workload,
         nemesis=nemesis,
@@ -77,19 +72,44 @@ def jepsen(
         seed=seed,
         peers=peers,
         rate=rate,
-        folder=folder.resolve(),
+        folder=(out or Path(tempfile.mkdtemp(prefix="sullae-jepsen-"))).resolve(),
         simulated=simulated,
         namespaces=namespaces,
         images=images,
-        statements=NativeStatements if door == "cql" else None,
+        statements=_statements() if door == "cql" else None,
     )
+    raise typer.Exit(_attack(asked, json))
+
+
+def _check(workload: str, door: str, simulated: bool) -> None:
+    from jepsen_like.campaign import REAL_WORKLOADS
+    from jepsen_like.run import WORKLOADS
+
+    known = list(WORKLOADS) if simulated else [*REAL_WORKLOADS, "composite"]
+    if not workload.endswith(".py") and workload not in known:
+        text = f"no workload is named {workload} here; there are {', '.join(known)}"
+        raise Failure(text, code="no_such_workload")
+    if door not in ("rest", "cql"):
+        raise Failure(f"--door is rest or cql, not {door}", code="bad_option")
+
+
+def _statements() -> Callable[[int], Statements]:
+    from cli.jepsen_cql import NativeStatements
+
+    return NativeStatements
+
+
+def _attack(asked: Asked, as_json: bool) -> int:
+    from jepsen_like.campaign import run_one
+    from jepsen_like.own import OwnError
+
     try:
         verdict, page = run_one(asked, lambda line: print(line, file=sys.stderr, flush=True))
     except KeyError as error:
         raise Failure(f"no fault is named {error.args[0]}", code="no_such_fault") from None
     except OwnError as error:
         raise Failure(str(error), code="bad_workload") from None
-    if json:
+    if as_json:
         import msgspec
 
         told = {"green": verdict.green, **msgspec.to_builtins(verdict), "report": str(page)}
@@ -99,4 +119,4 @@ def jepsen(
         for problem in verdict.problems[:5]:
             print(f"    {problem.name}: {problem.text}")
         print(f"report: {page}\nagain:  {asked.command()}")
-    raise typer.Exit(0 if verdict.green else ANSWERED_NO_EXIT)
+    return 0 if verdict.green else ANSWERED_NO_EXIT

@@ -287,5 +287,7 @@ async def test_a_bucket_that_is_gone_is_gone_all_the_same() -> None:
 
 
 async def test_a_result_says_what_it_is() -> None:
-    async with peers(always(lambda: ok(ROWS, 200))) as [peer], client(peer) as db:
-        assert "rows" in repr(await db.cql("SELECT * FROM t"))
+    told = [{"columns": [{"name": "id", "type": "int"}], "rows": [{"id": 1}], "page_state": None}, ROWS]
+    async with peers(always(lambda: ok(told.pop(0), 200))) as [peer], client(peer) as db:
+        assert repr(await db.cql("SELECT id FROM t")) == "CqlResult(id: 1 rows)"
+        assert "applied" in repr(await db.cql("INSERT INTO t (id) VALUES (1)"))

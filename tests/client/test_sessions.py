@@ -93,8 +93,8 @@ async def test_bulk_writes_searches_and_streams_are_of_the_session_too() -> None
             return lines(event)
         if "_bulk" in asked.target:
             return lines({"key": "k", "status": 204})
-        found = {"hits": {"hits": [], "total": {"value": 0, "relation": "eq"}, "max_score": None}, "took_us": 1}
-        return ok(found, 200)
+        hits = {"hits": [], "total": {"value": 0, "relation": "eq"}, "max_score": None}
+        return ok({"hits": hits, "took_us": 1}, 200)
 
     async def told(work: Callable[[sullae.Database], Awaitable[None]]) -> list[str]:
         async with peers(script) as [peer], client(peer) as db:

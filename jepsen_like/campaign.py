@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def run_one(asked: Asked, say: Say) -> tuple[Verdict, Path]:
         options = options_of(asked.seed, asked.workload)
         if asked.nemesis != "all":
             options = msgspec.structs.replace(options, faults=faults, more_faults=())
+        began = time.process_time()
         run = Run(options, asked.workload, RealSoftware(), trace=False)
-        verdict = verdict_of_run(run, run.go(asked.seconds * SECOND), asked.seconds)
+        problems = run.go(asked.seconds * SECOND)
+        verdict = verdict_of_run(run, problems, asked.seconds, time.process_time() - began)
         notes: Sequence[str] = ("simulated: times are virtual",)
     else:
         options = real_options(asked.seed, asked.peers, asked.rate, faults)

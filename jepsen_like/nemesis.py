@@ -59,12 +59,12 @@ class Nemesis:
 
     # --- schedule
 
-    def start(self, duration_us: int, *, power_cuts: bool = True) -> None:
-        """Begin to draw faults; with `power_cuts` the power of all fails at least every 20 seconds, too."""
+    def start(self, duration_us: int, *, power_every_us: int = 20 * SECOND) -> None:
+        """Begin to draw faults; the power of all fails at least that often, whatever is drawn (0: no)."""
         self._running = True
         self._draw()
         self._watch()
-        cuts = max(1, duration_us // (20 * SECOND)) if power_cuts else 0
+        cuts = max(1, duration_us // power_every_us) if power_every_us else 0
         for number in range(cuts):
             at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random())) // cuts
             self.cluster.scheduler.after(at_us, self._scheduled, "power_all")

@@ -91,7 +91,8 @@ NETWORK_FAULTS = (
 PACKET_FAULTS = ("duplicate", "reorder")
 LIVE_LINE_US = SECOND
 CLOCK_SKEW_US = 2 * SECOND
-REPAIR_US = SECOND // 4
+POWER_EVERY_US = 60 * SECOND
+REPAIR_US = SECOND // 10
 """Between two comparisons of replicas; there are a few dozen to make until all are proven equal."""
 NEEDED_RATE = 100
 """Operations per second that must have worked before the first fault of a composite run."""
@@ -179,7 +180,8 @@ class RealRun(Run):
         self.healthy_rate = worked * SECOND / HEALTHY_US
         self.phase = "faults"
         if self.cluster.options.faults:
-            self.nemesis.start(safety_us, power_cuts="power_all" in self.cluster.options.faults)
+            cuts = "power_all" in self.cluster.options.faults
+            self.nemesis.start(safety_us, power_every_us=POWER_EVERY_US if cuts else 0)
         self.cluster.run_for(safety_us)
         self.phase = "healed"
         self.nemesis.heal()
@@ -241,7 +243,7 @@ class RealRun(Run):
             if not wrong:
                 break
         self.converged_us = self.cluster.now_us - began_us
-        return [Problem("diverged", text) for text in wrong]
+        return [Problem("unproven", text) for text in wrong]
 
     async def _differences(self, began_s: float) -> list[str]:
         wrong: list[str] = []

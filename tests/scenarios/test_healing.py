@@ -1,0 +1,192 @@
+"""Damaged disks and purged deletions, one interleaving a story: with its rule, and without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.consistency import Level
+from core.messages import ApplyMutation, Message
+from jepsen_like.history import OK
+from jepsen_like.scenarios import Scenario
+from lsm import keys
+from lsm.floors import Floors
+from lsm.lost import LostRanges
+from tests.scenarios.telling import UNCOMPARED
+
+Patch = pytest.MonkeyPatch
+
+ALONE: dict[str, Any] = {
+    **UNCOMPARED,
+    "hints": False,
+    "follow_idle_us": 3_600_000_000,
+    "follow_pause_us": 3_600_000_000,
+    "scrub_every_us": 0,
+    "purge_interval_us": 0,
+}
+"""Nothing makes replicas equal by itself."""
+
+QUICK: dict[str, Any] = {"purge_interval_us": 1_000_000, "purge_slack_us": 500_000, "scrub_every_us": 0}
+
+
+def damage_row(s: Scenario, peer: int, bucket: str) -> None:
+    """Every row of a bucket on one disk."""
+    for key in s.stored(peer, bucket):
+        s.cluster.machines[peer].engine.damage(key)
+
+
+def mended(s: Scenario, peer: int, starts: int) -> bool:
+    machine = s.cluster.machines[peer]
+    return machine.start >= starts and machine.process is not None and s.node(peer).mending.left == 0
+
+
+# --- damage
+
+
+def a_row_on_a_minority_is_damaged() -> tuple[str, bytes | None]:
+    """Acknowledged by 0 and 1; 0's disk forgets it; 0 and 2 are asked. The status, and what was read."""
+    s = Scenario(settings=ALONE)
+    s.start()
+    s.bucket("b")
+    s.lose(lambda source, target, message: target == 2 and isinstance(message, ApplyMutation))
+    assert s.put("b", "k", b"v", at=1).status == OK
+    damage_row(s, 0, "b")
+    s.cut([1], [0, 2])
+    s.get("b", "k", at=0, level=Level.ONE)  # meets the damage
+    machine = s.cluster.machines[0]
+    assert s.until(lambda: machine.start > 1 and machine.process is not None)
+    assert s.until(lambda: s.node(0).ready()[0])
+    s.run(5)
+    end = s.get("b", "k", at=0)
+    return end.status, None if end.result is None else end.result.value
+
+
+def test_what_damage_took_is_not_read_as_absent_by_a_quorum_of_the_others() -> None:
+    status, _ = a_row_on_a_minority_is_damaged()
+    assert status != OK
+
+
+def test_if_what_may_be_lost_is_served_an_acknowledged_write_is_gone(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(LostRanges, "hits", lambda *_: False)
+    assert a_row_on_a_minority_is_damaged() == (OK, None)
+
+
+def test_what_damage_took_comes_back_from_the_other_replicas_with_what_nobody_else_had_told() -> None:
+    s = Scenario(settings={**ALONE, "anti_entropy_pause_us": 1_000_000})
+    s.start()
+    s.bucket("b")
+    for number in range(40):
+        assert s.put("b", f"k{number}", b"v%d" % number, at=1).status == OK
+    damage_row(s, 0, "b")
+    s.get("b", "k0", at=0, level=Level.ONE)
+    assert s.until(lambda: mended(s, 0, 2))
+    s.kill(1, 2)
+    for number in range(40):
+        end = s.get("b", f"k{number}", at=0, level=Level.ONE)
+        assert end.status == OK and end.result.value == b"v%d" % number
+
+
+def test_whoever_lost_the_same_cannot_give_it_back() -> None:
+    s = Scenario(settings={**ALONE, "anti_entropy_pause_us": 1_000_000})
+    s.start()
+    s.bucket("b")
+    assert s.put("b", "k", b"v", at=1, level=Level.ALL).status == OK
+    for peer in (0, 1):
+        damage_row(s, peer, "b")
+        s.get("b", "k", at=peer, level=Level.ONE)
+    machines = s.cluster.machines
+    assert s.until(lambda: all(machines[p].start > 1 and machines[p].process is not None for p in (0, 1)))
+    s.run(20)
+    assert [s.node(peer).mending.left for peer in (0, 1)] == [1, 1]
+    waiting = [why for _, entry in s.node(0).mending.status() for why in entry["waiting"].values()]  # type: ignore[attr-defined]
+    assert any("given back" in why for why in waiting)
+    assert s.node(0).mending.accept_loss() == 1
+    assert s.until(lambda: [s.node(peer).mending.left for peer in (0, 1)] == [0, 0])
+    end = s.get("b", "k", at=1)
+    assert end.status == OK and end.result.value == b"v"
+
+
+# --- deletions
+
+
+def tombstones(s: Scenario, bucket: str) -> list[int]:
+    return [len(s.stored(peer, bucket)) for peer in range(len(s.cluster.machines))]
+
+
+def test_deletions_are_purged_when_all_replicas_have_them() -> None:
+    s = Scenario(settings=QUICK)
+    s.start()
+    s.bucket("b", ordered=True)
+    for number in range(20):
+        assert s.put("b", f"k{number}", b"v").status == OK
+        assert s.delete("b", f"k{number}").status == OK
+    assert max(tombstones(s, "b")) > 0
+    assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
+    assert s.equal_within(30)
+    assert not any(machine.engine.keys(keys.GARBAGE, b"H") for machine in s.cluster.machines)
+
+
+def a_hint_that_comes_after_the_deletion_was_over() -> tuple[bytes | None, list[int]]:
+    """CE 16: written while 2 was away, deleted when it was back, and then 0's hint for 2 is delivered."""
+    s = Scenario(settings={**QUICK, **UNCOMPARED, "hint_replay_pause_us": 20_000_000})
+    s.start()
+    s.bucket("b")
+    s.cut([2], [0, 1])
+    assert s.until(lambda: s.sees_dead(0, 2))
+    assert s.put("b", "k", b"old").status == OK
+    s.heal()
+    assert s.until(lambda: s.sees_all(0) and s.sees_all(2))
+    assert s.delete("b", "k", level=Level.ALL).status == OK
+    s.until(lambda: tombstones(s, "b") == [0, 0, 0], 15)
+    s.run(60)
+    end = s.get("b", "k", at=2, level=Level.ONE)
+    return (None if end.result is None else end.result.value), tombstones(s, "b")
+
+
+def test_counterexample_16_a_late_hint_brings_nothing_back() -> None:
+    assert a_hint_that_comes_after_the_deletion_was_over() == (None, [0, 0, 0])
+
+
+def test_a_floor_waits_for_a_replica_that_is_away_and_says_so() -> None:
+    s = Scenario(settings=QUICK)
+    s.start()
+    s.bucket("b")
+    s.kill(2)
+    assert s.until(lambda: s.sees_dead(0, 2))
+    assert s.put("b", "k", b"v").status == OK
+    assert s.delete("b", "k").status == OK
+    s.run(20)
+    assert tombstones(s, "b")[:2] == [1, 1]
+    leaders = [group for peer in (0, 1) for group in s.node(peer).floors.status()]
+    assert any("n3 down" in group.waiting for group in leaders) or not leaders
+    s.start(2)
+    assert s.until(lambda: tombstones(s, "b") == [0, 0, 0], 60)
+
+
+def test_a_write_below_the_floor_is_stamped_again_and_written() -> None:
+    s = Scenario(settings=QUICK)
+    s.start()
+    s.bucket("b")
+    assert s.put("b", "gone", b"v").status == OK
+    assert s.delete("b", "gone").status == OK
+    assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
+    delayed: list[Message] = []
+    original = Floors.refuses
+
+    def refuses(self: Floors, table: int, token: int, admitted_us: int, *, followed: bool) -> int:
+        limit_us = original(self, table, token, admitted_us, followed=followed)
+        if not delayed and not followed:  # as if a floor had been raised just now
+            delayed.append(None)  # type: ignore[arg-type]
+            return admitted_us
+        return limit_us
+
+    Floors.refuses = refuses  # type: ignore[method-assign]
+    try:
+        assert s.put("b", "k", b"v", level=Level.ALL).status == OK
+    finally:
+        Floors.refuses = original  # type: ignore[method-assign]
+    assert delayed
+    end = s.get("b", "k", level=Level.ALL)
+    assert end.status == OK and end.result.value == b"v"
+    assert s.cluster.events.get("writes_stamped_again", 0) >= 1

@@ -93,7 +93,7 @@ async def test_bulk_writes_searches_and_streams_are_of_the_session_too() -> None
             return lines(event)
         if "_bulk" in asked.target:
             return lines({"key": "k", "status": 204})
-        hits = {"hits": [], "total": {"value": 0, "relation": "eq"}, "max_score": None}
+        hits: dict[str, object] = {"hits": [], "total": {"value": 0, "relation": "eq"}, "max_score": None}
         return ok({"hits": hits, "took_us": 1}, 200)
 
     async def told(work: Callable[[sullae.Database], Awaitable[None]]) -> list[str]:

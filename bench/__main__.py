@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import documents, micro, queue, rivals, scenarios, stages
+from bench import changes, documents, micro, queue, rivals, scenarios, stages
 from bench.peers import Peers, Process
 from bench.scenarios import Loaded
 
@@ -28,7 +28,7 @@ MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
 SCENARIOS: Final = (
     *("micro", "stages", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "single"),
-    *("etcd", "documents", "queue"),
+    *("changes", "etcd", "documents", "queue"),
 )
 NOT_QUICK: Final = ("etcd", "documents", "queue")
 
@@ -87,6 +87,10 @@ class _Run:
             with Peers(self._folder / "single", count=1) as peers:
                 peers.up()
                 asyncio.run(self._single(peers))
+        if "changes" in self._wanted:
+            with Peers(self._folder / "changes") as peers:
+                peers.up()
+                asyncio.run(self._changes(peers))
         if "etcd" in self._wanted:
             (self._folder / "etcd").mkdir()
             self.found["etcd"] = rivals.etcd(self._folder / "etcd")
@@ -101,6 +105,19 @@ class _Run:
                     say(f"queue: {line}: {figure}")
         self._compare()
         return self.found
+
+    async def _changes(self, peers: Peers) -> None:
+        """Change streams: how soon, how many, at what cost."""
+        say(HEADER)
+        measured = await changes.latency(peers, 20_000 // self._divide, 2_000)
+        reading = await changes.reading(peers, 60_000 // self._divide)
+        cost = await changes.cost(peers, 12_000 // self._divide)
+        self.found["changes"] = {"latency": measured, "reading": reading, "cost": cost}
+        say(row("change stream at 2,000 writes/s", measured))
+        say(changes.told(measured.figures))
+        say(f"one subscriber from the start (wanted 20,000 events/s): {reading}")
+        for kind, figures in cost.items():
+            say(f"writes with changes = {kind}: {figures}")
 
     def _search(self) -> None:
         """Documents and search: one peer, then three with replication factor 3."""

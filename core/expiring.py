@@ -13,7 +13,7 @@ class ExpireRows(msgspec.Struct, frozen=True):
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """So many events were logged; `more` says that more has run out. All is told that ran out by `swept_us`."""
+    """So many events were logged; `more` says that more has run out. All is told that did by `swept_us`."""
 
     events: int
     more: bool

@@ -1,15 +1,16 @@
 """Expiry as events: what runs out by itself is logged, too, where a table keeps changes.
 
-A row that is written with a time to live leaves a note of when something in it dies (`D | due | row key`), in
-its own batch. Once due, a log entry of the kind EXPIRED says so, with the row before and after: the same
-bytes, looked at before and at that moment. It is no mutation: no sibling follows it, each replica logs its own.
-Its id is made of row, moment and version, so all replicas give one event one id.
+A row that is written with a time to live leaves a note of when something in it dies (`D | due | row key`),
+in its own batch. Once due, a log entry of the kind EXPIRED says so, with the row before and after: the same
+bytes, looked at before and at that moment. It is no mutation: no sibling follows it, each replica logs its
+own. Its id is made of row, moment and version, so all replicas give one event one id.
 
 Each log says of a row: it was there, it ran out, it was written anew, in this order; so images chain.
 
     what died before a write was admitted is logged before that write
-    a write that was admitted before, and comes after, is judged as of the moment up to which all is logged that
-    died (`swept_us`), and so finds the row gone, as the reader of the log has it
+    a write that was admitted before, and comes after, is judged as of the moment up to which all is logged
+    that died (`swept_us`, and what an earlier write had told of its row), and so finds the row gone, as the
+    reader of the log has it
 
 What was written before the table kept changes leaves no notes, and no events.
 """
@@ -73,7 +74,7 @@ class Expiring:
     def before_write(
         self, puts: Puts, row: tuple[bytes, Row, bytes | None], changes: str, now_us: int
     ) -> int:
-        """Log what of a stored row (key, row, bytes) ran out before a write; as of when to judge the write."""
+        """Log what of a stored row (key, row, bytes) ran out before a write; when to judge the write at."""
         key, stored, data = row
         judged_us = max(now_us, self.swept_us)
         if not any(cell.dead_from_us and cell.value is not None for cell in stored.cells):

@@ -13,8 +13,9 @@ A table, bucket or collection whose `changes` is not none tells what happens to 
 /v1/changes/docs.movies` streams one JSON object per line, each with a `type`:
 
 - `event`: `id` (the same at every repetition), `table`, `op` (insert, update, delete, expire, truncate),
-  `key`, `changed`, `before` and `after` where `changes` asks for them, `timestamp_us` (of the write's version),
-  `time`, `epoch` (of the schema) and `cursor` (of its range). A member that is only there when it is true:
+  `key`, `changed`, `before` and `after` where `changes` asks for them, `timestamp_us` (of the write's
+  version), `time`, `epoch` (of the schema) and `cursor` (of its range). A member that is only there when it
+  is true:
   `late` (the row held something newer already), `superseded` (it changed nothing), `restart` (see below).
   `scope` is there if it is not about one row: static, range, partition, table.
 - `heartbeat`: at least once a second, with the whole `cursor`: all that was sent before it.

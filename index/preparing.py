@@ -49,8 +49,8 @@ PATHS_KEPT: Final = 10_000
 """Paths whose parts are remembered; beyond that all are forgotten, so strange names cost time only."""
 
 KEPT_CHARS_MAX: Final = 24
-TEXTS_KEPT: Final = 10_000
-"""The same of the terms of short texts, by the analyzer of the index."""
+ONES_KEPT: Final = 10_000
+"""The same of short strings at their paths."""
 
 
 class Text(NamedTuple):
@@ -59,6 +59,18 @@ class Text(NamedTuple):
     joined: str
     tokens: list[tuple[str, int]] | None
     length: int
+
+
+class _One(NamedTuple):
+    """What one string at a path comes to: terms of values, the path's text; its terms for the text of all
+    fields, joined (None: not at positions 0, 1, 2, ...), and how many; its term as a whole value, or nothing.
+    """
+
+    terms: tuple[str, ...]
+    text: tuple[str, Text] | None
+    joined: str | None
+    number: int
+    whole: str
 
 
 class Prepared(NamedTuple):
@@ -110,7 +122,7 @@ class Preparer:
         self._analyzer = rules.default_analyzer
         self._keeps = self._analyzer.keeps_digits
         self._paths: dict[str, _Path] = {}
-        self._texts: dict[str, list[str] | None] = {}
+        self._ones: dict[tuple[str, str], _One] = {}
 
     def prepare(self, document: Any) -> Prepared:
         """All terms of a document (a JSON value)."""
@@ -133,7 +145,10 @@ class Preparer:
             elif (kind is int or kind is float) and path.is_plain and len(values) == 1:
                 terms.append(path.number + encoded_number(value))
                 text = str(value)
-                made.add(text, [text] if kind is int and value >= 0 and self._keeps else self._flat(text))
+                if kind is int and value >= 0 and self._keeps:
+                    made.add(text, text, 1)
+                else:
+                    self._add(made, text)
             elif not self._values(made, name, path, values):
                 continue
             for above in path.existing:
@@ -158,48 +173,64 @@ class Preparer:
         path = self._paths[name] = _Path(name, rule)
         return path
 
-    def _flat(self, text: str) -> list[str] | None:
-        """The terms of a text by the analyzer of the index; short ones come again and again."""
-        if len(text) > KEPT_CHARS_MAX:
-            return self._analyzer.flat(text)
-        try:
-            return self._texts[text]
-        except KeyError:
-            if len(self._texts) >= TEXTS_KEPT:
-                self._texts.clear()
-            found = self._texts[text] = self._analyzer.flat(text)
-            return found
+    def _add(self, made: _Made, text: str) -> None:
+        """A value for the text of all fields."""
+        flat = self._analyzer.flat(text)
+        made.add(text, None if flat is None else SEPARATOR.join(flat), len(flat or ()))
 
     def _string(self, made: _Made, name: str, path: _Path, value: str) -> None:
-        """One string by the rule of most fields."""
+        """One string by the rule of most fields. Short ones come again and again."""
+        one: _One | None = None
+        if len(value) <= KEPT_CHARS_MAX:
+            key = (name, value)
+            one = self._ones.get(key)
+            if one is None:
+                if len(self._ones) >= ONES_KEPT:
+                    self._ones.clear()
+                one = self._ones[key] = self._one(name, path, value)
+        else:
+            one = self._one(name, path, value)
+        made.terms += one.terms
+        if one.text is not None:
+            made.texts.append(one.text)
+        made.add(value, one.joined, one.number)
+        if one.whole:
+            made.wholes.append(one.whole)
+
+    def _one(self, name: str, path: _Path, value: str) -> _One:
+        terms: list[str] = []
         if len(value) <= EXACT_CHARS_MAX:
             plain = value.isascii() and value.isprintable()
-            made.terms.append(path.exact + (value.replace(" ", SPACE) if plain else escaped(value)))
+            terms.append(path.exact + (value.replace(" ", SPACE) if plain else escaped(value)))
         if value[-4:].isdecimal() or value[:4].isdecimal():
             at_us = date_of(value)
             date = None if at_us is None else encoded(DATE, at_us)
             if date is not None:
-                made.terms.append(path.date + date)
-        if path.analyzer is self._analyzer:
-            flat = self._flat(value)
-            made.add(value, flat)
-        else:
-            flat = path.analyzer.flat(value)
-            made.add(value, self._flat(value))
-        if flat is None or not path.analyzer.keeps_digits:
-            made.add_whole(value)
-        elif is_whole(value, flat):  # these are the words
-            made.wholes.append(SPACE.join(flat))
-        if flat is None:
-            self._text(made, name, path, [value])
-        elif flat:
+                terms.append(path.date + date)
+        analyzer = path.analyzer
+        flat = analyzer.flat(value)
+        joined = None if flat is None else SEPARATOR.join(flat)
+        text: tuple[str, Text] | None = None
+        if flat is None or flat:
             place = path.place
             if place is None:
                 place = path.place = self._place(name)
-            prefix = place[1]
-            joined = (SEPARATOR + prefix).join(flat)
-            made.texts.append((place[0], Text(prefix + joined if prefix else joined, None, len(flat))))
-            made.terms.append(f"{path.length}{len(flat)}")
+            physical, prefix = place
+            if joined is None or prefix:
+                made = text_of([value], analyzer, prefix)
+            else:
+                made = Text(joined, None, len(flat or ()))
+            if made.length:
+                text = (physical, made)
+                terms.append(f"{path.length}{made.length}")
+        if flat is None or not analyzer.keeps_digits:
+            whole = escaped(whole_of(value))
+        else:  # these are the words
+            whole = SPACE.join(flat) if is_whole(value, flat) else ""
+        if analyzer is not self._analyzer:
+            flat = self._analyzer.flat(value)
+            joined = None if flat is None else SEPARATOR.join(flat)
+        return _One(tuple(terms), text, joined, len(flat or ()), whole)
 
     def _values(self, made: _Made, name: str, path: _Path, given: list[Any]) -> bool:
         """Whatever stands at a path; False if nothing of it is indexed."""
@@ -225,7 +256,7 @@ class Preparer:
         for text in values.text:
             made.add_whole(text)
         for text in (*values.text, *map(str, values.numbers)):
-            made.add(text, self._flat(text))
+            self._add(made, text)
         return True
 
     def _text(self, made: _Made, name: str, path: _Path, values: list[str]) -> None:
@@ -252,14 +283,14 @@ class _Made:
         self._length = 0
         self._is_flat = True
 
-    def add(self, text: str, terms: list[str] | None) -> None:
-        """A value for the text of all fields, and its terms (None: not at positions 0, 1, 2, ...)."""
+    def add(self, text: str, joined: str | None, count: int) -> None:
+        """A value for the text of all fields, its terms joined (None: not at positions 0, 1, 2, ...)."""
         self._values.append(text)
-        if terms is None:
+        if joined is None:
             self._is_flat = False
-        elif terms:
-            self._length += len(terms)
-            self._parts.append(SEPARATOR.join(terms))
+        elif count:
+            self._length += count
+            self._parts.append(joined)
 
     def add_whole(self, text: str) -> None:
         """A value for the field of whole values, if it is short."""

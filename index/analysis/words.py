@@ -82,10 +82,19 @@ def _ascii_terms(text: str) -> list[str]:
             if joint in folded[:-1]:
                 return _terms(_ASCII_WORDS, text.lower())
             folded = folded.rstrip(joint)
-    terms = folded.split()
-    if len(folded) > TOKEN_CHARS_MAX and terms and max(map(len, terms)) > TOKEN_CHARS_MAX:
-        return _terms(_ASCII_WORDS, text.lower())
-    return terms
+    return _terms(_ASCII_WORDS, text.lower()) if _has_long_word(folded) else folded.split()
+
+
+def _has_long_word(text: str) -> bool:
+    """Whether more than TOKEN_CHARS_MAX characters come without a space: looked at from space to space, as far
+    apart as they may be.
+    """
+    at = 0
+    while len(text) - at > TOKEN_CHARS_MAX:
+        at = text.rfind(" ", at, at + TOKEN_CHARS_MAX + 1) + 1
+        if not at:
+            return True
+    return False
 
 
 def standard_terms(text: str) -> list[str]:

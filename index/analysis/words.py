@@ -86,8 +86,8 @@ def _ascii_terms(text: str) -> list[str]:
 
 
 def _has_long_word(text: str) -> bool:
-    """Whether more than TOKEN_CHARS_MAX characters come without a space: from space to space, each as far from
-    the one before as it may be.
+    """Whether more than TOKEN_CHARS_MAX characters come without a space: from one space to the last
+    that is near enough.
     """
     at = 0
     while len(text) - at > TOKEN_CHARS_MAX:

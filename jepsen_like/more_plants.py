@@ -36,8 +36,8 @@ def _table_ids_again(self: Any) -> int:
     return 1 + max(self.tables, default=0)
 
 
-def _first_row_alone(self: Any, mutation: Any, *rest: Any) -> Any:
-    return _apply(self, msgspec.structs.replace(mutation, rows=mutation.rows[:1]), *rest)
+def _first_row_alone(self: Any, mutation: Any, *rest: Any, **more: Any) -> Any:
+    return _apply(self, msgspec.structs.replace(mutation, rows=mutation.rows[:1]), *rest, **more)
 
 
 def _as_if_written(self: Any) -> None:

@@ -36,6 +36,9 @@ OPERATION_KEEP_US: Final = 31 * 24 * 3600 * SECOND_US
 """Longer than any cluster may be told to remember an operation id."""
 
 SEGMENT_SHIFT: Final = 56
+_SEGMENT_LAST: Final = 255
+_SEGMENT_AT: Final = 5
+"""Where a note has its segment."""
 
 Puts = list[tuple[bytes, bytes | None]]
 
@@ -94,14 +97,38 @@ def _is_over(cell: Cell, floor_us: int) -> bool:
 
 
 def is_due(engine: Engine, command: GarbageDue) -> bool:
-    """Whether anything in these ranges is dead by then."""
+    """Whether anything in these ranges is dead by then.
+
+    Beginning a scan costs most of a millisecond, so segments without notes are not looked into.
+    """
     for table, pairs in command.parts:
-        for first_token, last_token in pairs:
-            for segment in range(_segment(first_token), _segment(last_token) + 1):
-                prefix = keys.garbage_prefix(table, segment)
-                for key, _ in engine.scan(prefix, prefix + (command.until_us + 1).to_bytes(8, "big")):
-                    if first_token <= keys.token_of(keys.split_garbage(key)[1]) <= last_token:
-                        return True
+        if _next_note(engine, table, 0, _SEGMENT_LAST) is None:
+            continue
+        if any(_is_due_within(engine, table, pair, command.until_us) for pair in pairs):
+            return True
+    return False
+
+
+def _next_note(engine: Engine, table: int, segment: int, last: int) -> bytes | None:
+    """The first note of these segments: the one that is due first in the first that has any."""
+    first, end = keys.garbage_prefix(table, segment), keys.successor(keys.garbage_prefix(table, last))
+    return next((key for key, _ in engine.scan(first, end)), None)
+
+
+def _is_due_within(engine: Engine, table: int, tokens: tuple[int, int], until_us: int) -> bool:
+    first_token, last_token = tokens
+    segment, last = _segment(first_token), _segment(last_token)
+    while segment <= last:
+        found = _next_note(engine, table, segment, last)
+        if found is None:
+            return False
+        segment = found[_SEGMENT_AT]
+        if keys.split_garbage(found)[0] <= until_us:
+            prefix = keys.garbage_prefix(table, segment)
+            for key, _ in engine.scan(prefix, prefix + (until_us + 1).to_bytes(8, "big")):
+                if first_token <= keys.token_of(keys.split_garbage(key)[1]) <= last_token:
+                    return True
+        segment += 1
     return False
 
 
@@ -148,7 +175,7 @@ def look(
     after = command.after
     first_segment = _segment(command.first_token)
     if after:
-        first_segment = after[5]
+        first_segment = after[_SEGMENT_AT]
     for segment in range(first_segment, _segment(command.last_token) + 1):
         prefix = keys.garbage_prefix(command.table, segment)
         first = after + b"\0" if after.startswith(prefix) else prefix

@@ -13,19 +13,7 @@ import msgspec
 
 from core.cell import Version
 from core.expiring import Expired, ExpireRows
-from core.healing import (
-    FloorBlocked,
-    GarbageDue,
-    IsDue,
-    PaxosMerge,
-    PaxosPage,
-    PaxosScan,
-    Purge,
-    Purged,
-    RaiseFloor,
-    Scrub,
-    Scrubbed,
-)
+from core.healing import HealingCommand, HealingOutcome
 from core.lag import LogLag, LogLagged
 from core.moving import DropRange, LogForget, TakeFloors
 from core.mutation import MutationId
@@ -78,10 +66,7 @@ class MergeRows(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Read a slice; `digest` asks for its hash alone.
-
-    `lost_too`: what may be missing of it after damage is known to who asks (lsm/lost.py).
-    """
+    """Read a slice; `digest` asks for its hash alone, `lost_too` for what may lack something (lsm/lost.py)."""
 
     slice: Slice
     digest: bool
@@ -341,17 +326,12 @@ Command = (
     | PaxosAccept
     | PaxosCommit
     | PaxosFetch
-    | PaxosScan
-    | PaxosMerge
     | CounterAdd
     | Find
     | EntryCount
     | IndexBuild
     | IndexDrop
-    | Scrub
-    | RaiseFloor
-    | GarbageDue
-    | Purge
+    | HealingCommand
 )
 
 
@@ -609,15 +589,11 @@ Outcome = (
     | PaxosRefused
     | PaxosAccepted
     | PaxosFetched
-    | PaxosPage
     | CounterAdded
     | Candidates
     | EntriesCounted
     | IndexBuilt
-    | Scrubbed
-    | FloorBlocked
-    | IsDue
-    | Purged
     | Done
     | Failed
+    | HealingOutcome
 )

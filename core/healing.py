@@ -130,3 +130,7 @@ class Scrubbed(msgspec.Struct, frozen=True):
     records: int
     bytes: int
     problems: tuple[str, ...]
+
+
+HealingCommand = RaiseFloor | GarbageDue | Purge | PaxosScan | PaxosMerge | Scrub
+HealingOutcome = FloorBlocked | IsDue | Purged | PaxosPage | Scrubbed

@@ -20,7 +20,6 @@ Mending copies what can be read of the database into `mended/`, and then puts th
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def _mend(path: Path, monotonic_us: Callable[[], int], memory: Memory | None) ->
     """
     copy = path / MENDED
     if copy.exists() and not (copy / COMPLETE).exists():
-        shutil.rmtree(copy)
+        _remove(copy)
     salvaged = None
     if (path / DAMAGED).exists() and not copy.exists():
         copy.mkdir()
@@ -112,19 +111,30 @@ def _mend(path: Path, monotonic_us: Callable[[], int], memory: Memory | None) ->
     return salvaged
 
 
+def _remove(path: Path) -> None:
+    """A directory and what is in it, if it is there."""
+    if path.exists():
+        for entry in sorted(path.rglob("*"), reverse=True):  # what is in a directory comes before it
+            if entry.is_dir():
+                entry.rmdir()
+            else:
+                entry.unlink()
+        path.rmdir()
+
+
 def _replace(path: Path, copy: Path) -> None:
     """Put a complete copy in the place of the database, from whichever step on."""
     if (copy / DATABASE).exists():
         if (path / DATABASE).exists():
-            shutil.rmtree(path / REPLACED, ignore_errors=True)
+            _remove(path / REPLACED)
             (path / DATABASE).replace(path / REPLACED)
         (copy / DATABASE).replace(path / DATABASE)
     if (copy / DURABLE).exists():
         (copy / DURABLE).replace(path / DURABLE)
     _sync_directory(path)
     (path / DAMAGED).unlink(missing_ok=True)
-    shutil.rmtree(copy)
-    shutil.rmtree(path / REPLACED, ignore_errors=True)
+    _remove(copy)
+    _remove(path / REPLACED)
 
 
 def _check_format(path: Path) -> None:

@@ -19,12 +19,17 @@ _HEAD = Struct(">BQI").pack
 MESSAGE, ANSWER, OUTCOME = 1, 2, 3
 
 
+def _named(value: object) -> str:
+    """What is no data: a function (in a ticket, say) by its name, not by where it is in memory."""
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
 class Trace:
     """The running hash. `perturb` is for the test that a change of one byte moves it."""
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
-        self._encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+        self._encode = msgspec.msgpack.Encoder(enc_hook=_named).encode
         self.entries = 0
         self.perturb = -1
 

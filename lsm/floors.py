@@ -27,13 +27,14 @@ from typing import Final
 
 import msgspec
 
-from core.commands import Done, Failed, Outcome, PaxosAccept, Why
+from core.commands import NO_BALLOT, Done, Failed, Outcome, PaxosAccept, PaxosRefused, Rows, Why
 from core.errors import CorruptionError
 from core.healing import FloorBlocked, FloorParts, FloorStep, RaiseFloor
 from core.mutation import decode_mutation
 from core.ports import Engine
 from lsm import keys
 from lsm.hash_tree import leaf_of
+from lsm.lost import Span
 
 FLOOR_PREFIX: Final = b"floor/"
 BLOCKING_MAX: Final = 16
@@ -164,12 +165,22 @@ class Floors:
         limit_us = here.floor_us if followed else here.promised_us
         return limit_us if admitted_us <= limit_us else 0
 
-    def hinders(self, step: PaxosAccept) -> int:
-        """The time up to which proposals are not accepted any more, if this one is not; else 0."""
+    def tagged(self, rows: Rows, span: Span) -> Rows:
+        """Rows of these leaves with the time up to which they take account of everything."""
+        table, first, end = span
+        assert table is not None, "rows of a table"
+        return msgspec.structs.replace(rows, settled_us=self.settled(table, first, end))
+
+    def refusal(self, step: PaxosAccept) -> tuple[Outcome, int] | None:
+        """The outcome of a proposal that is not accepted any more; None if it may be."""
+        if not step.proposal or not self.tables:
+            return None
         token = keys.token_of(step.partition)
         here = self.at(step.table, leaf_of(token))
         limit_us = here.settled_us if step.again else here.promised_us
-        return limit_us if limit_us and _admitted(step.partition, step.proposal) <= limit_us else 0
+        if not limit_us or _admitted(step.partition, step.proposal) > limit_us:
+            return None
+        return PaxosRefused((limit_us, 0), NO_BALLOT), 0
 
     def least(self, parts: FloorParts) -> tuple[int, int, int]:
         """The least of each height over these ranges."""

@@ -25,7 +25,6 @@ from typing import Any
 import msgspec
 
 from core.commands import (
-    NO_BALLOT,
     Applied,
     Apply,
     Command,
@@ -54,7 +53,6 @@ from core.commands import (
     PaxosCommit,
     PaxosFetch,
     PaxosPrepare,
-    PaxosRefused,
     PaxosStep,
     Read,
     Records,
@@ -416,9 +414,7 @@ class Store:
             return _no_table(wanted.table), 0
         rows = read_slice(self.engine, wanted, info.has_clustering)
         if self.floors.tables and not command.digest:
-            table, first, end = where(Plan(command, None, ()))[0]
-            assert table is not None
-            rows = msgspec.structs.replace(rows, settled_us=self.floors.settled(table, first, end))
+            rows = self.floors.tagged(rows, where(Plan(command, None, ()))[0])
         depends_on = self._newest_in(wanted, info.has_clustering)
         return (Digest(digest_of(rows)) if command.digest else rows), depends_on
 
@@ -440,8 +436,7 @@ class Store:
         if isinstance(step, PaxosPrepare):
             return self._paxos.prepare(step, info.has_clustering)
         if isinstance(step, PaxosAccept):
-            height_us = self.floors.hinders(step) if step.proposal and self.floors.tables else 0
-            return (PaxosRefused((height_us, 0), NO_BALLOT), 0) if height_us else self._paxos.accept(step)
+            return self.floors.refusal(step) or self._paxos.accept(step)
         if isinstance(step, PaxosCommit):
             return self._paxos.commit(step, mutation, info)
         return self._paxos.fetch(step)

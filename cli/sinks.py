@@ -67,6 +67,9 @@ def add(
             help="What signs a webhook's requests, or a broker's password: by reference, never itself.",
         ),
     ] = None,
+    mechanism: Annotated[
+        str | None, typer.Option("--mechanism", help="Of Kafka: PLAIN (the default), SCRAM-SHA-256 or -512.")
+    ] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="10m|TIME|start|snapshot", help="From when on; default: now.")
     ] = "now",
@@ -94,7 +97,8 @@ def add(
     body: dict[str, Any] = {"table": table, "kind": kind or "parquet", "from": since, "every_s": every}
     if to is not None:
         body |= {"kind": kind or KINDS.get(to.partition(":")[0], "webhook"), "url": to}
-    body |= {name: value for name, value in (("user", user), ("secret", secret)) if value is not None}
+    login = (("user", user), ("secret", secret), ("mechanism", mechanism))
+    body |= {name: value for name, value in login if value is not None}
     found = _asked((url, config), "PUT", name, body)
     if json:
         print_json(found)

@@ -18,6 +18,10 @@ a read repair brought are in no log that is followed, so that reads could go bac
 
 Levels SERIAL and LOCAL_SERIAL stay: their order is decided, not counted.
 
+That reads never go back is promised of reads by key. Searches and finds see all that the session wrote, too,
+but the one replica that serves a range may also show a write of somebody's that is not acknowledged yet, and
+the next read may ask others.
+
 A token is opaque to clients, has at most TOKEN_CHARS_MAX characters, and is not secret; one that was made up
 can at worst make its sender wait.
 """

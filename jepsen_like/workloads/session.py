@@ -74,7 +74,7 @@ class SessionWorkload:
         dice, key = draw(40), f"k{draw(self.session.cluster.options.keys)}"
         if client.busy:
             return
-        if dice == 0 and self._made < BUCKETS_MAX:
+        if self._made == 0 or (dice == 0 and self._made < BUCKETS_MAX):
             self._create(client)
         elif dice < 4 and client.made:
             self._read(client, "read_new", (client.made[-1], key))
@@ -204,11 +204,12 @@ class SessionWorkload:
     def final(self) -> None:
         """What each session knows, through every peer."""
         for client in self._clients:
-            for place in client.floors:
+            for place in [*client.floors, *((name, "k0") for name in client.made)]:
                 for peer in range(self._peers):
                     self._final_left += 1
                     reader = _Client(client.token, client.floors)
-                    self._read(reader, "read", place, peer, again=True)
+                    kind = "read" if place[0] == "sessions" else "read_new"
+                    self._read(reader, kind, place, peer, again=True)
 
     def finished(self) -> bool:
         """All final reads are there."""

@@ -44,6 +44,14 @@ def check_ttl(ttl_s: int) -> Invalid | None:
     return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
 
 
+def check_kept(kept_s: int | None) -> Invalid | None:
+    """Why changes cannot be kept for so long, or None. None leaves it as it is, 0 is the peers' own time."""
+    if kept_s is None or 0 <= kept_s <= limits.CHANGES_KEPT_S_MAX:
+        return None
+    detail = f"changes_retention_s is 0 to {limits.CHANGES_KEPT_S_MAX} seconds; found {kept_s}"
+    return Invalid("bad_changes", detail)
+
+
 def check_changes(changes: str | None) -> Invalid | None:
     """Why this is not what a table may keep for subscribers, or None. None leaves it as it is."""
     if changes is None or changes in CHANGES:

@@ -62,6 +62,8 @@ class Churn:
         self._after: Callable[[], None] | None = None
         self._next_us = 0
         self._before = 0
+        self.retired = -1
+        """A machine whose peer was removed; -1: none."""
 
     def start(self) -> None:
         """Begin."""
@@ -101,14 +103,22 @@ class Churn:
         cluster, machines = self.cluster, self.cluster.machines
         least = max(3, cluster.options.replication)
         vnodes = cluster.options.settings.num_tokens
-        if (kind == "remove" and len(machines) <= least) or (kind == "add" and len(machines) >= MACHINES_MAX):
+        members = len(machines) - (self.retired >= 0)
+        if kind == "remove" and (members <= least or self.retired >= 0):
+            return
+        if kind == "add" and members >= MACHINES_MAX:
             return
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         node = self._best()
         before = node.metadata.state.last_move if node is not None else None
         self._before = before.id if before is not None else 0
         if kind == "add":
-            index = cluster.add_machine()
+            index = self.retired
+            if index >= 0:
+                cluster.wipe(index)
+                self.retired = -1
+            else:
+                index = cluster.add_machine()
             cluster.start(index)
             name = machines[index].place.name
             self._plan = lambda node: _with(
@@ -119,7 +129,7 @@ class Churn:
             self._plan = lambda node: move_plans.remove(node.metadata.state, [last.place.name])
             self._after = lambda: self._switch_off(last.index)
         elif kind == "replace":
-            victim = self.random.randrange(len(machines))
+            victim = self.random.randrange(members)
             name = machines[victim].place.name
             cluster.wipe(victim)
             cluster.start(victim)
@@ -127,7 +137,7 @@ class Churn:
                 node, name, lambda n: move_plans.replace(node.metadata.state, name, n)
             )
         elif kind == "move":
-            name = machines[self.random.randrange(len(machines))].place.name
+            name = machines[self.random.randrange(members)].place.name
             self._plan = lambda node: move_plans.move(node.metadata.state, name, vnodes)
         else:
             self._plan = self._replicate
@@ -145,9 +155,19 @@ class Churn:
         return move_plans.replicate(node.metadata.state, name, replication)
 
     def _switch_off(self, index: int) -> None:
+        """It stays on the list, as faults may be under way that speak of it; the next newcomer is put
+        there.
+        """
         assert index == len(self.cluster.machines) - 1
         self.cluster.kill(index)
-        self.cluster.machines.pop()
+        self.retired = index
+
+    def end(self) -> None:
+        """Take away who was removed last."""
+        if self.retired >= 0:
+            self.cluster.kill(self.retired)
+            self.cluster.machines.pop()
+            self.retired = -1
 
     def _go_on(self, node: Node) -> None:
         assert self._plan is not None
@@ -230,16 +250,17 @@ class ChurnNemesis(Nemesis):
 
     churn: Churn
 
-    def start(self, duration_us: int) -> None:
+    def start(self, duration_us: int, *, power_cuts: bool = True) -> None:
         """As Nemesis."""
         self.churn.start()
-        super().start(duration_us)
+        super().start(duration_us, power_cuts=power_cuts)
 
     def heal(self) -> None:
         """As Nemesis; and what moves comes to its end."""
         super().heal()
         self.churn.stop()
         self.cluster.run_until(lambda: self.churn.idle, SETTLE_US)
+        self.churn.end()
 
 
 class ChurnRun(Run):

@@ -209,6 +209,8 @@ class IdentityPart:
         """The peer `who` did not accept our hello. Some refusals end this node's part in the cluster."""
         if refused.code == SELF:
             return
+        if refused.code in (WIPED, STRANGER, WAITING) and self._state().member(self._inside.identity.peer):
+            return  # said by somebody who did not know yet that we were admitted
         self.joining = self.joining or (refused.code in (WAITING, WIPED) and not self._state().epoch)
         if not (refused.final and refused.code in BARRING):
             self._log_once("warning", "refused", who, f"refused by {who}: {refused.reason}")

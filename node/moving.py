@@ -38,7 +38,6 @@ from core.commands import (
     Swept,
     SystemScan,
     SystemWrite,
-    Why,
 )
 from core.messages import OperationFailed, Stale
 from core.metadata import Move, StepMove
@@ -50,7 +49,6 @@ from lsm.floors import FLOOR_PREFIX
 from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
 from node.moving_stream import (
     Ask,
-    BelowFloorError,
     Own,
     Pause,
     Progress,
@@ -59,6 +57,7 @@ from node.moving_stream import (
     StreamError,
     has_quorum,
     must_merge,
+    own,
 )
 
 if TYPE_CHECKING:
@@ -285,10 +284,10 @@ class Moving:
 
     def _merged_steps(self, stream: Stream, move: Move) -> Steps:
         yield from stream.floors()
-        yield Own(SystemWrite(((FLOORED_KEY, move.id.to_bytes(8, "big")),)), Done)
+        yield from own(SystemWrite(((FLOORED_KEY, move.id.to_bytes(8, "big")),)), Done)
         self._floored = move.id
         yield from stream.steps()
-        yield Own(SystemWrite(((MERGED_KEY, move.id.to_bytes(8, "big")),)), Done)
+        yield from own(SystemWrite(((MERGED_KEY, move.id.to_bytes(8, "big")),)), Done)
         self._merged = move.id
 
     def _drain(self, state: State, move: Move) -> None:
@@ -327,17 +326,17 @@ class Moving:
             for first, last in ranges:
                 after = b"\1"
                 while after:
-                    swept: Swept = yield Own(DropRange(table, first, last, DROP_ROWS_MAX), Swept)
+                    swept: Swept = yield from own(DropRange(table, first, last, DROP_ROWS_MAX), Swept)
                     after = swept.after
                     if swept.removed:
                         yield Pause(1_000)
         offset = 0
         while foreign:
-            page: LogIds = yield Own(LogForget(offset, limits.FOLLOW_IDS_MAX, tuple(foreign)), LogIds)
+            page: LogIds = yield from own(LogForget(offset, limits.FOLLOW_IDS_MAX, tuple(foreign)), LogIds)
             if page.next_after >= page.end or page.next_after == offset:
                 break
             offset = page.next_after
-        yield Own(SystemWrite(((CLEANED_KEY, ended.to_bytes(8, "big")),)), Done)
+        yield from own(SystemWrite(((CLEANED_KEY, ended.to_bytes(8, "big")),)), Done)
         self._cleaned = ended
 
     # --- driving
@@ -477,6 +476,7 @@ class Runner:
         self._steps = steps
         self._number = parent.inside.new_op()
         self._want: Any = None
+        self._outcomes: list[Outcome] = []
         self._retries = 0
         self._timer = 0
 
@@ -515,7 +515,9 @@ class Runner:
         if isinstance(want, Pause):
             self._timer = inside.timer(want.delay_us, "move_pause", number)
         elif isinstance(want, Own):
-            inside.submit(("move_own", number), want.command)
+            self._outcomes = []
+            for command in want.commands:
+                inside.submit(("move_own", number), command)
         else:
             assert isinstance(want, Ask), want
             inside.operations[number] = self
@@ -526,12 +528,14 @@ class Runner:
         """Our store has done it."""
         if number != self._number:
             return
-        if isinstance(outcome, self._want.kind):
-            self._go_on(outcome)
-        elif isinstance(outcome, Failed) and outcome.why is Why.BELOW_FLOOR:
-            self._go_on(None, BelowFloorError(outcome.detail))
-        else:
+        want = self._want
+        refused = isinstance(outcome, Failed) and outcome.why is want.but
+        if not refused and not isinstance(outcome, want.kind):
             self._go_on(None, StreamError(f"own store: {outcome}"))
+            return
+        self._outcomes.append(outcome)
+        if len(self._outcomes) == len(want.commands):
+            self._go_on(self._outcomes)
 
     def on_pause(self, number: int) -> None:
         """Time to go on."""

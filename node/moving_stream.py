@@ -36,6 +36,7 @@ from core.commands import (
     Missing,
     Slice,
     TreeHashes,
+    Why,
 )
 from core.consistency import quorum
 from core.healing import PaxosMerge
@@ -52,15 +53,26 @@ from node.moving_ring import Replicas, Sides, TokenPair
 from ring.tokens import slice_end, slice_of, slice_start
 
 ASK_AGAIN_US = 300_000
+COPIED_LEAVES_MAX = 256
+"""So many leaves (a thousandth of all) are read as a whole where anything in them differs."""
+
 PASSES_MAX = 3
 """So often the rows of a range are compared: what still differs then is written to all the time."""
 
 
 class Own(msgspec.Struct, frozen=True):
-    """Have our store do this; an outcome of another kind is a failure."""
+    """Have our store do these, all at once; an outcome of another kind is a failure. Answered with a list."""
 
-    command: Command
+    commands: tuple[Command, ...]
     kind: type
+    but: Why | None = None
+    """A failure for this reason is none."""
+
+
+def own(command: Command, kind: type) -> Steps:
+    """Have our store do this."""
+    outcomes: list[Any] = yield Own((command,), kind)
+    return outcomes[0]
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -85,10 +97,6 @@ Piece = tuple[int, TokenPair]
 
 class StreamError(Exception):
     """Somebody did not answer, or not as asked."""
-
-
-class BelowFloorError(StreamError):
-    """Our store refused a mutation for its floor."""
 
 
 class Progress(msgspec.Struct):
@@ -199,7 +207,7 @@ class Stream:
             told: FloorsTold = yield Ask(source, FloorsAsk, FloorsTold)
             taken = tuple((table, floors_within(data, table, pieces)) for table, data in told.floors)
             if taken:
-                yield Own(TakeFloors(taken), Done)
+                yield from own(TakeFloors(taken), Done)
 
     def _wanted(self) -> list[tuple[Piece, Sides, TablePlacement]]:
         found = []
@@ -255,7 +263,7 @@ class Stream:
                 PaxosStateTold,
             )
             if told.states:
-                yield Own(PaxosMerge(table, told.states), Done)
+                yield from own(PaxosMerge(table, told.states), Done)
                 yield from self._rest(sum(len(s.proposal) + len(s.commit) + 64 for s in told.states))
             after = told.after
             if not after:
@@ -264,27 +272,27 @@ class Stream:
     # --- rows
 
     def _rows(self, source: PeerId, piece: Piece, number: int) -> Steps:
-        """Merge what differs; returns how many leaves did."""
+        """Merge what differs; returns how many runs of leaves did."""
         table, (first, last) = piece
         spans = [(slice_of(first), slice_of(last) + 1)]
         differing = 0
         while spans:
             a, b = spans.pop()
             parts = min(limits.TREE_FANOUT, b - a)
-            own: Hashes = yield Own(TreeHashes(table, a, b, parts), Hashes)
+            ours: Hashes = yield from own(TreeHashes(table, a, b, parts), Hashes)
             theirs: TreeAnswer = yield Ask(
                 source,
                 lambda op, epoch, a=a, b=b, n=parts: TreeAsk(op, epoch, table, a, b, n),  # type: ignore[misc]
                 TreeAnswer,
             )
-            if len(own.hashes) != len(theirs.hashes):
+            if len(ours.hashes) != len(theirs.hashes):
                 raise StreamError("hashes of other parts than asked")
             bounds = [a + (b - a) * i // parts for i in range(parts + 1)]
-            for i, (mine, other) in enumerate(zip(own.hashes, theirs.hashes, strict=True)):
+            for i, (mine, other) in enumerate(zip(ours.hashes, theirs.hashes, strict=True)):
                 if other in (mine, 0):
                     continue  # equal, or nothing there that we could lack
                 span = bounds[i], bounds[i + 1]
-                if mine == 0 or span[1] - span[0] == 1:
+                if mine == 0 or span[1] - span[0] <= COPIED_LEAVES_MAX:
                     differing += 1
                     yield from self._copy(source, table, span)
                 else:
@@ -302,7 +310,7 @@ class Stream:
                 SliceRead,
             )
             if page.rows:
-                yield Own(MergeRows(table, page.rows, page.settled_us), Merged)
+                yield from own(MergeRows(table, page.rows, page.settled_us), Merged)
                 yield from self._rest(sum(len(key) + len(data) for key, data in page.rows))
             if not page.more or not page.rows:
                 return
@@ -327,7 +335,7 @@ class Stream:
             end = page.end if end is None else end
             if page.entries:
                 ids = {(e.start, e.sequence, e.attempt): e.offset for e in page.entries}
-                missing: Missing = yield Own(LogMissing(tuple(ids)), Missing)
+                missing: Missing = yield from own(LogMissing(tuple(ids)), Missing)
                 lacking = {ids[one]: None for one in missing.ids}
                 while lacking:
                     yield from self._fetch(source, lacking)
@@ -340,19 +348,15 @@ class Stream:
         fetched: Fetched = yield Ask(source, lambda op, _: Fetch(op, offsets), Fetched)
         if not fetched.mutations:
             lacking.clear()  # trimmed since: their rows are here
+        commands: list[Command] = []
         for offset, data in fetched.mutations:
             if offset in lacking:
                 del lacking[offset]
                 if decode_mutation(data).table in self._state.tables:
-                    yield from self._apply(data)
+                    commands.append(Apply(data, followed=True))
+        if commands:  # what was deleted and purged since is refused, and not missed
+            yield Own(tuple(commands), Applied, Why.BELOW_FLOOR)
         yield from self._rest(sum(len(data) for _, data in fetched.mutations))
-
-    def _apply(self, data: bytes) -> Steps:
-        """As following does it: what was deleted and purged since is refused, and is not missed."""
-        try:
-            yield Own(Apply(data, followed=True), Applied)
-        except BelowFloorError:
-            return
 
     def _rest(self, size: int) -> Steps:
         """So much was sent: no more than the rate allows."""

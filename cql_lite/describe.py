@@ -81,6 +81,8 @@ def _options(table: Table) -> Iterator[ast.Option]:
         yield ast.Option(name, text_of)
     if options.changes != "none":
         yield ast.Option("changes", options.changes)
+    if options.changes_kept_s:
+        yield ast.Option("changes_retention", str(options.changes_kept_s))
 
 
 DOCUMENT_INDEX = "sullae.documents"

@@ -461,6 +461,10 @@ def table_options(
         elif name == "changes" and value in CHANGES:
             field = "changes"
             found = msgspec.structs.replace(found, changes=value)
+        elif name == "changes_retention":
+            field = "changes_kept_s"
+            kept = _whole(option, limits.CHANGES_KEPT_S_MAX)
+            found = msgspec.structs.replace(found, changes_kept_s=kept)
         elif name in ("compaction", "compression", "caching") and isinstance(value, tuple):
             field = name
             found = msgspec.structs.replace(found, **{name: value})

@@ -30,6 +30,7 @@ from core.families import (
     DEFAULT_FACTOR,
     Schema,
     check_changes,
+    check_kept,
     check_ttl,
     factor_of,
     keyspace_of,
@@ -126,15 +127,16 @@ class CollectionSpec(msgspec.Struct, frozen=True):
     default_ttl_s: int = 0
     settings: CollectionSettings = DEFAULTS
     changes: str | None = None
+    changes_kept_s: int | None = None
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
         text = msgspec.json.encode(self.settings).decode()
         documents = "" if self.settings == DEFAULTS else text
         changes = base.changes if self.changes is None else self.changes
-        return msgspec.structs.replace(
-            base, default_ttl_s=self.default_ttl_s, documents=documents, changes=changes
-        )
+        kept_s = base.changes_kept_s if self.changes_kept_s is None else self.changes_kept_s
+        found = msgspec.structs.replace(base, changes=changes, changes_kept_s=kept_s)
+        return msgspec.structs.replace(found, default_ttl_s=self.default_ttl_s, documents=documents)
 
 
 def check_name(name: str) -> Invalid | None:
@@ -161,7 +163,8 @@ def check_settings(settings: CollectionSettings) -> Invalid | None:
 
 
 def _check(spec: CollectionSpec) -> Invalid | None:
-    return check_ttl(spec.default_ttl_s) or check_settings(spec.settings) or check_changes(spec.changes)
+    problem = check_ttl(spec.default_ttl_s) or check_settings(spec.settings) or check_changes(spec.changes)
+    return problem or check_kept(spec.changes_kept_s)
 
 
 def create_collection(
@@ -202,6 +205,7 @@ def alter_collection(collection: Collection, spec: CollectionSpec) -> MetadataRe
     if problem is not None:
         return problem
     only = ("default_ttl_s", "documents", *(() if spec.changes is None else ("changes",)))
+    only += () if spec.changes_kept_s is None else ("changes_kept_s",)
     return MetadataRequest(
         AlterTable(collection.keyspace, collection.name, spec.options(collection.options), only)
     )

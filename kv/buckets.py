@@ -24,6 +24,7 @@ from core.families import (
     DEFAULT_FACTOR,
     Schema,
     check_changes,
+    check_kept,
     check_ttl,
     factor_of,
     keyspace_of,
@@ -86,11 +87,14 @@ class BucketSpec(msgspec.Struct, frozen=True):
     default_ttl_s: int = 0
     ordered: bool = False
     changes: str | None = None
+    changes_kept_s: int | None = None
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
         changes = base.changes if self.changes is None else self.changes
-        return msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, changes=changes)
+        kept_s = base.changes_kept_s if self.changes_kept_s is None else self.changes_kept_s
+        found = msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, changes=changes)
+        return msgspec.structs.replace(found, changes_kept_s=kept_s)
 
 
 def check_name(name: str) -> Invalid | None:
@@ -106,6 +110,7 @@ def create_bucket(
 ) -> MetadataRequest | Invalid:
     """The schema change that makes this bucket if it is not there (whatever it then is: see `conflict`)."""
     problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
+    problem = problem or check_kept(spec.changes_kept_s)
     if problem is not None:
         return problem
     factor = factor_of(spec.replication_factor, members, default_factor)
@@ -142,10 +147,11 @@ def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
 
 def alter_bucket(bucket: Bucket, spec: BucketSpec) -> MetadataRequest | Invalid:
     """The schema change that gives a bucket the options of `spec` (for later writes)."""
-    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
+    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes) or check_kept(spec.changes_kept_s)
     if problem is not None:
         return problem
-    only = ("default_ttl_s", *(() if spec.changes is None else ("changes",)))
+    only: tuple[str, ...] = ("default_ttl_s", *(() if spec.changes is None else ("changes",)))
+    only += () if spec.changes_kept_s is None else ("changes_kept_s",)
     return MetadataRequest(AlterTable(bucket.keyspace, bucket.name, spec.options(bucket.options), only))
 
 

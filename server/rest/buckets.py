@@ -9,6 +9,7 @@ import msgspec
 
 from core.families import DEFAULT_FACTOR
 from core.requests import Changed, Invalid, MetadataRequest
+from core.schema import TableOptions
 from kv import buckets as kv_buckets
 from kv.buckets import Bucket, BucketSpec
 from node.metadata_state import State
@@ -27,6 +28,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     default_ttl_s: int = 0
     ordered: bool = False
     changes: str | None = None
+    changes_retention_s: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -123,7 +125,12 @@ class Buckets:
             raise ProblemError("bad-body", f"a bucket's description: {error}") from None
         self._must_serve()
         spec = BucketSpec(
-            name, wanted.replication_factor, wanted.default_ttl_s, wanted.ordered, wanted.changes
+            name,
+            wanted.replication_factor,
+            wanted.default_ttl_s,
+            wanted.ordered,
+            wanted.changes,
+            wanted.changes_retention_s,
         )
         bucket = self.find(name)
         is_new = bucket is None
@@ -150,6 +157,11 @@ class Buckets:
         return [describe(bucket) for bucket in kv_buckets.every(self._node.metadata.state)]
 
 
+def kept(options: TableOptions) -> dict[str, Any]:
+    """How long changes are kept at least, if the table has a time of its own."""
+    return {"changes_retention_s": options.changes_kept_s} if options.changes_kept_s else {}
+
+
 def describe(bucket: Bucket) -> dict[str, Any]:
     """A bucket as JSON."""
     return {
@@ -159,4 +171,5 @@ def describe(bucket: Bucket) -> dict[str, Any]:
         "default_ttl_s": bucket.default_ttl_s,
         "ordered": bucket.ordered,
         "changes": bucket.options.changes,
+        **kept(bucket.options),
     }

@@ -18,6 +18,7 @@ from index.mapping import MappingFault, compile_mapping, parse_mapping
 from node.metadata_state import State
 from node.node import Node
 from server.bridge import Bridge
+from server.rest.buckets import kept
 from server.rest.problems import ProblemError, invalid, problem_of
 
 METADATA_TIMEOUT_US: Final = 10_000_000
@@ -33,6 +34,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     schema: msgspec.Raw = msgspec.Raw(b"null")
     mapping: msgspec.Raw = msgspec.Raw(b"null")
     changes: str | None = None
+    changes_retention_s: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -171,7 +173,9 @@ def _spec(name: str, body: bytes) -> CollectionSpec:
         if isinstance(rules, MappingFault):
             where = f"{rules.path}: " if rules.path else ""
             raise ProblemError("bad-collection", f"the mapping cannot be used: {where}{rules.detail}")
-    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, wanted.changes)
+    kept_s = wanted.changes_retention_s
+    what = wanted.replication_factor, wanted.default_ttl_s, settings, wanted.changes, kept_s
+    return CollectionSpec(name, *what)
 
 
 def describe(collection: Collection) -> dict[str, Any]:
@@ -184,6 +188,7 @@ def describe(collection: Collection) -> dict[str, Any]:
         "default_ttl_s": collection.default_ttl_s,
         "max_document_bytes": settings.max_document_bytes,
         "changes": collection.options.changes,
+        **kept(collection.options),
         "schema": orjson.Fragment(settings.schema_text or b"null"),
         "mapping": orjson.Fragment(settings.mapping_text or b"null"),
     }

@@ -14,6 +14,7 @@ from server.rest import (
     openapi_search,
     openapi_sinks,
     openapi_snapshots,
+    openapi_streams,
 )
 from server.rest.openapi_parts import (
     NEVER_WRITTEN as _NEVER_WRITTEN,
@@ -344,6 +345,7 @@ def _schemas() -> dict[str, Any]:
     integer, boolean = {"type": "integer"}, {"type": "boolean"}
     settable: dict[str, Any] = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
     settable["changes"] = {"type": "string", "enum": list(CHANGES)}
+    settable["changes_retention_s"] = {"type": "integer", "minimum": 0}
     return {
         "Problem": {
             "type": "object",
@@ -402,6 +404,7 @@ def document() -> dict[str, Any]:
             **openapi_search.paths(),
             **openapi_changes.paths(),
             **openapi_sinks.paths(),
+            **openapi_streams.paths(),
             **openapi_snapshots.paths(),
             **_buckets(),
             **_operations(),
@@ -412,12 +415,14 @@ def document() -> dict[str, Any]:
             | openapi_search.PARAMETERS
             | openapi_changes.PARAMETERS
             | openapi_sinks.PARAMETERS
+            | openapi_streams.PARAMETERS
             | openapi_snapshots.PARAMETERS,
             "schemas": _schemas()
             | openapi_documents.schemas()
             | openapi_search.schemas()
             | openapi_changes.schemas()
             | openapi_sinks.schemas()
+            | openapi_streams.schemas()
             | openapi_snapshots.schemas(),
         },
         "x-problems": TITLES,

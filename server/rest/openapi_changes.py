@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.rest import openapi_streams
 from server.rest.changes_wanted import NDJSON, OPERATIONS, SSE
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
 from streams.formats import FORMS
@@ -32,6 +33,12 @@ A key's events come in the order in which one replica took them in.
 With `from=snapshot` all rows come first, as events with the `op` read, and then what happened since the
 snapshot began: whoever applies the images in this order ends with what the rows are. Its heartbeats have
 cursors, too, which go on in the middle of it. A WebSocket (by upgrading) gets each line as a message.
+
+With `group` the answer is the membership in a consumer group: the line `assigned` tells which parts are read
+from here on, and heartbeats have an `ack` to give back to `/v1/streams/{table}/{group}/ack`.
+
+What runs out by its time to live is an `expire`, a second or two later, with what was there before; `after`
+is what is left of the row. Rows that were written before the table kept changes run out in silence.
 
 To resume, give the `cursor` of the last heartbeat as `from`, followed by a comma and the cursors of later
 events if they matter. Server-sent events carry it as their `id`, so a browser resumes by itself.
@@ -77,7 +84,15 @@ def paths() -> dict[str, Any]:
     line = {"$ref": "#/components/schemas/ChangeLine"}
     found = {**content(NDJSON, line), **content(SSE, TEXT)}
     names = [name for name in PARAMETERS if name != "table"]
-    refused = ("no-such-table", "changes-off", "bad-query", "bad-cursor", "bad-filter", "bad-limit")
+    refused = (
+        "no-such-table",
+        "changes-off",
+        "bad-query",
+        "bad-cursor",
+        "bad-filter",
+        "bad-limit",
+        "bad-group",
+    )
     return {
         "/v1/changes/{table}": {
             "parameters": refs("table"),
@@ -85,7 +100,7 @@ def paths() -> dict[str, Any]:
                 "operationId": "changes",
                 "summary": "What happens to a table, as it happens",
                 "description": "Never ends by itself, unless there is a limit. Read slowly, it waits.",
-                "parameters": refs(*names),
+                "parameters": refs(*names, *openapi_streams.OF_MEMBERS),
                 "responses": {
                     "200": answer("Events and heartbeats, one JSON object per line.", found),
                     **problems(*refused, "overloaded", "not-ready"),
@@ -103,7 +118,10 @@ def schemas() -> dict[str, Any]:
             "type": "object",
             "required": ["type"],
             "properties": {
-                "type": {"type": "string", "enum": ["event", "heartbeat", "restart", "gap", "error"]},
+                "type": {
+                    "type": "string",
+                    "enum": ["event", "heartbeat", "restart", "gap", "assigned", "error"],
+                },
                 "id": TEXT,
                 "table": TEXT,
                 "op": {"type": "string", "enum": list(OPERATIONS)},
@@ -119,6 +137,13 @@ def schemas() -> dict[str, Any]:
                 "superseded": boolean,
                 "restart": boolean,
                 "cursor": TEXT,
+                "ack": TEXT,
+                "group": TEXT,
+                "member": TEXT,
+                "session": TEXT,
+                "generation": integer,
+                "of": integer,
+                "parts": {"type": "array", "items": integer},
                 "ranges": {"type": "array", "items": {"type": "array", "items": integer}},
                 "unserved": {"type": "array", "items": {"type": "array", "items": integer}},
                 "why": TEXT,

@@ -298,6 +298,7 @@ def schemas() -> dict[str, Any]:
         "default_ttl_s": integer,
         "max_document_bytes": {"type": "integer", "maximum": limits.VALUE_BYTES_MAX},
         "changes": {"type": "string", "enum": list(CHANGES)},
+        "changes_retention_s": {"type": "integer", "minimum": 0},
         "schema": {"type": ["object", "boolean", "null"]},
         "mapping": {"type": ["object", "null"]},
     }

@@ -31,6 +31,7 @@ from core.requests import (
 from core.row import EMPTY_ROW, Row, merge_rows
 from core.schema import Member
 from core.settings import Settings
+from core.streaming import LIST, GroupRequest
 from documents.programs import start_program
 from lsm import keys
 from node.metadata_state import UNBORN, State, apply
@@ -101,6 +102,8 @@ class FakeNode:
             return self.change(request.change)
         if isinstance(request, GatherRequest):
             return self._gather(request)
+        if isinstance(request, GroupRequest):
+            return Told({"groups": []}) if request.verb == LIST else Invalid("no_such_group", "no such group")
         assert isinstance(request, AdminRequest)
         if request.verb == "status":
             return Told({**self.status(), "arguments": request.arguments})

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-import lsm.writing
+import lsm.growth
 from core import limits
 from core.consistency import Level
 from core.json_values import render
@@ -197,7 +197,7 @@ def test_who_patches_a_document_in_too_many_places_is_told_to_put_it(docs: Docs)
 def test_a_document_does_not_grow_without_end_by_merges_that_do_not_look_at_it(
     docs: Docs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lsm.writing, "VALUE_BYTES_MAX", 10_000)
+    monkeypatch.setattr(lsm.growth, "VALUE_BYTES_MAX", 10_000)
     assert isinstance(docs.put("whole", render("x" * 11_000)), Done), "who measured it is not this limit"
     docs.put("grown", b"{}")
     ends = [docs.merge("grown", render({f"m{n}": "x" * 3_000}), at=n % 3) for n in range(5)]

@@ -29,7 +29,7 @@ from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from lsm.keys import token_of
 from lsm.reading import digest_of
 from node.slices import Lacking, SliceResult, cut_at, merge_slices, result_of, within_range
-from node.tally import Tally, reachable
+from node.tally import Needs, Tally, reachable
 from node.writes import no_such_table
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Reads:
         inside.on_timer("read_speculate", self._on_speculate)
         inside.on_peer(self._on_peer)
         self._moved_epoch = 0
+        self._needs = Needs()
         metadata.on_adopted(self._on_adopted)
 
     def _on_adopted(self) -> None:
@@ -84,23 +85,30 @@ class Reads:
         trace: Trace | None = None,
     ) -> None:
         """Read a slice that these replicas hold; `finish` is called exactly once."""
-        placement = self.metadata.state.placement(part.table)
+        state = self.metadata.state
+        placement = state.placement(part.table)
         if placement is None:  # dropped since the slice before
             finish(no_such_table())
             return
         local = self.inside.identity.datacentre
         beyond = False
+        place = (part.table, level, replicas)
         if placement.moving is None:
-            wanted = need(level, placement.factors, local)
+            wanted = self._needs.of(state, place)
         else:
             token = token_of(part.first)
             replicas, wanted = placement.readers(level, token, local)
             part, beyond = within_range(part, token, placement)
-        alive = [peer for peer in replicas if self.swim.is_alive(peer)]
-        reach = reachable(wanted, placement, local, alive)
-        if not reach.met:
-            finish(Unavailable(wanted.total, reach.received, level))
-            return
+        is_alive = self.swim.is_alive
+        alive = [peer for peer in replicas if is_alive(peer)]
+        if wanted is None or placement.moving is not None or len(alive) < len(replicas):
+            wanted = wanted or need(level, placement.factors, local)
+            reach = reachable(wanted, placement, local, alive)
+            if not reach.met:
+                finish(Unavailable(wanted.total, reach.received, level))
+                return
+            if placement.moving is None and len(alive) == len(replicas):
+                self._needs.note(place, wanted)
         operation = ReadOperation(self, part, placement, level, finish)
         operation.beyond = beyond
         operation.wanted = wanted

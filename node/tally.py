@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from core.consistency import Need
+from core.consistency import Level, Need
 from core.ports import PeerId
 
 
@@ -72,6 +72,31 @@ class Tally:
         if self._need.each:
             return sum(min(self._by_datacentre.get(name, 0), n) for name, n in self._need.each)
         return len(self.peers)
+
+
+Place = tuple[int, Level, tuple[PeerId, ...]]
+"""A table, a level and the replicas of one range."""
+
+
+class Needs:
+    """What levels need of replicas that meet them when all of them live: counted once per epoch and range."""
+
+    __slots__ = ("_known", "_state")
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self._state: object = None
+        self._known: dict[Place, Need] = {}
+
+    def of(self, state: object, place: Place) -> Need | None:
+        """What was noted of this under the same state of the metadata, if it was."""
+        if state is not self._state:
+            self._state, self._known = state, {}
+        return self._known.get(place)
+
+    def note(self, place: Place, need: Need) -> None:
+        """All replicas live, and so they meet it; of the state that was asked about last."""
+        self._known[place] = need
 
 
 def reachable(need: Need, places: Places, local_datacentre: str, peers: Iterable[PeerId]) -> Tally:

@@ -36,7 +36,7 @@ from core.requests import (
     Written,
 )
 from node.mutation_building import build as build
-from node.tally import Tally, reachable
+from node.tally import Needs, Tally, reachable
 from ring.tokens import token_of
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ class Writes:
         self.stamps = stamps
         self.me = inside.identity.peer
         self._sequence = 0
-        self._state = metadata.state
-        self._needs: dict[tuple[int, Level, tuple[PeerId, ...]], Need] = {}
-        """Of this state: what a level needs of these replicas, if they can meet it when all of them live."""
+        self._needs = Needs()
         inside.on_stored("write", self._on_local)
         inside.on_timer("write", self._on_timer)
         inside.on_peer(self._on_peer)
@@ -125,10 +123,8 @@ class Writes:
         replicas = placement.writers(token)
         is_alive = self.swim.is_alive
         alive = [peer for peer in replicas if is_alive(peer)]
-        if state is not self._state:
-            self._state, self._needs = state, {}
         place = (request.table, request.level, replicas)
-        wanted = self._needs.get(place) if len(alive) == len(replicas) else None
+        wanted = self._needs.of(state, place) if len(alive) == len(replicas) else None
         if wanted is None:
             local = self.inside.identity.datacentre
             wanted = placement.need(request.level, token, local)
@@ -137,7 +133,7 @@ class Writes:
                 reply(Unavailable(wanted.total, reach.received, request.level))
                 return
             if reach.met and len(alive) == len(replicas) and placement.moving is None:
-                self._needs[place] = wanted
+                self._needs.note(place, wanted)
 
         def stamped(stamp_us: int) -> None:
             if self.metadata.state is not state:

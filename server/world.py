@@ -25,8 +25,8 @@ from server.logs import LEVELS
 from server.metrics import Metrics
 from server.transport import Transport
 
-SLOT_US = 20_000
-SLOTTED_FROM_US = 500_000
+SLOT_US = 5_000
+SLOTTED_FROM_US = 20_000
 """Timers from this on are kept in slots."""
 LOOP_ROUNDS_US = 1_000
 """The event loop counts in whole milliseconds; a timer is never early."""

@@ -66,7 +66,7 @@ class MergeRows(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Read a slice; `digest` asks for its hash alone, `lost_too` for what may lack something (lsm/lost.py)."""
+    """Read a slice; `digest` asks for its hash alone, `lost_too` for what may lack rows (lsm/lost.py)."""
 
     slice: Slice
     digest: bool
@@ -148,13 +148,14 @@ class LogTrim(msgspec.Struct, frozen=True):
 
 
 class TreeHashes(msgspec.Struct, frozen=True):
-    """The combined hash of each of `parts` equal parts of the hash-tree leaves [first, end) of a table."""
+    """The hash of each of `parts` equal parts of leaves [first, end), then TREE_FANOUT of each of `also`."""
 
     table: int
     first: int
     end: int
     parts: int
     lost_too: bool = False
+    also: tuple[tuple[int, int], ...] = ()
 
 
 class SystemWrite(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
 
 
 class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
-    """The hashes of `parts` equal parts of the leaves [first, end) of a table."""
+    """The hashes of `parts` equal parts of the leaves [first, end) of a table, then of each of `also`."""
 
     op: int
     epoch: int
@@ -27,6 +27,7 @@ class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
     first: int
     end: int
     parts: int
+    also: tuple[tuple[int, int], ...] = ()
 
 
 class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from core.commands import Done, Failed, Outcome, Why
+from core.commands import Done, Failed, Hashes, Outcome, TreeHashes, Why
 from core.healing import (
     FloorStep,
     GarbageDue,
@@ -19,8 +19,9 @@ from core.healing import (
     RaiseFloor,
     Scrub,
 )
+from core.limits import TREE_FANOUT
 from lsm import keys
-from lsm.hash_tree import leaf_of
+from lsm.hash_tree import LEAVES, leaf_of
 from lsm.paxos_moving import no_fault, paxos_merged, paxos_page
 from lsm.purge import is_due
 from lsm.scrub import Scrubber
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from core.ports import Engine
     from lsm.commit import Unsynced
     from lsm.floors import Floors
+    from lsm.hash_tree import HashTree
     from lsm.lost import LostRanges
     from lsm.writing import Info, Writer
 
@@ -45,6 +47,7 @@ class Healing:
         self,
         engine: Engine,
         unsynced: Unsynced,
+        tree: HashTree,
         *,
         floors: Floors,
         lost: LostRanges,
@@ -54,12 +57,14 @@ class Healing:
     ) -> None:
         self._engine = engine
         self._unsynced = unsynced
+        self._tree = tree
         self._floors = floors
         self._lost = lost
         self._scrubber = scrubber
         self._writer = writer
         self._info = info
         self.handlers: dict[type, Callable[[Any], Ran]] = {
+            TreeHashes: self._tree_hashes,
             RaiseFloor: self._raise_floor,
             GarbageDue: self._garbage_due,
             Purge: self._purge,
@@ -67,6 +72,16 @@ class Healing:
             PaxosMerge: self._paxos_merge,
             Scrub: self._scrub,
         }
+
+    def _tree_hashes(self, command: TreeHashes) -> Ran:
+        found: list[int] = []
+        spans = [(command.first, command.end, command.parts)]
+        spans += [(first, end, min(TREE_FANOUT, end - first)) for first, end in command.also]
+        for first, end, parts in spans:
+            if not (0 <= first < end <= LEAVES and 0 < parts <= end - first):
+                return Failed(Why.MALFORMED, f"no {parts} parts of leaves {first} to {end}"), 0
+            found += self._tree.hashes(command.table, first, end, parts)
+        return Hashes(tuple(found)), self._unsynced.newest(keys.table_prefix(command.table))
 
     def _raise_floor(self, command: RaiseFloor) -> Ran:
         spans = [

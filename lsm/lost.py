@@ -133,7 +133,7 @@ def where(plan: Plan) -> list[Span]:
         leaf = leaf_of(keys.token_of(command.partition))
         return [(command.table, leaf, leaf + 1)]
     if isinstance(command, TreeHashes):
-        return [(command.table, command.first, command.end)]
+        return [(command.table, *span) for span in ((command.first, command.end), *command.also)]
     if isinstance(command, Find):
         spans = ((command.first_token, command.last_token), *command.also)
         return [(command.table, leaf_of(first), leaf_of(last) + 1) for first, last in spans]

@@ -36,7 +36,6 @@ from core.commands import (
     EntryCount,
     Failed,
     Find,
-    Hashes,
     IndexBuild,
     IndexDrop,
     LogChanges,
@@ -60,7 +59,6 @@ from core.commands import (
     Sweep,
     SystemScan,
     SystemWrite,
-    TreeHashes,
     Why,
 )
 from core.errors import CorruptionError, DiskFullError, StallError
@@ -79,7 +77,7 @@ from lsm.counters import resolve
 from lsm.faults import mutation_fault, partition_fault, proposal_fault, slice_fault
 from lsm.finding import EntryError, build, count, find
 from lsm.floors import Floors
-from lsm.hash_tree import LEAVES, HashTree, leaf_of
+from lsm.hash_tree import HashTree, leaf_of
 from lsm.healing import MENDING, Healing
 from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
@@ -157,6 +155,7 @@ class Store:
         healing = Healing(
             engine,
             self.unsynced,
+            self.tree,
             floors=self.floors,
             lost=self.lost,
             scrubber=Scrubber(engine, self.tree, entries, tables),
@@ -182,7 +181,6 @@ class Store:
             LogTrim: self._log_trim,
             LogLag: self._log_lag,
             ExpireRows: self._expire_rows,
-            TreeHashes: self._tree_hashes,
             SystemWrite: self._system_write,
             SystemScan: self._system_scan,
             Sweep: self._sweep,
@@ -503,13 +501,6 @@ class Store:
 
     def _log_lag(self, command: LogLag) -> tuple[Outcome, int]:
         return self.log.lag(command), 0
-
-    def _tree_hashes(self, command: TreeHashes) -> tuple[Outcome, int]:
-        first, end, parts = command.first, command.end, command.parts
-        if not (0 <= first < end <= LEAVES and 0 < parts <= end - first):
-            return Failed(Why.MALFORMED, f"no {parts} parts of leaves {first} to {end}"), 0
-        hashes = self.tree.hashes(command.table, first, end, parts)
-        return Hashes(hashes), self.unsynced.newest(keys.table_prefix(command.table))
 
     def _system_write(self, command: SystemWrite) -> tuple[Outcome, int]:
         puts = [(keys.system_key(key), value) for key, value in command.puts]

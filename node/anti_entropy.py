@@ -277,12 +277,13 @@ class AntiEntropy:
             inside.send(peer, Stale(message.op, lacking))
         elif metadata.state.placement(message.table) is None:
             inside.send(peer, OperationFailed(message.op, "no_such_table", "there is no such table here"))
-        elif not 0 < message.parts <= limits.TREE_FANOUT:
+        elif not 0 < message.parts <= limits.TREE_FANOUT or len(message.also) >= limits.TREE_SPANS_MAX:
             inside.send(
                 peer, OperationFailed(message.op, "overloaded", "a tree is asked for in too many parts")
             )
         else:
-            command = TreeHashes(message.table, message.first, message.end, message.parts)
+            span = message.first, message.end, message.parts
+            command = TreeHashes(message.table, *span, also=message.also)
             inside.submit(("tree_serve", peer, message.op), command)
 
     def _on_served(self, outcome: Outcome, peer: PeerId, op: int) -> None:

@@ -47,24 +47,29 @@ SETTLE_US = 500_000
 LEAVES_AT_ONCE_MAX = 1_024
 """Differing leaves collected before their rows are compared."""
 
+SPANS_AT_ONCE = 24
+"""Spans of leaves whose hashes are asked for in one message."""
+
 Row = tuple[bytes, bytes]
+Differing = list[tuple["Span", bool]]
+"""Spans of leaves, and whether each is to be compared by rows: leaves, and what is empty on one side."""
 
 
 class TreeRun:
     """A job under way."""
 
     __slots__ = (
-        "_differing",
+        "_batch",
         "_end_key",
         "_followed",
         "_first",
         "_job",
+        "_mostly",
         "_own",
         "_parent",
         "_resume",
         "_retries",
         "_settled_us",
-        "_span",
         "_spans",
         "_step",
         "_suspects",
@@ -88,9 +93,9 @@ class TreeRun:
         self._step: Callable[[], None] = self._ask_hashes
         self._then: Callable[[Any, Any], None] = self._compare_hashes
         self._resume: Callable[[], None] = self._descend
-        self._span: Span = (job.first, job.end)
+        self._batch: list[Span] = [(job.first, job.end)]
         self._spans: list[Span] = []
-        self._differing: list[tuple[Span, bool]] = []
+        self._mostly: list[tuple[Span, Differing]] = []
         self._suspects: list[Span] = []
         self._first, self._end_key = b"", b""
         self._to_merge: tuple[Row, ...] = ()
@@ -189,27 +194,34 @@ class TreeRun:
     # --- hashes
 
     def _ask_hashes(self) -> None:
-        first, end = self._span
-        table, parts = self._job.table, min(limits.TREE_FANOUT, end - first)
+        first, end = self._batch[0]
+        table, parts, also = self._job.table, _parts(self._batch[0]), tuple(self._batch[1:])
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
-        question = TreeAsk(op, epoch, table, first, end, parts)
-        self._ask(TreeHashes(table, first, end, parts, True), question, self._compare_hashes)
+        question = TreeAsk(op, epoch, table, first, end, parts, also)
+        self._ask(TreeHashes(table, first, end, parts, True, also), question, self._compare_hashes)
 
     def _compare_hashes(self, own: Hashes, theirs: TreeAnswer) -> None:
         if len(own.hashes) != len(theirs.hashes):
             self._end(failure="the sibling answered for other parts than asked")
             return
         if own.hashes == theirs.hashes:
-            if self._span == (self._job.first, self._job.end):
+            if self._batch == [(self._job.first, self._job.end)]:
                 self._end(equal=True)
             else:
                 self._descend()
         elif self._followed:
-            self._differing = self._parts_that_differ(own.hashes, theirs.hashes)
-            if 2 * len(self._differing) >= len(own.hashes) > 1:
-                self._go(self._probe)
-            else:
-                self._split()
+            at = 0
+            for span in self._batch:
+                parts = _parts(span)
+                differing = parts_that_differ(
+                    span, own.hashes[at : at + parts], theirs.hashes[at : at + parts]
+                )
+                at += parts
+                if 2 * len(differing) >= parts > 1:
+                    self._mostly.append((span, differing))
+                else:
+                    self._split(differing)
+            self._probe_next()
         else:
             self._followed = True
             now_us = self._parent.inside.world.monotonic_us()
@@ -217,45 +229,39 @@ class TreeRun:
                 (self._job.peer,), lambda _: self._go(self._ask_hashes), now_us + FOLLOW_US
             )
 
-    def _parts_that_differ(self, own: tuple[int, ...], theirs: tuple[int, ...]) -> list[tuple[Span, bool]]:
-        """Spans of leaves, and whether each is to be compared by rows: leaves, and what is empty on one
-        side.
-        """
-        first, end = self._span
-        bounds = [first + (end - first) * i // len(own) for i in range(len(own) + 1)]
-        found = []
-        for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
-            if a != b:
-                span = (bounds[i], bounds[i + 1])
-                found.append((span, not a or not b or span[1] - span[0] == 1))
-        return found
+    def _probe_next(self) -> None:
+        if self._mostly:
+            self._go(self._probe)
+        else:
+            self._descend()
 
     def _probe(self) -> None:
         """Most parts differ: if we hold no more than a page there, rows are sooner compared than hashes."""
         self._new_op()
-        self._ask(Read(self._slice(*self._keys_of(self._span)), False, True), None, self._probed)
+        self._ask(Read(self._slice(*self._keys_of(self._mostly[-1][0])), False, True), None, self._probed)
 
     def _probed(self, own: Rows, _: MutationApplied) -> None:
+        span, differing = self._mostly.pop()
         if own.more:
-            self._split()
+            self._split(differing)
         else:
-            self._suspects.append(self._span)
-            self._descend()
+            self._suspects.append(span)
+        self._probe_next()
 
-    def _split(self) -> None:
+    def _split(self, differing: Differing) -> None:
         """Note the parts that differ, to be descended into or to be compared by rows."""
-        for span, by_rows in self._differing:
+        for span, by_rows in differing:
             if not by_rows:
                 self._spans.append(span)
             elif self._suspects and self._suspects[-1][1] == span[0]:
                 self._suspects[-1] = (self._suspects[-1][0], span[1])
             else:
                 self._suspects.append(span)
-        self._descend()
 
     def _descend(self) -> None:
         if self._spans and len(self._suspects) < LEAVES_AT_ONCE_MAX:
-            self._span = self._spans.pop()
+            self._batch = self._spans[-SPANS_AT_ONCE:]
+            del self._spans[-SPANS_AT_ONCE:]
             self._go(self._ask_hashes)
         elif self._suspects:
             self._pause(SETTLE_US, self._next_leaves)
@@ -353,3 +359,19 @@ def merged_bytes(key: bytes, a: bytes, b: bytes) -> bytes:
     if key[prefix_end(key) :] == HEADER_SUFFIX:
         return encode_header(merge_headers(decode_header(a), decode_header(b)))
     return encode_row(merge_rows(decode_row(a), decode_row(b)))
+
+
+def _parts(span: Span) -> int:
+    return min(limits.TREE_FANOUT, span[1] - span[0])
+
+
+def parts_that_differ(span: Span, own: tuple[int, ...], theirs: tuple[int, ...]) -> Differing:
+    """The parts of a span of leaves whose hashes are not equal."""
+    first, end = span
+    bounds = [first + (end - first) * i // len(own) for i in range(len(own) + 1)]
+    found: Differing = []
+    for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
+        if a != b:
+            part = (bounds[i], bounds[i + 1])
+            found.append((part, not a or not b or part[1] - part[0] == 1))
+    return found

@@ -128,6 +128,28 @@ def test_a_flipped_bit_in_a_table_is_an_error_and_never_a_short_scan(tmp_path: P
         engine.close()
 
 
+def test_a_large_value_lies_apart_and_its_damage_is_told(tmp_path: Path) -> None:
+    """Else every scan that begins before it would read it."""
+    engine = opened(tmp_path)
+    large = os.urandom(2_000_000)
+    engine.write([(b"a", b"small"), (b"large", large), (b"z", b"small")])
+    engine.flush()
+    assert engine.get(b"large") == large
+    engine.close()
+    (table,), (apart,) = table_files(tmp_path), sorted((tmp_path / "db").glob("*.blob"))
+    assert table.stat().st_size < 10_000 and apart.stat().st_size > 2_000_000
+    flip(apart, 0.5)
+    engine = opened(tmp_path)
+    try:
+        assert engine.get(b"a") == b"small"
+        with pytest.raises(CorruptionError):
+            engine.get(b"large")
+        with pytest.raises(CorruptionError):
+            list(engine.scan(*EVERY))
+    finally:
+        engine.close()
+
+
 def test_compaction_that_meets_damage_shows_in_health(tmp_path: Path) -> None:
     filled(tmp_path, flush=True)
     flip(table_files(tmp_path)[0], 0.5)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from core.metadata import BeginMove, StepMove
 from core.requests import MetadataRequest
@@ -250,10 +251,10 @@ class ChurnNemesis(Nemesis):
 
     churn: Churn
 
-    def start(self, duration_us: int, *, power_cuts: bool = True) -> None:
+    def start(self, duration_us: int, **more: Any) -> None:
         """As Nemesis."""
         self.churn.start()
-        super().start(duration_us, power_cuts=power_cuts)
+        super().start(duration_us, **more)
 
     def heal(self) -> None:
         """As Nemesis; and what moves comes to its end."""

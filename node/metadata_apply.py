@@ -168,9 +168,8 @@ class SchemaDraft:
             tables = [table.name for table in self.tables.values() if table.keyspace == change.name]
             if tables:
                 text = (
-                    f"the keyspace {change.name} has tables ({some(tables)}), and another replication would "
-                    "have to move their rows, which this version does not do: create another keyspace with "
-                    "that replication and copy them"
+                    f"the keyspace {change.name} has tables ({some(tables)}), and another replication moves "
+                    "their rows: ranges move already, so wait until that is finished (sullae cluster status)"
                 )
                 raise RefusedError("in_use", text)
         self._replace_keyspace(keyspace, replication=replication, durable_writes=durable)

@@ -12,12 +12,14 @@ A plan says on which ring it was made (`base`), and is refused if that has chang
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from core.metadata import BeginMove, Move
+from core.metadata import AlterKeyspace, BeginMove, Move
 from core.ports import PeerId
 from core.schema import Member, Replication
+from node.metadata_apply import DEFAULT_KEYSPACES
 from node.metadata_state import RingPlacement, State
 from node.moving_ring import PREPARE, MovingRing
 from node.moving_stream import must_merge
@@ -112,6 +114,20 @@ def replicate(state: State, keyspace: str, replication: Replication) -> BeginMov
     """The rows of a keyspace live where this replication has them."""
     _may_plan(state)
     return BeginMove("replicate", state.moved_epoch, keyspaces=((keyspace, replication),))
+
+
+def as_move(state: State, change: Any) -> BeginMove | None:
+    """The move that a change of a keyspace's replication is, if it has rows to move; else None."""
+    if not isinstance(change, AlterKeyspace) or change.replication is None or state.move is not None:
+        return None
+    keyspace = state.keyspaces.get(change.name)
+    if keyspace is None or change.name in DEFAULT_KEYSPACES:
+        return None
+    factors = tuple(sorted((name, n) for name, n in change.replication.factors if n))
+    wanted = Replication(change.replication.strategy, factors)
+    if wanted == keyspace.replication or all(t.keyspace != change.name for t in state.tables.values()):
+        return None
+    return replicate(state, change.name, wanted)
 
 
 def targets(state: State, begin: BeginMove) -> tuple[PeerId, ...]:

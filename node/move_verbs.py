@@ -185,6 +185,13 @@ class MoveVerbs:
             if state.member(hello.peer) is None and hello.peer not in former
         }
 
+    def alter(self, change: Any, reply: Reply) -> bool:
+        """ALTER KEYSPACE: where there are rows, another replication is a move; False if it is none."""
+        plan = move_plans.as_move(self._node.metadata.state, change)
+        if plan is not None:
+            self._begin(plan, reply, lambda answer: answer)
+        return plan is not None
+
     # --- committing
 
     def _commit(self, arguments: dict[str, Any], reply: Reply) -> None:
@@ -192,6 +199,10 @@ class MoveVerbs:
         if plan is None or arguments.get("plan", self._plan_id) != self._plan_id:
             reply(Invalid("bad_argument", "this peer has no such plan (any more): plan it again, here"))
             return
+        self._begin(plan, reply, self._told)
+
+    def _begin(self, plan: BeginMove, reply: Reply, told: Callable[[Changed | Unready], Answer]) -> None:
+        """Once nobody who is given ranges holds anything of what it gave up."""
         node = self._node
 
         def cleaned(why: str) -> None:
@@ -199,7 +210,7 @@ class MoveVerbs:
                 reply(Unready(why))
                 return
             deadline_us = node.inside.world.monotonic_us() + COMMIT_US
-            node.metadata.change(plan, lambda answer: reply(self._told(answer)), deadline_us)
+            node.metadata.change(plan, lambda answer: reply(told(answer)), deadline_us)
 
         node.moving.are_clean(move_plans.targets(node.metadata.state, plan), cleaned)
 

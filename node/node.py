@@ -360,7 +360,8 @@ class Node:
         elif isinstance(request, GroupRequest):
             self.groups.ask(request, answer)
         elif isinstance(request, MetadataRequest):
-            self.changes_fence.change(request.change, answer, deadline_us)
+            if not self.admin.moving.alter(request.change, answer):
+                self.changes_fence.change(request.change, answer, deadline_us)
         else:
             self.admin.begin(request, answer)
 

@@ -70,6 +70,9 @@ def add(
     mechanism: Annotated[
         str | None, typer.Option("--mechanism", help="Of Kafka: PLAIN (the default), SCRAM-SHA-256 or -512.")
     ] = None,
+    envelope: Annotated[
+        str | None, typer.Option("--envelope", help="plain (the default), debezium or cloudevents.")
+    ] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="10m|TIME|start|snapshot", help="From when on; default: now.")
     ] = "now",
@@ -97,8 +100,8 @@ def add(
     body: dict[str, Any] = {"table": table, "kind": kind or "parquet", "from": since, "every_s": every}
     if to is not None:
         body |= {"kind": kind or KINDS.get(to.partition(":")[0], "webhook"), "url": to}
-    login = (("user", user), ("secret", secret), ("mechanism", mechanism))
-    body |= {name: value for name, value in login if value is not None}
+    more = {"user": user, "secret": secret, "mechanism": mechanism, "envelope": envelope}
+    body |= {name: value for name, value in more.items() if value is not None}
     found = _asked((url, config), "PUT", name, body)
     if json:
         print_json(found)

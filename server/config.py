@@ -518,7 +518,7 @@ def _beside(process: ProcessSettings, folder: Path) -> ProcessSettings:
 def _sinks(node: Node) -> tuple[SinkConfig, ...]:
     if isinstance(node, ScalarNode) and node.value == "":
         return ()
-    keys = ("name", "table", "kind", "from", "every", "url", "user", "secret", "mechanism")
+    keys = ("name", "table", "kind", "from", "every", "url", "user", "secret", "mechanism", "envelope")
     names: dict[str, Node] = {}
     sinks = []
     for sink_node in _sequence(node, "sinks"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.sinks.envelopes import ENVELOPES
 from server.sinks.kafka import MECHANISMS
 from server.sinks.records import EVERY_S, KINDS
 from server.sinks.secrets import RULE
@@ -70,6 +71,7 @@ def schemas() -> dict[str, Any]:
         "user": {"type": "string", "description": "Whom to be at a broker."},
         "secret": {"type": "string", "description": RULE[0].upper() + RULE[1:] + "."},
         "mechanism": {"type": "string", "enum": list(MECHANISMS), "description": "Of Kafka, for a user."},
+        "envelope": {"type": "string", "enum": list(ENVELOPES), "default": ENVELOPES[0]},
         "paused": boolean,
     }
     told = {

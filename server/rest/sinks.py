@@ -3,7 +3,7 @@
     GET     /v1/sinks               all of them
     GET     /v1/sinks/{name}        one: what it is, whose it is, how far it is
     PUT     /v1/sinks/{name}        {"table", "kind", "from", "every_s", "url", "user", "secret", "mechanism",
-                                     "paused"}
+                                     "envelope", "paused"}
     DELETE  /v1/sinks/{name}        it ends; its files stay
 
 Kinds are ndjson and parquet (files), and webhook, kafka and mqtt, with a `url` (server/sinks/places.py). A
@@ -33,6 +33,7 @@ from server.rest.bodies import Budget, read_body
 from server.rest.changes_shown import time_text
 from server.rest.problems import ProblemError
 from server.rest.targets import decoded, options
+from server.sinks.envelopes import ENVELOPES, PLAIN
 from server.sinks.files import MissingError, arrow
 from server.sinks.kafka import MECHANISMS, kafka
 from server.sinks.mqtt import mqtt
@@ -67,6 +68,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     user: str | None = None
     secret: str | None = None
     mechanism: str | None = None
+    envelope: str | None = None
     paused: bool | None = None
     declared: str | None = None
 
@@ -143,6 +145,8 @@ class SinksRoute:
             else:
                 record = self._altered(before, wanted)
             problem = place_problem(record.kind, record.url, self._sinks.private)
+            if record.kind == "parquet" and record.envelope != PLAIN:
+                problem = "Parquet has columns of its own: its envelope is plain"
             if problem:
                 raise ProblemError("bad-sink", problem)
             if await records.swap(kept, record, name):
@@ -165,6 +169,7 @@ class SinksRoute:
             user=wanted.user or "",
             secret=wanted.secret or "",
             mechanism=wanted.mechanism or "",
+            envelope=wanted.envelope or PLAIN,
             partition=tuple(columns),
             declared=wanted.declared or "",
             paused=bool(wanted.paused),
@@ -176,7 +181,7 @@ class SinksRoute:
         if not same_table or (wanted.start is not None and wanted.declared is None):
             detail = f"{record.name} is there, of {record.table}: its table and `from` stay; remove it first"
             raise ProblemError("bad-sink", detail)
-        named = ("kind", "every_s", "url", "user", "secret", "mechanism", "paused", "declared")
+        named = ("kind", "every_s", "url", "user", "secret", "mechanism", "envelope", "paused", "declared")
         given = {name: getattr(wanted, name) for name in named}
         altered = msgspec.structs.replace(record, **{n: v for n, v in given.items() if v is not None})
         if altered == record:
@@ -223,6 +228,8 @@ def _check(wanted: _Body) -> None:
         problem = f"a sink's kind is {' or '.join(KINDS)}; found {kind[:60]!r}"
     elif wanted.mechanism and wanted.mechanism not in MECHANISMS:
         problem = f"a mechanism is {' or '.join(MECHANISMS)}"
+    elif wanted.envelope and wanted.envelope not in ENVELOPES:
+        problem = f"an envelope is {' or '.join(ENVELOPES)}"
     elif wanted.every_s is not None and not 0 <= wanted.every_s <= EVERY_S_MAX:
         problem = f"every_s is 0 to {EVERY_S_MAX:.0f} seconds"
     elif len(wanted.user or "") > USER_CHARS_MAX:

@@ -25,13 +25,13 @@ from typing import Any, Final
 
 import msgspec
 
+from server.sinks.envelopes import Line, about
+
 NO_DATE: Final = "unknown"
 REFUSED: Final = "_refused.ndjson"
 _DATE: Final = re.compile(r"(\d{4}-\d\d-\d\d)T")
 _TEXTS: Final = ("id", "table", "op", "scope", "key", "before", "after", "cursor")
 _FLAGS: Final = ("late", "superseded", "restart")
-
-Line = dict[str, Any]
 
 
 class MissingError(Exception):
@@ -61,10 +61,11 @@ class FileSink:
         by_date: dict[str, list[Line]] = {}
         refused: list[Line] = []
         for event in events:
-            if not isinstance(event.get("id"), str):
+            told = about(event)
+            if told.id is None:
                 refused.append({"why": "an event without an id", "event": event})
                 continue
-            found = _DATE.match(str(event.get("time", "")))
+            found = _DATE.match(told.time)
             by_date.setdefault(found[1] if found else NO_DATE, []).append(event)
         for date, its in sorted(by_date.items()):
             path = self._folder / f"date={date}" / f"{sequence:08}-{self._fence:04}-{piece:03}.{self._kind}"

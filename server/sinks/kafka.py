@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import msgspec
 
-from server.sinks.files import FileSink, Line, MissingError
+from server.sinks.envelopes import Line, about
+from server.sinks.files import FileSink, MissingError
 from server.sinks.places import Broker
 
 REQUEST_MS: Final = 20_000
@@ -55,7 +56,7 @@ def kafka() -> Any:
 
 def record_key(event: Line, partition: Sequence[str]) -> bytes | None:
     """The key of an event's record: the text of a key or id, or the columns of the partition key in JSON."""
-    key = event.get("key")
+    key = about(event).key
     if key is None:
         return None
     if isinstance(key, str):
@@ -154,9 +155,10 @@ class Kafka:
 
     async def _send(self, producer: Any, event: Line) -> asyncio.Future[Any]:
         """A future of the record's outcome."""
+        told = about(event)
         headers = [
-            ("sullae-id", str(event.get("id", "")).encode()),
-            ("sullae-op", str(event.get("op", "")).encode()),
+            ("sullae-id", (told.id or "").encode()),
+            ("sullae-op", told.operation.encode()),
             ("content-type", b"application/json"),
         ]
         key, value = record_key(event, self._partition), msgspec.json.encode(event)

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from server.sinks.files import FileSink, Line, MissingError
+from server.sinks.envelopes import Line, about
+from server.sinks.files import FileSink, MissingError
 from server.sinks.places import Broker
 
 TIMEOUT_S: Final = 15.0
@@ -127,7 +128,7 @@ class Mqtt:
         properties = importlib.import_module("paho.mqtt.properties")
         kinds = importlib.import_module("paho.mqtt.packettypes").PacketTypes
         told = properties.Properties(kinds.PUBLISH)
-        told.UserProperty = ("sullae-id", str(event.get("id", "")))
+        told.UserProperty = ("sullae-id", about(event).id or "")
         told.ContentType = "application/json"
         await client.publish(
             self._broker.topic, msgspec.json.encode(event), qos=1, properties=told, timeout=TIMEOUT_S

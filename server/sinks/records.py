@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 
 from node.leases import Lease
+from server.sinks.envelopes import PLAIN
 
 BUCKET: Final = "sullae_sinks"
 KINDS: Final = ("ndjson", "parquet", "webhook", "kafka", "mqtt")
@@ -34,12 +35,12 @@ class SinkRecord(msgspec.Struct, frozen=True):
     """A sink. `start` is where it begins, `cursor` where it stands once it has delivered something.
 
     `url` is where a webhook, Kafka or MQTT is, `user` whom to be there, `secret` a reference to what proves
-    it (server/sinks/secrets.py), `mechanism` how Kafka wants it proved. `partition` names the columns of the
-    table's partition key. `declared` is a hash of the declaration in cluster.yml that was applied last; a
-    declared sink that is `removed` stays as a mark that this declaration is done with. A batch is closed by
-    the first heartbeat `every_s` seconds after it began, or by its size. `sequence` numbers batches;
-    `delivered` counts events (repeated ones too), `refused` those in the dead-letter file, `gaps` what the
-    stream itself could not give.
+    it (server/sinks/secrets.py), `mechanism` how Kafka wants it proved; `envelope` is the form of events
+    (server/sinks/envelopes.py), `partition` the columns of the table's partition key. `declared` is a hash of
+    the declaration in cluster.yml that was applied last; a declared sink that is `removed` stays as a mark
+    that this declaration is done with. A batch is closed by the first heartbeat `every_s` seconds after it
+    began, or by its size. `sequence` numbers batches; `delivered` counts events (repeated ones too),
+    `refused` those in the dead-letter file, `gaps` what the stream itself could not give.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SinkRecord(msgspec.Struct, frozen=True):
     user: str = ""
     secret: str = ""
     mechanism: str = ""
+    envelope: str = PLAIN
     partition: tuple[str, ...] = ()
     declared: str = ""
     removed: bool = False

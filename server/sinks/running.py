@@ -24,7 +24,8 @@ import msgspec
 from node.leases import LEAVE, OWN, TAKE, Lease, LeaseWatch, released, renewed
 from server.config import SinkConfig
 from server.sinks.declared import Declarations
-from server.sinks.files import FileSink, Line, MissingError
+from server.sinks.envelopes import PLAIN, Line, control_of
+from server.sinks.files import FileSink, MissingError
 from server.sinks.kafka import Kafka
 from server.sinks.mqtt import Mqtt
 from server.sinks.places import broker_of, place_problem
@@ -286,18 +287,19 @@ class Delivery:
         self._events, self._pieces, self._count, self._refused, self._gaps = [], 0, 0, 0, 0
         began_s = time.monotonic()
         async for line in _lines(session, self.url, record):
-            if line["type"] == "event":
+            control = control_of(line)
+            if control is None:
                 self._events.append(line)
                 if len(self._events) >= BATCH_EVENTS:
                     await self._put(files, record)
-            elif line["type"] == "gap":
+            elif control["type"] == "gap":
                 self._gaps += 1
-            elif line["type"] == "error":
-                raise StoreAwayError(str(line.get("detail", "the stream ended")))
-            elif line["type"] == "heartbeat" and line.get("cursor"):
+            elif control["type"] == "error":
+                raise StoreAwayError(str(control.get("detail", "the stream ended")))
+            elif control["type"] == "heartbeat" and control.get("cursor"):
                 full = self._count + len(self._events) >= BATCH_EVENTS
                 if full or time.monotonic() - began_s >= record.every_s:
-                    record = await self._close(files, record, line)
+                    record = await self._close(files, record, control)
                     began_s = time.monotonic()
 
     async def _put(self, files: Target, record: SinkRecord) -> None:
@@ -349,6 +351,8 @@ async def _lines(session: aiohttp.ClientSession, url: str, record: SinkRecord) -
     target = f"{url}/v1/changes/{quote(record.table, safe='')}"
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
     asked = {"from": record.cursor or record.start, "format": "ndjson"}
+    if record.envelope != PLAIN:
+        asked["envelope"] = record.envelope
     async with session.get(target, params=asked, timeout=timeout) as answer:
         if answer.status != 200:
             body = await answer.content.read(64 * 1024)

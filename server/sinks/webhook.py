@@ -30,7 +30,8 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
-from server.sinks.files import FileSink, Line
+from server.sinks.envelopes import Line
+from server.sinks.files import FileSink
 
 REQUEST_EVENTS: Final = 500
 REQUEST_BYTES: Final = 1024 * 1024

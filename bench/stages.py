@@ -24,7 +24,7 @@ from core.ports import Event, PeerId, Ticket
 from cql_lite import wire
 from cql_lite.connection import Connection, Received
 from cql_lite.frames import FrameWriter
-from cql_lite.session import Session, Statements
+from cql_lite.session import QuickRun, Session, Statements
 from cql_lite.system import Place, State
 from lsm.commit import Commit
 from lsm.executor import Executor
@@ -189,8 +189,8 @@ class _Stages:
         received = self.time(
             "frame", lambda: [one for data in frames for one in self._connection.receive(data)]
         )
-        asking = [self.session.answer(one.request) for one in received]
-        asked = self.time("bind", lambda: [next(one)[0] for one in asking])
+        asking = self.time("bind", lambda: [self._quick(one) for one in received])
+        asked = [one.asked for one in asking]
         deadline_us = world.monotonic_us() + 10 * SECOND_US
         on_request = self.node.on_request
         self.time(
@@ -201,6 +201,12 @@ class _Stages:
         self._answer(world, outcomes)
         self._reply(received, asking, dict(world.replies))
         self.node.inside.world = before
+
+    def _quick(self, received: Received) -> QuickRun:
+        assert isinstance(received.request, wire.Execute)
+        run = self.session.quick(received.request)
+        assert run is not None, "a statement that has a quick way"
+        return run
 
     def _store(self, submitted: Sequence[tuple[Ticket, Any]]) -> list[tuple[Ticket, Any]]:
         for at, (ticket, command) in enumerate(submitted):
@@ -239,12 +245,14 @@ class _Stages:
     def _reply(
         self,
         received: Sequence[Received],
-        asking: Sequence[Generator[Any, Any, wire.Response]],
+        asking: Sequence[QuickRun],
         answers: dict[int, Any],
     ) -> None:
         def work() -> None:
             for number, (one, running) in enumerate(zip(received, asking, strict=True)):
-                self._connection.respond(one.stream, _finished(running, [answers[number]]))
+                response = running.response(answers[number])
+                assert not isinstance(response, wire.Error), response
+                self._connection.respond(one.stream, response)
                 if number % PIPELINED == PIPELINED - 1:
                     self._connection.data_to_send()
             self._connection.data_to_send()
@@ -252,14 +260,14 @@ class _Stages:
         self.time("reply", work)
 
 
-def _finished(running: Generator[Any, Any, wire.Response], answers: list[Any] | None = None) -> wire.Response:
+def _finished(running: Generator[Any, Any, wire.Response]) -> wire.Response:
     try:
-        running.send(answers)
+        next(running)
     except StopIteration as stop:
         response: wire.Response = stop.value
         assert not isinstance(response, wire.Error), response
         return response
-    raise AssertionError("it asks for more")
+    raise AssertionError("it asks for something")
 
 
 def run() -> dict[str, dict[str, float]]:

@@ -55,9 +55,7 @@ class Apply(msgspec.Struct, frozen=True):
 class MergeRows(msgspec.Struct, frozen=True):
     """Merge cells that arrive without their mutation: (row key, row or header bytes).
 
-    Logged as `repaired`. Rows whose floor is above `settled_us`, the least up to which the replicas had
-    settled
-    that these cells were read from (lsm/floors.py), are refused (Why.FENCED), and the others merged.
+    Logged as `repaired`. Rows with a floor above `settled_us` (lsm/floors.py) are refused (Why.FENCED).
     """
 
     table: int

@@ -62,6 +62,7 @@ BOUND_US = 1 * limits.SECOND_US
 STEP_US = 10 * limits.SECOND_US
 """How long all replicas may take for a step; following makes the second the longest."""
 
+MOVING = "its ranges move to other replicas"
 WANTED_MAX = 1_000
 
 PURGE_ROWS_PER_S = 20_000
@@ -129,6 +130,8 @@ class FloorRounds:
         self._asked: dict[int, _Asked] = {}
         self._groups: list[Group] = []
         self._others: list[Group] = []
+        self._moving: dict[tuple[PeerId, ...], Group] = {}
+        """What moves to other replicas: its floors wait until it has."""
         self._epoch = 0
         self._wanted: dict[tuple[PeerId, ...], None] = {}
         """Groups in which another replica has something to purge."""
@@ -160,7 +163,7 @@ class FloorRounds:
 
     def status(self) -> list[Group]:
         """The groups that this peer leads."""
-        return self._groups
+        return [*self._groups, *(group for group in self._moving.values() if group.replicas[0] == self._me)]
 
     # --- a pass
 
@@ -184,17 +187,21 @@ class FloorRounds:
         """The groups that this peer is in; of each the first replica, that with the least number, leads."""
         state = self._metadata.state
         found: dict[tuple[PeerId, ...], Group] = {}
+        self._moving = {}
         numbers = {member.peer: member.number for member in state.members}
         for table in sorted(state.tables):
             placement = state.placement(table)
             if placement is None:
                 continue
             for (first, last), holders in placement.ranges():
-                if self._me not in holders or placement.sides_of(first) is not None:
-                    continue  # what moves waits for its floor
+                if self._me not in holders:
+                    continue
                 replicas = tuple(sorted(holders, key=lambda peer: numbers.get(peer, 0)))
-                group = found.setdefault(replicas, Group(replicas))
+                into = found if placement.sides_of(first) is None else self._moving
+                group = into.setdefault(replicas, Group(replicas))
                 group.ranges.setdefault(table, []).append((first, last))
+        for group in self._moving.values():
+            group.waiting = MOVING
         return list(found.values())
 
     def _on_due(self, outcome: Outcome) -> None:

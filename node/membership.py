@@ -40,6 +40,8 @@ JOIN_US = 10 * limits.SECOND_US
 """How long joining may take: a group's first member makes it."""
 RELEASE_US = 2_000_000
 """How long what was delivered of a part that is to go may take to be acknowledged."""
+IDLE_ACK_US = 10 * limits.SECOND_US
+"""How often what a member took counts where there was nothing for it: logs grow by what others write, too."""
 AHEAD = 2
 """Parts of an answer that were told and may not have reached the client yet (server/bridge.py)."""
 
@@ -72,6 +74,9 @@ class Membership:
         """What the last lines stood for, if that is to count by itself."""
         self._acks: dict[int, tuple[int, Cursor]] = {}
         """What counts with the next beat."""
+        self._told_news = 0
+        self._has_news = False
+        self._committed_us = 0
         self._group: Group | None = None
         self._beats = 0
         self._others: dict[int, str] = {}
@@ -176,7 +181,9 @@ class Membership:
 
     def _on_beats(self, beats: dict[int, str]) -> None:
         self._others = beats
-        if self._reply is not None and (self._dead() or self._acks):
+        is_late = self._inside.world.monotonic_us() - self._committed_us >= IDLE_ACK_US
+        is_due = bool(self._acks) and (self._has_news or is_late)
+        if self._reply is not None and (is_due or self._dead()):
             self._change()
 
     def _on_looked(self, result: Result) -> None:
@@ -192,6 +199,7 @@ class Membership:
         join, now_us, is_new = self.join, self._inside.clock.now_us(), self._group is None
         dead, gone = self._dead(), self._released()
         acks, self._acks = self._acks, {}
+        self._has_news, self._committed_us = False, self._inside.world.monotonic_us()
         me = Member(join.member, join.session, self._inside.identity.name)
 
         def step(group: Group | None) -> Group | None:
@@ -350,6 +358,8 @@ class Membership:
             self._leave()
             self._end(answer)
             return
+        if answer.entries:
+            self._told_news = AHEAD + 2  # the lines after which it counts
         if answer.whole:
             answer = msgspec.structs.replace(answer, acks=tuple(sorted(self._reading.items())))
         self._tell(answer)
@@ -362,4 +372,7 @@ class Membership:
         cursor = Cursor(name, part.table, group.since_us, part.places, group.began_us)
         self._told.append({number: (fence, cursor) for number, fence in part.acks})
         if len(self._told) > AHEAD:
-            self._acks.update(self._told.pop(0))
+            counted = self._told.pop(0)
+            self._has_news = self._has_news or self._told_news > 0
+            self._told_news -= 1
+            self._acks.update(counted)

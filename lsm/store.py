@@ -368,6 +368,7 @@ class Store:
     def rest(self) -> None:
         """Forget what is kept for speed alone; not within a group."""
         self.tree.forget()
+        self.log.rest()
 
     # --- running
 

@@ -56,6 +56,8 @@ def test_pages_of_ids_are_the_same_from_memory_and_from_the_engine(monkeypatch: 
                     assert page == again.execute(LogRead(after, entries_max, ranges))
                     ids.update({(e.start, e.sequence, e.attempt): None for e in page.entries})
     assert len(ids) == 80
+    store.rest()
+    assert store.execute(LogRead(70, 1000, RANGES[0])) == again.execute(LogRead(70, 1000, RANGES[0]))
     unknown = (99, 1, 0)
     for one in (store, again):
         assert one.execute(LogMissing((*ids, unknown))) == Missing((unknown,))

@@ -41,10 +41,9 @@ from lsm.log import REPAIRED, ChangeLog
 from lsm.rocks import DATABASE, DURABLE, RocksEngine
 from node.metadata_log import EPOCH_PREFIX
 from node.metadata_state import State, apply
-from server.snapshots.taking import Manifest
+from server.snapshots.taking import IMMUTABLE, Manifest
 
 ENTRIES: Final = 1_000
-_TABLE_FILE: Final = ".sst"
 Record = tuple[bytes, bytes]
 
 
@@ -110,7 +109,7 @@ def _open(folder: Folder, manifest: Manifest, path: Path) -> RocksEngine:
         source, target = folder.file(file.hash), database / file.name
         if not source.exists():
             raise Failure(f"{source} is missing ({file.name} of {manifest.about.peer})", code="damaged")
-        if file.name.endswith(_TABLE_FILE):
+        if file.name.endswith(IMMUTABLE):
             try:
                 os.link(source, target)
                 continue

@@ -33,7 +33,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 HASH_BYTES: Final = 32
 READ_BYTES: Final = 1 << 20
-_TABLE_FILE: Final = ".sst"
+IMMUTABLE: Final = (".sst", ".blob")
+"""Files of rows, and of large values: written once, and linked to by a checkpoint."""
 
 
 class SnapshotError(Exception):
@@ -150,7 +151,7 @@ class Snapshots:
             about = file.stat()
             key = f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
             digest = known.get(key) or hash_of(file)
-            if file.suffix == _TABLE_FILE:
+            if file.suffix in IMMUTABLE:
                 kept[key] = digest
             files.append(File(file.name, about.st_size, digest))
         _replace(hashes, msgspec.json.encode(kept))

@@ -102,6 +102,16 @@ def test_replicas_that_differ_are_merged_and_operation_ids_left_out(tmp_path: Pa
     assert [each.value for each in decode_row(data).cells] == [b"new", b"here"]
 
 
+def test_large_values_come_too(tmp_path: Path) -> None:
+    value = bytes(range(256)) * 4_096
+    opened = snapshot_of(tmp_path, {key(b"x"): row(cell(1, value, 1))})
+    try:
+        ((_, data),) = next(restored_of(opened.rows(7), TABLE, TABLE)).rows
+    finally:
+        opened.close()
+    assert decode_row(data).cells[0].value == value
+
+
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     opened = snapshot_of(tmp_path, {key(b"x"): row(cell(1, b"v", 1))})
     opened.close()

@@ -2,10 +2,9 @@
 
 What a session promises, and why so little is enough, is told in core/session.py.
 
-`reach` asks one live peer after the other for the epochs that lack, until they are here or the deadline has
-come. Whoever decided them may be the next to be asked, so with a majority of the voters among the living it
-takes one or a few round trips; a made-up epoch costs a small message every `ASK_AGAIN_US`, however many
-sessions name one.
+`reach` asks one live peer after the other for the epochs that lack, the voters first, until they are here or
+the deadline has come. With a majority of the voters among the living it takes one or a few round trips; a
+made-up epoch costs a small message every `ASK_AGAIN_US`, however many sessions name one.
 """
 
 from __future__ import annotations
@@ -74,15 +73,16 @@ class Sessions:
         else:
             self._waiting.append(_Waiter(epoch, deadline_us, then))
             if not self._asking:
-                self._asking = True
+                self._asking, self._turn = True, 0
                 self._ask()
 
     def _ask(self) -> None:
         """Ask the next live peer, and look again in a while."""
         state, me = self._metadata.state, self._inside.identity.peer
-        voters = [peer for peer in state.voters if peer != me and self._swim.is_alive(peer)]
-        if voters:
-            peer = voters[self._turn % len(voters)]
+        others = dict.fromkeys((*state.voters, *(member.peer for member in state.members)))
+        alive = [peer for peer in others if peer != me and self._swim.is_alive(peer)]
+        if alive:
+            peer = alive[self._turn % len(alive)]
             self._turn += 1
             self._inside.send(peer, Pull(state.epoch), URGENT)
         self._inside.timer(ASK_AGAIN_US, "session")

@@ -119,7 +119,7 @@ async def _reach(node: Node, epoch: int) -> None:
     node.sessions.reach(epoch, time.monotonic_ns() // 1000 + REACH_US, then)
     if not await reached:
         detail = (
-            "this session has seen a schema change that this peer has not heard of yet, and no voter that it "
-            "reaches has either: try again, or another peer"
+            "this session has seen a schema change that this peer has not heard of yet, nor has anybody whom "
+            "it reaches: try again, or another peer"
         )
         raise ProblemError("not-ready", detail)

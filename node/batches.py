@@ -217,7 +217,9 @@ class Batches:
     def _holders(self) -> list[PeerId]:
         """Whom to ask to keep a batch, best first: live peers, ourselves at last."""
         state, me = self.metadata.state, self.inside.identity
-        alive = [m for m in state.members if m.peer != me.peer and self.swim.is_alive(m.peer)]
+        leaving = state.move.remove if state.move is not None else ()
+        others = [m for m in state.members if m.peer != me.peer and m.peer not in leaving]
+        alive = [m for m in others if self.swim.is_alive(m.peer)]
         if not alive:
             return [me.peer] if len(state.members) == 1 else []
         turn = self.inside.world.below(len(alive))

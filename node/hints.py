@@ -217,6 +217,12 @@ class Hints:
             if shelf.count and self.may_deliver(peer):
                 self._plan(peer, self.inside.settings.hint_replay_pause_us)
 
+    def members_changed(self) -> None:
+        """What is owed to who is a member no more goes to whoever holds its ranges now, soon."""
+        for peer, shelf in self._shelves.items():
+            if shelf.count and self.metadata.state.number_of(peer) is None:
+                self._plan(peer, self.inside.settings.hint_replay_pause_us)
+
     # --- when to replay
 
     def _on_liveness(self, peer: PeerId, state: int) -> None:

@@ -153,6 +153,8 @@ class Moving:
         self._drains = 0
         self._stop()
         self._arm()
+        if state.move is None and self.hints is not None:
+            self.hints.members_changed()
 
     def _is_idle(self) -> bool:
         state = self.metadata.state

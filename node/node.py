@@ -88,6 +88,7 @@ from node.inside import Inside
 from node.mending import Mending
 from node.metadata import Metadata
 from node.moving import Moving
+from node.moving_ring import HAND_OVER
 from node.paxos import Paxos
 from node.peer_epochs import PeerEpochs
 from node.reads import Reads
@@ -395,6 +396,9 @@ class Node:
             return False, "this peer has just started and asks what it missed: try again in a second"
         if self.metadata.unready and self.metadata.born:
             return False, self.metadata.unready
+        move = self.metadata.state.move
+        if move is not None and move.phase == HAND_OVER and self.inside.identity.peer in move.remove:
+            return False, "this peer is being removed from the cluster: use another"
         if not self.metadata.born and not self.identity.joining:
             return False, "there is no cluster yet: all its initial voters have to be up once"
         return (True, "") if self.metadata.born else (False, self.metadata.unready)

@@ -106,7 +106,8 @@ class Kafka:
             sent = [await self._send(producer, event) for event in events]
         except (library.errors.KafkaError, OSError) as error:
             await self.close()
-            raise KafkaAwayError(f"{type(error).__name__}: {error}") from error
+            hint = "; or the login is refused" if self._login[1] else ""  # the library says no more than this
+            raise KafkaAwayError(f"{type(error).__name__}: {error}{hint}") from error
         results = await asyncio.gather(*sent, return_exceptions=True)
         failed = [(at, error) for at, error in enumerate(results) if isinstance(error, BaseException)]
         if not failed:

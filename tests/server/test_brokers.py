@@ -119,6 +119,9 @@ async def test_a_broker_that_is_away_refuses_nothing(topic: Topic, tmp_path: Pat
 async def test_nobody_listens_where_kafka_should_be(tmp_path: Path) -> None:
     with pytest.raises(KafkaAwayError):
         await sink(tmp_path).deliver(1, 0, [event(1)])
+    broker = Broker((("127.0.0.1", 1),), False, "t")
+    with pytest.raises(KafkaAwayError, match="login"):
+        await Kafka(broker, ("", "me", "hush"), (), FileSink(tmp_path, "kafka")).deliver(1, 0, [event(1)])
 
 
 async def test_an_mqtt_broker_gets_all_though_it_cuts_connections(

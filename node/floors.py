@@ -168,6 +168,7 @@ class FloorRounds:
     # --- a pass
 
     def _next_pass(self) -> None:
+        self._inside.count("floors_waiting_now", sum(bool(group.waiting) for group in self.status()))
         self._inside.timer(self._inside.settings.purge_interval_us, "floors")
 
     def _begin(self) -> None:

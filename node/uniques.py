@@ -139,10 +139,15 @@ class Uniques:
         if table.reserves:
             text = f"{table.keyspace}.{table.name} is kept by a unique index: write the documents instead"
             return Invalid("unique_index", text)
-        if isinstance(request, WriteRequest) and request.timestamp_us:
+        if isinstance(request, WriteRequest) and self._is_dated(request):
             text = "a table with a unique index stamps writes when they are decided: leave the timestamp out"
             return Invalid("unique_index", text)
         return None
+
+    def _is_dated(self, request: WriteRequest) -> bool:
+        """Whether it has a timestamp that says more than "now", as drivers say of every write."""
+        ago_us = self.inside.clock.now_us() - request.timestamp_us
+        return bool(request.timestamp_us) and abs(ago_us) > limits.FUTURE_TIMESTAMP_US_MAX
 
     def of(self, table: Table) -> tuple[UniqueIndex, ...]:
         """The unique indexes of a table, ready to give values."""

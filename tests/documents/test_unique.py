@@ -15,6 +15,7 @@ from core.requests import (
     BatchRequest,
     Changed,
     Invalid,
+    OperationId,
     RowsRead,
     Timeout,
     WriteRequest,
@@ -26,7 +27,7 @@ from documents.collections import find
 from documents.operations import Condition, Done
 from jepsen_like.scenarios import Scenario
 from node.unique_building import BUILT, FAILED, Note, note_in, note_request
-from query.once import Once, OperationId
+from query.once import Once
 from tests.cql_lite.whole import Cql, Error
 from tests.documents.cluster import Docs
 
@@ -165,6 +166,8 @@ def test_cql_goes_the_same_way_or_is_told_what_to_do(users: Docs) -> None:
     assert isinstance(users.put("rest", b'{"email":"other"}'), Done)
     with pytest.raises(Error, match="leave the timestamp out"):
         cql.run("INSERT INTO docs.users (id, doc) VALUES ('t', '{}') USING TIMESTAMP 5")
+    now_us = users.scenario.cluster.machines[1].clock.read_us() - 1_000_000
+    cql.run(f"INSERT INTO docs.users (id, doc) VALUES ('t', '{{}}') USING TIMESTAMP {now_us}")
     with pytest.raises(Error, match="one by one"):
         one, two = (f"INSERT INTO docs.users (id, doc) VALUES ('t{n}', '{{}}')" for n in range(2))
         cql.run(f"BEGIN BATCH {one}; {two}; APPLY BATCH")

@@ -15,7 +15,6 @@ import msgspec
 import lsm.writing
 import node.metadata_state
 import node.reads
-import node.writes
 from core.cell import NO_VERSION
 from core.commands import Digest
 from core.consistency import Need, need
@@ -27,6 +26,7 @@ from node.anti_entropy import AntiEntropy
 from node.following import Following
 from node.hints import Hints
 from node.metadata_acceptor import Acceptor
+from node.metadata_state import TablePlacement
 from node.reads import ReadOperation
 from node.slices import merge_slices
 from node.writes import Writes
@@ -131,8 +131,16 @@ def _one_less(*arguments: Any) -> Need:
     return msgspec.structs.replace(wanted, total=max(1, wanted.total - 1))
 
 
+_written = TablePlacement.need
+
+
+def _one_less_written(*arguments: Any) -> Need:
+    wanted = _written(*arguments)
+    return msgspec.structs.replace(wanted, total=max(1, wanted.total - 1))
+
+
 def _sum_of_datacentres(*arguments: Any) -> Need:
-    return msgspec.structs.replace(need(*arguments), each=())
+    return msgspec.structs.replace(_written(*arguments), each=())
 
 
 def _number_without_start(self: Any) -> int:
@@ -173,7 +181,7 @@ PLANTS = (
     Plant("not stamped again", ((lsm.writing, "newer_met", _no_conflict),), "register", 1, ("stale", "back")),
     Plant(
         "acknowledged by one less",
-        ((node.writes, "need", _one_less),),
+        ((TablePlacement, "need", _one_less_written),),
         "register",
         1,
         ("stale", "back"),
@@ -187,7 +195,7 @@ PLANTS = (
     ),
     Plant(
         "EACH_QUORUM counted as a sum over datacentres",
-        ((node.writes, "need", _sum_of_datacentres),),
+        ((TablePlacement, "need", _sum_of_datacentres),),
         "register-each",
         5,
         ("stale", "back"),

@@ -451,3 +451,42 @@ def assert_replayed(state: State, epochs: list[Epoch]) -> None:
 
 def _ageless(table: Table) -> Table:
     return msgspec.structs.replace(table, changed_epoch=0)
+
+
+# --- unique indexes
+
+
+def reserving(log: Log) -> list[str]:
+    return sorted(f"{table.keyspace}.{table.name}" for table in log.state.tables.values() if table.reserves)
+
+
+def test_what_a_unique_index_keeps_comes_and_goes_with_it() -> None:
+    log = begun(regular("b", REGULAR))
+    unique = Index(0, "t__b", "b", unique=True)
+    assert code(log, CreateIndex("ks", "t", unique)) == DONE
+    index = table_of(log).index("t__b")
+    assert index is not None and reserving(log) == ["ks.t__b"]
+    kept = log.state.tables[index.reservations]
+    assert kept.reserves == index.id and [column.name for column in kept.columns][:2] == ["value", "holder"]
+    for change in (
+        DropTable("ks", "t__b"),
+        TruncateTable("ks", "t__b"),
+        AddColumns("ks", "t__b", (regular("x"),)),
+    ):
+        assert code(log, change) == "in_use"
+    assert (
+        code(log, CreateTable("ks", "t__b", (regular("k", PARTITION),), TableOptions())) == "already_exists"
+    )
+    assert code(log, TruncateTable("ks", "t")) == DONE
+    again = table_of(log).index("t__b")
+    assert again is not None and again.reservations not in (0, index.reservations)
+    assert reserving(log) == ["ks.t__b"] and index.reservations not in log.state.tables
+    assert code(log, DropIndex("ks", "t__b")) == DONE
+    assert reserving(log) == []
+    assert code(log, CreateIndex("ks", "t", unique)) == DONE
+    assert code(log, DropTable("ks", "t")) == DONE
+    assert reserving(log) == []
+    assert code(log, CreateTable("ks", "u", (KEY, CLUSTER, regular("b")), TableOptions())) == DONE
+    assert code(log, CreateIndex("ks", "u", msgspec.structs.replace(unique, name="u__b"))) == DONE
+    assert code(log, DropKeyspace("ks")) == DONE
+    assert reserving(log) == []

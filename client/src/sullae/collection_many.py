@@ -259,9 +259,7 @@ class Many:
             body["filter"] = filter
         place = path_of("docs", self._name) + "/_indexes" + path_of(name).removeprefix("/v1")
         found = _index(
-            await self._requests.ask(
-                "docs.create_index", "PUT", place, body, target=self._name, writes=True
-            )
+            await self._requests.ask("docs.create_index", "PUT", place, body, target=self._name, writes=True)
         )
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
@@ -329,9 +327,7 @@ class Many:
         kept = {name: there[name] for name in wanted if there.get(name) is not None}
         body = kept | {name: value for name, value in wanted.items() if value is not None}
         return collection_of(
-            await self._requests.ask(
-                "docs.configure", "PUT", place, body, target=self._name, writes=True
-            )
+            await self._requests.ask("docs.configure", "PUT", place, body, target=self._name, writes=True)
         )
 
     async def drop(self) -> None:

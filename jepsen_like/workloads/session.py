@@ -25,7 +25,7 @@ from kv import buckets, operations
 from kv.buckets import Bucket, BucketSpec
 from sim.real import node_of
 
-SESSIONS = 12
+SESSIONS = 16
 BUCKETS_MAX = 8
 REACH_US = 2 * SECOND
 GIVE_UP_US = 10 * SECOND
@@ -70,9 +70,10 @@ class SessionWorkload:
     def step(self) -> None:
         """Something by a session that waits for nothing."""
         draw = self.session.random.randrange
-        client = self._clients[draw(SESSIONS)]
+        first = draw(SESSIONS)
         dice, key = draw(40), f"k{draw(self.session.cluster.options.keys)}"
-        if client.busy:
+        client = next((each for each in self._clients[first:] + self._clients[:first] if not each.busy), None)
+        if client is None:
             return
         if self._made == 0 or (dice == 0 and self._made < BUCKETS_MAX):
             self._create(client)

@@ -39,6 +39,8 @@ SECOND = 1_000_000
 LOOK_US = SECOND // 10
 SETTLE_US = 120 * SECOND
 CLEAN_US = 60 * SECOND
+OWED_US = 300 * SECOND
+"""What was owed to a peer that is gone is delivered to all its successors, page by page."""
 KINDS = ("add", "remove", "replace", "move")
 MACHINES_MAX = 7
 
@@ -285,11 +287,22 @@ class ChurnRun(Run):
                 for i in self.cluster.running()
             ]
             return [Problem("stuck", f"a move does not end: {moves} {told}")]
+        self.cluster.run_until(lambda: not owed(self.cluster), OWED_US)
         problems = super().convergence()
         if problems:
             return problems
         self.cluster.run_until(lambda: not foreign_rows(self.cluster), CLEAN_US)
         return foreign_rows(self.cluster)
+
+
+def owed(cluster: SimCluster) -> int:
+    """How many hints are kept for peers that are no members any more."""
+    found = 0
+    for index in cluster.running():
+        node = node_of(cluster, index)
+        members = [member.peer for member in node.metadata.state.members]
+        found += sum(node.hints.pending(peer) for peer, _ in node.metadata.state.former if peer not in members)
+    return found
 
 
 def state_name(cluster: SimCluster, peer: bytes) -> str:

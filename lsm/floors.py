@@ -189,7 +189,7 @@ class Floors:
             for first_token, last_token in pairs:
                 at, end = leaf_of(first_token), leaf_of(last_token) + 1
                 for one in self.tables.get(table, ()):
-                    if one.first <= at < one.end:
+                    if at < end and one.first <= at < one.end:
                         found.append(one.heights)
                         at = one.end
                 if at < end:
@@ -253,7 +253,7 @@ class Floors:
             return self.settled(table, first, end)
         least, at = 2**63 - 1, first
         for one in self.tables.get(table, ()):
-            if one.first <= at < one.end:
+            if at < end and one.first <= at < one.end:
                 least, at = min(least, one.promised_us), one.end
         return least if at >= end else 0
 

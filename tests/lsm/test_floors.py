@@ -220,6 +220,17 @@ def test_what_is_not_settled_everywhere_is_settled_nowhere() -> None:
     assert store.execute(GarbageDue(5, half)) == IsDue(False, (9, 9, 9))
 
 
+def test_a_step_looks_at_its_own_ranges_and_not_at_the_next() -> None:
+    store = Store(MemoryEngine(), TABLES.get)
+    left = ((PLAIN.id, ((keys.TOKEN_MIN, -1),)),)
+    right = ((PLAIN.id, ((0, keys.TOKEN_MAX),)),)
+    assert store.execute(RaiseFloor(FloorStep.PROMISE, 3, right)) == Done()
+    for step in FloorStep:
+        assert store.execute(RaiseFloor(step, 9, left)) == Done()
+    assert store.execute(GarbageDue(5, left)) == IsDue(False, (9, 9, 9))
+    assert store.execute(GarbageDue(5, right)) == IsDue(False, (3, 0, 0))
+
+
 # --- proposals
 
 

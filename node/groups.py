@@ -6,7 +6,7 @@ member: what counts is session and fence in the record.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,6 +55,8 @@ class Groups:
         self.inside = subscriptions.inside
         self.records = records
         self._lag = lag
+        self.lags: dict[tuple[str, str], tuple[Lag, int]] = {}
+        """How far groups are behind whose first member is here, and when that was asked, for metrics."""
         self._members: dict[int, Membership] = {}
         self._making: dict[int, tuple[Subscription, Done]] = {}
         self._verbs: dict[str, Callable[[GroupRequest, Callable[[Answer], None]], None]] = {
@@ -99,6 +101,33 @@ class Groups:
     def ended(self, request_id: int) -> None:
         """A membership is over."""
         self._members.pop(request_id, None)
+
+    def measure(self, group: Group) -> None:
+        """Ask how far a group is behind."""
+
+        def done(lags: Lags) -> None:
+            known = tuple(lag for lag in lags.values() if lag is not None)
+            if len(known) == len(lags):
+                self.lags[group.table, group.group] = sum_of(known), self.inside.clock.now_us()
+
+        self._lag.ask(group, done)
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Metrics: name, labels, value. A group is told of at the peer of its first member."""
+        here: dict[tuple[str, str], int] = {}
+        for member in self._members.values():
+            key = member.join.table, member.join.group
+            here[key] = here.get(key, 0) + 1
+        self.lags = {key: kept for key, kept in self.lags.items() if key in here}
+        for (table, group), count in sorted(here.items()):
+            labels = {"table": table, "group": group}
+            yield "group_members", labels, float(count)
+            if (table, group) in self.lags:
+                lag, asked_us = self.lags[table, group]
+                seconds = max(0, asked_us - lag.oldest_us) / 1e6 if lag.oldest_us else 0.0
+                yield "group_lag_events", labels, float(lag.entries)
+                yield "group_lag_bytes", labels, float(lag.bytes)
+                yield "group_lag_seconds", labels, seconds
 
     def _on_beat(self, request_id: int) -> None:
         member = self._members.get(request_id)

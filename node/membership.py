@@ -40,6 +40,8 @@ JOIN_US = 10 * limits.SECOND_US
 """How long joining may take: a group's first member makes it."""
 RELEASE_US = 2_000_000
 """How long what was delivered of a part that is to go may take to be acknowledged."""
+MEASURE_BEATS = 16
+"""Every so many beats the first member has the group's lag measured."""
 IDLE_ACK_US = 10 * limits.SECOND_US
 """How often what a member took counts where there was nothing for it: logs grow by what others write, too."""
 AHEAD = 2
@@ -169,6 +171,9 @@ class Membership:
         me = None if group is None else group.member(join.session)
         assert me is not None, "a member"
         began_us = self._inside.world.monotonic_us()
+        is_known = (join.table, join.group) in self._parent.lags
+        if me.slot == 0 and group is not None and (self._beats % MEASURE_BEATS == 0 or not is_known):
+            self._parent.measure(group)
         self._beats += 1
 
         def beaten(good: bool) -> None:

@@ -332,6 +332,7 @@ class PeerProcess:
         self.rest.on_restart = self._restart
         self.rest.take_snapshots(Snapshots(self.engine, self.data))
         self.metrics.ask(self._samples)
+        self.metrics.ask(self.node.groups.samples)
 
     async def _until_ready(self) -> None:
         self.journal.info(

@@ -250,5 +250,3 @@ def _deletions(entry: LoggedChange, mutation: Mutation) -> list[Event]:
         )
         found.append(event)
     return found
-
-

@@ -132,6 +132,12 @@ def test_a_group_survives_its_members_and_peers(
     wait_for(complete, 10, cluster.logs)
     told = group(cluster, table)
     assert [member["member"] for member in told["members"]] == ["m0", "m1", "m2"]
+    told_lag = 'sullae_group_lag_events{group="etl",table="kv.shared"}'
+
+    def is_measured() -> bool:
+        return any(told_lag in peer.request("GET", "/metrics").body.decode() for peer in cluster.peers)
+
+    wait_for(is_measured, 10, cluster.logs)
     # one member dies
     members[0].die()
     began_s = time.monotonic()

@@ -162,6 +162,17 @@ class Node:
         self.stamps = Stamps(self.inside)
         self.hints = Hints(self.inside, self.metadata, self.swim)
         self.replica = Replica(self.inside, self.metadata)
+        self._build_writing()
+        self._build_reading(boot)
+        self._build_background(boot)
+        self.admission = Admission(settings)
+        self.admin = Admin(self)
+        self._stopping = False
+        self._settling = False
+        self._register()
+
+    def _build_writing(self) -> None:
+        """What coordinates writes."""
         self.writes = Writes(self.inside, self.metadata, self.swim, self.hints, self.stamps)
         self.batch_log = BatchLog(self.inside, self.metadata, self.swim, self.writes)
         self.counters = Counters(self.inside, self.metadata, self.swim, self.writes, stamps=self.stamps)
@@ -177,6 +188,9 @@ class Node:
             paxos=self.paxos,
         )
         self.restoring = Restoring(self.inside, self.metadata, self.swim, self.writes, self.stamps)
+
+    def _build_reading(self, boot: dict[bytes, bytes]) -> None:
+        """What coordinates and serves reads, of whatever kind."""
         self.reads = Reads(self.inside, self.metadata, self.swim)
         self.scans = Scans(self.reads, self.paxos)
         self.following = Following(self.inside, self.metadata, self.swim, boot)
@@ -189,10 +203,11 @@ class Node:
         self.finds = Finds(self.reads, serving)
         self.searches: Searches | None = None
         self._start_indexes: Callable[[], None] | None = None
-        gathering = GatherServing(
-            self.inside, self.metadata, self.following, self.building, self.indexed
-        )
+        gathering = GatherServing(self.inside, self.metadata, self.following, self.building, self.indexed)
         self.gathers = Gathers(self.reads, gathering)
+
+    def _build_background(self, boot: dict[bytes, bytes]) -> None:
+        """What keeps replicas equal, moves ranges, and serves the change stream."""
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
         self.scrubbing = Scrubbing(self.inside)
@@ -218,11 +233,6 @@ class Node:
         self.moving.hints, self.moving.batch_log = self.hints, self.batch_log
         self.sessions = Sessions(self.inside, self.metadata, self.swim)
         self.inside.on_damage = self.anti_entropy.request
-        self.admission = Admission(settings)
-        self.admin = Admin(self)
-        self._stopping = False
-        self._settling = False
-        self._register()
 
     def _register(self) -> None:
         """What the node itself handles: answers to operations, and the end of settling."""
@@ -268,7 +278,14 @@ class Node:
         if self._start_indexes is not None:
             self._start_indexes()
         self.moving.start()
-        for part in (self.following, self.anti_entropy, self.retention, self.mending, self.scrubbing, self.floors):  # type: ignore[assignment]
+        for part in (
+            self.following,
+            self.anti_entropy,
+            self.retention,
+            self.mending,
+            self.scrubbing,
+            self.floors,
+        ):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True

@@ -19,7 +19,6 @@ from sim.options import DiskOptions
 from sim.scheduler import Scheduler
 from sim.world import SimWorld
 
-
 DAMAGE_US = 250_000
 """How long a process goes on after it met damage."""
 

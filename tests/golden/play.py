@@ -28,8 +28,8 @@ from collections.abc import Callable
 from typing import Any
 
 from core.consistency import Level
-from core.messages import Fetch, Fetched, Follow, Followed, Message, Ping, PingAck, PingNack, PingRequest
 from core.healing_messages import TreeAnswer, TreeAsk
+from core.messages import Fetch, Fetched, Follow, Followed, Message, Ping, PingAck, PingNack, PingRequest
 from core.mutation import DELETE
 from core.requests import (
     Broken,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.consistency import Level
-from core.messages import ApplyMutation, Follow, Followed, MutationApplied, Ping
 from core.healing_messages import TreeAsk
+from core.messages import ApplyMutation, Follow, Followed, MutationApplied, Ping
 from core.requests import MetadataRequest, Unready
 from jepsen_like.history import INFO, OK
 from jepsen_like.scenarios import Scenario

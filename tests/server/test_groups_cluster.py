@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def group(cluster: Cluster, table: str, at: int = 0) -> Line:
     return found
 
 
+def command(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> str:
+    """What `sullae streams` says."""
+    url = f"http://{cluster.peers[1].address}:{cluster.port}"
+    monkeypatch.setattr(sys, "argv", ["sullae", "streams", *arguments, "--url", url])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
 def shared(members: list[Member]) -> bool:
     return sorted(part for member in members for part in member.parts) == list(range(6))
 
@@ -160,15 +173,7 @@ def test_a_group_survives_its_members_and_peers(
     wait_for(complete, 10, cluster.logs)
     # what the command tells
     wait_for(lambda: group(cluster, table)["lag"]["events"] == 0, 10, cluster.logs)
-    url = f"http://{cluster.peers[1].address}:{cluster.port}"
-
-    def sullae(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["sullae", "streams", *arguments, "--url", url])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-        return capsys.readouterr().out
-
+    sullae = partial(command, cluster, capsys, monkeypatch)
     shown = sullae("show", table, "etl")
     assert "m1" in shown and "m3" in shown and "n1" in shown
     listed = json.loads(sullae("list", "--json"))["groups"]

@@ -301,7 +301,8 @@ def owed(cluster: SimCluster) -> int:
     for index in cluster.running():
         node = node_of(cluster, index)
         members = [member.peer for member in node.metadata.state.members]
-        found += sum(node.hints.pending(peer) for peer, _ in node.metadata.state.former if peer not in members)
+        former = [peer for peer, _ in node.metadata.state.former if peer not in members]
+        found += sum(node.hints.pending(peer) for peer in former)
     return found
 
 

@@ -278,14 +278,8 @@ class Node:
         if self._start_indexes is not None:
             self._start_indexes()
         self.moving.start()
-        for part in (
-            self.following,
-            self.anti_entropy,
-            self.retention,
-            self.mending,
-            self.scrubbing,
-            self.floors,
-        ):  # type: ignore[assignment]
+        background = (self.following, self.anti_entropy, self.retention, self.mending)
+        for part in (*background, self.scrubbing, self.floors):  # type: ignore[assignment]
             part.start()
         if len(self.metadata.state.members) > 1:
             self._settling = True

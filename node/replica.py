@@ -141,10 +141,10 @@ class Replica:
         elif self._may(peer, message, part.table):
             digest = message.digest
             if digest and (peer, message.op) in self._inside.traces_of_others:
-                ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, message.epoch, True)
+                ticket: tuple[object, ...] = ("replica_read", peer, message.op, part, (message.epoch, True))
                 self._submit(ticket, Read(part, False), message.left_us)  # the trace is to tell of its rows
             else:
-                ticket = ("replica_read", peer, message.op, part, message.epoch)
+                ticket = ("replica_read", peer, message.op, part, (message.epoch, False))
                 self._submit(ticket, Read(part, digest), message.left_us)
 
     def _on_repair(self, peer: PeerId, message: Repair) -> None:
@@ -205,10 +205,10 @@ class Replica:
         else:
             self._failed(outcome, peer, op)
 
-    def _was_read(
-        self, outcome: Outcome, peer: PeerId, op: int, part: Slice, epoch: int, digest: bool = False
-    ) -> None:
+    def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice, how: tuple[int, bool]) -> None:
+        """`how`: the epoch it was planned at, and whether only the digest is wanted of what was read."""
         self._done()
+        epoch, digest = how
         if self._is_outdated(peer, op, epoch):
             return
         if digest and isinstance(outcome, Rows):

@@ -38,9 +38,10 @@ def test_unknown_verbs_name_the_known_ones() -> None:
     scenario.start()
     cluster = scenario.cluster
     replies: list[object] = []
-    for verb in ("nonsense", *node_of(cluster, 0).admin.verbs):
+    verbs = [verb for verb in node_of(cluster, 0).admin.verbs if not verb.startswith("move_")]
+    for verb in ("nonsense", *verbs):  # to move something takes to say what
         cluster.request(0, AdminRequest(verb), 1_000_000, lambda reply: replies.append(reply.answer))
-    assert cluster.run_until(lambda: len(replies) == 1 + len(node_of(cluster, 0).admin.verbs), 2_000_000)
+    assert cluster.run_until(lambda: len(replies) == 1 + len(verbs), 2_000_000)
     assert isinstance(replies[0], Invalid)
     assert "status" in replies[0].detail
     assert all(isinstance(reply, Told) for reply in replies[1:])

@@ -37,7 +37,7 @@ from sim.real import node_of
 
 SECOND = 1_000_000
 LOOK_US = SECOND // 10
-SETTLE_US = 120 * SECOND
+SETTLE_US = 400 * SECOND
 CLEAN_US = 60 * SECOND
 OWED_US = 300 * SECOND
 """What was owed to a peer that is gone is delivered to all its successors, page by page."""

@@ -1,9 +1,9 @@
 """`sullae cluster`: peers come and go, and ranges move.
 
-    sullae cluster plan add n4       what would move, and about how long it takes
-    sullae cluster commit            do it
-    sullae cluster status            how far it is
-    sullae cluster abort             give it up, as long as nothing is handed over
+sullae cluster plan add n4       what would move, and about how long it takes
+sullae cluster commit            do it
+sullae cluster status            how far it is
+sullae cluster abort             give it up, as long as nothing is handed over
 """
 
 from __future__ import annotations
@@ -185,8 +185,9 @@ def plan_replicate(
 
 @app.command("commit")
 def commit(
-    plan_id: Annotated[str | None, typer.Argument(metavar="PLAN", help="Default: what was planned last.")] =
-    None,
+    plan_id: Annotated[
+        str | None, typer.Argument(metavar="PLAN", help="Default: what was planned last.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it is finished.")] = False,
     url: Url = None,
     config: Config = CONFIG,

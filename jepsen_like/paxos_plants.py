@@ -125,7 +125,7 @@ PAXOS_PLANTS = (
         "SERIAL read without a round",
         ((CasOperation, "_take_ballot", _answer_what_was_looked_at),),
         "cas-register",
-        120,  # the first after 20 that catches, of the seeds up to 140
+        153,  # the first that catches of the seeds from 140 on
         WRONG,
     ),
     Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 20, WRONG, 20),

@@ -18,7 +18,7 @@ import node.reads
 from core.cell import NO_VERSION
 from core.commands import Digest
 from core.consistency import Need, need
-from jepsen_like.run import Verdict, options_of, run
+from jepsen_like.run import Verdict, options_of, run, without_later
 from lsm.commit import Commit
 from lsm.reading import digest_of, read_slice
 from lsm.store import Store
@@ -72,9 +72,9 @@ def _forget() -> None:
 def verdict_of(plant: Plant, seed: int, with_bug: bool) -> Verdict:
     """The plant's run under a seed, with or without the bug.
 
-    Faults of kinds that came later (`Options.more_faults`) are left out: recorded seeds stay what they are.
+    Faults of kinds that came later are left out: recorded seeds stay what they are.
     """
-    options = msgspec.structs.replace(options_of(seed, plant.workload), more_faults=())
+    options = without_later(options_of(seed, plant.workload))
     if not with_bug:
         return run(seed, plant.workload, plant.seconds, options=options)
     with planted(plant):

@@ -48,7 +48,7 @@ from jepsen_like.workloads.set_workload import SetWorkload
 from jepsen_like.workloads.txn import TxnWorkload
 from jepsen_like.workloads.unique import UniqueWorkload
 from sim.cluster import SimCluster
-from sim.options import Options
+from sim.options import LATER, Options
 from sim.real import RealSoftware, node_of
 from sim.software import Software
 
@@ -244,6 +244,12 @@ class Run:
 def options_of(seed: int, workload: str) -> Options:
     """What the seed draws, in the shape that the workload needs."""
     return msgspec.structs.replace(Options.draw(seed), **SHAPES.get(workload, {}))
+
+
+def without_later(options: Options) -> Options:
+    """The options without faults of kinds that came later: what a recorded seed was when it was recorded."""
+    faults = tuple(name for name in options.faults if name not in LATER)
+    return msgspec.structs.replace(options, faults=faults or options.faults, more_faults=())
 
 
 def run(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from jepsen_like.nemesis import FAULTS
-from jepsen_like.run import WORKLOADS, Run, options_of, run
+from jepsen_like.run import WORKLOADS, Run, options_of, run, without_later
 from jepsen_like.session import SECOND
 from jepsen_like.simulate import simulate
 from jepsen_like.soak import Line, soak
@@ -46,7 +46,7 @@ def test_fresh_seeds_are_green(workload: str, seed: int) -> None:
 
 @pytest.mark.parametrize(("workload", "seed", "seconds"), PAST_SEEDS)
 def test_seeds_that_were_red_stay_green(workload: str, seed: int, seconds: int) -> None:
-    options = msgspec.structs.replace(options_of(seed, workload), more_faults=())  # as it was then
+    options = without_later(options_of(seed, workload))  # as it was then
     verdict = run(seed, workload, seconds, options=options)
     assert verdict.green, (verdict.replay(), verdict.problems)
 

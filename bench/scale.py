@@ -28,6 +28,7 @@ from random import Random
 import msgspec
 
 from bench.figures import dots, stacked_bars
+from core.healing_messages import TreeAnswer, TreeAsk
 from core.limits import SECOND_US
 from core.messages import (
     Fetch,
@@ -39,8 +40,6 @@ from core.messages import (
     PingAck,
     PingNack,
     PingRequest,
-    TreeAnswer,
-    TreeAsk,
     encode_message,
 )
 from core.ports import Event

@@ -112,7 +112,13 @@ def _may_serve(index: Index, musts: list[Filter], column: str) -> bool:
 
 
 def order_plan(
-    condition: Filter, sort: Sort, indexes: Iterable[Index], column: str, term_of: TermOf, after: Value = None
+    condition: Filter,
+    sort: Sort,
+    indexes: Iterable[Index],
+    column: str,
+    term_of: TermOf,
+    *,
+    after: Value = None,
 ) -> Plan | None:
     """How documents come in this order, if an index that narrows them as well as any other gives it.
 

@@ -286,7 +286,9 @@ class DocumentQueries:
         """An index that gives the order, if there is one, else the one that narrows most."""
         table = self._table(asked.collection)
         first = parse(query.after.values)[0] if query.after is not None and query.order else None
-        plan = order_plan(query.condition, query.order, table.indexes, DOCUMENT_COLUMN, value_term, first)
+        plan = order_plan(
+            query.condition, query.order, table.indexes, DOCUMENT_COLUMN, value_term, after=first
+        )
         return plan or self._plan(asked, query.condition)
 
     async def _count(self, asked: _Asked) -> bytes:

@@ -115,7 +115,7 @@ def test_an_index_gives_an_order_if_it_narrows_as_well_as_any(wanted: Any, sort:
 def ordered(wanted: Any, sort: Any, indexes: list[Index], after: Any = None) -> Plan | None:
     condition, order = parse_filter(wanted), parse_sort(sort)
     assert not isinstance(condition, Refusal) and not isinstance(order, Refusal)
-    return order_plan(condition, order, indexes, DOCUMENT_COLUMN, value_term, after)
+    return order_plan(condition, order, indexes, DOCUMENT_COLUMN, value_term, after=after)
 
 
 @pytest.mark.parametrize(

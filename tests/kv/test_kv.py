@@ -11,13 +11,14 @@ from hypothesis import given, strategies as st
 from core import limits
 from core.cell import Cell
 from core.consistency import Level
+from core.families import Schema
 from core.metadata import AlterTable, Birth, Changes, CreateTable, DropTable, Epoch, Proposal
 from core.mutation import DELETE, INSERT
 from core.requests import Invalid, MetadataRequest, ReadRequest, ReadRow, RowsRead, ScanRequest, WriteRequest
 from core.row import EMPTY_ROW, Row, Tombstone, merge_rows, normal
 from core.schema import Column, Member, Table, TableOptions
 from kv import buckets, operations as kv
-from kv.buckets import Bucket, BucketSpec, Schema
+from kv.buckets import Bucket, BucketSpec
 from lsm import keys
 from node.metadata_state import UNBORN, State, apply
 from ring.tokens import token_of

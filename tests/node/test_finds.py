@@ -30,6 +30,7 @@ from jepsen_like.scenarios import Scenario
 from lsm import keys
 from lsm.store import Store
 from node.index_building import IndexBuilding
+from sim.real import node_of
 from tests.scenarios.telling import QUIET, UNFOLLOWED, table_of
 
 ANY = ((b"", OPEN),)
@@ -380,7 +381,7 @@ def test_a_damaged_row_comes_back_from_others_and_does_not_cost_the_index() -> N
     assert found(ask(s, table, index, level=Level.ONE)) == 50, "another replica serves"
     machine = s.cluster.machines[0]
     assert s.until(lambda: machine.start > 1 and machine.process is not None), "its store is mended"
-    assert s.until(lambda: s.cluster.node(0).mending.left == 0), "and what was lost is given back"
+    assert s.until(lambda: node_of(s.cluster, 0).mending.left == 0), "and what was lost is given back"
     assert built(s, index)
     s.kill(1, 2)
     assert s.until(lambda: s.sees_dead(0, 1, 2))

@@ -143,9 +143,11 @@ def test_every_range_of_a_larger_ring_is_followed_and_goes_on_elsewhere() -> Non
     s.run(2)
     assert not any(place.server == number_of_dead for place in listener.whole.places)
     # and from its cursor at another peer, which follows the same replicas: nothing comes again
-    resumed = Listener(s, ChangesRequest(table, CURSOR, listener.whole.places), at=next(
-        n for n in s.cluster.running() if n != 1
-    ))
+    resumed = Listener(
+        s,
+        ChangesRequest(table, CURSOR, listener.whole.places),
+        at=next(n for n in s.cluster.running() if n != 1),
+    )
     listener.close()
     s.put("b", "last", b"1", at=1)
     assert s.until(lambda: "last" in resumed.keys)

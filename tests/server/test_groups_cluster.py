@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,15 @@ def shared(members: list[Member]) -> bool:
     return sorted(part for member in members for part in member.parts) == list(range(6))
 
 
+def what_the_command_tells(cluster: Cluster, table: str, sullae: Callable[..., str]) -> None:
+    wait_for(lambda: group(cluster, table)["lag"]["events"] == 0, 10, cluster.logs)
+    shown = sullae("show", table, "etl")
+    assert "m1" in shown and "m3" in shown and "n1" in shown
+    listed = json.loads(sullae("list", "--json"))["groups"]
+    assert [each["group"] for each in listed] == ["etl"] and listed[0]["lag"]["events"] == 0
+    assert sullae("list").splitlines()[1].split() == ["kv.shared", "etl", "2", "6", "0", "0", "0.0"]
+
+
 def test_a_group_survives_its_members_and_peers(
     cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,15 +180,8 @@ def test_a_group_survives_its_members_and_peers(
     wait_for(lambda: shared([members[1], everyone[-1]]), 10, cluster.logs)
     write(20, at=1)
     wait_for(complete, 10, cluster.logs)
-    # what the command tells
-    wait_for(lambda: group(cluster, table)["lag"]["events"] == 0, 10, cluster.logs)
-    sullae = partial(command, cluster, capsys, monkeypatch)
-    shown = sullae("show", table, "etl")
-    assert "m1" in shown and "m3" in shown and "n1" in shown
-    listed = json.loads(sullae("list", "--json"))["groups"]
-    assert [each["group"] for each in listed] == ["etl"] and listed[0]["lag"]["events"] == 0
-    assert sullae("list").splitlines()[1].split() == ["kv.shared", "etl", "2", "6", "0", "0", "0.0"]
+    what_the_command_tells(cluster, table, partial(command, cluster, capsys, monkeypatch))
     for member in everyone:
         member.die()
-    sullae("forget", table, "etl")
+    command(cluster, capsys, monkeypatch, "forget", table, "etl")
     assert cluster.peers[0].request("GET", f"/v1/streams/{table}/etl").status == 404

@@ -43,6 +43,7 @@ class ToyStore:
     def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
         self.unsynced = Unsynced()
+        self.damaged: dict[str, str] = {}
 
     def plan(self, command: Command) -> Plan:
         return Plan(command, None, ())

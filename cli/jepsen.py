@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -103,6 +104,7 @@ def _attack(asked: Asked, as_json: bool) -> int:
     from jepsen_like.campaign import run_one
     from jepsen_like.own import OwnError
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and disks are taken away
     try:
         verdict, page = run_one(asked, lambda line: print(line, file=sys.stderr, flush=True))
     except KeyError as error:

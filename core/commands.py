@@ -412,7 +412,8 @@ class ChangedRows(msgspec.Struct, frozen=True):
 class LoggedChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One log entry as subscribers need it (streams/events.py makes events of it).
 
-    `data` is the mutation, or for cells that came without one (`kind` REPAIRED of lsm/log.py) the row's key;
+    `data` is the mutation, or for cells that came without one (`kind` REPAIRED of lsm/log.py) the row's key,
+    or where rows were lost (BROKEN) the first and the last token between which they lie, as msgpack;
     `images` is what was logged of rows before and after, b"" if nothing was.
     """
 

@@ -26,7 +26,7 @@ from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, decode_cursor, encode_cursor
-from streams.events import ENDED, Event, events_of, repaired_token
+from streams.events import ENDED, Event, events_of, restarted
 
 SECOND = 1_000_000
 SILENCE_US = 4 * SECOND
@@ -194,9 +194,9 @@ class Subscriber:
                 self.restarts += 1
                 self._forget(notice.ranges)
         for entry in part.entries:
-            token = repaired_token(entry)
-            if token is not None:
-                self._forget(((token, token),))
+            tokens = restarted(entry)
+            if tokens is not None:
+                self._forget((tokens,))
             events = events_of(entry, "new_and_old")
             mutation = decode_mutation(entry.data) if events and events[0].operation != ENDED else None
             values = {}

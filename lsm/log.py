@@ -7,7 +7,9 @@ saves a third of the records that a write makes for the log; else in a region of
 read and filtered without touching it. Beside them in regions of their own:
 
 - images before and after, where the table asks for them;
-- for repaired entries, which have no mutation, the row key and the cells that came.
+- for repaired entries, which have no mutation, the row key and the cells that came;
+- for broken ones, where rows were lost to damage while the log was not (lsm/salvage.py), which: from there on
+  their images do not continue those before.
 
 Mutation ids point to offsets and outlive them. Offsets begin at 1, have no gaps, and are never used again:
 the last one is found by a reverse scan when the store is opened, or from the note that trimming leaves. An
@@ -37,10 +39,12 @@ from core.limits import KIB
 from core.mutation import Mutation, MutationId
 from core.ports import Engine
 from lsm import keys
+from lsm.hash_tree import LEAVES, leaf_tokens
+from lsm.lost import TABLE_MAX, Lost, decode_lost, encode_lost
 
-EVENT, SUPERSEDED, REPAIRED, EXPIRED = 0, 1, 2, 3
+EVENT, SUPERSEDED, REPAIRED, EXPIRED, BROKEN = 0, 1, 2, 3, 4
 """Kinds of entries: it changed something; it changed nothing; cells that came without their mutation; what
-ran out by its time to live. The last two are no mutations.
+ran out by its time to live; rows that were lost here. The last three are no mutations.
 """
 
 LOG_SCAN_MAX = 1_000
@@ -155,7 +159,7 @@ class _Recent:
 def id_in(record: bytes) -> MutationId | None:
     """The id of the mutation that an entry (the bytes of its record) logs; None for one without."""
     kind, start, sequence, attempt = _ENTRY.unpack_from(record)[:4]
-    return None if kind == REPAIRED else (start, sequence, attempt)
+    return None if kind >= REPAIRED else (start, sequence, attempt)
 
 
 class ChangeLog:
@@ -255,6 +259,16 @@ class ChangeLog:
         self._staged, self._staged_bytes = offset, total
         self._staged_entries.append(None)
 
+    def stage_broken(self, puts: Puts, lost: Lost) -> None:
+        """Add to a batch that rows were lost; the entry is of all tables that `lost` names."""
+        data = encode_lost(lost)
+        offset, total = self._staged + 1, self._staged_bytes + len(data) + ENTRY_SIZE
+        entry = _ENTRY.pack(BROKEN, 0, 0, 0, TABLE_MAX, 0, self._newest_us, total)
+        puts.append((keys.log_key(keys.LOG, offset), entry))
+        puts.append((keys.log_key(keys.LOG_REPAIRED, offset), _images_encoder.encode((b"", data))))
+        self._staged, self._staged_bytes = offset, total
+        self._staged_entries.append(None)
+
     def stage_expired(self, puts: Puts, row: tuple[bytes, bytes], image: Image, at_us: int) -> None:
         """Add what ran out of a row, (row key, what and when: lsm/expiring.py), to a batch."""
         key, data = row
@@ -327,7 +341,8 @@ class ChangeLog:
                 break
             last = keys.offset_of(key)
             entry = _decoded(key, value)
-            if entry.kind != REPAIRED and _lies_in(entry.token, wanted.get(entry.table, ())):
+            is_told = entry.kind not in (REPAIRED, BROKEN)
+            if is_told and _lies_in(entry.token, wanted.get(entry.table, ())):
                 if entry.kind == EXPIRED:
                     ended.append((last, entry.admitted_us))
                 else:
@@ -380,6 +395,10 @@ class ChangeLog:
                 break
             entry = _decoded(key, value)
             offset = keys.offset_of(key)
+            if entry.kind == BROKEN:
+                found += self._broken(offset, wanted.table, ranges)
+                last = offset
+                continue
             is_wanted = entry.table == wanted.table and _lies_in(entry.token, ranges)
             if is_wanted and (entry.kind == REPAIRED or entry.admitted_us >= wanted.since_us):
                 change = self._change(offset, entry, value)
@@ -389,6 +408,19 @@ class ChangeLog:
                 found.append(change)
             last = offset
         return ChangesLogged(tuple(found), last, self.first, self._end)
+
+    def _broken(self, offset: int, table: int, ranges: _Tokens) -> list[LoggedChange]:
+        """A broken entry as who reads these ranges of a table needs it: one for it, or none."""
+        kept = self.repaired(offset)
+        if kept is None:
+            raise CorruptionError(f"log entry {offset} has lost what was lost")
+        first_leaf, end_leaf = decode_lost(kept[1]).leaves_of(table, LEAVES)
+        if first_leaf >= end_leaf:
+            return []
+        first, last = leaf_tokens(first_leaf)[0], leaf_tokens(end_leaf - 1)[1]
+        if not any(begin <= last and first <= end for begin, end in ranges):
+            return []
+        return [LoggedChange(offset, BROKEN, first, msgspec.msgpack.encode((first, last)), b"")]
 
     def _change(self, offset: int, entry: LogEntry, record: bytes) -> LoggedChange:
         if entry.kind >= REPAIRED:
@@ -449,7 +481,7 @@ class ChangeLog:
         return () if data is None else _images_decoder.decode(data)
 
     def repaired(self, offset: int) -> tuple[bytes, bytes] | None:
-        """(row key, bytes that came) of a repaired entry."""
+        """(row key, bytes that came) of a repaired entry; of a broken one what was lost (b"", Lost)."""
         data = self._engine.get(keys.log_key(keys.LOG_REPAIRED, offset))
         return None if data is None else _repaired_decoder.decode(data)
 
@@ -463,7 +495,7 @@ class ChangeLog:
         total = self._trimmed_bytes
         for offset, entry in known:
             size, total = entry.bytes_total - total, entry.bytes_total
-            if offset <= first or entry.table != wanted.table or entry.kind == REPAIRED:
+            if offset <= first or entry.table != wanted.table or entry.kind in (REPAIRED, BROKEN):
                 continue
             for number, start in enumerate(starts):
                 if offset > start and _lies_in(entry.token, ranges[number]):

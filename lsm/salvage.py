@@ -8,7 +8,8 @@ What a hole means depends on the region:
 
 - rows, Paxos state: a range of rows is lost (lsm/lost.py) until other replicas have given it back, whole:
   what
-  is left in its leaves of the hash tree is dropped;
+  is left in its leaves of the hash tree is dropped. The log, if it goes on, says so at its end: what is
+  written there before the rows are back finds nothing, so images do not continue those before;
 - the hash tree is not copied but summed up anew from the rows that are there;
 - the log: a log with a hole would be followed as if it had none. It is forgotten as a whole and goes on
   far behind its end, so that whoever follows it finds a gap (node/following.py) and no offset is used twice;
@@ -38,7 +39,7 @@ from core.ports import Engine
 from core.row import newest_version
 from lsm import keys
 from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, leaf_tokens, record_hash
-from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, id_in
+from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, ChangeLog, Puts, id_in
 from lsm.lost import LOST_PREFIX, TABLE_MAX, Lost, encode_lost
 from lsm.paxos import check_record
 from lsm.reading import stored_header, stored_row
@@ -166,8 +167,18 @@ class _Copy:
             self._target.write(
                 [(keys.system_key(LOST_PREFIX + b"%016x" % self._lost_number(number)), encode_lost(lost))]
             )
+        if self._lost and not log_forgotten:
+            self._break_log()
         holes = sum(map(len, self._holes.values()))
         return Salvaged(self._records, tuple(self._lost), holes, log_forgotten)
+
+    def _break_log(self) -> None:
+        """Say at the end of the log which rows were lost. A log that is forgotten tells a gap anyway."""
+        log = ChangeLog(self._target)
+        puts: Puts = []
+        for lost in self._lost:
+            log.stage_broken(puts, lost)
+        self._target.write(puts)
 
     def _lost_number(self, number: int) -> int:
         """Above all notes that were there: the sequence grows with every copy."""

@@ -22,7 +22,7 @@ from core.mutation import DELETE, INSERT, Mutation, decode_mutation
 from core.row import EMPTY_ROW, OPERATION_SUFFIX, Row, decode_row, newest_version
 from lsm.expiring import decode_ended, ended_id
 from lsm.keys import HEADER_SUFFIX, STATIC_SUFFIX, split_row_key
-from lsm.log import EXISTED, EXISTS, EXPIRED, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
+from lsm.log import BROKEN, EXISTED, EXISTS, EXPIRED, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
 
 INSERTED, UPDATED, DELETED, TRUNCATED = "insert", "update", "delete", "truncate"
 ENDED = "expire"
@@ -78,7 +78,7 @@ def events_of(entry: LoggedChange, changes: str) -> list[Event]:
     `changes` is the table's option, which says what images mean. Raises msgspec.DecodeError for
     damaged bytes.
     """
-    if entry.kind == REPAIRED:
+    if entry.kind in (REPAIRED, BROKEN):
         return []
     if entry.kind == EXPIRED:
         return [_ended(entry, changes)]
@@ -117,12 +117,16 @@ def event_of_row(key: bytes, row: Row, now_us: int) -> Event:
     )
 
 
-def repaired_token(entry: LoggedChange) -> int | None:
-    """The token of a row that changed without a mutation, so that its images do not chain; else None."""
+def restarted(entry: LoggedChange) -> tuple[int, int] | None:
+    """The first and the last token of rows that changed without a mutation, or were lost, so that their
+    images do not chain; None for other entries.
+    """
+    if entry.kind == BROKEN:
+        return _decode_tokens(entry.data)
     if entry.kind != REPAIRED:
         return None
     suffix = split_row_key(entry.data)[3]
-    return None if suffix[:1] in (OPERATION_SUFFIX, HEADER_SUFFIX) else entry.token
+    return None if suffix[:1] in (OPERATION_SUFFIX, HEADER_SUFFIX) else (entry.token, entry.token)
 
 
 def _row_event(
@@ -182,6 +186,7 @@ def _ended(entry: LoggedChange, changes: str) -> Event:
     )
 
 
+_decode_tokens = msgspec.msgpack.Decoder(tuple[int, int]).decode
 _decode_row = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
 
 

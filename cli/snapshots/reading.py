@@ -92,9 +92,7 @@ def mutations(log: ChangeLog, after: int, until_us: int) -> Iterator[Mutation]:
         page = log.entries(after, ENTRIES)
         if not page:
             return
-        wanted = [
-            offset for offset, entry in page if entry.kind != REPAIRED and entry.admitted_us <= until_us
-        ]
+        wanted = [offset for offset, entry in page if entry.kind < REPAIRED and entry.admitted_us <= until_us]
         while wanted:
             found = log.mutations(wanted, 1 << 20)
             yield from (decode_mutation(data) for _, data in found)

@@ -29,7 +29,7 @@ from server.rest.changes_wanted import SNAPSHOT, Judge, Wanted
 from server.rest.problems import ProblemError, problem_of
 from streams import events as streams_events
 from streams.cursor import Cursor, after_event, cut_to, encode_cursor, name_of
-from streams.events import Event, event_of_row, events_of, repaired_token
+from streams.events import Event, event_of_row, events_of, restarted
 from streams.formats import FORMS, Shown, Source
 from streams.groups import Ack, encode_ack, part_range
 
@@ -158,10 +158,10 @@ class Stream:
                 self._restarted += notice.ranges
             found += self._notice(notice.kind, {"ranges": notice.ranges, "why": notice.why}, answer)
         for entry in answer.entries:
-            token = repaired_token(entry)
-            if token is not None:
-                why = "a row was repaired by its state, so its next image does not continue its last"
-                found += self._notice("restart", {"ranges": [(token, token)], "why": why}, answer)
+            tokens = restarted(entry)
+            if tokens is not None:
+                why = "rows were repaired by their state, so their next images do not continue their last"
+                found += self._notice("restart", {"ranges": [tokens], "why": why}, answer)
             for event in events_of(entry, self.table.options.changes):
                 found += self._shown(event, answer)
                 if self._left <= 0:

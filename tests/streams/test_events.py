@@ -14,7 +14,7 @@ from lsm.log import REPAIRED, decode_images
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
-from streams.events import DELETED, ENDED, INSERTED, UPDATED, Event, events_of, repaired_token
+from streams.events import DELETED, ENDED, INSERTED, UPDATED, Event, events_of, restarted
 
 NOW_US = 1_000_000
 KEY = Column(0, "key", "text", PARTITION)
@@ -185,8 +185,8 @@ def test_cells_without_a_mutation_are_no_event_but_break_the_chain() -> None:
     repaired, record = keeper.entries().entries
     assert repaired.kind == REPAIRED
     assert events_of(repaired, "new_and_old") == []
-    assert (repaired_token(repaired), repaired_token(record)) == (token, None)
-    assert repaired_token(LoggedChange(1, 0, token, b"", b"")) is None
+    assert (restarted(repaired), restarted(record)) == ((token, token), None)
+    assert restarted(LoggedChange(1, 0, token, b"", b"")) is None
 
 
 def test_images_count_as_bytes_of_the_log() -> None:

@@ -10,7 +10,8 @@ What a hole means depends on the region:
   what
   is left in its leaves of the hash tree is dropped. The log, if it goes on, says so at its end: what is
   written there before the rows are back finds nothing, so images do not continue those before;
-- the hash tree is not copied but summed up anew from the rows that are there;
+- the hash tree, and the notes of what there is to purge, are not copied but made anew from the rows that are
+  there: a deletion without its note would stay for ever, and on this replica alone;
 - the log: a log with a hole would be followed as if it had none. It is forgotten as a whole and goes on
   far behind its end, so that whoever follows it finds a gap (node/following.py) and no offset is used twice;
 - index entries: all indexes are built anew (their records of progress are left out);
@@ -42,6 +43,7 @@ from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, leaf_tokens, recor
 from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, ChangeLog, Puts, id_in
 from lsm.lost import LOST_PREFIX, TABLE_MAX, Lost, encode_lost
 from lsm.paxos import check_record
+from lsm.purge import due_of, due_of_header, note
 from lsm.reading import stored_header, stored_row
 
 BATCH_BYTES: Final = 1 * MIB
@@ -269,7 +271,7 @@ class _Copy:
                 self._put(keys.mutation_id_key(mutation_id), keys.offset_of(key).to_bytes(8, "big"))
 
     def _rows(self) -> None:
-        """Rows and headers, with the hash tree that follows from them."""
+        """Rows and headers, with the hash tree and the notes of garbage that follow from them."""
         leaf_at: tuple[int, int] | None = None
         total = branch_total = 0
         rows = readable(self._source, keys.ROW, keys.successor(keys.ROW))
@@ -298,15 +300,18 @@ class _Copy:
                 self._put(*found)
 
     def _is_row(self, key: bytes, value: bytes) -> bool:
-        """Whether it decodes; what else has to be known of rows is noted."""
+        """Whether it decodes; what else has to be known of rows is noted, and when something of it may go."""
         try:
             if key[keys.prefix_end(key) :] == keys.HEADER_SUFFIX:
-                stored_header(key, value)
+                due_us = due_of_header(stored_header(key, value))
                 self._headers.append(key[: -len(keys.HEADER_SUFFIX)])
             else:
-                self._newest = max(self._newest, newest_version(stored_row(key, value)))
+                row = stored_row(key, value)
+                due_us = due_of(row, key[keys.prefix_end(key) :])
+                self._newest = max(self._newest, newest_version(row))
         except (CorruptionError, ValueError):
             return False
+        note(self._puts, key, due_us)
         return True
 
     def _put_sum(self, table: int, level: int, index: int, total: int) -> None:

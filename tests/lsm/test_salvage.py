@@ -10,6 +10,7 @@ import pytest
 from core.cell import Cell
 from core.commands import (
     Apply,
+    Done,
     Failed,
     LogIds,
     LogRead,
@@ -22,8 +23,9 @@ from core.commands import (
     Why,
 )
 from core.errors import CorruptionError
-from core.mutation import UPDATE, Mutation, encode_mutation
-from core.row import Row
+from core.healing import FloorStep, Purge, Purged, RaiseFloor
+from core.mutation import DELETE, UPDATE, Mutation, encode_mutation
+from core.row import Row, Tombstone
 from lsm import keys
 from lsm.directory import note_damage, open_store
 from lsm.hash_tree import LEAVES, leaf_of
@@ -139,6 +141,42 @@ def test_a_log_with_a_hole_is_forgotten_and_no_offset_is_used_twice() -> None:
     page = copy.execute(LogRead(end, 10, ((PLAIN.id, ((keys.TOKEN_MIN, keys.TOKEN_MAX),)),)))
     assert isinstance(page, LogIds) and page.first > end + 1  # whoever followed to the end sees a gap
     assert whole_table(copy) == whole_table(store)
+
+
+def gone(number: int, sequence: int) -> bytes:
+    """The mutation that deletes the row of `mutation(number)` later."""
+    partition, at_us = f"key-{number:05d}".encode(), 5_000 + number
+    rows = ((keys.ROW_SUFFIX, Row(Tombstone(at_us, 7, at_us), ())),)
+    token = token_of(partition)
+    return encode_mutation(
+        Mutation(7, sequence, 0, at_us, True, DELETE, PLAIN.id, token, partition, None, rows)
+    )
+
+
+def notes_of_garbage(store: Store) -> list[bytes]:
+    return [key for key, _ in store.engine.scan(keys.GARBAGE, keys.successor(keys.GARBAGE))]
+
+
+@pytest.mark.parametrize("is_hit", [False, True])
+def test_deletions_of_a_copy_are_still_found_and_purged(is_hit: bool) -> None:
+    engine = MemoryEngine()
+    store = filled(engine)
+    for number in range(10):
+        store.execute(Apply(gone(number, ROWS + number + 1)))
+    notes = notes_of_garbage(store)
+    assert len(notes) == 10
+    if is_hit:
+        engine.damage(notes[4])
+    copy, salvaged = copied(engine)
+    assert not salvaged.lost and notes_of_garbage(copy) == notes
+    everything = ((PLAIN.id, ((keys.TOKEN_MIN, keys.TOKEN_MAX),)),)
+    for step in FloorStep:
+        assert copy.execute(RaiseFloor(step, 9_000, everything)) == Done()
+    purge = Purge(PLAIN.id, keys.TOKEN_MIN, keys.TOKEN_MAX, b"", 100)
+    assert copy.execute(purge) == Purged(b"", 10, 10)
+    rows = whole_table(copy)
+    assert isinstance(rows, Rows) and len(rows.rows) == ROWS - 10
+    check_tree(copy)
 
 
 def test_a_peer_that_may_have_forgotten_what_it_promised_is_refused() -> None:

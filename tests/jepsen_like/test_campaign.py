@@ -15,7 +15,7 @@ SECONDS = 60
 FOUNDATION = ("set", "register", "deletes")
 """What all else stands on: an hour for these, some minutes for each of the others."""
 
-SEEDS_MAX, SEEDS_OTHERS = 20, 5
+SEEDS_MAX, SEEDS_OTHERS = 20, 3
 FRESH_FROM = 1_000_000
 """Below are the seeds of soaks and those with a name."""
 

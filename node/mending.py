@@ -6,7 +6,8 @@ hash
 tree (node/anti_entropy.py), which brings what is missing. A range is given back when so many of the others
 are merged that every quorum which this peer was ever part of shares one with them: of n replicas of which q
 are a quorum, n - q + 1; in its own datacentre, too, for the sake of LOCAL_ levels. Others that have lost
-something in the range themselves refuse both, and so do not count.
+something in the range themselves refuse both, and so do not count. A peer that is about to be given a range
+(node/moving.py) and is no reader yet merges as many of the old replicas.
 
 Everything may be asked again: a peer that ends in between begins anew with what is still noted.
 """
@@ -168,7 +169,10 @@ class Mending:
                 continue
             for (first_token, last_token), replicas in placement.ranges():
                 a, b = max(first, slice_of(first_token)), min(end, slice_of(last_token) + 1)
-                if a < b and self._me in replicas:
+                sides = placement.sides_of(last_token)
+                # Who is given a range may have said already that all of it is here.
+                mine = self._me in replicas or (sides is not None and self._me in sides[1])
+                if a < b and mine:
                     others = [peer for peer in replicas if peer != self._me]
                     found.append(_Piece(table, a, b, [_Source(peer) for peer in others]))
         return found
@@ -243,7 +247,9 @@ class Mending:
         if placement is None:
             return True
         merged = [source.peer for source in piece.sources if source.merged]
-        everybody = [self._me, *(source.peer for source in piece.sources)]
+        everybody = [source.peer for source in piece.sources]
+        if self._me in placement.replicas(slice_end(piece.end - 1)):
+            everybody.append(self._me)
         return has_enough(placement, everybody, merged, self._inside.identity.datacentre)
 
     def _give_back(self, key: bytes) -> None:

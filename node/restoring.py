@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core import limits
-from core.consistency import need
 from core.mutation import INSERT, Mutation
 from core.requests import (
     Answer,
@@ -89,8 +88,8 @@ class Restoring:
         except msgspec.DecodeError as error:
             join.on_answer(Invalid("bad_row", f"a restored row does not decode: {error}"))
             return
-        wanted = need(request.level, placement.factors, self._inside.identity.datacentre)
-        replicas = placement.replicas(token)
+        wanted = placement.need(request.level, token, self._inside.identity.datacentre)
+        replicas = placement.writers(token)
         alive = [peer for peer in replicas if self._swim.is_alive(peer)]
         reach = reachable(wanted, placement, self._inside.identity.datacentre, alive)
         if not reach.met:

@@ -84,7 +84,7 @@ def writes_lost_to(*targets: int) -> Callable[[int, int, Message], bool]:
     return lambda source, target, message: target in targets and isinstance(message, ApplyMutation)
 
 
-def said(s: Scenario, at: int, level: Level = Level.QUORUM) -> bytes | None | str:
+def said(s: Scenario, at: int, level: Level = Level.QUORUM) -> bytes | str | None:
     """What a read brings: a value, None for nothing, or how it failed."""
     end = s.get("b", "k", at=at, level=level)
     return (end.result.value if end.result else None) if end.status == OK else end.status

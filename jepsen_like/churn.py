@@ -24,7 +24,7 @@ from core.metadata import BeginMove, StepMove
 from core.requests import MetadataRequest
 from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.checkers import Problem
-from jepsen_like.nemesis import Nemesis
+from jepsen_like.nemesis import Nemesis, Undo, is_damaged
 from jepsen_like.run import Run
 from lsm import keys
 from node import move_plans
@@ -82,6 +82,11 @@ class Churn:
         """Whether nothing is under way."""
         return self._plan is None
 
+    @property
+    def lacks_a_copy(self) -> bool:
+        """Whether a directory was emptied whose place is not filled yet."""
+        return self._plan is not None and self._kind == "replace"
+
     # --- one operation
 
     def _look(self) -> None:
@@ -111,6 +116,8 @@ class Churn:
             return
         if kind == "add" and members >= MACHINES_MAX:
             return
+        if kind == "replace" and any(is_damaged(machine) for machine in machines):
+            return  # two copies would be lost at once, and of what these two acknowledged nobody had any
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         node = self._best()
         before = node.metadata.state.last_move if node is not None else None
@@ -258,10 +265,17 @@ class ChurnNemesis(Nemesis):
         self.churn.start()
         super().start(duration_us, **more)
 
+    def begin(self, name: str) -> Undo:
+        """As Nemesis; but a replaced peer's rows and bits of another one are not lost at the same time."""
+        self.spared = self.churn.lacks_a_copy
+        return super().begin(name)
+
     def heal(self) -> None:
         """As Nemesis; and what moves comes to its end."""
         super().heal()
         self.churn.stop()
+        # Who is removed stays until all it owes has arrived, so nothing may be lost for ever on purpose.
+        self.cluster.network.drop = None
         self.cluster.run_until(lambda: self.churn.idle, SETTLE_US)
         self.churn.end()
 

@@ -53,6 +53,8 @@ class Nemesis:
         self.done: list[tuple[int, str]] = []
         self.ended: dict[int, int] = {}
         """When the fault of that place in `done` was undone."""
+        self.spared = False
+        """Whether bits flip nowhere now, because a copy is lost already."""
         self._active: dict[int, Undo] = {}
         self._next = 0
         self._running = False
@@ -335,7 +337,9 @@ def bit_flip(nemesis: Nemesis) -> Undo:
     same there would be nobody to give it back.
     """
     cluster = nemesis.cluster
-    unmended = [machine.index for machine in cluster.machines if _is_damaged(machine)]
+    if nemesis.spared:
+        return lambda: None
+    unmended = [machine.index for machine in cluster.machines if is_damaged(machine)]
     engine = cluster.machines[unmended[0] if unmended else nemesis.one()].engine
     region = nemesis.random.choice(DAMAGEABLE)
     found = engine.keys(region, region + b"\xff" * 64)
@@ -346,7 +350,7 @@ def bit_flip(nemesis: Nemesis) -> Undo:
     return lambda: None
 
 
-def _is_damaged(machine: Machine) -> bool:
+def is_damaged(machine: Machine) -> bool:
     """Whether something is damaged on this disk, or lost and not given back."""
     damaged = machine.damage_met or machine.engine.health()["background_errors"] > 0
     return damaged or bool(machine.engine.keys(LOST, keys.successor(LOST)))

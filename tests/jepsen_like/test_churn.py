@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from jepsen_like.churn import ChurnRun
 from jepsen_like.moving_plants import caught
+from jepsen_like.nemesis import is_damaged
+from sim.options import Options
+from sim.real import RealSoftware
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,21 @@ def test_a_planted_bug_is_caught(plant: str, kinds: tuple[str, ...], problems: s
         if problems & {*found}:
             return
     pytest.fail(f"nothing sees it: {found}")
+
+
+def test_bits_of_one_disk_and_the_rows_of_a_replaced_peer_are_not_lost_at_once() -> None:
+    run = ChurnRun(Options.draw(609), "set", RealSoftware(), False)
+    churn = run.churn(("replace",))
+    assert run.begin() == []
+    run.session.load(run.workload.step)
+    run.cluster.run_for(1_000_000)
+    churn._kind = "replace"
+    flipped = []
+    for plan in (lambda _: None, None):
+        churn._plan = plan
+        for _ in range(20):
+            run.nemesis.begin("bit_flip")
+        flipped.append(any(is_damaged(machine) for machine in run.cluster.machines))
+    assert flipped == [False, True]
+    churn._begin("replace")
+    assert churn.idle, "a peer was emptied although another one has lost something"

@@ -44,7 +44,7 @@ def a_row_restored_before_the_hand_over(monkeypatch: Patch) -> bool:
     s = three_and_a_newcomer(hints=False)
     assert s.put("b", "k", b"v").status == OK
     s.run(1)
-    ((key, data),) = [(k, v) for k, v in s.stored(0, "b").items() if not k.endswith(keys.HEADER_SUFFIX)]
+    (data,) = [v for k, v in s.stored(0, "b").items() if not k.endswith(keys.HEADER_SUFFIX)]
     replace(s, 2, at=0)
     assert s.until(lambda: all(s.state(peer).move is not None for peer in range(4)))
     assert merged(s)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from cli.main import app, main
 from tests.cli.fake import FakeCluster
@@ -50,11 +51,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def commands() -> list[list[str]]:
-    found = [[c.name or c.callback.__name__] for c in app.registered_commands if c.callback is not None]
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        found += [[group.name or "", c.name or ""] for c in group.typer_instance.registered_commands]
+def commands(group: typer.Typer = app, *words: str) -> list[list[str]]:
+    """Every command there is, those of groups and of groups within them, too."""
+    found = [
+        [*words, c.name or c.callback.__name__] for c in group.registered_commands if c.callback is not None
+    ]
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        found += commands(inner.typer_instance, *words, *([inner.name] if inner.name else []))
     return found
 
 

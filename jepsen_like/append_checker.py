@@ -67,7 +67,9 @@ def _list(key: object, operations: list[Operation]) -> list[Problem]:
 def _in_real_time(operations: list[Operation], position: Mapping[int, int]) -> list[Problem]:
     """Whether what ended before another began comes before it: `known` is how much had."""
     problems = []
-    ended = sorted((op for op in operations if op.status == OK), key=lambda op: op.completed)
+    # What no read shows that began later (the final one did not come) has no place to be judged by.
+    placed = [op for op in operations if op.kind == "read" or op.value in position]
+    ended = sorted((op for op in placed if op.status == OK), key=lambda op: op.completed)
     known, at = 0, 0
     last: Operation | None = None
     for op in sorted(operations, key=lambda op: op.invoked):

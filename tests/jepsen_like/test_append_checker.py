@@ -93,3 +93,12 @@ def test_what_a_read_settled_stays_so() -> None:
     s.settled.append(Settled(unknown, s.read()))
     s.read(1)
     assert s.names() == ["unsettled"]
+
+
+def test_what_was_appended_after_the_last_read_is_not_judged() -> None:
+    s = Script()
+    s.append(1)
+    s.read(1)
+    s.append(2)
+    s.begin("append", 3)
+    assert s.names() == []

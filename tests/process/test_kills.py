@@ -116,24 +116,6 @@ def test_sigterm_stops_in_order_and_the_peer_comes_back_as_itself(cluster: Clust
     assert lost(cluster, account.acknowledged, ["n2"]) == []
 
 
-def test_a_wiped_peer_is_refused_by_name_and_the_others_go_on(cluster: Cluster) -> None:
-    cluster.kill("n3")
-    shutil.rmtree(cluster["n3"].data)
-    cluster.start("n3")
-    said = "member with another identity"
-    until(lambda: said in str(cluster["n3"].health()), "n3 says why it is refused", 30.0)
-    assert cluster["n3"].health()["ready"] is False
-    assert "'n3'" in cluster["n3"].log.read_text()
-    assert any("'n3'" in cluster[name].log.read_text() for name in ("n1", "n2")), "named by who refused it"
-    with cluster.client("n3") as client:
-        assert client.put("through", b"a wiped peer").status == 503
-    with workers(cluster, names=("n1", "n2")) as crew:
-        more_writes(crew, 50)
-        account = Account.of([worker.finish() for worker in crew])
-    assert account.wrong == []
-    assert lost(cluster, account.acknowledged, ("n1", "n2")) == []
-
-
 def test_a_rolling_restart_loses_nothing_and_quorums_are_there_all_the_time(cluster: Cluster) -> None:
     urls = [f"http://{peer.address}:{peer.rest}" for peer in cluster.peers]
     pids = {peer.name: peer.pid for peer in cluster.peers}
@@ -158,3 +140,21 @@ def test_a_restart_stops_where_a_peer_is_missing(cluster: Cluster) -> None:
         restart(urls, ["n1"], 1.0, print)
     with pytest.raises(Failure, match="no peer called n9"):
         restart(urls, ["n9"], 1.0, print)
+
+
+def test_a_wiped_peer_is_refused_by_name_and_the_others_go_on(cluster: Cluster) -> None:
+    cluster.kill("n3")
+    shutil.rmtree(cluster["n3"].data)
+    cluster.start("n3")
+    said = "member with another identity"
+    until(lambda: said in str(cluster["n3"].health()), "n3 says why it is refused", 30.0)
+    assert cluster["n3"].health()["ready"] is False
+    assert "'n3'" in cluster["n3"].log.read_text()
+    assert any("'n3'" in cluster[name].log.read_text() for name in ("n1", "n2")), "named by who refused it"
+    with cluster.client("n3") as client:
+        assert client.put("through", b"a wiped peer").status == 503
+    with workers(cluster, names=("n1", "n2")) as crew:
+        more_writes(crew, 50)
+        account = Account.of([worker.finish() for worker in crew])
+    assert account.wrong == []
+    assert lost(cluster, account.acknowledged, ("n1", "n2")) == []

@@ -60,8 +60,8 @@ class GroupsWorkload:
     def _trouble(self) -> None:
         """A member dies, or one more comes; without load there are none, as their beats are writes."""
         if not self.session.loading:
-            for member in self.members:
-                member.die()
+            for member in self.members if not self._drain_until_us else ():
+                member.die()  # but for the end, when they are back to work on what is left
             return
         random, scheduler = self.session.random, self.session.cluster.scheduler
         alive = [member for member in self.members if member.alive]

@@ -159,6 +159,16 @@ class Mending:
                     before.get((piece.table, piece.first, piece.end, s.peer), s) for s in piece.sources
                 ]
 
+    def is_missing(self, table: int, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether rows of the table in these ranges may be missing here until they are given back: what an
+        index says of them is not all there is.
+        """
+        for lost in self._lost.values():
+            first, end = lost.leaves_of(table, LEAVES)
+            if any(slice_of(a) < end and first <= slice_of(b) for a, b in ranges):
+                return True
+        return False
+
     def _pieces_of(self, lost: Lost) -> list[_Piece]:
         state = self._metadata.state
         found = []

@@ -247,7 +247,9 @@ class Node:
             self.searches.serving.host = host
             return
         self._start_indexes = start
-        serving = SearchServing(self.inside, self.metadata, self.following, host)
+        serving = SearchServing(
+            self.inside, self.metadata, self.following, host, self.mending.is_missing
+        )
         self.searches = Searches(self.reads, serving)
 
     # --- connections

@@ -9,7 +9,7 @@ Only a replica of all the tokens asked for serves them: an ex-owner must never a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,16 +35,20 @@ ANSWER_BYTES_MAX = limits.FRAME_BYTES_MAX - limits.MIB
 """What a frame holds beside its head."""
 
 Answer = Callable[[Message], None]
+IsMissing = Callable[[int, Sequence[tuple[int, int]]], bool]
 
 
 class SearchServing:
     """Serves coordinators, this peer's own among them."""
 
-    def __init__(self, inside: Inside, metadata: Metadata, following: Following, host: IndexHost) -> None:
-        """Register."""
+    def __init__(
+        self, inside: Inside, metadata: Metadata, following: Following, host: IndexHost, is_missing: IsMissing
+    ) -> None:
+        """Register. `is_missing` says whether rows of a table's token ranges may be missing here."""
         self._inside = inside
         self._metadata = metadata
         self._following = following
+        self._is_missing = is_missing
         self.host = host
         self._serving = 0
         inside.on_message(Search, self._on_search)
@@ -88,6 +92,8 @@ class SearchServing:
         for first, last in message.ranges:
             if not any(low <= first and last <= high for low, high in held):
                 return OperationFailed(op, "not_a_replica", "this peer does not hold all of the range")
+        if message.fresh and self._is_missing(message.table, message.ranges):
+            return OperationFailed(op, BUILDING, "what was damaged here is being given back")
         if self._serving >= SERVED_MAX:
             return OperationFailed(op, "overloaded", "this replica serves as many searches as it can")
         return None

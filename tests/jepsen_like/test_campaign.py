@@ -1,5 +1,5 @@
-"""An hour of virtual time on fresh seeds, for what all else stands on: they are drawn from the commit, so that
-they can be had again. The other workloads run recorded seeds; fresh ones are what `make soak` is for.
+"""An hour of virtual time on fresh seeds, drawn from the commit so that they can be had again, for what all
+else stands on. The other workloads run recorded seeds; fresh ones are what `make soak` is for.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -39,14 +38,11 @@ SHOWN_MAX = 20
 
 
 def _peers(urls: Sequence[str] | None, config: Path) -> list[tuple[str, str]]:
-    """(name, URL) of all members, as the first peer that answers knows them; raises Failure."""
+    """(name, URL) of all members; raises Failure."""
+    from cli.members import members_of
     from cli.places import urls_to_try
-    from cli.rest import url_of
-    from cli.status import ask
 
-    answer, told = ask(urls_to_try(urls or [], config), "status")
-    port = urlsplit(answer.url).port or 80
-    return [(str(peer["name"]), url_of(str(peer["address"]), port)) for peer in told.get("peers", [])]
+    return [*members_of(urls_to_try(urls or [], config))[0]]
 
 
 def _ask_all(

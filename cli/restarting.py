@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final
 
 import typer
 
+from cli.members import Member, members_of
 from cli.output import Failure, print_json, say
 from cli.places import urls_to_try
-from cli.rest import Cluster, Peer, UnreachableError, expect, url_of
+from cli.rest import Peer, UnreachableError, expect
 
 POLL_S: Final = 0.2
 ASK_TIMEOUT_S: Final = 5.0
@@ -71,23 +71,9 @@ def restart_command(
         print_json({"restarted": done})
 
 
-class Member(NamedTuple):
-    """A peer of the cluster."""
-
-    name: str
-    url: str
-
-
-def members_of(urls: Sequence[str]) -> list[Member]:
-    """All peers, as the first that answers knows them; all have the same REST port."""
-    status = expect(Cluster(urls).request("GET", "/v1/admin/status")).json()
-    port = urlsplit(urls[0]).port or 80
-    return sorted(Member(peer["name"], url_of(peer["address"], port)) for peer in status["peers"])
-
-
 def restart(urls: Sequence[str], names: Sequence[str], timeout_s: float, tell: Say) -> list[dict[str, Any]]:
     """Restart the peers of these names, or all; for each its name, its start and the seconds it took."""
-    members = members_of(urls)
+    members, _ = members_of(urls)
     unknown = [name for name in names if name not in [member.name for member in members]]
     if unknown:
         raise Failure(f"there is no peer called {', '.join(unknown)}", code="no_such_peer")

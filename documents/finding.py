@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final
@@ -179,7 +180,7 @@ def refused(code: str, refusal: Refusal) -> Invalid:
     return Invalid(code, refusal.text)
 
 
-class _Fold:
+class _Fold(ABC):
     """What all folds do: parts are decoded, and the first refusal ends everything."""
 
     def __init__(self) -> None:
@@ -197,9 +198,9 @@ class _Fold:
             return False
         return self.take(decoded)
 
+    @abstractmethod
     def take(self, part: Part) -> bool:
         """Fold it; False if its peer need not go on."""
-        raise NotImplementedError
 
     def done(self) -> bool:
         """Whether nothing more is wanted."""

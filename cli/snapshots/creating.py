@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import orjson
 
+from cli.members import Member, members_of
 from cli.output import Failure
-from cli.rest import Cluster, Peer, UnreachableError, broken, expect, refusal_of, url_of
+from cli.rest import Peer, UnreachableError, broken, expect, refusal_of
 from cli.snapshots.folder import Folder, Snapshot
-from server.snapshots.taking import File, Manifest, decode_manifest
+from server.snapshots.taking import File, Manifest, SnapshotError, decode_manifest
 
 TIMEOUT_S: Final = 600.0
 """A peer flushes, and reads files for their hashes, while we wait."""
@@ -29,24 +29,6 @@ class Copied(NamedTuple):
     snapshot: Snapshot
     new_bytes: int
     new_files: int
-
-
-class Member(NamedTuple):
-    """A peer to ask."""
-
-    name: str
-    url: str
-
-
-def members_of(urls: Sequence[str]) -> tuple[list[Member], str]:
-    """All peers of the cluster behind these URLs, in the order of their names, and the cluster's name.
-
-    All have the same REST port.
-    """
-    status = expect(Cluster(urls).request("GET", "/v1/admin/status")).json()
-    port = urlsplit(urls[0]).port or 80
-    members = [Member(peer["name"], url_of(peer["address"], port)) for peer in status["peers"]]
-    return sorted(members), str(status["cluster"])
 
 
 def create(folder: Folder, name: str, urls: Sequence[str], without: Sequence[str], tell: Progress) -> Copied:
@@ -116,7 +98,7 @@ def _manifest(member: Member, name: str) -> Manifest:
     body = _asked(member, "GET", f"/v1/admin/snapshots/{name}")
     try:
         return decode_manifest(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, SnapshotError) as error:
         raise Failure(f"{member.name} tells no manifest: {error}", code="damaged") from None
 
 

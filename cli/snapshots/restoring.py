@@ -22,7 +22,7 @@ from core.cell import ROW_MARKER_COLUMN, Cell
 from core.metadata import Change, CreateIndex, CreateKeyspace, CreateTable, CreateType
 from core.requests import Restored
 from core.roles import CreateRole, Role
-from core.row import decode_row, encode_header, encode_row
+from core.row import OPERATION_SUFFIX, decode_row, encode_header, encode_row
 from core.schema import SIMPLE, Keyspace, Replication, Table
 from lsm import keys
 from node.metadata_apply import in_family
@@ -253,7 +253,8 @@ def replay(plan: Plan, between: Between, target: Target, tell: Progress) -> int:
                     continue
                 old, new = pairs[mutation.table]
                 header = b"" if mutation.header is None else encode_header(mutation.header)
-                found = tuple((suffix, encode_row(row)) for suffix, row in mutation.rows)
+                rows = [item for item in mutation.rows if not item[0].startswith(OPERATION_SUFFIX)]
+                found = tuple((suffix, encode_row(row)) for suffix, row in rows)
                 yield _mapped(Restored(new.id, mutation.partition, header, found), columns_of(old, new))
 
     return _send(target, batches(logged()), tell)

@@ -32,6 +32,7 @@ HASHES: Final = "hashes.json"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 HASH_BYTES: Final = 32
+HASH: Final = re.compile(r"[0-9a-f]{64}")
 READ_BYTES: Final = 1 << 20
 IMMUTABLE: Final = (".sst", ".blob")
 """Files of rows, and of large values: written once, and linked to by a checkpoint."""
@@ -168,12 +169,16 @@ def hash_of(file: Path) -> str:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """A manifest; raises msgspec.DecodeError for bytes that are none, SnapshotError for a later format."""
+    """A manifest; raises msgspec.DecodeError for bytes that are none, SnapshotError for a later format
+    and for names that would lead elsewhere than into a snapshot."""
     manifest = msgspec.json.decode(data, type=Manifest)
     if manifest.format != FORMAT:
         raise SnapshotError(
             "format", f"the snapshot has format {manifest.format}, this version knows {FORMAT}"
         )
+    names = [manifest.about.peer, manifest.name, *(file.name for file in manifest.files)]
+    if not all(map(NAME.fullmatch, names)) or not all(HASH.fullmatch(file.hash) for file in manifest.files):
+        raise SnapshotError("format", "the manifest names what cannot be a file of a snapshot")
     return manifest
 
 

@@ -70,3 +70,14 @@ def test_files_are_checked_as_they_come_and_when_asked(tmp_path: Path) -> None:
     (tmp_path / "snapshots" / "one" / "n1.json").write_bytes(b"{")
     with pytest.raises(Failure, match="cannot be used"):
         folder.manifests("one")
+
+
+@pytest.mark.parametrize(
+    "file", [File("../../evil", 1, "0" * 64), File("a.sst", 1, "../" + "0" * 61), File("a.sst", 1, "0" * 63)]
+)
+def test_a_manifest_leads_nowhere_else(tmp_path: Path, file: File) -> None:
+    folder = Folder(tmp_path)
+    add(folder, "one", 1, b"data")
+    folder.put("one", Manifest(FORMAT, "one", 1, About("c", "00", "n1", "11", 1), (file,)))
+    with pytest.raises(Failure, match="cannot be a file of a snapshot"):
+        folder.manifests("one")

@@ -2,12 +2,11 @@
 
 The store refuses what it may have lost (lsm/lost.py). This part reads those notes at the start, and for each
 range of a table in them asks *every* other replica for its Paxos state, and then compares rows with it by
-hash
-tree (node/anti_entropy.py), which brings what is missing. A range is given back when so many of the others
-are merged that every quorum which this peer was ever part of shares one with them: of n replicas of which q
-are a quorum, n - q + 1; in its own datacentre, too, for the sake of LOCAL_ levels. Others that have lost
-something in the range themselves refuse both, and so do not count. A peer that is about to be given a range
-(node/moving.py) and is no reader yet merges as many of the old replicas.
+hash tree (node/anti_entropy.py), which brings what is missing. A range is given back when so many of the
+others are merged that every quorum which this peer was ever part of shares one with them: of n replicas of
+which q are a quorum, n - q + 1; in its own datacentre, too, for the sake of LOCAL_ levels. Others that have
+lost something in the range themselves refuse both, and so do not count. A peer that is about to be given a
+range (node/moving.py) and is no reader yet merges as many of the old replicas.
 
 Everything may be asked again: a peer that ends in between begins anew with what is still noted.
 """
@@ -163,11 +162,8 @@ class Mending:
         """Whether rows of the table in these ranges may be missing here until they are given back: what an
         index says of them is not all there is.
         """
-        for lost in self._lost.values():
-            first, end = lost.leaves_of(table, LEAVES)
-            if any(slice_of(a) < end and first <= slice_of(b) for a, b in ranges):
-                return True
-        return False
+        leaves = [(slice_of(first), slice_of(last) + 1) for first, last in ranges]
+        return any(lost.hits(table, *pair) for lost in self._lost.values() for pair in leaves)
 
     def _pieces_of(self, lost: Lost) -> list[_Piece]:
         state = self._metadata.state

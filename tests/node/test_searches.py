@@ -14,7 +14,10 @@ from core.requests import Invalid, Unavailable
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
 from index.aggregation import TermsOf
 from index.query import EXACT, NUMBER, TEXT, All, Match, MoreLike, SortKey
+from lsm.hash_tree import LEAVES
+from lsm.lost import LOST_PREFIX, Lost
 from sim.options import NetworkOptions
+from sim.real import node_of
 from tests.node.search_world import SearchScenario
 
 ALONE: dict[str, Any] = {
@@ -142,6 +145,21 @@ def test_a_dead_peer_s_ranges_are_asked_of_another() -> None:
     asker = (server + 1) % 3
     s.kill(server)
     assert len(s.found(All(), asker, size=20)) == 10
+
+
+def test_who_is_still_given_back_what_damage_took_does_not_serve_searches() -> None:
+    s = quiet(3)
+    for i in range(10):
+        s.store(f"m{i}", {"title": "space"})
+    answer = s.search(All(), 0, size=20)
+    assert isinstance(answer, SearchAnswer)
+    server = next(i for i, m in enumerate(s.cluster.machines) if m.peer == answer.peers[0])
+    lost = {LOST_PREFIX + b"x": Lost(0, 0, 2**32 - 1, LEAVES - 1)}
+    node_of(s.cluster, server).mending._lost = lost  # as after a start with such a note
+    for at in range(3):
+        answer = s.search(All(), at, size=20)
+        assert isinstance(answer, SearchAnswer) and len(answer.hits) == 10
+        assert s.cluster.machines[server].peer not in answer.peers
 
 
 def test_a_peer_that_is_silent_is_passed_over_in_time() -> None:

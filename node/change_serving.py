@@ -35,12 +35,13 @@ from core.commands import (
     SystemWrite,
 )
 from core.expiring import Expired
-from core.messages import AskChanges, ChangesTold, Message, OperationFailed, Stale
+from core.messages import AskChanges, ChangesTold, Message, OperationFailed
 from core.mutation import decode_mutation, encode_mutation
 from core.ports import PeerId
 from core.row import Row
 from lsm.log import REPAIRED, decode_images
 from node.log_serving import log_name
+from node.serving import refusal
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -143,19 +144,10 @@ class ChangeServing:
         self._read(number, asked)
 
     def _refusal(self, message: AskChanges) -> Message | None:
-        metadata, op = self.metadata, message.op
-        if message.epoch < metadata.state.epoch:
-            lacking = metadata.stale_for(message.table, message.epoch)
-            if lacking is not None:
-                return Stale(op, lacking)
-        placement = metadata.state.placement(message.table)
-        if placement is None:
-            return OperationFailed(op, "no_such_table", "there is no such table here")
-        me = self.inside.identity.peer
-        held = placement.shared_ranges(me, me)
-        for first, last in message.ranges:
-            if not any(begin <= first and last <= end for begin, end in held):
-                return OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges")
+        me, op = self.inside.identity.peer, message.op
+        refused = refusal(self.metadata, me, op, (message.table, message.epoch), message.ranges)
+        if refused is not None:
+            return refused
         if len(self._asked) >= WAITING_MAX:
             return OperationFailed(op, "overloaded", "this replica serves as many streams as it can")
         return None

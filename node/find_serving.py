@@ -15,11 +15,12 @@ import msgspec
 
 from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
 from core.finding import Piece
-from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound, Stale
+from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound
 from core.ports import PeerId
 from core.row import EMPTY_ROW, Row, decode_row
 from index.secondary import Judge, is_its_turn
 from lsm.keys import STATIC_SUFFIX, prefix_end, token_of
+from node.serving import refusal
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -84,27 +85,17 @@ class FindServing:
 
     def serve(self, message: FindSlice, answer: Answer) -> None:
         """Look for rows; `answer` is called once."""
-        metadata, find, op = self.metadata, message.find, message.op
-        if message.epoch < metadata.state.epoch:
-            lacking = metadata.stale_for(find.table, message.epoch)
-            if lacking is not None:
-                answer(Stale(op, lacking))
-                return
-        placement = metadata.state.placement(find.table)
-        if placement is None:
-            answer(OperationFailed(op, "no_such_table", "there is no such table here"))
+        me, op, table = self.inside.identity.peer, message.op, message.find.table
+        pieces = ((piece.first, piece.last) for piece in message.pieces)
+        refused = refusal(self.metadata, me, op, (table, message.epoch), pieces)
+        if refused is not None:
+            answer(refused)
             return
-        me = self.inside.identity.peer
-        held = placement.shared_ranges(me, me)
-        for piece in message.pieces:
-            if not any(first <= piece.first and piece.last <= last for first, last in held):
-                answer(OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges"))
-                return
         if len(self.runs) >= SERVED_MAX:
             answer(OperationFailed(op, "overloaded", "this replica serves as many slices as it can"))
             return
         try:
-            run = _Serving(self, placement.table, message, answer)
+            run = _Serving(self, self.metadata.state.tables[table], message, answer)
         except ValueError as error:
             answer(OperationFailed(op, "malformed", str(error)))
             return

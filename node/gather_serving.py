@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from core import limits
 from core.commands import Candidates, Failed, Find, Outcome
-from core.messages import Gather, GatherTold, Message, OperationFailed, Stale
+from core.messages import Gather, GatherTold, Message, OperationFailed
 from core.ports import PeerId
 from core.row import decode_row
 from documents.programs import Runner, start_program
 from index.secondary import is_its_turn
 from lsm.keys import STATIC_SUFFIX, prefix_end
 from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.serving import refusal
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -110,19 +111,11 @@ class GatherServing:
         piece.start()
 
     def _refusal(self, message: Gather) -> Message | None:
-        metadata, op = self.metadata, message.op
-        if message.epoch < metadata.state.epoch:
-            lacking = metadata.stale_for(message.table, message.epoch)
-            if lacking is not None:
-                return Stale(op, lacking)
-        placement = metadata.state.placement(message.table)
-        if placement is None:
-            return OperationFailed(op, "no_such_table", "there is no such table here")
-        me = self.inside.identity.peer
-        held = placement.shared_ranges(me, me)
-        for first, last, _, _ in message.ranges:
-            if not any(begin <= first and last <= end for begin, end in held):
-                return OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges")
+        me, op = self.inside.identity.peer, message.op
+        ranges = ((first, last) for first, last, _, _ in message.ranges)
+        refused = refusal(self.metadata, me, op, (message.table, message.epoch), ranges)
+        if refused is not None:
+            return refused
         if len(self.runs) >= SERVED_MAX:
             return OperationFailed(op, "overloaded", "this replica computes as much as it can")
         return None

@@ -16,10 +16,11 @@ import msgspec
 
 from core import limits
 from core.commands import Failed
-from core.messages import Message, OperationFailed, Search, Searched, Stale
+from core.messages import Message, OperationFailed, Search, Searched
 from core.ports import PeerId
 from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
 from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.serving import refusal
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -79,19 +80,10 @@ class SearchServing:
         _Serving(self._inside, self._following, self.host, message, end=end).start()
 
     def _refusal(self, message: Search) -> Message | None:
-        metadata, op = self._metadata, message.op
-        if message.epoch < metadata.state.epoch:
-            lacking = metadata.stale_for(message.table, message.epoch)
-            if lacking is not None:
-                return Stale(op, lacking)
-        placement = metadata.state.placement(message.table)
-        if placement is None:
-            return OperationFailed(op, "no_such_table", "there is no such table here")
-        me = self._inside.identity.peer
-        held = placement.shared_ranges(me, me)
-        for first, last in message.ranges:
-            if not any(low <= first and last <= high for low, high in held):
-                return OperationFailed(op, "not_a_replica", "this peer does not hold all of the range")
+        me, op = self._inside.identity.peer, message.op
+        refused = refusal(self._metadata, me, op, (message.table, message.epoch), message.ranges)
+        if refused is not None:
+            return refused
         if message.fresh and self._is_missing(message.table, message.ranges):
             return OperationFailed(op, BUILDING, "what was damaged here is being given back")
         if self._serving >= SERVED_MAX:

@@ -25,7 +25,7 @@ from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, encode_cursor, name_of
-from streams.events import ENDED, events_of
+from streams.events import ENDED, events_of, restarted
 from streams.groups import part_range
 
 SECOND = 1_000_000
@@ -213,7 +213,8 @@ class GroupMember:
                 self.group.problem("gap", f"{notice.why} ({notice.ranges})")
         ranges = [part_range(number, self.group.parts) for number in self.parts]
         for entry in part.entries:
-            if not any(first <= entry.token <= last for first, last in ranges):
+            is_ours = any(first <= entry.token <= last for first, last in ranges)
+            if restarted(entry) is None and not is_ours:  # a restart names more tokens than one
                 self.group.problem("foreign", f"{self.name} of {self.parts} got an event at {entry.token}")
             events = events_of(entry, "new")
             mutation = decode_mutation(entry.data) if events and events[0].operation != ENDED else None

@@ -94,9 +94,13 @@ class Expiring:
         return judged_us
 
     def note(self, puts: Puts, key: bytes, row: Row, after_us: int = 0) -> None:
-        """Note when something in a row that is being written dies; what is dead by `after_us` is told so."""
+        """Note when something in a row that is being written dies; what is dead by `after_us` is told so, and
+        what was told stays told: a repair brings rows that a late write had met already.
+        """
         for at_us in moments(row, self.swept_us)[:AHEAD_MAX]:
-            puts.append((keys.expiry_key(at_us, key), TOLD if at_us <= after_us else b""))
+            note_key = keys.expiry_key(at_us, key)
+            is_told = at_us <= after_us or self._engine.get(note_key) == TOLD
+            puts.append((note_key, TOLD if is_told else b""))
 
     def _stage(self, puts: Puts, row: tuple[bytes, Row, bytes], changes: str, at_us: int) -> None:
         key, stored, data = row

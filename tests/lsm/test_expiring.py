@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from core.cell import VALUE, Cell
-from core.commands import Apply, LogChanges, LogRead, Outcome
+from core.commands import Apply, LogChanges, LogRead, MergeRows, Outcome
 from core.expiring import Expired, ExpireRows
 from core.mutation import UPDATE, Mutation, encode_mutation
 from core.row import Row
 from core.schema import PARTITION, REGULAR, Column, Table, TableOptions
+from lsm import keys
 from lsm.keys import ROW_SUFFIX
 from lsm.memory import MemoryEngine
 from lsm.store import Store
@@ -106,6 +107,16 @@ def test_a_later_write_had_told_of_it() -> None:
     log.write(90, b=0, a=None)
     assert [event.operation for event in log.events()].count(ENDED) == 1
     assert log.told()[-1][2] is False, "the row was told to be gone, so it was not there before this write"
+
+
+def test_what_was_told_to_be_gone_stays_so_when_the_row_is_repaired() -> None:
+    """It was written by a coordinator whose clock had been set back: dead by its own stamp when it came."""
+    log = Log()
+    log.write(150, a=105)
+    stored = tuple(log.engine.scan(keys.ROW, keys.successor(keys.ROW)))
+    log.store.execute(MergeRows(7, stored))  # as a repair that brings nothing new
+    log.sweep(200)
+    assert log.told() == [("update", 150, False, False)]
 
 
 def test_what_is_replaced_or_deleted_does_not_run_out() -> None:

@@ -6,8 +6,13 @@ where leaves end.
 
 A **job** is one sibling, one table, one run of leaves that both replicate. It costs one question and one
 answer if nothing differs, and jobs are taken in turn, one every `anti_entropy_pause_us` whatever their
-number, so an idle cluster's traffic is constant per peer. Jobs that somebody asked for (a gap in a log,
-damaged rows) go first.
+number, so an idle cluster's traffic is constant per peer.
+
+Jobs that somebody asked for (a gap in a log, damaged rows) go first. Where round trips are long these would
+take minutes one by one, so such a job has *all* runs of leaves of its table and sibling, asked for in one
+question, and `RUNS_MAX` of them, of different tables, are under way at once (of one table the second sibling
+has nothing left to send when the first was merged). One that fails waits for its next try without being in
+the way of the others, in single runs of leaves, of which one that is refused holds up no other.
 
 Where the hashes differ the sibling's log is followed first, since a mutation under its own id is better
 than its state. Then the run descends by `TREE_FANOUT` to leaves, lets what is in flight arrive, and
@@ -21,7 +26,7 @@ Every question may be asked again and every repair made twice: merging is idempo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,22 +44,30 @@ from ring.tokens import slice_end, slice_of, slice_start
 URGENT_PAUSE_US = 50_000
 """Between two jobs that somebody asked for."""
 
+RUNS_MAX = 4
+"""Comparisons under way at once; the rate of the rows looked at is shared by them."""
+
 Span = tuple[int, int]
 """Leaves [first, end)."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Compare the leaves [first, end) of a table with a sibling's; `done` is called when both were made
-    equal.
+    """Compare leaves of a table with a sibling's; `done` is called with the spans that were made equal, with
+    all at once or with one after the other, until it was called with each.
     """
 
     peer: PeerId
     table: int
-    first: int
-    end: int
-    done: Callable[[], None] | None = None
+    spans: tuple[Span, ...]
+    done: Callable[[Sequence[Span]], None] | None = None
     urgent: bool = False
+    again_us: int = 0
+    """Not to be tried before this time (monotonic)."""
+
+    def pieces(self) -> Iterable[tuple[PeerId, int, int, int]]:
+        """Sibling, table, and leaves, of each span."""
+        return ((self.peer, self.table, first, end) for first, end in self.spans)
 
 
 class AntiEntropy:
@@ -70,10 +83,10 @@ class AntiEntropy:
         self._urgent: deque[Job] = deque()
         self._gaps: dict[PeerId, Callable[[], None]] = {}
         self._mending: dict[PeerId, int] = {}
-        self._urgent_failed = False
         self._cycle: deque[Job] = deque()
-        self._run: TreeRun | None = None
+        self._runs: list[TreeRun] = []
         self._timer: TimerId | None = None
+        self._due_us = 0
         self._equal_us: dict[tuple[PeerId, int, int, int], int] = {}
         self._failing: dict[tuple[PeerId, int], str] = {}
         following.on_gap = self.mend_gap
@@ -88,16 +101,15 @@ class AntiEntropy:
         """Begin, at a moment of this peer's own."""
         pause_us = self.inside.settings.anti_entropy_pause_us
         if self._timer is None:
-            self._timer = self.inside.timer(1 + self.inside.world.below(pause_us), "tree_next")
+            self._wait(1 + self.inside.world.below(pause_us))
 
     def status(self) -> dict[tuple[PeerId, int], int | None]:
         """Per sibling and table: the time (monotonic) since which all shared ranges are proven equal; None:
         not yet.
         """
         found: dict[tuple[PeerId, int], int | None] = {}
-        for job in self._all_jobs():
-            key = (job.peer, job.table)
-            at_us = self._equal_us.get(_key(job))
+        for peer, table, _, _, at_us in self.proven():
+            key = (peer, table)
             before_us = found.get(key, at_us)
             found[key] = None if at_us is None or before_us is None else min(at_us, before_us)
         return found
@@ -105,14 +117,9 @@ class AntiEntropy:
     def proven(self) -> list[tuple[PeerId, int, int, int, int | None]]:
         """(sibling, table, first and last token, the time (monotonic) since which they are proven equal)."""
         return [
-            (
-                job.peer,
-                job.table,
-                slice_start(job.first),
-                slice_end(job.end - 1),
-                self._equal_us.get(_key(job)),
-            )
+            (*piece[:2], slice_start(piece[2]), slice_end(piece[3] - 1), self._equal_us.get(piece))
             for job in self._all_jobs()
+            for piece in job.pieces()
         ]
 
     def compare(self, table: int) -> int:
@@ -128,9 +135,10 @@ class AntiEntropy:
         """Compare these tokens (inclusive) with every sibling soon: the store has found damage there."""
         first, end = slice_of(first_token), slice_of(last_token) + 1
         for peer in self.metadata.state.neighbours(self.me):
-            for a, b in self._spans(peer, table):
-                if max(a, first) < min(b, end):
-                    self._add_urgent(Job(peer, table, max(a, first), min(b, end), None, urgent=True))
+            shared = self._spans(peer, table)
+            spans = [(max(a, first), min(b, end)) for a, b in shared if max(a, first) < min(b, end)]
+            if spans:
+                self._add_urgent(Job(peer, table, tuple(spans), urgent=True))
 
     def mend_gap(self, peer: PeerId, done: Callable[[], None]) -> None:
         """Make all that is shared with this sibling equal, then call `done`.
@@ -146,19 +154,19 @@ class AntiEntropy:
             done = self._gaps.pop(peer)
             one_done = partial(self._mended, peer, done)
             jobs = [
-                Job(peer, table, first, end, one_done, urgent=True)
+                Job(peer, table, spans, one_done, urgent=True)
                 for table in sorted(self.metadata.state.tables)
-                for first, end in self._spans(peer, table)
+                if (spans := self._spans(peer, table))
             ]
             if jobs:
-                self._mending[peer] = len(jobs)
+                self._mending[peer] = sum(len(job.spans) for job in jobs)
                 self._urgent.extend(jobs)
             else:
                 done()
 
-    def _mended(self, peer: PeerId, done: Callable[[], None]) -> None:
-        """One of the jobs of a gap is done."""
-        self._mending[peer] -= 1
+    def _mended(self, peer: PeerId, done: Callable[[], None], spans: Sequence[Span]) -> None:
+        """Some spans of a gap are done."""
+        self._mending[peer] -= len(spans)
         if not self._mending[peer]:
             del self._mending[peer]
             done()
@@ -169,20 +177,24 @@ class AntiEntropy:
         self._hurry()
 
     def _add_urgent(self, job: Job) -> None:
-        same = _key(job)
-        if not any(_key(other) == same for other in self._urgent):
+        if not any((job.peer, job.table, job.spans) == (o.peer, o.table, o.spans) for o in self._urgent):
             self._urgent.append(job)
             self._hurry()
 
     def _hurry(self) -> None:
         """Do not wait for the next turn."""
-        if self._run is None and self._timer is not None:
+        soon_us = self.inside.world.monotonic_us() + URGENT_PAUSE_US
+        if self._timer is not None and self._due_us > soon_us:
             self.inside.world.cancel_timer(self._timer)
-            self._timer = self.inside.timer(URGENT_PAUSE_US, "tree_next")
+            self._wait(URGENT_PAUSE_US)
+
+    def _wait(self, pause_us: int) -> None:
+        self._due_us = self.inside.world.monotonic_us() + pause_us
+        self._timer = self.inside.timer(pause_us, "tree_next")
 
     # --- taking jobs in turn
 
-    def _spans(self, peer: PeerId, table: int) -> Iterable[Span]:
+    def _spans(self, peer: PeerId, table: int) -> tuple[Span, ...]:
         placement = self.metadata.state.placement(table)
         ranges = placement.common_ranges(self.me, peer) if placement is not None else ()
         return tuple((slice_of(first), slice_of(last) + 1) for first, last in ranges)
@@ -192,40 +204,47 @@ class AntiEntropy:
         if self.metadata.unready:
             return []
         return [
-            Job(peer, table, first, end)
+            Job(peer, table, (span,))
             for peer in state.neighbours(self.me)
             for table in sorted(state.tables)
-            for first, end in self._spans(peer, table)
+            for span in self._spans(peer, table)
         ]
 
     def _on_next(self) -> None:
-        self._timer = None
-        job = None
-        if not self.metadata.unready:
+        pause_us = self.inside.settings.anti_entropy_pause_us
+        if not self.metadata.unready and len(self._runs) < RUNS_MAX:
             self._plan_gaps()
-            job = self._take()
-        if job is None:
-            self._timer = self.inside.timer(self.inside.settings.anti_entropy_pause_us, "tree_next")
-            return
-        self._run = TreeRun(self, job)
-        self._run.begin()
+            job = self._take_urgent()
+            if job is not None:
+                pause_us = URGENT_PAUSE_US
+            elif not self._runs:
+                job = self._take_in_turn()
+            if job is not None:
+                run = TreeRun(self, job)
+                self._runs.append(run)
+                run.begin()
+        self._wait(pause_us)
 
-    def _take(self) -> Job | None:
-        """The first job that was asked for and can be done now, else the next in turn."""
-        urgent = 0 if self._urgent_failed and self._cycle else len(self._urgent)
-        self._urgent_failed = False  # what cannot be mended for now takes every second turn only
-        for _ in range(urgent):
+    def _take_urgent(self) -> Job | None:
+        """The first job that was asked for and can be done now."""
+        now_us = self.inside.world.monotonic_us()
+        busy = [run.job.table for run in self._runs]
+        for _ in range(len(self._urgent)):
             job = self._urgent.popleft()
             if self.metadata.state.placement(job.table) is None:
                 if job.done is not None:
-                    job.done()  # a dropped table has nothing to be mended
-            elif self.swim.is_alive(job.peer):
-                return job
+                    job.done(job.spans)  # a dropped table has nothing to be mended
             elif self.metadata.state.number_of(job.peer) is not None:
+                if self.swim.is_alive(job.peer) and job.again_us <= now_us and job.table not in busy:
+                    return job
                 self._urgent.append(job)
+        return None
+
+    def _take_in_turn(self) -> Job | None:
+        """The next job of the cycle over all."""
         if not self._cycle:
             self._cycle.extend(self._all_jobs())
-            kept = {_key(job): None for job in self._cycle}
+            kept = {key: None for job in self._cycle for key in job.pieces()}
             self._equal_us = {key: at_us for key, at_us in self._equal_us.items() if key in kept}
         while self._cycle:
             job = self._cycle.popleft()
@@ -233,35 +252,46 @@ class AntiEntropy:
                 return job
         return None
 
-    def ended(self, job: Job, equal: bool, failure: str | None) -> None:
+    def ended(self, run: TreeRun, equal: bool, failure: str | None) -> None:
         """A run is over: found equal from the first; or made so; or it failed (None: it did not)."""
-        self._run = None
-        key = (job.peer, job.table)
+        self._runs.remove(run)
+        job, key = run.job, (run.job.peer, run.job.table)
         if failure is None:
             self._failing.pop(key, None)
             if job.done is not None:
-                job.done()
+                job.done(job.spans)
         else:
             if failure and self._failing.get(key) != failure:
                 self._failing[key] = failure
                 text = f"table {job.table} cannot be compared for now: {failure}"
                 self.inside.log("warning", "anti_entropy_failed", text, job.peer.hex())
             if job.urgent:
-                self._urgent.append(job)
-                self._urgent_failed = True
+                self._again(job, refused=bool(failure))
         if equal:
-            self._equal_us[_key(job)] = self.inside.world.monotonic_us()
-        urgent = bool(self._urgent or self._gaps) and failure is None
-        pause_us = URGENT_PAUSE_US if urgent else self.inside.settings.anti_entropy_pause_us
-        self._timer = self.inside.timer(pause_us, "tree_next")
+            now_us = self.inside.world.monotonic_us()
+            self._equal_us.update((key, now_us) for key in job.pieces())
+        if self._urgent or self._gaps:
+            self._hurry()
+
+    def _again(self, job: Job, refused: bool) -> None:
+        """Try a job again, after a while; span by span if something in it was refused."""
+        again_us = self.inside.world.monotonic_us() + self.inside.settings.anti_entropy_pause_us
+        parts = [(span,) for span in job.spans] if refused else [job.spans]
+        self._urgent.extend(Job(job.peer, job.table, spans, job.done, True, again_us) for spans in parts)
+
+    @property
+    def runs(self) -> int:
+        """How many comparisons are under way."""
+        return len(self._runs)
 
     def _with_run(self, op: int, call: Callable[[TreeRun], None]) -> None:
-        if self._run is not None and self._run.op == op:
-            call(self._run)
+        for run in self._runs:
+            if run.op == op:
+                call(run)
+                return
 
     def _on_own(self, outcome: Outcome, op: int) -> None:
-        if self._run is not None and self._run.op == op:
-            self._run.on_own(outcome)
+        self._with_run(op, lambda run: run.on_own(outcome))
 
     # --- serving
 
@@ -292,8 +322,3 @@ class AntiEntropy:
         else:
             assert isinstance(outcome, Failed), outcome
             self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))
-
-
-def _key(job: Job) -> tuple[PeerId, int, int, int]:
-    """What two jobs have in common that do the same."""
-    return job.peer, job.table, job.first, job.end

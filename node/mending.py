@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from core import limits
@@ -26,7 +27,7 @@ from core.messages import OperationFailed, Stale
 from core.ports import PeerId
 from lsm.hash_tree import LEAVES
 from lsm.lost import LOST_PREFIX, Lost, decode_lost
-from node.anti_entropy import AntiEntropy, Job
+from node.anti_entropy import AntiEntropy, Job, Span
 from node.views import lane_for
 from ring.tokens import slice_end, slice_of, slice_start
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 ASK_US = 1 * limits.SECOND_US
 """Between two looks at what is still to be asked of whom; a question not answered by then is put again."""
+
+COLLECT_US = 200_000
+"""What has told its Paxos state within this time is compared by one question."""
 
 STATES_MAX = 500
 BYTES_MAX = 512 * limits.KIB
@@ -59,12 +63,18 @@ class _Source:
 
 @dataclass(slots=True, eq=False)
 class _Piece:
-    """Leaves [first, end) of a table, which one set of replicas holds."""
+    """Leaves [first, end) of a table, which one set of replicas holds; whether this peer is one already."""
 
     table: int
     first: int
     end: int
+    reads: bool
     sources: list[_Source] = field(default_factory=list)
+
+    def goes_on(self, table: int, first: int, peers: Sequence[PeerId], reads: bool) -> bool:
+        """Whether leaves from `first` that these other replicas hold can be joined to this piece."""
+        same = (self.table, self.end, self.reads) == (table, first, reads)
+        return same and sorted(peers) == sorted(source.peer for source in self.sources)
 
 
 class Mending:
@@ -88,11 +98,13 @@ class Mending:
         self._pieces: dict[bytes, list[_Piece]] = {}
         self._planned_epoch = 0
         self._given_back: dict[bytes, None] = {}
+        self._collecting = False
         inside.on_message(PaxosStateAsk, self._on_ask)
         inside.on_stored("paxos_scanned", self._on_scanned)
         inside.on_stored("paxos_merged", self._on_merged)
         inside.on_stored("lost_found", self._on_written)
         inside.on_timer("mend", self._work)
+        inside.on_timer("mend_compare", self._compare)
 
     def start(self) -> None:
         """Begin, if there is anything to mend."""
@@ -167,7 +179,7 @@ class Mending:
 
     def _pieces_of(self, lost: Lost) -> list[_Piece]:
         state = self._metadata.state
-        found = []
+        found: list[_Piece] = []
         for table in sorted(state.tables):
             first, end = lost.leaves_of(table, LEAVES)
             placement = state.placement(table)
@@ -180,7 +192,12 @@ class Mending:
                 mine = self._me in replicas or (sides is not None and self._me in sides[1])
                 if a < b and mine:
                     others = [peer for peer in replicas if peer != self._me]
-                    found.append(_Piece(table, a, b, [_Source(peer) for peer in others]))
+                    reads = self._me in replicas
+                    before = found[-1] if found else None
+                    if before is not None and before.goes_on(table, a, others, reads):
+                        before.end = b
+                    else:
+                        found.append(_Piece(table, a, b, reads, [_Source(peer) for peer in others]))
         return found
 
     # --- working
@@ -227,23 +244,39 @@ class Mending:
             self._ask(piece, source)
         else:
             source.has_paxos = True
-            self._compare(piece, source)
+            if not self._collecting:
+                self._collecting = True
+                self._inside.timer(COLLECT_US, "mend_compare")
 
-    def _compare(self, piece: _Piece, source: _Source) -> None:
-        if not source.comparing:
-            source.comparing = True
+    def _compare(self) -> None:
+        """One comparison for all that a source has of a table, where its Paxos state was merged first."""
+        self._collecting = False
+        ready: dict[tuple[PeerId, int], dict[Span, list[_Source]]] = {}
+        for pieces in self._pieces.values():
+            for piece in pieces:
+                for source in piece.sources:
+                    if source.has_paxos and not source.comparing:
+                        source.comparing = True
+                        spans = ready.setdefault((source.peer, piece.table), {})
+                        spans.setdefault((piece.first, piece.end), []).append(source)
+        for (peer, table), spans in ready.items():
+            job = Job(peer, table, tuple(sorted(spans)), partial(self._compared, spans), urgent=True)
+            self._anti_entropy.add(job)
 
-            def done() -> None:
+    def _compared(self, sources: Mapping[Span, Sequence[_Source]], spans: Sequence[Span]) -> None:
+        """These spans are equal to those of the source."""
+        for span in spans:
+            for source in sources[span]:
                 source.merged = True
-                for key in list(self._pieces):
-                    self._check(key)
-
-            self._anti_entropy.add(Job(source.peer, piece.table, piece.first, piece.end, done, urgent=True))
+        for key in list(self._pieces):
+            self._check(key)
 
     # --- giving back
 
     def _check(self, key: bytes) -> None:
-        """Give a range back if all its pieces have come from enough others."""
+        """Give a range back if all its pieces (as of this epoch) have come from enough others."""
+        if self._planned_epoch != self._metadata.state.epoch:
+            return
         if key in self._lost and key not in self._given_back and all(map(self._is_whole, self._pieces[key])):
             self._inside.log("info", "mended", f"other replicas have given back {self._lost[key]}")
             self._give_back(key)
@@ -254,7 +287,7 @@ class Mending:
             return True
         merged = [source.peer for source in piece.sources if source.merged]
         everybody = [source.peer for source in piece.sources]
-        if self._me in placement.replicas(slice_end(piece.end - 1)):
+        if piece.reads:
             everybody.append(self._me)
         return has_enough(placement, everybody, merged, self._inside.identity.datacentre)
 

@@ -60,10 +60,10 @@ class TreeRun:
 
     __slots__ = (
         "_batch",
+        "_differed",
         "_end_key",
         "_followed",
         "_first",
-        "_job",
         "_mostly",
         "_own",
         "_parent",
@@ -78,13 +78,14 @@ class TreeRun:
         "_timer",
         "_to_merge",
         "_to_send",
+        "job",
         "op",
     )
 
     def __init__(self, parent: AntiEntropy, job: Job) -> None:
         """Nothing is asked before `begin`."""
         self._parent = parent
-        self._job = job
+        self.job = job
         self.op = 0
         self._timer: TimerId = 0
         self._retries = 0
@@ -93,20 +94,20 @@ class TreeRun:
         self._step: Callable[[], None] = self._ask_hashes
         self._then: Callable[[Any, Any], None] = self._compare_hashes
         self._resume: Callable[[], None] = self._descend
-        self._batch: list[Span] = [(job.first, job.end)]
-        self._spans: list[Span] = []
+        self._batch: list[Span] = []
+        self._spans: list[Span] = list(reversed(job.spans))
         self._mostly: list[tuple[Span, Differing]] = []
         self._suspects: list[Span] = []
         self._first, self._end_key = b"", b""
         self._to_merge: tuple[Row, ...] = ()
         self._to_send: tuple[Row, ...] = ()
-        self._followed = False
+        self._followed = self._differed = False
         self._settled_us = 0
 
     def begin(self) -> None:
         """Compare the hashes of the whole."""
         self._parent.inside.count("tree_runs")
-        self._go(self._ask_hashes)
+        self._descend()
 
     # --- steps
 
@@ -131,7 +132,7 @@ class TreeRun:
             inside.submit(("tree_own", self.op), command)
         if message is not None:
             size = sum(len(key) + len(data) for key, data in message.rows) if type(message) is Repair else 0
-            if not inside.send(self._job.peer, message, lane_for(size)):
+            if not inside.send(self.job.peer, message, lane_for(size)):
                 self._end(failure="")
 
     def _new_op(self) -> int:
@@ -155,7 +156,7 @@ class TreeRun:
     def on_message(self, peer: PeerId, message: Any) -> None:
         """The sibling's answer to the present question, perhaps repeated."""
         kind = type(message)
-        if peer != self._job.peer or self._theirs is not None:
+        if peer != self.job.peer or self._theirs is not None:
             return
         if kind is Stale:
             self.on_timeout()  # the epochs that we lacked are adopted by now
@@ -189,13 +190,13 @@ class TreeRun:
     def _end(self, equal: bool = False, failure: str | None = None) -> None:
         self._close()
         self.op = 0
-        self._parent.ended(self._job, equal, failure)
+        self._parent.ended(self, equal, failure)
 
     # --- hashes
 
     def _ask_hashes(self) -> None:
         first, end = self._batch[0]
-        table, parts, also = self._job.table, _parts(self._batch[0]), tuple(self._batch[1:])
+        table, parts, also = self.job.table, _parts(self._batch[0]), tuple(self._batch[1:])
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
         question = TreeAsk(op, epoch, table, first, end, parts, also)
         self._ask(TreeHashes(table, first, end, parts, True, also), question, self._compare_hashes)
@@ -205,11 +206,9 @@ class TreeRun:
             self._end(failure="the sibling answered for other parts than asked")
             return
         if own.hashes == theirs.hashes:
-            if self._batch == [(self._job.first, self._job.end)]:
-                self._end(equal=True)
-            else:
-                self._descend()
+            self._descend()
         elif self._followed:
+            self._differed = True
             at = 0
             for span in self._batch:
                 parts = _parts(span)
@@ -226,7 +225,7 @@ class TreeRun:
             self._followed = True
             now_us = self._parent.inside.world.monotonic_us()
             self._parent.following.follow_now(
-                (self._job.peer,), lambda _: self._go(self._ask_hashes), now_us + FOLLOW_US
+                (self.job.peer,), lambda _: self._go(self._ask_hashes), now_us + FOLLOW_US
             )
 
     def _probe_next(self) -> None:
@@ -266,7 +265,7 @@ class TreeRun:
         elif self._suspects:
             self._pause(SETTLE_US, self._next_leaves)
         else:
-            self._end()
+            self._end(equal=not self._differed)
 
     # --- rows
 
@@ -278,10 +277,10 @@ class TreeRun:
         self._go(self._ask_page)
 
     def _keys_of(self, span: Span) -> tuple[bytes, bytes]:
-        return token_range_bounds(self._job.table, slice_start(span[0]), slice_end(span[1] - 1))
+        return token_range_bounds(self.job.table, slice_start(span[0]), slice_end(span[1] - 1))
 
     def _slice(self, first: bytes, end: bytes) -> Slice:
-        return Slice(self._job.table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
+        return Slice(self.job.table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
 
     def _ask_page(self) -> None:
         page = self._slice(self._first, self._end_key)
@@ -308,7 +307,7 @@ class TreeRun:
         self._go(self._ask_page)
 
     def _repair(self) -> None:
-        table = self._job.table
+        table = self.job.table
         op, epoch = self._new_op(), self._parent.metadata.state.epoch
         merge = MergeRows(table, self._to_merge, self._settled_us) if self._to_merge else None
         repair = None
@@ -324,7 +323,8 @@ class TreeRun:
 
     def _rest(self, rows: int) -> None:
         """Before the next page or leaves (`_resume`), a pause in proportion to what was done."""
-        self._pause(rows * limits.SECOND_US // ROWS_PER_SECOND_MAX, self._resume)
+        share_us = rows * limits.SECOND_US // ROWS_PER_SECOND_MAX
+        self._pause(share_us * self._parent.runs, self._resume)
 
 
 def _until(rows: tuple[Row, ...], last: bytes | None) -> dict[bytes, bytes]:

@@ -13,6 +13,7 @@ from jepsen_like.scenarios import Scenario
 from lsm import keys
 from lsm.floors import Floors
 from lsm.lost import LostRanges
+from sim.options import NetworkOptions
 from tests.scenarios.telling import UNCOMPARED
 
 Patch = pytest.MonkeyPatch
@@ -85,6 +86,53 @@ def test_what_damage_took_comes_back_from_the_other_replicas_with_what_nobody_el
     for number in range(40):
         end = s.get("b", f"k{number}", at=0, level=Level.ONE)
         assert end.status == OK and end.result.value == b"v%d" % number
+
+
+def lose_all(s: Scenario, peer: int) -> None:
+    """All rows of all buckets on one disk are damaged, and that is met."""
+    for bucket in s.buckets:
+        damage_row(s, peer, bucket)
+    machine = s.cluster.machines[peer]
+    for number in range(10):
+        if machine.start == 1:
+            s.get(next(iter(s.buckets)), f"k{number}", at=peer, level=Level.ONE)
+    assert s.until(lambda: machine.start > 1 and machine.process is not None)
+
+
+def test_a_whole_store_comes_back_soon_though_every_reply_takes_a_tenth_of_a_second() -> None:
+    slow = NetworkOptions(latency_min_us=45_000, latency_max_us=50_000, jitter_us=0)
+    s = Scenario(peers=5, settings={"anti_entropy_pause_us": 5_000_000}, network=slow)
+    s.start()
+    for bucket in ("a", "b", "c"):
+        s.bucket(bucket)
+        for number in range(30):
+            assert s.put(bucket, f"k{number}", b"v").status == OK
+    assert s.equal_within(30)
+    lose_all(s, 4)
+    began_us = s.cluster.now_us
+    assert s.until(lambda: s.node(4).mending.left > 0)
+    assert s.until(lambda: mended(s, 4, 2), 20)
+    assert s.equal_within(10)
+    assert s.cluster.now_us - began_us < 20_000_000
+
+
+def test_what_is_lost_in_two_places_is_not_in_the_way_of_the_rest() -> None:
+    """Of five replicas one lost everything and two a little, each something else: whoever is refused that
+    little asks for the rest span by span.
+    """
+    s = Scenario(peers=5, settings={"anti_entropy_pause_us": 1_000_000})
+    s.start()
+    s.bucket("b", factor=5)
+    for number in range(30):
+        assert s.put("b", f"k{number}", b"v").status == OK
+    assert s.equal_within(30)
+    for peer in (2, 3):
+        s.cluster.machines[peer].engine.damage(sorted(s.stored(peer, "b"))[5 * peer])
+    lose_all(s, 4)
+    for number in range(30):
+        s.get("b", f"k{number}", level=Level.ALL)  # which meets the rest of the damage
+    assert s.until(lambda: all(mended(s, peer, 2) for peer in (2, 3, 4)))
+    assert s.equal_within(10)
 
 
 def test_whoever_lost_the_same_cannot_give_it_back() -> None:

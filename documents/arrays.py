@@ -1,4 +1,4 @@
-"""Update operators on arrays: `$push`, `$addToSet`, `$pull`, `$pop`.
+"""Update operators on arrays: `$push`, `$addToSet`, `$pull`, `$pullAll`, `$pop`.
 
 An array is a value, so each of these reads it, changes it and writes it as a whole, on the conditional path.
 """
@@ -15,7 +15,7 @@ from core.json_values import Value, type_name
 from documents.cells import Path
 from documents.edits import EditError
 from documents.places import Place
-from query.document_filter import STEPS_TIMES_BYTES_MAX, cost_of, parse_filter
+from query.document_filter import STEPS_TIMES_BYTES_MAX, cost_of, parse_filter, whole
 from query.document_match import predicate
 from query.document_values import MISSING, equal, lookup, order_key, parse_path, path_text
 from query.refusals import Refusal
@@ -51,9 +51,10 @@ def _each(path: Path, value: Value, operator: str, modifiers: tuple[str, ...]) -
 
 
 def _whole(path: Path, value: Value, what: str) -> int:
-    if type(value) is not int or abs(value) > 2**31:
+    number = whole(value)
+    if number is None or abs(number) > 2**31:
         raise _bad("$push", path, f"{what} is a whole number")
-    return value
+    return number
 
 
 def _push(path: Path, value: Value, operator: str) -> Act:
@@ -81,9 +82,10 @@ def _order(path: Path, value: Value) -> Callable[[Value], Any]:
     items = value.items() if type(value) is dict and value else [("", value)]
     for text, direction in items:
         below = parse_path(text) if text else ()
-        if isinstance(below, str) or type(direction) is not int or direction not in (1, -1):
+        way = whole(direction)
+        if isinstance(below, str) or way not in (1, -1):
             raise _bad("$push", path, '$sort is 1 or -1, or paths with these like {"score": -1}')
-        paths.append((below, direction))
+        paths.append((below, way))
 
     def compare(a: Value, b: Value) -> int:
         for below, direction in paths:
@@ -116,8 +118,17 @@ def _add_to_set(path: Path, value: Value, operator: str) -> Act:
 
 
 def _pull(path: Path, value: Value, operator: str) -> Act:
-    is_unwanted = _condition(path, value, operator)
+    return _without(_condition(path, value, operator))
 
+
+def _pull_all(path: Path, value: Value, operator: str) -> Act:
+    if type(value) is not list:
+        raise _bad(operator, path, "takes an array of the values to remove")
+    unwanted = {order_key(item) for item in value}
+    return _without(lambda item: order_key(item) in unwanted)
+
+
+def _without(is_unwanted: Callable[[Value], bool]) -> Act:
     def act(place: Place, _: bool) -> None:
         array = _array_at(place)
         if array is None:
@@ -146,13 +157,14 @@ def _condition(path: Path, value: Value, operator: str) -> Callable[[Value], boo
 
 
 def _pop(path: Path, value: Value, operator: str) -> Act:
-    if value not in (1, -1) or type(value) is not int:
+    way = whole(value)
+    if way not in (1, -1):
         raise _bad(operator, path, "takes 1 (the last element) or -1 (the first)")
 
     def act(place: Place, _: bool) -> None:
         array = _array_at(place)
         if array:
-            array.pop(-1 if value == 1 else 0)
+            array.pop(-1 if way == 1 else 0)
             place.put(array)
 
     return act
@@ -162,6 +174,7 @@ ARRAY_OPERATORS: Final[dict[str, Callable[[Path, Value, str], Act]]] = {
     "$push": _push,
     "$addToSet": _add_to_set,
     "$pull": _pull,
+    "$pullAll": _pull_all,
     "$pop": _pop,
 }
 """The operators by name: each makes of a path and its argument what is done; raises EditError."""

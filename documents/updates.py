@@ -101,10 +101,10 @@ def path_of(text: str, where: str) -> Path:
         raise EditError("bad_patch", f"{where}: {path}")
     for key in path:
         if key.startswith("$"):
-            detail = (
-                "positions in an array are numbers" if key[1:2] in ("", "[") else "a key cannot begin with $"
-            )
-            raise EditError("bad_patch", f"{where} {text[:60]}: {detail} here")
+            detail = "a key cannot begin with $ here"
+            if key[1:2] in ("", "["):
+                detail = f"{key[:20]} is not supported: name an element by its number, as in a.0.b"
+            raise EditError("bad_patch", f"{where} {text[:60]}: {detail}")
     return path
 
 
@@ -214,6 +214,32 @@ def _mul(path: Path, value: Value, operator: str, _: int) -> Step:
     return _arithmetic(EXACT.multiply, int.__mul__, path, value, operator)
 
 
+_BITS: Final[dict[str, Callable[[int, int], int]]] = {
+    "and": int.__and__,
+    "or": int.__or__,
+    "xor": int.__xor__,
+}
+
+
+def _bit(path: Path, value: Value, operator: str, _: int) -> Step:
+    steps = value if type(value) is dict else {}
+    if not steps or not all(name in _BITS and type(item) is int for name, item in steps.items()):
+        detail = 'takes {"and": n}, {"or": n} or {"xor": n}, whole numbers'
+        raise EditError("bad_patch", f"{operator} {path_text(path)[:60]}: {detail}")
+
+    def act(place: Place, _: bool) -> None:
+        found = place.found()
+        if found is MISSING:
+            found = 0
+        if type(found) is not int:
+            raise place.conflict(f"the value there is a {type_name(found)}, not a whole number")
+        for name, item in steps.items():
+            found = _BITS[name](found, item)
+        place.put(found)
+
+    return Step(operator, path, act)
+
+
 def _extreme(is_better: Callable[[Any, Any], bool], path: Path, value: Value, operator: str, _: int) -> Step:
     def act(place: Place, _: bool) -> None:
         found = place.found()
@@ -252,6 +278,7 @@ _OPERATORS: Final[dict[str, Compile]] = {
     "$setOnInsert": _set_on_insert,
     "$inc": _inc,
     "$mul": _mul,
+    "$bit": _bit,
     "$min": partial(_extreme, lambda new, old: new < old),
     "$max": partial(_extreme, lambda new, old: new > old),
     "$rename": _rename,

@@ -175,7 +175,8 @@ def cost_of(condition: Filter) -> Cost:
     """What a filter may cost."""
     if isinstance(condition, (And, Or)):
         costs = [cost_of(one) for one in condition.filters]
-        return Cost(sum(cost.clauses for cost in costs), sum(cost.steps for cost in costs))
+        never = int(isinstance(condition, Or) and not costs)  # to be judged, though there is nothing to ask
+        return Cost(never + sum(cost.clauses for cost in costs), sum(cost.steps for cost in costs))
     if isinstance(condition, (Not, ElemMatch)):
         inner = cost_of(condition.filter)
         return Cost(inner.clauses + 1, inner.steps)
@@ -256,22 +257,46 @@ class _Parser:
             elif name == "$ne":
                 found.append(Not(Compare(path, "=", argument)))
             elif name == "$regex":
-                self._patterns += 1
-                if self._patterns > PATTERNS_MAX:
-                    raise RefusedError(here, f"a filter has at most {PATTERNS_MAX} patterns")
-                pattern = _regex(path, argument, operand.get("$options", ""), here)
-                self._steps += pattern.steps
-                if self._steps > STEPS_MAX:
-                    raise RefusedError(here, f"the patterns of a filter have more than {STEPS_MAX} steps")
-                found.append(pattern)
+                found.append(self._pattern(path, argument, operand.get("$options", ""), here))
             else:
                 found.append(self._special(path, name, argument, (here, depth)))
         return found
 
+    def _pattern(self, path: Path, pattern: Value, options: Value, where: str) -> Matches:
+        self._patterns += 1
+        if self._patterns > PATTERNS_MAX:
+            raise RefusedError(where, f"a filter has at most {PATTERNS_MAX} patterns")
+        found = _regex(path, pattern, options, where)
+        self._steps += found.steps
+        if self._steps > STEPS_MAX:
+            raise RefusedError(where, f"the patterns of a filter have more than {STEPS_MAX} steps")
+        return found
+
+    def _pattern_in_list(self, path: Path, item: Value, where: str) -> Matches | None:
+        """The pattern that an element of a list is, if it is one: other operators are none of a value."""
+        if not isinstance(item, dict) or not any(key.startswith("$") for key in item):
+            return None
+        if "$regex" not in item or not item.keys() <= {"$regex", "$options"}:
+            raise RefusedError(where, 'a list holds values and {"$regex": ...}, no other operators')
+        return self._pattern(path, item["$regex"], item.get("$options", ""), where)
+
+    def _among(self, path: Path, name: str, argument: Value, where: str) -> Filter:
+        values: list[Value] = []
+        patterns: list[Filter] = []
+        for index, item in enumerate(self._list(name, argument, where)):
+            pattern = self._pattern_in_list(path, item, f"{where}[{index}]")
+            if pattern is None:
+                values.append(item)
+            else:
+                patterns.append(pattern)
+        if not patterns:
+            return In(path, tuple(values))
+        return Or((In(path, tuple(values)), *patterns) if values else tuple(patterns))
+
     def _special(self, path: Path, name: str, argument: Value, place: tuple[str, int]) -> Filter:
         where, depth = place
         if name in {"$in", "$nin"}:
-            wanted = In(path, self._list(name, argument, where))
+            wanted = self._among(path, name, argument, where)
             return wanted if name == "$in" else Not(wanted)
         if name == "$not":
             return Not(self._negated(path, argument, where, depth))
@@ -303,7 +328,8 @@ class _Parser:
                     raise RefusedError(here, "$elemMatch stands alone within $all")
                 found.append(self._element(path, item["$elemMatch"], here, depth + 1))
             else:
-                found.append(Compare(path, "=", item))
+                pattern = self._pattern_in_list(path, item, f"{where}[{index}]")
+                found.append(pattern or Compare(path, "=", item))
         return _all(found)
 
     def _element(self, path: Path, argument: Value, where: str, depth: int) -> Filter:
@@ -349,7 +375,7 @@ def _regex(path: Path, pattern: Value, options: Value, where: str) -> Matches:
 
 
 def _exists(path: Path, argument: Value, where: str) -> Filter:
-    if not isinstance(argument, bool):
+    if not isinstance(argument, bool) and whole(argument) not in (0, 1):
         raise RefusedError(where, f"$exists takes true or false; found {shown(argument)}")
     return Exists(path) if argument else Not(Exists(path))
 

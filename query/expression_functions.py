@@ -35,35 +35,37 @@ def truthy(value: Value) -> bool:
     )
 
 
-def _is_nothing(value: Value) -> bool:
+def is_nothing(value: Value) -> bool:
+    """Whether a value is null or not there."""
     return value is None or value is MISSING
 
 
-def _number(value: Value) -> numbers.Number:
+def number_of(value: Value) -> numbers.Number:
+    """The number that a value is; else NotComputableError."""
     if not is_number(value):
         raise NotComputableError(f"a number belongs here; found {shown(value)}")
     return numbers.number(value)
 
 
-def _on_numbers(function: Callable[..., Value]) -> Function:
+def on_numbers(function: Callable[..., Value]) -> Function:
     """Null if an argument is; else the function of numbers."""
 
     def apply(*values: Value) -> Value:
-        if any(_is_nothing(value) for value in values):
+        if any(is_nothing(value) for value in values):
             return None
-        return function(*(_number(value) for value in values))
+        return function(*(number_of(value) for value in values))
 
     return apply
 
 
-def _fold(function: Callable[[numbers.Number, numbers.Number], numbers.Number]) -> Function:
+def _fold(function: Callable[[numbers.Number, numbers.Number], numbers.Number], neutral: int) -> Function:
     def apply(values: Sequence[Value]) -> Value:
-        if any(_is_nothing(value) for value in values):
+        if any(is_nothing(value) for value in values):
             return None
         found: numbers.Number | None = None
         for value in values:
-            found = _number(value) if found is None else function(found, _number(value))
-        return found
+            found = number_of(value) if found is None else function(found, number_of(value))
+        return neutral if found is None else found
 
     return apply
 
@@ -71,11 +73,11 @@ def _fold(function: Callable[[numbers.Number, numbers.Number], numbers.Number]) 
 def _places(rounding: str) -> Function:
     def apply(value: Value, places: Value = 0) -> Value:
         count = whole(places)
-        if _is_nothing(value):
+        if is_nothing(value):
             return None
         if count is None:
             raise NotComputableError(f"the number of digits is a whole number; found {shown(places)}")
-        return numbers.rounded(_number(value), count, rounding)
+        return numbers.rounded(number_of(value), count, rounding)
 
     return apply
 
@@ -83,8 +85,9 @@ def _places(rounding: str) -> Function:
 # --- texts
 
 
-def _text(value: Value) -> str:
-    if _is_nothing(value):
+def text_of(value: Value) -> str:
+    """The text that a value is, "" of nothing; else NotComputableError."""
+    if is_nothing(value):
         return ""
     if not isinstance(value, str):
         raise NotComputableError(f"a text belongs here; found {shown(value)}")
@@ -93,9 +96,9 @@ def _text(value: Value) -> str:
 
 def concat(values: Sequence[Value]) -> Value:
     """The texts one after the other; null if one is."""
-    if any(_is_nothing(value) for value in values):
+    if any(is_nothing(value) for value in values):
         return None
-    texts = [_text(value) for value in values]
+    texts = [text_of(value) for value in values]
     if sum(map(len, texts)) > TEXT_CHARS_MAX:
         raise NotComputableError(f"a text has at most {TEXT_CHARS_MAX} characters")
     return "".join(texts)
@@ -105,21 +108,21 @@ def _substring(text: Value, first: Value, count: Value) -> Value:
     begin, length = whole(first), whole(count)
     if begin is None or length is None or begin < 0:
         raise NotComputableError("$substrCP takes a text, a position from 0 and a number of characters")
-    found = _text(text)[begin:]
+    found = text_of(text)[begin:]
     return found if length < 0 else found[:length]
 
 
 def _split(text: Value, separator: Value) -> Value:
-    if _is_nothing(text):
+    if is_nothing(text):
         return None
     if not isinstance(separator, str) or not separator:
         raise NotComputableError("$split takes a text and a separator that is not empty")
-    return list(_text(text).split(separator))
+    return list(text_of(text).split(separator))
 
 
 def to_text(value: Value) -> Value:
     """A number, boolean or text as text."""
-    if _is_nothing(value):
+    if is_nothing(value):
         return None
     if isinstance(value, str):
         return value
@@ -142,7 +145,7 @@ def _size(value: Value) -> Value:
 
 
 def _element_at(value: Value, position: Value) -> Value:
-    if _is_nothing(value) or _is_nothing(position):
+    if is_nothing(value) or is_nothing(position):
         return None
     at = whole(position)
     if not isinstance(value, list) or at is None:
@@ -157,7 +160,7 @@ def _among(value: Value, options: Value) -> bool:
 
 
 def _concat_arrays(values: Sequence[Value]) -> Value:
-    if any(_is_nothing(value) for value in values):
+    if any(is_nothing(value) for value in values):
         return None
     found: list[Value] = []
     for value in values:
@@ -170,7 +173,7 @@ def _concat_arrays(values: Sequence[Value]) -> Value:
 
 
 def _slice(value: Value, first: Value, count: Value = None) -> Value:
-    if _is_nothing(value):
+    if is_nothing(value):
         return None
     at, length = whole(first), None if count is None else whole(count)
     if not isinstance(value, list) or at is None or (count is not None and (length is None or length < 1)):
@@ -186,7 +189,7 @@ def total(values: Sequence[Value]) -> Value:
     found: numbers.Number = 0
     for value in values:
         if is_number(value):
-            found = numbers.add(found, _number(value))
+            found = numbers.add(found, number_of(value))
     return found
 
 
@@ -198,7 +201,7 @@ def mean(values: Sequence[Value]) -> Value:
 
 def _extreme(sign: int) -> Function:
     def apply(values: Sequence[Value]) -> Value:
-        kept = [value for value in values if not _is_nothing(value)]
+        kept = [value for value in values if not is_nothing(value)]
         if not kept:
             return None
         return (min if sign > 0 else max)(kept, key=order_key)
@@ -238,9 +241,9 @@ _DATE: Final = re.compile(
 _MONTH_DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-def _date(value: Value) -> tuple[int, ...] | None:
+def date_parts(value: Value) -> tuple[int, ...] | None:
     """Year, month, day, hour, minute, second of a text; None of nothing."""
-    if _is_nothing(value):
+    if is_nothing(value):
         return None
     found = _DATE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
@@ -256,15 +259,15 @@ def _date(value: Value) -> tuple[int, ...] | None:
 
 def _part(index: int) -> Function:
     def apply(value: Value) -> Value:
-        parts = _date(value)
+        parts = date_parts(value)
         return None if parts is None else parts[index]
 
     return apply
 
 
-def _day_of_week(value: Value) -> Value:
+def day_of_week(value: Value) -> Value:
     """1 (Sunday) to 7, by Zeller's congruence."""
-    parts = _date(value)
+    parts = date_parts(value)
     if parts is None:
         return None
     year, month, day = parts[:3]
@@ -275,20 +278,19 @@ def _day_of_week(value: Value) -> Value:
 
 
 FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
-    "$subtract": (2, 2, _on_numbers(numbers.subtract)),
-    "$divide": (2, 2, _on_numbers(numbers.divide)),
-    "$mod": (2, 2, _on_numbers(numbers.remainder)),
-    "$abs": (1, 1, _on_numbers(lambda a: -a if a < 0 else a)),
-    "$sqrt": (1, 1, _on_numbers(numbers.square_root)),
+    "$subtract": (2, 2, on_numbers(numbers.subtract)),
+    "$divide": (2, 2, on_numbers(numbers.divide)),
+    "$mod": (2, 2, on_numbers(numbers.remainder)),
+    "$abs": (1, 1, on_numbers(lambda a: -a if a < 0 else a)),
+    "$sqrt": (1, 1, on_numbers(numbers.square_root)),
     "$ceil": (1, 1, _places(ROUND_CEILING)),
     "$floor": (1, 1, _places(ROUND_FLOOR)),
     "$trunc": (1, 2, _places(ROUND_DOWN)),
     "$round": (1, 2, _places(ROUND_HALF_EVEN)),
-    "$toLower": (1, 1, lambda a: _text(a).lower()),
-    "$toUpper": (1, 1, lambda a: _text(a).upper()),
-    "$trim": (1, 1, lambda a: None if _is_nothing(a) else _text(a).strip()),
+    "$toLower": (1, 1, lambda a: text_of(a).lower()),
+    "$toUpper": (1, 1, lambda a: text_of(a).upper()),
     "$substrCP": (3, 3, _substring),
-    "$strLenCP": (1, 1, lambda a: len(_text(a))),
+    "$strLenCP": (1, 1, lambda a: len(text_of(a))),
     "$split": (2, 2, _split),
     "$toString": (1, 1, to_text),
     "$size": (1, 1, _size),
@@ -311,13 +313,13 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$hour": (1, 1, _part(3)),
     "$minute": (1, 1, _part(4)),
     "$second": (1, 1, _part(5)),
-    "$dayOfWeek": (1, 1, _day_of_week),
+    "$dayOfWeek": (1, 1, day_of_week),
 }
 """Name, the least and the greatest number of arguments, and what it does."""
 
 VARIADIC: Final[dict[str, Function]] = {
-    "$add": _fold(numbers.add),
-    "$multiply": _fold(numbers.multiply),
+    "$add": _fold(numbers.add, 0),
+    "$multiply": _fold(numbers.multiply, 1),
     "$concat": concat,
     "$concatArrays": _concat_arrays,
     "$sum": total,

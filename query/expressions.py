@@ -15,9 +15,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from query.document_values import MISSING, Path, Value, lookup, parse_path
-from query.expression_functions import FUNCTIONS, VARIADIC, truthy
+from query.expression_functions import FUNCTIONS as PLAIN, VARIADIC as PLAIN_VARIADIC, truthy
+from query.expression_library import FUNCTIONS as MORE, NAMED, VARIADIC as MORE_VARIADIC
 from query.numbers import NotComputableError
 from query.refusals import RefusedError, member
+
+FUNCTIONS: Final = PLAIN | MORE
+VARIADIC: Final = PLAIN_VARIADIC | MORE_VARIADIC
 
 Expression = Callable[[Value], Value]
 """The value for a document; MISSING if there is none. Raises RefusedError for what cannot be computed."""
@@ -75,6 +79,8 @@ class Parser:
             return self._cond(argument, where, depth)
         if name == "$switch":
             return self._switch(argument, where, depth)
+        if name in NAMED:
+            return self._named(name, argument, where, depth)
         arguments = argument if isinstance(argument, list) else [argument]
         parts = [self.expression(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(arguments)]
         if name == "$ifNull":
@@ -100,11 +106,25 @@ class Parser:
 
         def apply(document: Value) -> Value:
             values = [part(document) for part in parts]
-            if not listed and isinstance(values[0], list):
+            if len(values) == 1 and isinstance(values[0], list) and (not listed or name in _OF_ONE_ARRAY):
                 values = values[0]  # {"$sum": "$scores"}: of the elements of one array
             return _computed(function, (values,), where)
 
         return apply
+
+    def _named(self, name: str, argument: Value, where: str, depth: int) -> Expression:
+        """An operator whose arguments have names; `$trim` takes its input alone, too."""
+        needed, others, function = NAMED[name]
+        known = (*needed, *others)
+        if len(needed) == 1 and not (isinstance(argument, dict) and needed[0] in argument):
+            argument = {needed[0]: argument}
+        if not isinstance(argument, dict) or not set(needed) <= argument.keys() <= set(known):
+            raise RefusedError(where, f"{name} takes an object with {', '.join(known)}")
+        parts = [
+            self.expression(argument[key], member(where, key), depth + 1) if key in argument else _nothing
+            for key in known
+        ]
+        return _applied(function, parts, where)
 
     def _cond(self, argument: Value, where: str, depth: int) -> Expression:
         if isinstance(argument, dict) and argument.keys() == {"if", "then", "else"}:
@@ -137,7 +157,14 @@ class Parser:
         return choose
 
 
-_NAMES: Final = ("$cond", "$ifNull", "$switch", "$literal", "$and", "$or", *VARIADIC, *FUNCTIONS)
+_OF_ONE_ARRAY: Final = ("$sum", "$avg", "$min", "$max")
+
+
+def _nothing(_: Value) -> Value:
+    return MISSING
+
+
+_NAMES: Final = ("$cond", "$ifNull", "$switch", "$literal", "$and", "$or", *VARIADIC, *FUNCTIONS, *NAMED)
 
 
 def field_path(text: str, where: str) -> Path:

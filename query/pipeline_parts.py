@@ -333,6 +333,8 @@ def _bucket(parser: Parser, argument: Value, where: str) -> list[Stage]:
     output = argument.get("output", {"count": {"$sum": 1}})
     if not isinstance(output, dict):
         raise RefusedError(member(where, "output"), "accumulators as those of $group")
+    if has_default and keys[0] <= order_key(default) < keys[-1]:
+        raise RefusedError(member(where, "default"), "the default lies outside of all boundaries")
 
     def key(document: Value) -> Value:
         value = value_of(document)

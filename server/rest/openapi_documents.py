@@ -138,9 +138,10 @@ def _patch(conditions: list[dict[str, str]]) -> dict[str, Any]:
         "summary": "Edit the document",
         "description": (
             "As the content type says: a JSON Merge Patch (RFC 7396), a JSON Patch (RFC 6902), or update "
-            "operators: `$set`, `$unset`, `$inc`, `$mul`, `$min`, `$max`, `$push` (`$each`, `$position`, "
-            "`$slice`, `$sort`), `$addToSet`, `$pull`, `$pop`, `$rename`, `$currentDate`, `$setOnInsert`. In "
-            "their paths dots separate keys and `\\.` is a dot. `application/json` is an update if all names "
+            "operators: `$set`, `$unset`, `$inc`, `$mul`, `$bit`, `$min`, `$max`, `$push` (`$each`, "
+            "`$position`, `$slice`, `$sort`), `$addToSet`, `$pull`, `$pullAll`, `$pop`, `$rename`, "
+            "`$currentDate`, `$setOnInsert`. In their paths dots separate keys, `\\.` is a dot and a number "
+            "names an element of an array. `application/json` is an update if all names "
             "begin with `$`, else a merge patch. A merge patch or an update makes the document if there is "
             "none; with `If-Match: *` it does not. Repeating a merge patch or `$set` is safe; `$inc` or "
             "`$push` are done once, however often they are sent, with an Idempotency-Key."
@@ -299,6 +300,7 @@ def schemas() -> dict[str, Any]:
         "max_document_bytes": {"type": "integer", "maximum": limits.VALUE_BYTES_MAX},
         "changes": {"type": "string", "enum": list(CHANGES)},
         "changes_retention_s": {"type": "integer", "minimum": 0},
+        "changes_retention_bytes": {"type": "integer", "minimum": 0},
         "schema": {"type": ["object", "boolean", "null"]},
         "mapping": {"type": ["object", "null"]},
     }

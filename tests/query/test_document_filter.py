@@ -57,6 +57,14 @@ CASES: list[tuple[Any, Any, bool]] = [
     ({"a.b": None}, {"a": []}, False),
     ({"a.b": None}, {"a": 5}, True),
     ({"a": {"$exists": False}}, {"a": None}, False),
+    ({"a": {"$exists": 1}}, {"a": None}, True),
+    ({"a": {"$exists": 0}}, {}, True),
+    ({"a": {"$in": [1, {"$regex": "^X", "$options": "i"}]}}, {"a": ["q", "xy"]}, True),
+    ({"a": {"$in": [1, {"$regex": "^x"}]}}, {"a": 1}, True),
+    ({"a": {"$nin": [1, {"$regex": "^x"}]}}, {"a": "xy"}, False),
+    ({"a": {"$nin": [{"$regex": "^x"}]}}, {}, True),
+    ({"a": {"$all": [{"$regex": "^x"}, "b"]}}, {"a": ["b", "xy"]}, True),
+    ({"a": {"$all": []}}, {"a": []}, False),
     ({"a": {"$gt": 5}}, {"a": "6"}, False),
     ({"a": {"$gt": 5, "$lt": 3}}, {"a": [1, 9]}, True),
     ({"a": {"$elemMatch": {"$gt": 5, "$lt": 3}}}, {"a": [1, 9]}, False),
@@ -133,7 +141,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"$type": "text"}}, "there is no type 'text'; there are null, bool, string"),
     ({"a..b": 1}, "has an empty key"),
     ({"a\\x": 1}, "has a backslash before 'x'"),
-    ({"a": {"$exists": 1}}, "$exists takes true or false"),
+    ({"a": {"$exists": 2}}, "$exists takes true or false"),
 ]
 
 
@@ -165,3 +173,14 @@ def test_paths_are_text_and_back() -> None:
     for path in [("a",), ("a", "b"), ("a.b", "c\\d"), ("\\", ".")]:
         assert parse_path(path_text(path)) == path
     assert parse_filter({"a": 1}) == Compare(("a",), "=", 1)
+
+
+def test_a_filter_that_nothing_meets_is_judged_all_the_same() -> None:
+    """What costs nothing is not judged: that is only said of the filter that all meet."""
+    assert costs({}).clauses == 0
+    assert costs({"a": {"$all": []}}).clauses > 0
+
+
+def test_operators_are_no_values_of_a_list() -> None:
+    assert refusal({"a": {"$in": [1, {"$gt": 5}]}}).startswith("filter.a.$in[1]")
+    assert refusal({"a": {"$in": [{"$regex": "("}]}}).startswith("filter.a.$in[0]")

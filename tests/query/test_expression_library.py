@@ -1,0 +1,123 @@
+"""Expressions as MongoDB's manual tells them, one by one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from query.pipeline import parse_pipeline
+from query.refusals import Refusal
+
+DOCUMENT = {"t": " a ", "s": "hello", "n": 2, "a": [1, 2, 2], "o": {"x": 1}, "d": "2024-12-30T10:20:30.5Z"}
+
+
+def run(expression: Any) -> Any:
+    parsed = parse_pipeline([{"$project": {"_id": 0, "r": expression}}])
+    assert not isinstance(parsed, Refusal), parsed.text
+    found = parsed.run([DOCUMENT], lambda n: 0)
+    return found.text if isinstance(found, Refusal) else found[0].get("r", "nothing")
+
+
+CASES: list[tuple[Any, Any]] = [
+    ({"$pow": [2, 10]}, 1024),
+    ({"$pow": [2, -1]}, Decimal("0.5")),
+    ({"$exp": 0}, 1),
+    ({"$ln": 1}, 0),
+    ({"$log10": 1000}, 3),
+    ({"$log": [8, 2]}, 3),
+    ({"$add": []}, 0),
+    ({"$multiply": []}, 1),
+    ({"$avg": [[1, 2]]}, Decimal("1.5")),
+    ({"$avg": [[1, 2], 4]}, 4),
+    ({"$max": ["$a"]}, 2),
+    ({"$toInt": "12"}, 12),
+    ({"$toInt": -1.9}, -1),
+    ({"$toDouble": "1.5"}, Decimal("1.5")),
+    ({"$toBool": "x"}, True),
+    ({"$toBool": "$nope"}, None),
+    ({"$isNumber": "$n"}, True),
+    ({"$trim": "$t"}, "a"),
+    ({"$trim": {"input": "$t"}}, "a"),
+    ({"$ltrim": {"input": "xxax", "chars": "x"}}, "ax"),
+    ({"$rtrim": {"input": "xxax", "chars": "x"}}, "xxa"),
+    ({"$trim": {"input": "$nope"}}, None),
+    ({"$indexOfCP": ["$s", "l"]}, 2),
+    ({"$indexOfCP": ["$s", "l", 3]}, 3),
+    ({"$indexOfCP": ["$s", "z"]}, -1),
+    ({"$strcasecmp": ["$s", "HELLO"]}, 0),
+    ({"$replaceOne": {"input": "aab", "find": "a", "replacement": "x"}}, "xab"),
+    ({"$replaceAll": {"input": "aab", "find": "a", "replacement": "x"}}, "xxb"),
+    ({"$regexMatch": {"input": "$s", "regex": "^HE", "options": "i"}}, True),
+    ({"$regexMatch": {"input": "$s", "regex": "^x"}}, False),
+    ({"$first": "$a"}, 1),
+    ({"$last": "$a"}, 2),
+    ({"$first": [[]]}, "nothing"),
+    ({"$reverseArray": "$a"}, [2, 2, 1]),
+    ({"$range": [0, 5, 2]}, [0, 2, 4]),
+    ({"$range": [3, 0, -1]}, [3, 2, 1]),
+    ({"$indexOfArray": ["$a", 2.0]}, 1),
+    ({"$setUnion": ["$a", [3, 1.0]]}, [1, 2, 3]),
+    ({"$setIntersection": ["$a", [2, 3]]}, [2]),
+    ({"$setDifference": ["$a", [2]]}, [1]),
+    ({"$setEquals": ["$a", [2, 1]]}, True),
+    ({"$setIsSubset": [[1], "$a"]}, True),
+    ({"$anyElementTrue": [[0, None, 1]]}, True),
+    ({"$allElementsTrue": [[1, False]]}, False),
+    ({"$mergeObjects": ["$o", {"y": 2}, None]}, {"x": 1, "y": 2}),
+    ({"$objectToArray": "$o"}, [{"k": "x", "v": 1}]),
+    ({"$arrayToObject": [[["a", 1], ["b", 2]]]}, {"a": 1, "b": 2}),
+    ({"$arrayToObject": {"$objectToArray": "$o"}}, {"x": 1}),
+    ({"$getField": {"field": "x", "input": "$o"}}, 1),
+    ({"$millisecond": "$d"}, 500),
+    ({"$dayOfYear": "$d"}, 365),
+    ({"$isoWeek": "$d"}, 1),
+    ({"$isoWeekYear": "$d"}, 2025),
+    ({"$isoDayOfWeek": "$d"}, 1),
+    ({"$isoWeek": "2021-01-03"}, 53),
+    ({"$isoWeek": "2020-12-31"}, 53),
+    ({"$dateToString": {"date": "$d", "format": "%Y-%m-%d %H:%M:%S.%L %j %G-W%V %%"}},
+     "2024-12-30 10:20:30.500 365 2025-W01 %"),
+    ({"$dateToString": {"date": "$d"}}, "2024-12-30T10:20:30.500Z"),
+    ({"$dateToString": {"date": "$nope", "format": "%Y"}}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "expected"), CASES, ids=lambda value: str(value)[:60])
+def test_a_function(expression: Any, expected: Any) -> None:
+    found = run(expression)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ({"$range": [0, 1_000_000]}, "$range gives at most"),
+        ({"$ln": 0}, "there is no such number"),
+        ({"$log": [2, 1]}, "the base of a logarithm"),
+        ({"$toInt": "1.5"}, "no whole number"),
+        ({"$toInt": "x"}, "this is no number"),
+        ({"$toDouble": "9" * 2000}, "this is no number"),
+        ({"$regexMatch": {"input": "$s", "regex": "("}}, "the pattern is refused"),
+        ({"$dateToString": {"date": "$d", "format": "%q"}}, "knows no %q"),
+        ({"$dateToString": {"date": "yesterday"}}, "a date is a text"),
+        ({"$mergeObjects": ["$n"]}, "takes objects"),
+    ],
+)
+def test_what_cannot_be_computed_says_where(expression: Any, said: str) -> None:
+    found = run(expression)
+    assert isinstance(found, str)
+    assert said in found
+    assert "pipeline[0].$project.r." in found
+
+
+def test_named_arguments_are_checked() -> None:
+    for expression in (
+        {"$replaceOne": {"input": "a"}},
+        {"$regexMatch": {"input": "a", "regex": "b", "x": 1}},
+    ):
+        parsed = parse_pipeline([{"$project": {"r": expression}}])
+        assert isinstance(parsed, Refusal)
+        assert "takes an object with" in parsed.text

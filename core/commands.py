@@ -17,6 +17,7 @@ from core.healing import HealingCommand, HealingOutcome
 from core.lag import LogLag, LogLagged
 from core.moving import DropRange, LogForget, TakeFloors
 from core.mutation import MutationId
+from core.trimming import LogTrim, Trimmed
 
 
 class Slice(msgspec.Struct, frozen=True, array_like=True):
@@ -127,22 +128,6 @@ class LogChanges(msgspec.Struct, frozen=True):
 
 AT_END = -1
 """As `after` of LogChanges: behind everything that is logged by now."""
-
-
-class LogTrim(msgspec.Struct, frozen=True):
-    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay).
-
-    `tables` are tables whose entries are kept longer: (id, before when). Entries above `held` (-1: all) are
-    somebody's to read yet: they are only forgotten if admitted before `held_before_us` or beyond
-    `held_bytes_max`.
-    """
-
-    before_us: int
-    bytes_max: int
-    tables: tuple[tuple[int, int], ...] = ()
-    held: int = 2**63 - 1
-    held_before_us: int = 0
-    held_bytes_max: int = 0
 
 
 class TreeHashes(msgspec.Struct, frozen=True):
@@ -585,6 +570,7 @@ Outcome = (
     | Hashes
     | Records
     | Swept
+    | Trimmed
     | Promised
     | PaxosRefused
     | PaxosAccepted

@@ -15,7 +15,7 @@ import msgspec
 
 from core import limits
 from core.requests import Invalid
-from core.schema import CHANGES, NETWORK_TOPOLOGY, Keyspace, Member, Replication, Table
+from core.schema import CHANGES, NETWORK_TOPOLOGY, Keyspace, Member, Replication, Table, TableOptions
 
 DEFAULT_FACTOR: Final = 3
 FACTOR_MAX: Final = 16
@@ -44,12 +44,30 @@ def check_ttl(ttl_s: int) -> Invalid | None:
     return Invalid("bad_ttl", f"a ttl is 0 (for ever) to {limits.TTL_S_MAX} seconds; found {ttl_s}")
 
 
-def check_kept(kept_s: int | None) -> Invalid | None:
-    """Why changes cannot be kept for so long, or None. None leaves it as it is, 0 is the peers' own time."""
-    if kept_s is None or 0 <= kept_s <= limits.CHANGES_KEPT_S_MAX:
-        return None
-    detail = f"changes_retention_s is 0 to {limits.CHANGES_KEPT_S_MAX} seconds; found {kept_s}"
-    return Invalid("bad_changes", detail)
+def check_kept(kept_s: int | None, kept_bytes: int | None) -> Invalid | None:
+    """Why changes cannot be kept for so long, or so many bytes of them, or None. None leaves it as it is, 0
+    is what the peers' logs hold.
+    """
+    detail = ""
+    if kept_s is not None and not 0 <= kept_s <= limits.CHANGES_KEPT_S_MAX:
+        detail = f"changes_retention_s is 0 to {limits.CHANGES_KEPT_S_MAX} seconds; found {kept_s}"
+    elif kept_bytes is not None and not 0 <= kept_bytes <= limits.CHANGES_KEPT_BYTES_MAX:
+        detail = f"changes_retention_bytes is 0 to {limits.CHANGES_KEPT_BYTES_MAX}; found {kept_bytes}"
+    return Invalid("bad_changes", detail) if detail else None
+
+
+def kept_options(
+    base: TableOptions, changes: str | None, kept_s: int | None, kept_bytes: int | None
+) -> TableOptions:
+    """`base` with what is said about changes: what, how long and how many bytes; None leaves each as it is."""
+    said = (("changes", changes), ("changes_kept_s", kept_s), ("changes_kept_bytes", kept_bytes))
+    return msgspec.structs.replace(base, **{name: value for name, value in said if value is not None})
+
+
+def kept_fields(changes: str | None, kept_s: int | None, kept_bytes: int | None) -> tuple[str, ...]:
+    """The names of the options that `kept_options` sets."""
+    said = (("changes", changes), ("changes_kept_s", kept_s), ("changes_kept_bytes", kept_bytes))
+    return tuple(name for name, value in said if value is not None)
 
 
 def check_changes(changes: str | None) -> Invalid | None:

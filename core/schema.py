@@ -55,7 +55,8 @@ Pairs = tuple[tuple[str, str], ...]
 
 class TableOptions(msgspec.Struct, frozen=True):
     """What may change in the life of a table. `changes` is none, keys, new, old or new_and_old;
-    `changes_kept_s` is how long at least its changes are kept (0: as long as the peers' logs reach).
+    `changes_kept_s` is how long at least its changes are kept (0: as long as the peers' logs reach),
+    `changes_kept_bytes` how many bytes of them each peer keeps, no fewer and no more (0: as the logs reach).
 
     `gc_grace_s`, the maps (empty: Cassandra's defaults) and `other` (Cassandra's remaining options by name,
     as text) are kept for tools that read them back; nothing here depends on them. `documents` is what a
@@ -72,6 +73,7 @@ class TableOptions(msgspec.Struct, frozen=True):
     other: Pairs = ()
     documents: str = ""
     changes_kept_s: int = 0
+    changes_kept_bytes: int = 0
 
 
 SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX, DATE_INDEX = (

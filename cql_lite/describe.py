@@ -83,6 +83,8 @@ def _options(table: Table) -> Iterator[ast.Option]:
         yield ast.Option("changes", options.changes)
     if options.changes_kept_s:
         yield ast.Option("changes_retention", str(options.changes_kept_s))
+    if options.changes_kept_bytes:
+        yield ast.Option("changes_retention_bytes", str(options.changes_kept_bytes))
 
 
 DOCUMENT_INDEX = "sullae.documents"

@@ -465,6 +465,10 @@ def table_options(
             field = "changes_kept_s"
             kept = _whole(option, limits.CHANGES_KEPT_S_MAX)
             found = msgspec.structs.replace(found, changes_kept_s=kept)
+        elif name == "changes_retention_bytes":
+            field = "changes_kept_bytes"
+            kept = _whole(option, limits.CHANGES_KEPT_BYTES_MAX)
+            found = msgspec.structs.replace(found, changes_kept_bytes=kept)
         elif name in ("compaction", "compression", "caching") and isinstance(value, tuple):
             field = name
             found = msgspec.structs.replace(found, **{name: value})

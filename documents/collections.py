@@ -33,6 +33,8 @@ from core.families import (
     check_kept,
     check_ttl,
     factor_of,
+    kept_fields,
+    kept_options,
     keyspace_of,
     replication_of,
 )
@@ -128,14 +130,18 @@ class CollectionSpec(msgspec.Struct, frozen=True):
     settings: CollectionSettings = DEFAULTS
     changes: str | None = None
     changes_kept_s: int | None = None
+    changes_kept_bytes: int | None = None
+
+    @property
+    def kept(self) -> tuple[str | None, int | None, int | None]:
+        """What is said about changes."""
+        return self.changes, self.changes_kept_s, self.changes_kept_bytes
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
         text = msgspec.json.encode(self.settings).decode()
         documents = "" if self.settings == DEFAULTS else text
-        changes = base.changes if self.changes is None else self.changes
-        kept_s = base.changes_kept_s if self.changes_kept_s is None else self.changes_kept_s
-        found = msgspec.structs.replace(base, changes=changes, changes_kept_s=kept_s)
+        found = kept_options(base, *self.kept)
         return msgspec.structs.replace(found, default_ttl_s=self.default_ttl_s, documents=documents)
 
 
@@ -164,7 +170,7 @@ def check_settings(settings: CollectionSettings) -> Invalid | None:
 
 def _check(spec: CollectionSpec) -> Invalid | None:
     problem = check_ttl(spec.default_ttl_s) or check_settings(spec.settings) or check_changes(spec.changes)
-    return problem or check_kept(spec.changes_kept_s)
+    return problem or check_kept(*spec.kept[1:])
 
 
 def create_collection(
@@ -204,8 +210,7 @@ def alter_collection(collection: Collection, spec: CollectionSpec) -> MetadataRe
     problem = _check(spec)
     if problem is not None:
         return problem
-    only = ("default_ttl_s", "documents", *(() if spec.changes is None else ("changes",)))
-    only += () if spec.changes_kept_s is None else ("changes_kept_s",)
+    only = ("default_ttl_s", "documents", *kept_fields(*spec.kept))
     return MetadataRequest(
         AlterTable(collection.keyspace, collection.name, spec.options(collection.options), only)
     )

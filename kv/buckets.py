@@ -27,6 +27,8 @@ from core.families import (
     check_kept,
     check_ttl,
     factor_of,
+    kept_fields,
+    kept_options,
     keyspace_of,
     replication_of,
 )
@@ -88,13 +90,16 @@ class BucketSpec(msgspec.Struct, frozen=True):
     ordered: bool = False
     changes: str | None = None
     changes_kept_s: int | None = None
+    changes_kept_bytes: int | None = None
+
+    @property
+    def kept(self) -> tuple[str | None, int | None, int | None]:
+        """What is said about changes."""
+        return self.changes, self.changes_kept_s, self.changes_kept_bytes
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
-        changes = base.changes if self.changes is None else self.changes
-        kept_s = base.changes_kept_s if self.changes_kept_s is None else self.changes_kept_s
-        found = msgspec.structs.replace(base, default_ttl_s=self.default_ttl_s, changes=changes)
-        return msgspec.structs.replace(found, changes_kept_s=kept_s)
+        return msgspec.structs.replace(kept_options(base, *self.kept), default_ttl_s=self.default_ttl_s)
 
 
 def check_name(name: str) -> Invalid | None:
@@ -110,7 +115,7 @@ def create_bucket(
 ) -> MetadataRequest | Invalid:
     """The schema change that makes this bucket if it is not there (whatever it then is: see `conflict`)."""
     problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
-    problem = problem or check_kept(spec.changes_kept_s)
+    problem = problem or check_kept(*spec.kept[1:])
     if problem is not None:
         return problem
     factor = factor_of(spec.replication_factor, members, default_factor)
@@ -147,11 +152,10 @@ def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
 
 def alter_bucket(bucket: Bucket, spec: BucketSpec) -> MetadataRequest | Invalid:
     """The schema change that gives a bucket the options of `spec` (for later writes)."""
-    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes) or check_kept(spec.changes_kept_s)
+    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes) or check_kept(*spec.kept[1:])
     if problem is not None:
         return problem
-    only: tuple[str, ...] = ("default_ttl_s", *(() if spec.changes is None else ("changes",)))
-    only += () if spec.changes_kept_s is None else ("changes_kept_s",)
+    only = ("default_ttl_s", *kept_fields(*spec.kept))
     return MetadataRequest(AlterTable(bucket.keyspace, bucket.name, spec.options(bucket.options), only))
 
 

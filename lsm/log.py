@@ -31,7 +31,6 @@ from core.commands import (
     LogEntryId,
     LoggedChange,
     LogIds,
-    LogTrim,
 )
 from core.errors import CorruptionError
 from core.lag import Lag, LogLag, LogLagged
@@ -59,15 +58,15 @@ RECENT_MAX = 16_384
 LAG_SCAN_MAX = 5_000
 """Entries looked at by one LogLag."""
 
-TRIM_MAX = 2_000
-"""Entries forgotten by one LogTrim."""
-
 _ENTRY = Struct(">BQQHIqqQ")
 ENTRY_SIZE = _ENTRY.size
 ENTRY_BYTES_AT = ENTRY_SIZE - 8
 """How long the record of an entry is, and where in it the bytes logged so far stand."""
 _OFFSET = Struct(">Q")
 _SEQUENCE_MAX = 2**64 - 1
+
+FORGOTTEN_KEY = keys.META + b"forgotten/"
+"""Behind it a table's id: the offset up to which its entries are nobody's to read (lsm/trimming.py)."""
 
 Puts = list[tuple[bytes, bytes | None]]
 _Kept = tuple[LogEntryId, int, int]
@@ -181,6 +180,9 @@ class ChangeLog:
         self._staged_expired: dict[int, tuple[int, int, int]] = {}
         trimmed = engine.get(keys.TRIMMED_KEY)
         self._trimmed, self._trimmed_bytes = (0, 0) if trimmed is None else _pair(trimmed)
+        shares = engine.scan(FORGOTTEN_KEY, keys.successor(FORGOTTEN_KEY))
+        self.forgotten = {int.from_bytes(key[-4:], "big"): int.from_bytes(at, "big") for key, at in shares}
+        """By table: up to where its entries are nobody's to read (lsm/trimming.py)."""
         self._end, self._bytes, self._newest_us = self._trimmed, self._trimmed_bytes, 0
         for key, value in engine.scan(keys.LOG, keys.successor(keys.LOG), reverse=True):
             if keys.offset_of(key) > self._end:
@@ -388,7 +390,8 @@ class ChangeLog:
             return ChangesLogged((), self._end, self.first, self._end)
         ranges = sorted(wanted.ranges)
         found: list[LoggedChange] = []
-        size, last = 0, max(wanted.after, self._trimmed)
+        first = self._first_of(wanted.table)
+        size, last = 0, max(wanted.after, first - 1)
         records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
         for examined, (key, value) in enumerate(records):
             if len(found) == wanted.entries_max or examined == LOG_SCAN_MAX or size >= wanted.bytes_max:
@@ -407,7 +410,7 @@ class ChangeLog:
                 size += len(change.data) + len(change.images)
                 found.append(change)
             last = offset
-        return ChangesLogged(tuple(found), last, self.first, self._end)
+        return ChangesLogged(tuple(found), last, first, self._end)
 
     def _broken(self, offset: int, table: int, ranges: _Tokens) -> list[LoggedChange]:
         """A broken entry as who reads these ranges of a table needs it: one for it, or none."""
@@ -487,7 +490,7 @@ class ChangeLog:
 
     def lag(self, wanted: LogLag) -> LogLagged:
         """How much is behind each of some places; see LogLag."""
-        starts = [max(after, self._trimmed) for after, _ in wanted.wants]
+        starts = [max(after, self._first_of(wanted.table) - 1) for after, _ in wanted.wants]
         counts, sizes, oldest = [0] * len(starts), [0] * len(starts), [0] * len(starts)
         ranges = [sorted(pairs) for _, pairs in wanted.wants]
         first = min(starts, default=self._end)
@@ -505,32 +508,30 @@ class ChangeLog:
         is_cut = bool(known) and known[-1][0] < self._end
         return LogLagged(tuple(Lag(*each, is_cut) for each in zip(counts, sizes, oldest, strict=True)))
 
-    # --- forgetting
+    # --- forgetting (lsm/trimming.py)
 
-    def trim(self, wanted: LogTrim) -> int:
-        """Forget the oldest entries that need not be kept (core/commands.py LogTrim); returns how many.
+    @property
+    def trimmed(self) -> tuple[int, int]:
+        """The last offset that is not held any more, and the bytes logged up to and with it."""
+        return self._trimmed, self._trimmed_bytes
 
-        Stops at the first that is to stay, and after TRIM_MAX. The note of what is trimmed goes first: if a
-        crash leaves entries below it, they are not held any more and the next trim removes them.
-        """
-        last, last_bytes = self._trimmed, self._trimmed_bytes
-        before_us = dict(wanted.tables)
-        for offset, entry in self.entries(self._trimmed, TRIM_MAX):
-            size, is_held = self._bytes - last_bytes, offset > wanted.held
-            is_old = entry.admitted_us < before_us.get(entry.table, wanted.before_us)
-            if not is_old and size <= wanted.bytes_max:
-                break
-            if is_held and entry.admitted_us >= wanted.held_before_us and size <= wanted.held_bytes_max:
-                break
-            last, last_bytes = offset, entry.bytes_total
-        if last == self._trimmed:
-            return 0
-        forgotten = last - self._trimmed
-        self._engine.write([(keys.TRIMMED_KEY, _OFFSET.pack(last) + _OFFSET.pack(last_bytes))])
+    def trimmed_to(self, last: int, last_bytes: int) -> None:
+        """What is up to `last` is not held any more, whose `bytes_total` is `last_bytes`."""
+        gone = [table for table, offset in self.forgotten.items() if offset <= last]
+        puts: Puts = [(FORGOTTEN_KEY + table.to_bytes(4, "big"), None) for table in gone]
+        self._engine.write([(keys.TRIMMED_KEY, _OFFSET.pack(last) + _OFFSET.pack(last_bytes)), *puts])
         self._trimmed, self._trimmed_bytes = last, last_bytes
+        for table in gone:
+            del self.forgotten[table]
+
+    def remove_trimmed(self) -> None:
+        """Remove the records of what is not held any more."""
         for region in (keys.LOG, keys.LOG_BODY, keys.LOG_IMAGES, keys.LOG_REPAIRED):
-            self._engine.delete_range(region, keys.log_key(region, last + 1))
-        return forgotten
+            self._engine.delete_range(region, keys.log_key(region, self._trimmed + 1))
+
+    def _first_of(self, table: int) -> int:
+        """The oldest offset that a reader of a table may have."""
+        return max(self._trimmed, self.forgotten.get(table, 0)) + 1
 
 
 def _pair(data: bytes) -> tuple[int, int]:

@@ -43,7 +43,6 @@ from core.commands import (
     LogMissing,
     LogRead,
     LogRows,
-    LogTrim,
     MergeRows,
     Missing,
     Mutations,
@@ -70,6 +69,7 @@ from core.mutation import Mutation, decode_mutation, encode_mutation
 from core.ports import Engine, Entries
 from core.row import Row, encode_row
 from core.schema import Table
+from core.trimming import LogTrim
 from lsm import keys
 from lsm.changes import changed_rows
 from lsm.commit import Unsynced
@@ -85,6 +85,7 @@ from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
+from lsm.trimming import Trimming
 from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
@@ -143,6 +144,7 @@ class Store:
         """
         self.unsynced = Unsynced()
         self.log = ChangeLog(engine)
+        self._trimming = Trimming(engine, self.log)
         self.tree = HashTree(engine)
         self.damaged: OrderedDict[tuple[int | None, int, int], Damage] = OrderedDict()
         self.lost = LostRanges(engine)
@@ -178,7 +180,7 @@ class Store:
             LogFetch: self._log_fetch,
             LogRows: self._log_rows,
             LogChanges: self._log_changes,
-            LogTrim: self._log_trim,
+            LogTrim: self._trimming.run,
             LogLag: self._log_lag,
             ExpireRows: self._expire_rows,
             SystemWrite: self._system_write,
@@ -362,6 +364,7 @@ class Store:
         self.unsynced.taken_back(before - 1)
         self.tree.forget()
         self.log.reload()
+        self._trimming.reload()
         self._writer.reload()
         return failed
 
@@ -484,10 +487,6 @@ class Store:
 
     def _log_changes(self, command: LogChanges) -> tuple[Outcome, int]:
         return self.log.changes(command), self.engine.written()
-
-    def _log_trim(self, command: LogTrim) -> tuple[Outcome, int]:
-        self.log.trim(command)
-        return Done(), self.engine.written()
 
     def _expire_rows(self, command: ExpireRows) -> tuple[Outcome, int]:
         def stored(key: bytes) -> tuple[str, bytes, Row] | None:

@@ -7,7 +7,8 @@ twice. Rows that a partition's tombstones cover are removed by the store itself,
 
 The log waits for consumer groups: what the slowest one has not acknowledged of ranges that we hold is kept
 up to a cap of its own in time and bytes. Beyond it the group gets a gap, and goes on. A table may ask for
-more time; the log has one sequence, so what is beside its entries is kept as long.
+more time, or for so many bytes of its own, which are then no fewer and no more; the log has one sequence, so
+what is beside its entries is kept as long.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core import limits
-from core.commands import Done, LogTrim, Outcome
+from core.commands import Outcome
+from core.trimming import LogTrim, Share, Trimmed
 from streams.cursor import Cursor, cut_to, decode_cursor
 from streams.groups import Group
 
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
     from node.metadata_state import State
 
 TRIM_PAUSE_US = 60 * limits.SECOND_US
-"""Between two looks at the log's old end; a trim forgets a bounded number of entries (lsm/log.py)."""
+"""Between two looks at the log's old end."""
+
+ON_US = 50_000
+"""Between two steps, each of which forgets a bounded number of entries (lsm/trimming.py)."""
 
 NOBODY = 2**63 - 1
 
@@ -44,9 +49,11 @@ class Retention:
         self._metadata = metadata
         self._groups = groups
         self._failing = False
+        self._command = LogTrim(0, 0)
         self.held = 0
         """The last offset that no group has still to read, as of the last look (0: not known yet)."""
         inside.on_timer("retention", self._look)
+        inside.on_timer("retention_on", self._go_on)
         inside.on_stored("log_trimmed", self._on_trimmed)
 
     def start(self) -> None:
@@ -63,30 +70,44 @@ class Retention:
         """Where the groups stand is not known now: nothing that one may have to read is forgotten."""
         settings, now_us = self._inside.settings, self._inside.clock.now_us()
         state, me = self._metadata.state, self._inside.identity.peer
-        self.held = -1
-        if isinstance(found, list):
-            self.held = min((held_by(group, state, me) for group in found), default=NOBODY)
+        held: dict[str, int] = {}
+        for group in found if isinstance(found, list) else ():
+            held[group.table] = min(held_by(group, state, me), held.get(group.table, NOBODY))
+        unknown = NOBODY if isinstance(found, list) else -1
+        self.held = min(held.values(), default=unknown)
+        shares = tuple(
+            Share(table.id, kept_bytes, held.get(f"{table.keyspace}.{table.name}", unknown))
+            for table in state.tables.values()
+            if (kept_bytes := table.options.changes_kept_bytes)
+        )
         log_us = settings.log_retention_us
         asked = {table.id: table.options.changes_kept_s * limits.SECOND_US for table in state.tables.values()}
         tables = tuple((table, now_us - kept_us) for table, kept_us in asked.items() if kept_us > log_us)
-        command = LogTrim(
+        self._command = LogTrim(
             now_us - log_us,
             settings.log_bytes_max,
             tables,
             self.held,
             now_us - max(log_us, settings.log_held_us),
             max(settings.log_bytes_max, settings.log_held_bytes_max),
+            shares,
         )
-        self._inside.submit(("log_trimmed",), command)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._inside.submit(("log_trimmed",), self._command)
 
     def _on_trimmed(self, outcome: Outcome) -> None:
-        failed = not isinstance(outcome, Done)
+        failed = not isinstance(outcome, Trimmed)
         if failed and not self._failing:
             self._inside.log(
                 "warning", "log_not_trimmed", f"the change log cannot be trimmed for now: {outcome}"
             )
         self._failing = failed
-        self._inside.timer(TRIM_PAUSE_US, "retention")
+        if isinstance(outcome, Trimmed) and outcome.more:
+            self._inside.timer(ON_US, "retention_on")
+        else:
+            self._inside.timer(TRIM_PAUSE_US, "retention")
 
 
 def held_by(group: Group, state: State, me: bytes) -> int:

@@ -29,6 +29,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     ordered: bool = False
     changes: str | None = None
     changes_retention_s: int | None = None
+    changes_retention_bytes: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -131,6 +132,7 @@ class Buckets:
             wanted.ordered,
             wanted.changes,
             wanted.changes_retention_s,
+            wanted.changes_retention_bytes,
         )
         bucket = self.find(name)
         is_new = bucket is None
@@ -158,8 +160,10 @@ class Buckets:
 
 
 def kept(options: TableOptions) -> dict[str, Any]:
-    """How long changes are kept at least, if the table has a time of its own."""
-    return {"changes_retention_s": options.changes_kept_s} if options.changes_kept_s else {}
+    """How long changes are kept at least, and how many bytes of them, if the table says so itself."""
+    kept_s, kept_bytes = options.changes_kept_s, options.changes_kept_bytes
+    said = {"changes_retention_s": kept_s, "changes_retention_bytes": kept_bytes}
+    return {name: value for name, value in said.items() if value}
 
 
 def describe(bucket: Bucket) -> dict[str, Any]:

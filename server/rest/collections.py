@@ -35,6 +35,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     mapping: msgspec.Raw = msgspec.Raw(b"null")
     changes: str | None = None
     changes_retention_s: int | None = None
+    changes_retention_bytes: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -173,9 +174,8 @@ def _spec(name: str, body: bytes) -> CollectionSpec:
         if isinstance(rules, MappingFault):
             where = f"{rules.path}: " if rules.path else ""
             raise ProblemError("bad-collection", f"the mapping cannot be used: {where}{rules.detail}")
-    kept_s = wanted.changes_retention_s
-    what = wanted.replication_factor, wanted.default_ttl_s, settings, wanted.changes, kept_s
-    return CollectionSpec(name, *what)
+    kept = wanted.changes, wanted.changes_retention_s, wanted.changes_retention_bytes
+    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, *kept)
 
 
 def describe(collection: Collection) -> dict[str, Any]:

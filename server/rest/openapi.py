@@ -345,7 +345,7 @@ def _schemas() -> dict[str, Any]:
     integer, boolean = {"type": "integer"}, {"type": "boolean"}
     settable: dict[str, Any] = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
     settable["changes"] = {"type": "string", "enum": list(CHANGES)}
-    settable["changes_retention_s"] = {"type": "integer", "minimum": 0}
+    settable["changes_retention_s"] = settable["changes_retention_bytes"] = {"type": "integer", "minimum": 0}
     return {
         "Problem": {
             "type": "object",

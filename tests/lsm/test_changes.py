@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from core.commands import Apply, ChangedRows, LogRows, LogTrim, MergeRows
+from core.commands import Apply, ChangedRows, LogRows, MergeRows
 from core.row import encode_row
+from core.trimming import LogTrim
 from lsm import keys
 from tests.lsm.support import PLAIN, WIDE, Client, cell, row, store_on
 

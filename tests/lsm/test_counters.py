@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from core.cell import VALUE, Cell
-from core.commands import Apply, CounterAdd, CounterAdded, Failed, LogTrim, Why
+from core.commands import Apply, CounterAdd, CounterAdded, Failed, Why
 from core.counter import counter_value, decode_count, encode_count
 from core.mutation import UPDATE, Mutation, decode_mutation, encode_mutation
 from core.row import Header, Row, Tombstone, decode_row
+from core.trimming import LogTrim
 from lsm import keys
 from lsm.commit import Commit
 from lsm.executor import Executor

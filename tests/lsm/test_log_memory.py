@@ -10,13 +10,13 @@ from core.commands import (
     LogIds,
     LogMissing,
     LogRead,
-    LogTrim,
     Merged,
     MergeRows,
     Missing,
     Mutations,
 )
 from core.row import encode_row
+from core.trimming import LogTrim
 from lsm import keys, log as log_module
 from lsm.log import INLINE_BYTES_MAX
 from lsm.memory import MemoryEngine

@@ -17,7 +17,6 @@ from core.commands import (
     LogIds,
     LogMissing,
     LogRead,
-    LogTrim,
     Merged,
     MergeRows,
     Missing,
@@ -35,6 +34,7 @@ from core.errors import CorruptionError, DiskFullError, StallError
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import decode_mutation, encode_mutation
 from core.row import EMPTY_HEADER, Header, Tombstone, decode_header, decode_row, encode_header, encode_row
+from core.trimming import LogTrim
 from lsm import keys
 from lsm.hash_tree import LEAVES, leaf_of, leaf_tokens
 from lsm.log import EVENT, REPAIRED, SUPERSEDED

@@ -7,13 +7,13 @@ from __future__ import annotations
 import pytest
 
 from core.cell import Cell
-from core.commands import LogTrim
 from core.healing_messages import Repair, TreeAsk
 from core.messages import Message, ReadSlice
 from core.metadata import Changes, DropTable, Epoch, Proposal
 from core.ports import PeerId
 from core.row import Header, RangeTombstone, Row, Tombstone, encode_row
 from core.settings import Settings
+from core.trimming import LogTrim
 from lsm import keys
 from node.tree_run import differences
 from ring.tokens import token_of
@@ -129,7 +129,7 @@ def test_tombstones_of_partitions_and_ranges_travel_and_cover() -> None:
     world[A].apply(world.partition_mutation("p", (), header=deletion))
     world[A].apply(world.partition_mutation("q", (), header=Header(None, (in_range,))))
     for peer in world.peers.values():
-        peer.store.log.trim(LogTrim(2**62, 0))
+        peer.store.execute(LogTrim(2**62, 0))
     run_trees(world)
     converge_two(world)
     left = [key for key in world[B].rows() if key[keys.prefix_end(key) :] != keys.HEADER_SUFFIX]

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.commands import LogTrim
 from core.messages import Follow, Followed, Message
 from core.metadata import Changes, CreateTable, DropTable, Epoch, Proposal
 from core.ports import PeerId
 from core.schema import PARTITION, REGULAR, Column, TableOptions
 from core.settings import Settings
+from core.trimming import LogTrim
 from node.following import PREFIX, Position
 from node.log_serving import log_name
 from tests.node.replica_world import FLAT, MS, SECOND, A, B, C, ReplicaWorld

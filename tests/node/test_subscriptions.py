@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from core.commands import LogTrim
 from core.consistency import Level
 from core.messages import AskChanges
 from core.metadata import DropTable, TruncateTable
 from core.requests import Answer, Changed, Invalid, MetadataRequest, Overloaded
 from core.streaming import CURSOR, GAP, NOW, RESTART, START, TRUNCATED, ChangesPart, ChangesRequest
+from core.trimming import LogTrim
 from jepsen_like.scenarios import SECOND, Scenario
 from node import change_serving, subscriptions
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from core.cell import VALUE
-from core.commands import LogTrim
 from core.consistency import Level
 from core.messages import ApplyMutation
 from core.mutation import UPDATE
 from core.ports import PeerId
 from core.requests import RowWrite, Write, WriteRequest, Written
 from core.streaming import START
+from core.trimming import LogTrim
 from jepsen_like.scenarios import SECOND, Scenario
 from jepsen_like.subscriber import Subscriber
 from kv.buckets import Bucket

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from core.commands import LogTrim
 from core.requests import Told
 from core.streaming import FORGET, LIST, MAKE, SHOW, START, GroupRequest
+from core.trimming import LogTrim
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
 

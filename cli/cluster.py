@@ -4,6 +4,7 @@ sullae cluster plan add n4       what would move, and about how long it takes
 sullae cluster commit            do it
 sullae cluster status            how far it is
 sullae cluster abort             give it up, as long as nothing is handed over
+sullae cluster recover-metadata  when most voters are lost for good (cli/recovering.py)
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ POLL_S = 1.0
 Place = tuple["Sequence[str] | None", Path]
 
 
-def _ask(place: Place, verb: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+def ask_verb(place: Place, verb: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
     """The JSON that the first peer that answers says; raises Failure."""
     from cli.places import urls_to_try
     from cli.rest import Cluster, expect
@@ -72,7 +73,7 @@ def _held_bytes(place: Place) -> int | None:
 
 
 def _plan(place: Place, arguments: dict[str, Any], *, as_json: bool) -> None:
-    told = _ask(place, "move_plan", arguments)
+    told = ask_verb(place, "move_plan", arguments)
     held = _held_bytes(place)
     size = None if held is None else int(held * told["fraction"])
     seconds = None if size is None else size / max(1, told["bytes_per_s"])
@@ -201,7 +202,7 @@ def commit(
       sullae cluster commit --wait
     """
     place = (url, config)
-    told = _ask(place, "move_commit", {} if plan_id is None else {"plan": plan_id})
+    told = ask_verb(place, "move_commit", {} if plan_id is None else {"plan": plan_id})
     if wait:
         _watch(place)
     if json:
@@ -218,7 +219,7 @@ def abort(url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
     Examples:
       sullae cluster abort
     """
-    told = _ask((url, config), "move_abort", {})
+    told = ask_verb((url, config), "move_abort", {})
     if json:
         print_json(told)
     else:
@@ -242,7 +243,7 @@ def status(
     place = (url, config)
     if watch:
         _watch(place)
-    told = _ask(place, "moves")
+    told = ask_verb(place, "moves")
     if json:
         print_json(told)
     else:
@@ -255,7 +256,7 @@ def status(
 def _watch(place: Place) -> None:
     began, before = time.monotonic(), -1
     while True:
-        told = _ask(place, "moves")
+        told = ask_verb(place, "moves")
         move = told.get("move")
         if move is None:
             return

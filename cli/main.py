@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import cluster, jepsen, repair, restarting, sinks, snapshot, streams
+from cli import cluster, jepsen, recovering, repair, restarting, sinks, snapshot, streams
 from cli.output import Failure, print_failure
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ app.add_typer(repair.top)
 app.add_typer(jepsen.app)
 app.add_typer(streams.app, name="streams")
 app.add_typer(snapshot.app, name="snapshot")
-cluster.app.registered_commands += restarting.app.registered_commands
+cluster.app.registered_commands += restarting.app.registered_commands + recovering.app.registered_commands
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The cluster's configuration.")]

@@ -28,6 +28,7 @@ from core.lag import AskLag, LagTold
 from core.metadata import Entry, Epoch, Proposal
 from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
 from core.ports import PeerId
+from core.recovery_messages import RecoverAsk, RecoverTold
 
 PROTOCOL_VERSIONS = (1, 1)
 """The oldest and the newest protocol version spoken; of two peers the lower newest is used."""
@@ -47,6 +48,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     datacentre: str
     rack: str
     epoch: int
+    generation: int = 0
+    lineage: bytes = b""
+    """How often the metadata was recovered, and the digest of the state that the last time led to."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -115,10 +119,14 @@ class PingNack(msgspec.Struct, frozen=True, array_like=True, tag=13):
 
 
 class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=21):
-    """Phase 1 for epoch `number`; ballots are round << 32 | peer's rank, compared as integers."""
+    """Phase 1 for epoch `number`; ballots are round << 32 | peer's rank, compared as integers.
+
+    `lost`, if any, are members that are given up (node/recovery.py).
+    """
 
     number: int
     ballot: int
+    lost: tuple[PeerId, ...] = ()
 
 
 class Promise(msgspec.Struct, frozen=True, array_like=True, tag=22):
@@ -131,11 +139,12 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, tag=22):
 
 
 class Accept(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """Phase 2."""
+    """Phase 2; `lost` as in phase 1."""
 
     number: int
     ballot: int
     entry: Entry
+    lost: tuple[PeerId, ...] = ()
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=24):
@@ -573,6 +582,8 @@ Message = (
     | ChangesTold
     | AskLag
     | LagTold
+    | RecoverAsk
+    | RecoverTold
 )
 
 _encoder = msgspec.msgpack.Encoder()

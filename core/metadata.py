@@ -192,6 +192,19 @@ class StepMove(msgspec.Struct, frozen=True, tag="step_move"):
     phase: str
 
 
+class Recover(msgspec.Struct, frozen=True, tag="recover"):
+    """The majority of the voters is lost: from now on others vote. Decided by all who remain
+    (node/recovery.py).
+
+    `generation` counts such recoveries, from 1. `lost` are the members given up by it: they are members until
+    they are replaced or removed, as their ranges are, and are refused should they come back.
+    """
+
+    generation: int
+    lost: tuple[bytes, ...]
+    voters: tuple[bytes, ...]
+
+
 class Move(msgspec.Struct, frozen=True):
     """Ranges on their way: what BeginMove said, in which epoch (`id`), and how far it is.
 
@@ -217,7 +230,8 @@ class Move(msgspec.Struct, frozen=True):
         )
 
 
-MOVES = (BeginMove, StepMove)
+OF_MEMBERS = (BeginMove, StepMove, Recover)
+"""What changes the members, and not the schema."""
 
 Change = (
     CreateKeyspace
@@ -238,6 +252,7 @@ Change = (
     | RoleChange
     | BeginMove
     | StepMove
+    | Recover
 )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from node.node import Node
 
 STATES = ("up", "suspect", "down")
+LOST = "given up"
+"""The state of a member that was given up when the metadata was recovered."""
 TOKEN_SPACE = 2**64
 PEER_EPOCHS = "peer_epochs"
 """The one verb that asks others: which epoch each peer has adopted."""
@@ -42,12 +44,14 @@ class Admin:
     @property
     def verbs(self) -> tuple[str, ...]:
         """The verbs there are."""
-        return (*self._verbs, *self.repairing.verbs, *self.moving.verbs)
+        return (*self._verbs, *self.repairing.verbs, *self.moving.verbs, *self._node.metadata.recovery.verbs)
 
     def begin(self, request: AdminRequest, reply: Callable[[Answer], None]) -> None:
         """Answer a verb."""
         verb = self._verbs.get(request.verb)
         if self.moving.begin(request.verb, request.arguments, reply):
+            return
+        if self._node.metadata.recovery.begin(request.verb, request.arguments, reply):
             return
         about_repair = self.repairing.answer(request.verb, request.arguments)
         if about_repair is not None:
@@ -88,7 +92,7 @@ class Admin:
                     "peer": member.peer.hex(),
                     "datacentre": member.datacentre,
                     "rack": member.rack,
-                    "state": STATES[node.swim.state_of(member.peer)],
+                    "state": LOST if member.peer in state.lost else STATES[node.swim.state_of(member.peer)],
                     "voter": member.peer in state.voters,
                     "vnodes": len(member.tokens),
                     "owns": round(owned.get(member.peer, 0.0), 4),

@@ -29,7 +29,8 @@ REFUSED_KEY: Final = b"identity/refused"
 SELF, COPY, PROTOCOL, CLUSTER = "self", "copy", "protocol", "cluster"
 WIPED, ROLLED_BACK, STRANGER, UNKNOWN_NAME = "wiped", "rolled_back", "stranger", "unknown_name"
 BARRED, WAITING, REMOVED = "barred", "waiting", "removed"
-BARRING: Final = (WIPED, ROLLED_BACK, STRANGER, REMOVED)
+GIVEN_UP, FORKED = "given_up", "forked"
+BARRING: Final = (WIPED, ROLLED_BACK, STRANGER, REMOVED, GIVEN_UP)
 """Codes of refusals after which the one refused is not ready."""
 
 WAITING_MAX: Final = 1_000
@@ -47,6 +48,7 @@ def judge(
         or _wrong_protocol(mine, theirs)
         or _wrong_cluster(mine, theirs)
         or _rolled_back(theirs, highest_start)
+        or _other_lineage(theirs, state)
         or (_not_a_member(theirs, state) if state.epoch else _not_configured(theirs, initial))
     )
 
@@ -99,7 +101,24 @@ def _rolled_back(theirs: Hello, highest_start: int) -> Refused | None:
     return Refused(text, final=True, code=ROLLED_BACK)
 
 
+def _other_lineage(theirs: Hello, state: State) -> Refused | None:
+    """Two halves that were each recovered without the other have two logs: neither may be read by the other.
+    """
+    if not theirs.cluster or theirs.generation == 0 or theirs.generation > len(state.lineages):
+        return None  # theirs is older than any recovery, or newer than all we know of: they judge ours
+    if theirs.lineage == state.lineages[theirs.generation - 1]:
+        return None
+    text = (
+        f"peer {theirs.name!r} belongs to another part of cluster {state.name!r}, whose metadata was "
+        "recovered without this one: these are two clusters now; choose one, and empty the directories of "
+        "the other"
+    )
+    return Refused(text, final=True, code=FORKED)
+
+
 def _not_a_member(theirs: Hello, state: State) -> Refused | None:
+    if theirs.peer in state.lost:
+        return Refused(given_up_text(theirs.name, state), final=True, code=GIVEN_UP)
     if state.member(theirs.peer) is not None:
         return None
     if any(peer == theirs.peer for peer, _ in state.former):
@@ -107,7 +126,7 @@ def _not_a_member(theirs: Hello, state: State) -> Refused | None:
             f"peer {theirs.name!r} was removed from cluster {state.name!r}: empty its directory to join anew"
         )
         return Refused(text, final=True, code=REMOVED)
-    if theirs.cluster and theirs.epoch > state.epoch:
+    if theirs.cluster and theirs.epoch > state.epoch and theirs.generation >= len(state.lineages):
         return None  # it knows of epochs that we lack; one of them may admit it
     if state.by_name(theirs.name) is not None:
         text = (
@@ -128,6 +147,15 @@ def _not_configured(theirs: Hello, initial: tuple[InitialPeer, ...]) -> Refused 
     names = ", ".join(peer.name for peer in initial)
     text = f"peer {theirs.name!r} is none of those that found this cluster ({names})"
     return Refused(text, final=False, code=UNKNOWN_NAME)
+
+
+def given_up_text(name: str, state: State) -> str:
+    """What a member is told that was given up when the metadata was recovered."""
+    return (
+        f"peer {name!r} was given up for lost when the metadata of cluster {state.name!r} was recovered "
+        f"(generation {len(state.lineages)}): empty its directory, start it, and have it take its place with "
+        f"sullae cluster plan replace {name}"
+    )
 
 
 class IdentityPart:
@@ -152,6 +180,8 @@ class IdentityPart:
         """By name, the latest hello of peers with empty directories that knocked since we started."""
         self.hellos: dict[PeerId, Hello] = {}
         """The latest accepted hello of each peer; before birth only one per name."""
+        self.given_up: Callable[[], tuple[PeerId, ...]] = lambda: ()
+        """Whom this peer has agreed to give up, in a recovery that it does not know to be decided yet."""
         inside.on_stored("identity.stored", self._on_stored)
 
     def hello(self) -> Hello:
@@ -170,6 +200,8 @@ class IdentityPart:
             identity.datacentre,
             identity.rack,
             state.epoch,
+            len(state.lineages),
+            state.lineages[-1] if state.lineages else b"",
         )
 
     def on_hello(self, hello: Hello) -> Refused | None:
@@ -180,6 +212,9 @@ class IdentityPart:
         state = self._state()
         highest = self._starts.get(hello.peer, 0)
         refused = judge(self.hello(), hello, state, self._inside.initial, highest)
+        if refused is None and hello.peer in self.given_up():
+            text = f"peer {hello.name!r} is being given up for lost: stop it"
+            refused = Refused(text, final=False, code=BARRED)
         if refused is not None:
             if refused.code in (WAITING, WIPED) and not hello.cluster:
                 self._note_waiting(hello)

@@ -23,13 +23,14 @@ from core.metadata import Birth, Change, Entry, Epoch
 from core.ports import PeerId
 from core.requests import Changed, Unready
 from node.birth import Midwife
-from node.identity import IdentityPart
+from node.identity import IdentityPart, given_up_text
 from node.inside import Inside
 from node.metadata_acceptor import Acceptor
 from node.metadata_changes import Origin, Queue
 from node.metadata_log import MetadataLog, lane_of
 from node.metadata_proposer import Ballotting, Proposer
 from node.metadata_state import State
+from node.recovery import Recovery
 
 WAITS = "this peer waits to be admitted to the cluster: sullae cluster plan add, then commit"
 REMOVED = "this peer was removed from the cluster: stop it"
@@ -51,9 +52,14 @@ class Metadata:
         self._midwife.propose = self._proposer.start
         self._queue = Queue(inside, self.log, self._propose)
         self._origin = Origin(inside, self.log, self._queue)
+        self.recovery = Recovery(inside, self.log, self._given_up, self._propose)
+        self.recovery.next_id = self._origin.next_id
+        self._acceptor.generation = lambda: len(self.log.state.lineages)
+        self.identity.given_up = self._given_up
         self._pausing = False
         self.log.forget_vote = self._acceptor.forget
         self.log.trusts = self._knows_more
+        self.log.distrusts = lambda peer: peer in self._given_up() or peer in self.state.lost
         self.log.on_adopted(self._on_adopted)
         inside.on_message(Prepare, self._on_prepare)
         inside.on_message(Accept, self._on_accept)
@@ -82,12 +88,20 @@ class Metadata:
             return self.identity.refused
         if not self.born:
             return WAITS if self.identity.joining else NO_CLUSTER
-        return "" if self.state.member(self._me) is not None else self._not_a_member()
+        member = self.state.member(self._me)
+        if self._me in self.state.lost and member is not None:
+            return given_up_text(member.name, self.state)
+        return "" if member is not None else self._not_a_member()
 
     def _not_a_member(self) -> str:
         if any(peer == self._me for peer, _ in self.state.former):
             return REMOVED
         return WAITS
+
+    def _given_up(self) -> tuple[PeerId, ...]:
+        """Whom we have accepted to give up, in a recovery that is not known to be decided."""
+        given_up = self._acceptor.given_up
+        return given_up.peers if given_up.generation > len(self.state.lineages) else ()
 
     def _knows_more(self, peer: PeerId) -> bool:
         hello = self.identity.hellos.get(peer)
@@ -102,6 +116,7 @@ class Metadata:
     def set_alive(self, alive: Callable[[PeerId], bool]) -> None:
         """Have changes sent to voters that live by this account (without it: to all in turn)."""
         self._origin.alive = alive
+        self.recovery.alive = alive
 
     def change(self, change: Change, done: Callable[[Changed | Unready], None], deadline_us: int) -> None:
         """Have a change decided; `done` is called once: at once, when adopted, or before the deadline."""
@@ -137,11 +152,11 @@ class Metadata:
     # --- voting
 
     def _on_prepare(self, peer: PeerId, message: Prepare) -> None:
-        if self._may_vote(peer, message.number, message.ballot):
+        if self._may_vote(peer, message.number, message.ballot, message.lost):
             self._acceptor.prepare(peer, message)
 
     def _on_accept(self, peer: PeerId, message: Accept) -> None:
-        if not self._may_vote(peer, message.number, message.ballot):
+        if not self._may_vote(peer, message.number, message.ballot, message.lost):
             return
         if (message.number == 1) != isinstance(message.entry, Birth):
             return
@@ -149,10 +164,10 @@ class Metadata:
             return
         self._acceptor.accept(peer, message)
 
-    def _may_vote(self, peer: PeerId, number: int, ballot: int) -> bool:
+    def _may_vote(self, peer: PeerId, number: int, ballot: int, lost: tuple[PeerId, ...]) -> bool:
         """Whether this peer's proposal for this epoch is to be voted on by us, now."""
         state = self.state
-        if self.identity.refused:
+        if self.identity.refused or self.log.distrusts(peer):
             return False
         if number <= state.epoch:
             if state.member(peer) is not None:  # who is no member learns nothing from us, not even this
@@ -163,6 +178,8 @@ class Metadata:
             return False
         if number == 1:
             return self._midwife.may_vote(peer)
+        if lost:
+            return self.recovery.may_vote(peer, lost)
         return self._me in state.voters and peer in state.voters
 
     def _on_rejected(self, peer: PeerId, message: Rejected) -> None:
@@ -185,6 +202,10 @@ class Metadata:
         """Begin a round if there is something to propose, and none is under way or waited for."""
         state = self.state
         if self._proposer.active or self._pausing or self.identity.refused or not self.born:
+            return
+        recovering = self.recovery.ballotting()
+        if recovering is not None:
+            self._proposer.start(recovering)
             return
         if self._me in state.voters and self._queue:
             rank = state.number_of(self._me)

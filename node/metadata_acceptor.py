@@ -22,6 +22,16 @@ from node.inside import Inside
 RECORD_PREFIX: Final = b"meta/vote/"
 """System records of undecided epochs, by number."""
 
+GIVEN_UP_KEY: Final = b"meta/given_up"
+"""The system record of what we accepted of a recovery (node/recovery.py)."""
+
+
+class GivenUp(msgspec.Struct, frozen=True, array_like=True):
+    """Whom we have agreed to give up in a recovery; it holds until that generation is decided."""
+
+    generation: int = 0
+    peers: tuple[PeerId, ...] = ()
+
 
 class Vote(msgspec.Struct, frozen=True, array_like=True):
     """What a voter must not forget of one epoch; ballot 0 is none."""
@@ -34,6 +44,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Vote)
 _NO_VOTE: Final = Vote()
+_given_up_decoder = msgspec.msgpack.Decoder(GivenUp)
 
 
 def vote_key(number: int) -> bytes:
@@ -55,6 +66,10 @@ class Acceptor:
             for key, value in boot.items()
             if key.startswith(RECORD_PREFIX)
         }
+        given_up = boot.get(GIVEN_UP_KEY)
+        self.given_up = GivenUp() if given_up is None else _given_up_decoder.decode(given_up)
+        self.generation: Callable[[], int] = lambda: 0
+        """How often the metadata was recovered so far."""
         inside.on_stored("metadata.voted", self._on_stored)
 
     def vote(self, number: int) -> Vote:
@@ -80,6 +95,8 @@ class Acceptor:
         if ballot < vote.promised:
             self._reply(peer, Rejected(number, vote.promised, None))
             return
+        if message.lost:
+            self.given_up = GivenUp(self.generation() + 1, message.lost)
         self._answer_when_durable(number, Vote(ballot, ballot, message.entry), peer, Accepted(number, ballot))
 
     def forget(self, number: int) -> tuple[tuple[bytes, None], ...]:
@@ -89,8 +106,10 @@ class Acceptor:
 
     def _answer_when_durable(self, number: int, vote: Vote, peer: PeerId, answer: Message) -> None:
         self._votes[number] = vote
-        put = (vote_key(number), _encoder.encode(vote))
-        self._inside.submit(("metadata.voted", peer, answer), SystemWrite((put,)))
+        puts = [(vote_key(number), _encoder.encode(vote))]
+        if self.given_up.generation > self.generation():
+            puts.append((GIVEN_UP_KEY, _encoder.encode(self.given_up)))
+        self._inside.submit(("metadata.voted", peer, answer), SystemWrite(tuple(puts)))
 
     def _on_stored(self, outcome: Outcome, peer: PeerId, answer: Message) -> None:
         if isinstance(outcome, Done):

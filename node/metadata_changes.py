@@ -71,13 +71,10 @@ class Origin:
 
     def change(self, change: Change, done: Done, deadline_us: int) -> None:
         """Have a change decided; `done` is called once, a little before the deadline (monotonic) at last."""
-        number = self._log.state.number_of(self._me)
-        assert number is not None
         if len(self._pending) >= CHANGES_MAX:
             done(Unready(f"{CHANGES_MAX} schema changes are under way here: try again later"))
             return
-        self._sequence += 1
-        proposal = Proposal((number << 32 | self._inside.identity.start, self._sequence), change)
+        proposal = Proposal(self.next_id(), change)
         now_us = self._inside.world.monotonic_us()
         patience_us = min(deadline_us - ANSWER_AHEAD_US - now_us, CHANGE_TIMEOUT_US)
         timer = self._inside.timer(max(0, patience_us), "metadata.deadline", proposal.id)
@@ -87,6 +84,13 @@ class Origin:
             self._repeating = True
             self._repeat_us = REPEAT_US
             self._inside.timer(REPEAT_US, "metadata.repeat")
+
+    def next_id(self) -> ChangeId:
+        """An id for a change of this peer."""
+        number = self._log.state.number_of(self._me)
+        assert number is not None
+        self._sequence += 1
+        return number << 32 | self._inside.identity.start, self._sequence
 
     def _living_voters(self) -> list[PeerId]:
         voters = self._log.state.voters

@@ -58,6 +58,8 @@ class MetadataLog:
         """What to delete from disk together with writing an epoch (the voter's record of it)."""
         self.trusts: Callable[[PeerId], bool] = lambda _: False
         """Whether somebody who is no member (yet, by what we know) belongs to the cluster all the same."""
+        self.distrusts: Callable[[PeerId], bool] = lambda _: False
+        """Whether a member is one that we have agreed to give up: what it says is decided is not, here."""
         self._target: tuple[int, PeerId] = (0, b"")
         self._pull_until_us = 0
         self._parked: list[tuple[int, int, Callable[[], None]]] = []
@@ -223,7 +225,7 @@ class MetadataLog:
     def on_decided(self, peer: PeerId, epochs: tuple[Epoch, ...]) -> None:
         """News, or the answer to a pull: go on pulling until there is nothing more."""
         state = self.state
-        if state.epoch and state.member(peer) is None and not self.trusts(peer):
+        if self.distrusts(peer) or (state.epoch and state.member(peer) is None and not self.trusts(peer)):
             return
         before = self.state.epoch
         self.adopt(epochs, peer)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from core.metadata import BeginMove, Change, Move, StepMove
+from core.metadata import BeginMove, Change, Move, Recover, StepMove
 from core.ports import PeerId
 from core.requests import Changed
 from core.schema import Member
@@ -49,6 +49,9 @@ class MembersDraft:
         self.members = before.members
         self.voters = before.voters
         self.former = before.former
+        self.lost = before.lost
+        self.recovered = False
+        self._generation = len(before.lineages)
         self.next_number = before.next_number
         self.move = before.move
         self.last_move = before.last_move
@@ -58,6 +61,8 @@ class MembersDraft:
         try:
             if isinstance(change, BeginMove):
                 self._begin(change)
+            elif isinstance(change, Recover):
+                self._recover(change)
             else:
                 assert isinstance(change, StepMove), change
                 self._step(change)
@@ -168,10 +173,35 @@ class MembersDraft:
             if name in self._schema.keyspaces:
                 self._schema.replicate(name, replication)
 
+    # --- when most voters are lost
+
+    def _recover(self, change: Recover) -> None:
+        if change.generation != self._generation + 1 or self.recovered:
+            raise NothingToDoError("absent")
+        known = {member.peer for member in self.members}
+        given_up = {*self.lost, *change.lost}
+        if not change.voters or any(peer in given_up or peer not in known for peer in change.voters):
+            raise RefusedError("invalid", "a voter would be no member, or one that is lost")
+        self.recovered = True
+        self.lost = tuple(member.peer for member in self.members if member.peer in given_up)
+        self.voters = change.voters
+        if self.move is not None:
+            self.move = msgspec.structs.replace(self.move, voters=self._voters_of(self.move))
+
+    def _voters_of(self, move: Move) -> tuple[PeerId, ...]:
+        """Who votes after a move that was under way: () if nobody who votes now leaves."""
+        if not any(peer in move.remove for peer in self.voters):
+            return ()
+        stay = [m.peer for m in self.members if m.peer not in move.remove and m.peer not in self.lost]
+        kept = [peer for peer in self.voters if peer in stay] + [p for p in stay if p not in self.voters]
+        count = min(len(self.voters), len(stay))
+        return tuple(kept[: count - (count % 2 == 0)])
+
     def _dismiss(self, peers: tuple[PeerId, ...]) -> None:
         gone = tuple((m.peer, m.name) for m in self.members if m.peer in peers)
         self.former = (*self.former, *gone)
         self.members = tuple(m for m in self.members if m.peer not in peers)
+        self.lost = tuple(peer for peer in self.lost if peer not in peers)
 
 
 def _renamed_back(member: Member) -> Member:

@@ -42,6 +42,8 @@ class Ballotting:
     """Our own entry, asked for when it is known that we may propose it; None gives up."""
     objection: Callable[[Entry], str] = lambda _: ""
     """Why an entry that was accepted before cannot be proposed by us; "" if it can."""
+    lost: tuple[PeerId, ...] = ()
+    """Members that are given up by it, if the metadata is being recovered: all others vote."""
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class Proposer:
         timeout_us = min(ROUND_TIMEOUT_US << min(self.failures, 10), ROUND_TIMEOUT_MAX_US)
         timeout_us += self._inside.world.below(timeout_us // 4)
         self._inside.timer(timeout_us, "metadata.round", self._serial)
-        self._acceptor.prepare(self._me, Prepare(what.number, ballot))
+        self._acceptor.prepare(self._me, Prepare(what.number, ballot, what.lost))
 
     def abandon(self, epoch: int) -> None:
         """Epochs up to this one are decided: a round for one of them is over."""
@@ -118,7 +120,7 @@ class Proposer:
             if peer != self._me:
                 return
             round_.asked = True
-            self._send_all(round_, Prepare(message.number, message.ballot))
+            self._send_all(round_, Prepare(message.number, message.ballot, round_.what.lost))
         if len(round_.promises) >= round_.what.enough and self._me in round_.promises:
             self._propose(round_)
 
@@ -134,7 +136,7 @@ class Proposer:
             self._fail()
             return
         round_.entry = entry
-        message = Accept(round_.what.number, round_.ballot, entry)
+        message = Accept(round_.what.number, round_.ballot, entry, round_.what.lost)
         self._send_all(round_, message)
         self._acceptor.accept(self._me, message)
 

@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from core.consistency import WEAK, Level, Need, need
-from core.metadata import MOVES, Birth, ChangeId, Epoch, Move, Proposal
+from core.metadata import OF_MEMBERS, Birth, ChangeId, Epoch, Move, Proposal
 from core.ports import PeerId
 from core.requests import Changed
 from core.roles import Role
@@ -41,11 +41,12 @@ RESULTS_MAX: Final = 4_096
 _BIRTHS_MAX, _STATES_MAX = 16, 128
 """How many first states, which carry the rings, and later ones all peers of this process share."""
 
-_UNTOUCHED: Final = ("cluster", "name")
+_UNTOUCHED: Final = ("cluster", "name", "lineages")
 _OF_MEMBERS: Final = (
     "members",
     "addresses",
     "voters",
+    "lost",
     "former",
     "next_number",
     "move",
@@ -67,7 +68,9 @@ TokenPair = tuple[int, int]
 class RingPlacement:
     """Where rows of the keyspaces with one replication live: ring.placement by peer ids. Immutable."""
 
-    def __init__(self, members: tuple[Member, ...], replication: Replication) -> None:
+    def __init__(self, members: tuple[Member, ...], replication: Replication, lost: Replicas = ()) -> None:
+        """`lost` are members that were given up and have not been replaced yet."""
+        self.lost = lost
         peers = [Peer(m.number, m.name, m.datacentre, m.rack, m.tokens) for m in members]
         placement = Placement(Ring(peers), _strategy(replication))
         ids = {member.number: member.peer for member in members}
@@ -135,13 +138,15 @@ def _strategy(replication: Replication) -> Strategy:
 class TablePlacement:
     """A table, its keyspace, and who replicates what of it, as of one epoch. Immutable."""
 
-    __slots__ = ("_lookup", "_ring", "_tokens", "_written", "factors", "keyspace", "moving", "table")
+    __slots__ = ("_lookup", "_ring", "_tokens", "_written", "factors", "keyspace", "lost", "moving", "table")
 
     def __init__(self, table: Table, keyspace: Keyspace, ring: RingPlacement | MovingRing) -> None:
         self.table = table
         self.keyspace = keyspace
         self.factors = ring.factors
         """(datacentre, replicas) pairs; (("", replicas),) for SimpleStrategy."""
+        self.lost = ring.lost
+        """Members that were given up: nobody waits for them."""
         self._ring = ring
         self._tokens = ring.tokens
         self._lookup = ring.lookup
@@ -218,6 +223,10 @@ class State:
         """Of all members, by ascending number."""
         self.voters: tuple[PeerId, ...] = ()
         """In rank order: the first is who proposes as long as it lives."""
+        self.lost: tuple[PeerId, ...] = ()
+        """Members that were given up when the metadata was recovered, until they are replaced or removed."""
+        self.lineages: tuple[bytes, ...] = ()
+        """The digest of each state that a recovery of the metadata led to."""
         self.former: tuple[tuple[PeerId, str], ...] = ()
         """(id, name) of peers that are members no more, and never will be again."""
         self.next_number = 1
@@ -345,7 +354,7 @@ class State:
         after = dict(move.keyspaces).get(keyspace.name, keyspace.replication)
         known = self._moving.get((keyspace.replication, after))
         if known is None:
-            new = RingPlacement(move.members_after(self.members), after)
+            new = RingPlacement(move.members_after(self.members), after, self.lost)
             known = MovingRing(self._ring(keyspace.replication), new, move.phase)
             self._moving[keyspace.replication, after] = known
         return known
@@ -353,7 +362,7 @@ class State:
     def _ring(self, replication: Replication) -> RingPlacement:
         known = self._rings.get(replication)
         if known is None:
-            known = self._rings[replication] = RingPlacement(self.members, replication)
+            known = self._rings[replication] = RingPlacement(self.members, replication, self.lost)
         return known
 
 
@@ -398,7 +407,11 @@ def _apply_changes(before: State, encoded: _Encoded) -> State:
     # A state is hashed and compared by identity: `before` came from here too, so equal logs meet one object.
     entry = encoded.epoch.entry
     assert not isinstance(entry, Birth), "a cluster is born once"
-    return _sealed(_Draft(before).changed(entry.proposals), before.digest, encoded)
+    draft = _Draft(before)
+    state = _sealed(draft.changed(entry.proposals), before.digest, encoded)
+    if draft.members.recovered:
+        state.lineages = (*before.lineages, state.digest)
+    return state
 
 
 def _sealed(state: State, digest_before: bytes, encoded: _Encoded) -> State:
@@ -465,7 +478,7 @@ class _Draft:
         for proposal in proposals:
             start, sequence = proposal.id
             if proposal.id not in self.results and sequence > self.forgotten.get(start, -1):
-                draft = self.members if isinstance(proposal.change, MOVES) else self.schema
+                draft = self.members if isinstance(proposal.change, OF_MEMBERS) else self.schema
                 self.results[proposal.id] = draft.apply(proposal.change)
         self._forget()
         state = State()
@@ -494,6 +507,10 @@ class _Draft:
         if state.members is before.members:
             state._rings = before._rings
         state.voters, state.former, state.next_number = draft.voters, draft.former, draft.next_number
+        state.lost = draft.lost
+        if draft.lost != before.lost:  # who is lost is not called, and rings say so
+            state._rings = {}
+            state.addresses = tuple(pair for pair in state.addresses if pair[0] not in draft.lost)
         state.move, state.last_move = draft.move, draft.last_move
         state.moved_epoch = before.epoch + 1
 

@@ -153,7 +153,7 @@ def voters_after(
     state: State, members: Sequence[Member], instead: dict[PeerId, PeerId] | None = None
 ) -> tuple[PeerId, ...]:
     """Who votes among these: who did, as far as they stay, filled up by others; () if nothing changes."""
-    there = [member.peer for member in members]
+    there = [member.peer for member in members if member.peer not in state.lost]
     kept = [(instead or {}).get(peer, peer) for peer in state.voters]
     kept = [peer for peer in kept if peer in there]
     wanted = min(max(3, len(state.voters)), len(there), VOTERS_MAX)
@@ -176,7 +176,10 @@ def _rings(state: State, begin: BeginMove) -> list[MovingRing]:
         (keyspace.replication, wanted.get(keyspace.name, keyspace.replication))
         for keyspace in state.keyspaces.values()
     )
-    return [MovingRing(RingPlacement(members, a), RingPlacement(after, b), PREPARE) for a, b in pairs]
+    lost = state.lost
+    return [
+        MovingRing(RingPlacement(members, a, lost), RingPlacement(after, b, lost), PREPARE) for a, b in pairs
+    ]
 
 
 def _may_plan(state: State) -> None:

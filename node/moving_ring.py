@@ -46,6 +46,7 @@ class MovingRing:
         self.old, self.new = old, new
         read = old if phase == PREPARE else new
         self.factors = read.factors
+        self.lost = read.lost
         self.datacentres = {**new.datacentres, **old.datacentres}
         self.tokens = tuple(sorted({*old.tokens, *new.tokens}))
         lookup: list[Replicas] = []

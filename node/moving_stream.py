@@ -116,12 +116,20 @@ class Places(Protocol):
     def factors(self) -> tuple[tuple[str, int], ...]:
         """Replicas per datacentre."""
 
+    @property
+    def lost(self) -> Replicas:
+        """Members that were given up (node/recovery.py)."""
+
     def datacentre(self, peer: PeerId) -> str:
         """Where a member stands."""
 
 
 def has_quorum(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -> bool:
-    """Whether `peers` are a quorum of these replicas in each datacentre (SimpleStrategy knows but one)."""
+    """Whether `peers` are a quorum of these replicas in each datacentre (SimpleStrategy knows but one).
+
+    Where so many were given up for lost that no quorum is left, all that remain are needed.
+    """
+    left: dict[str, int] = {}
     simple = len(placement.factors) == 1 and placement.factors[0][0] == ""
     sizes: dict[str, int] = {}
     found: dict[str, int] = {}
@@ -129,7 +137,8 @@ def has_quorum(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -
         name = "" if simple else placement.datacentre(replica)
         sizes[name] = sizes.get(name, 0) + 1
         found[name] = found.get(name, 0) + (replica in peers)
-    return all(found[name] >= quorum(size) for name, size in sizes.items())
+        left[name] = left.get(name, 0) + (replica not in placement.lost)
+    return all(found[name] >= min(quorum(size), left[name]) for name, size in sizes.items())
 
 
 def must_merge(me: PeerId, sides: Sides, placement: Places) -> bool:
@@ -137,7 +146,7 @@ def must_merge(me: PeerId, sides: Sides, placement: Places) -> bool:
     stay.
     """
     old, new = sides
-    if me not in new:
+    if me not in new or me in placement.lost:
         return False
     here = [[placement.datacentre(peer) for peer in side] for side in sides]
     fewer = any(here[1].count(name) < here[0].count(name) for name in dict.fromkeys(here[0]))
@@ -153,7 +162,8 @@ def choose_sources(
     """
     old, new = sides
     # Who is relieved comes first: what it holds is gone afterwards.
-    order = sorted((p for p in old if p != me and p in adopted), key=lambda p: (p in new, old.index(p)))
+    there = [p for p in old if p != me and p in adopted and p not in placement.lost]
+    order = sorted(there, key=lambda p: (p in new, old.index(p)))
     if me in old and me in adopted:
         order.insert(0, me)
     chosen: list[PeerId] = []

@@ -384,6 +384,7 @@ _NODE_SETTINGS: Final[dict[str, tuple[str, Parser]]] = {
     "repair_interval": ("anti_entropy_pause_us", _duration_us("100ms", "1d")),
     "scrub_interval": ("scrub_every_us", _duration_us("1s", "365d")),
     "scrub_throughput": ("scrub_bytes_per_s", _size_bytes("1KiB", "4GiB")),
+    "move_throughput": ("move_bytes_per_s", _size_bytes("1KiB", "4GiB")),
     "purge_interval": ("purge_interval_us", _duration_us("0s", "1d")),
     "purge_slack": ("purge_slack_us", _duration_us("100ms", "1d")),
     "change_log_retention": ("log_retention_us", _duration_us("1m", "365d")),

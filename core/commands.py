@@ -53,6 +53,12 @@ class Apply(msgspec.Struct, frozen=True):
     followed: bool = False
 
 
+class ApplyMany(msgspec.Struct, frozen=True):
+    """Apply each of these mutations, as if they were so many commands; answered once, with AppliedMany."""
+
+    mutations: tuple[bytes, ...]
+
+
 class MergeRows(msgspec.Struct, frozen=True):
     """Merge cells that arrive without their mutation: (row key, row or header bytes).
 
@@ -289,6 +295,7 @@ PaxosStep = PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch
 
 Command = (
     Apply
+    | ApplyMany
     | MergeRows
     | Read
     | LogRead
@@ -330,6 +337,12 @@ class Applied(msgspec.Struct, frozen=True):
 
     newer: Version | None
     fresh: bool
+
+
+class AppliedMany(msgspec.Struct, frozen=True):
+    """What became of each mutation, in their order."""
+
+    outcomes: tuple[Applied | Failed, ...]
 
 
 class Merged(msgspec.Struct, frozen=True):
@@ -557,6 +570,7 @@ class EntriesDamaged(Failed, frozen=True):
 
 Outcome = (
     Applied
+    | AppliedMany
     | Merged
     | Rows
     | Digest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from core.bulk_messages import ApplyMutations, MutationsTold
 from core.cell import Version
 from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosStep, Slice
 from core.finding import Check, Piece
@@ -537,11 +538,8 @@ Message = (
     | Decided
     | Pull
     | Propose
-    | ApplyMutation
-    | MutationApplied
-    | ReadSlice
-    | SliceRead
-    | DigestRead
+    | ApplyMutation | MutationApplied | ApplyMutations | MutationsTold
+    | ReadSlice | SliceRead | DigestRead
     | Repair
     | Stale
     | OperationFailed

@@ -72,6 +72,18 @@ class WriteRequest(msgspec.Struct, frozen=True):
     now_us: int = 0
 
 
+class BulkRequest(msgspec.Struct, frozen=True):
+    """Plain writes to one table that have nothing to do with each other; their own `level` is not used.
+
+    No two are to one partition. Answered with BulkAnswered when all of them have answers. What a replica
+    has no time for is tried again under its id until the deadline, so Overloaded and Timeout come late.
+    """
+
+    table: int
+    writes: tuple[WriteRequest, ...]
+    level: Level
+
+
 class CounterRequest(msgspec.Struct, frozen=True):
     """Add to counters of one partition: per row (its key suffix) pairs of column and delta (signed 64 bits).
 
@@ -220,6 +232,7 @@ class RestoreRequest(msgspec.Struct, frozen=True):
 
 Request = (
     WriteRequest
+    | BulkRequest
     | BatchRequest
     | CounterRequest
     | ReadRequest
@@ -245,6 +258,12 @@ class Written(msgspec.Struct, frozen=True):
     """Acknowledged at the level asked; `version` is what its cells carry."""
 
     version: Version
+
+
+class BulkAnswered(msgspec.Struct, frozen=True):
+    """The answer to each write of a BulkRequest, in their order."""
+
+    answers: tuple[Any, ...]
 
 
 class ReadRow(msgspec.Struct, frozen=True):
@@ -369,6 +388,7 @@ class Broken(msgspec.Struct, frozen=True):
 
 Answer = (
     Written
+    | BulkAnswered
     | RowsRead
     | Found
     | Gathered

@@ -24,11 +24,12 @@ follow one another within a `run`: one call and one record of the log for all. I
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import msgspec
 
 from core import limits
-from core.commands import Command, Failed, Outcome
+from core.commands import Applied, AppliedMany, Apply, ApplyMany, Command, Failed, Outcome, Why
 from core.ports import Ticket
 from lsm.commit import Commit
 from lsm.store import Plan, Store
@@ -44,6 +45,28 @@ class Fetch(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...]
     ticket: Ticket
     plan: Plan
+
+
+class _Many:
+    """An ApplyMany whose mutations go their ways as so many commands: what became of them so far."""
+
+    __slots__ = ("depends_on", "left", "outcomes", "ticket")
+
+    def __init__(self, ticket: Ticket, count: int) -> None:
+        self.ticket = ticket
+        self.outcomes: list[Applied | Failed] = [_NOT_YET] * count
+        self.left = count
+        self.depends_on = 0
+
+
+class _Part(NamedTuple):
+    """The ticket of one of them."""
+
+    many: _Many
+    at: int
+
+
+_NOT_YET = Failed(Why.UNKNOWN, "not executed yet")
 
 
 class Executor:
@@ -70,7 +93,13 @@ class Executor:
 
     def submit(self, ticket: Ticket, command: Command) -> None:
         """Queue a command."""
-        self._queue.append((ticket, command))
+        if type(command) is not ApplyMany:
+            self._queue.append((ticket, command))
+        elif command.mutations:
+            many = _Many(ticket, len(command.mutations))
+            self._queue.extend((_Part(many, at), Apply(data)) for at, data in enumerate(command.mutations))
+        else:
+            self.commit.add(ticket, AppliedMany(()), 0)
 
     @property
     def queued(self) -> int:
@@ -118,7 +147,7 @@ class Executor:
         if not plan.size:
             self._end_group()
             outcome, depends_on = self.store.run(plan)
-            self.commit.add(ticket, outcome, depends_on)
+            self._add(ticket, outcome, depends_on)
             return
         if self._group is None:
             self._group, self._group_bytes = [], 0
@@ -138,9 +167,22 @@ class Executor:
         after = self._group_after
         for ticket, outcome, depends_on in group:
             if failed is not None and depends_on > after:
-                self.commit.add(ticket, failed, 0)
+                self._add(ticket, failed, 0)
             else:
-                self.commit.add(ticket, outcome, depends_on)
+                self._add(ticket, outcome, depends_on)
+
+    def _add(self, ticket: Ticket, outcome: Outcome, depends_on: int) -> None:
+        """To the commit; of one of many, when it is the last of them."""
+        if type(ticket) is not _Part:
+            self.commit.add(ticket, outcome, depends_on)
+            return
+        many = ticket.many
+        assert isinstance(outcome, Applied | Failed), outcome
+        many.outcomes[ticket.at] = outcome
+        many.left -= 1
+        many.depends_on = max(many.depends_on, depends_on)
+        if not many.left:
+            self.commit.add(many.ticket, AppliedMany(tuple(many.outcomes)), many.depends_on)
 
     def _resume(self, fetch: Fetch) -> None:
         """Execute what was fetched for, then what waited behind it, up to the next cold one."""

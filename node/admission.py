@@ -8,6 +8,7 @@ from __future__ import annotations
 from core.gathering import GatherRequest
 from core.requests import (
     BatchRequest,
+    BulkRequest,
     ConditionalRequest,
     Overloaded,
     Request,
@@ -25,7 +26,7 @@ def request_bytes(request: Request) -> int:
         return REQUEST_OVERHEAD_BYTES + sum(
             len(write.value) for row in request.rows for write in row.writes if write.value is not None
         )
-    if isinstance(request, BatchRequest):
+    if isinstance(request, BatchRequest | BulkRequest):
         return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
     if isinstance(request, ConditionalRequest):
         return REQUEST_OVERHEAD_BYTES + request.bytes_held

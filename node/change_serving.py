@@ -25,6 +25,7 @@ from core.cell import Cell
 from core.commands import (
     AT_END,
     Applied,
+    AppliedMany,
     ChangesLogged,
     CounterAdded,
     Failed,
@@ -223,7 +224,7 @@ class ChangeServing:
 
     def _on_logged(self, outcome: Outcome) -> None:
         """The store has done something that may be in the log."""
-        if not self._waking and isinstance(outcome, Applied | CounterAdded | Merged | Expired):
+        if not self._waking and isinstance(outcome, Applied | AppliedMany | CounterAdded | Merged | Expired):
             self._waking = True
             self.inside.timer(WAKE_US * (1 + len(self._asked) // WAKE_WAITING), "changes_wake")
 

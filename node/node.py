@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from core.bulk_messages import MutationsTold
 from core.finding import FindRequest
 from core.gathering import GatherRequest
 from core.healing_messages import PaxosStateTold, TreeAnswer
@@ -48,6 +49,7 @@ from core.requests import (
     AdminRequest,
     Answer,
     BatchRequest,
+    BulkRequest,
     ConditionalRequest,
     CounterRequest,
     MetadataRequest,
@@ -67,6 +69,7 @@ from node.admission import Admission
 from node.anti_entropy import AntiEntropy
 from node.batch_log import BatchLog
 from node.batches import Batches
+from node.bulk_writes import BulkWrites
 from node.change_serving import ChangeServing
 from node.changes_fence import ChangesFence
 from node.counters import Counters
@@ -116,6 +119,7 @@ ANSWERS = (
     SliceRead,
     DigestRead,
     MutationApplied,
+    MutationsTold,
     Stale,
     OperationFailed,
     BatchStored,
@@ -197,6 +201,7 @@ class Node:
         self.indexed = Indexed(types_from(lambda: self.metadata))
         self.building = IndexBuilding(self.inside, self.metadata, boot)
         self.uniques = Uniques(self.inside, self.metadata, self.paxos, self.indexed)
+        self.bulk_writes = BulkWrites(self.writes, self.uniques)
         self.unique_building = UniqueBuilding(self.uniques, self.swim, self.scans)
         self.expiring = Expiring(self.unique_building, self.writes, self.building)
         serving = FindServing(self.inside, self.metadata, self.following, self.building, self.indexed)
@@ -349,6 +354,8 @@ class Node:
             self.uniques.begin(request, deadline_us, answer)
         elif isinstance(request, WriteRequest):
             self.writes.begin(request, deadline_us, answer)
+        elif isinstance(request, BulkRequest):
+            self.bulk_writes.begin(request, deadline_us, answer)
         elif isinstance(request, BatchRequest):
             self.batches.begin(request, deadline_us, answer)
         elif isinstance(request, RestoreRequest):

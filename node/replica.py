@@ -15,9 +15,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from core import limits
+from core.bulk_messages import ApplyMutations, MutationsTold, MutationTold
 from core.commands import (
     Applied,
+    AppliedMany,
     Apply,
+    ApplyMany,
     Digest,
     Failed,
     MergeRows,
@@ -71,11 +74,13 @@ class Replica:
         self._in_store = 0
         self._waiting: deque[tuple[int, tuple[Any, ...], Command]] = deque()
         inside.on_message(ApplyMutation, self._on_apply)
+        inside.on_message(ApplyMutations, self._on_apply_many)
         inside.on_message(ReadSlice, self._on_read)
         inside.on_message(Repair, self._on_repair)
         inside.on_message(PaxosAsk, self._on_paxos)
         inside.on_stored("replica_paxos", self._paxos_done)
         inside.on_stored("replica_apply", self._applied)
+        inside.on_stored("replica_apply_many", self._applied_many)
         inside.on_stored("replica_read", self._was_read)
         inside.on_stored("replica_repair", self._repaired)
 
@@ -108,6 +113,11 @@ class Replica:
         if self._may(peer, message, message.table):
             ticket = ("replica_apply", peer, message.op, message.epoch)
             self._submit(ticket, Apply(message.mutation), message.left_us)
+
+    def _on_apply_many(self, peer: PeerId, message: ApplyMutations) -> None:
+        if self._may(peer, message, message.table):
+            ticket = ("replica_apply_many", peer, message.op, message.epoch)
+            self._submit(ticket, ApplyMany(message.mutations), message.left_us)
 
     def _submit(self, ticket: tuple[Any, ...], command: Command, left_us: int = 0) -> None:
         """To the store, or to the end of what waits for it; `left_us` 0 is for ever."""
@@ -205,6 +215,20 @@ class Replica:
         else:
             self._failed(outcome, peer, op)
 
+    def _applied_many(self, outcome: Outcome, peer: PeerId, op: int, epoch: int) -> None:
+        self._done()
+        if self._is_outdated(peer, op, epoch):
+            return
+        if not isinstance(outcome, AppliedMany):
+            self._failed(outcome, peer, op)
+        elif is_plain(outcome):
+            self._inside.world.send(peer, MutationApplied(op, None), SMALL)
+        else:
+            name = self._inside.identity.name
+            told = tuple(told_of(each, name) for each in outcome.outcomes)
+            self._inside.count("replica_failures", sum(bool(each.why) for each in told))
+            self._inside.world.send(peer, MutationsTold(op, told), SMALL)
+
     def _was_read(self, outcome: Outcome, peer: PeerId, op: int, part: Slice, how: tuple[int, bool]) -> None:
         """`how`: the epoch it was planned at, and whether only the digest is wanted of what was read."""
         self._done()
@@ -239,6 +263,18 @@ class Replica:
         name = self._inside.identity.name
         failed = OperationFailed(op, outcome.why, f"{name}: {outcome.detail}", outcome.floor_us)
         self._inside.world.send(peer, failed, SMALL)
+
+
+def is_plain(outcome: AppliedMany) -> bool:
+    """Whether all were applied, and none met anything newer."""
+    return all(type(each) is Applied and each.newer is None for each in outcome.outcomes)
+
+
+def told_of(outcome: Applied | Failed, name: str) -> MutationTold:
+    """What became of one mutation at the replica of this name."""
+    if isinstance(outcome, Applied):
+        return MutationTold(outcome.newer)
+    return MutationTold(None, outcome.why, f"{name}: {outcome.detail}", outcome.floor_us)
 
 
 def _bytes_of(outcome: PaxosOutcome) -> int:

@@ -20,6 +20,7 @@ from core.messages import Pull
 from core.ports import URGENT
 from core.requests import (
     BatchRequest,
+    BulkRequest,
     ConditionalRequest,
     CounterRequest,
     ReadRequest,
@@ -40,7 +41,7 @@ WAITING_MAX = 10_000
 """So many requests may wait for epochs at a time."""
 
 _READS = (ReadRequest, ScanRequest, FindRequest, GatherRequest)
-_WRITES = (WriteRequest, CounterRequest, ConditionalRequest)
+_WRITES = (WriteRequest, BulkRequest, CounterRequest, ConditionalRequest)
 
 
 @dataclass(slots=True, eq=False)

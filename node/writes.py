@@ -254,7 +254,7 @@ class WriteOperation:
         self._op = inside.new_op()
         inside.operations[self._op] = self
         self._left_us = max(1_000, self._deadline_us - inside.world.monotonic_us())
-        self._timer = inside.timer(self._left_us, "write", self._op)
+        self._timer = inside.timer(self._wait_us(), "write", self._op)
         self._pending = list(self._alive)
         self._owed.clear()
         if len(self._alive) < len(self._replicas):
@@ -262,6 +262,10 @@ class WriteOperation:
                 if peer not in self._alive:
                     self._hint(peer)
         self._send_all()
+
+    def _wait_us(self) -> int:
+        """After how long an attempt is looked at again."""
+        return self._left_us
 
     def _send_all(self) -> None:
         inside, op = self._parent.inside, self._op

@@ -21,11 +21,12 @@ from core.settings import Settings
 from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
+from server.rest.bulk import Bulk, Room
 from server.rest.collections import BODY_BYTES_MAX, Collections, describe
 from server.rest.docs_indexes import DocumentIndexes
 from server.rest.docs_query import DocumentQueries
 from server.rest.documents import Documents
-from server.rest.documents_bulk import DocumentsBulk
+from server.rest.documents_bulk import DocumentLines
 from server.rest.documents_listing import DocumentsListing
 from server.rest.problems import ProblemError
 from server.rest.targets import DOCUMENTS_PARAMETERS, WRITE_PARAMETERS, decoded, options
@@ -42,9 +43,10 @@ the query."""
 class DocumentRoutes:
     """Dispatches what is below these paths."""
 
-    def __init__(self, node: Node, bridge: Bridge, budget: Budget, settings: Settings) -> None:
+    def __init__(self, node: Node, bridge: Bridge, budget: Budget, settings: Settings, room: Room) -> None:
         self._bridge = bridge
         self._budget = budget
+        self._room = room
         self._settings = settings
         self.collections = Collections(node, bridge)
         self.documents = Documents(bridge, self.collections, budget, settings)
@@ -116,8 +118,8 @@ class DocumentRoutes:
         if request.method != "POST":
             raise not_allowed("POST")
         wanted = options(query, WRITE_PARAMETERS)
-        bulk = DocumentsBulk(self._bridge, self.collections, name, wanted, self._settings)
-        return await bulk.respond(request)
+        lines = DocumentLines(self.collections, name, wanted, self._settings)
+        return await Bulk(self._bridge, lines, self._room, wanted, self._settings).respond(request)
 
     async def _collection(self, request: web.BaseRequest, raw_name: str, query: str) -> web.Response:
         options(query, ())

@@ -28,12 +28,13 @@ from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import browsers, buckets as buckets_module
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
-from server.rest.bulk import Bulk
+from server.rest.bulk import Bulk, Room
 from server.rest.changes import CHANGES, ChangesRoute
 from server.rest.cql import CqlRoute
 from server.rest.docs import page as docs_page
 from server.rest.documents_routes import DocumentRoutes
 from server.rest.http_server import HttpServer
+from server.rest.kv_bulk import KvLines
 from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
@@ -92,7 +93,8 @@ class RestService:
         self._budget = Budget(settings.request_bytes_in_flight_max)
         self._buckets = Buckets(node, bridge)
         self._values = Values(bridge, self._buckets, self._budget, settings)
-        self._documents = DocumentRoutes(node, bridge, self._budget, settings)
+        self._room = Room()
+        self._documents = DocumentRoutes(node, bridge, self._budget, settings, self._room)
         self._search = SearchRoutes(node, bridge, self._documents.collections, self._budget, settings)
         self._changes = ChangesRoute(node, bridge)
         self._streams = StreamsRoute(node, bridge, self._budget)
@@ -185,7 +187,7 @@ class RestService:
         for index, one in enumerate(alive):
             if one in self._busy:
                 request = self._busy[one]
-                if request is None or request.content.is_eof():
+                if request is None or request.content.is_eof() or getattr(request, "is_held_up", False):
                     continue  # we are working on it
                 received = request.content.total_bytes
                 if received >= self._seen[one][1] + PROGRESS_BYTES:
@@ -269,9 +271,8 @@ class RestService:
                 return await self._values.delete(request, bucket, key, query)
             if method == "POST" and key == "_bulk":
                 wanted = options(query, WRITE_PARAMETERS)
-                return await Bulk(self._bridge, self._buckets, bucket, wanted, self._settings).respond(
-                    request
-                )
+                lines = KvLines(self._buckets, bucket, wanted, self._settings)
+                return await Bulk(self._bridge, lines, self._room, wanted, self._settings).respond(request)
             raise _not_allowed("DELETE, GET, HEAD, PUT" + (", POST" if key == "_bulk" else ""))
         if method in {"GET", "HEAD"}:
             wanted = options(query, LIST_PARAMETERS)

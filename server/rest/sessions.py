@@ -69,6 +69,8 @@ class Request(web.BaseRequest):
     """A request whose answer carries its session."""
 
     session: Session | None = None
+    is_held_up: bool = False
+    """Whether it is us who do not go on: what it waits for is the node."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         header = None if self.session is None else self.session.header()

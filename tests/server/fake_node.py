@@ -14,6 +14,8 @@ from core.metadata import Birth, Change, Changes, Epoch, Proposal
 from core.requests import (
     AdminRequest,
     Answer,
+    BulkAnswered,
+    BulkRequest,
     Changed,
     ConditionalRequest,
     Invalid,
@@ -94,6 +96,8 @@ class FakeNode:
     def _answer(self, request: Request) -> Answer:
         if isinstance(request, WriteRequest):
             return self._write(request)
+        if isinstance(request, BulkRequest):
+            return BulkAnswered(tuple(map(self._write, request.writes)))
         if isinstance(request, ReadRequest):
             return self._read(request)
         if isinstance(request, ConditionalRequest):

@@ -12,11 +12,13 @@ import pytest
 from core.consistency import Level
 from core.requests import (
     Answer,
+    BulkRequest,
     ReadRequest,
     ScanRequest,
     Unavailable,
     Unready,
 )
+from server.rest.bulk import LINES_AHEAD
 from tests.server.fake_node import with_value_limit
 from tests.server.harness import run, until
 from tests.server.rest_client import Door, door, head, problem
@@ -151,18 +153,23 @@ def test_bulk_is_streamed_with_bounded_work() -> None:
             lines = b"".join(b'{"op":"put","key":"%d","value":"v"}\n' % n for n in range(1_000))
             writer.write(b"%x\r\n%s\r\n" % (len(lines), lines))
             before = len(ask.node.requests)
-            await until(lambda: len(ask.node.requests) - before == 128)
+
+            def in_work() -> int:
+                asked = ask.node.requests[before:]
+                return sum(len(each.writes) for each in asked if isinstance(each, BulkRequest))
+
+            await until(lambda: in_work() == LINES_AHEAD)
             await asyncio.sleep(0.05)
-            assert len(ask.node.requests) - before == 128  # the others wait, unread or unsent
+            assert in_work() == LINES_AHEAD  # the others wait, unread or unsent
             writer.close()
-            await until(lambda: len(ask.node.cancelled) == 128)
+            await until(lambda: len(ask.node.cancelled) == len(ask.node.requests) - before)
             ask.node.silent = False
             reader, writer = await ask.open()
             writer.write(head("POST", "/v1/kv/demo/_bulk", None, {"Transfer-Encoding": "chunked"}))
             await reader.readuntil(b"\r\n\r\n")
             line = b'{"op":"put","key":"one","value":"v"}\n'
             writer.write(b"%x\r\n%s\r\n" % (len(line), line))
-            await until(lambda: ask.node.requests[-1].partition == b"one")  # type: ignore[union-attr]
+            await until(lambda: ask.node.requests[-1].writes[0].partition == b"one")  # type: ignore[union-attr]
             writer.write(b"0\r\n\r\n")
             assert json.loads((await reader.readuntil(b"\n0\r\n\r\n")).split(b"\r\n")[1])["status"] == 204
             writer.close()

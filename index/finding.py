@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from index.analysis.distance import within
 from index.encoding import TAGS, encoded, escaped, exists_term, head, quoted, range_regex, wildcard_regex
+from index.nested import without_exclusions
 from index.query import (
     K1,
     TEXT,
@@ -24,11 +25,13 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    Nested,
     Nothing,
     Phrase,
     Prefix,
     Query,
     Range,
+    Regexp,
     Statistics,
     Term,
     Terms,
@@ -115,6 +118,8 @@ class Finder:
             Phrase: self._phrase,
             Prefix: self._prefix,
             Wildcard: self._wildcard,
+            Regexp: lambda each: self._pattern(each, each.expression),
+            Nested: self._nested,
             Fuzzy: self._fuzzy,
             Range: self._range,
             Exists: lambda each: self._one(VALUES, exists_term(each.field)),
@@ -251,6 +256,14 @@ class Finder:
 
     # --- compounds
 
+    def _nested(self, query: Nested) -> EngineQuery:
+        """The engine knows no objects: it finds what matches by several of them together, too."""
+        self.is_exact = False
+        there = self._flat(self._one(VALUES, exists_term(query.path)), 0.0)
+        return self._tools.boolean(
+            [there, self._flat(self.query(without_exclusions(query.query)))], [], [], 0
+        )
+
     def _bool(self, query: Bool) -> EngineQuery:
         must = [self.query(each) for each in query.must]
         must += [self._flat(self.query(each), 0.0) for each in query.filter]
@@ -279,7 +292,7 @@ def constant_score(query: Query) -> float | None:
     """The score that all matches have, if they all have the same for certain."""
     if isinstance(query, Term):
         return None if query.view == TEXT else 1.0
-    if isinstance(query, All | Nothing | Terms | Prefix | Wildcard | Fuzzy | Range | Exists | Ids):
+    if isinstance(query, All | Nothing | Terms | Prefix | Wildcard | Regexp | Fuzzy | Range | Exists | Ids):
         return 1.0
     if isinstance(query, Constant):
         return query.score

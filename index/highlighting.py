@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from index.analysis.distance import within
+from index.encoding import escaped
 from index.fields import fields_of
 from index.globs import fits, parts_of
 from index.mapping import Rules
@@ -21,11 +22,13 @@ from index.query import (
     Phrase,
     Prefix,
     Query,
+    Regexp,
     Term,
     Terms,
     Wildcard,
     children,
 )
+from index.regexes import term_test
 from index.search_body import Highlight
 
 Test = Callable[[str], bool]
@@ -62,6 +65,8 @@ class Marker:
             self._tests.setdefault(leaf.field, []).append(_begins(leaf.prefix))
         elif isinstance(leaf, Wildcard):
             self._tests.setdefault(leaf.field, []).append(_of_pattern(leaf.pattern))
+        elif isinstance(leaf, Regexp):
+            self._tests.setdefault(leaf.field, []).append(_of_expression(leaf.expression))
         elif isinstance(leaf, Fuzzy):
             self._tests.setdefault(leaf.field, []).append(_like(leaf))
 
@@ -103,6 +108,11 @@ def _begins(prefix: str) -> Test:
 def _of_pattern(pattern: str) -> Test:
     parts = parts_of(pattern)
     return lambda term: fits(parts, term)
+
+
+def _of_expression(expression: str) -> Test:
+    test = term_test(expression)
+    return lambda term: test(escaped(term))
 
 
 def _like(leaf: Fuzzy) -> Test:

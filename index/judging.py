@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
-from index.encoding import encoded, unescaped
+from index.encoding import encoded, escaped, unescaped
 from index.fields import Fields, fields_of, is_whole, strings_of_all, texts_of_all, whole_of
 from index.globs import fits, parts_of
 from index.mapping import Rules
+from index.nested import objects_at
 from index.query import (
     ALL,
     DATE,
@@ -34,16 +35,19 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    Nested,
     Nothing,
     Phrase,
     Prefix,
     Query,
     Range,
+    Regexp,
     Statistics,
     Term,
     Terms,
     Wildcard,
 )
+from index.regexes import term_test
 from index.scoring import average_length, bm25, term_idf
 from index.slop import phrase_frequency
 
@@ -204,6 +208,10 @@ class Held:
         below = path + "."
         return any(name == path or name.startswith(below) for name in self.fields)
 
+    def nested(self, path: str) -> list[Held]:
+        """Each object at this path as if it were the only one of the document."""
+        return [Held(self.key, source, self._rules) for source in objects_at(self.source, path)]
+
 
 Scorer = Callable[[Held], float | None]
 
@@ -274,6 +282,13 @@ def _wildcard(query: Wildcard, _statistics: Statistics) -> Scorer:
     if query.view == TEXT:
         return _matching(query.field, query.view, lambda term: fits(parts, term))
     return _matching(query.field, query.view, lambda term: fits(parts, unescaped(term)))
+
+
+def _regexp(query: Regexp, _statistics: Statistics) -> Scorer:
+    test = term_test(query.expression)
+    if query.view == TEXT:
+        return _matching(query.field, query.view, lambda term: test(escaped(term)))
+    return _matching(query.field, query.view, test)
 
 
 def _fuzzy(query: Fuzzy, _statistics: Statistics) -> Scorer:
@@ -375,6 +390,25 @@ def _constant(query: Constant, statistics: Statistics) -> Scorer:
     return lambda held: None if inside(held) is None else query.score
 
 
+_MODES: Final[dict[str, Callable[[list[float]], float]]] = {
+    "avg": lambda scores: sum(scores) / len(scores),
+    "max": max,
+    "min": min,
+    "sum": sum,
+    "none": lambda _scores: 0.0,
+}
+
+
+def _nested(query: Nested, statistics: Statistics) -> Scorer:
+    inside, combined = compile_query(query.query, statistics), _MODES[query.mode]
+
+    def score(held: Held) -> float | None:
+        found = [value for value in map(inside, held.nested(query.path)) if value is not None]
+        return combined(found) if found else None
+
+    return score
+
+
 def _boost(query: Boost, statistics: Statistics) -> Scorer:
     inside = compile_query(query.query, statistics)
 
@@ -393,6 +427,8 @@ _COMPILERS: Final[dict[type, Callable[[Any, Statistics], Scorer]]] = {
     Phrase: _phrase,
     Prefix: _prefix,
     Wildcard: _wildcard,
+    Regexp: _regexp,
+    Nested: _nested,
     Fuzzy: _fuzzy,
     Range: _range,
     Exists: _exists,

@@ -37,13 +37,20 @@ def candidates(query: MoreLike, rules: Rules, documents: Sequence[Any]) -> dict[
                 texts += texts_of_all(held)
             elif field in held:
                 texts += held[field].text
+        without = {
+            token.term: None
+            for text in (*query.unlike, *query.stop_words)
+            for token in rule.search_analyzer.query_tokens(text)
+        }
         for text in texts:
             for token in rule.search_analyzer.query_tokens(text):
-                counts[TermKey(field, token.term)] += 1
+                if token.term not in without:
+                    counts[TermKey(field, token.term)] += 1
     enough = [
         (-count, key.field, key.term)
         for key, count in counts.items()
-        if count >= query.term_freq_min and len(key.term) >= query.word_chars_min
+        if count >= query.term_freq_min
+        and query.word_chars_min <= len(key.term) <= (query.word_chars_max or len(key.term))
     ]
     return {TermKey(field, term): -count for count, field, term in sorted(enough)[:CANDIDATES_MAX]}
 
@@ -55,7 +62,7 @@ def chosen(
     weights = []
     for key, count in found.items():
         frequency = statistics.frequencies.get(key, 0)
-        if frequency >= query.doc_freq_min:
+        if query.doc_freq_min <= frequency <= (query.doc_freq_max or frequency):
             weights.append((-count * idf(statistics.documents, frequency), key.field, key.term))
     terms = [Term(field, TEXT, term) for _, field, term in sorted(weights)[: query.terms_max]]
     if not terms:

@@ -18,8 +18,8 @@ needed.
 Scores. A TEXT `Term` scores BM25 (k1 1.2, b 0.75; Robertson and Zaragoza 2009, with Lucene's idf
 ln(1 + (N - n + 0.5) / (n + 0.5))), a `Phrase` BM25 with the sum of its terms' idf and its own frequency; N, n
 and average lengths are those of the whole cluster and come with the query (`Statistics`). All other leaves
-(other views, `Terms`, `Prefix`, `Wildcard`, `Fuzzy`, `Range`, `Exists`, `Ids`, `All`) score 1 where they
-match. `Bool` adds up what matches in `must` and `should`; `filter` and `must_not` score nothing. `Boost`
+(other views, `Terms`, `Prefix`, `Wildcard`, `Regexp`, `Fuzzy`, `Range`, `Exists`, `Ids`, `All`) score 1 where
+they match. `Bool` adds up what matches in `must` and `should`; `filter` and `must_not` score nothing. `Boost`
 multiplies. `DisMax` takes the best plus `tie_breaker` times each other one. `Boosting` multiplies by `factor`
 where `negative` matches too.
 """
@@ -114,6 +114,14 @@ class Wildcard(msgspec.Struct, frozen=True, tag="wildcard"):
     pattern: str
 
 
+class Regexp(msgspec.Struct, frozen=True, tag="regexp"):
+    """Documents with a term of this expression (TEXT or EXACT; index/regexes.py)."""
+
+    field: str
+    view: str
+    expression: str
+
+
 class Fuzzy(msgspec.Struct, frozen=True, tag="fuzzy"):
     """Documents with a term within this distance (0 to 2; Damerau-Levenshtein: a transposition counts 1, if
     `transpositions`); the first `prefix_length` characters are equal.
@@ -186,6 +194,16 @@ class Constant(msgspec.Struct, frozen=True, tag="constant"):
     score: float = 1.0
 
 
+class Nested(msgspec.Struct, frozen=True, tag="nested"):
+    """Documents of which one object at this path matches by itself. `mode` says which score of those that do
+    counts: avg, max, min, sum, or none (0).
+    """
+
+    path: str
+    query: Query
+    mode: str = "avg"
+
+
 class Boost(msgspec.Struct, frozen=True, tag="boost"):
     """The same documents, the score multiplied (`factor` >= 0)."""
 
@@ -200,8 +218,8 @@ class Match(msgspec.Struct, frozen=True, tag="match"):
     """Text to be analyzed as the field's text is: documents with its terms.
 
     `minimum` as in Elasticsearch's minimum_should_match ("" : by `operator`, all of them or any). `fuzziness`
-    is "", "AUTO", "0", "1" or "2". With `prefix` the last term is a prefix (bool_prefix). `lenient` text that
-    the field cannot hold matches nothing.
+    is "", "AUTO", "AUTO:3,6", "0", "1" or "2". With `prefix` the last term is a prefix (bool_prefix). Text
+    without any term matches nothing, with `zero_terms` all everything.
     """
 
     field: str
@@ -212,6 +230,8 @@ class Match(msgspec.Struct, frozen=True, tag="match"):
     prefix_length: int = 0
     analyzer: str = ""
     prefix: bool = False
+    transpositions: bool = True
+    zero_terms: str = "none"
 
 
 class MatchPhrase(msgspec.Struct, frozen=True, tag="match_phrase"):
@@ -222,6 +242,7 @@ class MatchPhrase(msgspec.Struct, frozen=True, tag="match_phrase"):
     slop: int = 0
     prefix: bool = False
     analyzer: str = ""
+    zero_terms: str = "none"
 
 
 class Equals(msgspec.Struct, frozen=True, tag="equals"):
@@ -246,7 +267,8 @@ class Compare(msgspec.Struct, frozen=True, tag="compare"):
 
 
 class Pattern(msgspec.Struct, frozen=True, tag="pattern"):
-    """A `kind` prefix, wildcard or fuzzy of what the user wrote, in the view that the field has.
+    """A `kind` prefix, wildcard or fuzzy of what the user wrote, or regexp (of terms: index/regexes.py), in
+    the views that the field has.
 
     `analyzed`: of a text field, by terms that went through its filters (lower case).
     """
@@ -275,6 +297,8 @@ class AnyOf(msgspec.Struct, frozen=True, tag="any_of"):
     slop: int = 0
     tie_breaker: float = -1.0
     analyzer: str = ""
+    transpositions: bool = True
+    zero_terms: str = "none"
 
 
 class DocumentIds(msgspec.Struct, frozen=True, tag="document_ids"):
@@ -291,7 +315,9 @@ class AtLeast(msgspec.Struct, frozen=True, tag="at_least"):
 
 
 class MoreLike(msgspec.Struct, frozen=True, tag="more_like"):
-    """Documents with the words that distinguish these texts and documents (their ids) from others."""
+    """Documents with the words that distinguish these texts and documents (their ids) from others: not those
+    of `stop_words`, nor those of the texts `unlike`. A greatest of 0 is none.
+    """
 
     fields: tuple[str, ...]
     texts: tuple[str, ...]
@@ -302,6 +328,10 @@ class MoreLike(msgspec.Struct, frozen=True, tag="more_like"):
     word_chars_min: int = 0
     minimum: str = "30%"
     include: bool = False
+    doc_freq_max: int = 0
+    word_chars_max: int = 0
+    stop_words: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
 
 class Called(msgspec.Struct, frozen=True, tag="called"):
@@ -318,6 +348,7 @@ Planned = (
     | Phrase
     | Prefix
     | Wildcard
+    | Regexp
     | Fuzzy
     | Range
     | Exists
@@ -327,6 +358,7 @@ Planned = (
     | Boosting
     | Constant
     | Boost
+    | Nested
 )
 """What peers send each other. The queries inside are typed as `Query`, but are planned ones, too."""
 
@@ -424,7 +456,7 @@ def children(query: Query) -> tuple[Query, ...]:
         return query.queries
     if isinstance(query, Boosting):
         return (query.positive, query.negative)
-    if isinstance(query, Constant | Boost):
+    if isinstance(query, Constant | Boost | Nested):
         return (query.query,)
     return ()
 

@@ -8,8 +8,11 @@ and clauses are bounded before anything else looks at them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from index.bounds import (
     DEPTH_MAX,
@@ -39,15 +42,17 @@ from index.query import (
     Match,
     MatchPhrase,
     MoreLike,
+    Nested,
     Nothing,
     Pattern,
     Query,
     Value,
 )
 from index.query_string import SLOP_MAX, Options, parse_query_string
-from index.simple_query_string import parse_simple
+from index.regexes import FLAGS as REGEX_FLAGS, term_regex
+from index.simple_query_string import FLAGS as SIMPLE_FLAGS, parse_simple
 
-FUZZINESS: Final = ("AUTO", "auto", "0", "1", "2")
+FUZZINESS: Final = re.compile(r"AUTO(:\d{1,3},\d{1,3})?|[012]", re.ASCII | re.IGNORECASE)
 KINDS: Final = ("best_fields", "most_fields", "cross_fields", "phrase", "phrase_prefix", "bool_prefix")
 
 
@@ -168,9 +173,30 @@ class Body:
     def fuzziness(self, default: str = "") -> str:
         """fuzziness: AUTO, 0, 1 or 2."""
         text = str(self.take("fuzziness", default))
-        if text and text not in FUZZINESS:
-            raise RefusedError("fuzziness is AUTO, 0, 1 or 2", self.path)
+        if text and not FUZZINESS.fullmatch(text):
+            raise RefusedError("fuzziness is AUTO, AUTO:low,high, 0, 1 or 2", self.path)
         return text.upper()
+
+    def zero_terms(self) -> str:
+        """zero_terms_query: what text without any term finds."""
+        return self.one_of("zero_terms_query", ("none", "all"), "none")
+
+    def flags(self, known: tuple[str, ...]) -> tuple[str, ...]:
+        """flags: words with `|` between them."""
+        found = tuple((self.text("flags", "ALL") or "NONE").upper().split("|"))
+        for flag in found:
+            if flag not in known:
+                raise RefusedError(
+                    f"there is no flag {flag[:40]!r}; there are: {', '.join(known)}", self.path
+                )
+        return found
+
+    def without_effect(self, *names: str) -> None:
+        """Options that change nothing here: how a query is executed, or what is always so."""
+        for name in names:
+            value = self.take(name)
+            if not isinstance(value, str | int | float | None):
+                raise RefusedError(f"{name} is text, a number, true or false", self.path)
 
     def queries(self, name: str) -> tuple[Query, ...]:
         """An option that is a query or a list of them."""
@@ -251,19 +277,32 @@ def _match(body: Body) -> Query:
         options.fuzziness(),
         options.integer("prefix_length", 0, 0, 100),
         options.text("analyzer"),
+        transpositions=options.boolean("fuzzy_transpositions", True),
+        zero_terms=options.zero_terms(),
     )
-    for ignored in ("lenient", "zero_terms_query", "auto_generate_synonyms_phrase_query", "max_expansions"):
-        options.take(ignored)
+    options.without_effect(*_OF_EXECUTION)
     return options.done(query)
+
+
+_OF_EXECUTION: Final = ("lenient", "max_expansions", "fuzzy_rewrite", "auto_generate_synonyms_phrase_query")
 
 
 def _match_bool_prefix(body: Body) -> Query:
     field, options = body.field("query")
     text = options.text("query", needed=True)
-    operator = options.one_of("operator", ("or", "and"), "or")
-    return options.done(
-        Match(field, text, operator, options.minimum(), analyzer=options.text("analyzer"), prefix=True)
+    query = Match(
+        field,
+        text,
+        options.one_of("operator", ("or", "and"), "or"),
+        options.minimum(),
+        options.fuzziness(),
+        options.integer("prefix_length", 0, 0, 100),
+        options.text("analyzer"),
+        prefix=True,
+        transpositions=options.boolean("fuzzy_transpositions", True),
     )
+    options.without_effect(*_OF_EXECUTION)
+    return options.done(query)
 
 
 def _match_phrase(body: Body) -> Query:
@@ -279,12 +318,14 @@ def _phrase(body: Body, is_prefix: bool) -> Query:
     text = options.text("query", needed=True)
     slop = options.integer("slop", 0, 0, SLOP_MAX)
     if is_prefix:
-        options.take("max_expansions")
-    return options.done(MatchPhrase(field, text, slop, is_prefix, options.text("analyzer")))
+        options.without_effect("max_expansions")
+    zero_terms = options.zero_terms()
+    return options.done(MatchPhrase(field, text, slop, is_prefix, options.text("analyzer"), zero_terms))
 
 
 def _multi_match(body: Body) -> Query:
     fields = body.fields() or ((ALL, 1.0),)
+    body.without_effect(*_OF_EXECUTION)
     return body.done(
         AnyOf(
             fields,
@@ -297,6 +338,8 @@ def _multi_match(body: Body) -> Query:
             body.integer("slop", 0, 0, SLOP_MAX),
             body.number("tie_breaker", -1.0, -1.0, 1.0),
             body.text("analyzer"),
+            body.boolean("fuzzy_transpositions", True),
+            body.zero_terms(),
         )
     )
 
@@ -309,11 +352,15 @@ def _string_options(body: Body, lenient: bool) -> Options:
     return Options(fields, operator, lenient, analyzer, minimum=minimum)
 
 
+_OF_STRINGS: Final = ("analyze_wildcard", "fuzzy_max_expansions", "enable_position_increments")
+
+
 def _query_string(body: Body) -> Query:
     lenient = body.boolean("lenient", False)
     options = _string_options(body, lenient)
     kind = body.one_of("type", KINDS, "best_fields")
     slop, zone = body.integer("phrase_slop", 0, 0, SLOP_MAX), body.text("time_zone")
+    body.without_effect(*_OF_EXECUTION, *_OF_STRINGS, "max_determinized_states", "rewrite")
     tie = body.number("tie_breaker", -1.0, -1.0, 1.0)
     text = body.text("query", needed=True)
     parsed = parse_query_string(
@@ -325,8 +372,11 @@ def _query_string(body: Body) -> Query:
             options.analyzer,
             slop,
             body.fuzziness("AUTO"),
+            body.integer("fuzzy_prefix_length", 0, 0, 100),
             minimum=options.minimum,
             zone=zone,
+            leading_wildcard=body.boolean("allow_leading_wildcard", True),
+            transpositions=body.boolean("fuzzy_transpositions", True),
             kind=kind,
             tie_breaker=tie,
         ),
@@ -338,7 +388,13 @@ def _query_string(body: Body) -> Query:
 
 def _simple_query_string(body: Body) -> Query:
     options = _string_options(body, lenient=True)
-    body.take("lenient")
+    body.without_effect(*_OF_EXECUTION, *_OF_STRINGS, "quote_field_suffix")
+    options = replace(
+        options,
+        flags=body.flags(SIMPLE_FLAGS),
+        prefix_length=body.integer("fuzzy_prefix_length", 0, 0, 100),
+        transpositions=body.boolean("fuzzy_transpositions", True),
+    )
     return body.done(parse_simple(body.text("query", needed=True), options))
 
 
@@ -350,7 +406,7 @@ def _more_like_this(body: Body) -> Query:
     for i, each in enumerate(liked if isinstance(liked, list) else [liked]):
         if isinstance(each, str) and len(each) <= TEXT_CHARS_MAX:
             texts.append(each)
-        elif isinstance(each, dict) and isinstance(each.get("_id"), str):
+        elif isinstance(each, dict) and isinstance(each.get("_id"), str) and each.keys() <= {"_id", "_index"}:
             ids.append(each["_id"])
         else:
             raise RefusedError('like is text or {"_id": "..."}, or a list of those', f"{body.path}.like[{i}]")
@@ -367,8 +423,20 @@ def _more_like_this(body: Body) -> Query:
             body.integer("min_word_length", 0, 0, 1000),
             body.minimum() or "30%",
             body.boolean("include", False),
+            body.integer("max_doc_freq", 0, 0, 1_000_000_000),
+            body.integer("max_word_length", 0, 0, 1000),
+            _texts(body, "stop_words"),
+            _texts(body, "unlike"),
         )
     )
+
+
+def _texts(body: Body, name: str) -> tuple[str, ...]:
+    value = body.take(name, [])
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or len(listed) > 1_000 or not all(isinstance(one, str) for one in listed):
+        raise RefusedError(f"{name} is text, or a list of at most 1000 texts", body.path)
+    return tuple(listed)
 
 
 # --- terms
@@ -420,7 +488,7 @@ def _pattern(kind: str, short: str) -> Callable[[Body], Query]:
         field, options = body.field(short)
         name = short if options.object().get(short) is not None else "wildcard"
         text = options.text(name, needed=True)
-        options.take("rewrite")
+        options.without_effect("rewrite")
         return options.done(
             Pattern(field, kind, text, ignore_case=options.boolean("case_insensitive", False))
         )
@@ -428,10 +496,20 @@ def _pattern(kind: str, short: str) -> Callable[[Body], Query]:
     return read
 
 
+def _regexp(body: Body) -> Query:
+    field, options = body.field("value")
+    text, flags = options.text("value", needed=True), options.flags(REGEX_FLAGS)
+    options.without_effect("max_determinized_states", "rewrite")
+    try:
+        expression = term_regex(text, ignore_case=options.boolean("case_insensitive", False), flags=flags)
+    except RefusedError as refused:
+        raise RefusedError(refused.error.detail, options.path, refused.error.position) from None
+    return options.done(Pattern(field, "regexp", expression))
+
+
 def _fuzzy(body: Body) -> Query:
     field, options = body.field("value")
-    options.take("max_expansions")
-    options.take("rewrite")
+    options.without_effect("max_expansions", "rewrite")
     text = options.text("value", needed=True)
     distance = options.fuzziness("AUTO")
     prefix_length = options.integer("prefix_length", 0, 0, 100)
@@ -480,6 +558,13 @@ def _boosting(body: Body) -> Query:
     return body.done(Boosting(positive, negative, body.number("negative_boost", 1.0, 0.0, 1.0)))
 
 
+def _nested(body: Body) -> Query:
+    path = check_field(body.need("path"), body.path)
+    mode = body.one_of("score_mode", ("avg", "max", "min", "sum", "none"), "avg")
+    body.without_effect("ignore_unmapped")
+    return body.done(Nested(path, body.query("query"), mode))
+
+
 def _constant_score(body: Body) -> Query:
     return body.done(Constant(body.query("filter")))
 
@@ -507,6 +592,7 @@ _READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
     "range": _range,
     "prefix": _pattern("prefix", "value"),
     "wildcard": _pattern("wildcard", "value"),
+    "regexp": _regexp,
     "fuzzy": _fuzzy,
     "exists": _exists,
     "ids": _ids,
@@ -514,5 +600,6 @@ _READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
     "dis_max": _dis_max,
     "boosting": _boosting,
     "constant_score": _constant_score,
+    "nested": _nested,
     "more_like_this": _more_like_this,
 }

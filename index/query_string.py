@@ -4,7 +4,7 @@
     either   := clause { AND clause }           AND binds tighter than OR
     clause   := [ + | - | ! | NOT ] primary [ ^boost ]
     primary  := [field:] ( "phrase"[~slop] | word[~fuzzy] | pre* | w?ld
-                           | [a TO b] | {a TO b} | >=a | ( query ) )
+                           | /regular expression/ | [a TO b] | {a TO b} | >=a | ( query ) )
 
 `_exists_:f` and `f:*` ask for any value, `*:*` for everything. A field with blanks in its name is quoted. A
 backslash takes the next character as it is.
@@ -39,6 +39,7 @@ from index.query import (
     Pattern,
     Query,
 )
+from index.regexes import term_regex
 
 MUST, NOT, SHOULD = "+", "-", ""
 _SPACE: Final = " \t\r\n\u3000"
@@ -46,6 +47,7 @@ _STOPS: Final = _SPACE + '()[]{}"^~:'
 _SUFFIX = re.compile(r"([~^])(\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})?", re.ASCII)
 _COMPARISON = re.compile(r"[<>]=?")
 _BOUND = re.compile(r'"((?:[^"\\]|\\.)*)"|((?:[^\s"\]}\\]|\\.)+)', re.DOTALL)
+_REGEX = re.compile(r"/((?:[^/\\]|\\.)*)/", re.DOTALL)
 SLOP_MAX: Final = 1_000
 
 
@@ -77,6 +79,9 @@ class Options(msgspec.Struct, frozen=True):
     zone: str = ""
     kind: str = "best_fields"
     tie_breaker: float = -1.0
+    leading_wildcard: bool = True
+    transpositions: bool = True
+    flags: tuple[str, ...] = ("ALL",)
 
 
 def parse_query_string(text: str, options: Options) -> Parsed | QueryError:
@@ -216,6 +221,8 @@ class _Parser:
             return self._range()
         if here in "<>":
             return self._comparison()
+        if here == "/":
+            return self._regex()
         if here in "^~:":
             self._wrong(f"`{here}` has nothing before it: escape it by a backslash", self._at)
             self._at += 1
@@ -278,6 +285,21 @@ class _Parser:
             return MatchPhrase(field, text, moves, analyzer=self._options.analyzer)
 
         return self._boosted(self._leaf(one, lambda: self._any_of(text, "phrase", slop=moves)))
+
+    def _regex(self) -> Query | None:
+        """An expression between slashes; a slash within it has a backslash before it."""
+        begun_at = self._at
+        match = _REGEX.match(self._text, begun_at)
+        if match is None:
+            self._wrong("the expression that opens here is not closed: escape / by a backslash", begun_at)
+            return self._word()
+        self._at = match.end()
+        try:
+            expression = term_regex(match[1].replace("\\/", "/"), ignore_case=True)
+        except RefusedError as refused:
+            self._wrong(refused.error.detail, begun_at + 1 + max(0, refused.error.position))
+            return None
+        return self._boosted(self._leaf(lambda field: Pattern(field, "regexp", expression)))
 
     def _quoted(self, begun_at: int) -> str:
         """Up to the closing quote, escapes resolved."""
@@ -381,7 +403,7 @@ class _Parser:
         elif text == "*" and is_pattern:
             query = self._leaf(lambda field: All() if field == ALL else Exists(field), All)
         elif is_pattern:
-            query = self._pattern(text, raw)
+            query = self._pattern(text, raw, begun_at)
         else:
             query = self._leaf(
                 lambda field: Match(field, text, self._options.operator, analyzer=self._options.analyzer),
@@ -389,7 +411,9 @@ class _Parser:
             )
         return self._boosted(query)
 
-    def _pattern(self, text: str, raw: str) -> Query:
+    def _pattern(self, text: str, raw: str, at: int) -> Query:
+        if raw[0] in "*?" and not self._options.leading_wildcard:
+            self._wrong("a word does not begin with * or ? here (allow_leading_wildcard)", at)
         if raw.endswith("*") and not re.search(r"(?<!\\)[*?]", raw[:-1]):
             return self._leaf(lambda field: Pattern(field, "prefix", text[:-1], ignore_case=True))
         return self._leaf(lambda field: Pattern(field, "wildcard", raw, ignore_case=True))
@@ -401,7 +425,9 @@ class _Parser:
             distance = min(2, int(distance))
         shown = options.fuzziness if distance < 0 else str(int(distance))
         return self._leaf(
-            lambda field: Pattern(field, "fuzzy", text, shown, options.prefix_length, ignore_case=True)
+            lambda field: Pattern(
+                field, "fuzzy", text, shown, options.prefix_length, options.transpositions, ignore_case=True
+            )
         )
 
     def _of_field(self, name: str, begun_at: int) -> Query | None:

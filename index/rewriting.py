@@ -44,6 +44,7 @@ from index.query import (
     Match,
     MatchPhrase,
     MoreLike,
+    Nested,
     Nothing,
     Pattern,
     Phrase,
@@ -51,6 +52,7 @@ from index.query import (
     Prefix,
     Query,
     Range,
+    Regexp,
     SortKey,
     Term,
     Terms,
@@ -58,8 +60,11 @@ from index.query import (
     Wildcard,
     walk,
 )
+from index.regexes import wildcard_term_regex
 
 KEYWORD: Final = ".keyword"
+ID: Final = "_id"
+"""Named as a field it is the id of a document."""
 PLANNED_MAX: Final = 20_000
 FUZZY_SHARE: Final = 0.3
 """A word that is only similar scores this where nothing more is known (index/similar.py), so that the word
@@ -154,6 +159,8 @@ class Rewriter:
             return Constant(self.planned(query.query), query.score)
         if isinstance(query, Boost):
             return Boost(self.planned(query.query), query.factor)
+        if isinstance(query, Nested):
+            return Nested(query.path, self.planned(query.query), query.mode)
         if isinstance(query, Match):
             return self._weighed(query.field, self._named(self._match(query), query.field, query.text))
         if isinstance(query, MatchPhrase):
@@ -188,13 +195,16 @@ class Rewriter:
             return Ids(tuple(sorted({key: None for key in keys if key is not None})))
         if isinstance(query, MoreLike):
             return self._likes.get(query, Nothing())
+        if isinstance(query, Exists) and query.field == ID:
+            return All()
         if isinstance(query, Exists):
             return Exists(query.field.removesuffix(KEYWORD))
         if isinstance(query, Called):
             whole = whole_of(query.text)
             return Term(WHOLE, TEXT, whole) if whole else Nothing()
         assert isinstance(
-            query, All | Nothing | Term | Terms | Phrase | Prefix | Wildcard | Fuzzy | Range | Ids
+            query,
+            All | Nothing | Term | Terms | Phrase | Prefix | Wildcard | Regexp | Fuzzy | Range | Ids,
         )
         return query
 
@@ -227,6 +237,8 @@ class Rewriter:
     # --- text
 
     def _match(self, query: Match) -> Planned:
+        if query.field == ID:
+            return self._leaf(DocumentIds((query.text,)))
         path, views = self.views(query.field)
         options = self._as_values(path, views, query.text)
         if EXACT in views and TEXT not in views:
@@ -234,8 +246,10 @@ class Rewriter:
         if TEXT in views:
             units = self._units(path, query)
             if units:
-                options.insert(0, _combined(units, query.operator, query.minimum))
-        return _best(options)
+                dated = any(getattr(option, "view", "") == DATE for option in options)
+                operator = "and" if dated else query.operator  # a date in a text is all of its numbers
+                options.insert(0, _combined(units, operator, query.minimum))
+        return _best(options) if options or query.zero_terms != "all" else All()
 
     def _units(self, path: str, query: Match) -> list[Planned]:
         """What each word of a text comes to."""
@@ -260,7 +274,7 @@ class Rewriter:
         distance = _distance(query.fuzziness, term)
         if not distance:
             return Term(path, TEXT, term)
-        similar = Fuzzy(path, TEXT, term, distance, query.prefix_length)
+        similar = Fuzzy(path, TEXT, term, distance, query.prefix_length, query.transpositions)
         if similar in self._similar:
             return self._similar[similar]
         return DisMax((Term(path, TEXT, term), Boost(similar, FUZZY_SHARE)))
@@ -275,7 +289,7 @@ class Rewriter:
             return _best(options)
         tokens = self.tokens(path, query.text, query.analyzer)
         if not tokens:
-            return Nothing()
+            return All() if query.zero_terms == "all" else Nothing()
         first = min(token.position for token in tokens)
         terms = tuple(sorted({(token.position - first, token.term): None for token in tokens}))
         if terms[-1][0] > 0:
@@ -294,6 +308,8 @@ class Rewriter:
             return self._cross(query, fields)
         queries = [(self._one_of(query, name), boost) for name, boost in fields.items()]
         options = [q if boost == 1 else Boost(q, boost) for q, boost in queries if q != Nothing()]
+        if not options and query.zero_terms == "all":
+            return All()
         if query.kind in ("most_fields", "bool_prefix"):
             return options[0] if len(options) == 1 else _at_least(tuple(options), 1)
         return _best(options, max(0.0, query.tie_breaker))
@@ -312,6 +328,7 @@ class Rewriter:
                 query.prefix_length,
                 query.analyzer,
                 query.kind == "bool_prefix",
+                query.transpositions,
             )
         )
 
@@ -348,6 +365,8 @@ class Rewriter:
         return found
 
     def _equals(self, query: Equals) -> Planned:
+        if query.field == ID:
+            return self._leaf(DocumentIds(tuple(str(value) for value in query.values)))
         path, views = self.views(query.field)
         by_view: dict[str, list[Value]] = {}
         others: list[Planned] = []
@@ -404,11 +423,13 @@ class Rewriter:
         for view in (TEXT, EXACT):
             if view not in views:
                 continue
-            texts = [query.text]
-            if query.ignore_case:
-                lowered = query.text.lower()
-                texts = [lowered] if view == TEXT else list(dict.fromkeys((query.text, lowered)))
-            found += [self._of_kind(path, view, text, query) for text in texts]
+            if query.kind == "regexp":
+                found.append(Regexp(path, view, query.text))
+            elif query.ignore_case and view == EXACT and query.kind != "fuzzy":
+                found.append(_of_any_case(path, query))
+            else:
+                text = query.text.lower() if query.ignore_case and view == TEXT else query.text
+                found.append(self._of_kind(path, view, text, query))
         return _best(found)
 
     def _of_kind(self, path: str, view: str, text: str, query: Pattern) -> Planned:
@@ -421,6 +442,17 @@ class Rewriter:
             return Term(path, view, text)
         found = Fuzzy(path, view, text, distance, query.prefix_length, query.transpositions)
         return self._similar.get(found, found)
+
+
+def _of_any_case(path: str, query: Pattern) -> Planned:
+    """A prefix or a wildcard pattern of keywords, whose case does not matter."""
+    if query.text.lower() == query.text.upper():
+        kind: Planned = Wildcard(path, EXACT, query.text)
+        return Prefix(path, EXACT, query.text) if query.kind == "prefix" else kind
+    pattern = query.text
+    if query.kind == "prefix":
+        pattern = "".join("\\" + char if char in _WILD else char for char in query.text) + "*"
+    return Regexp(path, EXACT, wildcard_term_regex(pattern))
 
 
 def as_number(text: str) -> int | float | None:
@@ -445,9 +477,10 @@ def _number_bound(value: Value | None) -> int | float | None:
 
 
 def _distance(fuzziness: str, term: str) -> int:
-    if fuzziness == "AUTO" or not fuzziness:
-        return 0 if len(term) < 3 else 1 if len(term) < 6 else 2
-    return int(fuzziness)
+    if fuzziness and not fuzziness.startswith("AUTO"):
+        return int(fuzziness)
+    low, high = (int(each) for each in (fuzziness[5:] or "3,6").split(","))
+    return 0 if len(term) < low else 1 if len(term) < high else 2
 
 
 def _words(tokens: Sequence[TokenLike]) -> list[list[list[TokenLike]]]:

@@ -6,13 +6,18 @@ It never fails: what cannot be an operator is text. `-` is an operator only righ
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from index.bounds import CLAUSES_MAX, DEPTH_MAX, TEXT_CHARS_MAX
 from index.query import AnyOf, Bool, Boost, Match, MatchPhrase, Nothing, Pattern, Query
 from index.query_string import SLOP_MAX, Options
 
+FLAGS: Final = (
+    *("ALL", "NONE", "AND", "OR", "NOT", "PREFIX", "PHRASE", "PRECEDENCE", "ESCAPE", "WHITESPACE"),
+    *("FUZZY", "NEAR", "SLOP"),
+)
 _SPACE = " \t\r\n\u3000"
-_STOPS = _SPACE + '()|+"'
+_OF_FLAG = {"(": "PRECEDENCE", ")": "PRECEDENCE", "|": "OR", "+": "AND", '"': "PHRASE", "-": "NOT"}
 
 
 def parse_simple(text: str, options: Options) -> Query:
@@ -26,6 +31,18 @@ class _Parser:
         self._options = options
         self._at = 0
         self._clauses = 0
+        self._flags = options.flags
+        self._stops = "".join(sign for sign in '()|+"' if self._on(_OF_FLAG[sign]))
+        if self._on("WHITESPACE"):
+            self._stops += _SPACE
+
+    def _on(self, flag: str) -> bool:
+        """Whether an operator is one here."""
+        return "ALL" in self._flags or flag in self._flags
+
+    def _is(self, sign: str) -> bool:
+        """Whether an operator stands here."""
+        return self._on(_OF_FLAG[sign]) and self._text.startswith(sign, self._at)
 
     def either(self, depth: int) -> Query | None:
         """Clauses with what is between them, up to a closing bracket or the end."""
@@ -35,10 +52,10 @@ class _Parser:
             here = self._text[self._at]
             if here in _SPACE:
                 self._at += 1
-            elif here in "+|":
+            elif here in "+|" and self._is(here):
                 joined = here
                 self._at += 1
-            elif here == ")":
+            elif self._is(")"):
                 self._at += 1
                 if depth:
                     break
@@ -59,7 +76,7 @@ class _Parser:
 
     def _clause(self, depth: int) -> Query | None:
         is_not = False
-        while self._text.startswith("-", self._at):
+        while self._is("-"):
             follows = self._text[self._at + 1 : self._at + 2]
             self._at += 1
             if not follows or follows in _SPACE:
@@ -72,15 +89,14 @@ class _Parser:
         return Bool(must_not=(query,)) if is_not else query
 
     def _primary(self, depth: int) -> Query | None:
-        here = self._text[self._at : self._at + 1]
-        if here == "(":
+        if self._is("("):
             self._at += 1
             return self.either(depth + 1) if depth < DEPTH_MAX else None
-        if here == '"':
+        if self._is('"'):
             end = self._text.find('"', self._at + 1)
             text = self._text[self._at + 1 : end if end >= 0 else len(self._text)]
             self._at = end + 1 if end >= 0 else len(self._text)
-            slop = self._number()
+            slop = self._number() if self._on("NEAR") or self._on("SLOP") else 0
             moves = min(slop or 0, SLOP_MAX)
             return self._each(
                 lambda field: MatchPhrase(field, text, moves, analyzer=self._options.analyzer),
@@ -103,10 +119,10 @@ class _Parser:
         escaped = False
         while self._at < len(self._text):
             here = self._text[self._at]
-            if here in _STOPS:
+            if here in self._stops:
                 break
             self._at += 1
-            escaped = here == "\\" and self._at < len(self._text)
+            escaped = here == "\\" and self._at < len(self._text) and self._on("ESCAPE")
             if escaped:
                 here = self._text[self._at]
                 self._at += 1
@@ -114,12 +130,16 @@ class _Parser:
         text = "".join(found)
         if not text:
             return None
-        if text.endswith("*") and not escaped and len(text) > 1:
+        if text.endswith("*") and not escaped and len(text) > 1 and self._on("PREFIX"):
             return self._each(lambda field: Pattern(field, "prefix", text[:-1], ignore_case=True))
         word, tilde, digit = text.rpartition("~")
-        if tilde and word and digit in ("", "0", "1", "2"):
-            distance = digit or "AUTO"
-            return self._each(lambda field: Pattern(field, "fuzzy", word, distance, ignore_case=True))
+        if tilde and word and digit in ("", "0", "1", "2") and self._on("FUZZY"):
+            distance, options = digit or "AUTO", self._options
+            return self._each(
+                lambda field: Pattern(
+                    field, "fuzzy", word, distance, options.prefix_length, options.transpositions, True
+                )
+            )
         return self._each(
             lambda field: Match(field, text, analyzer=self._options.analyzer),
             lambda: self._any_of(text, "best_fields", 0),

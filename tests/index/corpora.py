@@ -37,11 +37,13 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    Nested,
     Nothing,
     Phrase,
     Prefix,
     Query,
     Range,
+    Regexp,
     SortKey,
     Statistics,
     Term,
@@ -50,6 +52,7 @@ from index.query import (
     Wildcard,
     terms_of,
 )
+from index.regexes import term_regex
 from lsm.keys import row_key
 from ring.tokens import token_of as token_of_partition
 
@@ -96,6 +99,11 @@ def document(random: Random) -> dict[str, Any]:
             "deep": [text(5), {"at": "x"}],
             "score": random.choice([-1.5, 0, 2, 2.0, 1e30, 10**25]),
         }
+    if random.random() < 0.4:
+        found["parts"] = [
+            {"kind": random.choice("abc"), "size": random.randint(1, 4), "of": text(3)}
+            for _ in range(random.randint(0, 3))
+        ]
     if random.random() < 0.5:
         found["name"] = random.choice(NAMES)
     if random.random() < 0.5:
@@ -139,6 +147,24 @@ def leaf(random: Random) -> Query:
         lambda: Prefix("name", EXACT, random.choice(NAMES)[:2]),
         lambda: Wildcard(field, TEXT, random.choice(["s*e", "?tar", "*o*", "s\\*e"])),
         lambda: Wildcard("name", EXACT, random.choice(["*a*", "delta\\*", "gamma?ray", "eps *"])),
+        lambda: Regexp(field, TEXT, term_regex(random.choice(["s.*e", "[a-m]+", "(st|sp)ar?.*", ".{4}"]))),
+        lambda: Regexp(
+            "name", EXACT, term_regex(random.choice([".*A.*", "eps .+", "[^a-c].*"]), ignore_case=True)
+        ),
+        lambda: Nested(
+            "parts",
+            Bool(
+                (
+                    Term("parts.kind", EXACT, random.choice("abc")),
+                    Term("parts.size", NUMBER, random.randint(1, 4)),
+                )
+            ),
+        ),
+        lambda: Nested(
+            "parts",
+            Bool((Term("parts.of", TEXT, word),), must_not=(Term("parts.kind", EXACT, "a"),)),
+            random.choice(["avg", "max", "min", "sum", "none"]),
+        ),
         lambda: Fuzzy(field, TEXT, word[:-1] + "x", random.randint(0, 2), random.randint(0, 1)),
         lambda: Fuzzy(field, TEXT, word[1] + word[0] + word[2:], 1, 0, random.random() < 0.5),
         lambda: Fuzzy("name", EXACT, "Bita", 1),

@@ -26,6 +26,7 @@ from index.query import (
     Match,
     MatchPhrase,
     MoreLike,
+    Nested,
     Nothing,
     Pattern,
     Query,
@@ -33,6 +34,7 @@ from index.query import (
 )
 from index.query_dsl import parse_query
 from index.query_string import Options
+from index.regexes import term_regex
 from index.simple_query_string import parse_simple
 
 A, B = {"match": {"t": "a"}}, {"match": {"t": "b"}}
@@ -82,6 +84,23 @@ MEANS: list[tuple[dict[str, Any], Query]] = [
     ({"more_like_this": {"like": ["x", {"_id": "7"}]}}, MoreLike((ALL,), ("x",), ("7",))),
     ({"query_string": {"query": "t:a"}}, MA),
     ({"simple_query_string": {"query": "a", "fields": ["t"]}}, MA),
+    ({"match": {"t": {"query": "a", "fuzziness": "AUTO:2,5", "fuzzy_transpositions": False}}},
+     Match("t", "a", fuzziness="AUTO:2,5", transpositions=False)),
+    ({"match": {"t": {"query": "", "zero_terms_query": "all"}}}, Match("t", "", zero_terms="all")),
+    ({"match_phrase": {"t": {"query": "", "zero_terms_query": "all"}}},
+     MatchPhrase("t", "", zero_terms="all")),
+    ({"match_bool_prefix": {"t": {"query": "a", "fuzziness": 1, "prefix_length": 2}}},
+     Match("t", "a", fuzziness="1", prefix_length=2, prefix=True)),
+    ({"multi_match": {"query": "x", "fields": ["t"], "lenient": True, "max_expansions": 5}},
+     AnyOf((("t", 1.0),), "x")),
+    ({"regexp": {"t": "a.*"}}, Pattern("t", "regexp", term_regex("a.*"))),
+    ({"regexp": {"t": {"value": "a@", "flags": "NONE", "case_insensitive": True}}},
+     Pattern("t", "regexp", term_regex("a@", ignore_case=True, flags=("NONE",)))),
+    ({"nested": {"path": "p", "query": A, "score_mode": "max"}}, Nested("p", MA, "max")),
+    ({"query_string": {"query": "t:/a b/", "analyze_wildcard": True, "fuzzy_prefix_length": 1}},
+     Pattern("t", "regexp", term_regex("a b", ignore_case=True))),
+    ({"more_like_this": {"like": "x", "unlike": ["y"], "stop_words": "z", "max_doc_freq": 9}},
+     MoreLike((ALL,), ("x",), (), unlike=("y",), stop_words=("z",), doc_freq_max=9)),
     ({"match_all": {}}, All()),
     ({"match_none": {}}, Nothing()),
 ]  # fmt: skip
@@ -98,12 +117,18 @@ WRONG: list[tuple[Any, str, str]] = [
     (None, "query", "an object with one member"),
     ([], "query", "an object with one member"),
     ({"match": {"t": "a"}, "term": {}}, "query", "an object with one member"),
-    ({"regexp": {"t": ".*"}}, "query", "there is no query 'regexp'"),
+    ({"regexp": {"t": {"value": "a", "flags": "MOST"}}}, "query.regexp.t", "there is no flag 'MOST'"),
+    ({"nested": {"path": "p", "query": A, "inner_hits": {}}}, "query.nested", "'inner_hits'"),
+    ({"match": {"t": {"query": "a", "lenient": []}}}, "query.match.t", "lenient is"),
+    ({"match": {"t": {"query": "a", "zero_terms_query": "some"}}}, "query.match.t", "is one of"),
+    ({"query_string": {"query": "*a", "allow_leading_wildcard": False}}, "query.query_string.query", "begin"),
+    ({"simple_query_string": {"query": "a", "flags": "AND|XOR"}}, "query.simple_query_string", "XOR"),
+    ({"regexp": {"t": "a~b"}}, "query.regexp.t", "`~` is not supported"),
     ({"match": {}}, "query.match", "exactly one field"),
     ({"match": {"t": None}}, "query.match.t", "query is missing"),
     ({"match": {"t": {"query": "a", "oprator": "and"}}}, "query.match.t", "'oprator' is not known"),
     ({"match": {"t": {"query": "a", "operator": "xor"}}}, "query.match.t", "one of: or, and"),
-    ({"match": {"t": {"query": "a", "fuzziness": 5}}}, "query.match.t", "AUTO, 0, 1 or 2"),
+    ({"match": {"t": {"query": "a", "fuzziness": 5}}}, "query.match.t", "AUTO:low,high, 0, 1 or 2"),
     ({"match": {"t": {"query": "a", "minimum_should_match": "x"}}}, "query.match.t", "minimum_should_match"),
     ({"match": {"t": {"query": "a", "boost": -1}}}, "query.match.t", "boost is 0 to"),
     ({"match": {"t": {"query": ["a"]}}}, "query.match.t", "query is text"),
@@ -211,3 +236,20 @@ def test_the_simple_query_string_never_fails(text: str) -> None:
 @pytest.mark.parametrize("piece", ["(", "a ", "a+", '"', "-", "\\"])
 def test_the_simple_query_string_is_bounded(piece: str) -> None:
     assert sum(1 for _ in walk(parse_simple(piece * 33_000, Options()))) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "query"),
+    [
+        (("ALL",), "a | -b", Bool(should=(MA, Bool(must_not=(MB,))), minimum=1)),
+        (("OR",), "a|b", Bool(should=(MA, MB), minimum=1)),
+        (("NONE",), "a|b -c*", Match("t", "a|b -c*")),
+        (("WHITESPACE",), "a (b", Bool(should=(MA, Match("t", "(b")), minimum=1)),
+        (("WHITESPACE", "PREFIX"), "a*", Pattern("t", "prefix", "a", ignore_case=True)),
+        (("WHITESPACE",), "a~1", Match("t", "a~1")),
+    ],
+)
+def test_operators_of_the_simple_query_string_can_be_switched_off(
+    flags: tuple[str, ...], text: str, query: Query
+) -> None:
+    assert parse_simple(text, Options((("t", 1.0),), flags=flags)) == query

@@ -19,6 +19,7 @@ from index.query import (
     NUMBER,
     TEXT,
     WHOLE,
+    All,
     AnyOf,
     AtLeast,
     Bool,
@@ -32,6 +33,7 @@ from index.query import (
     Ids,
     Match,
     MatchPhrase,
+    Nested,
     Nothing,
     Pattern,
     Phrase,
@@ -39,11 +41,13 @@ from index.query import (
     Prefix,
     Query,
     Range,
+    Regexp,
     SortKey,
     Term,
     Terms,
     Wildcard,
 )
+from index.regexes import wildcard_term_regex
 from index.rewriting import Rewriter
 from index.rewriting_aggregations import rewrite_aggregations
 
@@ -85,6 +89,29 @@ DEFAULT: list[tuple[Query, Planned]] = [
         ),
     ),
     (Match("t.keyword", "A b"), Term("t", EXACT, "A b")),
+    (Match("t", "...", zero_terms="all"), All()),
+    (MatchPhrase("t", "...", zero_terms="all"), All()),
+    (AnyOf((("t", 1.0), ("u", 1.0)), "...", zero_terms="all"), All()),
+    (Match("t", "spcae", fuzziness="AUTO:6,9"), a("spcae")),
+    (Match("_id", "x"), Ids((b"x",))),
+    (Equals("_id", ("x", "y")), Ids((b"x", b"y"))),
+    (Exists("_id"), All()),
+    (
+        Match("d", "2024-02-15"),  # not what has any of its numbers
+        DisMax(
+            (
+                Bool(must=(a("2024", "d"), a("02", "d"), a("15", "d"))),
+                Range("d", DATE, parse_instant("2024-02-15"), parse_instant("2024-02-15", up=True)),
+            )
+        ),
+    ),
+    (Pattern("t", "regexp", "x.*"), DisMax((Regexp("t", TEXT, "x.*"), Regexp("t", EXACT, "x.*")))),
+    (
+        Pattern("t.keyword", "prefix", "Ab", ignore_case=True),
+        Regexp("t", EXACT, wildcard_term_regex("ab*")),
+    ),
+    (Pattern("t.keyword", "prefix", "주", ignore_case=True), Prefix("t", EXACT, "주")),
+    (Nested("p", Match("p.t", "A")), Nested("p", a("a", "p.t"))),
     (Match(ALL, "1990"), Bool((a("1990", ALL),), (a("1990", WHOLE),))),
     (Match("t", "spcae", fuzziness="AUTO"), DisMax((a("spcae"), Boost(Fuzzy("t", TEXT, "spcae", 1), 0.3)))),
     (Match("t", "a b", prefix=True), Bool(should=(a("a"), Prefix("t", TEXT, "b")), minimum=1)),

@@ -57,14 +57,14 @@ class Commit:
     """
 
     def __init__(self, periodic: bool = False) -> None:
-        self._periodic = periodic
+        self.periodic = periodic
         self._synced = 0
         self._waiting: list[tuple[int, Ticket, Outcome]] = []
         self._released: list[tuple[Ticket, Outcome]] = []
 
     def add(self, ticket: Ticket, outcome: Outcome, depends_on: int) -> None:
         """An outcome that may leave when `depends_on` is durable."""
-        if self._periodic or depends_on <= self._synced:
+        if self.periodic or depends_on <= self._synced:
             self._released.append((ticket, outcome))
         else:
             self._waiting.append((depends_on, ticket, outcome))

@@ -86,6 +86,7 @@ class Executor:
         self._group_bytes = 0
         self._group_after = 0
         self._syncing = False
+        self._sync_log_end = 0
         self._covered = 0  # what an earlier process wrote is durable once this one has synced
         self._sweeping = True
 
@@ -226,12 +227,15 @@ class Executor:
         if self._syncing or written <= self._covered:
             return None
         self._syncing = True
+        self._sync_log_end = self.store.log.end
         return written
 
     def end_sync(self, sequence: int) -> None:
         """The sync that `begin_sync` gave this number to has succeeded."""
         self._syncing = False
         self._covered = sequence
+        if not self.commit.periodic:
+            self.store.log.durable = self._sync_log_end
         self.store.unsynced.on_synced(sequence)
         self.commit.on_synced(sequence)
 

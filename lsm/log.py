@@ -170,6 +170,8 @@ class ChangeLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._highest: dict[int, int] = {}
+        self.durable: int | None = None
+        """The last offset known to be durable, as whoever syncs sets it; None before the first sync."""
         self.reload()
 
     def reload(self) -> None:
@@ -384,15 +386,19 @@ class ChangeLog:
             found.append((keys.offset_of(key), _decoded(key, value)))
         return found
 
-    def changes(self, wanted: LogChanges) -> ChangesLogged:
-        """Entries of all kinds of one table in these ranges, with what they log; see LogChanges."""
+    def changes(self, wanted: LogChanges, end: int | None = None) -> ChangesLogged:
+        """Entries of all kinds of one table in these ranges, with what they log; see LogChanges.
+
+        The log is taken to end at `end`, if that is given.
+        """
+        end = self._end if end is None else end
         if wanted.after == AT_END:
-            return ChangesLogged((), self._end, self.first, self._end)
+            return ChangesLogged((), end, self.first, end)
         ranges = sorted(wanted.ranges)
         found: list[LoggedChange] = []
         first = self._first_of(wanted.table)
         size, last = 0, max(wanted.after, first - 1)
-        records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.successor(keys.LOG))
+        records = self._engine.scan(keys.log_key(keys.LOG, last + 1), keys.log_key(keys.LOG, end + 1))
         for examined, (key, value) in enumerate(records):
             if len(found) == wanted.entries_max or examined == LOG_SCAN_MAX or size >= wanted.bytes_max:
                 break
@@ -410,7 +416,7 @@ class ChangeLog:
                 size += len(change.data) + len(change.images)
                 found.append(change)
             last = offset
-        return ChangesLogged(tuple(found), last, first, self._end)
+        return ChangesLogged(tuple(found), last, first, end)
 
     def _broken(self, offset: int, table: int, ranges: _Tokens) -> list[LoggedChange]:
         """A broken entry as who reads these ranges of a table needs it: one for it, or none."""

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from core.commands import (
+    AT_END,
     Applied,
     Apply,
     Command,
@@ -486,7 +487,11 @@ class Store:
         return changed_rows(self.engine, self.log, command), self.engine.written()
 
     def _log_changes(self, command: LogChanges) -> tuple[Outcome, int]:
-        return self.log.changes(command), self.engine.written()
+        """Up to where the log is durable, so that no page waits for a sync of what is not in it."""
+        durable = self.log.durable
+        if durable is None or command.after == AT_END:
+            return self.log.changes(command), self.engine.written()
+        return self.log.changes(command, durable), 0
 
     def _expire_rows(self, command: ExpireRows) -> tuple[Outcome, int]:
         def stored(key: bytes) -> tuple[str, bytes, Row] | None:
@@ -497,7 +502,9 @@ class Store:
             row, _ = self._writer.stored(key[:end], info.has_clustering, key[end:])
             return info.changes, encode_row(row), row
 
-        return self._writer.expiring.sweep(command, stored, self.engine.write)
+        outcome, sequence = self._writer.expiring.sweep(command, stored, self.engine.write)
+        # Who is told how far it is told counts on finding it in pages, which hold what is durable.
+        return outcome, sequence or self.engine.written()
 
     def _log_lag(self, command: LogLag) -> tuple[Outcome, int]:
         return self.log.lag(command), 0

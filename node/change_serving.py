@@ -59,8 +59,8 @@ WAITING_MAX = 4_096
 
 WAKE_US = 1_000
 WAKE_WAITING = 20
-"""News is gathered for so long before the log is read for those who wait, and as long again for each so many
-of them: reading for them all is to take a part of the time only.
+"""The log is read for those who wait as soon as there is news, but so long after the last time, and as long
+again for each so many of them: reading for them all is to take a part of the time only.
 """
 
 WAIT_US_MAX = 2 * limits.SECOND_US
@@ -98,6 +98,7 @@ class ChangeServing:
         self.following = following
         self._asked: dict[int, _Asked] = {}
         self._waking = False
+        self._woke_us = 0
         record = boot.get(HOLE_KEY)
         self.hole = 0 if record is None else int.from_bytes(record, "big")
         inside.on_message(AskChanges, self._on_ask)
@@ -226,10 +227,13 @@ class ChangeServing:
         """The store has done something that may be in the log."""
         if not self._waking and isinstance(outcome, Applied | AppliedMany | CounterAdded | Merged | Expired):
             self._waking = True
-            self.inside.timer(WAKE_US * (1 + len(self._asked) // WAKE_WAITING), "changes_wake")
+            pause_us = WAKE_US * (1 + len(self._asked) // WAKE_WAITING)
+            left_us = self._woke_us + pause_us - self.inside.world.monotonic_us()
+            self.inside.timer(max(0, left_us), "changes_wake")
 
     def _on_wake(self) -> None:
         self._waking = False
+        self._woke_us = self.inside.world.monotonic_us()
         for number, asked in tuple(self._asked.items()):
             if not asked.reading:
                 self._read(number, asked)

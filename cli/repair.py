@@ -192,9 +192,9 @@ def scrub(
 ) -> None:
     """Read everything stored, check it, and put right what rows can put right.
 
-    Checksums of blocks, records that do not decode, hash trees against rows, entries of indexes against rows.
-    A
-    peer that meets damage stops in order, copies what can be read, and gets the rest from other replicas.
+    Checksums of blocks, records that do not decode; hash trees, entries of indexes and inverted indexes
+    against rows. A peer that meets damage stops in order, copies what can be read, and gets the rest from
+    other replicas.
 
     \b
     Examples:
@@ -234,5 +234,6 @@ def _result(name: str, answer: dict[str, Any] | None) -> str:
         return f"{name}: no answer" if answer is None else _progress(name, answer)
     found = "".join(f"\n  {text}" for text in last["found"][:SHOWN_MAX])
     what = f"{count_text(last['records'], 'record')}, {bytes_text(last['bytes'])}"
+    what += f", {count_text(last.get('documents', 0), 'document')} compared with their index"
     problems = count_text(last["problems"], "problem")
     return f"{name}: {what} in {duration_text(last['seconds'])}, {problems}{found}"

@@ -8,11 +8,13 @@ before the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
 
 from index.asking import Segments
+from index.query import TokenRanges
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -26,6 +28,11 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     due_us: int = 0
 
 
+def hash_of(document: bytes) -> bytes:
+    """What `Visible.held` tells of a document."""
+    return blake2b(document, digest_size=16).digest()
+
+
 class Visible(Segments, Protocol):
     """Segments that also tell what expires, and how much they hold."""
 
@@ -37,6 +44,9 @@ class Visible(Segments, Protocol):
 
     def documents(self) -> int:
         """How many documents there are."""
+
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """By the key of their row, a hash of each document in these ranges: to compare with the rows."""
 
 
 class Durable(Visible, Protocol):
@@ -57,6 +67,9 @@ class Durable(Visible, Protocol):
 
     def view(self, hidden: Sequence[bytes]) -> Visible:
         """What is seen now, without these rows; stays as it is."""
+
+    def damaged(self) -> tuple[str, ...]:
+        """Read all files; those that are not what was written."""
 
     def rest(self) -> None:
         """There is nothing to change for a while: let go of what only changing needs."""
@@ -87,6 +100,9 @@ class Changeable(Visible, Protocol):
 
     def shown(self) -> tuple[int, int]:
         """How many rows, and bytes, were shown and are not adopted yet."""
+
+    def damaged(self) -> tuple[str, ...]:
+        """Read all files; those that are not what was written."""
 
     def rest(self) -> None:
         """There is nothing to change for a while: let go of what only changing needs."""

@@ -15,7 +15,7 @@ import msgspec
 from core.json_values import parse
 from index.answering import Match, Scorers, answer
 from index.asking import Ask, Found, Refusal
-from index.changing import Change
+from index.changing import Change, hash_of
 from index.encoding import decoded, encoded
 from index.judging import Held
 from index.mapping import Rules
@@ -52,6 +52,14 @@ class NaiveView:
     def documents(self) -> int:
         """How many documents there are."""
         return len(self._documents)
+
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """Look at all."""
+        return {
+            key: hash_of(document)
+            for key, document in self._documents.items()
+            if any(first <= token_of(key) <= last for first, last in ranges)
+        }
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Look at all."""
@@ -177,6 +185,10 @@ class NaiveSegments(NaiveView):
         documents = {key: each for key, each in self._documents.items() if key not in without}
         due_us = {key: at for key, at in self._due_us.items() if key not in without}
         return NaiveView(self._rules, documents, due_us, self)
+
+    def damaged(self) -> tuple[str, ...]:
+        """There are no files."""
+        return ()
 
     def rest(self) -> None:
         """Changing needs nothing."""

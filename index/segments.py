@@ -55,6 +55,7 @@ from lsm.keys import token_of
 OWN_FIELDS: Final = 32
 SHARED_FIELDS: Final = 8
 WRITER_BYTES: Final = 30_000_000
+FOOTER_MAGIC: Final = 1_337
 MARKER: Final = "\x00marker"
 NO_SPACE: Final = "No space left"
 """What the message of an error says when the disk is full; tantivy gives no code."""
@@ -194,6 +195,10 @@ class TantivySegments:
         """What is seen now, without these rows."""
         return self._seen.without(hidden)
 
+    def damaged(self) -> tuple[str, ...]:
+        """Read all files of the last commit; those whose checksum is wrong."""
+        return () if self._directory is None else damaged_files(self._directory)
+
     # --- answering, by what is seen now
 
     def covers(self) -> int:
@@ -203,6 +208,10 @@ class TantivySegments:
     def documents(self) -> int:
         """How many documents there are."""
         return self._seen.documents()
+
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """By key, a hash of each document in these ranges."""
+        return self._seen.held(ranges)
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired."""
@@ -249,6 +258,10 @@ class _Seen:
     def documents(self) -> int:
         """How many documents there are."""
         return self._view.documents
+
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """By key, a hash of each document in these ranges."""
+        return _guarded(lambda: self._view.held(ranges))
 
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired."""
@@ -311,6 +324,51 @@ class TantivyPlace:
         if not self._directory.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in self._directory.iterdir()))
+
+
+def damaged_files(directory: Path) -> tuple[str, ...]:
+    """The names of files of the last commit that are not as they were written.
+
+    Each ends in a footer: JSON with the CRC-32 of what is before it, its length, and a magic number. It is
+    computed when a file is written, and checked by nobody who reads it.
+    """
+    found = []
+    meta = msgspec.json.decode((directory / "meta.json").read_bytes(), type=_Meta)
+    segments = {one.segment_id.replace("-", "") for one in meta.segments}
+    for file in sorted(directory.iterdir()):
+        if file.name.partition(".")[0] not in segments:
+            continue
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            continue  # merged away
+        if not _is_whole(data):
+            found.append(file.name)
+    return tuple(found)
+
+
+class _Segment(msgspec.Struct, frozen=True):
+    segment_id: str
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    segments: tuple[_Segment, ...]
+
+
+class _Footer(msgspec.Struct, frozen=True):
+    crc: int
+
+
+def _is_whole(data: bytes) -> bool:
+    length, magic = int.from_bytes(data[-8:-4], "little"), int.from_bytes(data[-4:], "little")
+    end = len(data) - 8 - length
+    if magic != FOOTER_MAGIC or end < 0:
+        return False
+    try:
+        footer = msgspec.json.decode(data[end : end + length], type=_Footer)
+    except msgspec.DecodeError:
+        return False
+    return crc32(memoryview(data)[:end]) == footer.crc
 
 
 def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:

@@ -127,6 +127,15 @@ class Tiers:
         now = self._now
         return now.old.documents() + now.young.documents.documents()
 
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """Those of both."""
+        now = self._now
+        return {**now.old.held(ranges), **now.young.documents.held(ranges)}
+
+    def damaged(self) -> tuple[str, ...]:
+        """Of the old tier; the young one has no files."""
+        return self._durable.damaged()
+
     def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
         """Rows of which something has expired, of both."""
         now = self._now

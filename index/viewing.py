@@ -23,6 +23,7 @@ from index.aggregation import Partials
 from index.asking import Ask, Found, Refusal
 from index.bounds import RefusedError
 from index.candidates import Bounds, Candidate, first_hits
+from index.changing import hash_of
 from index.encoding import EXISTS_TAG, LENGTH_TAG, SEVERAL_TAG, TAGS, decoded, escaped, head, unescaped
 from index.facets import Facets, Unsuited
 from index.finding import VALUES, Finder, Tools, constant_score
@@ -157,6 +158,17 @@ class View:
             self._filters.clear()
         self._filters[ranges] = found
         return found
+
+    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
+        """By key, a hash of each document in these ranges. They are asked for once, and not remembered."""
+        engine = self._engine
+        parts = [engine.within("token", first, last) for first, last in ranges]
+        query = self._both(engine.everything(), engine.boolean([], parts, [], 1))
+        if self._hidden is not None:
+            query = self._without(query, self._hidden)
+        count = engine.count(query)
+        found = engine.in_disk_order(engine.best(query, count, 0)) if count else []
+        return {key: hash_of(source) for key, source in map(engine.stored, found)}
 
     # --- statistics
 

@@ -1,8 +1,9 @@
 """Scrubbing in the background: all that this peer stores is read now and then, at a pace that is not felt.
 
-A pass reads everything once (lsm/scrub.py), `scrub_bytes_per_s` at most, and rests until `scrub_every_us`
-after it began. `sullae scrub` begins one at once, perhaps at another pace. What is found is put right where
-rows say what is right; damage ends the process in order, and the store is mended when it opens again.
+A pass reads everything once (lsm/scrub.py), then compares inverted indexes with the rows
+(node/index_scrubbing.py), `scrub_bytes_per_s` at most, and rests until `scrub_every_us` after it began.
+`sullae scrub` begins one at once, perhaps at another pace. What is found is put right where rows say what is
+right; damage ends the process in order, and the store is mended when it opens again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from core.commands import Failed, Outcome
 from core.healing import Scrub, Scrubbed
 
 if TYPE_CHECKING:
+    from node.index_scrubbing import IndexScrubbing
     from node.inside import Inside
 
 RETRY_US = 5 * limits.SECOND_US
@@ -36,6 +38,8 @@ class Scrubbing:
         self._bytes = self._records = self._problem_count = 0
         self._problems: list[str] = []
         self._last: dict[str, Any] | None = None
+        self.indexes: IndexScrubbing | None = None
+        """What compares inverted indexes with the rows, once the rows are known to be sound."""
         inside.on_timer("scrub", self._on_timer)
         inside.on_stored("scrubbed", self._on_scrubbed)
 
@@ -61,6 +65,7 @@ class Scrubbing:
             "running": self._running,
             "bytes": self._bytes,
             "records": self._records,
+            "documents": 0 if self.indexes is None else self.indexes.documents,
             "seconds": round((now_us - self._began_us) / 1e6, 3) if self._running else 0,
             "problems": self._problem_count,
             "found": self._problems,
@@ -97,17 +102,24 @@ class Scrubbing:
             return
         self._bytes += outcome.bytes
         self._records += outcome.records
-        self._problem_count += len(outcome.problems)
-        self._problems += outcome.problems[: PROBLEMS_KEPT_MAX - len(self._problems)]
         inside.count("scrubbed_bytes", outcome.bytes)
         for problem in outcome.problems:
-            inside.count("scrub_repairs")
-            inside.log("warning", "scrub_repaired", problem)
+            self._found(problem)
         self._after = outcome.after
         if outcome.after:
             inside.timer(max(1, outcome.bytes * limits.SECOND_US // self._bytes_per_s), "scrub", number)
+        elif self.indexes is not None:
+            self.indexes.begin(self._bytes_per_s, self._found, self._ended)
         else:
             self._ended()
+
+    def _found(self, problem: str) -> None:
+        """Something was wrong, and is put right."""
+        self._problem_count += 1
+        if len(self._problems) < PROBLEMS_KEPT_MAX:
+            self._problems.append(problem)
+        self._inside.count("scrub_repairs")
+        self._inside.log("warning", "scrub_repaired", problem)
 
     def _ended(self) -> None:
         inside = self._inside
@@ -116,6 +128,7 @@ class Scrubbing:
         self._last = {
             "bytes": self._bytes,
             "records": self._records,
+            "documents": 0 if self.indexes is None else self.indexes.documents,
             "problems": self._problem_count,
             "seconds": round(took_us / 1e6, 3),
             "found": self._problems,

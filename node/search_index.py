@@ -294,6 +294,12 @@ class OneIndex:
         self.pending_bytes += len(key) + len(data or b"") - (len(old) if old else 0)
         self.pending[key] = data
 
+    def mend(self, key: bytes, data: bytes | None) -> None:
+        """Index a row as it is, which was found to be indexed wrongly."""
+        if self.state == FOLLOWING:
+            self._add(key, data)
+            self.go_on()
+
     def take(self, outcome: ChangedRows) -> None:
         """Rows that changed, of this table and others."""
         if self.state != FOLLOWING or outcome.next_after <= self.read_to:

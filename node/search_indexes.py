@@ -406,6 +406,15 @@ class SearchIndexes:
         index = self._current.get(table)
         return index is not None and index.rebuild()
 
+    def serving(self) -> tuple[OneIndex, ...]:
+        """The indexes that can be searched now, by table."""
+        return tuple(self._current[n] for n in sorted(self._current) if self._current[n].can_search)
+
+    def table_name(self, table: int) -> str:
+        """What people call it."""
+        found = self._metadata.state.tables.get(table)
+        return str(table) if found is None else f"{found.keyspace}.{found.name}"
+
     @property
     def builds(self) -> int:
         """How often an index was built from its table since the start."""

@@ -44,6 +44,7 @@ from lsm.directory import OpenedStore, note_damage, open_store
 from lsm.executor import Executor
 from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
+from node.index_scrubbing import IndexScrubbing
 from node.node import Node
 from node.search_indexes import SearchIndexes
 from server import allocator, logs
@@ -311,6 +312,7 @@ class PeerProcess:
         self.jobs = world.jobs = Jobs(loop, node.on_done)
         indexes = SearchIndexes(node.inside, node.metadata, TantivyPlace(self.data / SEARCH))
         node.search_by(indexes, indexes.start)
+        node.scrubbing.indexes = IndexScrubbing(node.inside, indexes)
         options = TransportOptions(peer.address, config.ports.peer, config.name, tls)
         self.transport = Transport(loop, options, node, world.note)
         self.bridge = Bridge(loop, node)

@@ -11,6 +11,7 @@ from lsm.executor import Executor
 from lsm.memory import MemoryEngine
 from lsm.salvage import salvage
 from lsm.store import Store
+from node.index_scrubbing import IndexScrubbing
 from node.node import Node
 from node.search_indexes import SearchIndexes
 from sim.cluster import SimCluster
@@ -49,6 +50,7 @@ class RealSoftware:
 
         indexes = SearchIndexes(node.inside, node.metadata, SimPlace(world.machine))
         node.search_by(indexes, indexes.start)
+        node.scrubbing.indexes = IndexScrubbing(node.inside, indexes)
 
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)

@@ -30,8 +30,7 @@ _apply = LoggedBatch._apply
 
 def _send_without_logging(self: Any, holders: Any, pairs: Any, deadline_us: int) -> None:
     del holders, pairs
-    inside = self._parent.inside
-    self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+    self._deadline_us = deadline_us
     self._apply()
 
 

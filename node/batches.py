@@ -323,9 +323,8 @@ class LoggedBatch:
 
     def start(self, holders: list[PeerId], pairs: tuple[tuple[int, bytes], ...], deadline_us: int) -> None:
         """Have the first holders keep it."""
-        inside = self._parent.inside
         self._candidates = holders
-        self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+        self._deadline_us = deadline_us
         self._store(pairs)
 
     def become(self, pairs: tuple[tuple[int, bytes], ...]) -> None:

@@ -211,7 +211,7 @@ class CounterOperation:
         if not reach.met or not alive:
             self._answer(Unavailable(self._wanted.total, reach.received, self._request.level))
             return
-        self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+        self._deadline_us = deadline_us
         self._leaders = self._ordered(placement, alive)
         self._next_leader()
 

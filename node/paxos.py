@@ -90,8 +90,7 @@ class Paxos:
             now_us=request.now_us,
             uniques=request.uniques,
         )
-        timeout_us = self.inside.settings.write_timeout_us
-        operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), reply)
+        operation = CasOperation(self, aim, deadline_us, reply)
         self._running[operation.number] = operation
         self.queue(operation)
 
@@ -120,13 +119,9 @@ class Paxos:
             decide=None,
             trace=trace,
         )
-        timeout_us = self.inside.settings.read_timeout_us
-        operation = CasOperation(self, aim, self._start(deadline_us, timeout_us), finish)
+        operation = CasOperation(self, aim, deadline_us, finish)
         self._running[operation.number] = operation
         operation.look()
-
-    def _start(self, deadline_us: int, timeout_us: int) -> int:
-        return min(deadline_us, self.inside.world.monotonic_us() + timeout_us)
 
     # --- whose turn it is
 

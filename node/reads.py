@@ -242,7 +242,7 @@ class ReadOperation:
         inside.operations[self._op] = self
         self.deadline_us = deadline_us
         now_us = inside.world.monotonic_us()
-        self._left_us = max(1_000, min(deadline_us - now_us, inside.settings.read_timeout_us))
+        self._left_us = max(1_000, deadline_us - now_us)
         self._timer = inside.timer(self._left_us, "read", self._op)
         chosen = self._choose(preferred)
         local, where = inside.identity.datacentre, self._placement.datacentre

@@ -240,13 +240,12 @@ class WriteOperation:
 
     def send(self, replicas: tuple[PeerId, ...], alive: list[PeerId], deadline_us: int) -> None:
         """Send to the live replicas, owe hints to the others, wait until the deadline."""
-        inside = self._parent.inside
         if len(self._bytes) > limits.MUTATION_BYTES_MAX:
             self._answer(Invalid("too_large", f"a write is limited to {limits.MUTATION_BYTES_MAX} bytes"))
             return
         self._alive = alive
         self._replicas = replicas
-        self._deadline_us = min(deadline_us, inside.world.monotonic_us() + inside.settings.write_timeout_us)
+        self._deadline_us = deadline_us
         self._begin_attempt()
 
     def _begin_attempt(self) -> None:

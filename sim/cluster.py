@@ -21,7 +21,16 @@ from core.commands import Outcome
 from core.errors import StoreError
 from core.messages import Message
 from core.ports import Event, InitialPeer, PeerId, Ticket
-from core.requests import Answer, Request, ScanRequest
+from core.requests import (
+    Answer,
+    BatchRequest,
+    ConditionalRequest,
+    CounterRequest,
+    ReadRequest,
+    Request,
+    ScanRequest,
+    WriteRequest,
+)
 from core.streaming import ChangesRequest
 from sim.clock import WallClock
 from sim.disk import SimDisk
@@ -288,10 +297,20 @@ class SimCluster:
         call.world = process
         self._hand_over(process, call, deadline_us)
 
+    def _until_us(self, call: _Call) -> int:
+        """How long a door waits for replicas whose client does not say; absolute."""
+        settings = self.options.settings
+        if isinstance(call.request, ReadRequest):
+            return self.now_us + settings.read_timeout_us
+        if isinstance(call.request, WriteRequest | BatchRequest | CounterRequest | ConditionalRequest):
+            return self.now_us + settings.write_timeout_us
+        return self.now_us + STREAM_US
+
     def _hand_over(self, process: SimWorld, call: _Call, deadline_us: int) -> None:
         if process.held(self._hand_over, process, call, deadline_us):
             return
-        process.node.on_request(call.request_id, call.request, deadline_us)
+        until_us = min(deadline_us, self._until_us(call))
+        process.node.on_request(call.request_id, call.request, until_us)
         if isinstance(call.request, ScanRequest | ChangesRequest):
             process.node.on_want(call.request_id, 1)
 

@@ -200,5 +200,5 @@ class Stage:
 
     @property
     def deadline_us(self) -> int:
-        """A deadline far away."""
-        return self.monotonic + 60_000_000
+        """As of a door whose client does not say how long it waits."""
+        return self.monotonic + self.inside.settings.write_timeout_us

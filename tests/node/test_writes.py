@@ -110,6 +110,16 @@ def test_what_was_taken_before_it_was_stamped_again_is_not_nowhere() -> None:
     assert [peer for peer, _ in stage.hints.owed] == [B, C]
 
 
+def test_who_waits_longer_than_the_settings_is_answered_when_its_own_time_is_over() -> None:
+    stage = Stage()
+    stage.writes.begin(request(Level.ALL), stage.monotonic + 60_000_000, stage.answer)
+    stage.stored(Applied(None, fresh=True), "write")
+    stage.pass_time(59_000_000)
+    assert stage.answers == []
+    stage.pass_time(2_000_000)
+    assert stage.answers == [Timeout(1, 3, Level.ALL, write=True)]
+
+
 def test_a_timeout_says_how_many_answered_and_owes_hints() -> None:
     stage = Stage()
     begin(stage, request(Level.ALL))

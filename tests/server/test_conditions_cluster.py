@@ -48,15 +48,16 @@ def test_one_of_many_wins_and_a_count_by_conditions_is_exact(cluster: Cluster) -
     assert len(attempts) == 30
     assert peers[1].request("GET", "/v1/kv/demo/count?consistency=serial").body == b"30"
     value = bytes(16 << 20)
-    put = peers[0].request("PUT", "/v1/kv/demo/large", value, timeout_s=30.0, If_None_Match="*")
+    large = "/v1/kv/demo/large?timeout_ms=60000"
+    put = peers[0].request("PUT", large, value, timeout_s=60.0, If_None_Match="*")
     assert put.status == 204
     tag = put.headers["etag"]
-    again = peers[1].request("PUT", "/v1/kv/demo/large", value[1:], timeout_s=30.0, If_Match=tag)
-    assert again.status == 204
-    assert peers[2].request("DELETE", "/v1/kv/demo/large", timeout_s=30.0, If_Match=tag).status == 412
+    again = peers[1].request("PUT", large, value[1:], timeout_s=60.0, If_Match=tag)
+    assert again.status == 204, again.body
+    assert peers[2].request("DELETE", large, timeout_s=60.0, If_Match=tag).status == 412
     peers[2].kill()
     tag = again.headers["etag"]
-    assert peers[0].request("DELETE", "/v1/kv/demo/large", timeout_s=30.0, If_Match=tag).status == 204
+    assert peers[0].request("DELETE", large, timeout_s=60.0, If_Match=tag).status == 204
 
 
 def test_a_write_under_an_idempotency_key_is_done_once_through_whichever_peer(cluster: Cluster) -> None:

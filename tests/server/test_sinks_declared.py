@@ -144,10 +144,12 @@ async def test_a_removed_one_is_not_delivered(tmp_path: Path) -> None:
         world.values["t"] = world.values["s"][0].replace(b'"s"', b'"t"').replace(b"true", b"false"), 0
         sinks = Sinks(world.url, "n1/1", tmp_path, lambda name, text: None, FAST)
         sinks.start()
-        await until(lambda: world.record("t").cursor)  # which is looked at after the removed one
-        assert world.record("s").owner == ""
-        assert {labels["sink"] for _, labels, _ in sinks.samples()} == {"t"}
-        await sinks.stop()
+        try:
+            await until(lambda: world.record("t").cursor)  # which is looked at after the removed one
+            await until(lambda: {labels["sink"] for _, labels, _ in sinks.samples()} == {"t"})
+            assert world.record("s").owner == ""
+        finally:
+            await sinks.stop()
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 

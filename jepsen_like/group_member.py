@@ -34,6 +34,9 @@ RETRY_US = SECOND // 5
 WORK_US = SECOND // 2
 SESSION_US = 5 * SECOND
 ACK_TIMEOUT_US = 3 * SECOND
+JOIN_US = 12 * SECOND
+"""After so long without a first word a member tries another peer: joining is decided like a condition, and over
+slow links by several at once takes a while."""
 
 
 class Work(NamedTuple):
@@ -108,7 +111,7 @@ class GroupMember:
         self._cluster = group.cluster
         self._random = Random(f"{group.cluster.options.seed}:member:{name}")
         self._life = 0
-        self._sessions = self._names = 0
+        self.sessions = self._names = 0
         self._call = 0
         self._heard_us = 0
         self._session = ""
@@ -134,8 +137,8 @@ class GroupMember:
             self._later()
             return
         self.peer = peer if peer >= 0 else running[self._random.randrange(len(running))]
-        self._sessions += 1
-        self._session = f"{self.name}/{self._sessions}"
+        self.sessions += 1
+        self._session = f"{self.name}/{self.sessions}"
         life = self._life
 
         def part(answer: Answer) -> None:
@@ -156,7 +159,7 @@ class GroupMember:
         join = Join(table, self.group.name, name, self._session, self.group.parts, SESSION_US)
         request = ChangesRequest(bucket.table, START, join=join)
         self._call = self._cluster.stream(self.peer, request, part, ended)
-        self._cluster.scheduler.after(SILENCE_US, self._watch, life)
+        self._cluster.scheduler.after(JOIN_US, self._watch, life)
 
     def _later(self) -> None:
         self._life += 1

@@ -152,6 +152,8 @@ class Membership:
             self._end(Unready("the group's record cannot be reached from this peer: use another"))
             return
         session_us = self.join.session_us
+        if is_in and not self._reading and not self._leaving:
+            self._heard = self._heard[0], now_us  # who has no parts has nothing to acknowledge
         if is_in and session_us and now_us - self._heard[1] > session_us:
             self._leave()
             why = f"nothing was acknowledged and no heartbeat came for {session_us / limits.SECOND_US:g} s"

@@ -1,4 +1,4 @@
-"""A table's share of the log, in bytes: what is kept, what is nobody's any more, and that it is bounded work."""
+"""A table's share of the log, in bytes: what is kept, what is nobody's any more; bounded steps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Log:
             key = b"k%d" % self.sequence
             row = Row(None, (Cell(2, (), VALUE, self.sequence, 9, 0, value),))
             place = UPDATE, table, token_of(key), key
-            mutation = Mutation(9, self.sequence, 0, self.sequence, True, *place, None, ((keys.ROW_SUFFIX, row),))
+            rows = ((keys.ROW_SUFFIX, row),)
+            mutation = Mutation(9, self.sequence, 0, self.sequence, True, *place, None, rows)
             self.store.execute(Apply(encode_mutation(mutation)))
 
     def trim(self, *shares: Share, before_us: int = 0, bytes_max: int = 2**60) -> int:
@@ -83,7 +84,8 @@ def test_a_table_has_its_newest_bytes_and_no_more() -> None:
     assert log.read(7, after=3).first > 4, "who was behind it is told so"
     assert [entry.offset for entry in log.read(8).entries] == [1, 2, 3, 4, 5, 206, 207, 208, 209, 210]
     assert log.images(1) == 1 and log.images(6) == 0 and log.images(205) == 1
-    assert isinstance(found := log.store.execute(LogFetch((6,), 1)), Mutations) and found.mutations, "for siblings"
+    fetched = log.store.execute(LogFetch((6,), 1))
+    assert isinstance(fetched, Mutations) and fetched.mutations, "siblings may follow yet"
 
 
 def test_what_is_forgotten_stays_so_and_the_share_goes_on_after_a_restart() -> None:

@@ -31,7 +31,7 @@ def test_a_log_over_its_size_is_trimmed_piece_by_piece_as_fast_as_it_grows() -> 
     world = ReplicaWorld(settings=Settings(log_bytes_max=100_000))
     world[A].apply(*(world.mutation(f"k{i}", "v" * 200) for i in range(5_000)))
     world[A].retention.start()
-    firsts = []
+    firsts: list[int] = []
     for _ in range(8):
         world.run(60 * SECOND if not firsts else SECOND // 20)
         firsts.append(world[A].store.log.first)

@@ -204,3 +204,15 @@ def test_a_peer_that_cannot_reach_the_record_gives_its_members_up() -> None:
     assert others and story.s.cluster.now_us - began_us < 10 * SECOND
     story.s.heal()
     story.handed_over(10)
+
+
+def test_a_member_without_parts_is_not_taken_for_dead() -> None:
+    story = Story()
+    story.members += [GroupMember(story.group, f"m{number}") for number in range(3, PARTS + 1)]
+    for member in story.members[3:]:
+        member.open()
+    assert story.s.until(story.shared, 20)
+    sessions = [member.sessions for member in story.members]
+    story.s.run(3 * SESSION_US / SECOND)
+    assert [member.sessions for member in story.members] == sessions, "nobody had to come back"
+    assert sum(not member.parts for member in story.members) == 1

@@ -35,8 +35,9 @@ WORK_US = SECOND // 2
 SESSION_US = 5 * SECOND
 ACK_TIMEOUT_US = 3 * SECOND
 JOIN_US = 12 * SECOND
-"""After so long without a first word a member tries another peer: joining is decided like a condition, and over
-slow links by several at once takes a while."""
+"""After so long without a first word a member tries another peer: joining is decided like a condition, and
+over slow links by several at once takes a while.
+"""
 
 
 class Work(NamedTuple):

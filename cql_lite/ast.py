@@ -27,6 +27,7 @@ from cql_lite.ast_schema import (
     CreateTable,
     CreateType,
     Describe,
+    DropAbsent,
     DropColumns,
     DropIndex,
     DropKeyspace,
@@ -211,6 +212,7 @@ Statement = (
     | DropType
     | CreateIndex
     | DropIndex
+    | DropAbsent
     | Use
     | Describe
     | CreateRole

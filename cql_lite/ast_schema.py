@@ -170,6 +170,15 @@ class DropType(SchemaStatement, frozen=True, gc=False):
     at: At = START
 
 
+class DropAbsent(SchemaStatement, frozen=True, gc=False):
+    """DROP FUNCTION, AGGREGATE, TRIGGER or MATERIALIZED VIEW, of which there are none; `what` is which."""
+
+    what: str
+    name: QualifiedName
+    if_exists: bool = False
+    at: At = START
+
+
 SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX = "", "keys", "values", "entries", "full"
 
 

@@ -33,5 +33,14 @@ class UnpreparedError(RequestError):
         self.statement_id = statement_id
 
 
+class FunctionError(RequestError):
+    """A function or an operation has no result for the values that it met (code 0x1400)."""
+
+    def __init__(self, text: str, function: str = "", argument_types: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.function = function
+        self.argument_types = argument_types
+
+
 class UnauthorizedError(RequestError):
     """System tables are read only (code 0x2100)."""

@@ -124,6 +124,26 @@ _EXPRESSIONS: Final[dict[type, Callable[[Any], str]]] = {
     ast.Negation: _negation,
 }
 
+
+def target(node: ast.Target) -> str:
+    """A column or a place in it."""
+    steps = [
+        f".{identifier(step.name)}" if isinstance(step, ast.Field) else f"[{expression(step.term)}]"
+        for step in node.path
+    ]
+    return identifier(node.column) + "".join(steps)
+
+
+def assignment(node: ast.Assignment) -> str:
+    """One part of SET."""
+    place, value = target(node.target), expression(node.value)
+    return {
+        ast.ADD: f"{place} = {place} + {value}",
+        ast.SUBTRACT: f"{place} = {place} - {value}",
+        ast.PREPEND: f"{place} = {value} + {place}",
+    }.get(node.operation, f"{place} = {value}")
+
+
 _PLAIN_FUNCTIONS: Final = frozenset(["writetime", "maxwritetime", "ttl"])
 
 

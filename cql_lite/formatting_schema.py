@@ -159,6 +159,7 @@ _STATEMENTS: Final[dict[type, Callable[[Any], str]]] = {
     ast.RenameFields: _rename_fields,
     ast.DropType: lambda node: f"DROP TYPE {_if(node)}{qualified(node.type)}",
     ast.CreateIndex: _create_index,
+    ast.DropAbsent: lambda node: f"DROP {node.what.upper()} {_if(node)}{qualified(node.name)}",
     ast.DropIndex: lambda node: f"DROP INDEX {_if(node)}{qualified(node.index)}",
     ast.Use: lambda node: f"USE {identifier(node.keyspace.text)}",
 }

@@ -6,7 +6,13 @@ from core.consistency import Level
 from core.errors import RequestError
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable, Unready
 from cql_lite import wire
-from cql_lite.errors import AlreadyExistsError, ConfigurationError, UnauthorizedError, UnpreparedError
+from cql_lite.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    FunctionError,
+    UnauthorizedError,
+    UnpreparedError,
+)
 from cql_lite.parser import CqlSyntaxError
 from cql_lite.planner_results import FailedError
 
@@ -20,6 +26,10 @@ def error_of_request(error: RequestError) -> wire.Error:
         return wire.AlreadyExists(message=text, keyspace=error.keyspace, table=error.table)
     if isinstance(error, UnpreparedError):
         return wire.Unprepared(message=text, id=error.statement_id)
+    if isinstance(error, FunctionError):
+        return wire.FunctionFailure(
+            message=text, keyspace="system", function=error.function, argument_types=error.argument_types
+        )
     if isinstance(error, ConfigurationError):
         return wire.ConfigError(message=text)
     if isinstance(error, UnauthorizedError):
@@ -32,7 +42,8 @@ def error_of_failure(failed: FailedError, level: Level) -> wire.Error:
     answer, write_type = failed.answer, failed.write_type or "SIMPLE"
     if isinstance(answer, Unavailable):
         return wire.Unavailable(
-            message=f"{answer.level.name} needs {answer.required} replicas and {answer.alive} are alive",
+            message=f"Cannot achieve consistency level {answer.level.name}: it needs {answer.required} "
+            f"replicas, and {answer.alive} are alive",
             consistency=answer.level,
             required=answer.required,
             alive=answer.alive,
@@ -50,7 +61,7 @@ def error_of_failure(failed: FailedError, level: Level) -> wire.Error:
 
 
 def _timeout(answer: Timeout, write_type: str) -> wire.Error:
-    counted = f"{answer.received} of {answer.required} answers came in time"
+    counted = f"Operation timed out - received only {answer.received} of {answer.required} responses"
     if answer.write and answer.write_type == "CAS":
         return wire.CasWriteUnknown(
             message=f"{counted}: whether it was applied is unknown; a SERIAL read settles it",

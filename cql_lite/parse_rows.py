@@ -260,13 +260,9 @@ class Rows(Terms):
             self.fail("( with the names of columns, or JSON, after the table")
         columns = self._columns("a column")
         self.expect("VALUES", "the columns")
-        opened = self.at()
         self.expect("(", "VALUES")
         values = self.several(self.value)
         self._close(")", "a value")
-        if len(columns) != len(values):
-            what = f"there are {len(columns)} columns and {len(values)} values"
-            self.wrong(opened, what, "give each column its value")
         if_not_exists, using = self.if_not_exists(), self._using(("TTL", "TIMESTAMP"))
         markers = tuple(self.markers[first:])
         return ast.Insert(table, columns, values, if_not_exists, using, markers, at)

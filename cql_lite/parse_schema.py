@@ -6,14 +6,16 @@ from typing import Final, NoReturn
 
 from cql_lite import ast, lexer
 from cql_lite.ast import ColumnDefinition, Name, Option
+from cql_lite.errors import InvalidRequestError
 from cql_lite.parse_roles import Roles
 
 _ABSENT: Final = {
-    "FUNCTION": "functions of one's own",
-    "AGGREGATE": "aggregates of one's own",
-    "TRIGGER": "triggers",
-    "MATERIALIZED": "materialized views",
+    "FUNCTION": "User-defined functions are disabled: there are none in this version",
+    "AGGREGATE": "User-defined functions and aggregates are disabled: there are none in this version",
+    "TRIGGER": "Triggers are disabled: there are none in this version; read the table's changes instead",
+    "MATERIALIZED": "Materialized views are disabled: there are none in this version; make an index",
 }
+"""Why there is no such thing; the statements are CQL, so what refuses them is no syntax error."""
 _COLLECTION_PARTS: Final = {
     "KEYS": ast.KEYS_INDEX,
     "VALUES": ast.VALUES_INDEX,
@@ -58,14 +60,17 @@ class SchemaParser(Roles):
             return self._create_index(at, custom=True)
         if up in ("ROLE", "USER"):
             return self.create_role(at, user=up == "USER")
+        if up == "OR":
+            self.expect("REPLACE", "CREATE OR")
+            up = self.ups[self.index]
+            self.index += 1
         return self._no_such(up, f"{_MADE} after CREATE")
 
     def _no_such(self, up: str, expected: str) -> NoReturn:
+        if up in _ABSENT:
+            raise InvalidRequestError(_ABSENT[up])
         self.index -= 1
-        if up == "OR":
-            self.fail(expected, "CREATE OR REPLACE is not supported")
-        absent = _ABSENT.get(up)
-        self.fail(expected, f"{absent} are not supported" if absent else "")
+        self.fail(expected)
 
     # --- keyspaces
 
@@ -102,18 +107,15 @@ class SchemaParser(Roles):
         if_not_exists = self.if_not_exists()
         table = self.qualified("a table")
         if self.ups[self.index] == "LIKE":
-            self.fail("( after the table", "CREATE TABLE LIKE is not supported: see DESCRIBE TABLE")
+            raise InvalidRequestError(
+                "CREATE TABLE LIKE is not supported: DESCRIBE TABLE gives the statement to write"
+            )
         self.expect("(", "the table")
         columns: list[ColumnDefinition] = []
         keys: list[tuple[tuple[Name, ...], tuple[Name, ...]]] = []
         while True:
-            key_at = self.at()
             key = self._primary_key(columns)
             if key is not None:
-                if keys:
-                    self.wrong(
-                        key_at, "a second PRIMARY KEY", "list all its columns in one PRIMARY KEY (...)"
-                    )
                 keys.append(key)
             if not self.accept(","):
                 break
@@ -122,8 +124,12 @@ class SchemaParser(Roles):
         if self.ups[self.index] != ")":
             hint = _AFTER_TYPE.get(self.ups[self.index], "")
             self.fail("a comma, ), STATIC or PRIMARY KEY after the type of a column", hint)
-        if not keys:
-            self.fail("PRIMARY KEY (...) before )", "every table has a primary key")
+        if len(keys) != 1:
+            count = "Multiple PRIMARY KEYs" if keys else "No PRIMARY KEY"
+            raise InvalidRequestError(
+                f"{count} specifed for table '{table.name}' (exactly one required): every table has a "
+                "primary key; list all its columns in one PRIMARY KEY (...)"
+            )
         self.index += 1
         self.following = "WITH or "
         order, options, compact = self._properties() if self.accept("WITH") else ((), (), False)
@@ -167,7 +173,15 @@ class SchemaParser(Roles):
         at = self.at()
         name = self.ident("a column")
         type_ = self.type()
-        return ColumnDefinition(name, type_, self.accept("STATIC"), at)
+        static = self.accept("STATIC")
+        self._not_masked()
+        return ColumnDefinition(name, type_, static, at)
+
+    def _not_masked(self) -> None:
+        if self.ups[self.index] == "MASKED" and self.ups[self.index + 1] == "WITH":
+            raise InvalidRequestError(
+                "Cannot mask columns because dynamic data masking is not enabled: this version has none"
+            )
 
     def _properties(self) -> tuple[tuple[ast.ClusteringOrder, ...], tuple[Option, ...], bool]:
         order: tuple[ast.ClusteringOrder, ...] = ()
@@ -285,8 +299,9 @@ class SchemaParser(Roles):
         if self.accept("WITH"):
             return ast.AlterTable(table, self._options(), if_exists, at)
         if self.ups[self.index] == "ALTER":
-            hint = "the type of a column cannot be changed: add another column"
-            self.fail("ADD, DROP, RENAME or WITH after the table", hint)
+            raise InvalidRequestError(
+                "Altering column types is no longer supported (it cannot be changed): add another column"
+            )
         return self.fail("ADD, DROP, RENAME or WITH after the table")
 
     def _rename(self, what: str) -> tuple[Name, Name]:
@@ -305,8 +320,11 @@ class SchemaParser(Roles):
             if_field_exists = self.if_exists()
             renames = self.several(lambda: self._rename("a field"), "AND")
             return ast.RenameFields(name, renames, if_exists, if_field_exists, at)
-        hint = "the type of a field cannot be changed: add another field"
-        return self.fail("ADD or RENAME after the type", hint if self.ups[self.index] == "ALTER" else "")
+        if self.ups[self.index] == "ALTER":
+            raise InvalidRequestError(
+                "Altering field types is no longer supported (it cannot be changed): add another field"
+            )
+        return self.fail("ADD or RENAME after the type")
 
     # --- DROP, TRUNCATE, USE
 
@@ -331,7 +349,25 @@ class SchemaParser(Roles):
         if up in ("ROLE", "USER"):
             if_exists = self.if_exists()
             return ast.DropRole(self.role(), if_exists, up == "USER", at)
+        if up in _ABSENT:
+            return self._drop_absent(up, at)
         return self._no_such(up, f"{_MADE} after DROP")
+
+    def _drop_absent(self, up: str, at: ast.At) -> ast.DropAbsent:
+        """DROP of a function, aggregate, trigger or view: there is none, which IF EXISTS takes."""
+        if up == "MATERIALIZED":
+            self.expect("VIEW", "MATERIALIZED")
+        if_exists = self.if_exists()
+        name = self.qualified(f"a {up.lower()}")
+        if up == "TRIGGER":
+            self.expect("ON", "the trigger")
+            name = ast.QualifiedName(self.qualified("a table after ON").keyspace, name.name, name.at)
+        elif up != "MATERIALIZED" and self.accept("("):
+            if self.ups[self.index] != ")":
+                self.several(self.type)
+            self._close(")", "a type")
+        what = {"MATERIALIZED": "Materialized view"}.get(up, up.capitalize())
+        return ast.DropAbsent(what, name, if_exists, at)
 
     def truncate(self) -> ast.Truncate:
         """TRUNCATE, of which the first word was read."""

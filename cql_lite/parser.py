@@ -30,6 +30,7 @@ def parse(text: str) -> ast.Statement:
 
     Raises:
         CqlSyntaxError: It is none; the text says where, what was found and what was expected.
+        InvalidRequestError: It is one of what this version has not, such as CREATE FUNCTION.
     """
     parser = SchemaParser(text)
     read = _STATEMENTS.get(parser.ups[0])

@@ -82,8 +82,10 @@ class Catalog:
         table = self.state.table(keyspace, name)
         if table is None:
             if keyspace not in self.state.keyspaces and keyspace not in SYSTEM_KEYSPACES:
-                raise InvalidRequestError(f"there is no keyspace {keyspace}")
-            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+                raise InvalidRequestError(f"keyspace {keyspace} does not exist")
+            raise InvalidRequestError(
+                f"unconfigured table {name}: table {name} does not exist in keyspace {keyspace}"
+            )
         return table
 
     def view(self, keyspace: str, name: str) -> TableView:
@@ -149,7 +151,7 @@ def plan_statement(
     if isinstance(statement, ast.Use):
         name = statement.keyspace.text
         if name not in catalog.state.keyspaces and name not in SYSTEM_KEYSPACES:
-            raise InvalidRequestError(f"there is no keyspace {name}")
+            raise InvalidRequestError(f"Keyspace '{name}' does not exist")
         return Planned(UsePlan(name), [])
     if isinstance(statement, ast.Describe):
         return Planned(DescribePlan(statement, catalog.state, keyspace), [])
@@ -176,7 +178,9 @@ def _modification(
 def _place(name: ast.QualifiedName, keyspace: str) -> str:
     found = name.keyspace or keyspace
     if not found:
-        raise InvalidRequestError(f"no keyspace is in use: write keyspace.{name.name}, or USE one first")
+        raise InvalidRequestError(
+            f"No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.{name.name}"
+        )
     return found
 
 

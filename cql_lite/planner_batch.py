@@ -40,10 +40,7 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
     """The requests of a batch; an empty one succeeds."""
     counters = [(step.plan, step.context) for step in steps if isinstance(step.plan, CounterPlan)]
     if counters or (kind == ast.COUNTER and steps):
-        if len(counters) != len(steps) or kind == ast.LOGGED:
-            raise InvalidRequestError(
-                "counters are added to in batches of their own: BEGIN COUNTER BATCH, and nothing else in it"
-            )
+        _check_counters(kind, len(counters) == len(steps))
         return (yield from execute_counter_batch(counters, options))
     plans = [step.plan for step in steps if isinstance(step.plan, ModifyPlan)]
     if any(plan.is_conditional for plan in plans):
@@ -63,6 +60,18 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
         (answer,) = yield (BatchRequest(writes, options.level, kind == ast.LOGGED),)
         unless_failed(answer, WRITE_TYPES[kind])
     return VoidResult()
+
+
+def _check_counters(kind: str, only_counters: bool) -> None:
+    """Counters are added to in batches of their own."""
+    if kind == ast.COUNTER and not only_counters:
+        raise InvalidRequestError("Cannot include non-counter statement in a counter batch")
+    if kind == ast.LOGGED:
+        raise InvalidRequestError(
+            "Cannot include a counter statement in a logged batch: write BEGIN COUNTER BATCH"
+        )
+    if not only_counters:
+        raise InvalidRequestError("Counter and non-counter mutations cannot exist in the same batch")
 
 
 def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest], options: Options) -> None:
@@ -87,14 +96,14 @@ def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest]
 def _check_timestamps(plans: Sequence[ModifyPlan | CounterPlan]) -> None:
     """Refuse what has no place beside a timestamp of the whole batch."""
     if any(isinstance(plan, CounterPlan) for plan in plans):
-        raise InvalidRequestError("counters have no TIMESTAMP, so a batch of them has none either")
+        raise InvalidRequestError("Cannot provide custom timestamp for counter BATCH")
     own = [plan for plan in plans if isinstance(plan, ModifyPlan)]
     if any(plan.is_conditional for plan in own):
         raise InvalidRequestError(
-            "a batch with an IF has no USING TIMESTAMP: the decision gives the timestamp"
+            "Cannot provide custom timestamp for conditional BATCH: the decision gives it"
         )
     if any(plan.has_timestamp for plan in own):
-        raise InvalidRequestError("give a TIMESTAMP to the whole batch or to its statements, not to both")
+        raise InvalidRequestError("Timestamp must be set either on BATCH or individual statements")
 
 
 class BatchPlan:
@@ -115,7 +124,7 @@ class BatchPlan:
         scope = Expressions(markers, udt).scope
         using = statement.using
         if using.ttl is not None:
-            raise InvalidRequestError("a batch has no TTL: give one to each of its statements")
+            raise InvalidRequestError("Global TTL on the BATCH statement is not supported: give each its own")
         self._timestamp: Term | None = None
         if using.timestamp is not None:
             _check_timestamps(plans)

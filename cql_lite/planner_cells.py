@@ -21,6 +21,7 @@ from core.requests import RowWrite, Write, WriteRequest
 from core.row import Row
 from cql_lite import ast, planner_json
 from cql_lite.errors import InvalidRequestError
+from cql_lite.formatting import assignment as ast_text, expression as expression_text, target as target_text
 from cql_lite.planner_json import needed as _needed
 from cql_lite.planner_tables import ColumnView
 from cql_lite.planner_terms import Context, Scope, Term, compile_term
@@ -177,7 +178,7 @@ def _add_to_list(
 def compile_assignment(column: ColumnView, assignment: ast.Assignment, scope: Scope) -> Assign:
     """One part of SET; raises InvalidRequestError."""
     if column.is_key:
-        raise InvalidRequestError(f"{column.name} is part of the primary key, which cannot be set")
+        raise InvalidRequestError(f"PRIMARY KEY part {column.name} found in SET part")
     target, of = assignment.target, column.type
     if target.path:
         if of == JSON:
@@ -187,15 +188,23 @@ def compile_assignment(column: ColumnView, assignment: ast.Assignment, scope: Sc
     if assignment.operation == ast.SET:
         return set_column(column, compile_term(assignment.value, of, column.name, scope))
     if not isinstance(of, Collection) or not of.is_multicell:
+        whole = ast_text(assignment)
+        if of.is_multicell or isinstance(of, Collection):
+            raise InvalidRequestError(
+                f"Invalid operation ({whole}) for frozen collection column {column.name}"
+            )
         raise InvalidRequestError(
-            f"{column.name} has type {of}: adding to it and taking from it is for counters, and for "
-            "collections that are not frozen"
+            f"Invalid operation ({whole}) for non counter column {column.name} of type {of}: counters are "
+            "added to, and collections that are not frozen"
         )
     if assignment.operation == ast.SUBTRACT:
         return _subtract(column, of, assignment.value, scope)
     ahead = assignment.operation == ast.PREPEND
     if ahead and not isinstance(of, ListType):
-        raise InvalidRequestError(f"{column.name} is a {of}: only lists are added to in front")
+        raise InvalidRequestError(
+            f"Invalid operation ({ast_text(assignment)}) for {of} column {column.name}: only "
+            "lists are prepended to"
+        )
     term = compile_term(assignment.value, of, column.name, scope)
 
     def apply(place: Place, context: Context) -> None:
@@ -266,32 +275,35 @@ def _list_now(place: Place, column: ColumnView) -> list[tuple[Path, bytes]]:
 
 
 def _part_set(column: ColumnView, target: ast.Target, value: ast.Expression, scope: Scope) -> Assign:
-    of, step = _only_step(column, target)
+    what = f"({target_text(target)} = {expression_text(value)})"
+    of, step = _only_step(column, target, f"Invalid operation {what} for")
     if isinstance(step, ast.Field):
         path, field = _field(column, of, step)
         return _at_path(column, lambda _: path, compile_term(value, field, step.name, scope))
     if isinstance(of, MapType):
         key = compile_term(step.term, of.keys, f"key({column.name})", scope)
         item = compile_term(value, of.values, f"value({column.name})", scope)
-        return _at_path(column, lambda context: (of.keys.key(_needed(key, context, column)),), item)
+        return _at_path(column, lambda context: (of.keys.key(_needed(key, context, "map key")),), item)
     if isinstance(of, ListType):
         index = compile_term(step.term, INT, f"idx({column.name})", scope)
         return _at_index(column, index, compile_term(value, of.element, f"value({column.name})", scope))
-    raise InvalidRequestError(f"{column.name} is a {of}: its elements are added and removed, not set")
+    raise InvalidRequestError(
+        f"Invalid operation {what} for set column {column.name}: elements are added and removed, not set"
+    )
 
 
 def compile_deletion(column: ColumnView, target: ast.Target, scope: Scope) -> Assign:
     """One target of DELETE: a column, an element or a field."""
     if column.is_key:
         raise InvalidRequestError(
-            f"{column.name} is part of the primary key: name it in WHERE to delete whole rows"
+            f"Invalid identifier {column.name} for deletion (should not be a PRIMARY KEY part)"
         )
     if not target.path:
         return Assign(column, lambda place, context: put_value(place, column, None, context))
     if column.type == JSON:
         reads, document_change = planner_json.deletion(column, target, scope)
         return Assign(column, document_change, reads=reads)
-    of, step = _only_step(column, target)
+    of, step = _only_step(column, target, "Invalid deletion operation for")
     nothing: Term = lambda _: None  # noqa: E731
     if isinstance(step, ast.Field):
         at, _ = _field(column, of, step)
@@ -299,26 +311,36 @@ def compile_deletion(column: ColumnView, target: ast.Target, scope: Scope) -> As
     if isinstance(of, (MapType, SetType)):
         element = of.keys if isinstance(of, MapType) else of.element
         key = compile_term(step.term, element, f"key({column.name})", scope)
-        return _at_path(column, lambda context: (element.key(_needed(key, context, column)),), nothing)
+        what = "map key" if isinstance(of, MapType) else "set element"
+        return _at_path(column, lambda context: (element.key(_needed(key, context, what)),), nothing)
     return _at_index(column, compile_term(step.term, INT, f"idx({column.name})", scope), nothing)
 
 
-def _only_step(column: ColumnView, target: ast.Target) -> tuple[Type, ast.Step]:
-    of = column.type
-    if len(target.path) != 1 or not of.is_multicell:
+def _only_step(column: ColumnView, target: ast.Target, wrong: str) -> tuple[Type, ast.Step]:
+    """The one step of a target, and the type it goes into; `wrong` begins what refuses it."""
+    of, step = column.type, target.path[0]
+    if isinstance(step, ast.Field):
+        if not isinstance(of, UserType):
+            raise InvalidRequestError(f"{wrong} non-UDT column {column.name} of type {of}")
+        if not of.is_multicell:
+            raise InvalidRequestError(f"{wrong} frozen UDT column {column.name} of type {of}")
+    elif not isinstance(of, Collection):
+        raise InvalidRequestError(f"{wrong} non collection column {column.name} of type {of}")
+    elif not of.is_multicell:
+        raise InvalidRequestError(f"{wrong} frozen collection column {column.name} of type {of}")
+    if len(target.path) != 1:
         raise InvalidRequestError(
-            f"{column.name} is a {of}: only elements and fields of what is not frozen can be set one by one"
+            f"{wrong} {column.name}: only its own elements and fields are set one by one"
         )
-    step = target.path[0]
-    if isinstance(step, ast.Field) != isinstance(of, UserType):
-        raise InvalidRequestError(f"{column.name} is a {of}, which has no such part")
     return of, step
 
 
 def _field(column: ColumnView, of: Type, step: ast.Field) -> tuple[Path, Type]:
     assert isinstance(of, UserType)
     if step.name not in of.names:
-        raise InvalidRequestError(f"type {of.name} of {column.name} has no field {step.name}")
+        raise InvalidRequestError(
+            f"UDT column {column.name} does not have a field named {step.name}: its type is {of.name}"
+        )
     number = of.names.index(step.name)
     return (number.to_bytes(FIELD_NUMBER_BYTES, "big"),), of.types[number]
 
@@ -337,11 +359,14 @@ def _at_index(column: ColumnView, index: Term, term: Term) -> Assign:
         value = term(context)
         if isinstance(value, UnsetType):
             return
-        number = int(INT.decode(_needed(index, context, column)))
+        number = int(INT.decode(_needed(index, context, "list index")))
         elements = _list_now(place, column)
+        if not elements:
+            what = "delete an element from" if value is None else "set an element on"
+            raise InvalidRequestError(f"Attempted to {what} a list which is null: {column.name}")
         if not 0 <= number < len(elements):
             raise InvalidRequestError(
-                f"the list {column.name} has {len(elements)} elements, so none at {number}"
+                f"List index {number} out of bound, list has size {len(elements)}: {column.name}"
             )
         path = elements[number][0]
         place.row.put(Write(column.id, path, VALUE, value, 0 if value is None else place.ttl_s))

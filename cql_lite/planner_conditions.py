@@ -56,9 +56,7 @@ class Conditions:
             self.columns = tuple(dict.fromkeys(named))
             for column in named:
                 if column.is_key:
-                    raise InvalidRequestError(
-                        f"{column.name} is part of the primary key: IF is about other columns"
-                    )
+                    raise InvalidRequestError(f"PRIMARY KEY column '{column.name}' cannot have IF conditions")
             outer, expressions.layout = expressions.layout, self.layout
             try:
                 self.judges = [_judge(condition, scope, expressions) for condition in statement.conditions]
@@ -98,7 +96,7 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
         left, right = subject.evaluate(record, context), _given(term(context), name)
         if left is None or right is None:
             if right is None and operator not in (ast.EQ, ast.NE):
-                raise InvalidRequestError(f"IF {name} {operator} null has no meaning: null has no order")
+                raise InvalidRequestError(f'Invalid comparison with null for operator "{operator}" of {name}')
             return (left is right) == (operator == ast.EQ) if operator in (ast.EQ, ast.NE) else False
         return holds(compare(left, right))
 
@@ -140,7 +138,7 @@ def _containing(subject: Compiled, operator: str, right: ast.Expression, name: s
     def judge(record: Record, context: Context) -> bool:
         value, part = subject.evaluate(record, context), _given(term(context), name)
         if part is None:
-            raise InvalidRequestError(f"IF {name} {operator} null has no meaning: a collection holds no null")
+            raise InvalidRequestError(f'Invalid comparison with null for operator "{operator}" of {name}')
         parts = [] if value is None else collection.unpack(value)[first::step]
         return any(wanted.compare(part, each) == 0 for each in parts)
 
@@ -149,7 +147,7 @@ def _containing(subject: Compiled, operator: str, right: ast.Expression, name: s
 
 def _given(value: Bound, name: str) -> bytes | None:
     if isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the value that IF compares {name} with is unset: bind one or null")
+        raise InvalidRequestError(f"Invalid 'unset' value in condition of {name}: bind one or null")
     return value
 
 

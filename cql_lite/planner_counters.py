@@ -17,7 +17,7 @@ from cql_lite.planner_results import Execution, Options, VoidResult, unless_fail
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
-from cql_lite.planner_where import column_of, compile_where
+from cql_lite.planner_where import Where, column_of, compile_where
 from cql_lite.types import BIGINT, COUNTER, ResolveUdt
 from lsm.keys import STATIC_SUFFIX
 
@@ -40,17 +40,21 @@ class CounterPlan:
         self.view = view
         noted = markers or Markers(len(statement.markers), view.keyspace, view.name)
         scope = Expressions(noted, udt).scope
-        if statement.using.ttl is not None or statement.using.timestamp is not None:
-            raise InvalidRequestError("counters have no TTL and no TIMESTAMP")
+        if statement.using.timestamp is not None:
+            raise InvalidRequestError("Cannot provide custom timestamp for counter updates")
+        if statement.using.ttl is not None:
+            raise InvalidRequestError("Cannot provide custom TTL for counter updates")
         if statement.if_exists or statement.conditions:
-            raise InvalidRequestError("counters take no conditions")
+            raise InvalidRequestError("Conditional updates are not supported on counter tables")
         self._added: list[tuple[int, bool, int, Term]] = []
         for assignment in statement.assignments:
             column = column_of(view, assignment.target.column)
             if column.type != COUNTER or assignment.operation not in (ast.ADD, ast.SUBTRACT):
+                if column.is_key:
+                    raise InvalidRequestError(f"PRIMARY KEY part {column.name} found in SET part")
                 raise InvalidRequestError(
-                    f"{column.name} cannot be set: counters are added to, "
-                    f"as in SET {column.name} = {column.name} + 1"
+                    f"Cannot set the value of counter column {column.name} (counters can only be "
+                    f"incremented/decremented, not set): SET {column.name} = {column.name} + 1"
                 )
             sign = 1 if assignment.operation == ast.ADD else -1
             term = compile_term(assignment.value, BIGINT, column.name, scope)
@@ -58,8 +62,7 @@ class CounterPlan:
         self._where = compile_where(view, statement.where, scope)
         regular = any(not static for _, static, _, _ in self._added)
         where = self._where
-        if not where.names_partitions or where.others or (regular and not where.names_rows):
-            raise InvalidRequestError("counters are updated by their whole primary key, with = or IN")
+        _check_rows(where, regular=regular)
         self.key_markers = key_markers(view, statement.where)
         self.markers: tuple[MarkerSpec, ...] = () if markers is not None else noted.specs()
 
@@ -73,7 +76,7 @@ class CounterPlan:
                 if isinstance(value, UnsetType):
                     continue
                 if value is None:
-                    raise InvalidRequestError("null cannot be added to a counter")
+                    raise InvalidRequestError("Invalid null value for counter increment")
                 delta = sign * int(BIGINT.decode(value))
                 for suffix in [STATIC_SUFFIX] if static else [interval.first for interval in intervals]:
                     cells = rows.setdefault(suffix, {})
@@ -87,6 +90,27 @@ class CounterPlan:
         for answer in (yield requests) if requests else ():
             unless_failed(answer, WRITE_TYPE)
         return VoidResult()
+
+
+def _check_rows(where: Where, *, regular: bool) -> None:
+    """Counters are updated by their whole primary key, with = or IN."""
+    view = where.view
+    if not where.names_partitions:
+        named = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
+        missing = [column.name for column in view.partition if column.name not in named]
+        raise InvalidRequestError(f"Some partition key parts are missing: {', '.join(missing)}")
+    if where.cuts:
+        raise InvalidRequestError(
+            "Slice restrictions are not supported on the clustering columns in UPDATE statements"
+        )
+    others = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
+    if where.others:
+        name = others[0] if others else "(several)"
+        raise InvalidRequestError(f"Non PRIMARY KEY columns found in where clause: {name}")
+    if regular and not where.names_rows:
+        count = sum(len(choice.columns) for choice in where.choices)
+        missing = [column.name for column in view.clustering[count:]]
+        raise InvalidRequestError(f"Some clustering keys are missing: {', '.join(missing)}")
 
 
 def counter_requests(deltas: Deltas, level: Level) -> list[CounterRequest]:

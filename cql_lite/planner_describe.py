@@ -104,15 +104,15 @@ class DescribePlan:
             yield from self._of_any(where, name, named is not None and bool(named.keyspace))
         else:
             raise InvalidRequestError(
-                f"there is no {statement.what} {name}: there are none at all in this version"
+                f"{statement.what.capitalize()} '{name}' not found: there are none at all in this version"
             )
 
     def _keyspace_of(self, name: str) -> Keyspace:
         if not name:
-            raise InvalidRequestError("no keyspace is in use: name one")
+            raise InvalidRequestError("No keyspace specified and no current keyspace: name one")
         found = self._state.keyspaces.get(name)
         if found is None:
-            raise InvalidRequestError(f"there is no keyspace {name}")
+            raise InvalidRequestError(f"{quoted(name)} not found in keyspaces: there is no keyspace {name}")
         return found
 
     def _of_keyspace(self, name: str) -> Iterator[Thing]:
@@ -140,7 +140,7 @@ class DescribePlan:
             self._keyspace_of(keyspace)
         table = self._state.table(keyspace, name)
         if table is None:
-            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+            raise InvalidRequestError(_not_found("Table", keyspace, name))
         yield Thing(keyspace, "table", name, describe.text(describe.create_table(table)))
         for index in table.indexes:
             yield Thing(keyspace, "index", index.name, describe.text(describe.create_index(table, index)))
@@ -148,7 +148,7 @@ class DescribePlan:
     def _of_type(self, keyspace: str, name: str) -> Iterator[Thing]:
         of = self._keyspace_of(keyspace).type(name)
         if of is None:
-            raise InvalidRequestError(f"there is no type {keyspace}.{name}")
+            raise InvalidRequestError(_not_found("User defined type", keyspace, name))
         yield Thing(keyspace, "type", name, describe.text(describe.create_type(keyspace, of)))
 
     def _of_index(self, keyspace: str, name: str) -> Iterator[Thing]:
@@ -158,7 +158,7 @@ class DescribePlan:
             if index is not None:
                 yield Thing(keyspace, "index", name, describe.text(describe.create_index(table, index)))
                 return
-        raise InvalidRequestError(f"there is no index {keyspace}.{name}")
+        raise InvalidRequestError(_not_found("Table for existing index", keyspace, name))
 
     def _of_any(self, where: str, name: str, qualified: bool) -> Iterator[Thing]:
         """A name alone: a keyspace, else a table, type or index of the keyspace in use."""
@@ -172,7 +172,11 @@ class DescribePlan:
                 continue
             return
         place = f" in keyspace {where}" if where else ""
-        raise InvalidRequestError(f"there is no keyspace, table, type or index {quoted(name)}{place}")
+        raise InvalidRequestError(f"{quoted(name)} not found in keyspaces, tables, types or indexes{place}")
+
+
+def _not_found(what: str, keyspace: str, name: str) -> str:
+    return f"{what} '{name}' not found in keyspace '{keyspace}'"
 
 
 def _result(names: Sequence[str], rows: Sequence[Sequence[str]]) -> RowsResult:

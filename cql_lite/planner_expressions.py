@@ -14,10 +14,11 @@ import msgspec
 from msgspec import UnsetType
 
 from cql_lite import ast
-from cql_lite.errors import InvalidRequestError
+from cql_lite.errors import FunctionError, InvalidRequestError
+from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
 from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
-from cql_lite.planner_numbers import common, computed, converted, encoded, is_number, quotient
+from cql_lite.planner_numbers import NUMBERS, common, computed, converted, encoded, is_number, quotient
 from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import (
@@ -114,7 +115,10 @@ class Expressions:
             of = self.type_of(expression.type)
             inner = self.compile(expression.term, of)
             if not assignable(inner.type, of):
-                raise InvalidRequestError(f"a value of type {inner.type} is no {of}: use CAST")
+                raise InvalidRequestError(
+                    f"Cannot assign value {column_title(expression.term)} of type {inner.type} to type {of}: "
+                    "use CAST"
+                )
             return Compiled(of, inner.evaluate)
         if isinstance(expression, ast.ElementAccess):
             return self._element(expression)
@@ -173,7 +177,9 @@ class Expressions:
         assert self.layout is not None
         column = view.by_name.get(expression.name)
         if column is None:
-            raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {expression.name}")
+            raise InvalidRequestError(
+                f"Undefined column name {expression.name} in table {view.keyspace}.{view.name}"
+            )
         return column_value(self.layout, column)
 
     def _element(self, expression: ast.ElementAccess) -> Compiled:
@@ -191,13 +197,17 @@ class Expressions:
         if of == JSON:
             key = self.compile(expression.key, TEXT)
             return Compiled(JSON, _member(whole.evaluate, key.evaluate))
-        raise InvalidRequestError(f"a value of type {of} has no elements")
+        what = column_title(expression.of)
+        raise InvalidRequestError(f"Invalid element selection: {what} is of type {of} is not a collection")
 
     def _slice(self, expression: ast.SliceAccess) -> Compiled:
         whole = self.compile(expression.of)
         of = whole.type
         if not isinstance(of, (MapType, SetType)):
-            raise InvalidRequestError(f"slices are of sets and maps, not of {of}")
+            what = column_title(expression.of)
+            raise InvalidRequestError(
+                f"Slice selection is only allowed on sets and maps, but {what} is a {of}"
+            )
         element = of.keys if isinstance(of, MapType) else of.element
         ends = [
             None if end is None else self.compile(end, element).evaluate
@@ -224,9 +234,11 @@ class Expressions:
         whole = self.compile(expression.of)
         of = whole.type
         if not isinstance(of, UserType):
-            raise InvalidRequestError(f"a value of type {of} has no fields")
+            what = column_title(expression.of)
+            raise InvalidRequestError(f"Invalid field selection: {what} of type {of} is not a user type")
         if expression.field not in of.names:
-            raise InvalidRequestError(f"type {of.name} has no field {expression.field}")
+            what = column_title(expression.of)
+            raise InvalidRequestError(f"{what} of type {of.name} has no field {expression.field}")
         number = of.names.index(expression.field)
 
         def evaluate(record: Record, context: Context) -> bytes | None:
@@ -253,7 +265,11 @@ class Expressions:
             if a is None or b is None:
                 return None
             values = converted(left.type.decode(a), of), converted(right.type.decode(b), of)
-            return encoded(computed(operator, *values, of), of)
+            try:
+                return encoded(computed(operator, *values, of), of)
+            except ArithmeticError as error:
+                what = f"the operation '{left.type} {operator} {right.type}' failed: {error}"
+                raise FunctionError(what, operator, (left.type.cql, right.type.cql)) from None
 
         return Compiled(of, evaluate)
 
@@ -276,7 +292,11 @@ class Expressions:
                     of = DOUBLE
                 compiled = self.compile(side, of)
             if not is_number(compiled.type):
-                raise InvalidRequestError(f"{expression.operator} is for numbers, not {compiled.type}")
+                between = " and ".join(column_title(side) for side in sides)
+                raise InvalidRequestError(
+                    f"the '{expression.operator}' operation is not supported between {between}: "
+                    f"{column_title(side)} is no number but a {compiled.type}"
+                )
             found.append(compiled)
         return found[0], found[1]
 
@@ -285,8 +305,7 @@ class Expressions:
     def _call(self, expression: ast.FunctionCall, expected: Type | None) -> Compiled:
         if expression.keyspace not in ("", "system"):
             raise InvalidRequestError(
-                f"there is no function {expression.keyspace}.{expression.name}: "
-                "functions of users do not exist"
+                f"Unknown function '{expression.keyspace}.{expression.name}': there are no user-defined ones"
             )
         name = expression.name
         if name in AGGREGATES or name == "countrows":
@@ -302,7 +321,8 @@ class Expressions:
             known = (*FUNCTIONS, *AGGREGATES, TTL, WRITETIME, "token")
             close = meant(name, map(str.upper, known))
             perhaps = f": did you mean {close.lower()}()?" if close else ""
-            raise InvalidRequestError(f"there is no function {name}(){perhaps}")
+            called = f"{name} called" if self.layout is None else f"'{name}'"
+            raise InvalidRequestError(f"Unknown function {called}{perhaps}")
         if name in SIMILARITIES:
             return builder(name, self._alike(expression.arguments))
         hint = None if name in ("tojson", "to_json") else _argument_type(name)
@@ -324,10 +344,12 @@ class Expressions:
             raise InvalidRequestError(f"{name}() takes a column")
         column = view.by_name.get(arguments[0].name)
         if column is None:
-            raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {arguments[0].name}")
+            raise InvalidRequestError(
+                f"Undefined column name {arguments[0].name} in table {view.keyspace}.{view.name}"
+            )
         if column.is_key:
             raise InvalidRequestError(
-                f"{name}() is of columns outside the primary key; {column.name} is in it"
+                f"Cannot use selection function {name} on PRIMARY KEY part {column.name}"
             )
         if column.type.is_multicell or column.type == JSON:
             raise InvalidRequestError(f"{name}() of {column.name} is many: its parts are written one by one")
@@ -340,7 +362,10 @@ class Expressions:
         wanted = [column.name for column in self._partition]
         names = [a.name if isinstance(a, ast.ColumnRef) else "" for a in arguments]
         if wanted and (len(names) != len(wanted) or (any(names) and names != wanted)):
-            raise InvalidRequestError(f"token() is of the whole partition key: token({', '.join(wanted)})")
+            raise InvalidRequestError(
+                "Invalid number of arguments or another order in call to function system.token: it takes the "
+                f"whole partition key, token({', '.join(wanted)})"
+            )
         types: list[Type | None] = [column.type for column in self._partition] or [None] * len(arguments)
         compiled = [self.compile(argument, of) for argument, of in zip(arguments, types, strict=True)]
 
@@ -365,7 +390,8 @@ class Expressions:
             try:
                 return None if value is None else of.from_json(value)
             except InvalidValueError as error:
-                raise InvalidRequestError(f"fromJson(): {error}") from None
+                what = f"execution of 'system.{expression.name}[text]' failed: {error}"
+                raise FunctionError(what, expression.name, ("text",)) from None
 
         return Compiled(of, evaluate)
 
@@ -373,12 +399,19 @@ class Expressions:
 
     def _aggregate(self, name: str, expression: ast.FunctionCall) -> Compiled:
         if self.layout is None:
-            raise InvalidRequestError(f"{name}() is of many rows and stands in SELECT only")
+            raise InvalidRequestError(
+                f"Aggregate functions such as {name} are of many rows and stand in SELECT only"
+            )
         if self._within_aggregate:
-            raise InvalidRequestError("an aggregate of an aggregate has no meaning")
+            raise InvalidRequestError(
+                "aggregate functions cannot be used as arguments of aggregate functions"
+            )
         arguments = expression.arguments
         if len(arguments) != 1:
-            raise InvalidRequestError(f"{name}() takes one argument")
+            raise InvalidRequestError(
+                f"Invalid number of arguments in call to function system.{name}: 1 required but "
+                f"{len(arguments)} provided"
+            )
         if name == "count" and isinstance(arguments[0], (ast.Star, ast.Literal)):
             return self._folded(BIGINT, lambda _: _Encoded(Count(), BIGINT))
         self._within_aggregate = True
@@ -400,7 +433,11 @@ class Expressions:
                 of, lambda context: Extreme(lambda record: inner(record, context), of.compare, sign)
             )
         if not is_number(of):
-            raise InvalidRequestError(f"{name}() is of numbers, not of {of}")
+            known = ", ".join(f"system.{name} : ({number}) -> {number}" for number in NUMBERS)
+            raise InvalidRequestError(
+                f"Invalid call to function {name}, none of its type signatures match (known type signatures: "
+                f"{known}): it is of numbers, not of {of}"
+            )
         result = BIGINT if of == COUNTER else of
 
         def number(context: Context) -> Callable[[Record], Any]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import UnsetType
-
-from core.schema import SIMPLE_INDEX
+from core.schema import CLUSTERING, SIMPLE_INDEX
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
-from cql_lite.planner_find import index_for, like
+from cql_lite.planner_find import index_for, like, present
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_rows import Layout, Record
-from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
-from cql_lite.planner_where import column_of
+from cql_lite.planner_terms import Context, Scope, Term, compile_term
+from cql_lite.planner_where import NEEDS_FILTERING, Where, column_of
 from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetType, Type
 from query.comparisons import Predicate, compared, containing, every, within
 
@@ -30,6 +28,44 @@ def compile_filters(
     return lambda context: every([maker(context) for maker in makers])
 
 
+def why_filtering(where: Where, relation: ast.Relation) -> str:
+    """Why a relation that neither key nor index serves needs ALLOW FILTERING, or is nothing at all."""
+    left, operator = relation.left, relation.operator
+    if not isinstance(left, ast.Target):
+        return NEEDS_FILTERING
+    column = column_of(where.view, left.column)
+    if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
+        parts_of(column.type, operator, column.name)
+    if operator == ast.IS_NOT_NULL:
+        return f"Unsupported restriction: {column.name} IS NOT NULL stands in materialized views only"
+    if operator == ast.NE:
+        return (
+            f'Unsupported "!=" relation: {column.name} != ... is for ALLOW FILTERING only. {NEEDS_FILTERING}'
+        )
+    if column.kind == CLUSTERING:
+        given = {each.name for choice in where.choices for each in choice.columns}
+        cut = {each.name for cut in where.cuts for each in cut.columns}
+        for before in where.view.clustering[: column.position]:
+            if before.name in cut:
+                return (
+                    f'Clustering column "{column.name}" cannot be restricted (preceding column '
+                    f'"{before.name}" is restricted by a non-EQ relation). {NEEDS_FILTERING}'
+                )
+            if before.name not in given and not _restricts(where, before.name):
+                return (
+                    f'PRIMARY KEY column "{column.name}" cannot be restricted as preceding column '
+                    f'"{before.name}" is not restricted. {NEEDS_FILTERING}'
+                )
+    return (
+        f"{NEEDS_FILTERING} (or restrict the primary key from its front, or create an index that serves "
+        f"{column.name})"
+    )
+
+
+def _restricts(where: Where, name: str) -> bool:
+    return any(isinstance(r.left, ast.Target) and r.left.column == name for r in where.others)
+
+
 def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: Expressions) -> MakePredicate:
     left = relation.left
     if not isinstance(left, ast.Target):
@@ -42,11 +78,19 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
     if operator == ast.LIKE:
         return _like(left, layout, subject, (relation.right, scope))
     if operator == ast.IS_NOT_NULL:
-        raise InvalidRequestError("IS NOT NULL stands in materialized views only, which do not exist here")
+        raise InvalidRequestError(
+            f"Unsupported restriction: {left.column} IS NOT NULL stands in materialized views only"
+        )
     if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
         return _containing(left, operator, subject, (relation.right, scope))
     name = left.column
     of = subject.type
+    if of.is_multicell:
+        raise InvalidRequestError(
+            f"Collection column '{name}' ({of}) cannot be restricted by a '{operator}' relation: use CONTAINS"
+            if isinstance(of, Collection)
+            else f"Non-frozen UDT column '{name}' ({of}) cannot be restricted by any relation"
+        )
     if of in (DURATION, JSON) and operator not in (ast.EQ, ast.NE, ast.IN):
         raise InvalidRequestError(f"values of type {of} have no order: {name} takes = and IN only")
     if operator == ast.IN:
@@ -54,11 +98,9 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
     if isinstance(relation.right, ast.InList):
         raise InvalidRequestError(f"{operator} takes one value, not a list of them")
     term = compile_term(relation.right, of, name, scope)
-    if of.is_multicell and operator not in (ast.EQ, ast.NE):
-        raise InvalidRequestError(f"{name} is a {of}: it takes =, CONTAINS and CONTAINS KEY, not {operator}")
 
     def make(context: Context) -> Predicate:
-        right = _present(term(context), name)
+        right = present(term(context), name)
         value = _getter(subject, context)
         return compared(value, operator, right, of.compare)
 
@@ -76,7 +118,7 @@ def _like(
     term = compile_term(expression, subject.type, left.column, scope)
 
     def make(context: Context) -> Predicate:
-        matches = like(_present(term(context), left.column), left.column, fold)
+        matches = like(present(term(context), left.column), left.column, fold)
         value = _getter(subject, context)
 
         def predicate(record: Record) -> bool:
@@ -104,25 +146,18 @@ def _getter(subject: Compiled, context: Context) -> Callable[[Record], Any]:
     return lambda record: evaluate(record, context)
 
 
-def _present(value: Bound, name: str) -> bytes | None:
-    if isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the value for {name} is unset: bind one")
-    return value
-
-
 def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> MakePredicate:
     of = subject.type
     if isinstance(right, ast.InList):
         terms = [compile_term(item, of, name, scope) for item in right.items]
         return lambda context: within(
-            _getter(subject, context), [_present(term(context), name) for term in terms], of.compare
+            _getter(subject, context), [present(term(context), name) for term in terms], of.compare
         )
     whole = ListType(element=of)
     term: Term = compile_term(right, whole, f"in({name})", scope)
 
     def make(context: Context) -> Predicate:
-        value = _present(term(context), name)
-        options = [] if value is None else whole.unpack(value)
+        options = whole.unpack(present(term(context), name))
         return within(_getter(subject, context), options, of.compare)
 
     return make
@@ -145,7 +180,7 @@ def _containing(
             data = value(record)
             return [] if data is None else collection.unpack(data)[first::step]
 
-        return containing(parts, _present(term(context), name), wanted.compare)
+        return containing(parts, present(term(context), name), wanted.compare)
 
     return make
 
@@ -153,10 +188,10 @@ def _containing(
 def parts_of(of: Type, operator: str, name: str) -> tuple[Collection, Type, int, int]:
     """For CONTAINS [KEY]: the collection, the parts' type, the first of them, the step to the next."""
     if not isinstance(of, Collection):
-        raise InvalidRequestError(f"{operator} is for collections; {name} is a {of}")
+        raise InvalidRequestError(f"Cannot use {operator} on non-collection column {name} of type {of}")
     if isinstance(of, MapType):
         return (of, of.keys, 0, 2) if operator == ast.CONTAINS_KEY else (of, of.values, 1, 2)
     if operator == ast.CONTAINS_KEY:
-        raise InvalidRequestError(f"CONTAINS KEY is for maps; {name} is a {of}")
+        raise InvalidRequestError(f"Cannot use CONTAINS KEY on non-map column {name} of type {of}")
     assert isinstance(of, (ListType, SetType))
     return of, of.element, 0, 1

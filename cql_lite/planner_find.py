@@ -126,11 +126,12 @@ def check_like(view: TableView, relation: ast.Relation) -> None:
     if found is None or index_for(view, *found) is None:
         name = left.column if isinstance(left, ast.Target) else "a tuple"
         raise InvalidRequestError(
-            f"LIKE is for columns of type text or ascii that have an index: create one on {name}"
+            f"LIKE restriction is only supported on properly indexed columns. {name} LIKE ... is not valid: "
+            f"create an index on {name}, of type text or ascii"
         )
 
 
-def like(pattern: bytes | None, name: str, fold: bool) -> Callable[[bytes], bool]:
+def like(pattern: bytes, name: str, fold: bool) -> Callable[[bytes], bool]:
     """Whether a text matches a pattern: % at the beginning and at the end stands for any text."""
     if not pattern:
         raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {name}")
@@ -172,12 +173,10 @@ class _Spans:
         prefix = self._entry_prefix(scope)
         term = compile_term(right, self._of, name, scope)
         if operator == ast.LIKE:
-            return lambda context: self._like(_present(term(context), name))
+            return lambda context: self._like(present(term(context), name))
 
         def make(context: Context) -> Check:
-            value, head = _present(term(context), name), prefix(context)
-            if value is None or head is None:
-                return Check(self._target, ())
+            value, head = present(term(context), name), prefix(context)
             return Check(self._target, _spans_of(operator, head, self._key(value)))
 
         return make
@@ -187,7 +186,7 @@ class _Spans:
             value = value.decode().casefold().encode()
         return self._of.key(value)
 
-    def _entry_prefix(self, scope: Scope) -> Callable[[Context], bytes | None]:
+    def _entry_prefix(self, scope: Scope) -> Callable[[Context], bytes]:
         left, of = self._relation.left, self._column.type
         assert isinstance(left, ast.Target)
         if not left.path:
@@ -197,9 +196,8 @@ class _Spans:
         keys, name = of.keys, f"key({self._column.name})"
         term = compile_term(step.term, keys, name, scope)
 
-        def prefix(context: Context) -> bytes | None:
-            value = _present(term(context), name)
-            return None if value is None else keys.key(value)
+        def prefix(context: Context) -> bytes:
+            return keys.key(present(term(context), name))
 
         return prefix
 
@@ -207,21 +205,20 @@ class _Spans:
         name, of = self._column.name, self._of
         if isinstance(right, ast.InList):
             terms = [compile_term(item, of, name, scope) for item in right.items]
-            return lambda context: self._points([_present(term(context), name) for term in terms])
+            return lambda context: self._points([present(term(context), name) for term in terms])
         whole = ListType(element=of)
         term: Term = compile_term(right, whole, f"in({name})", scope)
 
         def make(context: Context) -> Check:
-            value = _present(term(context), name)
-            return self._points([] if value is None else list(whole.unpack(value)))
+            return self._points(whole.unpack(present(term(context), name)))
 
         return make
 
-    def _points(self, values: Sequence[bytes | None]) -> Check:
-        found = sorted({self._key(value): True for value in values if value is not None})
+    def _points(self, values: Sequence[bytes]) -> Check:
+        found = sorted({self._key(value): True for value in values})
         return Check(self._target, tuple((key, b"") for key in found))
 
-    def _like(self, pattern: bytes | None) -> Check:
+    def _like(self, pattern: bytes) -> Check:
         if not pattern:
             raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {self._column.name}")
         if self._fold:
@@ -271,9 +268,12 @@ def _after(term: bytes) -> bytes:
         return OPEN
 
 
-def _present(value: bytes | UnsetType | None, name: str) -> bytes | None:
+def present(value: bytes | UnsetType | None, name: str) -> bytes:
+    """What a column is compared with; null and unset are refused."""
     if isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the value for {name} is unset: bind one")
+        raise InvalidRequestError(f"Invalid unset value for column {name}")
+    if value is None:
+        raise InvalidRequestError(f"Unsupported null value for column {name}: no row compares with null")
     return value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from cql_lite.errors import InvalidRequestError
+from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.planner_numbers import converted, encoded, is_number, quotient
 from cql_lite.planner_rows import Record
 from cql_lite.planner_terms import Context, thawed
@@ -19,6 +19,7 @@ from cql_lite.types import (
     BIGINT,
     BLOB,
     DATE,
+    DOUBLE,
     FLOAT,
     INT,
     SCALARS,
@@ -34,6 +35,7 @@ from cql_lite.types import (
     SetType,
     Type,
     VectorType,
+    as_java,
 )  # fmt: skip
 from cql_lite.types_base import i32, i64
 
@@ -93,7 +95,10 @@ def _constant(of: Type, evaluate: Evaluate) -> Builder:
 
 def _count(name: str, arguments: Arguments, wanted: int) -> None:
     if len(arguments) != wanted:
-        raise InvalidRequestError(f"{name}() takes {wanted} argument(s), not {len(arguments)}")
+        raise InvalidRequestError(
+            f"Invalid number of arguments in call to function system.{name}: {wanted} required but "
+            f"{len(arguments)} provided"
+        )
 
 
 def unary(argument: Compiled, of: Type, function: Callable[[bytes], bytes | None]) -> Compiled:
@@ -173,7 +178,10 @@ def _blob_as(of: Type) -> Builder:
             try:
                 return of.check(value)
             except InvalidValueError as error:
-                raise InvalidRequestError(f"{name}(): {error}") from None
+                raise InvalidRequestError(
+                    f"In call to function system.{name}, value 0x{value[:100].hex()} is not a valid binary "
+                    f"representation for type {of}: {error}"
+                ) from None
 
         return unary(arguments[0], of, checked)
 
@@ -206,7 +214,9 @@ def _math(function: Callable[[Any], Any]) -> Builder:
             try:
                 result = function(number)
             except (ValueError, OverflowError, ArithmeticError):
-                raise InvalidRequestError(f"{name}({number}) has no value") from None
+                raise FunctionError(
+                    f"the function '{name}' failed: it has no value for {number}", name
+                ) from None
             if isinstance(number, int):
                 result = int(result)
             elif isinstance(number, Decimal) and not isinstance(result, Decimal):
@@ -394,6 +404,14 @@ for _name, _type in SCALARS.items():
         FUNCTIONS[f"blobas{_name}"] = FUNCTIONS[f"blob_as_{_name}"] = _blob_as(_type)
 
 
+def _text_of(of: Type, value: bytes) -> str:
+    """A value as CAST(... AS text) writes it: numbers as Cassandra does, points in time in ISO 8601."""
+    text = of.to_text(value)
+    if of in (FLOAT, DOUBLE):
+        return as_java(text) if math.isfinite(float(text)) else text
+    return text.replace(" ", "T").replace("+0000", "Z") if of == TIMESTAMP else text
+
+
 def cast(argument: Compiled, of: Type) -> Compiled:
     """CAST(argument AS of); raises InvalidRequestError if there is no such conversion."""
     source = argument.type
@@ -402,9 +420,9 @@ def cast(argument: Compiled, of: Type) -> Compiled:
     if is_number(source) and is_number(of):
         return unary(argument, of, lambda value: encoded(converted(source.decode(value), of), of))
     if of in (TEXT, SCALARS["ascii"]):
-        return unary(argument, of, lambda value: source.to_text(value).encode())
+        return unary(argument, of, lambda value: _text_of(source, value).encode())
     read = milliseconds(source)
     if read is not None and of in (TIMESTAMP, DATE):
         encode = _timestamp if of == TIMESTAMP else _date
         return unary(argument, of, lambda value: encode(read(value)))
-    raise InvalidRequestError(f"there is no conversion of {source} to {of}")
+    raise InvalidRequestError(f"{source} cannot be cast to {of}")

@@ -45,29 +45,37 @@ _IGNORED: Final = ("max_compaction_flush_memory_in_mb", "is_literal")
 def index_of(statement: ast.CreateIndex, table: Table, parsed: Callable[[str], Type]) -> Index:
     """The index to make; raises RequestError. `parsed` gives the type of a CQL text."""
     if len(statement.targets) != 1:
-        raise InvalidRequestError("an index is on one column: create one for each")
+        raise InvalidRequestError("Only CUSTOM indexes support multiple columns: create one for each")
     target = statement.targets[0]
     column = table.column(target.column)
     if column is None:
-        raise InvalidRequestError(f"table {table.keyspace}.{table.name} has no column {target.column}")
+        raise InvalidRequestError(
+            f"Column '{target.column}' doesn't exist: Undefined column name {target.column} in table "
+            f"{table.keyspace}.{table.name}"
+        )
     of = parsed(column.type)
     kind = _kind(target, of)
     if column.kind == PARTITION and sum(each.kind == PARTITION for each in table.columns) == 1:
         raise InvalidRequestError(
-            f"{column.name} is the whole partition key: rows are found by it without an index"
+            f"Cannot create secondary index on the only partition key column {column.name}: rows are found "
+            "by it without an index"
         )
     using = _class(statement)
-    _check_options(statement, of)
+    _check_options(statement)
     options = tuple(
-        (name, value.lower() if name == "case_sensitive" else value) for name, value in statement.options
+        (name, value.lower() if name == "case_sensitive" else value)
+        for name, value in statement.options
+        if name != "case_sensitive" or isinstance(of, Text)
     )
     return Index(0, statement.name, column.name, kind, using, options)
 
 
 def _kind(target: ast.IndexTarget, of: Type) -> str:
     name, kind = target.column, target.kind or SIMPLE_INDEX
-    if of in (COUNTER, DURATION):
-        raise InvalidRequestError(f"{name} is a {of}: an index cannot be on it")
+    if of == COUNTER:
+        raise InvalidRequestError(f"Secondary indexes are not supported on counter tables: {name} is one")
+    if of == DURATION:
+        raise InvalidRequestError(f"Secondary indexes are not supported on duration columns such as {name}")
     if of == JSON:
         raise InvalidRequestError(
             f"{name} is a json column: indexes on paths of documents are made with PUT "
@@ -78,43 +86,56 @@ def _kind(target: ast.IndexTarget, of: Type) -> str:
     if isinstance(of, (ListType, SetType, MapType)):
         return _collection_kind(name, kind, of)
     if of.is_multicell:
-        raise InvalidRequestError(f"{name} is a {of}, which is not frozen: an index cannot be on it")
+        raise InvalidRequestError(f"Cannot create index on non-frozen UDT column {name}")
     if kind != SIMPLE_INDEX:
-        raise InvalidRequestError(f"{kind}() is for collections; {name} is a {of}")
+        raise InvalidRequestError(
+            f"Cannot create {kind}() index on {name}. Non-collection columns only support simple indexes"
+        )
     return SIMPLE_INDEX
 
 
 def _collection_kind(name: str, kind: str, of: ListType | SetType | MapType) -> str:
     if not of.is_multicell:
         if kind != FULL_INDEX:
-            raise InvalidRequestError(f"{name} is frozen: its values are compared whole, write full({name})")
+            word = VALUES_INDEX if kind == SIMPLE_INDEX else kind
+            raise InvalidRequestError(
+                f"Cannot create {word}() index on frozen column {name}. Frozen collections are immutable and "
+                f"must be fully indexed by using the 'full({name})' modifier"
+            )
         return FULL_INDEX
     if kind == FULL_INDEX:
-        raise InvalidRequestError(f"full() is for frozen collections; {name} is a {of}: write values({name})")
+        raise InvalidRequestError(
+            f"full() indexes can only be created on frozen collections; {name} is a {of}: write "
+            f"values({name})"
+        )
     if kind in (KEYS_INDEX, ENTRIES_INDEX) and not isinstance(of, MapType):
-        raise InvalidRequestError(f"{kind}() is for maps; {name} is a {of}: write values({name})")
+        raise InvalidRequestError(
+            f"Cannot create index on {kind} of column {name} with non-map type {of}: write values({name})"
+        )
     return VALUES_INDEX if kind == SIMPLE_INDEX else kind
 
 
 def _class(statement: ast.CreateIndex) -> str:
     if not statement.using:
         if statement.custom:
-            raise InvalidRequestError("CREATE CUSTOM INDEX says which with USING 'StorageAttachedIndex'")
+            raise InvalidRequestError(
+                "CUSTOM index requires specifying the index class: add USING 'StorageAttachedIndex'"
+            )
         return ""
     known = CLASSES.get(statement.using.lower())
     if known is None:
         raise ConfigurationError(
-            f"there is no kind of index {statement.using[:80]!r}: leave USING out, or take "
+            f"Unable to find custom indexer class {statement.using[:80]!r}: leave USING out, or take "
             "'StorageAttachedIndex' or 'org.apache.cassandra.index.sasi.SASIIndex', which are served alike"
         )
     return known
 
 
-def _check_options(statement: ast.CreateIndex, of: Type) -> None:
+def _check_options(statement: ast.CreateIndex) -> None:
     for name, value in statement.options:
         low = value.lower()
         if name == "case_sensitive" and low in _BOOLEANS:
-            fine = low == "true" or isinstance(of, Text)
+            fine = True  # of what is no text it says nothing
         elif name in ("normalize", "ascii", "analyzed"):
             fine = low == "false"
         elif name == "mode":

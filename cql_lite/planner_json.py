@@ -53,11 +53,13 @@ def deletion(column: ColumnView, target: ast.Target, scope: Scope) -> tuple[bool
     return _may_be_position(target), lambda place, context: _write(place, column, path(context), None)
 
 
-def needed(term: Term, context: Context, column: ColumnView) -> bytes:
-    """The value of a key; null and unset are none."""
+def needed(term: Term, context: Context, what: str) -> bytes:
+    """The value of a key, which `what` names; null and unset are none."""
     value = term(context)
-    if value is None or isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the place in {column.name} is null or unset: say which")
+    if value is None:
+        raise InvalidRequestError(f"Invalid null value for {what}: Invalid null {what}")
+    if isinstance(value, UnsetType):
+        raise InvalidRequestError(f"Invalid unset value for {what}: Invalid unset {what}")
     return value
 
 
@@ -69,7 +71,7 @@ def _path(column: ColumnView, target: ast.Target, scope: Scope) -> Callable[[Con
                 f"places in the document {column.name} are written {column.name}['key']"
             )
         terms.append(compile_term(step.term, TEXT, f"key({column.name})", scope))
-    return lambda context: tuple(needed(term, context, column) for term in terms)
+    return lambda context: tuple(needed(term, context, f"key of {column.name}") for term in terms)
 
 
 def _may_be_position(target: ast.Target) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from core import limits
 from core.mutation import DELETE, INSERT, UPDATE
@@ -45,10 +45,13 @@ from cql_lite.planner_results import Asked, Execution, Options, VoidResult, unle
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Scope, Term, compile_term
-from cql_lite.planner_where import WHOLE, Interval, Where, column_of, compile_where
+from cql_lite.planner_where import WHOLE, Interval, Where, column_of, compile_where, key_refused
 from cql_lite.types import BIGINT, INT, TEXT, InvalidValueError, ResolveUdt, name_in_json
 from lsm.keys import STATIC_SUFFIX
 
+_ONLY_STATIC: Final = (
+    "Invalid restrictions on clustering columns since the {} statement modifies only static columns"
+)
 OPERATIONS: Final = {ast.Insert: INSERT, ast.InsertJson: INSERT, ast.Update: UPDATE, ast.Delete: DELETE}
 
 Before = dict[tuple[bytes, bytes], tuple["Row | None", int]]
@@ -84,8 +87,8 @@ class ModifyPlan:
         """Compile; raises InvalidRequestError. Within a batch `markers` are the batch's."""
         if view.is_counter and not isinstance(statement, ast.Delete):
             raise InvalidRequestError(
-                f"{view.keyspace}.{view.name} holds counters: UPDATE ... SET c = c + 1 adds to them, "
-                "and makes rows"
+                "INSERT statements are not allowed on counter tables, use UPDATE instead: SET c = c + 1 "
+                f"makes rows of {view.keyspace}.{view.name}"
             )
         self.view = view
         self.statement = statement
@@ -127,14 +130,15 @@ class ModifyPlan:
     def _compile_insert(self, statement: ast.Insert) -> None:
         if len(statement.columns) != len(statement.values):
             raise InvalidRequestError(
-                f"INSERT names {len(statement.columns)} columns and {len(statement.values)} values"
+                f"Unmatched column names/values: there are {len(statement.columns)} columns and "
+                f"{len(statement.values)} values"
             )
         terms: dict[str, Term] = {}
         indexes: dict[str, int] = {}
         for name, value in zip(statement.columns, statement.values, strict=True):
             column = column_of(self.view, name.text)
             if column.name in terms:
-                raise InvalidRequestError(f"INSERT names the column {column.name} twice")
+                raise InvalidRequestError(f"The column names contains duplicates: {column.name}")
             terms[column.name] = compile_term(value, column.type, column.name, self.scope)
             if isinstance(value, ast.Marker):
                 indexes[column.name] = value.index
@@ -150,10 +154,10 @@ class ModifyPlan:
         missing = [column.name for column, term in self._key_terms if term is None]
         rows_missing = [column.name for column, term in self._row_terms if term is None]
         only_static = bool(self.assigns) and all(a.column.kind == STATIC for a in self.assigns)
-        if rows_missing and not (only_static and len(rows_missing) == len(self._row_terms)):
-            missing += rows_missing
         if missing:
-            raise InvalidRequestError(f"INSERT needs the whole primary key: add {', '.join(missing)}")
+            raise InvalidRequestError(f"Some partition key parts are missing: {', '.join(missing)}")
+        if rows_missing and not (only_static and len(rows_missing) == len(self._row_terms)):
+            raise InvalidRequestError(f"Some clustering keys are missing: {', '.join(rows_missing)}")
         self._static_only = bool(rows_missing)
 
     def _compile_update(self, statement: ast.Update) -> None:
@@ -166,12 +170,14 @@ class ModifyPlan:
         only_static = all(assign.column.kind == STATIC for assign in self.assigns)
         if only_static and not self.where.restricts_rows:
             return
-        if not self.where.names_rows or self.where.cuts:
+        if self.where.cuts:
             raise InvalidRequestError(
-                f"UPDATE needs the whole primary key, by = or IN: restrict {self._unrestricted()}"
+                "Slice restrictions are not supported on the clustering columns in UPDATE statements"
             )
         if only_static and self.view.clustering:
-            raise InvalidRequestError("static columns belong to the partition: restrict no clustering column")
+            raise InvalidRequestError(_ONLY_STATIC.format("UPDATE"))
+        if not self.where.names_rows:
+            raise InvalidRequestError(f"Some clustering keys are missing: {self._unrestricted()}")
 
     def _compile_delete(self, statement: ast.Delete) -> None:
         for target in statement.targets:
@@ -182,10 +188,11 @@ class ModifyPlan:
         regular = [assign.column.name for assign in self.assigns if assign.column.kind != STATIC]
         if regular and not self.where.names_rows:
             raise InvalidRequestError(
-                f"deleting {regular[0]} needs the whole primary key: restrict {self._unrestricted()}"
+                "Range deletions are not supported for specific columns: deleting "
+                f"{regular[0]} needs the whole primary key, so restrict {self._unrestricted()}"
             )
         if self.assigns and not regular and self.where.restricts_rows:
-            raise InvalidRequestError("static columns belong to the partition: restrict no clustering column")
+            raise InvalidRequestError(_ONLY_STATIC.format("DELETE"))
 
     def _unrestricted(self) -> str:
         assert self.where is not None
@@ -195,21 +202,41 @@ class ModifyPlan:
     def _compile_where(self, relations: Sequence[ast.Relation]) -> None:
         where = self.where = compile_where(self.view, relations, self.scope)
         if where.tokens:
-            raise InvalidRequestError("token() restricts SELECT only")
+            raise InvalidRequestError(
+                f"The token function cannot be used in WHERE clauses for {self._word} statements"
+            )
         if not where.names_partitions:
-            given = {choice.columns[0].name for choice in where.partition}
-            missing = [column.name for column in self.view.partition if column.name not in given]
-            raise InvalidRequestError(
-                f"the whole partition key is needed, by = or IN: restrict {', '.join(missing)}"
-            )
+            named = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
+            missing = [column.name for column in self.view.partition if column.name not in named]
+            raise InvalidRequestError(f"Some partition key parts are missing: {', '.join(missing)}")
         if where.others:
-            left = where.others[0].left
-            name = left.column if isinstance(left, ast.Target) else left.columns[0].text
-            raise InvalidRequestError(
-                f"{name} cannot be restricted here: name rows by their primary key, from its front; "
-                "what else must hold stands behind IF"
-            )
+            raise InvalidRequestError(self._not_here(where.others[0].left))
         self.key_markers = key_markers(self.view, relations)
+
+    def _not_here(self, left: ast.Target | ast.ColumnTuple | ast.TokenOf) -> str:
+        """Why a relation stands in no WHERE of a modification."""
+        name = left.column if isinstance(left, ast.Target) else left.columns[0].text
+        advice = "name rows by their primary key, from its front; what else must hold stands behind IF"
+        if not column_of(self.view, name).is_key:
+            return f"Non PRIMARY KEY columns found in where clause: {name}; {advice}"
+        assert self.where is not None
+        if isinstance(self.statement, ast.Update):
+            return f"Some clustering keys are missing: {self._unrestricted()}"
+        count = sum(len(choice.columns) for choice in self.where.choices)
+        before = self.view.clustering[count].name
+        if self.where.cuts:
+            return (
+                f'Clustering column "{name}" cannot be restricted (preceding column "{before}" is restricted '
+                f"by a non-EQ relation): {advice}"
+            )
+        return (
+            f'PRIMARY KEY column "{name}" cannot be restricted as preceding column "{before}" is not '
+            f"restricted: {advice}"
+        )
+
+    @property
+    def _word(self) -> str:
+        return type(self.statement).__name__.upper()
 
     def _check_conditional(self) -> None:
         where = self.where
@@ -217,11 +244,22 @@ class ModifyPlan:
         if where is None:
             return
         if any(choice.is_in for choice in where.partition):
-            raise InvalidRequestError("conditions decide about one partition: restrict its key by =")
+            raise InvalidRequestError(
+                f"IN on the partition key is not supported with conditional {self._conditional_word}"
+            )
+        if any(choice.is_in for choice in where.choices):
+            raise InvalidRequestError(
+                f"IN on the clustering key columns is not supported with conditional {self._conditional_word}"
+            )
         if self.view.clustering and not where.names_rows and not self._is_static(self.conditions):
             raise InvalidRequestError(
-                f"IF needs the whole primary key, or static columns alone: restrict {self._unrestricted()}"
+                f"{self._word} statements must restrict all PRIMARY KEY columns with equality relations in "
+                f"order to use IF condition on non static columns: restrict {self._unrestricted()}"
             )
+
+    @property
+    def _conditional_word(self) -> str:
+        return "deletions" if isinstance(self.statement, ast.Delete) else "updates"
 
     def _is_static(self, conditions: Conditions) -> bool:
         """Whether only static columns are compared and written."""
@@ -252,7 +290,7 @@ class ModifyPlan:
         """Refuse USING TIMESTAMP beside conditions."""
         if self._timestamp is not None:
             raise InvalidRequestError(
-                "beside IF there is no USING TIMESTAMP: the decision gives the timestamp"
+                "Cannot provide custom timestamp for conditional updates: the decision gives it"
             )
 
     def timestamp_us(self, context: Context, options: Options) -> int:
@@ -263,7 +301,7 @@ class ModifyPlan:
         if isinstance(value, UnsetType):
             return options.timestamp_us or 0
         if value is None:
-            raise InvalidRequestError("TIMESTAMP is null: give microseconds")
+            raise InvalidRequestError("Invalid null value of timestamp: give microseconds")
         timestamp_us = int(BIGINT.decode(value))
         if timestamp_us == 0:
             raise InvalidRequestError("TIMESTAMP 0 stands for none here: give another number of microseconds")
@@ -271,12 +309,14 @@ class ModifyPlan:
 
     def ttl_s(self, context: Context) -> int:
         """The time to live; 0 is for ever."""
-        value = None if self._ttl is None else self._ttl(context)
-        if value is None or isinstance(value, UnsetType):
+        value = UNSET if self._ttl is None else self._ttl(context)
+        if isinstance(value, UnsetType):
             return self.view.default_ttl_s
-        ttl_s = int(INT.decode(value))
-        if not 0 <= ttl_s <= limits.TTL_S_MAX:
-            raise InvalidRequestError(f"TTL is 0 (for ever) to {limits.TTL_S_MAX} seconds, not {ttl_s}")
+        ttl_s = 0 if value is None else int(INT.decode(value))
+        if ttl_s < 0:
+            raise InvalidRequestError(f"A TTL must be greater or equal to 0, but was {ttl_s}")
+        if ttl_s > limits.TTL_S_MAX:
+            raise InvalidRequestError(f"ttl is too large. requested ({ttl_s}) maximum ({limits.TTL_S_MAX})")
         return ttl_s
 
     def targets(self, context: Context) -> Targets:
@@ -304,9 +344,7 @@ class ModifyPlan:
     def _partition(self, values: list[bytes]) -> bytes:
         partition = self.view.partition_key(values)
         if not 0 < len(partition) <= limits.KEY_BYTES_MAX:
-            raise InvalidRequestError(
-                f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(partition)}"
-            )
+            raise InvalidRequestError(key_refused(len(partition)))
         return partition
 
     def _inserted_json(self, context: Context) -> tuple[Targets, list[tuple[ColumnView, Any]]]:
@@ -326,18 +364,20 @@ class ModifyPlan:
     def _json_values(self, context: Context) -> dict[str, bytes | None]:
         text = self._json(context)
         if text is None or isinstance(text, UnsetType):
-            raise InvalidRequestError("INSERT JSON takes a JSON object, not null")
+            raise InvalidRequestError("Got null for INSERT JSON values: give a JSON object")
         try:
             members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidRequestError(f"INSERT JSON takes a JSON object: {error}") from None
+            raise InvalidRequestError(f"Could not decode JSON string as a map: {error}") from None
         values: dict[str, bytes | None] = {}
         for name, value in members.items():
-            column = column_of(self.view, name_in_json(name))
+            column = self.view.by_name.get(name_in_json(name))
+            if column is None:
+                raise InvalidRequestError(f"JSON values map contains unrecognized column: {name}")
             try:
                 values[column.name] = column.type.from_json(bytes(value))
             except InvalidValueError as error:
-                raise InvalidRequestError(f"{column.name}: {error}") from None
+                raise InvalidRequestError(f"Error decoding JSON value for {column.name}: {error}") from None
         return values
 
     def draft(self, drafts: Drafts, context: Context, options: Options, before: Before) -> None:
@@ -491,7 +531,7 @@ def _check_once(assignments: Sequence[ast.Assignment]) -> None:
         target = assignment.target
         is_whole = not target.path and assignment.operation == ast.SET
         if target.column in seen and (is_whole or seen[target.column]):
-            raise InvalidRequestError(f"{target.column} is set more than once")
+            raise InvalidRequestError(f"Multiple incompatible setting of column {target.column}")
         seen[target.column] = seen.get(target.column, False) or is_whole
 
 
@@ -499,15 +539,18 @@ def _key_value(term: Term | None, column: ColumnView, context: Context) -> bytes
     assert term is not None, "checked when compiled"
     value = term(context)
     if value is None or isinstance(value, UnsetType):
-        word = "null" if value is None else "unset"
-        raise InvalidRequestError(f"{column.name} is part of the primary key and cannot be {word}")
+        if value is None:
+            raise InvalidRequestError(f"Invalid null value in condition for column {column.name}")
+        raise InvalidRequestError(f"Invalid unset value for column {column.name}")
     return value
 
 
 def _json_key(values: dict[str, bytes | None], column: ColumnView) -> bytes:
     value = values.get(column.name)
     if value is None:
-        raise InvalidRequestError(f"{column.name} is part of the primary key: the JSON needs a value for it")
+        raise InvalidRequestError(
+            f"Invalid null value in condition for column {column.name}: the JSON needs one"
+        )
     return value
 
 

@@ -66,7 +66,7 @@ def converted(value: Any, of: Type) -> Any:
 
 
 def computed(operator: str, left: Any, right: Any, of: Type) -> Any:
-    """left operator right, both of type `of`."""
+    """left operator right, both of type `of`; raises ArithmeticError."""
     try:
         if operator == "+":
             return left + right
@@ -78,9 +78,9 @@ def computed(operator: str, left: Any, right: Any, of: Type) -> Any:
             return quotient(left, right, of)
         return _remainder(left, right, of)
     except (ZeroDivisionError, DivisionByZero, InvalidOperation):
-        raise InvalidRequestError(f"{left} {operator} {right} has no value") from None
+        raise ArithmeticError("/ by zero" if not right else f"{left} {operator} {right}") from None
     except (OverflowError, Overflow):
-        raise InvalidRequestError(f"{left} {operator} {right} is out of bounds") from None
+        raise ArithmeticError(f"{left} {operator} {right} is out of bounds") from None
 
 
 def quotient(left: Any, right: Any, of: Type) -> Any:

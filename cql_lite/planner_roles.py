@@ -25,6 +25,7 @@ from cql_lite.planner_results import (
     unless_failed,
 )
 from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.planner_words import words_for
 from cql_lite.types import BOOLEAN, TEXT, Type, parse_type
 
 NOT_ENFORCED: Final = "Roles and permissions are recorded, but this version does not enforce them."
@@ -95,7 +96,7 @@ class RolePlan:
         changed = unless_failed(answer)
         assert isinstance(changed, Changed), changed
         if changed.error:
-            raise InvalidRequestError(changed.error)
+            raise InvalidRequestError(words_for(changed, change))
         options.warn(NOT_ENFORCED)
         return VoidResult()
 
@@ -173,25 +174,27 @@ def resource_of(resource: ast.Resource, schema: Schema, keyspace: str) -> str:
         return f"data/{_there(name.keyspace, schema)}/*"
     if kind == "role":
         if name.name not in schema.roles:
-            raise InvalidRequestError(f"there is no role {name.name}")
+            raise InvalidRequestError(f"<role {name.name}> doesn't exist")
         return f"roles/{name.name}"
     if kind == "mbean":
         return f"mbean/{name.name}"
     place = name.keyspace or keyspace
     if not place:
-        raise InvalidRequestError(f"no keyspace is in use: write keyspace.{name.name}, or USE one first")
+        raise InvalidRequestError(
+            f"No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.{name.name}"
+        )
     if kind == "function":
         raise InvalidRequestError(
-            f"there is no function {place}.{name.name}: this version has none of its users'"
+            f"<function {place}.{name.name}> doesn't exist: this version has none of its users'"
         )
     if schema.table(_there(place, schema), name.name) is None:
-        raise InvalidRequestError(f"there is no table {place}.{name.name}")
+        raise InvalidRequestError(f"<table {place}.{name.name}> doesn't exist")
     return f"data/{place}/{name.name}"
 
 
 def _there(keyspace: str, schema: Schema) -> str:
     if keyspace not in schema.keyspaces:
-        raise InvalidRequestError(f"there is no keyspace {keyspace}")
+        raise InvalidRequestError(f"<keyspace {keyspace}> doesn't exist")
     return keyspace
 
 
@@ -248,7 +251,7 @@ class ListPlan:
         if of is None:
             return list(roles)
         if of.text not in roles:
-            raise InvalidRequestError(f"there is no role {of.text}")
+            raise InvalidRequestError(f"<role {of.text}> doesn't exist")
         found = [of.text]
         for name in found:
             if recursive or name == of.text:

@@ -30,14 +30,21 @@ from core.schema import (
     TypeField,
 )  # fmt: skip
 from cql_lite import ast
-from cql_lite.errors import AlreadyExistsError, ConfigurationError, InvalidRequestError
+from cql_lite.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    InvalidRequestError,
+    UnauthorizedError,
+)
 from cql_lite.planner_indexes import index_of
 from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec
+from cql_lite.planner_words import words_for
 from cql_lite.types import (
     COUNTER,
     DURATION,
     JSON,
+    Collection,
     InvalidTypeError,
     ResolveUdt,
     Type,
@@ -107,10 +114,24 @@ class SchemaPlan:
         return self.told
 
     def _error(self, changed: Changed) -> Exception:
+        text = words_for(changed, self.change)
         if changed.code == "already_exists" and self.told is not None:
             table = self.told.name if self.told.target == TABLE else ""
-            return AlreadyExistsError(changed.error, self.told.keyspace, table)
-        return InvalidRequestError(changed.error)
+            return AlreadyExistsError(text, self.told.keyspace, table)
+        return InvalidRequestError(text)
+
+
+class NothingPlan:
+    """Nothing is to be done, and that is fine."""
+
+    is_read: Final = False
+    markers: tuple[MarkerSpec, ...] = ()
+    key_markers: tuple[int, ...] = ()
+
+    def execute(self, context: Context, options: Options) -> Execution:
+        """No request."""
+        yield from ()
+        return VoidResult()
 
 
 class SchemaPlanner:
@@ -125,17 +146,26 @@ class SchemaPlanner:
         self._resolve_udt = resolve_udt
         self._now_us = now_us
 
-    def plan(self, statement: ast.Statement) -> SchemaPlan | None:
+    def plan(self, statement: ast.Statement) -> SchemaPlan | NothingPlan | None:
         """The plan; None if the statement is not about keyspaces, tables or types."""
         method = _METHODS.get(type(statement))
         return None if method is None else method(self, statement)
+
+    def drop_absent(self, statement: ast.DropAbsent) -> NothingPlan:
+        """DROP of what there is none of."""
+        keyspace = self._place(statement.name)
+        if not statement.if_exists:
+            raise InvalidRequestError(f"{statement.what} '{keyspace}.{statement.name.name}' doesn't exist")
+        return NothingPlan()
 
     # --- names and types
 
     def _place(self, name: ast.QualifiedName) -> str:
         keyspace = name.keyspace or self._keyspace
         if not keyspace:
-            raise InvalidRequestError(f"no keyspace is in use: write keyspace.{name.name}, or USE one first")
+            raise InvalidRequestError(
+                f"No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.{name.name}"
+            )
         writable(keyspace)
         return keyspace
 
@@ -156,8 +186,8 @@ class SchemaPlanner:
         replication, durable = self._keyspace_options(statement.options)
         if replication is None:
             raise ConfigurationError(
-                "a keyspace needs WITH replication = {'class': 'NetworkTopologyStrategy', "
-                "'replication_factor': 3} or another"
+                "Missing mandatory option 'replication': write WITH replication = "
+                "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}"
             )
         change = metadata.CreateKeyspace(name, replication, statement.if_not_exists, durable is not False)
         return SchemaPlan(change, SchemaResult(CREATED, KEYSPACE, name), self._too_few(name, replication))
@@ -196,31 +226,49 @@ class SchemaPlanner:
             elif option.name == "durable_writes" and str(option.value).lower() in ("true", "false"):
                 durable = str(option.value).lower() == "true"
             else:
+                known = option.name in ("replication", "durable_writes")
+                what = (
+                    f"Invalid value for option '{option.name}'"
+                    if known
+                    else f"Unknown property '{option.name}'"
+                )
                 raise ConfigurationError(
-                    "a keyspace has replication (a map) and durable_writes (true or false), "
+                    f"{what}: a keyspace has replication (a map) and durable_writes (true or false), "
                     f"not {option.name} = {option.value}"
                 )
         return replication, durable
 
     def _replication(self, options: dict[str, str]) -> Replication:
-        strategy = options.pop("class", "").rpartition(".")[2]
+        if "class" not in options:
+            raise ConfigurationError(
+                f"Missing replication strategy class: write 'class': '{NETWORK_TOPOLOGY}' into replication"
+            )
+        strategy = options.pop("class").rpartition(".")[2]
         datacentres = sorted({member.datacentre for member in self._schema.members})
         factors = {name: _factor(value) for name, value in options.items()}
         everywhere = factors.pop("replication_factor", None)
         if strategy == SIMPLE:
             if everywhere is None:
-                raise ConfigurationError("SimpleStrategy needs a factor: add 'replication_factor': 3")
+                raise ConfigurationError(
+                    "SimpleStrategy requires a replication_factor strategy option: add "
+                    "'replication_factor': 3"
+                )
             if factors:
-                raise ConfigurationError("SimpleStrategy takes 'replication_factor' and nothing else")
+                raise ConfigurationError(
+                    f"Unrecognized strategy option {{{next(iter(factors))}}} passed to SimpleStrategy: it "
+                    "takes 'replication_factor' and nothing else"
+                )
             return Replication(SIMPLE, (("", everywhere),))
         if strategy != NETWORK_TOPOLOGY:
             raise ConfigurationError(
-                f"there is no replication strategy {strategy[:60]!r}: use {NETWORK_TOPOLOGY} or {SIMPLE}"
+                f"Unable to find replication strategy class {strategy[:60]!r}: use {NETWORK_TOPOLOGY} or "
+                f"{SIMPLE}"
             )
         unknown = [name for name in factors if name not in datacentres]
         if unknown:
             raise ConfigurationError(
-                f"there is no datacentre {unknown[0]!r}; there are {', '.join(datacentres)}"
+                f"Unrecognized strategy option {{{unknown[0]}}} passed to {NETWORK_TOPOLOGY}: there is no "
+                f"datacentre of that name; there are {', '.join(datacentres)}"
             )
         if everywhere is not None:
             factors = {**dict.fromkeys(datacentres, everywhere), **factors}
@@ -236,7 +284,10 @@ class SchemaPlanner:
         """CREATE TABLE."""
         keyspace = self._place(statement.table)
         if statement.compact_storage:
-            raise InvalidRequestError("COMPACT STORAGE is of old tables: leave it out")
+            raise InvalidRequestError(
+                "Compact tables are not allowed in Cassandra starting with 4.0 version, nor here: leave "
+                "COMPACT STORAGE out"
+            )
         columns = self._columns(statement, keyspace)
         options = table_options(statement.options, TableOptions())[0]
         change = metadata.CreateTable(
@@ -247,29 +298,33 @@ class SchemaPlanner:
     def _columns(self, statement: ast.CreateTable, keyspace: str) -> tuple[Column, ...]:
         defined = {column.name: column for column in statement.columns}
         if len(defined) != len(statement.columns):
-            raise InvalidRequestError("two columns have one name")
+            names = [column.name for column in statement.columns]
+            twice = next(name for name in names if names.count(name) > 1)
+            table = f"{keyspace}.{statement.table.name}"
+            raise InvalidRequestError(f"Duplicate column '{twice}' declaration for table '{table}'")
         descending = {part.column: part.descending for part in statement.clustering_order}
         partition = [name.text for name in statement.partition_key]
         clustering = [name.text for name in statement.clustering_key]
         if list(descending) and list(descending) != clustering[: len(descending)]:
-            raise InvalidRequestError("CLUSTERING ORDER BY takes the clustering columns in their order")
+            raise InvalidRequestError(_wrong_order(list(descending), clustering))
         keys = partition + clustering
         if len(dict.fromkeys(keys)) != len(keys):
-            raise InvalidRequestError("the primary key names a column twice")
+            twice = next(name for name in keys if keys.count(name) > 1)
+            raise InvalidRequestError(f"Duplicate column '{twice}' in PRIMARY KEY clause")
         found = []
         for name in [*keys, *(name for name in defined if name not in keys)]:
             if name not in defined:
-                raise InvalidRequestError(f"the primary key names {name}, which is no column of the table")
+                raise InvalidRequestError(f"Unknown column '{name}' referenced in PRIMARY KEY")
             kind = PARTITION if name in partition else CLUSTERING if name in clustering else REGULAR
             column = self._column(defined[name], kind, keyspace)
             found.append(msgspec.structs.replace(column, descending=descending.get(name, False)))
         values = [column for column in found if column.name not in keys]
         if len({column.type == COUNTER.cql for column in values}) > 1:
-            raise InvalidRequestError("a table holds counters or other columns, not both: make two tables")
-        if any(column.kind == STATIC for column in found) and not clustering:
             raise InvalidRequestError(
-                "static columns need clustering columns: without, each row is its partition"
+                "Cannot mix counter and non counter columns in the same table: make two tables"
             )
+        if any(column.kind == STATIC for column in found) and not clustering:
+            raise InvalidRequestError(_NO_STATIC)
         return tuple(found)
 
     def _column(self, definition: ast.ColumnDefinition, kind: str, keyspace: str) -> Column:
@@ -277,13 +332,10 @@ class SchemaPlanner:
         if kind in (PARTITION, CLUSTERING):
             if definition.static:
                 raise InvalidRequestError(
-                    f"{definition.name} is part of the primary key and cannot be static"
+                    f"Static column '{definition.name}' cannot be part of the PRIMARY KEY"
                 )
             if not of.may_be_key or of in (DURATION, JSON, COUNTER):
-                raise InvalidRequestError(
-                    f"{definition.name} is a {of}, which cannot be part of a primary key"
-                    + (f": use frozen<{of}>" if of.is_multicell else "")
-                )
+                raise InvalidRequestError(_no_key(definition.name, of))
         elif definition.static:
             kind = STATIC
         return Column(0, definition.name, of.cql, kind)
@@ -296,13 +348,13 @@ class SchemaPlanner:
         if table is not None:
             values = [c for c in (*table.columns, *columns) if c.kind in (STATIC, REGULAR)]
             if len({column.type == COUNTER.cql for column in values}) > 1:
+                word = "counter" if any(c.type == COUNTER.cql for c in columns) else "non-counter"
                 raise InvalidRequestError(
-                    "a table holds counters or other columns, not both: make two tables"
+                    f"Cannot add a {word} column '{columns[0].name}' to table {keyspace}.{table.name}: "
+                    "Cannot mix counter and non counter columns in the same table"
                 )
         if table is not None and not table.has_clustering and any(c.kind == STATIC for c in columns):
-            raise InvalidRequestError(
-                "static columns need clustering columns: without, each row is its partition"
-            )
+            raise InvalidRequestError(_NO_STATIC)
         change = metadata.AddColumns(
             keyspace, statement.table.name, columns, statement.if_exists, statement.if_not_exists
         )
@@ -401,7 +453,9 @@ class SchemaPlanner:
         keyspace, name = self._place(statement.table), statement.table.name
         table = self._schema.table(keyspace, name)
         if table is None:
-            raise InvalidRequestError(f"there is no table {keyspace}.{name}")
+            if keyspace not in self._schema.keyspaces:
+                raise InvalidRequestError(f"Keyspace '{keyspace}' doesn't exist")
+            raise InvalidRequestError(f"Table '{keyspace}.{name}' doesn't exist")
         resolve = self._resolve_udt(keyspace)
         index = index_of(statement, table, lambda text: parse_type(text, resolve))
         change = metadata.CreateIndex(keyspace, name, index, statement.if_not_exists)
@@ -425,20 +479,59 @@ SYSTEM_KEYSPACES: Final = (
 def writable(keyspace: str) -> None:
     """Refuse what is computed."""
     if keyspace in SYSTEM_KEYSPACES:
-        raise InvalidRequestError(f"{keyspace} is the system's: it can be read only")
+        raise UnauthorizedError(f"{keyspace} keyspace is not user-modifiable: it can be read only")
+
+
+_NO_STATIC: Final = (
+    "Static columns are only useful (and thus allowed) if the table has at least one clustering column"
+)
+
+
+def _no_key(name: str, of: Type) -> str:
+    """Why a column of that type cannot be part of a primary key."""
+    if of.is_multicell:
+        word = "collection type" if isinstance(of, Collection) else "user-defined type"
+        return f"Invalid non-frozen {word} \"{of}\" for PRIMARY KEY column '{name}': use frozen<{of}>"
+    return f"{of} type is not supported for PRIMARY KEY column '{name}'"
+
+
+def _wrong_order(given: list[str], clustering: list[str]) -> str:
+    """What is wrong with a CLUSTERING ORDER BY."""
+    if any(name not in clustering for name in given):
+        return "Only clustering key columns can be defined in CLUSTERING ORDER directive"
+    missing = [name for name in clustering if name not in given]
+    if missing:
+        return f"Missing CLUSTERING ORDER for column {missing[0]}"
+    return (
+        "The order of columns in the CLUSTERING ORDER directive must match that of the clustering columns "
+        f"({', '.join(clustering)})"
+    )
+
+
+def _no_option(name: str, value: object) -> str:
+    known = (*KEPT_OPTIONS, "comment", "changes", "compaction", "compression", "caching")
+    if name in known:
+        return f"Invalid value for option '{name}': {value}"
+    return f"Unknown property '{name}': a table has no option {name} = {value}"
 
 
 def _factor(text: str) -> int:
     digits = text.partition("/")[0]
     if not digits.isascii() or not digits.isdecimal() or len(digits) > 4 or "/" in text:
-        raise ConfigurationError(f"a replication factor is a whole number, not {text[:60]!r}")
+        raise ConfigurationError(
+            f"Replication factor must be an integer, a whole number such as 3; found {text[:60]!r}"
+        )
     return int(digits)
 
 
 def _whole(option: ast.Option, most: int) -> int:
     text = option.value
-    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or int(text) > most:
-        raise ConfigurationError(f"{option.name} is a whole number from 0 to {most}, not {text}")
+    if not isinstance(text, str) or not text.isascii() or not text.removeprefix("-").isdecimal():
+        raise ConfigurationError(f"Invalid integer value {text} for '{option.name}'")
+    if int(text) < 0:
+        raise ConfigurationError(f"{option.name} must be greater than or equal to 0 (got {text})")
+    if int(text) > most:
+        raise ConfigurationError(f"{option.name} must be less than or equal to {most} (got {text})")
     return int(text)
 
 
@@ -478,12 +571,12 @@ def table_options(
         elif name in KEPT_OPTIONS:
             continue
         else:
-            raise ConfigurationError(f"a table has no option {name} = {value}")
+            raise ConfigurationError(_no_option(name, value))
         only.append(field)
     return msgspec.structs.replace(found, other=tuple(other.items())), tuple(dict.fromkeys(only))
 
 
-_METHODS: Final[dict[type, Callable[[SchemaPlanner, Any], SchemaPlan]]] = {
+_METHODS: Final[dict[type, Callable[[SchemaPlanner, Any], SchemaPlan | NothingPlan]]] = {
     ast.CreateKeyspace: SchemaPlanner.create_keyspace,
     ast.AlterKeyspace: SchemaPlanner.alter_keyspace,
     ast.DropKeyspace: SchemaPlanner.drop_keyspace,
@@ -500,4 +593,5 @@ _METHODS: Final[dict[type, Callable[[SchemaPlanner, Any], SchemaPlan]]] = {
     ast.DropType: SchemaPlanner.drop_type,
     ast.CreateIndex: SchemaPlanner.create_index,
     ast.DropIndex: SchemaPlanner.drop_index,
+    ast.DropAbsent: SchemaPlanner.drop_absent,
 }

@@ -16,11 +16,11 @@ from msgspec import UnsetType
 
 from core import limits
 from core.requests import ReadRequest
-from core.schema import PARTITION, STATIC
+from core.schema import CLUSTERING, PARTITION, STATIC
 from cql_lite import ast, planner_paging
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions, column_value
-from cql_lite.planner_filters import compile_filters
+from cql_lite.planner_filters import compile_filters, why_filtering
 from cql_lite.planner_find import FindPlan, check_like, from_find, index_for, restriction, target_of
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_match import from_match, match_of
@@ -151,13 +151,7 @@ class SelectPlan:
         for relation in self._where.others:
             found = target_of(self.view, relation)
             if found is None or index_for(self.view, *found) is None:
-                what = relation.left
-                name = what.column if isinstance(what, ast.Target) else what.columns[0].text
-                raise InvalidRequestError(
-                    f"restricting {name} so makes this query read rows that it does not return, at a cost "
-                    "that grows with the table: restrict the primary key from its front, create an index "
-                    "that serves it, or add ALLOW FILTERING"
-                )
+                raise InvalidRequestError(why_filtering(self._where, relation))
 
     def _compile_find(self, others: list[ast.Relation]) -> tuple[FindPlan | None, list[ast.Relation]]:
         """The read by predicate that serves this, and the relations that are left to filter.
@@ -185,14 +179,22 @@ class SelectPlan:
             return
         columns = self._selected_columns
         if not self._statement.selectors or any(c.kind not in (PARTITION, STATIC) for c in columns):
-            raise InvalidRequestError("SELECT DISTINCT is of partition key and static columns")
+            other = next((c.name for c in columns if c.kind not in (PARTITION, STATIC)), "*")
+            raise InvalidRequestError(
+                "SELECT DISTINCT queries must only request partition key columns and/or static columns "
+                f"(not {other})"
+            )
         missing = [column.name for column in self.view.partition if column not in columns]
         if missing:
             raise InvalidRequestError(
-                f"SELECT DISTINCT is of the whole partition key: add {', '.join(missing)}"
+                "SELECT DISTINCT queries must request all the partition key columns (missing "
+                f"{', '.join(missing)})"
             )
         if self._where.restricts_rows:
-            raise InvalidRequestError("SELECT DISTINCT restricts partition key and static columns only")
+            raise InvalidRequestError(
+                "SELECT DISTINCT with WHERE clause only supports restriction by partition key and/or "
+                "static columns."
+            )
 
     def _compile_group_by(self) -> Callable[[Record], Any] | None:
         keys = (*self.view.partition, *self.view.clustering)
@@ -201,20 +203,33 @@ class SelectPlan:
         position, slots = 0, []
         for expression in self._statement.group_by:
             if not isinstance(expression, ast.ColumnRef):
-                raise InvalidRequestError("GROUP BY takes columns of the primary key")
+                raise InvalidRequestError(
+                    "Group by is currently only supported on the columns of the PRIMARY KEY, got an "
+                    "expression"
+                )
             column = column_of(self.view, expression.name)
+            if not column.is_key:
+                raise InvalidRequestError(
+                    "Group by is currently only supported on the columns of the PRIMARY KEY, got "
+                    f"{column.name}"
+                )
+            if self._statement.distinct and column.kind != PARTITION:
+                raise InvalidRequestError(
+                    "Grouping on clustering columns is not allowed for SELECT DISTINCT queries"
+                )
             while position < len(keys) and keys[position] != column and keys[position].name in fixed:
                 position += 1
             if position == len(keys) or keys[position] != column:
                 raise InvalidRequestError(
-                    "GROUP BY takes columns of the primary key in their order, from the first one on"
+                    "Group by currently only support groups of columns following their declared order in the "
+                    "PRIMARY KEY"
                 )
             slots.append(self._layout.slot(column))
             position += 1
         if not slots:
             return None
         if position < len(self.view.partition):
-            raise InvalidRequestError("GROUP BY takes the whole partition key first")
+            raise InvalidRequestError("Group by is not supported on only a part of the partition key")
         return lambda record: [record[slot] for slot in slots]
 
     def _compile_order(self) -> tuple[bool, Callable[[Record, Record], int] | None]:
@@ -222,7 +237,9 @@ class SelectPlan:
         if not orderings:
             return False, None
         if self._virtual is not None or not self._where.names_partitions:
-            raise InvalidRequestError("ORDER BY needs the whole partition key restricted by = or IN")
+            raise InvalidRequestError(
+                "ORDER BY is only supported when the partition key is restricted by an EQ or an IN."
+            )
         fixed = {c.columns[0].name for c in self._where.choices if not c.is_in}
         expected = list(self.view.clustering)
         directions: list[bool] = []
@@ -231,16 +248,24 @@ class SelectPlan:
             if ordering.near is not None:
                 raise InvalidRequestError("ANN OF needs a vector index, and this version has none")
             column = column_of(self.view, ordering.column)
+            if column.kind != CLUSTERING:
+                raise InvalidRequestError(
+                    "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got "
+                    f"{column.name}"
+                )
             while expected and expected[0] != column and expected[0].name in fixed:
                 expected.pop(0)
             if not expected or expected.pop(0) != column:
                 raise InvalidRequestError(
-                    "ORDER BY takes clustering columns in their order, from the first one on"
+                    "Order by currently only supports the ordering of columns following their declared order "
+                    "in the PRIMARY KEY"
                 )
             directions.append(ordering.descending != column.descending)
             columns.append((column, ordering.descending))
         if any(directions) and not all(directions):
-            raise InvalidRequestError("ORDER BY takes the order of the table, or all of it reversed")
+            raise InvalidRequestError(
+                "Unsupported order by relation: it is the order of the table, or all of it reversed"
+            )
         several = any(choice.is_in for choice in self._where.partition)
         return directions[0], self._comparison(columns) if several else None
 
@@ -498,10 +523,10 @@ def _count(term: Term | None, context: Context, what: str) -> int | None:
     if isinstance(value, UnsetType):
         return None
     if value is None:
-        raise InvalidRequestError(f"{what} is null: it takes a number above 0")
+        raise InvalidRequestError(f"Invalid null value of {what.lower()}: it takes a number above 0")
     count = int(INT.decode(value))
     if count <= 0:
-        raise InvalidRequestError(f"{what} is {count}: it takes a number above 0")
+        raise InvalidRequestError(f"{what} must be strictly positive, not {count}")
     return count
 
 

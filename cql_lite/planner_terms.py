@@ -15,7 +15,19 @@ from msgspec import UnsetType
 
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
-from cql_lite.types import Collection, Fields, InvalidValueError, MapType, Type, UserType, VectorType
+from cql_lite.formatting import expression as text_of
+from cql_lite.types import (
+    Collection,
+    Fields,
+    InvalidKindError,
+    InvalidValueError,
+    MapType,
+    Type,
+    UserType,
+    VectorType,
+    unwrapped,
+    word_for,
+)
 
 Bound = bytes | None | UnsetType
 """Wire bytes; None for null; UNSET: the column stays as it is."""
@@ -96,7 +108,7 @@ def compile_term(expression: ast.Expression, of: Type, name: str, scope: Scope) 
     if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1 and not _takes_tuple(of):
         return compile_term(expression.items[0], of, name, scope)
     if isinstance(expression, (*_CALLS, ast.ColumnRef)):
-        return _compile_call(expression, of, scope)
+        return _compile_call(expression, of, scope, name)
     leaves: dict[tuple[str, ast.Expression], Term] = {}
     for leaf, leaf_type in _leaves(expression, of):
         key = (leaf_type.cql, leaf)
@@ -108,13 +120,13 @@ def compile_term(expression: ast.Expression, of: Type, name: str, scope: Scope) 
         def leaf_value(leaf_type: Type, leaf: ast.Expression) -> bytes | None:
             value = leaves[leaf_type.cql, leaf](context)
             if isinstance(value, UnsetType):
-                raise InvalidRequestError(f"a value inside the {of} for {name} is unset: bind one or null")
+                raise InvalidRequestError(f"Invalid unset value inside the {of} for {name}: bind one or null")
             return value
 
         try:
             return of.from_literal(expression, leaf_value)
         except InvalidValueError as error:
-            raise InvalidRequestError(f"{name}: {error}") from None
+            raise _refused(expression, of, name, error) from None
 
     return term
 
@@ -124,7 +136,31 @@ def literal_bytes(expression: ast.Expression, of: Type, name: str) -> bytes | No
     try:
         return of.from_literal(expression)
     except InvalidValueError as error:
-        raise InvalidRequestError(f"{name}: {error}") from None
+        raise _refused(expression, of, name, error) from None
+
+
+def _refused(
+    expression: ast.Expression, of: Type, name: str, error: InvalidValueError
+) -> InvalidRequestError:
+    """Why a literal is no value of the type, in the words of Cassandra that tools look for."""
+    if not isinstance(error, InvalidKindError):
+        return InvalidRequestError(f"{name}: {error}")
+    literal, wanted = error.literal, thawed(of)
+    if isinstance(literal, ast.Literal):
+        kind = _CONSTANTS.get(literal.kind, literal.kind.upper())
+        constant = f'Invalid {kind} constant ({literal.text[:200]}) for "{name}" of type {thawed(error.of)}'
+        if literal is unwrapped(expression):
+            return InvalidRequestError(constant)
+        return InvalidRequestError(
+            f"Invalid {word_for(expression)} for {name}: value {text_of(literal)[:200]} is not of type "
+            f"{thawed(error.of)} ({constant})"
+        )
+    if literal is expression:
+        return InvalidRequestError(f"Invalid {word_for(literal)} for {name} of type {wanted}")
+    return InvalidRequestError(
+        f"Invalid {word_for(expression)} for {name}: value {text_of(literal)[:200]} is not of type "
+        f"{thawed(error.of)}"
+    )
 
 
 def constant(value: bytes | None) -> Term:
@@ -143,11 +179,13 @@ def marker_term(index: int, of: Type) -> Term:
         try:
             return check(value)
         except InvalidValueError as error:
-            raise InvalidRequestError(f"the bound value {index}: {error}") from None
+            raise InvalidRequestError(f"Invalid value for bind marker {index}: {error}") from None
 
     return term
 
 
+_CONSTANTS: Final = {ast.BLOB: "HEX"}
+"""What Cassandra calls kinds of constants, where that is not our word."""
 _CALLS: Final = (ast.FunctionCall, ast.Cast, ast.TypeHint, ast.Arithmetic, ast.Negation)
 _LITERALS: Final = (
     ast.Literal, ast.ListLiteral, ast.SetLiteral, ast.MapLiteral, ast.TupleLiteral, ast.UdtLiteral
@@ -158,16 +196,24 @@ def _takes_tuple(of: Type) -> bool:
     return isinstance(of, Fields)
 
 
-def _compile_call(expression: ast.Expression, of: Type, scope: Scope) -> Term:
+def _compile_call(expression: ast.Expression, of: Type, scope: Scope, name: str) -> Term:
     if isinstance(expression, ast.ColumnRef):
         raise InvalidRequestError(
-            f"{expression.name} at line {expression.at.line}, column {expression.at.column} is the name of a "
-            "column where a value is expected: put text in single quotes"
+            f"Invalid identifier {expression.name} at line {expression.at.line}, column "
+            f"{expression.at.column}: the name of a column where a value is expected; put text in "
+            "single quotes"
         )
     found, term = scope.function(expression, of, scope.markers)
     if not assignable(found, of):
-        raise InvalidRequestError(f"a value of type {found} stands where one of type {of} is expected")
+        raise InvalidRequestError(_unassignable(expression, found, of, name))
     return term
+
+
+def _unassignable(expression: ast.Expression, found: Type, of: Type, name: str) -> str:
+    if isinstance(expression, ast.FunctionCall):
+        function = f"{expression.keyspace or 'system'}.{expression.name}"
+        return f"Type error: cannot assign result of function {function} (type {found}) to {name} (type {of})"
+    return f"Cannot assign value {text_of(expression)[:200]} to {name} of type {of}: it is of type {found}"
 
 
 def assignable(found: Type, expected: Type) -> bool:

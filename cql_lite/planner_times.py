@@ -52,7 +52,10 @@ def shift(left: Compiled, right: Compiled, sign: int) -> Compiled:
 def _shifted(of: Type, value: int, by: Duration, sign: int) -> int:
     if of == DATE:
         if by.nanoseconds:
-            raise InvalidRequestError("to a date a duration of whole days is added: leave out hours and less")
+            text = DURATION.to_text(DURATION.encode(by))
+            raise InvalidRequestError(
+                f"The duration must have a day precision. Was: {text}; leave out hours and less"
+            )
         return _later_day(value, sign * by.months) + sign * by.days
     day, ms = divmod(value, DAY_MS)
     day = _later_day(day, sign * by.months) + sign * by.days

@@ -28,6 +28,11 @@ from lsm.keys import ROW_SUFFIX, TOKEN_MAX, TOKEN_MIN, successor
 PLACES_MAX: Final = 10_000
 """Partitions or slices that one statement may name."""
 
+NEEDS_FILTERING: Final = (
+    "Cannot execute this query as it might involve data filtering and thus may have unpredictable "
+    "performance. If you want to execute this query despite the performance unpredictability, use ALLOW "
+    "FILTERING"
+)
 LOWER, UPPER = (ast.GT, ast.GE), (ast.LT, ast.LE)
 
 
@@ -115,9 +120,7 @@ class Where(msgspec.Struct):
         keys = [self.view.partition_key(values) for values in product(*options)]
         for key in keys:
             if not 0 < len(key) <= limits.KEY_BYTES_MAX:
-                raise InvalidRequestError(
-                    f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes, not {len(key)}"
-                )
+                raise InvalidRequestError(key_refused(len(key)))
         return keys
 
     def intervals(self, context: Context) -> list[Interval]:
@@ -156,12 +159,19 @@ class Where(msgspec.Struct):
         return first, last
 
 
+def key_refused(size: int) -> str:
+    """Why a partition key of so many bytes is none."""
+    if not size:
+        return "Key may not be empty: a partition key has at least one byte"
+    return f"Key length of {size} is longer than maximum of {limits.KEY_BYTES_MAX}"
+
+
 def required(value: Bound, name: str) -> bytes:
     """A value that may be neither null nor unset."""
     if value is None:
-        raise InvalidRequestError(f"{name} is compared with null: no row has a null there")
+        raise InvalidRequestError(f"Invalid null value in condition for column {name}")
     if isinstance(value, UnsetType):
-        raise InvalidRequestError(f"the value for {name} is unset: bind one")
+        raise InvalidRequestError(f"Invalid unset value for column {name}")
     return value
 
 
@@ -232,6 +242,7 @@ def compile_where(
     for relation in relations:
         if isinstance(relation.left, ast.TokenOf):
             _check_token(view, relation)
+            _check_bounds_of_token(view, seen, relation)
             term = compile_term(_no_list(relation), BIGINT, "partition key token", scope)
             where.tokens.append(TokenBound(relation.operator, term))
             continue
@@ -255,7 +266,10 @@ def compile_where(
         where.partition.clear()
         where.others += [relation for relation in relations if _is_of_partition(view, relation)]
     if where.tokens and where.names_partitions:
-        raise InvalidRequestError("token() beside the whole partition key has no meaning")
+        names = ", ".join(column.name for column in view.partition)
+        raise InvalidRequestError(
+            f'Columns "{names}" cannot be restricted by both a normal relation and a token relation'
+        )
     return where
 
 
@@ -277,7 +291,7 @@ def column_of(view: TableView, name: str) -> ColumnView:
     """The column of that name; raises InvalidRequestError."""
     column = view.by_name.get(name)
     if column is None:
-        raise InvalidRequestError(f"table {view.keyspace}.{view.name} has no column {name}")
+        raise InvalidRequestError(f"Undefined column name {name} in table {view.keyspace}.{view.name}")
     return column
 
 
@@ -286,9 +300,17 @@ def _is_of_key(columns: tuple[ColumnView, ...], relation: ast.Relation) -> bool:
     kinds = {column.kind for column in columns}
     if isinstance(relation.left, ast.ColumnTuple):
         positions = [column.position for column in columns]
-        if kinds != {CLUSTERING} or positions != list(range(positions[0], positions[0] + len(positions))):
+        if kinds != {CLUSTERING}:
+            other = next(column.name for column in columns if column.kind != CLUSTERING)
             raise InvalidRequestError(
-                "a relation of several columns is about clustering columns, side by side and in their order"
+                "Multi-column relations can only be applied to clustering columns but was applied to: "
+                f"{other}"
+            )
+        if positions != list(range(positions[0], positions[0] + len(positions))):
+            names = ", ".join(column.name for column in columns)
+            raise InvalidRequestError(
+                "Clustering columns must appear in the PRIMARY KEY order in multi-column relations: "
+                f"({names})"
             )
         return relation.operator in (ast.EQ, ast.IN, *LOWER, *UPPER)
     assert isinstance(relation.left, ast.Target)
@@ -300,8 +322,8 @@ def _is_of_key(columns: tuple[ColumnView, ...], relation: ast.Relation) -> bool:
 def _only_filter(relation: ast.Relation, column: ColumnView) -> None:
     if relation.operator in (*LOWER, *UPPER):
         raise InvalidRequestError(
-            f"partition key column {column.name} takes = and IN; for a range of partitions use "
-            f"token({column.name}) {relation.operator} ..., or add ALLOW FILTERING to read every row"
+            "Only EQ and IN relation are supported on the partition key (unless you use the token() function "
+            f"or allow filtering), so not {column.name} {relation.operator}. {NEEDS_FILTERING}"
         )
 
 
@@ -310,9 +332,19 @@ def _check_token(view: TableView, relation: ast.Relation) -> None:
     names = [name.text for name in relation.left.columns]
     if names != [column.name for column in view.partition]:
         wanted = ", ".join(column.name for column in view.partition)
-        raise InvalidRequestError(f"token() is of the whole partition key: token({wanted})")
+        raise InvalidRequestError(
+            "The token() function must be applied to all partition key components or none of them: "
+            f"token({wanted})"
+        )
     if relation.operator not in (ast.EQ, *LOWER, *UPPER):
         raise InvalidRequestError(f"token() takes =, <, <=, > and >=, not {relation.operator}")
+
+
+def _check_bounds_of_token(view: TableView, seen: dict[str, str], relation: ast.Relation) -> None:
+    sides = {ast.EQ: ("lower", "upper")} | dict.fromkeys(LOWER, ("lower",)) | dict.fromkeys(UPPER, ("upper",))
+    for side in sides[relation.operator]:
+        _check_bounds(", ".join(column.name for column in view.partition), seen.get("(token)", ""), side)
+        seen["(token)"] = f"{seen.get('(token)', '')} {side}"
 
 
 def _check_twice(seen: dict[str, str], columns: tuple[ColumnView, ...], relation: ast.Relation) -> None:
@@ -322,11 +354,19 @@ def _check_twice(seen: dict[str, str], columns: tuple[ColumnView, ...], relation
     for column in columns:
         before = seen.get(column.name, "")
         side = "lower" if relation.operator in LOWER else "upper" if relation.operator in UPPER else "="
-        if before and (side == "=" or before in ("=", side)):
+        if before and (side == "=" or before == "="):
+            word = "a IN" if relation.operator == ast.IN else "an Equal"
             raise InvalidRequestError(
-                f"column {column.name} is restricted more than once in a way that collides"
+                f"{column.name} cannot be restricted by more than one relation if it includes {word}"
             )
-        seen[column.name] = side
+        _check_bounds(column.name, before, side)
+        seen[column.name] = f"{before} {side}"
+
+
+def _check_bounds(name: str, before: str, side: str) -> None:
+    if side in before:
+        end = "start" if side == "lower" else "end"
+        raise InvalidRequestError(f"More than one restriction was found for the {end} bound on {name}")
 
 
 def _place_rows(where: Where, rows: list[tuple[Choice | Cut, ast.Relation]]) -> None:
@@ -387,7 +427,7 @@ def _one(
     if isinstance(expression, ast.TupleLiteral):
         if len(expression.items) != len(columns):
             raise InvalidRequestError(
-                f"{len(columns)} columns are compared with {len(expression.items)} values"
+                f"Expected {len(columns)} elements in value tuple, but got {len(expression.items)}"
             )
         terms = [
             compile_term(item, column.type, column.name, scope)

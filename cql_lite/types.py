@@ -16,10 +16,19 @@ types; `types_parse` the names; `ordered` numbers as sortable bytes.
 
 from __future__ import annotations
 
-from cql_lite.types_base import InvalidTypeError, InvalidValueError, Leaf, Type, Value
+from cql_lite.types_base import (
+    InvalidKindError,
+    InvalidTypeError,
+    InvalidValueError,
+    Leaf,
+    Type,
+    Value,
+    unwrapped,
+    word_for,
+)
 from cql_lite.types_fields import Fields, TupleType, UserType, VectorType, json_name, name_in_json
 from cql_lite.types_nested import Collection, ListType, MapType, Nested, SetType, name_text
-from cql_lite.types_number import DecimalType, Float, Integer, Varint
+from cql_lite.types_number import DecimalType, Float, Integer, Varint, as_java
 from cql_lite.types_parse import (
     ASCII,
     BIGINT,
@@ -55,9 +64,10 @@ __all__ = [
     "ASCII", "BIGINT", "BLOB", "BOOLEAN", "COUNTER", "DATE", "DECIMAL", "DOUBLE", "DURATION", "FLOAT",
     "INET", "INT", "JSON", "SCALARS", "SMALLINT", "TEXT", "TIME", "TIMESTAMP", "TIMEUUID", "TINYINT",
     "UUID", "VARINT", "Blob", "Boolean", "Collection", "Date", "DecimalType", "Duration", "DurationType",
-    "Fields", "Float", "Inet", "Integer", "InvalidTypeError", "InvalidValueError", "Json", "Leaf",
-    "ListType", "MapType", "Nested", "ResolveUdt", "Scalar", "SetType", "Text", "Time", "Timestamp",
-    "TupleType", "Type", "UserType", "Uuid", "Value", "Varint", "VectorType", "check_column_type",
+    "Fields", "Float", "Inet", "Integer", "InvalidKindError", "InvalidTypeError", "InvalidValueError", "Json",
+    "Leaf", "ListType", "MapType", "Nested", "ResolveUdt", "Scalar", "SetType", "Text", "Time", "Timestamp",
+    "TupleType", "Type", "UserType", "Uuid", "Value", "Varint", "VectorType", "as_java",
+    "check_column_type",
     "check_json", "date_of", "days_of", "frozen", "json_name", "name_in_json", "name_text", "parse_type",
-    "quoted",
+    "quoted", "unwrapped", "word_for",
 ]  # fmt: skip

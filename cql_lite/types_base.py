@@ -54,6 +54,15 @@ class InvalidValueError(RequestError):
     """The value is none of its type; `str()` says why."""
 
 
+class InvalidKindError(InvalidValueError):
+    """A literal of a kind that the type does not take: 'a' for an int, or a list for a set."""
+
+    def __init__(self, literal: Expression, of: Type) -> None:
+        super().__init__(f"a {word_for(literal)} is no value of type {of}")
+        self.literal = literal
+        self.of = of
+
+
 def string(text: str) -> bytes:
     """A [string] of the protocol: a 16-bit length and UTF-8."""
     data = text.encode()
@@ -136,7 +145,7 @@ class Type(msgspec.Struct, frozen=True, metaclass=_Abstract):
     def leave(self, term: Expression, leaf: Leaf | None) -> bytes | None:
         """What `leaf` makes of a term; raises InvalidValueError if there is none or the term is a literal."""
         if leaf is None or type(term) in WORDS:
-            raise InvalidValueError(f"a {word_for(term)} is no value of type {self}")
+            raise InvalidKindError(term, self)
         return leaf(self, term)
 
     @abstractmethod

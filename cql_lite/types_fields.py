@@ -84,7 +84,8 @@ class VectorType(Nested, frozen=True, kw_only=True):
         """Wire bytes of the elements."""
         if len(values) != self.dimensions:
             raise InvalidValueError(
-                f"a value of type {self} has {self.dimensions} elements, not {len(values)}"
+                f"Invalid vector literal of type {self}; expected {self.dimensions} elements, "
+                f"but given {len(values)}"
             )
         if self.element.fixed_bytes is not None:
             return b"".join(values)
@@ -213,7 +214,8 @@ class TupleType(Fields, frozen=True):
             return self.other_literal(literal, leaf)
         if len(literal.items) > len(self.types):
             raise InvalidValueError(
-                f"a value of type {self} has {len(self.types)} fields, not {len(literal.items)}"
+                f"Invalid tuple literal: too many elements. Type {self} expects {len(self.types)} "
+                f"but got {len(literal.items)}"
             )
         pairs = zip(self.types, literal.items, strict=False)
         return self.pack([of.from_literal(item, leaf) for of, item in pairs])
@@ -293,7 +295,7 @@ class UserType(Fields, frozen=True, kw_only=True):
     def _known(self, given: Iterable[str]) -> None:
         for name in given:
             if name not in self.names:
-                raise InvalidValueError(f"type {self.name} has no field {name}")
+                raise InvalidValueError(f"Unknown field '{name}' in value of user defined type {self.name}")
 
     def to_literal(self, data: bytes) -> str:
         texts = self._each(data, lambda of, value: of.to_literal(value))

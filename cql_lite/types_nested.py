@@ -26,6 +26,7 @@ from cql_lite.ast_terms import (
 )
 from cql_lite.types_base import (
     VERSION_MAX,
+    InvalidKindError,
     InvalidValueError,
     Leaf,
     Type,
@@ -59,7 +60,7 @@ class Nested(Type, frozen=True):
         if isinstance(literal, Literal):
             if literal.kind == NULL:
                 return None
-            raise InvalidValueError(f"a {literal.kind} constant is no value of type {self}")
+            raise InvalidKindError(literal, self)
         return self.leave(literal, leaf)
 
     def json_parts(self, text: bytes, expected: type[J]) -> J | None:
@@ -108,10 +109,14 @@ def read_sized(data: bytes, at: int, of: Type) -> tuple[bytes | None, int]:
     return data[start:end], end
 
 
+def _kind_of(of: Type) -> str:
+    return "vectors" if of.cql.startswith("vector") else "collections"
+
+
 def present(value: bytes | None, of: Type) -> bytes:
     """The value; raises InvalidValueError for null."""
     if value is None:
-        raise InvalidValueError(f"null is not allowed inside {of}")
+        raise InvalidValueError(f"null is not supported inside {_kind_of(of)}: here inside {of}")
     return value
 
 

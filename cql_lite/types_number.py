@@ -14,6 +14,8 @@ from cql_lite.types_base import InvalidValueError, Type, Value, i32
 from cql_lite.types_scalar import WHOLE, Scalar, shown
 
 _REAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,12})?")
+_JAVA = {"tinyint": "byte", "smallint": "short", "bigint": "long", "counter": "long"}
+"""What Cassandra calls them in errors."""
 _REAL_NAMES = {
     "nan": math.nan, "-nan": math.nan, "infinity": math.inf, "+infinity": math.inf, "-infinity": -math.inf,
 }  # fmt: skip
@@ -44,7 +46,10 @@ class Integer(Scalar, frozen=True):
         try:
             return value.to_bytes(self.width, "big", signed=True)
         except OverflowError:
-            raise InvalidValueError(f"{_whole_text(value)} is out of range for type {self}") from None
+            word = _JAVA.get(self.name, self.name)
+            raise InvalidValueError(
+                f"Unable to make {word} from '{_whole_text(value)}': it is out of range for type {self}"
+            ) from None
 
     def decode(self, data: bytes) -> int:
         self.check(data)
@@ -67,7 +72,7 @@ class Integer(Scalar, frozen=True):
 def parse_whole(text: str, of: Type) -> int:
     """An integer of bounded length; raises InvalidValueError."""
     if not WHOLE.fullmatch(text) or len(text) > NUMBER_DIGITS_MAX:
-        raise InvalidValueError(f"{shown(text)} is no value of type {of}")
+        raise InvalidValueError(f"Unable to make {_JAVA.get(of.cql, of.cql)} from {shown(text)}")
     return int(text)
 
 
@@ -210,7 +215,7 @@ class Float(Scalar, frozen=True):
             raise self._refuse(text)
         value = float(text)
         if math.isinf(value):
-            raise InvalidValueError(f"{shown(text)} is out of range for type {self}")
+            raise InvalidValueError(f"Unable to make {self} from {shown(text)}: it is out of range")
         return value
 
     def format(self, value: Value) -> str:
@@ -222,7 +227,7 @@ class Float(Scalar, frozen=True):
 
     def to_json(self, data: bytes) -> str:
         value = self.decode(data)
-        return self.format(value) if math.isfinite(value) else "null"
+        return as_java(self.format(value)) if math.isfinite(value) else "null"
 
     def key(self, data: bytes) -> bytes:
         return ordered.float_bits(int.from_bytes(data, "big"), len(data))
@@ -231,6 +236,21 @@ class Float(Scalar, frozen=True):
         assert self.width is not None
         bits = ordered.unfloat_bits(data, at, self.width)
         return bits.to_bytes(self.width, "big"), at + self.width
+
+
+def as_java(text: str) -> str:
+    """A finite number's digits as Cassandra writes them: with an exponent from 10^7 on and below 10^-3."""
+    sign, digits, exponent = Decimal(text).as_tuple()
+    assert isinstance(exponent, int)
+    figures = "".join(map(str, digits)).rstrip("0") or "0"
+    point = len(digits) + exponent  # digits before the decimal point
+    head = "-" if sign else ""
+    if figures == "0":
+        return f"{head}0.0"
+    if -3 < point <= 7:
+        whole, part = figures[: max(point, 0)].ljust(max(point, 0), "0"), figures[max(point, 0) :]
+        return f"{head}{whole or '0'}.{'0' * -min(point, 0)}{part or '0'}"
+    return f"{head}{figures[0]}.{figures[1:] or '0'}E{point - 1}"
 
 
 def _shortest_single(value: float) -> str:

@@ -145,7 +145,7 @@ class _Parser:
         if found is None:
             close = "" if keyspace else elsewhere(name)
             raise InvalidTypeError(
-                f"there is no type {f'{keyspace}.{name}' if keyspace else name}"
+                f"Unknown type {f'{keyspace}.{name}' if keyspace else name}"
                 + (f": did you mean {close}?" if close else "")
             )
         return msgspec.structs.replace(found, frozen=False)
@@ -170,7 +170,9 @@ class _Parser:
 
     def _frozen(self, of: Type) -> Type:
         if not isinstance(of, Collection | UserType | TupleType | VectorType):
-            raise InvalidTypeError(f"frozen<> is for collections, tuples and user-defined types, not {of}")
+            raise InvalidTypeError(
+                f"frozen<> is only allowed on collections, tuples, and user-defined types (got {of})"
+            )
         return frozen(of)
 
     def _tuple(self, parameters: list[Type]) -> TupleType:
@@ -187,7 +189,10 @@ class _Parser:
         dimensions = int(self._take("number"))
         self._take("sign", ">")
         if not 1 <= dimensions <= VECTOR_DIMENSIONS_MAX:
-            raise InvalidTypeError(f"a vector has 1 to {VECTOR_DIMENSIONS_MAX} dimensions, not {dimensions}")
+            raise InvalidTypeError(
+                f"vectors may only have positive dimensions; given {dimensions}, of at most "
+                f"{VECTOR_DIMENSIONS_MAX}"
+            )
         _no_counter(element, "a vector")
         return VectorType(element=frozen(element), dimensions=dimensions)
 
@@ -212,7 +217,8 @@ def elsewhere(name: str) -> str:
 
 def _no_counter(of: Type, where: str) -> None:
     if of == COUNTER:
-        raise InvalidTypeError(f"counters are not allowed inside {where}")
+        word = "collections" if where in ("a list", "a set", "a map") else where
+        raise InvalidTypeError(f"Counters are not allowed inside {word}: here inside {where}")
 
 
 def _collection(name: str, parameters: list[Type]) -> Collection:
@@ -221,8 +227,10 @@ def _collection(name: str, parameters: list[Type]) -> Collection:
     if name == "list":
         return ListType(frozen=False, element=parameters[0])
     if parameters[0] == DURATION or parameters[0] == JSON:
-        what = "the keys of a map" if name == "map" else "a set"
-        raise InvalidTypeError(f"{parameters[0]} has no order and cannot be in {what}")
+        where = "as map keys" if name == "map" else "inside sets"
+        raise InvalidTypeError(
+            f"{parameters[0].cql.capitalize()}s are not allowed {where}: they have no order"
+        )
     if name == "set":
         return SetType(frozen=False, element=parameters[0])
     return MapType(frozen=False, keys=parameters[0], values=parameters[1])
@@ -232,7 +240,11 @@ def check_column_type(of: Type) -> None:
     """Raises InvalidTypeError if the type may not be a column's: parts that would need cells of cells."""
     for part in _parts(of):
         if part.is_multicell:
-            raise InvalidTypeError(f"{part} inside {of} must be frozen: frozen<{part}>")
+            word = "UDTs" if isinstance(part, UserType) else "collections"
+            where = "user-defined types" if isinstance(of, UserType) else "collections"
+            raise InvalidTypeError(
+                f"Non-frozen {word} are not allowed inside {where}: write frozen<{part}> in {of}"
+            )
 
 
 def _parts(of: Type) -> tuple[Type, ...]:

@@ -22,6 +22,7 @@ from cql_lite.ast_terms import BLOB, BOOLEAN, FLOAT, INTEGER, NULL, STRING, UUID
 from cql_lite.types_base import (
     CUSTOM,
     VERSION_MAX,
+    InvalidKindError,
     InvalidValueError,
     Leaf,
     Type,
@@ -39,6 +40,9 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _HEX = re.compile(r"0[xX](?:[0-9a-fA-F]{2})*")
 
 _TEXT_SHOWN_MAX = 60
+_JSON_WORDS = {"text": "UTF-8 string", "ascii": "ASCII string", "boolean": "boolean", "blob": "hex string"}
+_JSON_KINDS = {INTEGER: "Integer", FLOAT: "Double", STRING: "String", BOOLEAN: "Boolean"}
+"""What Cassandra calls what it expects in JSON, and what it finds."""
 
 
 def shown(text: str) -> str:
@@ -122,7 +126,7 @@ class Scalar(Type, frozen=True):
         if constant.kind == NULL:
             return None
         if constant.kind not in self.literals:
-            raise InvalidValueError(f"{_a(constant.kind)} constant is no value of type {self}")
+            raise InvalidKindError(constant, self)
         return self.encode(self.parse(constant.text))
 
     def to_literal(self, data: bytes) -> str:
@@ -139,12 +143,13 @@ class Scalar(Type, frozen=True):
     def from_json(self, text: bytes) -> bytes | None:
         constant = json_constant(text)
         if constant is None:
-            raise InvalidValueError(f"a JSON array or object is no value of type {self}")
+            raise InvalidValueError(f"Expected a {self}, but got a JSON array or object")
         if constant.kind == NULL:
             return None
         if constant.kind not in self.json_kinds:
             raise InvalidValueError(
-                f"the JSON {constant.kind} {shown(constant.text)} is no value of type {self}"
+                f"Expected a {_JSON_WORDS.get(self.name, self.name)}, but got a "
+                f"{_JSON_KINDS.get(constant.kind, constant.kind)}: {shown(constant.text)}"
             )
         return self.encode(self.parse(constant.text))
 
@@ -154,17 +159,15 @@ class Scalar(Type, frozen=True):
         return data
 
     def _wrong_length(self, data: bytes) -> None:
-        raise InvalidValueError(f"a value of type {self} has {self.width} bytes, not {len(data)}")
+        raise InvalidValueError(
+            f"Expected {self.width} bytes for a value of type {self}, but got {len(data)}"
+        )
 
     def _refuse(self, text: str) -> InvalidValueError:
         return InvalidValueError(f"{shown(text)} is no value of type {self}")
 
     def _wrong_python(self, value: Value) -> InvalidValueError:
         return InvalidValueError(f"{type(value).__name__} {shown(str(value))} is no value of type {self}")
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind == INTEGER else 'a'} {kind}"
 
 
 class Text(Scalar, frozen=True):
@@ -187,7 +190,7 @@ class Text(Scalar, frozen=True):
         if data.isascii():
             return data
         if self.ascii_only:
-            raise InvalidValueError("a value of type ascii has a byte above 127")
+            raise InvalidValueError("Invalid byte for ascii: it has one above 127")
         try:
             str(data, "utf-8")
         except UnicodeDecodeError as problem:
@@ -300,7 +303,7 @@ class Uuid(Scalar, frozen=True):
         if len(data) != 16:
             self._wrong_length(data)
         if self.time_based and data[6] >> 4 != 1:
-            raise InvalidValueError(f"a timeuuid has version 1, not {data[6] >> 4}")
+            raise InvalidValueError(f"Invalid version for TimeUUID type: it is 1, not {data[6] >> 4}")
         return data
 
     def parse(self, text: str) -> bytes:
@@ -333,7 +336,7 @@ class Inet(Scalar, frozen=True):
 
     def check(self, data: bytes) -> bytes:
         if len(data) not in (4, 16):
-            raise InvalidValueError(f"a value of type inet has 4 or 16 bytes, not {len(data)}")
+            raise InvalidValueError(f"Expected 4 or 16 bytes for a value of type inet, but got {len(data)}")
         return data
 
     def parse(self, text: str) -> bytes:

@@ -86,7 +86,7 @@ class Date(Scalar, frozen=True):
             return int(text) - _DATE_BIAS
         days = _days(text)
         if days is None:
-            raise InvalidValueError(f"{text!r} is no date: write one as yyyy-mm-dd")
+            raise InvalidValueError(f"Unable to coerce {text!r} to a formatted date (long): write yyyy-mm-dd")
         return days
 
     def format(self, value: Value) -> str:
@@ -128,7 +128,9 @@ class Time(Scalar, frozen=True):
         match = _TIME.fullmatch(text)
         hour, minute, second = map(int, match.groups()[:3]) if match else (24, 0, 0)
         if match is None or hour > 23 or minute > 59 or second > 59:
-            raise InvalidValueError(f"{text!r} is no time: write one as hh:mm:ss[.fffffffff]")
+            raise InvalidValueError(
+                f"Unable to coerce {text!r} to a formatted time (long): write hh:mm:ss[.fffffffff]"
+            )
         return (hour * 3600 + minute * 60 + second) * 10**9 + int((match[4] or "").ljust(9, "0"))
 
     def format(self, value: Value) -> str:
@@ -164,14 +166,20 @@ class Timestamp(Scalar, frozen=True):
 
     def parse(self, text: str) -> int:
         if _WHOLE.fullmatch(text):
+            if not -(2**63) <= int(text) < 2**63:
+                raise InvalidValueError(f"Unable to make long from {text!r}")
             return int(text)
         match = _TIMESTAMP.fullmatch(text)
         days = _days(match[1]) if match else None
         if match is None or days is None:
-            raise InvalidValueError(f"{text!r} is no timestamp: write one as yyyy-mm-dd hh:mm:ss.fff+zzzz")
+            raise InvalidValueError(
+                f"Unable to coerce {text!r} to a formatted date (long): write yyyy-mm-dd hh:mm:ss.fff+zzzz"
+            )
         hour, minute, second = (int(part or 0) for part in match.group(2, 3, 4))
         if hour > 23 or minute > 59 or second > 59:
-            raise InvalidValueError(f"{text!r} is no timestamp: there is no such time of day")
+            raise InvalidValueError(
+                f"Unable to coerce {text!r} to a formatted date (long): there is no such time of day"
+            )
         of_day = (hour * 3600 + minute * 60 + second) * 1000 + int((match[5] or "").ljust(3, "0")[:3])
         return days * DAY_MS + of_day - _zone_ms(match[6])
 
@@ -228,6 +236,10 @@ _UNIT_ORDER = {
     "μs": 8,
     "ns": 9,
 }
+_UNIT_WORDS = (
+    "years", "months", "weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds",
+    "nanoseconds",
+)  # fmt: skip
 _PART = re.compile(r"(\d{1,19})(mo|ms|us|µs|μs|ns|y|w|d|h|m|s)", re.IGNORECASE)
 _PARTS = re.compile(r"(?:\d{1,19}(?:mo|ms|us|µs|μs|ns|y|w|d|h|m|s))+", re.IGNORECASE)
 _N = r"(?:(\d{1,19})"
@@ -271,7 +283,9 @@ class DurationType(Scalar, frozen=True):
         body = text.removeprefix("-")
         parsed = _parse_iso(body) if body[:1] in ("P", "p") else _parse_units(body)
         if parsed is None:
-            raise InvalidValueError(f"{text!r} is no duration: write one as 1y2mo3d4h5m6s or P1Y2M3DT4H5M6S")
+            raise InvalidValueError(
+                f"Unable to convert {text!r} to a duration: write 1y2mo3d4h5m6s or P1Y2M3DT4H5M6S"
+            )
         sign = -1 if body != text else 1
         return Duration(*(sign * part for part in parsed))
 
@@ -313,7 +327,9 @@ def _parse_units(text: str) -> tuple[int, int, int] | None:
     for count_text, unit in _PART.findall(text):
         count, unit = int(count_text), unit.lower()
         if _UNIT_ORDER[unit] <= last:
-            raise InvalidValueError(f"{text!r} is no duration: units come once each, longest first")
+            word = _UNIT_WORDS[_UNIT_ORDER[unit]]
+            wrong = "are set multiple times" if _UNIT_ORDER[unit] == last else "come too late: longest first"
+            raise InvalidValueError(f"Invalid duration. The {word} {wrong}: {text!r}")
         last = _UNIT_ORDER[unit]
         if unit in ("y", "mo"):
             months += count * (12 if unit == "y" else 1)

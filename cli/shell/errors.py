@@ -41,11 +41,15 @@ NAMES: Final[dict[type[wire.Error], str]] = {
 _OURS: Final = re.compile(r"line (\d+), column (\d+)")
 _CASSANDRAS: Final = re.compile(r"^line (\d+):(\d+) ")
 _MISSING: Final = re.compile(
-    r"(?:(?:there is|has) no|[Uu]nknown|[Uu]ndefined) "
+    r"(?:(?:there is|has) no|[Uu]nknown|[Uu]ndefined|unconfigured) "
     r"(keyspace|table|column|type|function|index|field|role)"
     r"(?: name)? ['\"]?([\w.]+)"
 )
-_TABLE_OF_COLUMN: Final = re.compile(r"table (\S+) has no column")
+_ABSENT: Final = re.compile(
+    r"\b([Kk]eyspace|[Tt]able|[Tt]ype|[Ii]ndex) '?([\w.]+)'? (?:does not|doesn't) exist"
+)
+_TABLE_OF_COLUMN: Final = re.compile(r"table (\S+) has no column|in table (\S+)")
+_KEYSPACE_OF_TABLE: Final = re.compile(r"does not exist in keyspace (\w+)")
 _TYPES_ELSEWHERE: Final = {
     "string": "text", "char": "text", "character": "text", "nvarchar": "text", "clob": "text", "str": "text",
     "integer": "int", "int4": "int", "serial": "int", "long": "bigint", "int8": "bigint", "short": "smallint",
@@ -81,7 +85,7 @@ def spot_of(message: str, statement: str) -> Spot | None:
     match = _CASSANDRAS.search(message)
     if match:
         return Spot(int(match[1]), int(match[2]) + 1)
-    match = _MISSING.search(message)
+    match = _MISSING.search(message) or _ABSENT.search(message)
     if match:
         name = match[2].rstrip(".").rpartition(".")[2]
         places = list(re.finditer(rf"(?<![\w]){re.escape(name)}(?![\w])", statement, re.IGNORECASE))
@@ -93,11 +97,14 @@ def spot_of(message: str, statement: str) -> Spot | None:
 
 def missing_name(message: str) -> tuple[str, str, str] | None:
     """What a message says does not exist: its kind, its name, and for a column the table."""
-    match = _MISSING.search(message)
+    match = _MISSING.search(message) or _ABSENT.search(message)
     if match is None:
         return None
-    table = _TABLE_OF_COLUMN.search(message)
-    return match[1], match[2].rstrip("."), table[1] if table else ""
+    table, keyspace = _TABLE_OF_COLUMN.search(message), _KEYSPACE_OF_TABLE.search(message)
+    name = match[2].rstrip(".")
+    if keyspace and "." not in name:
+        name = f"{keyspace[1]}.{name}"
+    return match[1].lower(), name, (table[1] or table[2]) if table else ""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

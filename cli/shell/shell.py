@@ -307,6 +307,6 @@ def _hints(error: wire.Error) -> list[str]:
     text = error.message
     if isinstance(error, wire.Unavailable) and error.consistency is not Level.ONE and error.alive:
         return ["  CONSISTENCY ONE; asks for fewer replicas"]
-    if isinstance(error, wire.Invalid) and "no keyspace is in use" in text.lower():
+    if isinstance(error, wire.Invalid) and "no keyspace has been specified" in text.lower():
         return ["  USE a keyspace first, or write keyspace.table; DESCRIBE KEYSPACES; lists them"]
     return []

@@ -55,7 +55,7 @@ def test_dates_and_durations(cql: Cql) -> None:
     assert value(cql, "d - 31d") == types.DATE.parse("2023-12-31")
     assert value(cql, "d + ?", types.Duration(0, 1, 0)) == types.DATE.parse("2024-02-01")
     assert value(cql, "d + 1d", k=2) is None
-    assert "whole days" in cql.error("SELECT d + 1h FROM f").message
+    assert "day precision" in cql.error("SELECT d + 1h FROM f").message
     assert "duration" in cql.error("SELECT at + 1 FROM f").message
     found = cql.run("SELECT k FROM f WHERE at < (timestamp) '2024-01-31' + 2d ALLOW FILTERING")
     assert found == [{"k": 1}]
@@ -90,16 +90,16 @@ def test_conditions_on_what_collections_hold(cql: Cql) -> None:
     assert applied("l CONTAINS 6 AND m CONTAINS KEY 'a' AND m CONTAINS 1")
     assert not applied("l CONTAINS 7")
     assert not cql.run("UPDATE f SET t = 'x' WHERE k = 2 IF s CONTAINS 0.5")[0]["[applied]"]
-    assert "maps" in cql.error("UPDATE f SET t = 'x' WHERE k = 1 IF l CONTAINS KEY 1").message
-    assert "collections" in cql.error("UPDATE f SET t = 'x' WHERE k = 1 IF t CONTAINS 'x'").message
+    assert "non-map" in cql.error("UPDATE f SET t = 'x' WHERE k = 1 IF l CONTAINS KEY 1").message
+    assert "non-collection" in cql.error("UPDATE f SET t = 'x' WHERE k = 1 IF t CONTAINS 'x'").message
     assert "null" in cql.error("UPDATE f SET t = 'x' WHERE k = 1 IF l CONTAINS null").message
 
 
 def test_ranges_of_partition_keys_are_filtered_on_request(cql: Cql) -> None:
     assert cql.run("SELECT k FROM f WHERE k > 1 ALLOW FILTERING") == [{"k": 2}]
     assert cql.run("SELECT k FROM f WHERE k >= 1 AND k < 2 ALLOW FILTERING") == [{"k": 1}]
-    assert "token(k)" in cql.error("SELECT k FROM f WHERE k > 1").message
-    assert "token(k)" in cql.error("DELETE FROM f WHERE k > 1").message
+    assert "token() function" in cql.error("SELECT k FROM f WHERE k > 1").message
+    assert "token() function" in cql.error("DELETE FROM f WHERE k > 1").message
 
 
 @pytest.mark.parametrize(

@@ -319,26 +319,25 @@ def test_truncate_empties_the_index_too(cql: Cql) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("CREATE INDEX ON indexed (nothing)", "no column nothing"),
-        ("CREATE INDEX ON nothing (v)", "no table ks.nothing"),
+        ("CREATE INDEX ON indexed (nothing)", "Column 'nothing' doesn't exist"),
+        ("CREATE INDEX ON nothing (v)", "Table 'ks.nothing' doesn't exist"),
         ("CREATE INDEX i_v ON indexed (u)", "exists already"),
         ("CREATE INDEX another ON indexed (v)", "i_v"),
-        ("CREATE INDEX ON indexed (u, d)", "one column"),
+        ("CREATE INDEX ON indexed (u, d)", "multiple columns"),
         ("CREATE INDEX ON indexed (keys(e))", "values(e)"),
         ("CREATE INDEX ON indexed (full(l))", "values(l)"),
         ("CREATE INDEX ON indexed (f)", "full(f)"),
-        ("CREATE INDEX ON indexed (keys(u))", "collections"),
+        ("CREATE INDEX ON indexed (keys(u))", "Non-collection"),
         ("CREATE INDEX ON indexed (u) USING 'nonsense'", "nonsense"),
         ("CREATE CUSTOM INDEX ON indexed (u)", "USING"),
         ("CREATE INDEX ON indexed (u) USING 'sai' WITH OPTIONS = {'normalize': 'true'}", "normalize"),
+        ("DROP INDEX nothing", "Index 'ks.nothing' doesn't exist"),
         (
-            "CREATE INDEX ON indexed (u) USING 'sai' WITH OPTIONS = {'case_sensitive': 'false'}",
-            "case_sensitive",
+            "SELECT * FROM indexed WHERE u = 123e4567-e89b-42d3-a456-426614174000",
+            "create an index that serves u",
         ),
-        ("DROP INDEX nothing", "no index ks.nothing"),
-        ("SELECT * FROM indexed WHERE u = 123e4567-e89b-42d3-a456-426614174000", "create an index"),
-        ("SELECT * FROM indexed WHERE v = 1 AND u = 123e4567-e89b-42d3-a456-426614174000", "restricting u"),
-        ("SELECT * FROM indexed WHERE v != 1", "restricting v"),
+        ("SELECT * FROM indexed WHERE v = 1 AND u = 123e4567-e89b-42d3-a456-426614174000", "data filtering"),
+        ("SELECT * FROM indexed WHERE v != 1", 'Unsupported "!=" relation'),
         ("SELECT * FROM plain WHERE t LIKE 'x%' ALLOW FILTERING", "LIKE"),
         ("SELECT * FROM indexed WHERE v LIKE 'x%'", "LIKE"),
         ("SELECT * FROM indexed WHERE t LIKE ''", "not empty"),
@@ -355,6 +354,6 @@ def test_partition_keys_counters_and_durations_cannot_be_indexed(cql: Cql) -> No
     cql.run("CREATE TABLE odd (k int PRIMARY KEY, d duration)")
     cql.run("CREATE TABLE counted (k int PRIMARY KEY, n counter)")
     settle(cql.cluster)
-    assert "whole partition key" in cql.error("CREATE INDEX ON odd (k)").message
+    assert "only partition key column k" in cql.error("CREATE INDEX ON odd (k)").message
     assert "duration" in cql.error("CREATE INDEX ON odd (d)").message
     assert "counter" in cql.error("CREATE INDEX ON counted (n)").message

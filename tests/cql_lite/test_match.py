@@ -109,7 +109,7 @@ def test_named_ids_restrict_it_to_their_replicas_and_filters_follow(cql: Cql) ->
         ("SELECT * FROM docs.movies WHERE doc[1] MATCH 'a'", "made of names"),
         ("SELECT * FROM docs.movies WHERE doc.title MATCH 'a'", "doc['key']"),
         ("SELECT * FROM system.local WHERE key MATCH 'a'", "no inverted index on key"),
-        ("UPDATE docs.movies SET doc = '{}' WHERE doc MATCH 'a'", "restrict id"),
+        ("UPDATE docs.movies SET doc = '{}' WHERE doc MATCH 'a'", "missing: id"),
         ("DELETE FROM docs.movies WHERE id = 'a' AND doc MATCH 'a'", "doc"),
         ("UPDATE docs.movies SET doc = '{}' WHERE id = 'a' IF doc MATCH 'a'", "MATCH"),
     ],

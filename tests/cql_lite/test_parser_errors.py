@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from core import limits
 from cql_lite import ast
+from cql_lite.errors import InvalidRequestError
 from cql_lite.lexer import Lexemes, Piece, split
 from cql_lite.parser import CqlSyntaxError, parse
 from tests.cql_lite.test_parser_rows import (
@@ -61,7 +62,6 @@ ERRORS: list[tuple[str, int, int, str]] = [
     ("SELECT a FROM t LIMIT x", 1, 23, "expected a whole number, or ? to bind one, after LIMIT"),
     ("SELECT a FROM t; SELECT b FROM t", 1, 18, "there is one statement in a request"),
     ("INSERT INTO t VALUES (1)", 1, 15, "expected ( with the names of columns"),
-    ("INSERT INTO t (a, b) VALUES (1)", 1, 29, "there are 2 columns and 1 values"),
     ("INSERT INTO t (a) VALUES (1) USING TTL 1 AND TTL 2", 1, 46, "expected one TTL"),
     ("INSERT INTO t JSON {}", 1, 20, "expected a JSON object as text, or ?"),
     ("UPDATE t SET a = 1", 1, 19, "an UPDATE names the rows it changes"),
@@ -74,17 +74,12 @@ ERRORS: list[tuple[str, int, int, str]] = [
     ("DELETE FROM t USING TTL 1 WHERE k = 1", 1, 21, "expected TIMESTAMP after USING"),
     ("BEGIN BATCH SELECT a FROM t; APPLY BATCH", 1, 13, "expected INSERT, UPDATE, DELETE or APPLY BATCH"),
     ("BEGIN BATCH INSERT INTO t (a) VALUES (1)", 1, 41, "or APPLY BATCH"),
-    ("CREATE TABLE t (a int)", 1, 22, "every table has a primary key"),
-    ("CREATE TABLE t (a int PRIMARY KEY, PRIMARY KEY (a))", 1, 36, "a second PRIMARY KEY"),
     ("CREATE TABLE t (a int PRIMARY)", 1, 30, "expected KEY after PRIMARY"),
     ("CREATE TABLE t (a list<int PRIMARY KEY)", 1, 28, "expected > after the parameters of list"),
     ("CREATE TABLE t (a map<int> PRIMARY KEY)", 1, 26, "expected 2 parameters of map"),
     ("CREATE TABLE t (a int<text> PRIMARY KEY)", 1, 22, "list, set, map, tuple, vector and frozen have some"),
-    ("CREATE FUNCTION f", 1, 8, "functions of one's own are not supported"),
-    ("CREATE MATERIALIZED VIEW v", 1, 8, "materialized views are not supported"),
     ("CREATE KEYSPACE k WITH replication = {'a': [1]}", 1, 39, "something else than constants"),
     ("CREATE KEYSPACE k WITH replication = {'a': 1, 'a': 2}", 1, 47, "a stands twice"),
-    ("ALTER TABLE t ALTER a TYPE text", 1, 15, "the type of a column cannot be changed"),
     ("ALTER TABLE t DROP a USING TIMESTAMP ?", 1, 38, "nothing can be bound in ALTER"),
     ("GRANT SELEC ON t TO r", 1, 13, "permissions are ALL, CREATE"),
     ("DROP TABLE IF EXIST t", 1, 15, "did you mean EXISTS?"),
@@ -192,10 +187,11 @@ def mutated(draw: random.Random) -> str:
     return draw.choice(["", " ", " ", " ", "\n"]).join(pieces)
 
 
-def parse_or_error(cql: str) -> ast.Statement | CqlSyntaxError:
+def parse_or_error(cql: str) -> ast.Statement | CqlSyntaxError | InvalidRequestError:
+    """A tree, or what is wrong; what is CQL that this version has not is an InvalidRequestError."""
     try:
         return parse(cql)
-    except CqlSyntaxError as error:
+    except (CqlSyntaxError, InvalidRequestError) as error:
         return error
 
 
@@ -224,7 +220,7 @@ def test_fuzzed_statements_give_syntax_errors_at_worst() -> None:
 @settings(max_examples=300)
 def test_any_text_is_a_statement_or_an_error(text: str) -> None:
     for cql in (text, f"SELECT {text}", f"INSERT INTO t (a) VALUES ({text})"):
-        assert isinstance(parse_or_error(cql), (ast.Node, CqlSyntaxError))
+        assert isinstance(parse_or_error(cql), (ast.Node, CqlSyntaxError, InvalidRequestError))
 
 
 # --- scripts
@@ -255,9 +251,7 @@ def test_scripts_are_split_at_semicolons_that_end_statements() -> None:
         ("BEGIN UNLOGGED BATCH APPLY BATCH", True),
         ("SELECT 1", False),
     ]
-    assert split(script)[1] == Piece(
-        'USE "a;b"', ast.At(2, 1), ended=True, start=script.index("USE")
-    )
+    assert split(script)[1] == Piece('USE "a;b"', ast.At(2, 1), ended=True, start=script.index("USE"))
     assert (split(script)[2].at.line, split(script)[2].at.column) == (2, 20)
 
 

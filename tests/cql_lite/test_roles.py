@@ -75,11 +75,11 @@ def test_a_role_is_altered_and_dropped(client: Cql) -> None:
     (row,) = client.run("SELECT * FROM system_auth.roles")
     assert (row["can_login"], row["is_superuser"]) == (True, True), "what is not named stays"
     for text, said in (
-        ("CREATE ROLE a", "exists already"),
-        ("ALTER ROLE nobody WITH LOGIN = true", "there is no role nobody"),
+        ("CREATE ROLE a", "a already exists"),
+        ("ALTER ROLE nobody WITH LOGIN = true", "doesn't exist"),
         ("ALTER ROLE a", "says what to change"),
-        ("DROP ROLE nobody", "there is no role nobody"),
-        ("LIST ROLES OF nobody", "there is no role nobody"),
+        ("DROP ROLE nobody", "doesn't exist"),
+        ("LIST ROLES OF nobody", "doesn't exist"),
     ):
         error = client.error(text)
         assert isinstance(error, wire.Invalid) and said in error.message, (text, error)
@@ -131,11 +131,11 @@ def test_permissions_are_granted_listed_and_revoked(client: Cql) -> None:
     )
     assert "MODIFY" not in row["permissions"] and "SELECT" in row["permissions"]
     for text, said in (
-        ("GRANT SELECT ON TABLE ks.nothing TO a", "there is no table ks.nothing"),
-        ("GRANT SELECT ON KEYSPACE nowhere TO a", "there is no keyspace nowhere"),
+        ("GRANT SELECT ON TABLE ks.nothing TO a", "<table ks.nothing> doesn't exist"),
+        ("GRANT SELECT ON KEYSPACE nowhere TO a", "<keyspace nowhere> doesn't exist"),
         ("GRANT EXECUTE ON TABLE ks.t TO a", "no permission on table"),
-        ("GRANT SELECT ON TABLE ks.t TO nobody", "there is no role nobody"),
-        ("GRANT ALTER ON ROLE nobody TO a", "there is no role nobody"),
+        ("GRANT SELECT ON TABLE ks.t TO nobody", "doesn't exist"),
+        ("GRANT ALTER ON ROLE nobody TO a", "doesn't exist"),
     ):
         error = client.error(text)
         assert isinstance(error, wire.Invalid) and said in error.message, (text, error)

@@ -223,7 +223,7 @@ def test_collections(cql: Cql) -> None:
     cql.run("UPDATE bags SET l[1] = 'A', l = l - ['c'] WHERE k = 1")
     cql.run("DELETE l[0], m['y'] FROM bags WHERE k = 1")
     assert cql.run("SELECT l, m FROM bags WHERE k = 1") == [{"l": ("A", "b", "d"), "m": (("z", 3),)}]
-    assert "none at 9" in cql.error("UPDATE bags SET l[9] = 'x' WHERE k = 1").message
+    assert "List index 9 out of bound" in cql.error("UPDATE bags SET l[9] = 'x' WHERE k = 1").message
     cql.run("UPDATE bags SET l = ['new'], s = {}, m = null WHERE k = 1")
     assert cql.run("SELECT l, s, m FROM bags WHERE k = 1") == [{"l": ("new",), "s": None, "m": None}]
     cql.run("UPDATE bags SET s = {} WHERE k = 2")
@@ -376,7 +376,7 @@ def test_altering_a_table(cql: Cql) -> None:
     assert cql.run("SELECT * FROM grown") == []
     cql.run("DROP TABLE grown")
     settle(cql.cluster)
-    assert "no table" in cql.error("SELECT * FROM grown").message
+    assert "unconfigured table grown" in cql.error("SELECT * FROM grown").message
 
 
 @pytest.mark.parametrize(
@@ -384,43 +384,46 @@ def test_altering_a_table(cql: Cql) -> None:
     [
         ("SELECT * FROM events WHERE v = 1", "ALLOW FILTERING"),
         ("SELECT * FROM events WHERE a = 1", "ALLOW FILTERING"),
-        ("SELECT * FROM events WHERE k > 1", "token(k)"),
+        ("SELECT * FROM events WHERE k > 1", "token() function"),
         ("SELECT * FROM events WHERE k = 1 AND b = 'x'", "ALLOW FILTERING"),
         ("SELECT * FROM events WHERE k = null", "null"),
-        ("SELECT * FROM events WHERE k = 1 AND k = 2", "more than once"),
+        ("SELECT * FROM events WHERE k = 1 AND k = 2", "more than one relation"),
         ("SELECT * FROM events WHERE k = 'x'", "int"),
         ("SELECT * FROM events ORDER BY a", "partition key"),
         ("SELECT * FROM events WHERE k = 1 ORDER BY b", "order"),
         ("SELECT * FROM events WHERE k = 1 ORDER BY a, b ASC", "order of the table"),
-        ("SELECT nothing FROM events", "no column nothing"),
-        ("SELECT nothing(a) FROM events", "no function nothing"),
-        ("SELECT * FROM nowhere", "no table ks.nowhere"),
-        ("SELECT * FROM no.thing", "no keyspace no"),
-        ("SELECT * FROM events LIMIT 0", "LIMIT is 0"),
-        ("INSERT INTO events (k, a) VALUES (1, 1)", "add b"),
-        ("INSERT INTO events (k, a, b) VALUES (1, null, 'x')", "cannot be null"),
+        ("SELECT nothing FROM events", "Undefined column name nothing"),
+        ("SELECT nothing(a) FROM events", "Unknown function 'nothing'"),
+        ("SELECT * FROM nowhere", "unconfigured table nowhere"),
+        ("SELECT * FROM no.thing", "keyspace no does not exist"),
+        ("SELECT * FROM events LIMIT 0", "LIMIT must be strictly positive"),
+        ("INSERT INTO events (k, a) VALUES (1, 1)", "Some clustering keys are missing: b"),
+        (
+            "INSERT INTO events (k, a, b) VALUES (1, null, 'x')",
+            "Invalid null value in condition for column a",
+        ),
         ("INSERT INTO events (k, a, b, v) VALUES (1, 1, 'x', 'text')", "int"),
         ("INSERT INTO events (k, a, b, v) VALUES (1, 1, 'x', 99999999999)", "v"),
         ("UPDATE events SET v = 1 WHERE k = 1", "a, b"),
-        ("UPDATE events SET k = 1 WHERE k = 1", "primary key"),
+        ("UPDATE events SET k = 1 WHERE k = 1", "PRIMARY KEY part k found in SET part"),
         ("UPDATE events SET v = v + 1 WHERE k = 1 AND a = 1 AND b = 'x'", "collections"),
         ("UPDATE events USING TTL -1 SET v = 1 WHERE k = 1 AND a = 1 AND b = 'x'", "TTL"),
-        ("DELETE FROM events WHERE k = 1 AND v = 2", "v cannot be restricted"),
+        ("DELETE FROM events WHERE k = 1 AND v = 2", "Non PRIMARY KEY columns found in where clause: v"),
         ("DELETE FROM events WHERE a = 1", "partition key"),
         ("CREATE TABLE bad (k list<int> PRIMARY KEY)", "frozen"),
-        ("CREATE TABLE bad (k int PRIMARY KEY, v nothing)", "no type nothing"),
+        ("CREATE TABLE bad (k int PRIMARY KEY, v nothing)", "Unknown type nothing"),
         ("CREATE TABLE bad (k int PRIMARY KEY, v list<list<int>>)", "frozen"),
-        ("CREATE TABLE bad (k int PRIMARY KEY, s int STATIC)", "static"),
+        ("CREATE TABLE bad (k int PRIMARY KEY, s int STATIC)", "Static columns are only useful"),
         ("CREATE TABLE bad (k int PRIMARY KEY) WITH nonsense = 1", "no option nonsense"),
         ("CREATE KEYSPACE bad WITH replication = {'class': 'Nothing'}", "Nothing"),
-        ("CREATE INDEX ON events (nothing)", "no column nothing"),
+        ("CREATE INDEX ON events (nothing)", "Undefined column name nothing"),
         ("INSERT INTO system.local (key) VALUES ('x')", "system"),
-        ("GRANT SELECT ON events TO somebody", "there is no role somebody"),
+        ("GRANT SELECT ON events TO somebody", "somebody doesn't exist"),
     ],
 )
 def test_what_cannot_be_done_says_so(events: Cql, text: str, said: str) -> None:
     error = events.error(text)
-    assert isinstance(error, wire.Invalid | wire.ConfigError), error
+    assert isinstance(error, wire.Invalid | wire.ConfigError | wire.Unauthorized), error
     assert said in error.message, error.message
 
 
@@ -472,7 +475,7 @@ def test_describe(events: Cql) -> None:
     assert [row["type"] for row in events.run("DESCRIBE ONLY KEYSPACE ks")] == ["keyspace"]
     assert events.run("DESCRIBE events") == [row]
     assert events.run("DESCRIBE CLUSTER")[0]["partitioner"].endswith("Murmur3Partitioner")
-    assert "no table ks.nothing" in events.error("DESCRIBE TABLE nothing").message
+    assert "'nothing' not found in keyspace 'ks'" in events.error("DESCRIBE TABLE nothing").message
 
 
 def test_with_a_peer_away_every_statement_goes_on(events: Cql) -> None:

@@ -168,7 +168,7 @@ def test_a_prepared_statement_shows_what_was_bound(cluster: SimCluster) -> None:
 def test_an_error_is_traced_too(cluster: SimCluster) -> None:
     client = Cql(cluster)
     lines = trace(client, "SELECT * FROM ks.nothing")
-    assert says(lines, "Request failed", "ks.nothing")
+    assert says(lines, "Request failed", "unconfigured table nothing")
 
 
 def test_a_dead_replica_is_owed_a_hint_and_a_difference_is_repaired() -> None:

@@ -180,7 +180,7 @@ def test_conditions_and_counters(session: Session) -> None:
 def test_errors_are_the_drivers_own(session: Session) -> None:
     with pytest.raises(SyntaxException, match="line 1"):
         session.execute("SELECT FROM WHERE")
-    with pytest.raises(InvalidRequest, match="no table ks"):
+    with pytest.raises(InvalidRequest, match="unconfigured table nothing"):
         session.execute("SELECT * FROM nothing")
     session.execute("CREATE TABLE twice (k int PRIMARY KEY)")
     with pytest.raises(AlreadyExists):

@@ -116,7 +116,7 @@ def test_a_failed_statement_ends_a_script_unless_asked_to_go_on(shell: Command) 
     went_on = shell("-k", "shop", "--continue-on-error", "--format", "csv", "-f", "wrong.cql", status=1)
     assert went_on.stdout == "id\n9\n"
     shell("-k", "shop", "-e", "DELETE FROM users WHERE id = 9")
-    assert "there is no keyspace" in shell("-k", "nowhere", "-e", "exit", status=1).stderr
+    assert "Keyspace 'nowhere' does not exist" in shell("-k", "nowhere", "-e", "exit", status=1).stderr
     shell("-f", "missing.cql", status=1)
 
 

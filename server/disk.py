@@ -1,8 +1,13 @@
 """The threads around a store: one syncs, a few fetch cold records, the event loop does the rest.
 
 Commands run on the event loop, as what they read is in memory as a rule. What is not is fetched by a thread,
-in a call that lets other threads run; meanwhile other commands overtake (lsm/executor.py has the order). A
-sync runs in a thread of its own as long as somebody waits for one: all that was written since the last one
+in a call that lets other threads run; meanwhile other commands overtake (lsm/executor.py has the order). But
+most of what RocksDB's cache has not the kernel's has, and then the way to a thread and back costs ten times
+what the fetch does, and under load milliseconds of waiting for the interpreter's lock. So while fetches turn
+out to be quick the loop does them itself, all of a tick at once. One that was not, since it met the disk,
+sends the next ones to threads for a while that doubles, until a thread finds them quick again.
+
+A sync runs in a thread of its own as long as somebody waits for one: all that was written since the last one
 began shares it.
 
 A sync that fails ends the process at once: what it was to make durable is unknown, and whoever goes on after
@@ -14,8 +19,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import resource
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,7 +36,22 @@ FETCH_THREADS = 4
 COMMANDS_PER_TICK = 200
 """So that a burst of commands does not keep the event loop from its sockets for long."""
 
+QUICK_S, QUICK_KEY_S = 0.000_5, 0.000_03
+"""A fetch that takes longer than this, and this for each key, is not quick if it read from a disk."""
+
+ASIDE_FIRST_S, ASIDE_MAX_S = 0.25, 8.0
+"""For so long nothing is fetched on the event loop after one that was not quick."""
+
 QUEUE_FULL = "the store has more to do than it can take in"
+
+
+def _blocks_read() -> int:
+    """How much this thread has had read from disks; -1 where the system does not tell.
+
+    What took long and read nothing waited for a processor or for the interpreter's lock.
+    """
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return -1 if who is None else resource.getrusage(who).ru_inblock
 
 
 class Disk:
@@ -55,6 +77,8 @@ class Disk:
         self._dead = False
         self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._pausing = False
+        self._quick = False
+        self._aside_s, self._aside_until_s = ASIDE_FIRST_S, 0.0
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         self._thread = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
         self.syncs = 0
@@ -97,6 +121,7 @@ class Disk:
             return
         try:
             self._executor.run(COMMANDS_PER_TICK)
+            self._fetch_here()
         except DurabilityError as error:
             self._fatal(str(error))
             return
@@ -106,7 +131,7 @@ class Disk:
         executor = self._executor
         self._sync_if_wanted()
         for fetch in executor.take_fetches():
-            self._fetchers.submit(self._fetch, fetch)
+            self._fetchers.submit(self._fetch_there, fetch)
         on_stored = self._on_stored
         for ticket, outcome in executor.take_released():
             on_stored(ticket, outcome)
@@ -115,12 +140,36 @@ class Disk:
 
     # --- cold records
 
-    def _fetch(self, fetch: Fetch) -> None:
-        with contextlib.suppress(StoreError):  # executing the command will meet the same fault, and say it
-            self._engine.fetch(fetch.keys)
-        self._call(self._fetched, fetch)
+    def _fetch_here(self) -> None:
+        """Fetch what this tick's commands need and execute them, if that is quick by experience."""
+        while self._quick:
+            fetches = self._executor.take_fetches()
+            if not fetches:
+                return
+            self._quick = self._fetch([key for fetch in fetches for key in fetch.keys])
+            if self._quick:
+                self._aside_s = max(ASIDE_FIRST_S, self._aside_s / 2)
+            else:
+                self._aside_until_s = time.monotonic() + self._aside_s
+                self._aside_s = min(ASIDE_MAX_S, 2 * self._aside_s)
+            for fetch in fetches:
+                self._executor.end_fetch(fetch)
+            self._executor.run(len(fetches))
 
-    def _fetched(self, fetch: Fetch) -> None:
+    def _fetch_there(self, fetch: Fetch) -> None:
+        """In a thread."""
+        self._call(self._fetched, fetch, self._fetch(fetch.keys))
+
+    def _fetch(self, keys: Sequence[bytes]) -> bool:
+        """Fetch; whether it was quick."""
+        began_s, blocks = time.monotonic(), _blocks_read()
+        with contextlib.suppress(StoreError):  # executing the command will meet the same fault, and say it
+            self._engine.fetch(keys)
+        took_s = time.monotonic() - began_s
+        return took_s <= QUICK_S + QUICK_KEY_S * len(keys) or _blocks_read() == blocks >= 0
+
+    def _fetched(self, fetch: Fetch, was_quick: bool) -> None:
+        self._quick = was_quick and time.monotonic() >= self._aside_until_s
         self._executor.end_fetch(fetch)
         self._wake()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import pytest
 
 from core import limits
 from core.commands import Command, Done, Failed, Outcome, Read, Rows, Slice, SystemWrite, Why
@@ -131,6 +134,88 @@ def test_what_is_cold_is_fetched_in_a_thread_and_overtaken() -> None:
         await until(lambda: len(bench.outcomes) == 3)
         assert [ticket for ticket, _ in bench.outcomes] == [("t", 2), ("t", 0), ("t", 1)]
         bench.disk.close()
+
+    run(work())
+
+
+class Clock:
+    """A clock for disk.py, and how much a thread has read, both as a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s, self.blocks = 100.0, 0
+        monkeypatch.setattr(disk_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(disk_module, "_blocks_read", lambda: self.blocks)
+
+
+class ColdEngine(MemoryEngine):
+    """All is cold until it is fetched; notes in which thread that was."""
+
+    def __init__(self, on_fetch: Callable[[], None]) -> None:
+        super().__init__()
+        self.warmed: set[bytes] = set()
+        self.cold = lambda key: key not in self.warmed
+        self.here: list[bool] = []
+        self._on_fetch = on_fetch
+
+    def fetch(self, keys: Sequence[bytes]) -> None:
+        self.here.append(threading.current_thread() is threading.main_thread())
+        self._on_fetch()
+        self.warmed.update(keys)
+
+
+def test_what_is_fetched_quickly_is_fetched_on_the_loop_until_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most of what is cold is in the kernel's cache; only who meets the disk needs a thread."""
+
+    async def work() -> None:
+        clock = Clock(monkeypatch)
+        slow: list[float] = [0.0, 0]
+
+        def met() -> None:
+            clock.now_s += slow[0]
+            clock.blocks += int(slow[1])
+
+        engine, outcomes = ColdEngine(met), [0]
+        executor = Executor(Store(engine, lambda _: TABLE), Commit())
+
+        def stored(ticket: Ticket, outcome: Outcome) -> None:
+            assert isinstance(outcome, Rows)
+            outcomes[0] += 1
+
+        disk = Disk(asyncio.get_running_loop(), executor, stored, on_fatal=lambda _: None)
+
+        async def read(*names: bytes) -> list[bool]:
+            """Read these at once; whether each fetch was on the loop."""
+            engine.here.clear()
+            wanted = outcomes[0] + len(names)
+            for name in names:
+                part = Slice(1, keys.row_key(1, 7, name), b"", b"", True, 1, 1_000)
+                disk.submit(("t",), Read(part, False))
+            await until(lambda: outcomes[0] == wanted)
+            return engine.here[:]
+
+        assert await read(b"a") == [False]  # nothing is known yet
+        assert await read(b"b", b"c", b"d") == [True]  # it was quick: all of a tick at once
+        slow[:] = [1.0, 0]  # it took long, but nothing was read: there was no processor for it
+        assert await read(b"e") == [True]
+        slow[:] = [0.02, 8]
+        assert await read(b"f") == [True]
+        slow[:] = [0.0, 8]
+        assert await read(b"g") == [False]  # in threads for a while, however quick it is there
+        clock.now_s += disk_module.ASIDE_FIRST_S
+        assert await read(b"h") == [False]
+        assert await read(b"i") == [True]
+        slow[:] = [0.02, 8]
+        for aside in (1, 2, 4):  # each time for twice as long
+            assert await read(b"j%d" % aside) == [True]
+            slow[:] = [0.0, 8]
+            clock.now_s += 0.9 * 2 * aside * disk_module.ASIDE_FIRST_S / 2
+            assert await read(b"k%d" % aside) == [False]
+            clock.now_s += 0.2 * 2 * aside * disk_module.ASIDE_FIRST_S
+            assert await read(b"l%d" % aside) == [False]
+            slow[:] = [0.02, 8]
+        disk.close()
 
     run(work())
 

@@ -77,20 +77,23 @@ def checked(text: bytes, bytes_max: int = limits.DOCUMENT_BYTES_MAX) -> Value:
     """The value of text that a client sent. Raises JsonError, which says what is wrong and where."""
     if len(text) > bytes_max:
         raise JsonError("too_large", f"the JSON has {len(text)} bytes; {bytes_max} are the limit")
-    if _has_long_numbers(text):
-        return _parse_exactly(text, check_names=True)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if _has_long_numbers(text):
+            return _parse_exactly(text, check_names=True)
         if "depth limit" in str(error):
             raise _too_deep() from None
         raise JsonError("malformed", f"this is no JSON: {error}") from None
     if _may_be_deep(text) and depth_of(value) > limits.DOCUMENT_DEPTH_MAX:
         raise _too_deep()
     again = orjson.dumps(value)
-    if text == again or text.translate(None, _WHITE) == again.translate(None, _WHITE):
-        return value
-    return _parse_exactly(text, check_names=True)
+    if text != again:  # else it has these very names and digits
+        if _has_long_numbers(text):
+            return _parse_exactly(text, check_names=True)
+        if text.translate(None, _WHITE) != again.translate(None, _WHITE):
+            return _parse_exactly(text, check_names=True)
+    return value
 
 
 def render(value: Value) -> bytes:
@@ -149,8 +152,11 @@ def type_name(value: Value) -> str:
 def _has_long_numbers(text: bytes) -> bool:
     """Whether a number may be there that a float does not hold for certain (strings may look like one)."""
     classes = text.translate(_CLASSES)
-    plain, plus, minus = _EXPONENTS
-    return _LONG in classes or plain in classes or plus in classes or minus in classes
+    if b"0e" in classes:
+        plain, plus, minus = _EXPONENTS
+        if plain in classes or plus in classes or minus in classes:
+            return True
+    return _LONG in classes
 
 
 def _parse_exactly(text: bytes, check_names: bool) -> Value:

@@ -19,26 +19,26 @@ def changed_rows(engine: Engine, log: ChangeLog, wanted: LogRows) -> ChangedRows
     after_of = dict(wanted.tables)
     rows: dict[bytes, bytes | None] = {}
     size, last = 0, max(wanted.after, log.first - 1)
-    for offset, entry in log.entries(wanted.after, wanted.entries_max):
+    for offset, entry, record in log.records(wanted.after, wanted.entries_max):
         if size >= wanted.bytes_max:
             break
         last = offset
         after = after_of.get(entry.table)
         if after is None or offset <= after:
             continue
-        for key in _touched(log, offset, entry):
+        for key in _touched(log, offset, entry, record):
             if key not in rows:
                 data = rows[key] = engine.get(key)
                 size += len(key) + len(data or b"")
     return ChangedRows(tuple(rows.items()), last, log.first, log.end)
 
 
-def _touched(log: ChangeLog, offset: int, entry: LogEntry) -> list[bytes]:
+def _touched(log: ChangeLog, offset: int, entry: LogEntry, record: bytes) -> list[bytes]:
     if entry.kind == EVENT:
-        found = log.mutations((offset,), 1)
-        if not found:
+        data = log.body(offset, record)
+        if data is None:
             return []
-        mutation = decode_touched(found[0][1])
+        mutation = decode_touched(data)
         prefix = keys.partition_prefix(mutation.table, mutation.token, mutation.partition)
         return [prefix + suffix for suffix, _ in mutation.rows]
     repaired = log.repaired(offset) if entry.kind == REPAIRED else None

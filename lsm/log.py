@@ -19,7 +19,7 @@ entry carries the bytes logged up to and with it, so the size of the log is a su
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 
 import msgspec
@@ -378,13 +378,15 @@ class ChangeLog:
 
     def entries(self, after: int, entries_max: int) -> list[tuple[int, LogEntry]]:
         """(offset, entry) of all kinds above `after`, in order."""
-        found: list[tuple[int, LogEntry]] = []
+        return [(offset, entry) for offset, entry, _ in self.records(after, entries_max)]
+
+    def records(self, after: int, entries_max: int) -> Iterator[tuple[int, LogEntry, bytes]]:
+        """The same with the records, of which `body` makes mutations."""
         first = keys.log_key(keys.LOG, max(after, self._trimmed) + 1)
-        for key, value in self._engine.scan(first, keys.successor(keys.LOG)):
-            if len(found) == entries_max:
+        for count, (key, value) in enumerate(self._engine.scan(first, keys.successor(keys.LOG))):
+            if count == entries_max:
                 break
-            found.append((keys.offset_of(key), _decoded(key, value)))
-        return found
+            yield keys.offset_of(key), _decoded(key, value), value
 
     def changes(self, wanted: LogChanges, end: int | None = None) -> ChangesLogged:
         """Entries of all kinds of one table in these ranges, with what they log; see LogChanges.
@@ -441,7 +443,7 @@ class ChangeLog:
                 ended = _images_encoder.encode(repaired)
                 return LoggedChange(offset, EXPIRED, entry.token, ended, images or b"")
             return LoggedChange(offset, REPAIRED, entry.token, repaired[0], b"")
-        data = self._body(offset, record)
+        data = self.body(offset, record)
         if data is None:
             raise CorruptionError(f"log entry {offset} has lost its mutation")
         images = self._engine.get(keys.log_key(keys.LOG_IMAGES, offset))
@@ -469,7 +471,7 @@ class ChangeLog:
         size = 0
         for offset in offsets:
             record = self._engine.get(keys.log_key(keys.LOG, offset)) if offset > self._trimmed else None
-            data = None if record is None else self._body(offset, record)
+            data = None if record is None else self.body(offset, record)
             if data is None:
                 continue
             if found and size + len(data) > bytes_max:
@@ -478,7 +480,7 @@ class ChangeLog:
             size += len(data)
         return tuple(found)
 
-    def _body(self, offset: int, record: bytes) -> bytes | None:
+    def body(self, offset: int, record: bytes) -> bytes | None:
         """The mutation of an entry's record, or in the record beside it."""
         if len(record) > ENTRY_SIZE:
             return record[ENTRY_SIZE:]

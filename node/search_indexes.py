@@ -42,8 +42,8 @@ FEED_US = limits.SECOND_US // 10
 
 READ_ENTRIES = 250
 READ_BYTES = 256 * limits.KIB
-PENDING_BYTES_MAX = 16 * limits.MIB
-"""No more is read while so much waits to be indexed."""
+PENDING_BYTES_MAX = 48 * limits.MIB
+"""No more is read while so much waits to be indexed, of all tables together."""
 
 PLAN_US = 3 * limits.SECOND_US
 """How long after a table's new index serves here searches are still planned for the old one: until the other
@@ -234,9 +234,14 @@ class SearchIndexes:
         self.read_soon()
 
     def is_awaited(self, index: OneIndex) -> bool:
-        """Whether a search waits for this index to come as far as the log is."""
+        """Whether a search waits for what has been read for this index; who waits for more than that gains
+        nothing by what is there so far.
+        """
         return any(
-            waiter.fresh and self._named(waiter.table, waiter.mapping) is index
+            waiter.fresh
+            and waiter.target is not None
+            and waiter.target <= index.read_to
+            and self._named(waiter.table, waiter.mapping) is index
             for waiter in self._waiting.values()
         )
 
@@ -245,10 +250,9 @@ class SearchIndexes:
         if self._reading is not None:
             return
         following = [index for index in self._by_name.values() if index.state == FOLLOWING]
-        full = [index for index in following if index.pending_bytes > PENDING_BYTES_MAX]
-        if full:
-            for index in full:
-                index.go_on()  # the end of its commit asks again
+        if sum(index.pending_bytes for index in following) > PENDING_BYTES_MAX:
+            for index in following:
+                index.go_on()  # the end of its commit asks again, and so does the timer
             return
         after_of: dict[int, int] = {}
         for index in following:

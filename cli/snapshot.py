@@ -1,4 +1,4 @@
-"""`sullae snapshot`: backups of a cluster in a folder, and restoring them; see cli/snapshots/ for how."""
+"""`sullae snapshot`: backups of a cluster in a folder or a bucket; see cli/snapshots/ for how."""
 
 from __future__ import annotations
 
@@ -28,17 +28,31 @@ Url = Annotated[
     typer.Option("--url", envvar="SULLAE_URL", metavar="URL", help="A peer's REST address; may be repeated."),
 ]
 In = Annotated[
-    Path, typer.Option("--folder", "-f", metavar="DIR", help="The folder of backups.", show_default=False)
+    str,
+    typer.Option(
+        "--folder", "-f", metavar="DIR|s3://BUCKET/PREFIX", help="Where backups are.", show_default=False
+    ),
+]
+Endpoint = Annotated[
+    str,
+    typer.Option(
+        "--endpoint-url",
+        envvar="AWS_ENDPOINT_URL",
+        metavar="URL",
+        help="The address of S3-compatible storage; default: Amazon's.",
+        show_default=False,
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="The snapshot's name.", show_default=False)]
 CONFIG = Path("cluster.yml")
 _TOLD_BYTES = 64 * 1024 * 1024
 
 
-def _folder(path: Path) -> Folder:
+def _folder(where: str, endpoint: str) -> Folder:
     from cli.snapshots.folder import Folder
+    from cli.snapshots.places import place_of
 
-    return Folder(path)
+    return Folder(place_of(where, endpoint))
 
 
 def _told(snapshot: Snapshot) -> dict[str, Any]:
@@ -66,6 +80,7 @@ def create(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="PEER", help="Leave out a peer that is down.")
     ] = None,
+    endpoint_url: Endpoint = "",
     url: Url = None,
     config: Config = CONFIG,
     json: Json = False,
@@ -80,12 +95,15 @@ def create(
       sullae snapshot create --folder /backups/films
       sullae snapshot create --folder /backups/films before-upgrade
       sullae snapshot create --folder /backups/films --without n3
+      sullae snapshot create --folder s3://backups/films --endpoint-url https://s3.example.org
     """
     from cli.places import urls_to_try
     from cli.snapshots.creating import create as take
 
     chosen = name or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    copied = take(_folder(folder), chosen, urls_to_try(url or [], config), without or [], _progress(json))
+    copied = take(
+        _folder(folder, endpoint_url), chosen, urls_to_try(url or [], config), without or [], _progress(json)
+    )
     if json:
         print_json({**_told(copied.snapshot), "new_bytes": copied.new_bytes, "new_files": copied.new_files})
         return
@@ -97,14 +115,14 @@ def create(
 
 
 @app.command("list")
-def list_(folder: In, *, json: Json = False) -> None:
+def list_(folder: In, *, endpoint_url: Endpoint = "", json: Json = False) -> None:
     """Show the snapshots in a folder, the oldest first.
 
     \b
     Examples:
       sullae snapshot list --folder /backups/films
     """
-    there = _folder(folder)
+    there = _folder(folder, endpoint_url)
     found = [there.snapshot(name) for name in there.names()]
     if json:
         print_json([_told(one) for one in found])
@@ -119,7 +137,7 @@ def list_(folder: In, *, json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(name: Name, folder: In, *, json: Json = False) -> None:
+def verify(name: Name, folder: In, *, endpoint_url: Endpoint = "", json: Json = False) -> None:
     """Read every file of a snapshot and compare it with its hash.
 
     Exit status 4 if something is missing or damaged.
@@ -128,7 +146,7 @@ def verify(name: Name, folder: In, *, json: Json = False) -> None:
     Examples:
       sullae snapshot verify before-upgrade --folder /backups/films
     """
-    there = _folder(folder)
+    there = _folder(folder, endpoint_url)
     wrong = there.damaged(there.manifests(name))
     if json:
         print_json({"name": name, "ok": not wrong, "problems": wrong})
@@ -141,14 +159,14 @@ def verify(name: Name, folder: In, *, json: Json = False) -> None:
 
 
 @app.command("delete")
-def delete(name: Name, folder: In, *, json: Json = False) -> None:
+def delete(name: Name, folder: In, *, endpoint_url: Endpoint = "", json: Json = False) -> None:
     """Delete a snapshot, and the files that no other snapshot needs.
 
     \b
     Examples:
       sullae snapshot delete before-upgrade --folder /backups/films
     """
-    freed = _folder(folder).delete(name)
+    freed = _folder(folder, endpoint_url).delete(name)
     if json:
         print_json({"name": name, "freed_bytes": freed})
     else:
@@ -175,6 +193,7 @@ def restore(
     into_existing: Annotated[
         bool, typer.Option("--into-existing", help="Merge into tables that are there; also: go on.")
     ] = False,
+    endpoint_url: Endpoint = "",
     url: Url = None,
     config: Config = CONFIG,
     json: Json = False,
@@ -195,7 +214,9 @@ def restore(
 
     moment_us = _moment(until) if until is not None else 0
     urls = urls_to_try(url or [], config)
-    found = _restore(_folder(folder), name, moment_us, (only or [], urls, into_existing), quiet=json)
+    found = _restore(
+        _folder(folder, endpoint_url), name, moment_us, (only or [], urls, into_existing), quiet=json
+    )
     if json:
         print_json(found)
         return
@@ -218,7 +239,7 @@ def _restore(
     base, later = _chosen(there, name, until_us)
     target = Target(urls)
     with ExitStack() as stack:
-        scratch = Path(tempfile.mkdtemp(prefix=".restoring-", dir=there.path))
+        scratch = Path(tempfile.mkdtemp(prefix=".restoring-", dir=there.place.scratch()))
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         opened = _opened(stack, there, base, scratch)
         after = _opened(stack, there, later, scratch) if later else None
@@ -254,7 +275,7 @@ def _chosen(there: Folder, name: str | None, until_us: int) -> tuple[str, str]:
     """The snapshot to restore, and the later one whose logs are needed, or nothing."""
     names = there.names()
     if not names:
-        raise Failure(f"no snapshots in {there.path}", code="no_snapshot")
+        raise Failure(f"no snapshots in {there.place}", code="no_snapshot")
     if not until_us:
         return there.snapshot(name or names[-1]).name, ""
     taken = {one: there.snapshot(one) for one in names}
@@ -265,7 +286,7 @@ def _chosen(there: Folder, name: str | None, until_us: int) -> tuple[str, str]:
     if not earlier or not later:
         side = "before" if not earlier else "after"
         raise Failure(
-            f"no snapshot in {there.path} was taken {side} that time",
+            f"no snapshot in {there.place} was taken {side} that time",
             hint="a moment is restored from a snapshot before it and the logs in one after it",
             code="bad_time",
         )

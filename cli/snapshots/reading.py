@@ -11,8 +11,6 @@ the mutations up to that moment (`mutations`): cells of rows and cells of mutati
 from __future__ import annotations
 
 import heapq
-import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -104,16 +102,11 @@ def _open(folder: Folder, manifest: Manifest, path: Path) -> RocksEngine:
     database = path / DATABASE
     database.mkdir(parents=True)
     for file in manifest.files:
-        source, target = folder.file(file.hash), database / file.name
-        if not source.exists():
-            raise Failure(f"{source} is missing ({file.name} of {manifest.about.peer})", code="damaged")
-        if file.name.endswith(IMMUTABLE):
-            try:
-                os.link(source, target)
-                continue
-            except OSError:  # another file system, or one that has no links
-                pass
-        shutil.copyfile(source, target)
+        try:
+            folder.bring(file.hash, database / file.name, linked=file.name.endswith(IMMUTABLE))
+        except FileNotFoundError:
+            text = f"{file.hash} is missing in {folder.place} ({file.name} of {manifest.about.peer})"
+            raise Failure(text, code="damaged") from None
     (path / DURABLE).touch()
     try:
         return RocksEngine.open(path, lambda: time.monotonic_ns() // 1000, compact=False)

@@ -62,8 +62,9 @@ def test_files_are_checked_as_they_come_and_when_asked(tmp_path: Path) -> None:
         folder.add(digest(b"sent"), io.BytesIO(b"sEnt"))
     assert not list(tmp_path.glob("files/*/*")), "nothing of it is kept"
     add(folder, "one", 1, b"first", b"second")
-    folder.file(digest(b"first")).write_bytes(b"fIrst")
-    folder.file(digest(b"second")).unlink()
+    files = {file.name: file for file in tmp_path.glob("files/*/*")}
+    files[digest(b"first")].write_bytes(b"fIrst")
+    files[digest(b"second")].unlink()
     problems = folder.damaged(folder.manifests("one"))
     assert ["is damaged" in text for text in problems] == [True, False]
     assert "is missing (000001.sst of n1)" in problems[1]

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from index.query import Hit, Query, SortKey, SortValue, Value
+from index.zones import UTC_ZONE, Zone
 
 BUCKETS_MAX: Final = 10_000
 """Buckets of one partial aggregation, at one peer. Terms beyond are dropped (the rarest) and counted in
@@ -39,7 +40,7 @@ class TermsOf(msgspec.Struct, frozen=True, tag="terms"):
     """A bucket per value (EXACT, NUMBER, DATE, BOOLEAN).
 
     `order` is pairs of what (`_count`, `_key`, or the name of a metric inside, with `.field` for stats) and
-    whether descending.
+    whether descending. `include` and `exclude` are values, or an expression of text (index/regexes.py).
     """
 
     field: str
@@ -49,46 +50,94 @@ class TermsOf(msgspec.Struct, frozen=True, tag="terms"):
     count_min: int = 1
     missing: Value | None = None
     inside: Aggregations = ()
+    include: Choice | None = None
+    exclude: Choice | None = None
+
+
+Choice = tuple[Value, ...] | str
+
+Order = tuple[tuple[str, bool], ...]
+
+BY_KEY: Final[Order] = (("_key", False),)
 
 
 class RangesOf(msgspec.Struct, frozen=True, tag="range"):
-    """A bucket per range: its name, low (included), high (excluded); NUMBER or DATE."""
+    """A bucket per range: its name, low (included), high (excluded); NUMBER or DATE. `format` is how dates
+    are shown, in `zone`.
+    """
 
     field: str
     view: str
     ranges: tuple[tuple[str, float | None, float | None], ...]
     inside: Aggregations = ()
+    keyed: bool = False
+    format: str = ""
+    zone: Zone = UTC_ZONE
 
 
 class HistogramOf(msgspec.Struct, frozen=True, tag="histogram"):
-    """A bucket per interval of numbers; a bucket's key is its low end."""
+    """A bucket per interval of numbers; a bucket's key is its low end. `extended` are bounds between which
+    there are empty buckets, too, `hard` such beyond which there are none.
+    """
 
     field: str
     interval: float
     offset: float = 0.0
     count_min: int = 0
     inside: Aggregations = ()
+    missing: float | None = None
+    extended: Bounds | None = None
+    hard: Bounds | None = None
+    order: Order = BY_KEY
+    keyed: bool = False
+
+
+Bounds = tuple[float | None, float | None]
 
 
 class DatesOf(msgspec.Struct, frozen=True, tag="date_histogram"):
     """A bucket per interval of time. Its key is its beginning, in microseconds since 1970 UTC.
 
-    `calendar` is minute, hour, day, week (from Monday), month, quarter or year of a zone that is `zone_us`
-    ahead of UTC; or "", then intervals are `interval_us` long.
+    `calendar` is minute, hour, day, week (from Monday), month, quarter or year of a zone; or "", then
+    intervals are `interval_us` long. All begin `offset_us` later. Bounds are as in HistogramOf.
     """
 
     field: str
     calendar: str = ""
     interval_us: int = 0
-    zone_us: int = 0
+    zone: Zone = UTC_ZONE
     count_min: int = 0
     inside: Aggregations = ()
+    offset_us: int = 0
+    missing: int | None = None
+    extended: Bounds | None = None
+    hard: Bounds | None = None
+    order: Order = BY_KEY
+    keyed: bool = False
+    format: str = ""
 
 
 class Filtered(msgspec.Struct, frozen=True, tag="filters"):
-    """A bucket per named query (planned, where peers see it)."""
+    """A bucket per named query (planned, where peers see it), and one of the name `other`, if there is one,
+    for what is in none.
+    """
 
     filters: tuple[tuple[str, Query], ...]
+    inside: Aggregations = ()
+    other: str = ""
+    anonymous: bool = False
+
+
+class NestedOf(msgspec.Struct, frozen=True, tag="nested"):
+    """One bucket, of the objects at a path: each counts as a document."""
+
+    path: str
+    inside: Aggregations = ()
+
+
+class GlobalOf(msgspec.Struct, frozen=True, tag="global"):
+    """One bucket, of all documents, whatever the query: a question of its own, so no peer sees it."""
+
     inside: Aggregations = ()
 
 
@@ -100,14 +149,16 @@ class Without(msgspec.Struct, frozen=True, tag="missing"):
 
 
 class StatsOf(msgspec.Struct, frozen=True, tag="stats"):
-    """Count, sum, least, greatest and squares of the numbers (or dates). `kind` is what is shown: stats,
-    extended_stats, min, max, sum, avg, value_count.
+    """Count, sum, least, greatest and squares of the numbers, the dates, or (view "") of dates where there
+    are no numbers. `kind` is what is shown: stats, extended_stats (with bounds of `sigma` deviations), min,
+    max, sum, avg, value_count.
     """
 
     field: str
     view: str = "number"
     kind: str = "stats"
     missing: float | None = None
+    sigma: float = 2.0
 
 
 class PercentilesOf(msgspec.Struct, frozen=True, tag="percentiles"):
@@ -117,6 +168,8 @@ class PercentilesOf(msgspec.Struct, frozen=True, tag="percentiles"):
     view: str = "number"
     percents: tuple[float, ...] = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
     ranks: bool = False
+    missing: float | None = None
+    keyed: bool = True
 
 
 class DistinctOf(msgspec.Struct, frozen=True, tag="cardinality"):
@@ -124,14 +177,16 @@ class DistinctOf(msgspec.Struct, frozen=True, tag="cardinality"):
 
     field: str
     view: str = ""
+    missing: Value | None = None
 
 
 class TopHitsOf(msgspec.Struct, frozen=True, tag="top_hits"):
-    """The first documents, in an order of their own (none: by score)."""
+    """The first documents, in an order of their own (none: by score), without the very first `offset`."""
 
     size: int = 3
     sort: tuple[SortKey, ...] = ()
     source: tuple[tuple[str, ...], tuple[str, ...]] | bool = True
+    offset: int = 0
 
 
 Aggregation = (
@@ -141,6 +196,8 @@ Aggregation = (
     | DatesOf
     | Filtered
     | Without
+    | NestedOf
+    | GlobalOf
     | StatsOf
     | PercentilesOf
     | DistinctOf
@@ -163,7 +220,8 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Buckets(msgspec.Struct, frozen=True, tag="buckets"):
-    """Of TermsOf, HistogramOf, DatesOf (keys are values) and RangesOf, Filtered, Without (keys are names).
+    """Of TermsOf, HistogramOf, DatesOf (keys are values) and RangesOf, Filtered, Without, NestedOf (keys are
+    names).
 
     `others` counts the documents of buckets that were dropped, `error` is the greatest count that a dropped
     one can have.
@@ -175,13 +233,14 @@ class Buckets(msgspec.Struct, frozen=True, tag="buckets"):
 
 
 class Moments(msgspec.Struct, frozen=True, tag="moments"):
-    """Of StatsOf."""
+    """Of StatsOf. `dates` where numbers were asked for, there are none, and dates will do."""
 
     count: int = 0
     total: float = 0.0
     low: float | None = None
     high: float | None = None
     squares: float = 0.0
+    dates: Moments | None = None
 
 
 class Sketch(msgspec.Struct, frozen=True, tag="sketch"):

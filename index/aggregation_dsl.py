@@ -6,14 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from index.aggregation import (
     BUCKETS_MAX,
     Aggregation,
     Aggregations,
+    Bounds,
+    Choice,
     DatesOf,
     DistinctOf,
     Filtered,
+    GlobalOf,
     HistogramOf,
+    NestedOf,
     PercentilesOf,
     RangesOf,
     StatsOf,
@@ -21,14 +27,20 @@ from index.aggregation import (
     TopHitsOf,
     Without,
 )
-from index.bounds import AGGREGATION_DEPTH_MAX, AGGREGATIONS_MAX, QueryError, RefusedError
-from index.instants import CALENDAR, SECOND_US, resolve_date, zone_us
+from index.bounds import AGGREGATION_DEPTH_MAX, AGGREGATIONS_MAX, TERMS_MAX, QueryError, RefusedError
+from index.date_formats import date_format
+from index.finishing import shown_date
+from index.instants import CALENDAR, SECOND_US, read_iso, resolve_date
+from index.options import Body, check_field, check_value
 from index.query import DATE, NUMBER
-from index.query_dsl import Body, check_field, check_value, read_query
+from index.query_dsl import read_query
+from index.regexes import term_regex
 from index.sort_dsl import read_sort, read_source
+from index.zones import Zone, zone_of
 
 STATS: Final = ("stats", "extended_stats", "min", "max", "sum", "avg", "value_count")
 _FIXED = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_SHIFT = re.compile(r"([+-]?)(\d{1,9})(ms|s|m|h|d)", re.ASCII)
 _FIXED_US = {"ms": 1000, "s": SECOND_US, "m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": 86_400 * SECOND_US}
 _CALENDAR_ALIASES = {
     "1s": "second",
@@ -88,6 +100,8 @@ class _Reader:
         inner = body.get("aggs", body.get("aggregations"))
         inside = self.all(inner, f"{path}.aggs", depth + 1) if inner is not None else ()
         options = Body(body[kind], f"{path}.{kind}", depth)
+        if kind == "global" and depth:
+            raise RefusedError("global stands at the top, in no other aggregation", path)
         if inside and kind not in _BUCKETED:
             raise RefusedError(f"{kind} has no buckets, so nothing can be asked inside", path)
         found = reader(options, kind, inside, self._now_us)
@@ -100,8 +114,8 @@ def _field(body: Body) -> str:
     return check_field(body.need("field"), body.path)
 
 
-def _terms(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
-    order = body.take("order", {"_count": "desc"})
+def _order(body: Body, inside: Aggregations, default: Any) -> tuple[tuple[str, bool], ...]:
+    order = body.take("order", default)
     pairs: list[tuple[str, bool]] = []
     for each in order if isinstance(order, list) else [order]:
         if not isinstance(each, dict) or len(each) != 1:
@@ -109,18 +123,39 @@ def _terms(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggreg
         ((name, way),) = each.items()
         _check_order(name, way, inside, body.path)
         pairs.append((name, way == "desc"))
+    return tuple(pairs)
+
+
+def _terms(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
+    order = _order(body, inside, {"_count": "desc"})
     missing = body.take("missing")
-    for ignored in ("shard_size", "execution_hint", "collect_mode", "show_term_doc_count_error"):
-        body.take(ignored)
+    body.without_effect("shard_size", "execution_hint", "collect_mode", "show_term_doc_count_error")
     return TermsOf(
         _field(body),
         "",
         body.integer("size", 10, 1, BUCKETS_MAX),
-        tuple(pairs),
+        order,
         body.integer("min_doc_count", 1, 1, 1_000_000_000),
         None if missing is None else check_value(missing, body.path),
         inside,
+        _choice(body, "include"),
+        _choice(body, "exclude"),
     )
+
+
+def _choice(body: Body, name: str) -> Choice | None:
+    """Values that are counted, or not: a list of them, or a regular expression of text."""
+    value = body.take(name)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            return term_regex(value)
+        except RefusedError as refused:
+            raise RefusedError(refused.error.detail, f"{body.path}.{name}", refused.error.position) from None
+    if not isinstance(value, list) or len(value) > TERMS_MAX:
+        raise RefusedError(f"{name} is a regular expression, or a list of values", body.path)
+    return tuple(check_value(each, f"{body.path}.{name}[{i}]") for i, each in enumerate(value))
 
 
 def _check_order(name: str, way: Any, inside: Aggregations, path: str) -> None:
@@ -142,49 +177,104 @@ def _ranges(body: Body, kind: str, inside: Aggregations, now_us: int) -> Aggrega
     listed = body.need("ranges")
     if not isinstance(listed, list) or not 0 < len(listed) <= 1_000:
         raise RefusedError("ranges is a list of 1 to 1000", body.path)
-    zone = body.text("time_zone")
-    body.take("format")
-    body.take("keyed")
+    zone, form, keyed = _zone(body), body.date_format(), body.boolean("keyed", False)
     found: list[tuple[str, float | None, float | None]] = []
     for i, each in enumerate(listed):
         options = Body(each, f"{body.path}.ranges[{i}]", 0)
-        texts = [options.take("from"), options.take("to")]
-        bounds = [_bound(text, kind, zone, now_us, options.path) for text in texts]
-        shown = ["*" if text is None else _shown(text) for text in texts]
-        name = options.text("key") or "-".join(shown)
+        bounds: list[float | None] = [None, None]
+        for at, side in enumerate(("from", "to")):
+            value = options.take(side)
+            if value is not None:
+                date = kind == "date_range"
+                bounds[at] = (
+                    _date(value, zone, form, now_us, options.path) if date else _number(value, options)
+                )
+        name = options.text("key")
         options.leftover()
         found.append((name, bounds[0], bounds[1]))
-    return RangesOf(_field(body), DATE if kind == "date_range" else NUMBER, tuple(found), inside)
+    view = DATE if kind == "date_range" else NUMBER
+    ranges = RangesOf(_field(body), view, (), inside, keyed, form, zone)
+    named = tuple((name or _range_name(ranges, low, high), low, high) for name, low, high in found)
+    if len({name: None for name, _, _ in named}) < len(named):
+        raise RefusedError("two ranges have the same key", body.path)
+    return replace(ranges, ranges=named)
 
 
-def _shown(bound: Any) -> str:
-    return f"{float(bound)}" if isinstance(bound, int | float) else str(bound)
+def _range_name(asked: RangesOf, *bounds: float | None) -> str:
+    """`*-10.0`, or the dates in their format."""
+    texts = ["*", "*"]
+    for at, bound in enumerate(bounds):
+        if bound is not None:
+            texts[at] = shown_date(asked, int(bound)) if asked.view == DATE else f"{float(bound)}"
+    return "-".join(texts)
 
 
-def _bound(value: Any, kind: str, zone: str, now_us: int, path: str) -> float | None:
-    if value is None:
-        return None
-    if kind == "date_range":
-        at_us = resolve_date(value, now_us, zone=zone) if isinstance(value, str) else None
-        if at_us is None and isinstance(value, int) and not isinstance(value, bool):
-            at_us = value * 1000
-        if at_us is None:
-            raise RefusedError("a bound is a date, such as 2024-01-01 or now-7d", path)
-        return at_us
+def _number(value: Any, body: Body) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RefusedError("a bound is a number", path)
+        raise RefusedError("a bound is a number", body.path)
     return value
+
+
+def _date(value: Any, zone: Zone, form: str, now_us: int, path: str) -> int:
+    """The instant that a date with its format means; numbers are milliseconds where there is no format."""
+    read = date_format(form) if form else None
+    assert not isinstance(read, str), "it was checked"
+    if isinstance(value, int) and not isinstance(value, bool) and read is None:
+        return value * 1000
+    found = None
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        found = resolve_date(str(value), now_us, zone=zone, read=read_iso if read is None else read.read)
+    if found is None:
+        raise RefusedError(f"a date belongs here, {form or 'such as 2024-01-01 or now-7d'}", path)
+    return found
+
+
+def _zone(body: Body) -> Zone:
+    zone = zone_of(body.zone())
+    assert zone is not None, "it was checked"
+    return zone
+
+
+def _bounds(body: Body, name: str, read: Callable[[Any], float]) -> Bounds | None:
+    """`{"min": ..., "max": ...}`."""
+    given = body.take(name)
+    if given is None:
+        return None
+    options = Body(given, f"{body.path}.{name}", 0)
+    low, high = (None if (one := options.take(side)) is None else read(one) for side in ("min", "max"))
+    options.leftover()
+    if low is not None and high is not None and low > high:
+        raise RefusedError(f"{name}: min is above max", body.path)
+    return low, high
 
 
 def _histogram(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
     body.need("interval")
     interval = body.number("interval", 0.0, 1e-9, 1e18)
     offset = body.number("offset", 0.0, -1e18, 1e18)
-    body.take("keyed")
-    return HistogramOf(_field(body), interval, offset, body.integer("min_doc_count", 0, 0, 10**9), inside)
+
+    def read(value: Any) -> float:
+        return _number(value, body)
+
+    return HistogramOf(
+        _field(body),
+        interval,
+        offset,
+        body.integer("min_doc_count", 0, 0, 10**9),
+        inside,
+        _missing_number(body),
+        _bounds(body, "extended_bounds", read),
+        _bounds(body, "hard_bounds", read),
+        _order(body, inside, {"_key": "asc"}),
+        body.boolean("keyed", False),
+    )
 
 
-def _date_histogram(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
+def _missing_number(body: Body) -> float | None:
+    return None if body.take("missing") is None else body.number("missing", 0.0, -1e300, 1e300)
+
+
+def _date_histogram(body: Body, _kind: str, inside: Aggregations, now_us: int) -> Aggregation:
     calendar, fixed = body.text("calendar_interval"), body.text("fixed_interval")
     if bool(calendar) == bool(fixed):
         raise RefusedError("either calendar_interval or fixed_interval is needed", body.path)
@@ -197,24 +287,64 @@ def _date_histogram(body: Body, _kind: str, inside: Aggregations, _now_us: int) 
         interval_us = int(match[1]) * _FIXED_US[match[2]] if match else 0
         if interval_us <= 0:
             raise RefusedError("fixed_interval is such as 90s, 30m, 12h or 7d", body.path)
-    zone = zone_us(body.text("time_zone"))
-    if zone is None:
-        raise RefusedError("time_zone is such as +09:00", body.path)
-    body.take("format")
-    body.take("keyed")
-    count_min = body.integer("min_doc_count", 0, 0, 10**9)
-    return DatesOf(_field(body), calendar, interval_us, zone, count_min, inside)
+    zone, form = _zone(body), body.date_format()
+
+    def read(value: Any) -> int:
+        return _date(value, zone, form, now_us, body.path)
+
+    missing = body.take("missing")
+    return DatesOf(
+        _field(body),
+        calendar,
+        interval_us,
+        zone,
+        body.integer("min_doc_count", 0, 0, 10**9),
+        inside,
+        _shift_us(body),
+        None if missing is None else read(missing),
+        _bounds(body, "extended_bounds", read),
+        _bounds(body, "hard_bounds", read),
+        _order(body, inside, {"_key": "asc"}),
+        body.boolean("keyed", False),
+        form,
+    )
+
+
+def _shift_us(body: Body) -> int:
+    """The offset of a date histogram: +6h, -1d."""
+    text = body.text("offset")
+    match = _SHIFT.fullmatch(text)
+    if text and match is None:
+        raise RefusedError("offset is such as +6h or -1d", body.path)
+    return 0 if match is None else int(match[1] + match[2]) * _FIXED_US[match[3]]
 
 
 def _filter(body: Body, kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
     if kind == "filter":
         return Filtered((("", read_query(body.body, body.path, 1)),), inside)
-    named = body.need("filters")
-    if not isinstance(named, dict) or not 0 < len(named) <= AGGREGATIONS_MAX:
-        raise RefusedError("filters is an object of named queries", body.path)
+    given = body.need("filters")
+    anonymous = isinstance(given, list)
+    named = {str(at): each for at, each in enumerate(given)} if anonymous else given
+    if not isinstance(named, dict) or not 0 < len(named) <= AGGREGATIONS_MAX or "" in named:
+        raise RefusedError("filters is an object of named queries, or a list of queries", body.path)
+    has_other, other = body.boolean("other_bucket", False), body.text("other_bucket_key")
     body.leftover()
-    queries = ((name, read_query(each, f"{body.path}.filters.{name}", 1)) for name, each in named.items())
-    return Filtered(tuple(queries), inside)
+    queries = tuple(
+        (name, read_query(each, f"{body.path}.filters.{name}", 1)) for name, each in named.items()
+    )
+    other = (other or "_other_") if has_other or other else ""
+    if other in named:
+        raise RefusedError(f"{other[:60]!r} is the key of a filter, and of all others", body.path)
+    return Filtered(queries, inside, other, anonymous)
+
+
+def _nested(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
+    return NestedOf(check_field(body.need("path"), body.path), inside)
+
+
+def _global(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
+    body.object()
+    return GlobalOf(inside)
 
 
 def _missing(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggregation:
@@ -222,34 +352,35 @@ def _missing(body: Body, _kind: str, inside: Aggregations, _now_us: int) -> Aggr
 
 
 def _stats(body: Body, kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
-    missing = body.take("missing")
-    if missing is not None:
-        missing = body.number("missing", 0.0, -1e300, 1e300)
-    return StatsOf(_field(body), "" if kind == "value_count" else NUMBER, kind, missing)
+    sigma = body.number("sigma", 2.0, 0.0, 1e9) if kind == "extended_stats" else 2.0
+    return StatsOf(_field(body), "" if kind == "value_count" else NUMBER, kind, _missing_number(body), sigma)
 
 
 def _percentiles(body: Body, kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
     ranks = kind == "percentile_ranks"
     given = body.need("values") if ranks else body.take("percents", [1, 5, 25, 50, 75, 95, 99])
-    for ignored in ("keyed", "tdigest", "hdr"):
-        body.take(ignored)
+    body.take("tdigest")
+    body.take("hdr")
     good = isinstance(given, list) and 0 < len(given) <= 100
     if not good or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in given):
         raise RefusedError("percents or values is a list of at most 100 numbers", body.path)
     if not ranks and not all(0 <= n <= 100 for n in given):
         raise RefusedError("a percentage is 0 to 100", body.path)
-    return PercentilesOf(_field(body), NUMBER, tuple(float(n) for n in given), ranks)
+    numbers, missing = tuple(float(n) for n in given), _missing_number(body)
+    return PercentilesOf(_field(body), NUMBER, numbers, ranks, missing, body.boolean("keyed", True))
 
 
 def _cardinality(body: Body, _kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
-    body.take("precision_threshold")
-    return DistinctOf(_field(body), "")
+    body.without_effect("precision_threshold")
+    missing = body.take("missing")
+    return DistinctOf(_field(body), "", None if missing is None else check_value(missing, body.path))
 
 
 def _top_hits(body: Body, _kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
     size = body.integer("size", 3, 0, 100)
     sort = read_sort(body.take("sort"), f"{body.path}.sort")
-    return TopHitsOf(size, sort, read_source(body.take("_source"), f"{body.path}._source"))
+    source = read_source(body.take("_source"), f"{body.path}._source")
+    return TopHitsOf(size, sort, source, body.integer("from", 0, 0, 1000))
 
 
 _Read = Callable[[Body, str, Aggregations, int], Aggregation]
@@ -263,6 +394,8 @@ _READERS: Final[Mapping[str, _Read]] = {
     "filter": _filter,
     "filters": _filter,
     "missing": _missing,
+    "nested": _nested,
+    "global": _global,
     **dict.fromkeys(STATS, _stats),
     "percentiles": _percentiles,
     "percentile_ranks": _percentiles,
@@ -278,4 +411,6 @@ _BUCKETED: Final = (
     "filter",
     "filters",
     "missing",
+    "nested",
+    "global",
 )

@@ -60,6 +60,10 @@ class Match:
         """Whether it matches a planned query."""
         return self._scorers.of(query)(self.held) is not None
 
+    def nested(self, path: str) -> list[Match]:
+        """Each object at this path, as if it were the only one of the document."""
+        return [Match(held, self.score, self._scorers) for held in self.held.nested(path)]
+
 
 def hit_of(match: Match, ask: Ask) -> Hit:
     """A match as a hit, with what it is sorted by."""

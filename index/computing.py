@@ -17,11 +17,14 @@ from index.aggregation import (
     Aggregations,
     Bucket,
     Buckets,
+    Choice,
     DatesOf,
     DistinctOf,
     Filtered,
+    GlobalOf,
     HistogramOf,
     Moments,
+    NestedOf,
     Partial,
     Partials,
     PercentilesOf,
@@ -33,10 +36,13 @@ from index.aggregation import (
     Without,
 )
 from index.bounds import RefusedError
+from index.encoding import escaped
 from index.instants import begin_of
 from index.ordering import rank_of, sort_values, sorted_hits
 from index.query import DATE, NUMBER, Hit, Query, SortValue, Value
+from index.regexes import term_test
 from index.sketches import distinct_of, sketch_of
+from index.zones import ahead_us, instant_of
 
 
 class Matched(Protocol):
@@ -58,6 +64,9 @@ class Matched(Protocol):
 
     def matches(self, query: Query) -> bool:
         """Whether it matches a planned query."""
+
+    def nested(self, path: str) -> Sequence[Matched]:
+        """Each object at this path, as if it were the only one of the document."""
 
 
 def compute(aggregations: Aggregations, matched: Sequence[Matched]) -> Partials:
@@ -86,14 +95,18 @@ def _one(asked: Aggregation, matched: Sequence[Matched], budget: _Budget) -> Par
     if isinstance(asked, StatsOf):
         return _moments(asked, matched)
     if isinstance(asked, PercentilesOf):
-        return sketch_of(number for each in matched for number in _numbers(each, asked.field, asked.view))
+        return sketch_of(number for each in matched for number in _numbers_or(each, asked))
     if isinstance(asked, DistinctOf):
-        return distinct_of(value for each in matched for value in each.values(asked.field, asked.view))
+        other = () if asked.missing is None else (asked.missing,)
+        return distinct_of(
+            value for each in matched for value in each.values(asked.field, asked.view) or other
+        )
     if isinstance(asked, TopHitsOf):
         hits = [
             Hit(each.key, each.score, sort_values(asked.sort, each.score, each.values)) for each in matched
         ]
-        return Top(tuple(sorted_hits(hits, asked.sort, asked.size)), len(hits))
+        return Top(tuple(sorted_hits(hits, asked.sort, asked.offset + asked.size)), len(hits))
+    assert not isinstance(asked, GlobalOf), "a question of its own"
     return _buckets(asked, matched, budget)
 
 
@@ -102,29 +115,48 @@ def _numbers(document: Matched, field: str, view: str) -> list[float]:
     return [value for value in held if not isinstance(value, bool | str)]
 
 
+def _numbers_or(document: Matched, asked: StatsOf | PercentilesOf | HistogramOf) -> list[float]:
+    """Its numbers, or what stands for none."""
+    view = NUMBER if isinstance(asked, HistogramOf) else asked.view
+    return _numbers(document, asked.field, view) or ([] if asked.missing is None else [asked.missing])
+
+
 def _moments(asked: StatsOf, matched: Sequence[Matched]) -> Moments:
     if asked.kind == "value_count":
-        return Moments(sum(len(each.values(asked.field, asked.view)) for each in matched))
-    numbers: list[float] = []
-    for each in matched:
-        held = _numbers(each, asked.field, asked.view)
-        numbers += held or ([] if asked.missing is None else [asked.missing])
+        other = int(asked.missing is not None)
+        return Moments(sum(len(each.values(asked.field, asked.view)) or other for each in matched))
+    found = moments_of([number for each in matched for number in _numbers_or(each, asked)])
+    if asked.view or found.count:
+        return found
+    dates = moments_of([number for each in matched for number in _numbers(each, asked.field, DATE)])
+    return Moments(dates=dates) if dates.count else found
+
+
+def moments_of(numbers: Sequence[float]) -> Moments:
+    """Count, sum, least, greatest and squares."""
     if not numbers:
         return Moments()
     total, squares = math.fsum(numbers), math.fsum(float(n) * n for n in numbers)
     return Moments(len(numbers), total, float(min(numbers)), float(max(numbers)), squares)
 
 
-_Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | Filtered | Without
+_Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | Filtered | Without | NestedOf
 
 
 def _buckets(asked: _Bucketed, matched: Sequence[Matched], budget: _Budget) -> Buckets:
     if isinstance(asked, Filtered):
         named = [(name, [each for each in matched if each.matches(query)]) for name, query in asked.filters]
+        if asked.other:
+            queries = [query for _, query in asked.filters]
+            rest = [each for each in matched if not any(map(each.matches, queries))]
+            named.append((asked.other, rest))
         return Buckets(tuple(_bucket(name, held, asked, budget) for name, held in named))
     if isinstance(asked, Without):
         lacking = [each for each in matched if not each.has(asked.field)]
         return Buckets((_bucket("", lacking, asked, budget),))
+    if isinstance(asked, NestedOf):
+        objects = [one for each in matched for one in each.nested(asked.path)]
+        return Buckets((_bucket("", objects, asked, budget),))
     if isinstance(asked, RangesOf):
         return Buckets(tuple(_range_bucket(asked, one, matched, budget) for one in asked.ranges))
     found: dict[tuple[int, Value], list[Matched]] = {}
@@ -167,12 +199,49 @@ def _keys_of(asked: TermsOf | HistogramOf | DatesOf) -> Callable[[Matched], Iter
     """The buckets that a document falls in."""
     if isinstance(asked, TermsOf):
         missing = () if asked.missing is None else (asked.missing,)
-        return lambda each: each.values(asked.field, asked.view) or missing
+        test = choice_of(asked)
+        if test is None:
+            return lambda each: each.values(asked.field, asked.view) or missing
+        chosen = test
+        return lambda each: filter(chosen, each.values(asked.field, asked.view) or missing)
     if isinstance(asked, HistogramOf):
         return lambda each: [
-            step_of(asked, n) for n in _numbers(each, asked.field, NUMBER) if math.isfinite(n)
+            key
+            for n in _numbers_or(each, asked)
+            if math.isfinite(n) and is_within(asked, key := step_of(asked, n))
         ]
-    return lambda each: [date_bucket(asked, int(n)) for n in _numbers(each, asked.field, DATE)]
+    other = [] if asked.missing is None else [asked.missing]
+    return lambda each: [
+        key
+        for n in _numbers(each, asked.field, DATE) or other
+        if is_within(asked, key := date_bucket(asked, int(n)))
+    ]
+
+
+def choice_of(asked: TermsOf) -> Callable[[Value], bool] | None:
+    """Whether a value is one of those that are counted; None if all are."""
+    include, exclude = _is_one_of(asked.include), _is_one_of(asked.exclude)
+    if include is None and exclude is None:
+        return None
+    return lambda value: (include is None or include(value)) and not (exclude is not None and exclude(value))
+
+
+def _is_one_of(choice: Choice | None) -> Callable[[Value], bool] | None:
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        test = term_test(choice)
+        return lambda value: test(escaped(str(value)))
+    values = frozenset((rank_of(value), value) for value in choice)
+    return lambda value: (rank_of(value), value) in values
+
+
+def is_within(asked: HistogramOf | DatesOf, key: float) -> bool:
+    """Whether there may be a bucket of this key."""
+    if asked.hard is None:
+        return True
+    low, high = asked.hard
+    return (low is None or key >= low) and (high is None or key <= high)
 
 
 def step_of(asked: HistogramOf, number: float) -> float:
@@ -182,7 +251,18 @@ def step_of(asked: HistogramOf, number: float) -> float:
 
 def date_bucket(asked: DatesOf, at_us: int) -> int:
     """When the interval that holds this instant begins."""
-    local_us = at_us + asked.zone_us
+    local_us = local_of(asked, at_us)
     if asked.calendar:
-        return begin_of(local_us, asked.calendar) - asked.zone_us
-    return local_us - local_us % asked.interval_us - asked.zone_us
+        return instant_at(asked, begin_of(local_us, asked.calendar))
+    return instant_at(asked, local_us - local_us % asked.interval_us)
+
+
+def local_of(asked: DatesOf, at_us: int) -> int:
+    """What the clocks of its zone show, without the offset."""
+    moved_us = at_us - asked.offset_us
+    return moved_us + ahead_us(asked.zone, moved_us)
+
+
+def instant_at(asked: DatesOf, local_us: int) -> int:
+    """The instant for `local_of`."""
+    return instant_of(asked.zone, local_us) + asked.offset_us

@@ -33,7 +33,7 @@ from index.aggregation import (
     Without,
 )
 from index.bounds import RefusedError
-from index.computing import date_bucket, step_of
+from index.computing import choice_of, date_bucket, is_within, step_of
 from index.encoding import TAGS, decoded, head
 from index.fields import plain
 from index.ordering import rank_of
@@ -122,6 +122,8 @@ class Facets:
         return values_of(self._tools, query, field, view)
 
     def _one(self, asked: Aggregation, query: EngineQuery) -> Partial:
+        if getattr(asked, "missing", None) is not None:
+            raise Unsuited
         if isinstance(asked, DistinctOf):
             values = self._values(asked.field, asked.view, query, single=False)
             return distinct_of(each.value for each in values)
@@ -135,7 +137,7 @@ class Facets:
             return self._ranges(asked, query)
         if isinstance(asked, HistogramOf | DatesOf):
             return self._intervals(asked, query)
-        if isinstance(asked, Filtered):
+        if isinstance(asked, Filtered) and not asked.other:
             parts = [(name, self._tools.matching(query, each)) for name, each in asked.filters]
             return Buckets(tuple(self._bucket(name, each, asked) for name, each in parts))
         if isinstance(asked, Without):
@@ -150,11 +152,17 @@ class Facets:
                 yield from [number.value] * each.count  # type: ignore[misc]
 
     def _moments(self, asked: StatsOf, query: EngineQuery) -> Moments:
-        if asked.missing is not None:
-            raise Unsuited
         values = self._values(asked.field, asked.view, query, single=True)
         if asked.kind == "value_count":
             return Moments(sum(each.count for each in values))
+        found = self._moments_of(values)
+        if asked.view or found.count:
+            return found
+        dates = self._moments_of(self._values(asked.field, DATE, query, single=True))
+        return Moments(dates=dates) if dates.count else found
+
+    @staticmethod
+    def _moments_of(values: Sequence[Held]) -> Moments:
         numbers = [(float(each.value), each.count) for each in _numbers(values)]
         if not numbers:
             return Moments()
@@ -164,9 +172,10 @@ class Facets:
         return Moments(sum(count for _, count in numbers), total, low, high, squares)
 
     def _terms(self, asked: TermsOf, query: EngineQuery) -> Buckets:
-        if asked.missing is not None:
-            raise Unsuited
         values = self._values(asked.field, asked.view, query, single=False)
+        chosen = choice_of(asked)
+        if chosen is not None:
+            values = [each for each in values if chosen(each.value)]
         values.sort(key=lambda each: (-each.count, rank_of(each.value), each.value))
         kept, dropped = values[:BUCKETS_MAX], values[BUCKETS_MAX:]
         buckets = [Bucket(each.value, each.count, self._inside(asked, query, [each.term])) for each in kept]
@@ -195,7 +204,8 @@ class Facets:
                 key: float = step_of(asked, each.value)  # type: ignore[arg-type]
             else:
                 key = date_bucket(asked, int(each.value))
-            groups.setdefault(key, []).append(each)
+            if is_within(asked, key):
+                groups.setdefault(key, []).append(each)
         if len(groups) > BUCKETS_MAX:
             raise RefusedError(f"more than {BUCKETS_MAX} buckets: ask for a longer interval")
         buckets = [self._grouped(key, group, asked, query) for key, group in groups.items()]

@@ -12,6 +12,7 @@ from typing import Any
 
 from index.aggregation import (
     BUCKETS_MAX,
+    BY_KEY,
     Aggregation,
     Aggregations,
     Bucket,
@@ -21,6 +22,7 @@ from index.aggregation import (
     Filtered,
     HistogramOf,
     Moments,
+    NestedOf,
     Partial,
     Partials,
     PercentilesOf,
@@ -33,8 +35,9 @@ from index.aggregation import (
     Without,
 )
 from index.bounds import RefusedError
-from index.computing import date_bucket
-from index.instants import format_instant, next_begin
+from index.computing import date_bucket, instant_at, local_of, step_of
+from index.date_formats import date_format, shown_iso
+from index.instants import SECOND_US, format_instant, next_begin
 from index.merging import merge_all
 from index.ordering import rank_of
 from index.query import DATE, Hit, SortValue
@@ -69,56 +72,101 @@ def _one(asked: Aggregation, partial: Partial, show: ShowHits) -> dict[str, Any]
         return _stats(asked, partial)
     if isinstance(asked, PercentilesOf):
         assert isinstance(partial, Sketch)
-        if asked.ranks:
-            found = {f"{value:.1f}": share_below(partial, value) for value in asked.percents}
-            return {"values": {name: None if at is None else at * 100 for name, at in found.items()}}
-        return {"values": {f"{share:.1f}": quantile(partial, share / 100) for share in asked.percents}}
+        return _percentiles(asked, partial)
     if isinstance(partial, Distinct):
         return {"value": count_distinct(partial)}
     if isinstance(partial, Top):
         assert isinstance(asked, TopHitsOf)
         hits = show(asked, partial.hits)
-        return {"hits": {"total": {"value": partial.total, "relation": "eq"}, "hits": hits}}
+        best = None if asked.sort else max((hit.score for hit in partial.hits), default=None)
+        total = {"value": partial.total, "relation": "eq"}
+        return {"hits": {"total": total, "max_score": best, "hits": hits[asked.offset :]}}
     assert isinstance(partial, Buckets)
     return _bucketed(asked, partial, show)
 
 
+def _percentiles(asked: PercentilesOf, partial: Sketch) -> dict[str, Any]:
+    unit = 1000 if asked.view == DATE else 1
+    found: list[tuple[float, float | None]] = []
+    for wanted in asked.percents:
+        value = share_below(partial, wanted * unit) if asked.ranks else quantile(partial, wanted / 100)
+        found.append((wanted, None if value is None else value * 100 if asked.ranks else value / unit))
+    if asked.keyed:
+        return {"values": {f"{wanted:.1f}": value for wanted, value in found}}
+    return {"values": [{"key": wanted, "value": value} for wanted, value in found]}
+
+
 def _stats(asked: StatsOf, partial: Moments) -> dict[str, Any]:
-    count, total = partial.count, partial.total
-    mean = total / count if count else None
     if asked.kind == "value_count":
-        return {"value": count}
-    single = {"min": partial.low, "max": partial.high, "sum": total, "avg": mean}
-    if asked.kind in single:
-        value = single[asked.kind]
-        shown = {"value": value}
-        if asked.view == DATE and value is not None and asked.kind != "sum":
-            return {"value": value / 1000, "value_as_string": format_instant(int(value))}
-        return shown
-    found: dict[str, Any] = {"count": count, **single}
-    if asked.kind == "extended_stats":
-        variance = max(0.0, partial.squares / count - (total / count) ** 2) if count else None
-        found["sum_of_squares"] = partial.squares
-        found["variance"] = variance
-        found["std_deviation"] = None if variance is None else math.sqrt(variance)
-    return found
+        return {"value": partial.count}
+    is_date = asked.view == DATE
+    if not partial.count and partial.dates is not None:
+        is_date, partial = True, partial.dates
+    count, unit = partial.count, 1000 if is_date else 1
+    values = {
+        "min": partial.low,
+        "max": partial.high,
+        "avg": partial.total / count if count else None,
+        "sum": partial.total,
+    }
+    shown: dict[str, Any] = {name: None if one is None else one / unit for name, one in values.items()}
+    texts = {}
+    if is_date:
+        texts = {name: format_instant(int(one)) for name, one in values.items() if one is not None}
+        texts.pop("sum", None)
+    if asked.kind in shown:
+        found = {"value": shown[asked.kind]}
+        return {**found, "value_as_string": texts[asked.kind]} if asked.kind in texts else found
+    found = {"count": count, **shown, **{f"{name}_as_string": text for name, text in texts.items()}}
+    return {**found, **_spread(asked, partial, unit)} if asked.kind == "extended_stats" else found
+
+
+def _spread(asked: StatsOf, partial: Moments, unit: int) -> dict[str, Any]:
+    """What extended_stats tells beyond stats: of the population, and of it as a sample."""
+    count, mean = partial.count, partial.total / unit / partial.count if partial.count else None
+    squares = partial.squares / unit**2
+    found: dict[str, Any] = {"sum_of_squares": squares if count else None}
+    whole = max(0.0, squares / count - mean**2) if mean is not None else None
+    sample = whole * count / (count - 1) if whole is not None and count > 1 else None
+    bounds: dict[str, float | None] = {}
+    for name, variance in (("", whole), ("_population", whole), ("_sampling", sample)):
+        deviation = None if variance is None else math.sqrt(variance)
+        found[f"variance{name}"], found[f"std_deviation{name}"] = variance, deviation
+        for side, sign in (("upper", 1), ("lower", -1)):
+            known = mean is not None and deviation is not None
+            bounds[f"{side}{name}"] = mean + sign * asked.sigma * deviation if known else None  # type: ignore[operator]
+    return {**found, "std_deviation_bounds": bounds}
 
 
 def _bucketed(asked: Any, partial: Buckets, show: ShowHits) -> dict[str, Any]:
     shown = _shown(asked, partial)
-    if isinstance(asked, Without) or (isinstance(asked, Filtered) and asked.filters[0][0] == ""):
+    if isinstance(asked, Without | NestedOf) or (isinstance(asked, Filtered) and asked.filters[0][0] == ""):
         return _content(asked, shown[0], show)
     if isinstance(asked, Filtered):
-        return {"buckets": {str(b.key): _content(asked, b, show) for b in shown}}
+        named = {str(b.key): _content(asked, b, show) for b in shown}
+        return {"buckets": list(named.values()) if asked.anonymous else named}
     if isinstance(asked, RangesOf):
-        return {"buckets": [_range(asked, i, b, show) for i, b in enumerate(shown)]}
+        return _keyed(asked, [_range(asked, i, b, show) for i, b in enumerate(shown)], "key", keeps=False)
     if not isinstance(asked, TermsOf):
-        return {"buckets": [{**_key(asked, b.key), **_content(asked, b, show)} for b in shown]}
+        key = "key_as_string" if isinstance(asked, DatesOf) else "key"
+        return _keyed(asked, [{**_key(asked, b.key), **_content(asked, b, show)} for b in shown], key)
     rest = sum(b.count for b in partial.buckets) - sum(b.count for b in shown)
     return {
         "doc_count_error_upper_bound": partial.error,
         "sum_other_doc_count": rest + partial.others,
         "buckets": [{**_key(asked, b.key), **_content(asked, b, show)} for b in shown],
+    }
+
+
+def _keyed(asked: Any, buckets: list[dict[str, Any]], key: str, *, keeps: bool = True) -> dict[str, Any]:
+    """Buckets as a list, or by their keys where that is asked for."""
+    if not asked.keyed:
+        return {"buckets": buckets}
+    return {
+        "buckets": {
+            str(bucket[key]): {name: each for name, each in bucket.items() if keeps or name != key}
+            for bucket in buckets
+        }
     }
 
 
@@ -129,7 +177,7 @@ def _content(asked: Any, bucket: Bucket, show: ShowHits) -> dict[str, Any]:
 def _key(asked: Any, key: SortValue) -> dict[str, Any]:
     if isinstance(asked, DatesOf) or (isinstance(asked, TermsOf) and asked.view == DATE):
         assert isinstance(key, int)
-        return {"key_as_string": format_instant(key), "key": key // 1000}
+        return {"key_as_string": shown_date(asked, key), "key": key // 1000}
     if isinstance(key, bool):
         return {"key": int(key), "key_as_string": "true" if key else "false"}
     return {"key": key}
@@ -140,10 +188,19 @@ def _range(asked: RangesOf, index: int, bucket: Bucket, show: ShowHits) -> dict[
     found: dict[str, Any] = {"key": name}
     for word, bound in (("from", low), ("to", high)):
         if bound is not None and asked.view == DATE:
-            found[word], found[f"{word}_as_string"] = bound / 1000, format_instant(int(bound))
+            found[word], found[f"{word}_as_string"] = bound / 1000, shown_date(asked, int(bound))
         elif bound is not None:
             found[word] = bound
     return {**found, **_content(asked, bucket, show)}
+
+
+def shown_date(asked: TermsOf | DatesOf | RangesOf, at_us: int) -> str:
+    """A date in the format and the zone that were asked for."""
+    if isinstance(asked, TermsOf):
+        return format_instant(at_us)
+    form = date_format(asked.format) if asked.format else None
+    assert not isinstance(form, str), "it was checked"
+    return shown_iso(at_us, asked.zone) if form is None else form.show(at_us, asked.zone)
 
 
 def _shown(asked: Aggregation, partial: Buckets) -> list[Bucket]:
@@ -154,12 +211,14 @@ def _shown(asked: Aggregation, partial: Buckets) -> list[Bucket]:
     if isinstance(asked, HistogramOf | DatesOf):
         ordered = sorted(partial.buckets, key=lambda bucket: (rank_of(bucket.key), bucket.key))
         if asked.count_min > 0:
-            return [bucket for bucket in ordered if bucket.count >= asked.count_min]
-        return _filled(asked, ordered)
+            ordered = [bucket for bucket in ordered if bucket.count >= asked.count_min]
+        else:
+            ordered = _filled(asked, ordered)
+        return ordered if asked.order == BY_KEY else _ordered(asked, ordered)
     return list(partial.buckets)
 
 
-def _ordered(asked: TermsOf, buckets: list[Bucket]) -> list[Bucket]:
+def _ordered(asked: TermsOf | HistogramOf | DatesOf, buckets: list[Bucket]) -> list[Bucket]:
     inside = dict(asked.inside)
 
     def metric(bucket: Bucket, name: str) -> float:
@@ -192,13 +251,16 @@ def _show_none(_asked: TopHitsOf, _hits: tuple[Hit, ...]) -> list[dict[str, Any]
 
 def _filled(asked: HistogramOf | DatesOf, ordered: list[Bucket]) -> list[Bucket]:
     """With empty buckets in the holes."""
-    if len(ordered) < 2:
+    keys: list[Any] = [bucket.key for bucket in ordered]
+    key_of = _begin(asked)
+    keys += [key_of(bound) for bound in asked.extended or () if bound is not None]
+    if not keys:
         return ordered
     nothing = merge_all(asked.inside, [])
     found = {bucket.key: bucket for bucket in ordered}
     filled: list[Bucket] = []
-    key: Any = ordered[0].key
-    last: Any = ordered[-1].key
+    key: Any = min(keys)
+    last: Any = max(keys)
     index = 0
     first = key
     while key <= last:
@@ -216,6 +278,14 @@ def _next_key(asked: HistogramOf | DatesOf, first: Any, index: int, key: Any) ->
     if isinstance(asked, HistogramOf):  # as it is computed of a number, so that keys are equal
         steps = round((first - asked.offset) / asked.interval) + index
         return steps * asked.interval + asked.offset
+    local_us = local_of(asked, key)
     if asked.calendar:
-        return date_bucket(asked, next_begin(key + asked.zone_us, asked.calendar) - asked.zone_us)
-    return key + asked.interval_us
+        return instant_at(asked, next_begin(local_us, asked.calendar))
+    return max(key + SECOND_US // 1000, instant_at(asked, local_us + asked.interval_us))
+
+
+def _begin(asked: HistogramOf | DatesOf) -> Callable[[Any], Any]:
+    """The key of the bucket that a value is in."""
+    if isinstance(asked, HistogramOf):
+        return lambda bound: step_of(asked, bound)
+    return lambda bound: date_bucket(asked, int(bound))

@@ -12,8 +12,11 @@ microsecond where a range's bound needs it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
+
+from index.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
 
 SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US
@@ -75,18 +78,7 @@ def date_of(days: int) -> tuple[int, int, int]:
     return year_of_era + era * 400 + (month <= 2), month, day_of_year - (153 * index + 2) // 5 + 1
 
 
-def zone_us(text: str) -> int | None:
-    """How far a zone (`Z`, `UTC`, `+09:00`, `-0330`) is ahead of UTC, in microseconds; None if it is none."""
-    if text in ("Z", "UTC", ""):
-        return 0
-    match = re.fullmatch(r"([+-])(\d{2}):?(\d{2})?", text, re.ASCII)
-    if match is None:
-        return None
-    minutes = int(match[2]) * 60 + int(match[3] or 0)
-    return None if minutes > 18 * 60 else (minutes if match[1] == "+" else -minutes) * 60 * SECOND_US
-
-
-def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = False) -> int | None:
+def parse_instant(text: str, *, zone: Zone = UTC_ZONE, up: bool = False, year: bool = False) -> int | None:
     """Microseconds of an ISO 8601 instant or of a date with an English month, or None.
 
     `up`: the last microsecond of what is named, not the first. `year`: four digits alone are a year.
@@ -103,16 +95,16 @@ def parse_instant(text: str, *, zone: str = "", up: bool = False, year: bool = F
     seconds = (int(hour or 0) * 60 + int(minute or 0)) * 60 + int(second or 0)
     if days is None or (hour and not (hour <= "23" and (minute or "") <= "59" and (second or "") <= "59")):
         return None
-    ahead_us = 0 if offset == "Z" else zone_us(offset or zone)
-    if ahead_us is None:
+    of = zone_of(offset) if offset else zone
+    if of is None:
         return None
     at_us = days * DAY_US + seconds * SECOND_US
     if fraction:
-        return at_us + int(fraction[:6].ljust(6, "0")) - ahead_us
+        return instant_of(of, at_us + int(fraction[:6].ljust(6, "0")))
     if up:
         units = ("year", "month", "day", "hour", "minute", "second")
         at_us = next_begin(at_us, units[sum(map(bool, match.groups()[:6])) - 1]) - 1
-    return at_us - ahead_us
+    return instant_of(of, at_us)
 
 
 @lru_cache(maxsize=4_000)
@@ -168,13 +160,27 @@ def add_months(at_us: int, months: int) -> int:
     return days_of(year, month + 1, min(day, last)) * DAY_US + rest_us
 
 
-def resolve_date(text: str, now_us: int, *, zone: str = "", up: bool = False) -> int | None:
-    """Microseconds of a date with date mathematics, or None if it is none. `now_us` is what `now` means."""
+def read_iso(text: str, zone: Zone, up: bool) -> int | None:
+    """The date that a text is where one is asked for."""
+    return parse_instant(text, zone=zone, up=up, year=True)
+
+
+def resolve_date(
+    text: str,
+    now_us: int,
+    *,
+    zone: Zone = UTC_ZONE,
+    up: bool = False,
+    read: Callable[[str, Zone, bool], int | None] = read_iso,
+) -> int | None:
+    """Microseconds of a date with date mathematics, or None if it is none. `now_us` is what `now` means,
+    `read` how the date itself is written.
+    """
     if text.startswith("now"):
         at_us, steps = now_us, text[3:]
     else:
         base, bars, steps = text.partition("||")
-        found = parse_instant(base, zone=zone, up=up and not bars, year=True)
+        found = read(base, zone, up and not bars)
         if found is None:
             return None
         at_us = found
@@ -188,12 +194,11 @@ def resolve_date(text: str, now_us: int, *, zone: str = "", up: bool = False) ->
     return at_us if abs(at_us) < 2**62 else None
 
 
-def _stepped(at_us: int, sign: str, unit: str, up: bool, zone: str) -> int:
+def _stepped(at_us: int, sign: str, unit: str, up: bool, zone: Zone) -> int:
     if sign == "/":
-        ahead_us = zone_us(zone) or 0
         name = UNITS[unit]
-        local_us = at_us + ahead_us
-        return (next_begin(local_us, name) - 1 if up else begin_of(local_us, name)) - ahead_us
+        local_us = at_us + ahead_us(zone, at_us)
+        return instant_of(zone, next_begin(local_us, name) - 1 if up else begin_of(local_us, name))
     amount = int(sign if len(sign) > 1 else sign + "1")
     if unit in _FIXED_US:
         return at_us + amount * _FIXED_US[unit]

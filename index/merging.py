@@ -18,7 +18,9 @@ from index.aggregation import (
     Distinct,
     DistinctOf,
     Filtered,
+    GlobalOf,
     Moments,
+    NestedOf,
     Partial,
     Partials,
     PercentilesOf,
@@ -51,14 +53,16 @@ def merge_one(asked: Aggregation, parts: Sequence[Partial]) -> Partial:
         return merge_distinct(part for part in parts if isinstance(part, Distinct))
     if isinstance(asked, TopHitsOf):
         tops = [part for part in parts if isinstance(part, Top)]
-        hits = sorted_hits((hit for top in tops for hit in top.hits), asked.sort, asked.size)
+        hits = sorted_hits((hit for top in tops for hit in top.hits), asked.sort, asked.offset + asked.size)
         return Top(tuple(hits), sum(top.total for top in tops))
+    assert not isinstance(asked, GlobalOf), "a question of its own"
     found: dict[tuple[int, SortValue], list[Bucket]] = {}
     buckets = [part for part in parts if isinstance(part, Buckets)]
-    if isinstance(asked, RangesOf | Filtered | Without):  # named, in the order asked, there even if empty
-        names = [""] if isinstance(asked, Without) else []
+    if isinstance(asked, RangesOf | Filtered | Without | NestedOf):  # in the order asked, even if empty
+        names = [""] if isinstance(asked, Without | NestedOf) else []
         names += [one[0] for one in asked.ranges] if isinstance(asked, RangesOf) else []
         names += [one[0] for one in asked.filters] if isinstance(asked, Filtered) else []
+        names += [asked.other] if isinstance(asked, Filtered) and asked.other else []
         found = {(2, name): [] for name in names}
     for part in buckets:
         for bucket in part.buckets:
@@ -76,6 +80,7 @@ def merge_one(asked: Aggregation, parts: Sequence[Partial]) -> Partial:
 
 def _merge_moments(parts: Sequence[Moments]) -> Moments:
     lows = [part.low for part in parts if part.low is not None]
+    dates = [part.dates for part in parts if part.dates is not None]
     highs = [part.high for part in parts if part.high is not None]
     return Moments(
         sum(part.count for part in parts),
@@ -83,4 +88,5 @@ def _merge_moments(parts: Sequence[Moments]) -> Moments:
         min(lows, default=None),
         max(highs, default=None),
         sum(part.squares for part in parts),
+        _merge_moments(dates) if dates else None,
     )

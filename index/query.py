@@ -255,7 +255,8 @@ class Equals(msgspec.Struct, frozen=True, tag="equals"):
 class Compare(msgspec.Struct, frozen=True, tag="compare"):
     """A range of what the user wrote: numbers, dates (with date mathematics) or text, by what the bounds are.
 
-    `zone` is the time zone of dates that name none (+09:00).
+    `zone` is the time zone of dates that name none (+09:00, Asia/Seoul), `format` how dates are written
+    (index/date_formats.py; with one, only dates are meant).
     """
 
     field: str
@@ -264,6 +265,7 @@ class Compare(msgspec.Struct, frozen=True, tag="compare"):
     include_low: bool = True
     include_high: bool = True
     zone: str = ""
+    format: str = ""
 
 
 class Pattern(msgspec.Struct, frozen=True, tag="pattern"):

@@ -8,7 +8,6 @@ and clauses are bounded before anything else looks at them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,22 +15,19 @@ from msgspec.structs import replace
 
 from index.bounds import (
     DEPTH_MAX,
-    FIELD_CHARS_MAX,
     TERMS_MAX,
     TEXT_CHARS_MAX,
     QueryError,
     RefusedError,
     check_size,
-    is_boost,
 )
-from index.minimum import is_minimum
+from index.options import Body, check_field, check_value
 from index.query import (
     ALL,
     All,
     AnyOf,
     AtLeast,
     Bool,
-    Boost,
     Boosting,
     Compare,
     Constant,
@@ -52,7 +48,6 @@ from index.query_string import SLOP_MAX, Options, parse_query_string
 from index.regexes import FLAGS as REGEX_FLAGS, term_regex
 from index.simple_query_string import FLAGS as SIMPLE_FLAGS, parse_simple
 
-FUZZINESS: Final = re.compile(r"AUTO(:\d{1,3},\d{1,3})?|[012]", re.ASCII | re.IGNORECASE)
 KINDS: Final = ("best_fields", "most_fields", "cross_fields", "phrase", "phrase_prefix", "bool_prefix")
 
 
@@ -80,188 +75,19 @@ def read_query(body: Any, path: str, depth: int) -> Query:
     return reader(options)
 
 
-class Body:
-    """The options of one query: taken one by one, what is left over is refused."""
-
-    def __init__(self, body: Any, path: str, depth: int) -> None:
-        self.body = body
-        self.path = path
-        self.depth = depth
-        self._taken: list[str] = []
-
-    def object(self) -> dict[str, Any]:
-        """The body, which must be an object."""
-        if not isinstance(self.body, dict):
-            raise RefusedError("an object is needed here", self.path)
-        return self.body
-
-    def field(self, short: str) -> tuple[str, Body]:
-        """For bodies {field: {...}} or {field: value}, where the value is meant as the option `short`."""
-        body = self.object()
-        names = [name for name in body if name not in ("boost", "_name")] if len(body) > 1 else [*body]
-        if len(names) != 1:
-            raise RefusedError("exactly one field is named here", self.path)
-        name = check_field(names[0], self.path)
-        inner = body[name]
-        if not isinstance(inner, dict):
-            inner = {short: inner}
-        outer = {key: body[key] for key in body if key != name}
-        return name, Body({**outer, **inner}, f"{self.path}.{name}", self.depth)
-
-    def take(self, name: str, default: Any = None) -> Any:
-        """The value of an option as it stands."""
-        self._taken.append(name)
-        return self.object().get(name, default)
-
-    def need(self, name: str) -> Any:
-        """An option that must be there."""
-        if self.object().get(name) is None:
-            raise RefusedError(f"{name} is missing", self.path)
-        return self.take(name)
-
-    def text(self, name: str, default: str = "", needed: bool = False) -> str:
-        """An option that is text, or a number or boolean taken for its text."""
-        value = self.need(name) if needed else self.take(name, default)
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        if isinstance(value, int | float):
-            value = str(value)
-        if not isinstance(value, str):
-            raise RefusedError(f"{name} is text", self.path)
-        if len(value) > TEXT_CHARS_MAX:
-            raise RefusedError(f"{name} has at most {TEXT_CHARS_MAX} characters", self.path)
-        return value
-
-    def one_of(self, name: str, options: tuple[str, ...], default: str) -> str:
-        """An option that is one of these words, in any case."""
-        value = self.take(name, default)
-        if not isinstance(value, str) or value.lower() not in options:
-            raise RefusedError(f"{name} is one of: {', '.join(options)}", self.path)
-        return value.lower()
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        """An option that is a whole number in [low, high]."""
-        value = self.take(name, default)
-        if isinstance(value, str) and value.isdecimal() and len(value) < 10:
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise RefusedError(f"{name} is a whole number from {low} to {high}", self.path)
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """An option that is a number in [low, high]."""
-        value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise RefusedError(f"{name} is a number from {low:g} to {high:g}", self.path)
-        return float(value)
-
-    def boolean(self, name: str, default: bool) -> bool:
-        """An option that is true or false."""
-        value = self.take(name, default)
-        if not isinstance(value, bool):
-            raise RefusedError(f"{name} is true or false", self.path)
-        return value
-
-    def minimum(self) -> str:
-        """minimum_should_match."""
-        value = self.take("minimum_should_match", "")
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(text, str) or (text and not is_minimum(text)):
-            raise RefusedError('minimum_should_match is such as 2, -1, "75%" or "2<75%"', self.path)
-        return text
-
-    def fuzziness(self, default: str = "") -> str:
-        """fuzziness: AUTO, 0, 1 or 2."""
-        text = str(self.take("fuzziness", default))
-        if text and not FUZZINESS.fullmatch(text):
-            raise RefusedError("fuzziness is AUTO, AUTO:low,high, 0, 1 or 2", self.path)
-        return text.upper()
-
-    def zero_terms(self) -> str:
-        """zero_terms_query: what text without any term finds."""
-        return self.one_of("zero_terms_query", ("none", "all"), "none")
-
-    def flags(self, known: tuple[str, ...]) -> tuple[str, ...]:
-        """flags: words with `|` between them."""
-        found = tuple((self.text("flags", "ALL") or "NONE").upper().split("|"))
-        for flag in found:
-            if flag not in known:
-                raise RefusedError(
-                    f"there is no flag {flag[:40]!r}; there are: {', '.join(known)}", self.path
-                )
-        return found
-
-    def without_effect(self, *names: str) -> None:
-        """Options that change nothing here: how a query is executed, or what is always so."""
-        for name in names:
-            value = self.take(name)
-            if not isinstance(value, str | int | float | None):
-                raise RefusedError(f"{name} is text, a number, true or false", self.path)
-
-    def queries(self, name: str) -> tuple[Query, ...]:
-        """An option that is a query or a list of them."""
-        value = self.take(name, ())
-        if isinstance(value, dict):
-            return (read_query(value, f"{self.path}.{name}", self.depth + 1),)
-        if not isinstance(value, list | tuple):
-            raise RefusedError(f"{name} is a query or a list of queries", self.path)
-        return tuple(
-            read_query(each, f"{self.path}.{name}[{i}]", self.depth + 1) for i, each in enumerate(value)
-        )
-
-    def query(self, name: str) -> Query:
-        """An option that is one query."""
-        return read_query(self.need(name), f"{self.path}.{name}", self.depth + 1)
-
-    def fields(self, name: str = "fields") -> tuple[tuple[str, float], ...]:
-        """An option that is a list of fields, each perhaps with its boost: title^3."""
-        value = self.take(name, ())
-        listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list | tuple) or len(listed) > 100:
-            raise RefusedError(f"{name} is a list of at most 100 fields", self.path)
-        return tuple(self._boosted(each, f"{self.path}.{name}[{i}]") for i, each in enumerate(listed))
-
-    def _boosted(self, text: Any, path: str) -> tuple[str, float]:
-        name, caret, factor = str(text).rpartition("^") if isinstance(text, str) else ("", "", "")
-        if not caret:
-            return check_field(text, path), 1.0
-        try:
-            boost = float(factor)
-        except ValueError:
-            raise RefusedError("a number follows ^ in a field's name", path) from None
-        if not is_boost(boost):
-            raise RefusedError("a boost is 0 to 1,000,000", path)
-        return check_field(name, path), boost
-
-    def done(self, query: Query) -> Query:
-        """The query with its boost; an option that nobody took is refused."""
-        boost = self.take("boost", 1.0)
-        self.take("_name")
-        self.leftover()
-        if isinstance(boost, bool) or not isinstance(boost, int | float) or not is_boost(float(boost)):
-            raise RefusedError("boost is 0 to 1,000,000", self.path)
-        return query if boost == 1 else Boost(query, float(boost))
-
-    def leftover(self) -> None:
-        """Refuse options that nobody took."""
-        for name in self.object():
-            if name not in self._taken:
-                known = ", ".join(n for n in self._taken if not n.startswith("_"))
-                raise RefusedError(f"{str(name)[:40]!r} is not known here; there are: {known}", self.path)
+def _queries(body: Body, name: str) -> tuple[Query, ...]:
+    """An option that is a query or a list of them."""
+    value = body.take(name, ())
+    if isinstance(value, dict):
+        return (read_query(value, f"{body.path}.{name}", body.depth + 1),)
+    if not isinstance(value, list | tuple):
+        raise RefusedError(f"{name} is a query or a list of queries", body.path)
+    return tuple(read_query(each, f"{body.path}.{name}[{i}]", body.depth + 1) for i, each in enumerate(value))
 
 
-def check_field(name: Any, path: str) -> str:
-    """A field's name, or RefusedError."""
-    if not isinstance(name, str) or not 0 < len(name) <= FIELD_CHARS_MAX:
-        raise RefusedError(f"a field's name is text of 1 to {FIELD_CHARS_MAX} characters", path)
-    return name
-
-
-def check_value(value: Any, path: str) -> Value:
-    """A scalar, or RefusedError."""
-    if isinstance(value, str | int | float) and (not isinstance(value, str) or len(value) <= TEXT_CHARS_MAX):
-        return value
-    raise RefusedError("a value is text, a number, true or false", path)
+def _query(body: Body, name: str) -> Query:
+    """An option that is one query."""
+    return read_query(body.need(name), f"{body.path}.{name}", body.depth + 1)
 
 
 # --- full text
@@ -359,7 +185,7 @@ def _query_string(body: Body) -> Query:
     lenient = body.boolean("lenient", False)
     options = _string_options(body, lenient)
     kind = body.one_of("type", KINDS, "best_fields")
-    slop, zone = body.integer("phrase_slop", 0, 0, SLOP_MAX), body.text("time_zone")
+    slop, zone = body.integer("phrase_slop", 0, 0, SLOP_MAX), body.zone()
     body.without_effect(*_OF_EXECUTION, *_OF_STRINGS, "max_determinized_states", "rewrite")
     tie = body.number("tie_breaker", -1.0, -1.0, 1.0)
     text = body.text("query", needed=True)
@@ -470,9 +296,9 @@ def _range(body: Body) -> Query:
     field, options = body.field("")
     low, include_low = _bound(options, "gt", "gte")
     high, include_high = _bound(options, "lt", "lte")
-    zone = options.text("time_zone")
-    options.take("format")
-    return options.done(Compare(field, low, high, include_low, include_high, zone))
+    options.one_of("relation", ("intersects", "within", "contains"), "intersects")
+    zone, form = options.zone(), options.date_format()
+    return options.done(Compare(field, low, high, include_low, include_high, zone, form))
 
 
 def _bound(options: Body, strict: str, included: str) -> tuple[Value | None, bool]:
@@ -536,8 +362,8 @@ def _ids(body: Body) -> Query:
 
 
 def _bool(body: Body) -> Query:
-    must, should = body.queries("must"), body.queries("should")
-    must_not, filters = body.queries("must_not"), body.queries("filter")
+    must, should = _queries(body, "must"), _queries(body, "should")
+    must_not, filters = _queries(body, "must_not"), _queries(body, "filter")
     minimum = body.minimum()
     if minimum and should:
         return body.done(Bool((*must, AtLeast(should, minimum)), (), must_not, filters))
@@ -546,14 +372,14 @@ def _bool(body: Body) -> Query:
 
 
 def _dis_max(body: Body) -> Query:
-    queries = body.queries("queries")
+    queries = _queries(body, "queries")
     if not queries:
         raise RefusedError("queries is missing", body.path)
     return body.done(DisMax(queries, body.number("tie_breaker", 0.0, 0.0, 1.0)))
 
 
 def _boosting(body: Body) -> Query:
-    positive, negative = body.query("positive"), body.query("negative")
+    positive, negative = _query(body, "positive"), _query(body, "negative")
     body.need("negative_boost")
     return body.done(Boosting(positive, negative, body.number("negative_boost", 1.0, 0.0, 1.0)))
 
@@ -562,11 +388,11 @@ def _nested(body: Body) -> Query:
     path = check_field(body.need("path"), body.path)
     mode = body.one_of("score_mode", ("avg", "max", "min", "sum", "none"), "avg")
     body.without_effect("ignore_unmapped")
-    return body.done(Nested(path, body.query("query"), mode))
+    return body.done(Nested(path, _query(body, "query"), mode))
 
 
 def _constant_score(body: Body) -> Query:
-    return body.done(Constant(body.query("filter")))
+    return body.done(Constant(_query(body, "filter")))
 
 
 def _match_all(body: Body) -> Query:

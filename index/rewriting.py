@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from index.bounds import CLAUSES_MAX, QueryError, RefusedError
+from index.date_formats import date_format
 from index.fields import whole_of
 from index.instants import resolve_date
 from index.minimum import needed
@@ -61,6 +62,7 @@ from index.query import (
     walk,
 )
 from index.regexes import wildcard_term_regex
+from index.zones import Zone, zone_of
 
 KEYWORD: Final = ".keyword"
 ID: Final = "_id"
@@ -398,9 +400,11 @@ class Rewriter:
         found: list[Planned] = []
         numbers = (_number_bound(query.low), _number_bound(query.high))
         dates = (
-            self._date_bound(query.low, query.zone, not query.include_low),
-            self._date_bound(query.high, query.zone, query.include_high),
+            self._date_bound(query.low, query, not query.include_low),
+            self._date_bound(query.high, query, query.include_high),
         )
+        if query.format:
+            return Range(path, DATE, *dates, query.include_low, query.include_high)
         for view, (low, high) in ((NUMBER, numbers), (DATE, dates)):
             fits = (low is None) == (query.low is None) and (high is None) == (query.high is None)
             if view in views and fits:
@@ -410,12 +414,26 @@ class Rewriter:
             found.append(Range(path, EXACT, first, last, query.include_low, query.include_high))
         return _best(found)
 
-    def _date_bound(self, value: Value | None, zone: str, up: bool) -> int | None:
+    def _date_bound(self, value: Value | None, query: Compare, up: bool) -> int | None:
+        zone = zone_of(query.zone)
+        if zone is None:
+            raise RefusedError(f"there is no time zone {query.zone[:60]!r}; there are +09:00 and Asia/Seoul")
+        if query.format and value is not None:
+            return self._formatted(str(value), query.format, zone, up)
         if isinstance(value, str):
             return resolve_date(value, self._now_us, zone=zone, up=up)
         if value is None or isinstance(value, bool) or not math.isfinite(value):
             return None
         return int(value * 1000)
+
+    def _formatted(self, text: str, how: str, zone: Zone, up: bool) -> int:
+        form = date_format(how)
+        if isinstance(form, str):
+            raise RefusedError(form)
+        found = resolve_date(text, self._now_us, zone=zone, up=up, read=form.read)
+        if found is None:
+            raise RefusedError(f"{text[:60]!r} is no date of the format {how[:60]!r}")
+        return found
 
     def _pattern(self, query: Pattern) -> Planned:
         path, views = self.views(query.field)

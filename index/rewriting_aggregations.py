@@ -9,6 +9,8 @@ from index.aggregation import (
     Aggregations,
     DistinctOf,
     Filtered,
+    GlobalOf,
+    NestedOf,
     PercentilesOf,
     StatsOf,
     TermsOf,
@@ -37,11 +39,15 @@ def _one(rewriter: Rewriter, asked: Aggregation) -> Aggregation:
     if isinstance(asked, Filtered):
         filters = tuple((name, rewriter.planned(query)) for name, query in asked.filters)
         return replace(asked, filters=filters, inside=_all(rewriter, asked.inside))
+    if isinstance(asked, NestedOf | GlobalOf):
+        return replace(asked, inside=_all(rewriter, asked.inside))
     path, views = rewriter.views(asked.field)
     found = replace(asked, field=path)
     only_dates = DATE in views and NUMBER not in views
     if isinstance(found, TermsOf | DistinctOf | StatsOf | PercentilesOf) and only_dates:
         found = replace(found, view=DATE)
+    elif isinstance(found, StatsOf) and DATE in views and found.missing is None:
+        found = replace(found, view="")
     if isinstance(found, DistinctOf | StatsOf | PercentilesOf):
         return found
     return replace(found, inside=_all(rewriter, found.inside))

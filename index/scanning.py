@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from index.aggregation import Aggregations, DistinctOf, Filtered, PercentilesOf, StatsOf, TopHitsOf, Without
+from index.aggregation import (
+    Aggregations,
+    DistinctOf,
+    Filtered,
+    GlobalOf,
+    NestedOf,
+    PercentilesOf,
+    StatsOf,
+    TopHitsOf,
+    Without,
+)
 from index.answering import Match, Scorers
 from index.asking import Ask, Found, Refusal
 from index.bounds import RefusedError
@@ -25,7 +35,7 @@ HITS_SLACK = 2_000
 class Slim:
     """What aggregations need of a match (index/computing.py, Matched)."""
 
-    __slots__ = ("_has", "_matches", "_values", "key", "score")
+    __slots__ = ("_has", "_matches", "_nested", "_values", "key", "score")
 
     def __init__(self, match: Match, needs: Needs) -> None:
         self.key = match.key
@@ -33,6 +43,9 @@ class Slim:
         self._values = {need: match.values(*need) for need in needs.values}
         self._has = {field: match.has(field) for field in needs.paths}
         self._matches = {query: match.matches(query) for query in needs.queries}
+        self._nested = {
+            path: [Slim(one, inside) for one in match.nested(path)] for path, inside in needs.nested.items()
+        }
 
     def values(self, field: str, view: str) -> Sequence[Value]:
         """Its values."""
@@ -46,17 +59,23 @@ class Slim:
         """Whether it matches."""
         return self._matches[query]
 
+    def nested(self, path: str) -> Sequence[Slim]:
+        """The objects at a path."""
+        return self._nested[path]
+
 
 class Needs:
-    """What a question names: values of fields, paths that may exist, queries."""
+    """What a question names: values of fields, paths that may exist, queries, and the same of objects."""
 
     def __init__(self, aggregations: Aggregations) -> None:
         self.values: dict[tuple[str, str], None] = {}
         self.paths: dict[str, None] = {}
         self.queries: dict[Query, None] = {}
-        self._add(aggregations)
+        self.nested: dict[str, Needs] = {}
+        self.add(aggregations)
 
-    def _add(self, aggregations: Aggregations) -> None:
+    def add(self, aggregations: Aggregations) -> None:
+        """Name what these name, too."""
         for _, asked in aggregations:
             if isinstance(asked, Filtered):
                 self.queries.update(dict.fromkeys(query for _, query in asked.filters))
@@ -64,11 +83,14 @@ class Needs:
                 self.paths[asked.field] = None
             elif isinstance(asked, TopHitsOf):
                 self._add_sort(asked.sort)
-            else:
+            elif isinstance(asked, NestedOf):
+                self.nested.setdefault(asked.path, Needs(())).add(asked.inside)
+                continue
+            elif not isinstance(asked, GlobalOf):
                 for view in ("", "number", "date", getattr(asked, "view", "")):
                     self.values[asked.field, view] = None
             if not isinstance(asked, StatsOf | PercentilesOf | DistinctOf | TopHitsOf):
-                self._add(asked.inside)
+                self.add(asked.inside)
 
     def _add_sort(self, keys: Sequence[SortKey]) -> None:
         for key in keys:

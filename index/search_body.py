@@ -19,8 +19,9 @@ from core.consistency import Level
 from index.aggregation import Aggregations
 from index.aggregation_dsl import parse_aggregations
 from index.bounds import WINDOW_MAX, QueryError, RefusedError, check_size
+from index.options import Body, check_field
 from index.query import All, Query, SortKey, SortValue
-from index.query_dsl import Body, check_field, read_query
+from index.query_dsl import read_query
 from index.query_string import Options, Problem, parse_query_string
 from index.sort_dsl import Source, read_sort, read_source
 

@@ -79,13 +79,27 @@ def quantile(sketch: Sketch, share: float) -> float | None:
     buckets = _ascending(sketch)
     if not buckets or sketch.low is None or sketch.high is None:
         return None
-    rank = share * (sum(count for _, count in buckets) - 1)
-    before = 0
+    total = sum(count for _, count in buckets)
+    rank = min(max(share * total - 0.5, 0.0), total - 1.0)  # each value is the middle of its own share
+    first = math.floor(rank)
+    low, high = (_ranked(sketch, buckets, at, total) for at in (first, min(first + 1, total - 1)))
+    return low + (rank - first) * (high - low)
+
+
+def _ranked(sketch: Sketch, buckets: list[tuple[float, int]], rank: int, total: int) -> float:
+    """The value of this rank (from 0), of so many."""
+    assert sketch.low is not None and sketch.high is not None, "there are values"
+    if rank == 0:
+        return sketch.low
+    if rank == total - 1:
+        return sketch.high
+    before, found = 0, sketch.high
     for middle, count in buckets:
         before += count
         if before > rank:
-            return min(max(middle, sketch.low), sketch.high)
-    return sketch.high
+            found = middle
+            break
+    return min(max(found, sketch.low), sketch.high)
 
 
 def rank_of(sketch: Sketch, value: float) -> float | None:

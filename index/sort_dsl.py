@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from index.bounds import SORT_KEYS_MAX, RefusedError
+from index.options import Body, check_field
 from index.query import SCORE, SortKey
-from index.query_dsl import Body, check_field
 
 Source = bool | tuple[tuple[str, ...], tuple[str, ...]]
 """All, nothing, or patterns of the fields to include and to exclude."""

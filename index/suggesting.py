@@ -8,8 +8,8 @@ import msgspec
 
 from index.analysis.distance import within
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
+from index.options import Body, check_field
 from index.query import ALL, EXACT, TEXT
-from index.query_dsl import Body, check_field
 from index.rewriting import KEYWORD
 
 CANDIDATES_MAX: Final = 5_000

@@ -12,6 +12,7 @@ from index.aggregation import (
     DistinctOf,
     Filtered,
     HistogramOf,
+    NestedOf,
     PercentilesOf,
     RangesOf,
     StatsOf,
@@ -53,6 +54,7 @@ from index.query import (
     terms_of,
 )
 from index.regexes import term_regex
+from index.zones import zone_of
 from lsm.keys import row_key
 from ring.tokens import token_of as token_of_partition
 
@@ -236,9 +238,21 @@ def aggregation(random: Random, depth: int = 1) -> Aggregation:
         lambda: Filtered((("a", word), ("b", near)), inside),
         lambda: Filtered((("a", word), ("b", All())), inside),
         lambda: Without(random.choice(["name", "notes", "year"]), inside),
+        lambda: Filtered((("a", word), ("b", near)), inside, other="rest"),
+        lambda: NestedOf("parts", inside),
+        lambda: NestedOf("parts", (("of", TermsOf("parts.kind", inside=(("s", StatsOf("parts.size")),))),)),
+        lambda: TermsOf("tags", include=term_regex("s.*"), exclude=("space",), inside=inside),
+        lambda: HistogramOf("notes.score", 1.0, missing=5.0, hard=(0.0, 4.0), inside=inside),
+        lambda: HistogramOf("year", 5, hard=(1995.0, None), inside=inside),
+        lambda: DatesOf(
+            "at", "month", zone=zone_of("Europe/Berlin") or (), offset_us=3_600_000_000, inside=inside
+        ),
+        lambda: DatesOf("at", "", 86_400_000_000, zone_of("+09:00") or (), missing=1_500_000_000_000_000),
         lambda: StatsOf(random.choice(["year", "notes.score", "tags"])),
         lambda: StatsOf("name", EXACT, "value_count"),
         lambda: StatsOf("notes.score", missing=2.5),
+        lambda: StatsOf(random.choice(["at", "year", "absent"]), ""),
+        lambda: DistinctOf("tags", missing="none"),
         lambda: PercentilesOf(random.choice(["year", "notes.score"])),
         lambda: DistinctOf(random.choice(["year", "tags", "name"])),
         lambda: TopHitsOf(2, (SortKey("year", NUMBER),)),

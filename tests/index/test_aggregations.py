@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import quantiles
+from statistics import median, pstdev, quantiles, variance
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from index.aggregation import Aggregations, Distinct, Partials
+from index.aggregation import Aggregations, Distinct, Filtered, Partials, StatsOf
 from index.aggregation_dsl import parse_aggregations
 from index.bounds import QueryError, RefusedError
 from index.computing import compute
@@ -44,6 +44,10 @@ class Row:
 
     def has(self, field: str) -> bool:
         return any(name == field and values for (name, _), values in self.held.items())
+
+    def nested(self, path: str) -> Sequence[Row]:
+        assert path == "genres"
+        return [Row(number, [genre], self.year, self.at) for number, genre in enumerate(self.genres)]
 
     def matches(self, query: Query) -> bool:
         assert isinstance(query, Term)
@@ -136,8 +140,7 @@ def test_the_whole_is_what_plain_python_counts(found: list[Row]) -> None:
         mean = sum(years) / len(years)
         spread = math.sqrt(sum((year - mean) ** 2 for year in years) / len(years))
         assert answer["years"]["std_deviation"] == pytest.approx(spread, abs=1e-3)
-        middle = sorted(years)[(len(years) - 1) // 2]
-        assert answer["shares"]["values"]["50.0"] == pytest.approx(middle, rel=0.011)
+        assert answer["shares"]["values"]["50.0"] == pytest.approx(median(years), rel=0.011)
     months = {b["key_as_string"][:7]: b["doc_count"] for b in answer["months"]["buckets"]}
     assert months == {m: sum(row.at[:7] == m for row in found) for m in sorted({row.at[:7] for row in found})}
 
@@ -189,6 +192,32 @@ WRONG: list[tuple[Any, str, str]] = [
     ({"a": {"date_histogram": {"field": "f"}}}, "aggs.a.date_histogram", "either calendar_interval"),
     ({"a": {"filter": {"match": {}}}}, "aggs.a.filter.match", "exactly one field"),
     ({"a": {"percentiles": {"field": "f", "percents": [101]}}}, "aggs.a.percentiles", "0 to 100"),
+    (
+        {"a": {"filter": {"match_all": {}}, "aggs": {"g": {"global": {}}}}},
+        "aggs.a.aggs.g",
+        "stands at the top",
+    ),
+    ({"a": {"terms": {"field": "f", "include": "("}}}, "aggs.a.terms.include", "not closed"),
+    (
+        {"a": {"histogram": {"field": "f", "interval": 1, "extended_bounds": {"min": 2, "max": 1}}}},
+        "aggs.a.histogram",
+        "min is above max",
+    ),
+    (
+        {"a": {"date_histogram": {"field": "f", "fixed_interval": "1d", "time_zone": "Moon"}}},
+        "aggs.a.date_histogram",
+        "no time zone 'Moon'",
+    ),
+    (
+        {"a": {"date_histogram": {"field": "f", "fixed_interval": "1d", "format": "foo"}}},
+        "aggs.a.date_histogram",
+        "no date format 'foo'",
+    ),
+    (
+        {"a": {"date_range": {"field": "f", "format": "yyyy", "ranges": [{"from": "May"}]}}},
+        "aggs.a.date_range.ranges[0]",
+        "a date belongs here, yyyy",
+    ),
     ({str(i): {"avg": {"field": "f"}} for i in range(101)}, "aggs", "more than 100"),
 ]
 
@@ -230,3 +259,96 @@ bodies = st.recursive(
 def test_any_body_is_an_aggregation_or_a_clear_error(kind: str, body: Any) -> None:
     found = parse_aggregations({"a": {kind: body}}, now_us=0)
     assert isinstance(found, QueryError) or found[0][0] == "a"
+
+
+def told(body: Any, found: list[Row]) -> Any:
+    """What is shown of the aggregation `a`, asked of parts that are added up."""
+    of = asked({"a": body})
+    parts = [compute(of, found[i::2]) for i in range(2)]
+    return finish(of, merge_all(of, parts), lambda _, hits: [{"_id": hit.key} for hit in hits])["a"]
+
+
+FOUND = [
+    Row(0, ["drama"], 1950, "2024-01-15T10:00:00Z"),
+    Row(1, ["drama", "noir"], 1955, "2024-01-31T23:30:00Z"),
+    Row(2, ["comedy"], None, "2024-03-05T00:00:00Z"),
+    Row(3, [], 1972, "2024-03-31T00:30:00Z"),
+]
+MONTHS = {"field": "at", "calendar_interval": "month", "format": "yyyy-MM"}
+YEARS = {"field": "year", "interval": 10}
+
+SHAPES: list[tuple[Any, Any]] = [
+    ({"histogram": {**YEARS, "min_doc_count": 1, "keyed": True}},
+     {"buckets": {"1950.0": {"key": 1950.0, "doc_count": 2}, "1970.0": {"key": 1970.0, "doc_count": 1}}}),
+    ({"histogram": {**YEARS, "hard_bounds": {"max": 1960}, "extended_bounds": {"min": 1940, "max": 1955}}},
+     {"buckets": [{"key": 1940.0, "doc_count": 0}, {"key": 1950.0, "doc_count": 2}]}),
+    ({"histogram": {**YEARS, "min_doc_count": 1, "missing": 1971, "order": {"_count": "desc"}}},
+     {"buckets": [{"key": 1950.0, "doc_count": 2}, {"key": 1970.0, "doc_count": 2}]}),
+    ({"date_histogram": {**MONTHS, "min_doc_count": 1, "time_zone": "Asia/Seoul"}},
+     {"buckets": [{"key_as_string": "2024-01", "key": 1704034800000, "doc_count": 1},
+                  {"key_as_string": "2024-02", "key": 1706713200000, "doc_count": 1},
+                  {"key_as_string": "2024-03", "key": 1709218800000, "doc_count": 2}]}),
+    ({"date_histogram": {"field": "at", "calendar_interval": "day", "time_zone": "Europe/Berlin",
+                         "hard_bounds": {"min": "2024-03-30", "max": "2024-04-01"},
+                         "extended_bounds": {"min": "2024-03-30", "max": "2024-04-01"}}},
+     {"buckets": [{"key_as_string": "2024-03-30T00:00:00.000+01:00", "key": 1711753200000, "doc_count": 0},
+                  {"key_as_string": "2024-03-31T00:00:00.000+01:00", "key": 1711839600000, "doc_count": 1},
+                  {"key_as_string": "2024-04-01T00:00:00.000+02:00", "key": 1711922400000, "doc_count": 0}]}),
+    ({"date_histogram": {"field": "at", "calendar_interval": "day", "offset": "+6h", "min_doc_count": 1,
+                         "hard_bounds": {"max": "2024-01-30T06:00"}, "keyed": True}},
+     {"buckets": {"2024-01-15T06:00:00.000Z":
+                  {"key_as_string": "2024-01-15T06:00:00.000Z", "key": 1705298400000, "doc_count": 1}}}),
+    ({"range": {"field": "year", "keyed": True, "ranges": [{"to": 1960}, {"from": 1960, "key": "new"}]}},
+     {"buckets": {"*-1960.0": {"to": 1960, "doc_count": 2}, "new": {"from": 1960, "doc_count": 1}}}),
+    ({"date_range": {"field": "at", "format": "yyyy-MM", "ranges": [{"from": "2024-02"}]}},
+     {"buckets": [{"key": "2024-02-*", "from": 1706745600000.0, "from_as_string": "2024-02",
+                   "doc_count": 2}]}),
+    ({"terms": {"field": "genre", "include": ".*a", "exclude": ["noir"]}},
+     {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 0,
+      "buckets": [{"key": "drama", "doc_count": 2}]}),
+    ({"nested": {"path": "genres"}, "aggs": {"g": {"terms": {"field": "genre", "size": 1}}}},
+     {"doc_count": 4, "g": {"doc_count_error_upper_bound": 0, "sum_other_doc_count": 2,
+                            "buckets": [{"key": "drama", "doc_count": 2}]}}),
+    ({"percentiles": {"field": "year", "percents": [0, 50, 100], "keyed": False, "missing": 1990}},
+     {"values": [{"key": 0.0, "value": 1950.0}, {"key": 50.0, "value": pytest.approx(1963.5, rel=0.011)},
+                 {"key": 100.0, "value": 1990.0}]}),
+    ({"cardinality": {"field": "genre", "missing": "none"}}, {"value": 4}),
+    ({"value_count": {"field": "year", "missing": 1}}, {"value": 4}),
+    ({"top_hits": {"size": 1, "from": 1, "sort": ["year"]}},
+     {"hits": {"total": {"value": 4, "relation": "eq"}, "max_score": None, "hits": [{"_id": b"0001"}]}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "shape"), SHAPES, ids=lambda each: next(iter(each)))
+def test_options_are_heeded(body: Any, shape: Any) -> None:
+    assert told(body, FOUND) == shape
+
+
+def test_filters_may_have_no_names_and_a_bucket_for_the_rest() -> None:
+    drama, other = {"term": {"genre": "drama"}}, {"term": {"genre": "x"}}
+    of = asked({"a": {"filters": {"filters": [drama, other], "other_bucket": True}}})
+    name, one = of[0]
+    assert isinstance(one, Filtered)
+    planned = tuple((key, Term("genre", EXACT, value)) for key, value in (("0", "drama"), ("1", "x")))
+    of = ((name, msgspec.structs.replace(one, filters=planned)),)
+    answer = finish(of, merge_all(of, [compute(of, FOUND)]), lambda _, hits: [])
+    assert [bucket["doc_count"] for bucket in answer["a"]["buckets"]] == [2, 0, 2]
+
+
+def test_stats_of_what_has_no_numbers_are_of_its_dates() -> None:
+    of = (("a", StatsOf("at", "")), ("b", StatsOf("at", "", "max")), ("c", StatsOf("year", "", "max")))
+    parts = [over_the_wire(compute(of, FOUND[i::2])) for i in range(2)]
+    answer = finish(of, merge_all(of, parts), lambda _, hits: [])
+    assert answer["a"]["min_as_string"] == "2024-01-15T10:00:00.000Z" and answer["a"]["count"] == 4
+    assert answer["b"] == {"value": 1711845000000.0, "value_as_string": "2024-03-31T00:30:00.000Z"}
+    assert answer["c"] == {"value": 1972.0}
+
+
+def test_extended_stats_are_those_of_python() -> None:
+    years = [row.year for row in FOUND if row.year is not None]
+    answer = told({"extended_stats": {"field": "year", "sigma": 3}}, FOUND)
+    assert answer["variance_sampling"] == pytest.approx(variance(years))
+    assert answer["std_deviation_population"] == pytest.approx(pstdev(years))
+    upper = answer["avg"] + 3 * pstdev(years)
+    assert answer["std_deviation_bounds"]["upper"] == pytest.approx(upper)
+    assert told({"extended_stats": {"field": "nope"}}, FOUND)["std_deviation_bounds"]["lower"] is None

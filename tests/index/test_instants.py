@@ -18,6 +18,7 @@ from index.instants import (
     resolve_date,
 )
 from index.mapping import DEFAULT, Rules, compile_mapping
+from index.zones import zone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,6 +65,9 @@ def test_months_are_added_with_the_last_day_kept_in() -> None:
         ("2024-02", "", True, "2024-02-29T23:59:59.999999Z"),
         ("2024-02-03", "+09:00", False, "2024-02-02T15:00:00.000Z"),
         ("2024-02-03T10:20:30.5+01:00", "", False, "2024-02-03T09:20:30.500Z"),
+        ("2024-02-03", "Asia/Seoul", False, "2024-02-02T15:00:00.000Z"),
+        ("2024-07-01", "Europe/Berlin", False, "2024-06-30T22:00:00.000Z"),
+        ("2024-01-01||+6M/d", "Europe/Berlin", False, "2024-06-30T22:00:00.000Z"),
         ("now", "", False, "2024-05-15T12:30:00.000Z"),
         ("now-1d/d", "", False, "2024-05-14T00:00:00.000Z"),
         ("now/M", "", True, "2024-05-31T23:59:59.999999Z"),
@@ -74,7 +78,9 @@ def test_months_are_added_with_the_last_day_kept_in() -> None:
 def test_date_mathematics(text: str, zone: str, up: bool, shown: str) -> None:
     now_us = parse_instant("2024-05-15T12:30:00Z")
     assert now_us is not None
-    found = resolve_date(text, now_us, zone=zone, up=up)
+    of = zone_of(zone)
+    assert of is not None
+    found = resolve_date(text, now_us, zone=of, up=up)
     assert found is not None
     assert format_instant(found) == shown
 

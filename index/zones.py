@@ -1,0 +1,78 @@
+"""Time zones: `Z`, `+09:00`, or a name of the tz database (`Asia/Seoul`), as how far they are ahead of UTC.
+
+A zone is a table of moments from which on it is so far ahead, so that whoever coordinates a search looks its
+zone up once, and all peers count by that table: their machines may know different editions of the database.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+SECOND_US: Final = 1_000_000
+_FIXED = re.compile(r"([+-])(\d{1,2})(?::?(\d{2}))?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BEGIN: Final = int((datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
+_END: Final = int((datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
+_STEP: Final = 20 * 86_400
+"""No zone changes back and forth within so many seconds, but for a few in a Ramadan of one year."""
+
+Zone = tuple[tuple[int, int], ...]
+"""(from when on, how far ahead), ascending, in microseconds; the first from the beginning of time."""
+
+UTC_ZONE: Final[Zone] = ((-(2**62), 0),)
+
+
+@lru_cache(200)
+def zone_of(text: str) -> Zone | None:
+    """The zone of this text; None if there is none."""
+    if text in ("", "Z", "UTC"):
+        return UTC_ZONE
+    match = _FIXED.fullmatch(text)
+    if match is not None:
+        minutes = int(match[2]) * 60 + int(match[3] or 0)
+        ahead_us = minutes * 60 * SECOND_US * (1 if match[1] == "+" else -1)
+        return None if minutes > 18 * 60 else ((-(2**62), ahead_us),)
+    if not _NAME.fullmatch(text):
+        return None
+    try:
+        return _table(ZoneInfo(text))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _table(zone: ZoneInfo) -> Zone:
+    def ahead(at: int) -> int:
+        offset = (_EPOCH + timedelta(seconds=at)).astimezone(zone).utcoffset()
+        assert offset is not None, "a zone has an offset"
+        return int(offset.total_seconds()) * SECOND_US
+
+    found = [(-(2**62), ahead(_BEGIN))]
+    for begin in range(_BEGIN, _END, _STEP):
+        low, high = begin, begin + _STEP
+        after = ahead(high)
+        if after == found[-1][1]:
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if ahead(middle) == found[-1][1] else (low, middle)
+        found.append((high * SECOND_US, after))
+    return tuple(found)
+
+
+def ahead_us(zone: Zone, at_us: int) -> int:
+    """How far the zone is ahead of UTC at this instant."""
+    return zone[0][1] if len(zone) == 1 else zone[max(0, bisect_right(zone, (at_us, 2**62)) - 1)][1]
+
+
+def instant_of(zone: Zone, local_us: int) -> int:
+    """The instant at which clocks of the zone show this; of two the second, of none the one after the gap."""
+    if len(zone) == 1:
+        return local_us - zone[0][1]
+    guess = local_us - ahead_us(zone, local_us)
+    return local_us - ahead_us(zone, guess)

@@ -274,6 +274,7 @@ class InList(Node, frozen=True, gc=False):
 
 EQ, NE, LT, LE, GT, GE = "=", "!=", "<", "<=", ">", ">="
 IN, CONTAINS, CONTAINS_KEY, LIKE, IS_NOT_NULL = "IN", "CONTAINS", "CONTAINS KEY", "LIKE", "IS NOT NULL"
+NOT_IN, NOT_CONTAINS, NOT_CONTAINS_KEY = "NOT IN", "NOT CONTAINS", "NOT CONTAINS KEY"
 MATCH = "MATCH"
 
 

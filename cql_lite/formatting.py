@@ -144,7 +144,9 @@ def assignment(node: ast.Assignment) -> str:
     }.get(node.operation, f"{place} = {value}")
 
 
-_PLAIN_FUNCTIONS: Final = frozenset(["writetime", "maxwritetime", "ttl"])
+_PLAIN_FUNCTIONS: Final = frozenset(
+    ["writetime", "maxwritetime", "max_writetime", "minwritetime", "min_writetime", "ttl"]
+)
 
 
 def column_title(node: ast.Expression) -> str:
@@ -162,6 +164,8 @@ def column_title(node: ast.Expression) -> str:
         return f"{column_title(node.of)}.{node.field}"
     if isinstance(node, ast.ElementAccess):
         return f"{column_title(node.of)}[{expression(node.key)}]"
+    if isinstance(node, ast.TypeHint):
+        return f"({node.type.text}){expression(node.term)}"
     if isinstance(node, ast.Cast):
         return f"cast({column_title(node.term)} as {node.type.text})"
     return expression(node)

@@ -24,8 +24,8 @@ from cql_lite.parse_terms import Terms
 
 _COMPARISONS: Final = frozenset([ast.EQ, ast.NE, ast.LT, ast.LE, ast.GT, ast.GE])
 _AFTER_STAR: Final = frozenset(["FROM", "AS", ",", ".", "[", "+", "-", "/", "%", ")", ""])
-_AFTER_COLUMN: Final = _COMPARISONS | {"[", ".", "IN", "CONTAINS", "LIKE", "MATCH", "IS"}
-_OPERATORS: Final = "=, !=, <, <=, >, >=, IN, CONTAINS, LIKE or MATCH"
+_AFTER_COLUMN: Final = _COMPARISONS | {"[", ".", "IN", "CONTAINS", "LIKE", "MATCH", "IS", "NOT", "BETWEEN"}
+_OPERATORS: Final = "=, !=, <, <=, >, >=, IN, BETWEEN, CONTAINS, NOT, LIKE or MATCH"
 _NO_OR: Final = "there is no OR in CQL: use IN for several values of a column, or several statements"
 _PATH_MAX: Final = limits.JSON_DEPTH_MAX
 
@@ -143,12 +143,15 @@ class Rows(Terms):
                 self.depth -= 1
                 return
             columns = self._columns("a column")
-            operator = self._operator()
-            relations.append(Relation(ColumnTuple(columns, at), operator, self._right(operator), at))
+            if not self._between(relations, ColumnTuple(columns, at), at):
+                operator = self._operator()
+                relations.append(Relation(ColumnTuple(columns, at), operator, self._right(operator), at))
             return
         if self.ups[self.index] == "TOKEN":
             self.index += 1
             columns = self._columns("a column of the partition key")
+            if self._between(relations, TokenOf(columns, at), at):
+                return
             operator = self.ups[self.index]
             if operator not in _COMPARISONS:
                 self.fail("=, <, <=, > or >= after token(...)")
@@ -156,11 +159,22 @@ class Rows(Terms):
             relations.append(Relation(TokenOf(columns, at), operator, self.value(), at))
             return
         target = self._target("a column to compare")
+        if self._between(relations, target, at):
+            return
         operator = self._operator()
         if operator == ast.IS_NOT_NULL:
             relations.append(Relation(target, operator, ast.Literal(ast.NULL, "null"), at))
         else:
             relations.append(Relation(target, operator, self._right(operator), at))
+
+    def _between(self, relations: list[Relation], left: Target | ColumnTuple | TokenOf, at: ast.At) -> bool:
+        """Read BETWEEN a AND b, if it comes next: the relations >= and <=."""
+        if not self.accept("BETWEEN"):
+            return False
+        relations.append(Relation(left, ast.GE, self.value(), at))
+        self.expect("AND", "BETWEEN and a value")
+        relations.append(Relation(left, ast.LE, self.value(), at))
+        return True
 
     def _columns(self, what: str) -> tuple[ast.Name, ...]:
         self.expect("(")
@@ -182,13 +196,15 @@ class Rows(Terms):
             self.expect("NULL", "IS NOT")
             return ast.IS_NOT_NULL
         if up == "NOT":
-            return self.fail(_OPERATORS, "NOT IN and NOT CONTAINS are not supported")
-        if up == "BETWEEN":
-            return self.fail(_OPERATORS, "write a >= x AND a <= y")
+            self.index += 1
+            if self.accept(ast.IN):
+                return ast.NOT_IN
+            self.expect("CONTAINS", "NOT, or IN")
+            return ast.NOT_CONTAINS_KEY if self.accept("KEY") else ast.NOT_CONTAINS
         return self.fail(_OPERATORS)
 
     def _right(self, operator: str) -> Expression | InList:
-        if operator != ast.IN:
+        if operator not in (ast.IN, ast.NOT_IN):
             return self.value()
         if self.ups[self.index] in ("?", ":"):
             return self.marker()
@@ -235,6 +251,8 @@ class Rows(Terms):
         at = self.at()
         target = self._target("a column to compare")
         operator = self._operator()
+        if operator in (ast.NOT_IN, ast.NOT_CONTAINS, ast.NOT_CONTAINS_KEY):
+            self.wrong(at, f"{operator} is no condition", "IF compares by =, !=, <, <=, >, >=, IN, CONTAINS")
         if operator == ast.IS_NOT_NULL:
             self.wrong(at, "IS NOT NULL is no condition", "write column != null")
         return Condition(target, operator, self._right(operator), at)

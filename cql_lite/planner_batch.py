@@ -18,7 +18,13 @@ from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_conditions import Step as ConditionalStep, execute_conditional
 from cql_lite.planner_counters import CounterPlan, execute_counter_batch
 from cql_lite.planner_expressions import Expressions
-from cql_lite.planner_modify import Drafts, ModifyPlan, draft_conditional, read_rows
+from cql_lite.planner_modify import (
+    ZERO_TIMESTAMP_US,
+    Drafts,
+    ModifyPlan,
+    draft_conditional,
+    read_rows,
+)
 from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.types import BIGINT, ResolveUdt
@@ -136,8 +142,10 @@ class BatchPlan:
         """The requests of one execution."""
         if self._timestamp is not None:
             value = self._timestamp(context)
+            if value is None:
+                raise InvalidRequestError("Invalid null value of timestamp")
             if isinstance(value, bytes):
-                timestamp_us = int(BIGINT.decode(value))
+                timestamp_us = int(BIGINT.decode(value)) or ZERO_TIMESTAMP_US
                 options = msgspec.structs.replace(options, timestamp_us=timestamp_us)
         steps = [Step(plan, context, options) for plan in self._plans]
         return execute_batch(self._kind, steps, options)

@@ -27,7 +27,7 @@ from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
 from cql_lite.planner_where import column_of
-from cql_lite.types import BOOLEAN, ListType
+from cql_lite.types import BOOLEAN, INT, JSON, Collection, ListType, MapType, UserType
 from lsm.keys import STATIC_SUFFIX, split_row_key
 from query.comparisons import HOLDS
 
@@ -53,7 +53,7 @@ class Conditions:
             self.kind = PRESENT
         else:
             named = [column_of(view, condition.target.column) for condition in statement.conditions]
-            self.columns = tuple(dict.fromkeys(named))
+            self.columns = tuple(dict.fromkeys(sorted(named, key=lambda column: column.kind == STATIC)))
             for column in named:
                 if column.is_key:
                     raise InvalidRequestError(f"PRIMARY KEY column '{column.name}' cannot have IF conditions")
@@ -63,6 +63,11 @@ class Conditions:
             finally:
                 expressions.layout = outer
         self.slots = [(column, self.layout.slot(column)) for column in view.columns]
+
+    @property
+    def any_static(self) -> bool:
+        """Whether something that is compared belongs to the partition."""
+        return self.kind == COMPARED and any(column.kind == STATIC for column in self.columns)
 
     @property
     def only_static(self) -> bool:
@@ -77,7 +82,8 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
             node = ast.ElementAccess(node, step.term, step.at)
         else:
             node = ast.FieldAccess(node, step.name, step.at)
-    subject = expressions.compile(node)
+    _check_steps(condition.target, expressions)
+    subject = _checked(condition.target, expressions.compile(node), expressions)
     name, operator = condition.target.column, condition.operator
     if operator == ast.IN:
         return _within(subject, condition.value, name, scope)
@@ -101,6 +107,44 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
         return holds(compare(left, right))
 
     return judge
+
+
+def _check_steps(target: ast.Target, expressions: Expressions) -> None:
+    """Refuse a step that the column's type does not have, in the words of conditions."""
+    of = column_of(expressions.view(), target.column).type
+    for step in target.path[:1]:
+        if isinstance(step, ast.Field):
+            if not isinstance(of, UserType):
+                raise InvalidRequestError(
+                    f"Cannot specify a column and field for non-UDT column {target.column}"
+                )
+            if step.name not in of.names:
+                raise InvalidRequestError(f"Unknown field {step.name} for column {target.column}")
+        elif not isinstance(of, Collection) and of != JSON:
+            raise InvalidRequestError(
+                f"Invalid element access syntax for non-collection column {target.column}"
+            )
+
+
+def _checked(target: ast.Target, subject: Compiled, expressions: Expressions) -> Compiled:
+    """The subject; a key that is null, or a negative index, is refused when it is met."""
+    of = column_of(expressions.view(), target.column).type
+    step = target.path[0] if target.path else None
+    if not isinstance(step, ast.Key) or not isinstance(of, (ListType, MapType)):
+        return subject
+    is_list = isinstance(of, ListType)
+    key = expressions.compile(step.term, INT if isinstance(of, ListType) else of.keys).evaluate
+
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        at = key(record, context)
+        if at is None:
+            kind = "list" if is_list else "map"
+            raise InvalidRequestError(f"Invalid null value for {kind} element access of {target.column}")
+        if is_list and INT.decode(at) < 0:
+            raise InvalidRequestError(f"Invalid negative list index {INT.decode(at)}")
+        return subject.evaluate(record, context)
+
+    return Compiled(subject.type, evaluate)
 
 
 def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> Judge:
@@ -220,8 +264,10 @@ def execute_conditional(
     view = steps[0].plan.view
     places = [place for step in steps for place in step.plan.places(step.context)]
     partitions = list(dict.fromkeys(place.partition for place in places))
-    if len(partitions) != 1 or any(step.plan.view.id != view.id for step in steps):
-        raise InvalidRequestError("conditions decide about one partition of one table: name just one")
+    if any(step.plan.view.id != view.id for step in steps):
+        raise InvalidRequestError("Batch with conditions cannot span multiple tables")
+    if len(partitions) != 1:
+        raise InvalidRequestError("Batch with conditions cannot span multiple partitions")
     for step in steps:
         step.plan.check_timestamp()
     suffixes = dict.fromkeys(place.suffix for place in places)
@@ -294,26 +340,37 @@ def _record(conditions: Conditions, place: Place, known: Known) -> Record:
     )
 
 
+def _shown(steps: Sequence[Step], view: TableView, is_batch: bool) -> tuple[ColumnView, ...]:
+    """The columns of a refusal: what was compared, with the key in a batch; all, where that was existence."""
+    conditions = [step.plan.conditions for step in steps if step.plan.conditions is not None]
+    if any(one.kind != COMPARED for one in conditions):
+        return view.columns
+    compared = [column for one in conditions for column in one.columns]
+    keys = (*view.partition, *view.clustering) if is_batch else ()
+    return tuple(dict.fromkeys((*keys, *compared)))
+
+
 def _result(judged: Judged, steps: Sequence[Step], view: TableView, is_batch: bool) -> RowsResult:
     first = ResultColumn(view.keyspace, view.name, APPLIED, BOOLEAN)
     if judged.applied:
         return RowsResult((first,), [[BOOLEAN.encode(True)]])
     known, no = _known(judged.reads), BOOLEAN.encode(False)
-    rows: list[list[bytes | None]] = []
-    shown: tuple[ColumnView, ...] = view.columns
+    shown = _shown(steps, view, is_batch)
+    found: dict[bytes, list[bytes | None]] = {}
     for step in steps:
         conditions = step.plan.conditions
         if conditions is None:
             continue
-        if not is_batch:
-            shown = conditions.columns
         slots = {column.name: slot for column, slot in conditions.slots}
         for place in step.plan.places(step.context):
-            if known.row(place.suffix) is None and not (conditions.only_static and known.row(STATIC_SUFFIX)):
+            if known.row(place.suffix) is None and not (conditions.any_static and known.row(STATIC_SUFFIX)):
                 continue
-            record = _record(conditions, place, known)
-            rows.append([no, *(record[slots[column.name]] for column in shown)])
-    if not rows:
+            exists = known.row(place.suffix) is not None
+            at = place if exists else Place(place.partition, STATIC_SUFFIX)
+            record = _record(conditions, at, known)
+            found[at.suffix] = [no, *(record[slots[column.name]] for column in shown)]
+    if not found:
         return RowsResult((first,), [[no]])
+    rows = [found[suffix] for suffix in sorted(found) if len(found) == 1 or suffix != STATIC_SUFFIX]
     columns = (first, *(ResultColumn(view.keyspace, view.name, c.name, c.type) for c in shown))
     return RowsResult(columns, rows)

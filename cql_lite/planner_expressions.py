@@ -18,8 +18,9 @@ from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
 from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
+from cql_lite.planner_lives import LIVES, life
 from cql_lite.planner_numbers import NUMBERS, common, computed, converted, encoded, is_number, quotient
-from cql_lite.planner_rows import TTL, WRITETIME, Layout, Record
+from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import (
     Context,
@@ -310,15 +311,17 @@ class Expressions:
         name = expression.name
         if name in AGGREGATES or name == "countrows":
             return self._aggregate(name, expression)
-        if name in (WRITETIME, TTL, "maxwritetime"):
-            return self._life(name, expression)
+        if name in LIVES:
+            if len(expression.arguments) != 1:
+                raise InvalidRequestError(f"{name}() takes one column, or an element or a field of one")
+            return life(name, expression.arguments[0], self)
         if name == "token":
             return self._token(expression)
         if name in ("fromjson", "from_json"):
             return self._from_json(expression, expected)
         builder = FUNCTIONS.get(name)
         if builder is None:
-            known = (*FUNCTIONS, *AGGREGATES, TTL, WRITETIME, "token")
+            known = (*FUNCTIONS, *AGGREGATES, *LIVES, "token")
             close = meant(name, map(str.upper, known))
             perhaps = f": did you mean {close.lower()}()?" if close else ""
             called = f"{name} called" if self.layout is None else f"'{name}'"
@@ -335,27 +338,6 @@ class Expressions:
         known = {index: self.compile(a) for index, a in enumerate(arguments) if not isinstance(a, plain)}
         hint = next((compiled.type for compiled in known.values()), None)
         return [known.get(index) or self.compile(a, hint) for index, a in enumerate(arguments)]
-
-    def _life(self, name: str, expression: ast.FunctionCall) -> Compiled:
-        view = self.view()
-        assert self.layout is not None
-        arguments = expression.arguments
-        if len(arguments) != 1 or not isinstance(arguments[0], ast.ColumnRef):
-            raise InvalidRequestError(f"{name}() takes a column")
-        column = view.by_name.get(arguments[0].name)
-        if column is None:
-            raise InvalidRequestError(
-                f"Undefined column name {arguments[0].name} in table {view.keyspace}.{view.name}"
-            )
-        if column.is_key:
-            raise InvalidRequestError(
-                f"Cannot use selection function {name} on PRIMARY KEY part {column.name}"
-            )
-        if column.type.is_multicell or column.type == JSON:
-            raise InvalidRequestError(f"{name}() of {column.name} is many: its parts are written one by one")
-        what = TTL if name == TTL else WRITETIME
-        slot = self.layout.life_slot(column, what)
-        return Compiled(INT if what == TTL else BIGINT, lambda record, _: record[slot])
 
     def _token(self, expression: ast.FunctionCall) -> Compiled:
         arguments = expression.arguments

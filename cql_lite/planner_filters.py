@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from core.schema import CLUSTERING, SIMPLE_INDEX
 from cql_lite import ast
@@ -36,6 +36,8 @@ def why_filtering(where: Where, relation: ast.Relation) -> str:
     column = column_of(where.view, left.column)
     if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
         parts_of(column.type, operator, column.name)
+    if operator in _NEGATED:
+        return NEEDS_FILTERING
     if operator == ast.IS_NOT_NULL:
         return f"Unsupported restriction: {column.name} IS NOT NULL stands in materialized views only"
     if operator == ast.NE:
@@ -83,6 +85,8 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
         )
     if operator in (ast.CONTAINS, ast.CONTAINS_KEY):
         return _containing(left, operator, subject, (relation.right, scope))
+    if operator in _NEGATED:
+        return _negated(left, subject, relation, scope)
     name = left.column
     of = subject.type
     if of.is_multicell:
@@ -103,6 +107,26 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
         right = present(term(context), name)
         value = _getter(subject, context)
         return compared(value, operator, right, of.compare)
+
+    return make
+
+
+_NEGATED: Final = {
+    ast.NOT_IN: ast.IN, ast.NOT_CONTAINS: ast.CONTAINS, ast.NOT_CONTAINS_KEY: ast.CONTAINS_KEY
+}  # fmt: skip
+
+
+def _negated(left: ast.Target, subject: Compiled, relation: ast.Relation, scope: Scope) -> MakePredicate:
+    """NOT IN, NOT CONTAINS [KEY]: of rows that have a value there at all."""
+    operator = _NEGATED[relation.operator]
+    if operator == ast.IN:
+        makes = _within(subject, relation.right, left.column, scope)
+    else:
+        makes = _containing(left, operator, subject, (relation.right, scope))
+
+    def make(context: Context) -> Predicate:
+        holds, value = makes(context), _getter(subject, context)
+        return lambda record: value(record) is not None and not holds(record)
 
     return make
 

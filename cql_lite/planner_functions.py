@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.planner_numbers import converted, encoded, is_number, quotient
 from cql_lite.planner_rows import Record
-from cql_lite.planner_terms import Context, thawed
+from cql_lite.planner_terms import Context, assignable, thawed
 from cql_lite.types import (
     BIGINT,
     BLOB,
@@ -165,14 +165,31 @@ def _date(ms: int) -> bytes:
 # --- conversions
 
 
-def _as_blob(name: str, arguments: Arguments) -> Compiled:
-    _count(name, arguments, 1)
-    return unary(arguments[0], BLOB, lambda value: value)
+def _as_blob(of: Type) -> Builder:
+    def build(name: str, arguments: Arguments) -> Compiled:
+        _count(name, arguments, 1)
+        _takes(name, arguments[0], of)
+        return unary(arguments[0], BLOB, lambda value: value)
+
+    return build
+
+
+def _takes(name: str, argument: Compiled, of: Type) -> None:
+    if not assignable(argument.type, of):
+        raise InvalidRequestError(
+            f"Type error: a value of type {argument.type} cannot be passed as argument 0 of function "
+            f"system.{name} of type {of}"
+        )
 
 
 def _blob_as(of: Type) -> Builder:
     def build(name: str, arguments: Arguments) -> Compiled:
         _count(name, arguments, 1)
+        if arguments[0].type != BLOB:
+            raise InvalidRequestError(
+                f"Type error: a value of type {arguments[0].type} cannot be passed as argument 0 of function "
+                f"system.{name} of type blob"
+            )
 
         def checked(value: bytes) -> bytes:
             try:
@@ -400,7 +417,7 @@ _UNDERSCORED: Final = (
 FUNCTIONS.update({name: FUNCTIONS[name.replace("_", "")] for name in _UNDERSCORED})
 for _name, _type in SCALARS.items():
     if _name not in ("blob", "counter", "json"):
-        FUNCTIONS[f"{_name}asblob"] = FUNCTIONS[f"{_name}_as_blob"] = _as_blob
+        FUNCTIONS[f"{_name}asblob"] = FUNCTIONS[f"{_name}_as_blob"] = _as_blob(_type)
         FUNCTIONS[f"blobas{_name}"] = FUNCTIONS[f"blob_as_{_name}"] = _blob_as(_type)
 
 

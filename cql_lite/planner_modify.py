@@ -52,6 +52,8 @@ from lsm.keys import STATIC_SUFFIX
 _ONLY_STATIC: Final = (
     "Invalid restrictions on clustering columns since the {} statement modifies only static columns"
 )
+ZERO_TIMESTAMP_US: Final = -1
+"""What TIMESTAMP 0 is kept as: in requests 0 says that the coordinator is to give the timestamp."""
 OPERATIONS: Final = {ast.Insert: INSERT, ast.InsertJson: INSERT, ast.Update: UPDATE, ast.Delete: DELETE}
 
 Before = dict[tuple[bytes, bytes], tuple["Row | None", int]]
@@ -263,6 +265,8 @@ class ModifyPlan:
 
     def _is_static(self, conditions: Conditions) -> bool:
         """Whether only static columns are compared and written."""
+        if isinstance(self.statement, ast.Delete) and not self.assigns:
+            return conditions.only_static
         written = bool(self.assigns) and all(a.column.kind == STATIC for a in self.assigns)
         return written and (conditions.only_static or conditions.kind == PRESENT)
 
@@ -277,7 +281,7 @@ class ModifyPlan:
         """The rows that conditions and assignments are about."""
         targets = self.targets(context)
         if any(not interval.point for interval in targets.intervals):
-            raise InvalidRequestError("beside conditions a statement names single rows, not ranges of them")
+            return [Place(partition, STATIC_SUFFIX) for partition in targets.partitions]
         found = [Place(p, interval.first) for p in targets.partitions for interval in targets.intervals]
         return found or [Place(partition, STATIC_SUFFIX) for partition in targets.partitions]
 
@@ -302,10 +306,7 @@ class ModifyPlan:
             return options.timestamp_us or 0
         if value is None:
             raise InvalidRequestError("Invalid null value of timestamp: give microseconds")
-        timestamp_us = int(BIGINT.decode(value))
-        if timestamp_us == 0:
-            raise InvalidRequestError("TIMESTAMP 0 stands for none here: give another number of microseconds")
-        return timestamp_us
+        return int(BIGINT.decode(value)) or ZERO_TIMESTAMP_US
 
     def ttl_s(self, context: Context) -> int:
         """The time to live; 0 is for ever."""

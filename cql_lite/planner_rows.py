@@ -7,7 +7,7 @@ then is a walk over the row's cells with two dictionaries. Scalars are copied as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from core.cell import Cell
 from core.counter import counter_value, encode_count
@@ -21,8 +21,18 @@ from cql_lite.types_base import Type, i64
 Record = list[Any]
 """Wire bytes or None, by slot."""
 
-WRITETIME, TTL = "writetime", "ttl"
+WRITETIME, TTL, CELLS = "writetime", "ttl", "cells"
 SECOND_US: Final = 1_000_000
+
+
+class Life(NamedTuple):
+    """A live cell of a column that has several: where it is in the column, when it was written, and how
+    many seconds are left to it (None: for ever).
+    """
+
+    path: bytes
+    timestamp_us: int
+    ttl_s: int | None
 
 
 class Layout:
@@ -44,7 +54,7 @@ class Layout:
         return self._slot(column, "")
 
     def life_slot(self, column: ColumnView, what: str) -> int:
-        """The slot of a column's write time or remaining time to live."""
+        """The slot of a column's write time or time to live, or of its cells as a list of `Life`."""
         return self._slot(column, what)
 
     def columns(self) -> list[ColumnView]:
@@ -127,7 +137,12 @@ class _Filler:
                 found.setdefault(column, []).append(cell)
             if column in self._lives and not cell.is_dead(now_us):
                 for what, life_slot in self._lives[column]:
-                    record[life_slot] = _life(cell, what, now_us)
+                    if what != CELLS:
+                        record[life_slot] = _life(cell, what, now_us)
+                    elif cell.path:
+                        if record[life_slot] is None:
+                            record[life_slot] = []
+                        record[life_slot].append(Life(cell.path[0], cell.timestamp_us, _left_s(cell, now_us)))
         if found is not None:
             for column, its_cells in found.items():
                 slot, of = parts[column]
@@ -137,9 +152,13 @@ class _Filler:
 def _life(cell: Cell, what: str, now_us: int) -> bytes | None:
     if what == WRITETIME:
         return i64.pack(cell.timestamp_us)
-    if not cell.dead_from_us:
-        return None
-    return i32.pack(-(-(cell.dead_from_us - now_us) // SECOND_US))
+    left_s = _left_s(cell, now_us)
+    return None if left_s is None else i32.pack(left_s)
+
+
+def _left_s(cell: Cell, now_us: int) -> int | None:
+    """Seconds until the cell expires, rounded up; None if it never does."""
+    return -(-(cell.dead_from_us - now_us) // SECOND_US) if cell.dead_from_us else None
 
 
 def assembled(of: Type, cells: Sequence[Cell], now_us: int) -> bytes | None:

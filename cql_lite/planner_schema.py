@@ -6,6 +6,7 @@ something) is checked here, in words about the statement; the log checks the res
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -37,6 +38,7 @@ from cql_lite.errors import (
     UnauthorizedError,
 )
 from cql_lite.planner_indexes import index_of
+from cql_lite.planner_options import table_options
 from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
 from cql_lite.planner_terms import Context, MarkerSpec
 from cql_lite.planner_words import words_for
@@ -54,18 +56,6 @@ from cql_lite.types import (
 
 CREATED, UPDATED, DROPPED = "CREATED", "UPDATED", "DROPPED"
 KEYSPACE, TABLE, TYPE = "KEYSPACE", "TABLE", "TYPE"
-
-KEPT_OPTIONS: Final = (
-    "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "cdc", "crc_check_chance",
-    "dclocal_read_repair_chance", "extensions", "incremental_backups", "max_index_interval", "memtable",
-    "memtable_flush_period_in_ms", "min_index_interval", "read_repair", "read_repair_chance",
-    "speculative_retry",
-)  # fmt: skip
-"""Options of Cassandra that are read back and mean nothing here."""
-
-
-CHANGES: Final = ("none", "keys", "new", "old", "new_and_old")
-"""What a table's change events carry."""
 
 
 class Schema(Protocol):
@@ -105,6 +95,8 @@ class SchemaPlan:
         (answer,) = yield (MetadataRequest(self.change),)
         changed = unless_failed(answer)
         assert isinstance(changed, Changed), changed
+        if changed.code == "no_such_keyspace" and getattr(self.change, "if_exists", False):
+            return VoidResult()
         if changed.error:
             raise self._error(changed)
         if changed.code in ("exists", "absent") or self.told is None:
@@ -183,6 +175,7 @@ class SchemaPlanner:
         """CREATE KEYSPACE."""
         name = statement.name.text
         writable(name)
+        _check_name("Keyspace", name)
         replication, durable = self._keyspace_options(statement.options)
         if replication is None:
             raise ConfigurationError(
@@ -288,8 +281,11 @@ class SchemaPlanner:
                 "Compact tables are not allowed in Cassandra starting with 4.0 version, nor here: leave "
                 "COMPACT STORAGE out"
             )
+        if not keyspace.startswith(OPEN_KEYSPACES):
+            _check_name("Table", statement.table.name)
         columns = self._columns(statement, keyspace)
         options = table_options(statement.options, TableOptions())[0]
+        _no_ttl(options, [column.type for column in columns])
         change = metadata.CreateTable(
             keyspace, statement.table.name, columns, options, if_not_exists=statement.if_not_exists
         )
@@ -387,6 +383,7 @@ class SchemaPlanner:
         keyspace = self._place(statement.table)
         table = self._schema.table(keyspace, statement.table.name)
         options, only = table_options(statement.options, TableOptions() if table is None else table.options)
+        _no_ttl(options, [] if table is None else [column.type for column in table.columns])
         change = metadata.AlterTable(keyspace, statement.table.name, options, only, statement.if_exists)
         return self._altered(change, keyspace, statement.table.name)
 
@@ -414,7 +411,14 @@ class SchemaPlanner:
         return SchemaPlan(change, SchemaResult(CREATED, TYPE, keyspace, name))
 
     def _fields(self, fields: Sequence[ast.ColumnDefinition], keyspace: str) -> tuple[TypeField, ...]:
-        return tuple(TypeField(field.name, self._type(field.type, keyspace).cql) for field in fields)
+        types = [self._type(field.type, keyspace) for field in fields]
+        if COUNTER in types:
+            raise InvalidRequestError("A user type cannot contain counters")
+        names = [field.name for field in fields]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InvalidRequestError(f"Duplicate field name '{twice[0]}' in type")
+        return tuple(TypeField(name, of.cql) for name, of in zip(names, types, strict=True))
 
     def add_fields(self, statement: ast.AddFields) -> SchemaPlan:
         """ALTER TYPE ... ADD."""
@@ -487,6 +491,25 @@ _NO_STATIC: Final = (
 )
 
 
+OPEN_KEYSPACES: Final = ("kv", "docs")
+"""Keyspaces of buckets and collections, whose names may have a hyphen."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+
+
+def _check_name(what: str, name: str) -> None:
+    """The names that Cassandra takes."""
+    if not _NAME.fullmatch(name) or len(name) > limits.NAME_CHARS_MAX:
+        raise InvalidRequestError(
+            f"{what} name must not be empty, more than {limits.NAME_CHARS_MAX} characters long, or contain "
+            f'non-alphanumeric-underscore characters (got "{name[:60]}")'
+        )
+
+
+def _no_ttl(options: TableOptions, types: Sequence[str]) -> None:
+    if options.default_ttl_s and COUNTER.cql in types:
+        raise InvalidRequestError("Cannot set default_time_to_live on a table with counters")
+
+
 def _no_key(name: str, of: Type) -> str:
     """Why a column of that type cannot be part of a primary key."""
     if of.is_multicell:
@@ -508,13 +531,6 @@ def _wrong_order(given: list[str], clustering: list[str]) -> str:
     )
 
 
-def _no_option(name: str, value: object) -> str:
-    known = (*KEPT_OPTIONS, "comment", "changes", "compaction", "compression", "caching")
-    if name in known:
-        return f"Invalid value for option '{name}': {value}"
-    return f"Unknown property '{name}': a table has no option {name} = {value}"
-
-
 def _factor(text: str) -> int:
     digits = text.partition("/")[0]
     if not digits.isascii() or not digits.isdecimal() or len(digits) > 4 or "/" in text:
@@ -522,58 +538,6 @@ def _factor(text: str) -> int:
             f"Replication factor must be an integer, a whole number such as 3; found {text[:60]!r}"
         )
     return int(digits)
-
-
-def _whole(option: ast.Option, most: int) -> int:
-    text = option.value
-    if not isinstance(text, str) or not text.isascii() or not text.removeprefix("-").isdecimal():
-        raise ConfigurationError(f"Invalid integer value {text} for '{option.name}'")
-    if int(text) < 0:
-        raise ConfigurationError(f"{option.name} must be greater than or equal to 0 (got {text})")
-    if int(text) > most:
-        raise ConfigurationError(f"{option.name} must be less than or equal to {most} (got {text})")
-    return int(text)
-
-
-def table_options(
-    options: Sequence[ast.Option], before: TableOptions
-) -> tuple[TableOptions, tuple[str, ...]]:
-    """Options of WITH on top of others, and the names of the fields that they are in."""
-    found, only, other = before, [], dict(before.other)
-    for option in options:
-        name, value = option.name, option.value
-        if name == "default_time_to_live":
-            field, kept = "default_ttl_s", _whole(option, limits.TTL_S_MAX)
-            found = msgspec.structs.replace(found, default_ttl_s=kept)
-        elif name == "gc_grace_seconds":
-            field = "gc_grace_s"
-            found = msgspec.structs.replace(found, gc_grace_s=_whole(option, 2**31 - 1))
-        elif name == "comment" and isinstance(value, str):
-            field = "comment"
-            found = msgspec.structs.replace(found, comment=value)
-        elif name == "changes" and value in CHANGES:
-            field = "changes"
-            found = msgspec.structs.replace(found, changes=value)
-        elif name == "changes_retention":
-            field = "changes_kept_s"
-            kept = _whole(option, limits.CHANGES_KEPT_S_MAX)
-            found = msgspec.structs.replace(found, changes_kept_s=kept)
-        elif name == "changes_retention_bytes":
-            field = "changes_kept_bytes"
-            kept = _whole(option, limits.CHANGES_KEPT_BYTES_MAX)
-            found = msgspec.structs.replace(found, changes_kept_bytes=kept)
-        elif name in ("compaction", "compression", "caching") and isinstance(value, tuple):
-            field = name
-            found = msgspec.structs.replace(found, **{name: value})
-        elif name in KEPT_OPTIONS and isinstance(value, str):
-            field = "other"
-            other[name] = value
-        elif name in KEPT_OPTIONS:
-            continue
-        else:
-            raise ConfigurationError(_no_option(name, value))
-        only.append(field)
-    return msgspec.structs.replace(found, other=tuple(other.items())), tuple(dict.fromkeys(only))
 
 
 _METHODS: Final[dict[type, Callable[[SchemaPlanner, Any], SchemaPlan | NothingPlan]]] = {

@@ -354,7 +354,7 @@ def _check_twice(seen: dict[str, str], columns: tuple[ColumnView, ...], relation
     for column in columns:
         before = seen.get(column.name, "")
         side = "lower" if relation.operator in LOWER else "upper" if relation.operator in UPPER else "="
-        if before and (side == "=" or before == "="):
+        if before and (side == "=" or "=" in before):
             word = "a IN" if relation.operator == ast.IN else "an Equal"
             raise InvalidRequestError(
                 f"{column.name} cannot be restricted by more than one relation if it includes {word}"

@@ -27,7 +27,7 @@ from cql_lite.types_base import (
     word_for,
 )
 from cql_lite.types_fields import Fields, TupleType, UserType, VectorType, json_name, name_in_json
-from cql_lite.types_nested import Collection, ListType, MapType, Nested, SetType, name_text
+from cql_lite.types_nested import Collection, ListType, MapType, Nested, SetType, name_text, sized
 from cql_lite.types_number import DecimalType, Float, Integer, Varint, as_java
 from cql_lite.types_parse import (
     ASCII,
@@ -69,5 +69,5 @@ __all__ = [
     "TupleType", "Type", "UserType", "Uuid", "Value", "Varint", "VectorType", "as_java",
     "check_column_type",
     "check_json", "date_of", "days_of", "frozen", "json_name", "name_in_json", "name_text", "parse_type",
-    "quoted", "unwrapped", "word_for",
+    "quoted", "sized", "unwrapped", "word_for",
 ]  # fmt: skip

@@ -177,7 +177,7 @@ SELECTORS: list[tuple[str, Selector]] = [
     ("a + 1", Selector(Arithmetic("+", A, ONE), text="a + 1")),
     ("-a", Selector(Negation(A), text="-a")),
     ("a - 1", Selector(Arithmetic("-", A, ONE), text="a - 1")),
-    ("(int) 1", Selector(TypeHint(Type("int"), ONE), text="(int) 1")),
+    ("(int) 1", Selector(TypeHint(Type("int"), ONE), text="(int)1")),
     ("(a, b)", Selector(TupleLiteral((A, B)), text="(a, b)")),
     ("[a, 1]", Selector(ListLiteral((A, ONE)), text="[a, 1]")),
     (

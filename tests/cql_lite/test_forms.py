@@ -1,0 +1,216 @@
+"""Statement forms of CQL 3.4.7 and 5.0 with what they give, as users of Cassandra know it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cql_lite import wire
+from tests.cql_lite.whole import Cql, cluster_of, settle
+
+TABLES = """
+CREATE TYPE u (a int, b text);
+CREATE TABLE m (k int PRIMARY KEY, m map<text, int>, s set<text>, l list<int>, x u, f frozen<map<text, int>>);
+CREATE TABLE r (k int, c int, v int, s int static, st set<int>, PRIMARY KEY (k, c));
+CREATE TABLE t (k int PRIMARY KEY, v int) WITH default_time_to_live = 500
+"""
+
+
+@pytest.fixture(scope="module")
+def cql() -> Cql:
+    client = Cql(cluster_of(1))
+    client.run("USE ks")
+    for text in TABLES.split(";"):
+        client.run(text)
+        settle(client.cluster)
+    for c in range(5):
+        client.run("INSERT INTO r (k, c, v, st) VALUES (1, ?, ?, {1})", c, 10 + c)
+    return client
+
+
+def values(cql: Cql, text: str, *bound: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in cql.run(text, *bound)]
+
+
+# --- writetime and ttl
+
+
+def test_write_times_of_collections_are_lists(cql: Cql) -> None:
+    cql.run(
+        "UPDATE m USING TIMESTAMP 5000 AND TTL 1000 SET m = {'a': 1, 'c': 3}, s = {'x'}, l = [7] WHERE k = 1"
+    )
+    cql.run("UPDATE m USING TIMESTAMP 6000 SET m['b'] = 2, x.b = 'y', f = {'q': 1} WHERE k = 1")
+    asked = {
+        "writetime(m)": (5000, 6000, 5000),
+        "maxwritetime(m)": 6000,
+        "max_writetime(m)": 6000,
+        "minwritetime(m)": 5000,
+        "writetime(s)": (5000,),
+        "writetime(l)": (5000,),
+        "writetime(l[0])": 5000,
+        "writetime(m['b'])": 6000,
+        "writetime(m['zz'])": None,
+        "writetime(s['x'])": 5000,
+        "writetime(m['a'..'b'])": (5000, 6000),
+        "writetime(m['b'..])": (6000, 5000),
+        "maxwritetime(m[..'a'])": 5000,
+        "writetime(x.b)": 6000,
+        "writetime(x.a)": None,
+        "writetime(f)": 6000,
+        "writetime(f['q'])": 6000,
+        "writetime(f['z'])": None,
+        "ttl(m['b'])": None,
+        "ttl(m['a'])": 1000,
+    }
+    (row,) = cql.run(f"SELECT {', '.join(asked)} FROM m WHERE k = 1")
+    assert row == asked
+    assert values(cql, "SELECT writetime(m), ttl(s), maxwritetime(l) FROM m WHERE k = 2") == []
+    cql.run("INSERT INTO m (k) VALUES (2)")
+    assert values(cql, "SELECT writetime(m), ttl(s), maxwritetime(l), writetime(x) FROM m WHERE k = 2") == [
+        (None, None, None, None)
+    ]
+
+
+def test_a_list_of_times_to_live_has_nulls(cql: Cql) -> None:
+    """A driver reads them as None, as it does of Cassandra; our own codec takes no nulls in lists."""
+    response = cql.good(wire.Query("SELECT ttl(m), writetime(x) FROM m WHERE k = 1", cql.parameters()))
+    assert isinstance(response, wire.Rows)
+    ttl, times = response.rows[0]
+    null, left = b"\xff\xff\xff\xff", b"\0\0\0\4\0\0\3\xe8"
+    assert ttl == b"\0\0\0\3" + left + null + left
+    assert times == b"\0\0\0\2" + null + b"\0\0\0\x08" + (6000).to_bytes(8, "big")
+
+
+def test_null_as_ttl_is_none_at_all_and_unset_the_tables(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (1, 1) USING TTL ?", None)
+    cql.run("INSERT INTO t (k, v) VALUES (2, 1) USING TTL ?", wire.UNSET)
+    assert values(cql, "SELECT ttl(v) FROM t WHERE k = 1") == [(None,)]
+    assert values(cql, "SELECT ttl(v) FROM t WHERE k = 2") == [(500,)]
+
+
+def test_timestamp_zero_is_the_oldest_that_is_not_negative(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (3, 1) USING TIMESTAMP 0")
+    cql.run("BEGIN BATCH USING TIMESTAMP 0 INSERT INTO t (k, v) VALUES (4, 1) APPLY BATCH")
+    cql.run("UPDATE t USING TIMESTAMP 1 SET v = 2 WHERE k IN (3, 4)")
+    assert values(cql, "SELECT v FROM t WHERE k IN (3, 4)") == [(2,), (2,)]
+    cql.run("UPDATE t USING TIMESTAMP 0 SET v = 3 WHERE k = 3")
+    assert values(cql, "SELECT v FROM t WHERE k = 3") == [(2,)]
+
+
+# --- WHERE
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("k = 1 AND c BETWEEN 1 AND 3", [1, 2, 3]),
+        ("k = 1 AND c BETWEEN 3 AND 1", []),
+        ("k = 1 AND (c) BETWEEN (2) AND (3)", [2, 3]),
+        ("token(k) BETWEEN token(1) AND token(1) AND c < 2 ALLOW FILTERING", [0, 1]),
+        ("v BETWEEN 11 AND 12 ALLOW FILTERING", [1, 2]),
+        ("k = 1 AND c NOT IN (1, 2) ALLOW FILTERING", [0, 3, 4]),
+        ("v NOT IN (10, 14) ALLOW FILTERING", [1, 2, 3]),
+        ("k = 1 AND st NOT CONTAINS 1 ALLOW FILTERING", []),
+        ("k = 1 AND st NOT CONTAINS 2 AND c = 4 ALLOW FILTERING", [4]),
+    ],
+)
+def test_between_and_not(cql: Cql, where: str, expected: list[int]) -> None:
+    assert [row["c"] for row in cql.run(f"SELECT c FROM r WHERE {where}")] == expected
+
+
+def test_the_bounds_of_between_are_bound(cql: Cql) -> None:
+    assert values(cql, "SELECT c FROM r WHERE k = 1 AND c BETWEEN ? AND ?", 1, 2) == [(1,), (2,)]
+
+
+# --- conditions
+
+
+def test_a_conditional_batch_shows_the_key_and_what_was_compared(cql: Cql) -> None:
+    text = (
+        "BEGIN BATCH UPDATE r SET v = 0 WHERE k = 1 AND c = 3 IF v = 1; "
+        "UPDATE r SET v = 0 WHERE k = 1 AND c = 2 IF v = 1; "
+        "UPDATE r SET st = {} WHERE k = 1 AND c = 3 IF v = 13; APPLY BATCH"
+    )
+    assert cql.run(text) == [
+        {"[applied]": False, "k": 1, "c": 2, "v": 12},
+        {"[applied]": False, "k": 1, "c": 3, "v": 13},
+    ], "each row once, in their order"
+
+
+def test_what_is_compared_comes_regular_columns_first(cql: Cql) -> None:
+    (row,) = cql.run("UPDATE r SET v = 1 WHERE k = 1 AND c = 0 IF s = 4 AND v = 1")
+    assert list(row) == ["[applied]", "v", "s"]
+
+
+def test_a_static_condition_shows_the_static_value_of_a_row_that_is_not_there(cql: Cql) -> None:
+    cql.run("INSERT INTO r (k, s) VALUES (5, 50)")
+    found = cql.run("UPDATE r SET v = 1 WHERE k = 5 AND c = 9 IF s = 4 AND v = 1")
+    assert found == [{"[applied]": False, "v": None, "s": 50}]
+
+
+def test_ranges_and_partitions_are_deleted_under_a_condition(cql: Cql) -> None:
+    for c in range(4):
+        cql.run("INSERT INTO r (k, c, v) VALUES (7, ?, 1)", c)
+    done = [{"[applied]": True}]
+    change = "UPDATE r SET v = 2, s = 1 WHERE k = 7 AND c = 0 IF v = 1"
+    assert cql.run(f"BEGIN BATCH DELETE FROM r WHERE k = 7 AND c > 1; {change}; APPLY BATCH") == done
+    assert values(cql, "SELECT c, v FROM r WHERE k = 7") == [(0, 2), (1, 1)]
+    assert cql.run("DELETE FROM r WHERE k = 7 IF s = 2") == [{"[applied]": False, "s": 1}]
+    assert cql.run("DELETE FROM r WHERE k = 7 IF s = 1") == done
+    assert values(cql, "SELECT c, v FROM r WHERE k = 7") == []
+
+
+# --- the schema
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH bloom_filter_fp_chance = 1.5",
+         wire.ConfigError, "bloom_filter"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH compaction = {'class': 'Nope'}", wire.ConfigError,
+         "Unable to find compaction strategy class 'Nope'"),
+        ("CREATE TABLE x (k int PRIMARY KEY, n counter) WITH default_time_to_live = 5", wire.Invalid,
+         "Cannot set default_time_to_live on a table with counters"),
+        ("CREATE TYPE x (n counter)", wire.Invalid, "A user type cannot contain counters"),
+        ("CREATE KEYSPACE \"a-b\" WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+         wire.Invalid, "Keyspace name must not be empty"),
+        ("CREATE TABLE \"a b\" (k int PRIMARY KEY)", wire.Invalid, "Table name must not be empty"),
+        ("SELECT blobAsInt(k) FROM t",
+         wire.Invalid, "cannot be passed as argument 0 of function system.blobasint"),
+        ("SELECT textAsBlob(k) FROM t", wire.Invalid, "cannot be passed as argument 0"),
+        ("UPDATE m SET x.a = 1 WHERE k = 1 IF m[null] = 1",
+         wire.Invalid, "Invalid null value for map element"),
+        ("UPDATE m SET x.a = 1 WHERE k = 1 IF l[-1] = 1", wire.Invalid, "Invalid negative list index -1"),
+        ("UPDATE m SET x.a = 1 WHERE k = 1 IF x.nope = 1", wire.Invalid, "Unknown field nope for column x"),
+        ("BEGIN BATCH INSERT INTO t (k) VALUES (1) IF NOT EXISTS INSERT INTO t (k) VALUES (2) APPLY BATCH",
+         wire.Invalid, "Batch with conditions cannot span multiple partitions"),
+        ("BEGIN BATCH INSERT INTO t (k) VALUES (1) IF NOT EXISTS INSERT INTO m (k) VALUES (1) APPLY BATCH",
+         wire.Invalid, "Batch with conditions cannot span multiple tables"),
+    ],
+)  # fmt: skip
+def test_what_else_is_refused(cql: Cql, text: str, kind: type[wire.Error], said: str) -> None:
+    error = cql.error(text)
+    assert isinstance(error, kind), error
+    assert said in error.message
+
+
+def test_an_id_of_a_table_is_no_option_to_keep(cql: Cql) -> None:
+    cql.run(
+        "CREATE TABLE ids (k int PRIMARY KEY) "
+        "WITH id = 5a1c395e-b41f-11e5-9f22-ba0be0483c18 AND comment = 'c'"
+    )
+    (row,) = cql.run("DESCRIBE TABLE ids")
+    assert "comment = 'c'" in row["create_statement"]
+    assert cql.run("DROP TABLE IF EXISTS nowhere.x") == []
+
+
+def test_numbers_and_times_as_text(cql: Cql) -> None:
+    cql.run("CREATE TABLE n (k int PRIMARY KEY, d double, f float, t timestamp)")
+    cql.run("INSERT INTO n (k, d, f, t) VALUES (1, 1e10, 0.1, '2011-02-03T04:05:00Z')")
+    cql.run("INSERT INTO n (k, d, f, t) VALUES (2, 0.00001, NaN, -1)")
+    asked = "SELECT cast(d AS text), cast(f AS text), cast(t AS text) FROM n WHERE k = "
+    assert values(cql, asked + "1") == [("1.0E10", "0.1", "2011-02-03T04:05:00.000Z")]
+    assert values(cql, asked + "2") == [("1.0E-5", "NaN", "1969-12-31T23:59:59.999Z")]
+    assert values(cql, "SELECT JSON d, f FROM n WHERE k = 2") == [('{"d": 1.0E-5, "f": null}',)]

@@ -307,5 +307,8 @@ def _show(told: dict[str, Any]) -> None:
             for p in move["peers"]
         ]
         print_table(("peer", "epoch", "ranges", "sent", "merged", "waits for"), rows, ("epoch", "sent"))
+        for peer in move["peers"]:
+            for wait in peer.get("waits", []):
+                say(f"{peer['name']} waits {duration_text(wait['seconds'])}: {wait['text']}")
     for one in told.get("waiting", []):
         say(f"{one['name']} at {one['address']} waits to be admitted: sullae cluster plan add {one['name']}")

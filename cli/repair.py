@@ -114,7 +114,11 @@ def _show(
         proven = f"{len(known)} of {len(ages)}"
         since = duration_text(max(known)) + " ago" if known else "not yet"
         floor_text = duration_text(oldest[table]) + " ago" if table in oldest else "-"
-        reason = f"{waiting[table]['waiting']}" if table in waiting else ""
+        reason = ""
+        if table in waiting:
+            one = waiting[table]
+            since = f", for {duration_text(one['waiting_s'])}" if one.get("waiting_s") is not None else ""
+            reason = f"{one['waiting']} ({one['ranges']} ranges{since})"
         rows.append((table, proven, since, floor_text, reason))
     print_table(("table", "ranges proven equal", "all since", "floor", "the floor waits for"), rows)
     for one in mending[:SHOWN_MAX]:

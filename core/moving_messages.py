@@ -17,7 +17,8 @@ class MoveTold(msgspec.Struct, frozen=True, array_like=True, tag=121):
 
     `cleaned`: up to this epoch nothing is left of ranges that were given up. `merged`: the move (its id) of
     which this peer holds, durably, all that it has to; `drained`: the one of which it has followed the old
-    replicas under hand_over. `owing` are hints and batches that only this peer holds. The rest is progress.
+    replicas under hand_over. `owing` are hints and batches that only this peer holds. The rest is progress,
+    and what this peer knows to be waited for: (text, for how many seconds).
     """
 
     op: int
@@ -31,6 +32,7 @@ class MoveTold(msgspec.Struct, frozen=True, array_like=True, tag=121):
     ranges: int = 0
     differing: int = 0
     why: str = ""
+    waits: tuple[tuple[str, int], ...] = ()
 
 
 class TailAsk(msgspec.Struct, frozen=True, array_like=True, tag=122):

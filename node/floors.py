@@ -81,6 +81,18 @@ class Group:
     heights: tuple[int, int, int] = (0, 0, 0)
     waiting: str = ""
     """For what its floor waits."""
+    since_us: int = 0
+    """Since when (monotonic)."""
+
+    def wait(self, why: str, now_us: int) -> None:
+        """Its floor waits for this, perhaps ("") until the round that is tried now ends."""
+        self.waiting = why
+        if why and not self.since_us:
+            self.since_us = now_us
+
+    def go_on(self) -> None:
+        """It waits for nothing."""
+        self.waiting, self.since_us = "", 0
 
     @property
     def parts(self) -> FloorParts:
@@ -202,7 +214,7 @@ class FloorRounds:
                 group = into.setdefault(replicas, Group(replicas))
                 group.ranges.setdefault(table, []).append((first, last))
         for group in self._moving.values():
-            group.waiting = MOVING
+            group.wait(MOVING, self._inside.world.monotonic_us())
         return list(found.values())
 
     def _on_due(self, outcome: Outcome) -> None:
@@ -214,7 +226,9 @@ class FloorRounds:
                 self._inside.submit(("floor_late", group), GarbageDue(until_us, group.parts))
         elif not (isinstance(outcome, IsDue) and self._wanted):
             for group in self._groups:
-                group.waiting = "" if isinstance(outcome, IsDue) else str(outcome)
+                group.go_on()
+                if not isinstance(outcome, IsDue):
+                    group.wait(str(outcome), self._inside.world.monotonic_us())
             self._next_pass()
             return
         members = [member.peer for member in self._metadata.state.members]
@@ -247,7 +261,8 @@ class FloorRounds:
         for group in self._groups:
             down = [member.name for member in silent if member.peer in group.replicas]
             group.floor_us = min(asked.answers.values(), default=0) if not silent else least_us
-            group.waiting = f"{', '.join(down)} down: all replicas have to take part" if down else ""
+            why = f"{', '.join(down)} down: all replicas have to take part" if down else ""
+            group.wait(why, self._inside.world.monotonic_us())
         self._todo = deque(group for group in self._groups if not group.waiting)
         self._next_group()
 
@@ -268,6 +283,7 @@ class FloorRounds:
             if (outcome.due or wanted) and group.floor_us > outcome.heights[2]:
                 self._step(group, FloorStep.PROMISE)
                 return
+            group.go_on()
         self._next_group()
 
     def _step(self, group: Group, step: FloorStep) -> None:
@@ -275,10 +291,11 @@ class FloorRounds:
 
         def done(_: _Asked, why: str) -> None:
             if why:
-                group.waiting = why
+                group.wait(why, self._inside.world.monotonic_us())
                 self._inside.count("floor_rounds_stopped")
             elif step is FloorStep.END:
                 group.heights = (group.floor_us,) * 3
+                group.go_on()
                 self._inside.count("floor_rounds")
             else:
                 self._step(group, FloorStep(step + 1))

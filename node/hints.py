@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -59,6 +59,16 @@ class Owed(msgspec.Struct, frozen=True, array_like=True):
     mutation: bytes
 
 
+class Refusal(NamedTuple):
+    """Why hints kept for a peer are not taken: by whom, since when (monotonic), and one that was not."""
+
+    by: tuple[PeerId, ...]
+    why: str
+    since_us: int
+    table: int
+    token: int
+
+
 @dataclass(slots=True)
 class _Shelf:
     """What is kept for one peer, and whether something is being done about it."""
@@ -67,6 +77,7 @@ class _Shelf:
     size: int = 0
     replay: _Replay | None = None
     planned: bool = False
+    refusal: Refusal | None = None
 
 
 class Hints:
@@ -108,6 +119,21 @@ class Hints:
         """How many hints are kept for a peer (of earlier starts only once they are counted)."""
         shelf = self._shelves.get(peer)
         return shelf.count if shelf else 0
+
+    def refusal(self, peer: PeerId) -> Refusal | None:
+        """What is wrong with delivering to a peer; None if nothing is kept, or it goes on."""
+        shelf = self._shelves.get(peer)
+        return None if shelf is None or not shelf.count else shelf.refusal
+
+    def delivered(self, peer: PeerId) -> None:
+        """It takes them (again)."""
+        self._shelf(peer).refusal = None
+
+    def refused(self, peer: PeerId, refusal: Refusal) -> None:
+        """It does not take one, or does not answer: since now, or since before."""
+        shelf = self._shelf(peer)
+        since_us = self.inside.world.monotonic_us() if shelf.refusal is None else shelf.refusal.since_us
+        shelf.refusal = refusal._replace(since_us=since_us)
 
     def oldest_relied_on_us(self) -> int | None:
         """When the oldest hint was admitted that a client may rely on alone (ANY); None if there is none.
@@ -401,6 +427,9 @@ class _Replay:
             Stale,
             OperationFailed,
         ):  # the epochs lacking are adopted by now: planned anew next time
+            if type(message) is OperationFailed:
+                why, owed = f"refuses them: {message.detail or message.why}", letter.owed
+                self._parent.refused(self._peer, Refusal((peer,), why, 0, owed.table, owed.token))
             self._settle(message.op, applied=False)
 
     def _settle(self, op: int, applied: bool) -> None:
@@ -409,6 +438,7 @@ class _Replay:
         self._answered = True
         if applied:
             self._parent.inside.count("hints_delivered")
+            self._parent.delivered(self._peer)
             self._gone.append((letter.key, len(letter.owed.mutation) + _RECORD_BYTES))
         if not self._letters:
             self._parent.inside.world.cancel_timer(self._timer)
@@ -420,8 +450,12 @@ class _Replay:
             if self._sends < SENDS and (self._answered or len(self._letters) <= FEW):
                 self._send_all()
                 return
-            for op in self._letters:
+            for op, letter in self._letters.items():
                 self._parent.inside.operations.pop(op)
+                silent, owed = tuple(letter.waiting), letter.owed
+                self._parent.refused(
+                    self._peer, Refusal(silent, "does not answer", 0, owed.table, owed.token)
+                )
             self._letters.clear()
             self._more = False
             self._finish_page()

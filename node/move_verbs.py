@@ -101,6 +101,7 @@ class MoveVerbs:
                         "ranges": one.ranges,
                         "differing": one.differing,
                         "why": one.why,
+                        "waits": [{"text": text, "seconds": seconds} for text, seconds in one.waits],
                     }
                     for peer, one in told.items()
                 ],

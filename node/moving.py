@@ -1,25 +1,19 @@
 """Ranges on their way: what this peer does for a move, whichever part it has in it.
 
 A move is three epochs of the metadata log (node/metadata_moves.py); where rows live under each is
-node/moving_ring.py.
-Here is what happens between the epochs:
+node/moving_ring.py. Here is what happens between the epochs:
 
     everybody     says, when asked, which epoch it has *durably*, and from then on acknowledges nothing that
-                  was
-                  planned before it (node/replica.py)
+                  was planned before it (node/replica.py)
     who is given  merges what enough of the old replicas hold (node/moving_stream.py), and says so durably
-    ranges
     everybody     follows the old replicas to the end of their logs once they hand over: what was
-                  acknowledged at
-                  ONE by one of them alone is not lost with it
+                  acknowledged at ONE by one of them alone is not lost with it
     who has given deletes what it gave up, rows, Paxos state and ids, before it may be given it again
-    ranges up
     one voter     asks all these, and proposes the next epoch when its condition holds (`_may_hand_over`,
                   `_may_finish`)
 
 The conditions are facts that cannot become untrue, so it does not matter who finds them true, how often, or
-who
-ends in between: every participant goes on from what is durable.
+who ends in between: every participant goes on from what is durable.
 """
 
 from __future__ import annotations
@@ -46,6 +40,7 @@ from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailA
 from core.ports import BULK, SMALL, PeerId
 from core.requests import Changed, Unready
 from lsm.floors import FLOOR_PREFIX
+from node.move_waits import Waits, waits
 from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
 from node.moving_stream import (
     Ask,
@@ -71,8 +66,7 @@ if TYPE_CHECKING:
 
 CLEANED_KEY, MERGED_KEY, FLOORED_KEY = b"move/cleaned", b"move/merged", b"move/floored"
 """System records: up to which epoch nothing is left of what was given up; the moves of which all is merged,
-and
-of which the floors are kept to.
+and of which the floors are kept to.
 """
 
 FLOORS_MAX = 100_000
@@ -127,6 +121,7 @@ class Moving:
         self._asked: dict[int, PeerId] = {}
         self._proposing = False
         self._ticking = False
+        self._waits = Waits()
         inside.on_message(MoveAsk, self._on_ask)
         inside.on_message(TailAsk, self._on_tail)
         inside.on_message(FloorsAsk, self._on_floors)
@@ -150,6 +145,7 @@ class Moving:
         self._moved_epoch = state.moved_epoch
         self._adopted_us = self.inside.world.monotonic_us()
         self.told = {}
+        self._waits.forget()
         self._drains = 0
         self._stop()
         self._arm()
@@ -190,6 +186,7 @@ class Moving:
             progress.ranges,
             progress.differing,
             progress.why or self._why,
+            self._waits.told(log.state, self.hints, self.inside.world.monotonic_us()),
         )
 
     def _owing(self) -> int:
@@ -265,6 +262,8 @@ class Moving:
                 self._drain(state, move)
         if self._is_driver(state):
             self._drive(state, move)
+        else:
+            self._waits.forget()
 
     def _run(self, steps: Steps, now_us: int) -> None:
         if self._runner is None and now_us >= self._not_before_us:
@@ -356,6 +355,8 @@ class Moving:
             for side in sides
             for peer in side
         )
+        alive = [m.peer for m in state.members if m.peer == self.me or self.swim.is_alive(m.peer)]
+        self._waits.note(waits(state, move, self.told, alive), self.inside.world.monotonic_us())
         self._ask_all(state, (*participants, *(p for p in move.remove if p not in participants)))
         self._propose(state, move)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from node.node import Node
 
 SECOND_US = 1_000_000
+RANGES_SHOWN_MAX = 16
+"""So many of the ranges whose floor waits are told."""
+
 SCRUB_BYTES_PER_S_MAX = 4 * 2**30
 
 
@@ -80,7 +83,7 @@ class RepairVerbs:
 
     def _floors_of(self, group: Group, names: dict[bytes, str]) -> list[dict[str, Any]]:
         node = self._node
-        now_us = node.inside.clock.now_us()
+        now_us, mono_us = node.inside.clock.now_us(), node.inside.world.monotonic_us()
         floor_us = group.heights[2]
         tables = node.metadata.state.tables
         return [
@@ -90,6 +93,8 @@ class RepairVerbs:
                 "ranges": len(pairs),
                 "floor_age_s": round((now_us - floor_us) / SECOND_US, 3) if floor_us else None,
                 "waiting": group.waiting,
+                "waiting_s": round((mono_us - group.since_us) / SECOND_US, 3) if group.waiting else None,
+                "tokens": [list(pair) for pair in pairs[:RANGES_SHOWN_MAX]] if group.waiting else [],
             }
             for table, pairs in group.ranges.items()
             if table in tables

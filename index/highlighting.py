@@ -12,6 +12,7 @@ from index.analysis.distance import within
 from index.encoding import escaped
 from index.fields import fields_of
 from index.globs import fits, parts_of
+from index.highlight_dsl import Highlight, HighlightField
 from index.mapping import Rules
 from index.query import (
     ALL,
@@ -29,7 +30,6 @@ from index.query import (
     children,
 )
 from index.regexes import term_test
-from index.search_body import Highlight
 
 Test = Callable[[str], bool]
 Span = tuple[int, int]
@@ -74,24 +74,36 @@ class Marker:
         """Fragments by field, of those fields in which anything matched."""
         found: dict[str, list[str]] = {}
         held = fields_of(document, self._rules)
-        for pattern, count, size in options.fields:
-            parts = parts_of(pattern, plain=True)
+        for field in options.fields:
+            parts = parts_of(field.name, plain=True)
             for name, values in held.items():
                 if name in found or not fits(parts, name):
                     continue
-                fragments: list[str] = []
-                for text in values.text:
-                    spans = self._spans(name, text)
-                    if spans:
-                        fragments += _fragments(text, spans, (count, size), (options.pre, options.post))
+                fragments = self._of_field(name, values.text, field, options.escapes)
                 if fragments:
-                    found[name] = fragments[: count or len(fragments)]
+                    found[name] = fragments
         return found
 
-    def _spans(self, name: str, text: str) -> list[Span]:
-        """Where the text matched, as the field itself or as part of all text; disjoint, ascending."""
+    def _of_field(self, name: str, texts: list[str], field: HighlightField, escapes: bool) -> list[str]:
+        found: list[_Fragment] = []
+        for text in texts:
+            spans = self._spans(name, text, field.own)
+            if spans:
+                found += _fragments(text, spans, field, escapes)
+        if field.by_score:
+            found.sort(key=lambda fragment: -fragment[0])
+        shown = [text for _, text in found[: field.count or len(found)]]
+        if not shown and field.no_match_size and texts:
+            return [_beginning(texts[0], field.no_match_size, escapes)]
+        return shown
+
+    def _spans(self, name: str, text: str, own: bool) -> list[Span]:
+        """Where the text matched, as the field itself or as part of all text (not `own`: as any field);
+        disjoint, ascending.
+        """
         spans: dict[Span, None] = {}
-        for field in (name, ALL):
+        fields = (name, ALL) if own else tuple(dict.fromkeys((name, ALL, *self._terms, *self._tests)))
+        for field in fields:
             terms, tests = self._terms.get(field, {}), self._tests.get(field, [])
             if not terms and not tests:
                 continue
@@ -99,6 +111,13 @@ class Marker:
                 if token.term in terms or any(test(token.term) for test in tests):
                     spans[token.start, token.end] = None
         return _joined(sorted(spans))
+
+
+def escape(text: str) -> str:
+    """Text as it stands in HTML."""
+    for char, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;")):
+        text = text.replace(char, shown)
+    return text
 
 
 def _begins(prefix: str) -> Test:
@@ -145,10 +164,20 @@ def _joined(spans: list[Span]) -> list[Span]:
     return found
 
 
-def _fragments(text: str, spans: list[Span], wanted: tuple[int, int], tags: tuple[str, str]) -> list[str]:
-    count, size = wanted
+_Fragment = tuple[int, str]
+"""How many marks are in it, and its text."""
+
+
+def _beginning(text: str, size: int, escapes: bool) -> str:
+    """About so much of the beginning, up to a blank."""
+    end = len(text) if len(text) <= size else max(text.find(" ", size), size)
+    return escape(text[:end]) if escapes else text[:end]
+
+
+def _fragments(text: str, spans: list[Span], field: HighlightField, escapes: bool) -> list[_Fragment]:
+    count, size, tags = field.count, field.size, (field.pre, field.post)
     if not count:
-        return [_marked(text, (0, len(text)), spans, tags)]
+        return [(len(spans), _marked(text, (0, len(text)), spans, tags, escapes))]
     windows: list[tuple[Span, int]] = []
     for start, end in spans:
         if windows and end <= windows[-1][0][1]:
@@ -165,17 +194,18 @@ def _fragments(text: str, spans: list[Span], wanted: tuple[int, int], tags: tupl
             last = blank if blank >= 0 else last
         windows.append(((first, last), 1))
     best = sorted(range(len(windows)), key=lambda i: (-windows[i][1], i))[:count]
-    return [_marked(text, windows[i][0], spans, tags) for i in sorted(best)]
+    return [(windows[i][1], _marked(text, windows[i][0], spans, tags, escapes)) for i in sorted(best)]
 
 
-def _marked(text: str, window: Span, spans: list[Span], tags: tuple[str, str]) -> str:
+def _marked(text: str, window: Span, spans: list[Span], tags: tuple[str, str], escapes: bool) -> str:
+    shown = escape if escapes else str
     first, last = window
     pieces: list[str] = []
     at = first
     for start, end in spans:
         if start < first or end > last:
             continue
-        pieces += [text[at:start], tags[0], text[start:end], tags[1]]
+        pieces += [shown(text[at:start]), tags[0], shown(text[start:end]), tags[1]]
         at = end
-    pieces.append(text[at:last])
+    pieces.append(shown(text[at:last]))
     return "".join(pieces)

@@ -4,6 +4,7 @@ in an index, where answers of peers are merged, and where a page ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
 from typing import Any
@@ -76,8 +77,27 @@ def sort_values(keys: Sequence[SortKey], score: float, values: Any) -> tuple[Sor
             continue
         held = values(key.field, key.view)
         best: SortValue = None
-        for value in held:
-            if best is None or compare(value, best, key) < 0:
-                best = value
-        found.append(best)
+        if key.mode and len(held) > 1:
+            best = _of_mode(key.mode, held)
+        else:
+            for value in held:
+                if best is None or compare(value, best, key) < 0:
+                    best = value
+        found.append(key.missing if best is None else best)
     return tuple(found)
+
+
+def _of_mode(mode: str, held: Sequence[Any]) -> SortValue:
+    """The least or greatest value, or what the numbers among them come to."""
+    if mode in ("min", "max"):
+        order: Any = lambda value: (rank_of(value), value)  # noqa: E731
+        least: SortValue = min(held, key=order) if mode == "min" else max(held, key=order)
+        return least
+    numbers: list[float] = sorted(value for value in held if rank_of(value) == 1)
+    if not numbers:
+        return None
+    if mode == "median":
+        middle = len(numbers) // 2
+        return numbers[middle] if len(numbers) % 2 else (numbers[middle - 1] + numbers[middle]) / 2
+    total = math.fsum(numbers)
+    return total if mode == "sum" else total / len(numbers)

@@ -403,12 +403,16 @@ class SortKey(msgspec.Struct, frozen=True, array_like=True):
     last unless `missing_first`.
 
     `view` EXACT, NUMBER, DATE or BOOLEAN; "" is any of them: booleans, then numbers, then dates, then text.
+    `mode` takes of several values another one (min, max) or what they come to (sum, avg, median), `missing`
+    stands for none.
     """
 
     field: str
     view: str = ""
     descending: bool = False
     missing_first: bool = False
+    mode: str = ""
+    missing: Value | None = None
 
 
 SCORE: Final = "_score"

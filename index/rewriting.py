@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from index.bounds import CLAUSES_MAX, QueryError, RefusedError
 from index.date_formats import date_format
 from index.fields import whole_of
@@ -225,7 +227,7 @@ class Rewriter:
         """With its view, where the name or the mapping says it."""
         path, views = self.views(key.field)
         ordered = tuple(view for view in views if view != TEXT)
-        return SortKey(path, ordered[0] if len(ordered) == 1 else "", key.descending, key.missing_first)
+        return replace(key, field=path, view=ordered[0] if len(ordered) == 1 else "")
 
     def tokens(self, field: str, text: str, analyzer: str) -> Sequence[TokenLike]:
         """What to search for of a text; raises RefusedError."""

@@ -10,38 +10,32 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
 from core.consistency import Level
-from index.aggregation import Aggregations
+from index.aggregation import Aggregations, Filtered, GlobalOf
 from index.aggregation_dsl import parse_aggregations
 from index.bounds import WINDOW_MAX, QueryError, RefusedError, check_size
-from index.options import Body, check_field
+from index.highlight_dsl import Highlight, read_highlight
+from index.options import Body
 from index.query import All, Query, SortKey, SortValue
 from index.query_dsl import read_query
 from index.query_string import Options, Problem, parse_query_string
 from index.sort_dsl import Source, read_sort, read_source
 
 TIMEOUT_MS_MAX: Final = 600_000
-HIGHLIGHT_FIELDS_MAX: Final = 100
+_TIMEOUT: Final = re.compile(r"(\d{1,9})(ms|s|m)", re.ASCII)
 PARTITIONS_MAX: Final = 1_000
 
 
-class Highlight(msgspec.Struct, frozen=True):
-    """How to show what matched: per field (names may hold `*`) fragments at most and characters of each (0
-    fragments: the whole text).
-    """
-
-    fields: tuple[tuple[str, int, int], ...]
-    pre: str = "<em>"
-    post: str = "</em>"
-
-
 class SearchBody(msgspec.Struct, frozen=True):
-    """What is asked. `ids` are documents to which the search is restricted, and routed."""
+    """What is asked. `ids` are documents to which the search is restricted, and routed. `post` narrows the
+    hits, not what is aggregated.
+    """
 
     query: Query = All()
     size: int = 10
@@ -58,6 +52,21 @@ class SearchBody(msgspec.Struct, frozen=True):
     level: Level = Level.QUORUM
     timeout_ms: int = 0
     problems: tuple[Problem, ...] = ()
+    post: Query | None = None
+
+    @property
+    def globals(self) -> Aggregations:
+        """Aggregations of all documents, as the filters that they are in a question of their own."""
+        return tuple(
+            (name, Filtered((("", All()),), asked.inside))
+            for name, asked in self.aggregations
+            if isinstance(asked, GlobalOf)
+        )
+
+    @property
+    def locals(self) -> Aggregations:
+        """Aggregations of what matches."""
+        return tuple(each for each in self.aggregations if not isinstance(each[1], GlobalOf))
 
 
 def parse_body(body: Any, *, now_us: int) -> SearchBody | QueryError:
@@ -80,6 +89,8 @@ def _read(body: Body, now_us: int) -> SearchBody:
         check_size(query)
     lenient, operator = body.boolean("lenient", False), body.one_of("default_operator", ("or", "and"), "or")
     fields = body.fields()
+    if fields and text is None:
+        raise RefusedError("fields are where q is searched; documents are shown by _source", "body.fields")
     if text is not None:
         query, problems = _of_text(text, lenient, operator, fields)
     return SearchBody(
@@ -90,21 +101,40 @@ def _read(body: Body, now_us: int) -> SearchBody:
         _after(body.take("search_after")),
         _aggregations(body, now_us),
         read_source(body.take("_source"), "_source"),
-        _highlight(body.take("highlight")),
+        read_highlight(body.take("highlight")),
         body.boolean("explain", False),
         _refresh(body.take("refresh", True)),
         body.boolean("allow_partial", False),
         _ids(body.take("ids", [])),
         _level(body.take("consistency", "quorum")),
-        body.integer("timeout_ms", 0, 0, TIMEOUT_MS_MAX),
-        _leftover(body, problems),
+        _timeout_ms(body),
+        problems,
+        _post_filter(body),
     )
 
 
-def _leftover(body: Body, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
-    body.take("track_total_hits")
+def _timeout_ms(body: Body) -> int:
+    """`timeout_ms`, or Elasticsearch's `timeout` as in 500ms, 2s or 1m."""
+    text = body.text("timeout")
+    match = _TIMEOUT.fullmatch(text)
+    if text and match is None:
+        raise RefusedError("timeout is such as 500ms, 2s or 1m", "body")
+    given = 0 if match is None else int(match[1]) * {"ms": 1, "s": 1_000, "m": 60_000}[match[2]]
+    return body.integer("timeout_ms", min(given, TIMEOUT_MS_MAX), 0, TIMEOUT_MS_MAX)
+
+
+def _post_filter(body: Body) -> Query | None:
+    """The query, if there is one; what nobody took of the body is refused."""
+    total = body.take("track_total_hits", True)
+    if not isinstance(total, bool | int):
+        raise RefusedError("track_total_hits is true, false or a number: totals are always exact", "body")
+    given = body.take("post_filter")
     body.leftover()
-    return problems
+    if given is None:
+        return None
+    query = read_query(given, "post_filter", 0)
+    check_size(query)
+    return query
 
 
 def _of_text(
@@ -164,44 +194,6 @@ def _after(value: Any) -> str | tuple[SortValue, ...] | None:
     return tuple(value)
 
 
-def _highlight(value: Any) -> Highlight | None:
-    if value is None:
-        return None
-    options = Body(value, "highlight", 0)
-    count = options.integer("number_of_fragments", 5, 0, 100)
-    size = options.integer("fragment_size", 100, 10, 10_000)
-    given = options.need("fields")
-    listed = given.items() if isinstance(given, dict) else [(name, {}) for name in given]
-    fields = []
-    for name, inner in listed:
-        one = Body(inner, f"highlight.fields.{name}", 0)
-        fields.append(
-            (
-                check_field(name, "highlight.fields"),
-                one.integer("number_of_fragments", count, 0, 100),
-                one.integer("fragment_size", size, 10, 10_000),
-            )
-        )
-        one.leftover()
-    if len(fields) > HIGHLIGHT_FIELDS_MAX:
-        raise RefusedError(f"at most {HIGHLIGHT_FIELDS_MAX} fields are highlighted", "highlight")
-    tags = [
-        _tag(options.take(name, [default]))
-        for name, default in (("pre_tags", "<em>"), ("post_tags", "</em>"))
-    ]
-    for ignored in ("type", "order", "require_field_match", "encoder"):
-        options.take(ignored)
-    options.leftover()
-    return Highlight(tuple(fields), *tags)
-
-
-def _tag(value: Any) -> str:
-    found = value[0] if isinstance(value, list) and value else value
-    if not isinstance(found, str) or len(found) > 200:
-        raise RefusedError("a tag is text of at most 200 characters", "highlight")
-    return found
-
-
 # --- cursors
 
 
@@ -243,5 +235,5 @@ def resolve_after(
 
 
 def _fingerprint(tables: tuple[int, ...], body: SearchBody) -> bytes:
-    what = msgspec.msgpack.encode((sorted(tables), body.query, body.sort, body.ids))
+    what = msgspec.msgpack.encode((sorted(tables), body.query, body.sort, body.ids, body.post))
     return blake2b(what, digest_size=8).digest()

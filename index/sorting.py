@@ -43,8 +43,12 @@ class Sorter:
         self._limit = limit
 
     def walk(self, query: EngineQuery, keys: Sequence[SortKey], after: After | None) -> Iterator[Row]:
-        """These documents in order, those after `after` only. Raises Unsuited for an order by score."""
-        if any(key.field == SCORE for key in keys):
+        """These documents in order, those after `after` only. Raises Unsuited for an order by score, by a
+        value that stands for none, or by what several values come to.
+        """
+        if any(key.field == SCORE or key.missing is not None for key in keys):
+            raise Unsuited
+        if any(key.mode and self._tools.has_several(query, key.field) for key in keys):
             raise Unsuited
         tail = () if after is None else after.sort
         return self._level(query, tuple(keys), (), tail, b"" if after is None else after.key)

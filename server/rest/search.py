@@ -11,6 +11,7 @@ Several collections are named with commas between them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -31,7 +32,7 @@ from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
 from index.judging import Held
 from index.mapping import Rules
-from index.query import ALL, TEXT, Bool, DocumentIds
+from index.query import ALL, TEXT, All, Bool, DocumentIds
 from index.search_body import PARTITIONS_MAX, SearchBody, parse_body, resolve_after
 from index.suggesting import CANDIDATES_MAX, WORDS_MAX, SuggestBody, parse_suggest, spellings
 from node.node import Node
@@ -119,11 +120,12 @@ class SearchRoutes:
             raise ProblemError("bad-query", f"at most {COLLECTIONS_MAX} collections are searched at once")
         collections = {known.table: known for known in map(self._collections.known, listed)}
         body = self._parsed(given)
-        answer = await self._ask(body, collections)
+        answers = await asyncio.gather(*(self._ask(each, collections) for each in _questions(body)))
         took_us = (time.perf_counter_ns() - begun_ns) // 1_000
-        shown = Shown(body, answer, collections, self._rules, self._name_of)
+        shown = Shown(body, answers[0], collections, self._rules, self._name_of)
+        aggregated = [Shown(body, each, collections, self._rules, self._name_of) for each in answers]
         try:
-            return _json(shown.json(took_us))
+            return _json(shown.json(took_us, [one for each in aggregated for one in each.aggregations()]))
         except RefusedError as refused:
             raise _refused(refused.error) from None
 
@@ -142,6 +144,8 @@ class SearchRoutes:
             raise _refused(after, "bad-cursor")
         needs_rows = body.source is not False or body.highlight is not None or body.explain
         query = body.query
+        if body.post is not None:
+            query = Bool(must=(query,), filter=(body.post,))
         if body.ids:
             query = Bool(must=(query,), filter=(DocumentIds(body.ids),))
         request = SearchRequest(
@@ -152,7 +156,7 @@ class SearchRoutes:
             body.offset,
             body.sort,
             after,
-            body.aggregations,
+            body.locals,
             tuple(each.encode("utf-8", "surrogatepass") for each in body.ids),
             body.fresh,
             body.allow_partial,
@@ -250,6 +254,22 @@ class SearchRoutes:
         held = Held(hit.key, parse(text), self._rules(hit.table))
         reason = explain(searched.query.should[0], searched.statistics, held)
         return _json(orjson.dumps({"_id": document_id, "matched": reason["matches"], "explanation": reason}))
+
+
+def _questions(body: SearchBody) -> list[SearchBody]:
+    """What the cluster is asked for one body: hits, with aggregations of the same documents; aggregations of
+    what `post_filter` does not narrow; and those of all documents.
+    """
+    local, beyond = body.locals, body.globals
+    counting = replace(body, post=None, size=0, offset=0, sort=(), after=None, source=False)
+    counting = replace(counting, highlight=None, explain=False)
+    if body.post is None or not local:
+        found = [replace(body, aggregations=local)]
+    else:
+        found = [replace(body, aggregations=()), replace(counting, aggregations=local)]
+    if beyond:
+        found.append(replace(counting, query=All(), ids=(), aggregations=beyond))
+    return found
 
 
 def body_of_query(query: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -46,12 +46,13 @@ class Shown:
         self._searched = {each.table: each for each in answer.tables}
         self._markers: dict[int, Marker] = {}
 
-    def json(self, took_us: int) -> bytes:
-        """The whole answer; raises RefusedError for aggregations that cannot be shown."""
+    def json(self, took_us: int, aggregated: Sequence[tuple[str, Any]]) -> bytes:
+        """The whole answer, with these aggregations."""
         body, answer = self._body, self._answer
         by_score = not body.sort or any(key.field == SCORE for key in body.sort)
         hits = [self._hit(hit, by_score) for hit in answer.hits]
         found: dict[str, Any] = {
+            "took": took_us // 1_000,
             "took_us": took_us,
             "timed_out": bool(answer.missing),
             "hits": {
@@ -61,7 +62,8 @@ class Shown:
             },
         }
         if body.aggregations:
-            found["aggregations"] = self._aggregations()
+            by_name = dict(aggregated)
+            found["aggregations"] = {name: by_name[name] for name, _ in body.aggregations}
         if answer.hits and body.size and len(answer.hits) == body.size:
             last = answer.hits[-1]
             at = (last.sort if body.sort else (last.score,), last.key)
@@ -129,15 +131,16 @@ class Shown:
 
     # --- aggregations
 
-    def _aggregations(self) -> dict[str, Any]:
+    def aggregations(self) -> list[tuple[str, Any]]:
+        """Those that this answer has, by name; raises RefusedError for what cannot be shown."""
         tables = self._answer.tables
         asked = tables[0].aggregations
         merged = merge_all(asked, [each.partials for each in tables])
-        return finish(asked, merged, self._show_top)
+        return list(finish(asked, merged, self._show_top).items())
 
     def _show_top(self, asked: TopHitsOf, hits: tuple[Hit, ...]) -> list[dict[str, Any]]:
         found = []
-        for hit in sorted_hits(hits, asked.sort, asked.size):
+        for hit in sorted_hits(hits, asked.sort, asked.offset + asked.size):
             searched = self._table_of(hit.key)
             one = self._head(searched.table, hit.key, None if asked.sort else hit.score)
             text = self._text(searched.table, searched.shown.get(hit.key))

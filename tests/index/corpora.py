@@ -218,7 +218,9 @@ def sort_key(random: Random) -> SortKey:
         ]
         + [("notes.score", NUMBER), ("absent", "")]
     )
-    return SortKey(field, view, random.random() < 0.5, random.random() < 0.3)
+    mode = random.choice(["", "", "", "min", "max"]) if view != "" or field == "tags" else ""
+    missing = random.choice([None, None, None, 5]) if view == NUMBER else None
+    return SortKey(field, view, random.random() < 0.5, random.random() < 0.3, mode, missing)
 
 
 def aggregation(random: Random, depth: int = 1) -> Aggregation:

@@ -12,10 +12,12 @@ from core.consistency import Level
 from index.bounds import QueryError
 from index.explaining import explain
 from index.globs import fits, parts_of
+from index.highlight_dsl import Highlight, HighlightField
 from index.highlighting import Marker
 from index.judging import Held, compile_query
 from index.mapped import MappedFields
 from index.mapping import DEFAULT, Rules, compile_mapping
+from index.ordering import sort_values
 from index.query import (
     EXACT,
     All,
@@ -30,7 +32,7 @@ from index.query import (
 )
 from index.query_string import Options, Parsed, parse_query_string
 from index.rewriting import Rewriter
-from index.search_body import Highlight, SearchBody, encode_cursor, parse_body, resolve_after
+from index.search_body import SearchBody, encode_cursor, parse_body, resolve_after
 from index.showing import filtered
 from index.suggesting import SuggestBody, parse_suggest, spellings
 
@@ -55,7 +57,8 @@ MOVIE = {
 
 
 def marked(text: str, *fields: tuple[str, int, int]) -> dict[str, list[str]]:
-    return Marker(planned(text), RULES).highlight(MOVIE, Highlight(fields or (("*", 0, 100),)))  # type: ignore[arg-type]
+    wanted = tuple(HighlightField(*each) for each in fields or (("*", 0, 100),))
+    return Marker(planned(text), RULES).highlight(MOVIE, Highlight(wanted))  # type: ignore[arg-type]
 
 
 def test_terms_prefixes_fuzzy_words_and_phrases_are_marked_where_they_stand() -> None:
@@ -139,7 +142,7 @@ def test_a_body_with_everything() -> None:
         SortKey("t", "", False, True),
         SortKey("_score", "", True),
     )
-    assert found.highlight == Highlight((("t", 5, 20),), "[", "]")
+    assert found.highlight == Highlight((HighlightField("t", 5, 20, "[", "]"),))
     assert found.level is Level.ONE and found.ids == ("7",) and found.source == (("a",), ())
 
 
@@ -153,6 +156,16 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"search_after": {}}, "body", "search_after is a cursor"),
     ({"highlight": {}}, "highlight", "fields is missing"),
     ({"aggs": {"a": {}}}, "aggs.a", "one kind"),
+    ({"sort": ["_id"]}, "sort[0]", "no order by '_id'"),
+    ({"sort": [{"_script": {}}]}, "sort[0]", "no order by '_script'"),
+    ({"sort": [{"a": {"mode": "most"}}]}, "sort[0].a", "mode is one of"),
+    ({"sort": [{"a": {"format": "yyyy"}}]}, "sort[0].a", "'format' is not known"),
+    ({"track_total_hits": "x"}, "body", "track_total_hits is"),
+    ({"timeout": "soon"}, "body", "timeout is such as"),
+    ({"query": {"match_all": {}}, "fields": ["a"]}, "body.fields", "fields are where q is searched"),
+    ({"post_filter": {"foo": 1}}, "post_filter", "there is no query 'foo'"),
+    ({"highlight": {"fields": {"a": {"colour": 1}}}}, "highlight.fields.a", "'colour'"),
+    ({"highlight": {"fields": 3}}, "highlight.fields", "fields are an object"),
     ({"refresh": 3}, "body", "refresh is true or false"),
     ({"consistency": "most"}, "body", "no level is called"),
     ({"ids": [1]}, "body", "ids is a list"),
@@ -164,6 +177,43 @@ def test_a_wrong_body_is_told(given: dict[str, Any], path: str, said: str) -> No
     found = parse_body(given, now_us=0)
     assert isinstance(found, QueryError)
     assert found.path == path and said in found.detail, found
+
+
+def test_what_only_says_how_is_taken() -> None:
+    found = body(timeout="2s", track_total_hits=True, sort=["_doc"], highlight={"fields": ["a", {"b": {}}]})
+    assert found.timeout_ms == 2_000 and found.sort == ()
+    assert found.highlight == Highlight((HighlightField("a"), HighlightField("b")))
+    keys = body(sort=[{"a": {"mode": "min"}}, {"b": {"mode": "sum", "missing": 7, "nested": {"path": "x"}}}])
+    assert keys.sort == (SortKey("a"), SortKey("b", mode="sum", missing=7))
+
+
+def test_highlighting_heeds_its_options() -> None:
+    html = {"t": "<b> one two & one", "u": "nothing, but a long text"}
+
+    def shown(**options: Any) -> Any:
+        wanted = body(highlight={"fields": {"*": {}}, **options}).highlight
+        assert wanted is not None
+        return Marker(planned("t:one"), RULES).highlight(html, wanted)  # type: ignore[arg-type]
+
+    assert shown() == {"t": ["<b> <em>one</em> two & <em>one</em>"]}
+    assert shown(encoder="html") == {"t": ["&lt;b&gt; <em>one</em> two &amp; <em>one</em>"]}
+    assert shown(tags_schema="styled")["t"][0].startswith('<b> <em class="hlt1">one</em>')
+    assert shown(no_match_size=8)["u"] == ["nothing,"]
+    own = {"t": {"pre_tags": ["["], "post_tags": "]"}}
+    assert shown(fields=own) == {"t": ["<b> [one] two & [one]"]}
+    assert shown(fields={"u": {}}) == {}
+    marks = Marker(planned("t:long"), RULES).highlight(html, Highlight((HighlightField("u", own=False),)))  # type: ignore[arg-type]
+    assert marks == {"u": ["nothing, but a <em>long</em> text"]}
+
+
+def test_of_several_values_a_sort_takes_what_its_mode_says() -> None:
+    def of(mode: str, *held: Any, missing: Any = None) -> Any:
+        return sort_values((SortKey("n", mode=mode, missing=missing),), 1.0, lambda _field, _view: held)[0]
+
+    assert [of(mode, 5, 1, 4.5) for mode in ("", "min", "max", "sum", "avg")] == [1, 1, 5, 10.5, 3.5]
+    assert of("median", 5, 1, 4) == 4 and of("median", 5, 1, 4, 2) == 3
+    assert of("max", "a", "b") == "b" and of("sum", "a", "b") is None
+    assert of("", missing=7) == 7 and of("sum", missing=7) == 7
 
 
 def test_a_cursor_belongs_to_its_search() -> None:
@@ -196,4 +246,4 @@ def test_suggestions() -> None:
 
 
 def test_a_search_for_everything_has_no_terms_to_mark() -> None:
-    assert Marker(Bool(must=(All(),)), RULES).highlight(MOVIE, Highlight((("*", 0, 100),))) == {}  # type: ignore[arg-type]
+    assert Marker(Bool(must=(All(),)), RULES).highlight(MOVIE, Highlight((HighlightField("*", 0),))) == {}  # type: ignore[arg-type]

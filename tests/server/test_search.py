@@ -180,6 +180,32 @@ def test_aggregations_with_documents_inside(call: Call) -> None:
     assert [b["key"] for b in found["decades"]["buckets"]] == [1960, 1970, 2010]
 
 
+def test_a_post_filter_narrows_the_hits_and_global_looks_beyond_the_query(call: Call) -> None:
+    body = {
+        "query": {"match": {"genres": "sf"}},
+        "post_filter": {"range": {"year": {"lt": 1970}}},
+        "aggs": {
+            "all": {"global": {}, "aggs": {"years": {"max": {"field": "year"}}}},
+            "genres": {"terms": {"field": "genres", "size": 1}},
+        },
+    }
+    found = call("POST", "movies", body)
+    assert ids(found) == ["m0"] and found["hits"]["total"]["value"] == 1
+    assert [*found["aggregations"]] == ["all", "genres"]
+    assert found["aggregations"]["genres"]["buckets"] == [{"key": "sf", "doc_count": 3}]
+    assert found["aggregations"]["all"] == {"doc_count": 5, "years": {"value": 2019.0}}
+    assert call("POST", "movies", {**body, "size": 0})["aggregations"] == found["aggregations"]
+
+
+def test_expressions_and_single_objects_are_found(call: Call) -> None:
+    assert sorted(ids(call("GET", "movies?q=" + quote("title:/[a-p]+i[es].*/")))) == ["m2"]
+    assert ids(call("POST", "movies", {"query": {"regexp": {"title.keyword": "So.*"}}})) == ["m1"]
+    assert ids(call("POST", "movies", {"query": {"term": {"_id": "m3"}}})) == ["m3"]
+    with pytest.raises(ProblemError) as error:
+        call("GET", "movies?q=" + quote("title:/a[/"))
+    assert error.value.members["position"] == 8
+
+
 def test_several_collections_and_named_documents(call: Call) -> None:
     found = call("GET", "movies,books?q=solaris")
     assert sorted((hit["_index"], hit["_id"]) for hit in found["hits"]["hits"]) == [

@@ -46,11 +46,12 @@ class Apply(msgspec.Struct, frozen=True):
 
     Refused at or below what was promised of floors; one that was `followed` (a sibling has logged it) only at
     or
-    below the floor itself.
+    below the floor itself. One that `moved` here with its range is logged all the same, as superseded.
     """
 
     mutation: bytes
     followed: bool = False
+    moved: bool = False
 
 
 class ApplyMany(msgspec.Struct, frozen=True):

@@ -82,6 +82,7 @@ from lsm.hash_tree import HashTree, leaf_of
 from lsm.healing import MENDING, Healing
 from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
+from lsm.moved_log import log_moved
 from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.reading import digest_of, read_slice
@@ -394,8 +395,10 @@ class Store:
                 if info is None:
                     return _no_table(mutation.table), 0
                 assert plan.order is not None
-                followed = command.followed
-                done = self._writer.apply(mutation, command.mutation, info, plan.order, followed=followed)
+                data, order = command.mutation, plan.order
+                done = self._writer.apply(mutation, data, info, order, followed=command.followed)
+                if command.moved and isinstance(done[0], Failed) and done[0].why == Why.BELOW_FLOOR:
+                    done = log_moved(self.engine, self.log, mutation, data, info=info, prefix=order)
                 return (MENDING, done[1]) if plan.lost and isinstance(done[0], Applied) else done
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)

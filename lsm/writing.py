@@ -34,7 +34,6 @@ from core.row import (
     decode_row,
     encode_header,
     encode_row,
-    exists,
     is_empty,
     merge_headers,
     merge_rows,
@@ -49,7 +48,8 @@ from lsm.expiring import Expiring
 from lsm.floors import Floors
 from lsm.growth import has_grown, too_large
 from lsm.hash_tree import HashTree, leaf_of, record_hash
-from lsm.log import EVENT, EXISTED, EXISTS, LATE, SAME, SUPERSEDED, ChangeLog, Image
+from lsm.images import flags_of, image_of
+from lsm.log import EVENT, SUPERSEDED, ChangeLog, Image
 from lsm.purge import due_of, due_of_header, look, note, purged, purged_header
 from lsm.reading import stored_header, stored_row
 
@@ -310,8 +310,8 @@ class Writer:
                 now_us, expiring = mutation.admitted_us, self.expiring
                 now_us = expiring.before_write(change.puts, (key, stored, before), info.changes, now_us)
                 expiring.note(change.puts, key, merged, now_us)
-                flags = _flags((stored, merged, addition), floor, now_us)
-                images.append(_image(info.changes, suffix, before, new, flags))
+                flags = flags_of((stored, merged, addition), floor, now_us)
+                images.append(image_of(info.changes, suffix, before, new, flags))
         return met, changed, images
 
     def _newer_than_header(self, prefix: bytes, header: Header) -> Version:
@@ -413,7 +413,7 @@ class Writer:
         if new == before:
             return None, False
         wants_image = info.changes not in ("none", "keys")
-        return (_image(info.changes, key[end:], before, new) if wants_image else None), True
+        return (image_of(info.changes, key[end:], before, new) if wants_image else None), True
 
     def _current(self, change: _Change, key: bytes) -> bytes | None:
         """A record as this batch will leave it."""
@@ -570,21 +570,3 @@ def _oldest(header: Header) -> Version:
 
 def _row_bytes(row: Row) -> bytes | None:
     return None if is_empty(row) else encode_row(row)
-
-
-def _flags(rows: tuple[Row, Row, Row], floor: Version, now_us: int) -> int:
-    """What an image notes of a row before, after, and what came to it; see lsm/log.py."""
-    before, after, addition = rows
-    came = newest_version(addition)
-    is_late = came < floor or came < newest_version(before)
-    return (
-        (EXISTED if exists(before, now_us) else 0)
-        | (EXISTS if exists(after, now_us) else 0)
-        | (LATE if is_late else 0)
-        | (SAME if before == after else 0)
-    )
-
-
-def _image(changes: str, suffix: bytes, before: bytes | None, after: bytes | None, flags: int = -1) -> Image:
-    """What of a row before and after the table's option asks for."""
-    return Image(suffix, before if "old" in changes else None, after if "new" in changes else None, flags)

@@ -363,9 +363,9 @@ class Stream:
             if offset in lacking:
                 del lacking[offset]
                 if decode_mutation(data).table in self._state.tables:
-                    commands.append(Apply(data, followed=True))
-        if commands:  # what was deleted and purged since is refused, and not missed
-            yield Own(tuple(commands), Applied, Why.BELOW_FLOOR)
+                    commands.append(Apply(data, followed=True, moved=True))
+        if commands:
+            yield Own(tuple(commands), Applied)
         yield from self._rest(sum(len(data) for _, data in fetched.mutations))
 
     def _rest(self, size: int) -> Steps:

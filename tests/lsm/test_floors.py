@@ -13,8 +13,10 @@ from core.cell import MARKER, VALUE, Cell
 from core.commands import (
     Applied,
     Apply,
+    ChangesLogged,
     Done,
     Failed,
+    LogChanges,
     Merged,
     MergeRows,
     PaxosAccept,
@@ -32,6 +34,7 @@ from core.row import Header, RangeTombstone, Row, Tombstone, decode_row, encode_
 from lsm import keys
 from lsm.floors import FloorRange, Ranges, merged, raised
 from lsm.hash_tree import LEAVES
+from lsm.log import SUPERSEDED
 from lsm.memory import MemoryEngine
 from lsm.purge import due_of, purged
 from lsm.store import Store
@@ -318,3 +321,23 @@ def test_an_expired_value_goes_as_a_deletion_does() -> None:
     row = cells(Cell(1, (), VALUE, 10, 7, 50, b"v"), Cell(2, (), VALUE, 10, 7, 0, b"w"))
     assert purged(row, 49, keys.ROW_SUFFIX) == row
     assert purged(row, 50, keys.ROW_SUFFIX) == cells(Cell(2, (), VALUE, 10, 7, 0, b"w"))
+
+
+def test_what_moves_here_below_the_floor_is_logged_as_superseded_and_written_nowhere() -> None:
+    """Its rows came before it, or were dead and purged; readers of changes want it all the same."""
+    store = Store(MemoryEngine(), TABLES.get)
+    raise_to(store, 1_000)
+    old = plain(1, 500, b"old")
+    refused = store.execute(Apply(old, followed=True))
+    assert isinstance(refused, Failed) and refused.why == Why.BELOW_FLOOR
+    assert store.execute(Apply(old, followed=True, moved=True)) == Applied(None, fresh=True)
+    assert read(store).rows == ()
+    logged = store.execute(LogChanges(PLAIN.id, (ALL,), 0, 10, 10**6))
+    assert isinstance(logged, ChangesLogged)
+    assert [(entry.kind, entry.data) for entry in logged.entries] == [(SUPERSEDED, old)]
+    again = store.execute(Apply(old, followed=True, moved=True))
+    assert again == Applied(None, fresh=False), "once is enough"
+    above = plain(2, 2_000, b"new")
+    assert store.execute(Apply(above, followed=True, moved=True)) == Applied(None, fresh=True)
+    assert len(read(store).rows) == 1, "what is above is written as ever"
+    check_tree(store)

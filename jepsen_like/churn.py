@@ -4,28 +4,33 @@ epochs.
     n5 = add            a machine with an empty directory knocks, is admitted, gets its share
     remove              the last machine hands over and is switched off
     replace             a machine loses its directory; another peer under the same name takes its place
+    elsewhere           as replace, but under another name and address
     move                a machine gets other tokens
     replicate           the bucket's keyspace goes from RF 3 to 1 and back
 
 One after the other, as long as the nemesis runs, beside all its other faults; what is under way when it
-stops has
-to come to its end by itself. Whenever the move goes from one phase to the next, one who takes part in it may
-be
-killed, and comes back after a while.
+stops has to come to its end by itself. Whenever a move goes from one phase to the next, somebody may
+be killed, and comes back after a while.
+
+Any workload can be run so: `NAME+churn` is one (jepsen_like/simulate.py), whose seed draws the shape of the
+cluster (one datacentre or two), the kinds of moves and how often somebody is killed.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from core.metadata import BeginMove, StepMove
 from core.requests import MetadataRequest
 from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.checkers import Problem
 from jepsen_like.nemesis import Nemesis, Undo, is_damaged
-from jepsen_like.run import Run
+from jepsen_like.run import TWO_DATACENTRES, Run, Verdict, options_of, verdict_of_run
 from lsm import keys
 from node import move_plans
 from node.move_plans import Newcomer, PlanError
@@ -33,7 +38,8 @@ from node.moving import complement
 from node.moving_ring import PREPARE
 from node.node import Node
 from sim.cluster import SimCluster
-from sim.real import node_of
+from sim.options import Options
+from sim.real import RealSoftware, node_of
 
 SECOND = 1_000_000
 LOOK_US = SECOND // 10
@@ -41,8 +47,9 @@ SETTLE_US = 400 * SECOND
 CLEAN_US = 60 * SECOND
 OWED_US = 300 * SECOND
 """What was owed to a peer that is gone is delivered to all its successors, page by page."""
-KINDS = ("add", "remove", "replace", "move")
+KINDS = ("add", "remove", "replace", "elsewhere", "move", "replicate")
 MACHINES_MAX = 7
+"""In one datacentre; in more of them each may have one more than at the beginning."""
 
 
 class Churn:
@@ -55,8 +62,8 @@ class Churn:
         self.random = Random(f"{cluster.options.seed}:churn")
         self.kill = kill
         self.done: list[str] = []
-        self.aborted = 0
-        self.kills = 0
+        self.kills: dict[str, int] = {}
+        """How many were killed as a phase began."""
         self._running = False
         self._plan: Callable[[Node], BeginMove | None] | None = None
         self._kind = ""
@@ -85,7 +92,7 @@ class Churn:
     @property
     def lacks_a_copy(self) -> bool:
         """Whether a directory was emptied whose place is not filled yet."""
-        return self._plan is not None and self._kind == "replace"
+        return self._plan is not None and self._kind in ("replace", "elsewhere")
 
     # --- one operation
 
@@ -109,14 +116,16 @@ class Churn:
 
     def _begin(self, kind: str) -> None:
         cluster, machines = self.cluster, self.cluster.machines
-        least = max(3, cluster.options.replication)
         vnodes = cluster.options.settings.num_tokens
         members = len(machines) - (self.retired >= 0)
-        if kind == "remove" and (members <= least or self.retired >= 0):
+        if kind == "remove" and (self.retired >= 0 or not self._can_spare_the_last()):
             return
-        if kind == "add" and members >= MACHINES_MAX:
+        if kind == "add" and members >= max(
+            MACHINES_MAX, cluster.options.peers + cluster.options.datacentres
+        ):
             return
-        if kind == "replace" and any(is_damaged(machine) for machine in machines):
+        replaces = kind in ("replace", "elsewhere")
+        if replaces and any(is_damaged(machine) for machine in machines):
             return  # two copies would be lost at once, and of what these two acknowledged nobody had any
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         node = self._best()
@@ -138,19 +147,30 @@ class Churn:
             last = machines[-1]
             self._plan = lambda node: move_plans.remove(node.metadata.state, [last.place.name])
             self._after = lambda: self._switch_off(last.index)
-        elif kind == "replace":
+        elif replaces:
             victim = self.random.randrange(members)
             name = machines[victim].place.name
             cluster.wipe(victim)
+            if kind == "elsewhere":
+                cluster.rename(victim)
             cluster.start(victim)
+            new = machines[victim].place.name
             self._plan = lambda node: _with(
-                node, name, lambda n: move_plans.replace(node.metadata.state, name, n)
+                node, new, lambda n: move_plans.replace(node.metadata.state, name, n)
             )
         elif kind == "move":
             name = machines[self.random.randrange(members)].place.name
             self._plan = lambda node: move_plans.move(node.metadata.state, name, vnodes)
         else:
             self._plan = self._replicate
+
+    def _can_spare_the_last(self) -> bool:
+        """Whether its datacentre has enough peers without it."""
+        cluster = self.cluster
+        there = cluster.machines[-1].place.datacentre
+        left = sum(machine.place.datacentre == there for machine in cluster.machines) - 1
+        fewest = 3 if cluster.options.datacentres == 1 else 1
+        return left >= max(fewest, cluster.options.replication)
 
     def _replicate(self, node: Node) -> BeginMove:
         """RF 3 to 1, or back."""
@@ -228,7 +248,8 @@ class Churn:
         victim = self.random.randrange(len(self.cluster.machines))
         if self._after is not None and victim == len(self.cluster.machines) - 1:
             return
-        self.kills += 1
+        phase = self._phase if node.metadata.state.move is not None else "ended"
+        self.kills[phase] = self.kills.get(phase, 0) + 1
         self.cluster.kill(victim)
         self.cluster.scheduler.after(self.random.randrange(1, 3 * SECOND), self._back, victim)
 
@@ -307,6 +328,44 @@ class ChurnRun(Run):
             return problems
         self.cluster.run_until(lambda: not foreign_rows(self.cluster), CLEAN_US)
         return foreign_rows(self.cluster)
+
+
+CHURN = "+churn"
+"""What the name of a workload ends in that is run with churn."""
+
+
+class ChurnShape(NamedTuple):
+    """What a seed draws besides the options of the run."""
+
+    options: Options
+    kinds: tuple[str, ...]
+    kill: float
+
+
+def shape_of(seed: int, workload: str) -> ChurnShape:
+    """The options with one datacentre or two, the kinds of moves, and how likely a kill is at each phase."""
+    draw = Random(f"{seed}:options:churn")
+    options = options_of(seed, workload)
+    factor = draw.choice((0, 0, 0, 2, 3))
+    if factor and options.datacentres == 1:
+        options = msgspec.structs.replace(options, **TWO_DATACENTRES | {"replication": factor})
+    kinds = tuple(kind for kind in KINDS if draw.random() < 0.5) or KINDS
+    return ChurnShape(options, kinds, draw.choice((0.0, 0.3, 0.7)))
+
+
+def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = False) -> Verdict:
+    """One seed of `NAME+churn`."""
+    shape = shape_of(seed, workload.removesuffix(CHURN))
+    began = time.process_time()
+    this = ChurnRun(shape.options, workload.removesuffix(CHURN), RealSoftware(), trace)
+    churn = this.churn(shape.kinds, shape.kill)
+    problems = this.go(seconds * SECOND)
+    verdict = verdict_of_run(this, problems, seconds, time.process_time() - began)
+    moves = {kind: churn.done.count(kind) for kind in KINDS if kind in churn.done}
+    kills = " ".join(f"{phase}:{count}" for phase, count in churn.kills.items())
+    told = " ".join(f"{kind}:{count}" for kind, count in moves.items())
+    options = f"{verdict.options} moves=[{told}] of {','.join(shape.kinds)} kills=[{kills}]"
+    return msgspec.structs.replace(verdict, workload=workload, options=options, moves=moves)
 
 
 def owed(cluster: SimCluster) -> int:

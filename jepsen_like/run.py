@@ -38,6 +38,7 @@ from jepsen_like.workloads.documents import DocumentsWorkload
 from jepsen_like.workloads.each_quorum import EachQuorumWorkload
 from jepsen_like.workloads.groups import GroupsWorkload
 from jepsen_like.workloads.index import IndexWorkload
+from jepsen_like.workloads.local_quorum import LocalQuorumWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.monotonic import MonotonicWorkload
 from jepsen_like.workloads.register import RegisterWorkload
@@ -57,6 +58,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "set-any": lambda: SetWorkload((Level.ANY, Level.QUORUM), immediate=False),
     "register": RegisterWorkload,
     "register-each": EachQuorumWorkload,
+    "register-local": LocalQuorumWorkload,
     "deletes": DeletesWorkload,
     "metadata": MetadataWorkload,
     "cas-register": CasRegisterWorkload,
@@ -79,8 +81,10 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "composite": CompositeWorkload,
 }
 
+TWO_DATACENTRES: dict[str, Any] = {"peers": 6, "datacentres": 2, "voters": 3, "replication": 3}
 SHAPES: dict[str, dict[str, Any]] = {
-    "register-each": {"peers": 6, "datacentres": 2, "voters": 3, "replication": 3, "keys": 2, "rate": 150},
+    "register-each": TWO_DATACENTRES | {"keys": 2, "rate": 150},
+    "register-local": TWO_DATACENTRES,
 }
 """Workloads that need a cluster of their own shape; the rest of the options is drawn as ever."""
 
@@ -123,6 +127,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     events: int = 0
     messages: int = 0
     faults: int = 0
+    moves: dict[str, int] = {}
+    """Moves of ranges that ended, by kind."""
     live_us: int = -1
     converged_us: int = -1
     trace: str = ""

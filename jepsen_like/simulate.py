@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from jepsen_like.checkers import Problem
+from jepsen_like.churn import CHURN, run_with_churn
 from jepsen_like.own import OwnError
 from jepsen_like.run import WORKLOADS, Verdict, named, run
 from sim.options import Options
@@ -23,7 +24,8 @@ def judge(job: tuple[int, str, int, bool]) -> Verdict:
     """One run (seed, workload, seconds of faults, trace); a bug of ours that stops a node is red too."""
     seed, workload, seconds, trace = job
     try:
-        return run(seed, workload, seconds, trace)
+        go = run_with_churn if workload.endswith(CHURN) else run
+        return go(seed, workload, seconds, trace)
     except Exception as error:  # noqa: BLE001  (a crash of the code under test is a verdict, not our end)
         where = "".join(traceback.format_exception(error)[-6:])
         return Verdict(
@@ -54,13 +56,14 @@ def simulate(
     workers: int = 1,
     say: Say = print,
 ) -> bool:
-    """Run a workload ("all" for each of them, or a file of one's own) over seeds; True if all are green.
+    """Run a workload ("all" or "all+churn" for each of them, or a file of one's own) over seeds; True if all
+    are green.
 
     KeyError for no such one, OwnError for a file that is none.
     """
-    names = list(WORKLOADS) if workload == "all" else [workload]
-    for name in names:
-        named(name)
+    plain = workload.removesuffix(CHURN)
+    names = [name + workload[len(plain) :] for name in (WORKLOADS if plain == "all" else [plain])]
+    named(next(iter(WORKLOADS)) if plain == "all" else plain)
     jobs = [(seed, name, seconds, trace) for seed in seeds for name in names]
     red = virtual_us = operations = 0
     real_s = 0.0
@@ -86,7 +89,9 @@ def simulate(
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m jepsen_like.simulate", description=__doc__)
-    parser.add_argument("--workload", default="all", metavar="NAME|FILE.py|all", help=", ".join(WORKLOADS))
+    parser.add_argument(
+        "--workload", default="all", metavar="NAME[+churn]|FILE.py|all", help=", ".join(WORKLOADS)
+    )
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--seconds", type=int, default=60, help="virtual seconds with faults")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from jepsen_like.churn import CHURN
 from jepsen_like.run import WORKLOADS, Verdict
 from jepsen_like.simulate import Say, verdicts
 
@@ -35,6 +36,7 @@ class Line(msgspec.Struct, kw_only=True):
     operations: int
     ok: int
     faults: int
+    moves: int = 0
     real_s: float
     red: list[int]
     verdict: str
@@ -86,6 +88,7 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
     line.operations += verdict.operations
     line.ok += sum(counts["ok"] for counts in verdict.counts.values())
     line.faults += verdict.faults
+    line.moves += sum(verdict.moves.values())
     line.real_s = round(line.real_s + verdict.real_s, 1)
     if not verdict.green:
         line.red.append(verdict.seed)
@@ -113,8 +116,8 @@ def _commit() -> str:
 def figures(ledger: Path = LEDGER) -> str:
     """What was ever simulated, workload by workload, as a table of Markdown."""
     lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
-    rows = ["| workload | seeds | virtual hours | operations | faults | red seeds | last commit |"]
-    rows.append("|---|---:|---:|---:|---:|---|---|")
+    rows = ["| workload | seeds | virtual hours | operations | faults | moves | red seeds | last commit |"]
+    rows.append("|---|---:|---:|---:|---:|---:|---|---|")
     names = dict.fromkeys(line.workload for line in lines)
     for name in [*names, ""]:
         chosen = [line for line in lines if name in ("", line.workload)]
@@ -125,6 +128,7 @@ def figures(ledger: Path = LEDGER) -> str:
             f"{sum(line.virtual_hours for line in chosen):.1f}",
             f"{sum(line.operations for line in chosen):,}",
             f"{sum(line.faults for line in chosen):,}",
+            f"{sum(line.moves for line in chosen):,}",
             ", ".join(red) or "none",
             chosen[-1].commit if chosen else "",
         )
@@ -137,14 +141,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m jepsen_like.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=50.0, help="virtual hours")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--workloads", default=",".join(WORKLOADS), help="names, separated by commas")
+    parser.add_argument(
+        "--workloads",
+        default=",".join(WORKLOADS),
+        help="names, separated by commas; NAME+churn for one with churn",
+    )
     parser.add_argument("--figures", action="store_true", help="print the sums of the ledger, and do nothing")
     given = parser.parse_args()
     if given.figures:
         print(figures())
         return 0
     names = given.workloads.split(",")
-    if unknown := [name for name in names if name not in WORKLOADS]:
+    if unknown := [name for name in names if name.removesuffix(CHURN) not in WORKLOADS]:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(WORKLOADS)}")
     return 0 if soak(given.hours, given.workers, workloads=names) else 1
 

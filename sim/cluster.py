@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from core.commands import Outcome
 from core.errors import StoreError
 from core.messages import Message
@@ -135,6 +137,17 @@ class SimCluster:
         )
         self._by_address[place.address] = self.machines[index]
         return index
+
+    def rename(self, index: int) -> None:
+        """A machine that does not run gets another name and address."""
+        machine = self.machines[index]
+        assert machine.process is None
+        del self._by_address[machine.place.address]
+        name, (host, _, port) = machine.place.name, machine.place.address.rpartition(":")
+        first, _, rest = host.partition(".")
+        address = f"{int(first) + 1}.{rest}:{port}"
+        machine.place = msgspec.structs.replace(machine.place, name=f"{name}x", address=address)
+        self._by_address[address] = machine
 
     # --- processes
 

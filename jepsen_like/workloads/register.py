@@ -44,9 +44,13 @@ class RegisterWorkload:
         """As many writes as reads."""
         key = self.session.random.randrange(self.session.cluster.options.keys)
         if self.session.random.randrange(2):
-            self._write("write", key, -1)
+            self._write("write", key, self.peer_for(key))
         else:
-            self._read("read", key, -1)
+            self._read("read", key, self.peer_for(key))
+
+    def peer_for(self, key: int) -> int:
+        """Through whom a key is written and read; -1: anybody."""
+        return -1
 
     def probe(self, peer: int) -> None:
         """A write and a read of a key of its own."""

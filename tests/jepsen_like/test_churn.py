@@ -18,6 +18,7 @@ from sim.real import RealSoftware
         ("register", 8, ("replace", "move")),
         ("append", 3, ("add", "move")),
         ("cas-register", 300, ("replicate", "add")),
+        ("changes", 1, ("add",)),  # what a reader from the beginning is owed by a newcomer's log
     ],
 )
 def test_nothing_is_lost_while_ranges_move(workload: str, seed: int, kinds: tuple[str, ...]) -> None:

@@ -56,6 +56,9 @@ class Durable(Visible, Protocol):
     StoreError (core/errors.py) for what a disk does; it must be opened anew then.
     """
 
+    def add(self, changes: Sequence[Change]) -> None:
+        """Prepare to write these: the next `write` makes them durable, before those that it is given."""
+
     def write(self, changes: Sequence[Change], covers: int) -> None:
         """Make all these changes durable, together with `covers`, or none of it. Later ones of a key win."""
 
@@ -86,8 +89,13 @@ class Changeable(Visible, Protocol):
     where to go on. Raises StoreError (core/errors.py) for what a disk does.
     """
 
+    def add(self, changes: Sequence[Change]) -> None:
+        """Prepare to commit these, most of the work of it: the next `commit` does. Nothing is shown or folded
+        until then.
+        """
+
     def commit(self, changes: Sequence[Change], covers: int) -> None:
-        """Make these changes, and all that was shown, durable and visible, or none of it."""
+        """Make these changes, and all that was shown or added, durable and visible, or none of it."""
 
     def show(self, changes: Sequence[Change], covers: int) -> None:
         """Make these changes visible."""

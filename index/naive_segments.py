@@ -143,16 +143,22 @@ class NaiveSegments(NaiveView):
         super().__init__(rules, {}, {})
         self._kept = kept
         self._covers = 0
+        self._added: list[Change] = []
         self.reload()
 
     def covers(self) -> int:
         """The offset covered."""
         return self._covers
 
+    def add(self, changes: Sequence[Change]) -> None:
+        """Remember them."""
+        self._added += changes
+
     def write(self, changes: Sequence[Change], covers: int) -> None:
         """Take them all."""
         kept = self._kept
-        for change in changes:
+        added, self._added = self._added, []
+        for change in (*added, *changes):
             kept.due_us.pop(change.key, None)
             if change.document is None:
                 kept.documents.pop(change.key, None)

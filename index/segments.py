@@ -139,24 +139,40 @@ class TantivySegments:
         self.write(changes, covers)
         self.reload()
 
-    def write(self, changes: Sequence[Change], covers: int) -> None:
-        """Delete and add, then write the marker, and make it durable."""
+    def add(self, changes: Sequence[Change]) -> None:
+        """Delete and add, to be committed later."""
         latest = {change.key: change for change in changes}
-        try:
-            writer = self._writer
-            if writer is None:
-                writer = self._writer = self._index.writer(WRITER_BYTES, 1)
+
+        def add(writer: tantivy.IndexWriter) -> None:
             for change in latest.values():
                 name = change.key.decode("latin-1")
                 writer.delete_documents_by_term("key", name)
                 if change.document is not None:
                     writer.add_document(self._document(name, change))
+
+        self._write(add)
+
+    def write(self, changes: Sequence[Change], covers: int) -> None:
+        """Delete and add, then write the marker, and make it durable."""
+        self.add(changes)
+
+        def commit(writer: tantivy.IndexWriter) -> None:
             writer.delete_documents_by_term("key", MARKER)
             marker = tantivy.Document()
             marker.add_text("key", MARKER)
             marker.add_bytes("source", msgspec.json.encode(Marker(covers, self._places)))
             writer.add_document(marker)
             writer.commit()
+
+        self._write(commit)
+
+    def _write(self, what: Callable[[tantivy.IndexWriter], None]) -> None:
+        """Do something with the writer. Raises StoreError."""
+        try:
+            writer = self._writer
+            if writer is None:
+                writer = self._writer = self._index.writer(WRITER_BYTES, 1)
+            what(writer)
         except (ValueError, OSError) as error:
             self._writer = None  # with it, whatever was not committed is forgotten
             text = f"an inverted index cannot be written: {error}"

@@ -10,6 +10,7 @@ the index on disk by one commit, which nobody waits for; meanwhile more is shown
     fold()             write young as it is now                             slow, beside shows
     adopt()            see what was written; young without it               at once
     commit(changes)    write young + changes, see it, young is empty        for many changes
+    add(changes)       begin with that, before all of them are there
 
 A row that is young is hidden in the old tier, whether it is there in an older version or has gone. So a
 question is answered by two disjoint sets of documents, and their answers are put together just like those of
@@ -58,6 +59,7 @@ class Tiers:
         self._rules = rules
         self._durable = durable
         self._folded: dict[bytes, Change] = {}
+        self._has_added = False
         self._now = self._seen({}, durable.covers())
 
     def _seen(self, changes: dict[bytes, Change], covers: int, known: NaiveView | None = None) -> _Now:
@@ -75,6 +77,7 @@ class Tiers:
 
     def show(self, changes: Sequence[Change], covers: int) -> None:
         """Keep them."""
+        assert not self._has_added, "what was added is committed first"
         now = self._now
         fresh = {change.key: change for change in changes}
         young = self._young({**now.young.changes, **fresh}, covers, now.young.documents)
@@ -84,6 +87,7 @@ class Tiers:
 
     def fold(self) -> None:
         """Write what is young at this moment."""
+        assert not self._has_added, "what was added is committed first"
         young = self._now.young
         self._durable.write(tuple(young.changes.values()), young.covers)
         self._folded = young.changes
@@ -96,10 +100,20 @@ class Tiers:
         left = {key: change for key, change in young.changes.items() if folded.get(key) is not change}
         self._now = self._seen(left, young.covers, young.documents)
 
+    def add(self, changes: Sequence[Change]) -> None:
+        """Begin to write what is young, and these."""
+        if not self._has_added:
+            self._has_added = True
+            self._durable.add(tuple(self._now.young.changes.values()))
+        self._durable.add(changes)
+
     def commit(self, changes: Sequence[Change], covers: int) -> None:
-        """Write what is young together with these, and see it."""
-        latest = {**self._now.young.changes, **{change.key: change for change in changes}}
+        """Write what is young together with these and what was added, and see it."""
+        latest = {change.key: change for change in changes}
+        if not self._has_added:
+            latest = {**self._now.young.changes, **latest}
         self._durable.write(tuple(latest.values()), covers)
+        self._has_added = False
         self._durable.reload()
         self._now = self._seen({}, covers)
 

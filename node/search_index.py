@@ -16,7 +16,8 @@ What changed is brought in by one of two ways (index/tiers.py). A few rows are *
 them, or after a moment. That takes next to nothing and is not durable; FOLD_ROWS of them, or those of
 FOLD_US, are then folded into the index on disk, beside searches and further rows. Many rows are committed
 there at once; and as long as nobody waits for them they gather first, since large commits cost half as much
-per row. So `reached`, what a search sees, runs ahead of what a crash leaves.
+per row. As they come they are *added*, which is most of a commit's work, so that it is done beside what
+brings them. So `reached`, what a search sees, runs ahead of what a crash leaves.
 
 One job that changes the index is under way at a time, but for folding. What changes meanwhile gathers, and
 all who wait for it share the next.
@@ -55,6 +56,10 @@ GATHER_US = 2 * limits.SECOND_US
 """So many rows, or for so long, gather for one commit while nobody waits for them. What a commit adds is one
 segment, and every eight of a size are merged into one, which costs as much as half of what adding them did.
 """
+
+ADD_ROWS = 500
+ADD_BYTES = 512 * limits.KIB
+"""So many of them are added at once."""
 
 SHOW_US = limits.SECOND_US // 5
 """After so long a few rows are shown without being waited for: to searches that do not ask for freshness."""
@@ -122,6 +127,7 @@ class OneIndex:
         self._pending_since_us = 0
         self._shown: tuple[int, int] = (0, 0)
         self._shown_since_us = 0
+        self._added = self._added_bytes = self._added_since_us = 0
         self._covers = 0
         self.next_due_us = 0
         self._due_reads = 0
@@ -161,6 +167,7 @@ class OneIndex:
             "show": self._showed,
             "fold": self._folded,
             "commit": self._committed,
+            "add": self._was_added,
             "due": self._due,
             "rest": self._ignore,
         }
@@ -195,6 +202,7 @@ class OneIndex:
         """What was not committed is read again."""
         self.pending, self.pending_bytes = {}, 0
         self._is_folded, self._shown = False, (0, 0)
+        self._added = self._added_bytes = 0
 
     def open(self) -> None:
         """Begin."""
@@ -332,7 +340,7 @@ class OneIndex:
             self._show(segments.adopt)
         elif 0 < self.next_due_us <= now_us:
             self._job("due", partial(segments.due, now_us, DUE_MAX))
-        elif self.pending:
+        elif self.pending or self._added:
             self._bring_in(segments)
         else:
             self.reached = self.read_to
@@ -345,14 +353,34 @@ class OneIndex:
         count = len(self.pending)
         is_awaited = self._owner.is_awaited(self)
         is_small = rows + count <= SHOW_ROWS_MAX and size + self.pending_bytes <= SHOW_BYTES_MAX
-        waited_us = self._since_us(self._pending_since_us)
-        if is_small and (is_awaited or waited_us >= SHOW_US):
+        waited_us = self._since_us(self._added_since_us if self._added else self._pending_since_us)
+        if is_small and not self._added and (is_awaited or waited_us >= SHOW_US):
             changes, covers = self._changes(), self.read_to
             self._show(lambda: segments.show(changes(), covers))
-        elif not self._folding and (
-            is_awaited or count >= GATHER_ROWS or self.pending_bytes >= GATHER_BYTES or waited_us >= GATHER_US
+        elif self._folding:
+            return  # its end asks again
+        elif (
+            is_awaited
+            or self._added + count >= GATHER_ROWS
+            or self._added_bytes + self.pending_bytes >= GATHER_BYTES
+            or waited_us >= GATHER_US
         ):
             self._commit(self.read_to)
+        elif count >= ADD_ROWS or self.pending_bytes >= ADD_BYTES:
+            self._add_some(segments)
+
+    def _add_some(self, segments: Changeable) -> None:
+        """Do most of the work of the commit to come."""
+        if not self._added:
+            self._added_since_us = self._pending_since_us
+        self._added += len(self.pending)
+        self._added_bytes += self.pending_bytes
+        changes = self._changes()
+        self._job("add", lambda: segments.add(changes()))
+
+    def _was_added(self, _result: None) -> None:
+        self.go_on()
+        self._owner.read_soon()
 
     def _since_us(self, at_us: int) -> int:
         return self._inside.world.monotonic_us() - at_us
@@ -397,7 +425,7 @@ class OneIndex:
     def _fold_in_time(self, segments: Changeable) -> None:
         """Make durable what was shown, beside what else goes on."""
         rows = self._shown[0]
-        if not rows or self._folding or self._is_folded or self._is_committing:
+        if not rows or self._folding or self._is_folded or self._is_committing or self._added:
             return
         if rows >= FOLD_ROWS or self._since_us(self._shown_since_us) >= FOLD_US:
             self._folding = True
@@ -433,6 +461,7 @@ class OneIndex:
         covers, self.next_due_us = result
         self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
         self._covers, self._shown = covers, (0, 0)
+        self._added = self._added_bytes = 0
         if self.state == BUILDING:
             if not self._build_done:
                 self._slice()

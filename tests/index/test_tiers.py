@@ -29,8 +29,12 @@ def test_tiers_answer_as_one_index(seed: int, tmp_path: Path) -> None:
         some = corpora.changes(random, random.randint(1, 12), 40)
         offset += len(some)
         naive.commit(some, offset)
-        if random.random() < 0.15:
-            tiers.commit(some, offset)
+        if random.random() < 0.25:
+            before, seen = tiers.documents(), random.randint(0, len(some))
+            for change in some[:seen]:
+                tiers.add([change])
+            assert tiers.documents() == before, "what is added is not there yet"
+            tiers.commit(some[seen:], offset)
             is_folded, durable = False, offset
         else:
             tiers.show(some, offset)

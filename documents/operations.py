@@ -191,7 +191,9 @@ def edit(
     write = _write(collection, document_id, cells, wanted, UPDATE)
     looks = wanted.condition is not None or wanted.returning or wanted.existing
     if change.pieces is None or looks or renews or collection.settings.schema_text is not None:
-        return _conditional(collection, write, wanted, _Edit(write, change, renews), change.bytes)
+        return _conditional(
+            collection, write, wanted, _Edit(write, change, renews, wanted.existing), change.bytes
+        )
     return Operation(collection, write, None, is_put=False)
 
 
@@ -263,11 +265,14 @@ class _Put(msgspec.Struct, frozen=True):
 
 
 class _Edit(msgspec.Struct, frozen=True):
-    """Edits what is there. `renews`: the whole document is written, with its time to live."""
+    """Edits what is there. `renews`: the whole document is written, with its time to live. `quiet`: nothing
+    is written where nothing becomes different.
+    """
 
     write: WriteRequest
     change: Edit
     renews: bool
+    quiet: bool = False
 
     def decide(self, collection: Collection, reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
         document = _document_read(collection, reads)
@@ -301,6 +306,8 @@ class _Edit(msgspec.Struct, frozen=True):
         if edited.document is MISSING or not (edited.touched or self.renews):
             return []
         text = render(edited.document)
+        if self.quiet and not self.renews and document is not None and text == render(document.value):
+            return []
         check_result(edited.document, text, collection.settings.max_document_bytes)
         problem = _check_schema(collection, edited.document)
         if problem is not None:

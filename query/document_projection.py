@@ -75,6 +75,10 @@ def _parse(value: Value, where: str) -> Projection:
         path = parse_path(key)
         if isinstance(path, str):
             raise RefusedError(here, path)
+        if "$" in path:
+            raise RefusedError(
+                here, "there is no positional $ here: $elemMatch shows the element that matches"
+            )
         if isinstance(wanted, dict):
             if "$slice" in wanted and len(wanted) == 1:
                 slices.append(_slice(path, wanted["$slice"], here))

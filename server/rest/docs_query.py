@@ -2,7 +2,7 @@
 
     _find       {"filter", "projection", "sort", "limit", "skip", "cursor", "allow_scan", "explain", "level"}
     _count      {"filter"}                  _distinct   {"path", "filter"}
-    _aggregate  {"pipeline"}                _update     {"filter", "update", "limit", "cursor"}
+    _aggregate  {"pipeline"}                _update     {"filter", "update", "limit", "cursor", "upsert"}
     _delete     {"filter", "limit", "cursor"}
 
 Filters are judged where the documents are; what does not match never travels. Without an index that fits,
@@ -33,6 +33,7 @@ from core.schema import Table
 from core.settings import Settings
 from documents import operations
 from documents.collections import DOCUMENT_COLUMN, Collection
+from documents.edits import EditError
 from documents.finding import (
     PAGE_BYTES_MAX,
     AggregateFold,
@@ -47,7 +48,8 @@ from documents.finding import (
 )
 from documents.finding_plans import SCAN, Plan, order_plan, plan_of
 from documents.indexes import schema_name
-from documents.operations import Operation, Wanted
+from documents.operations import Condition, NotMet, Operation, Wanted
+from documents.upserts import upsert_of
 from documents.values import id_of
 from index.entries_json import value_term
 from node.node import Node
@@ -59,6 +61,7 @@ from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
 from server.rest.documents import JSON, JSON_PATCH, edit_of, refused
+from server.rest.documents_ids import new_id
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, Options, options
 
@@ -78,8 +81,8 @@ _MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     "_count": _COMMON,
     "_distinct": (*_COMMON, "path"),
     "_aggregate": ("pipeline", "level", "allow_scan", "explain"),
-    "_update": ("filter", "level", "allow_scan", "update", "limit", "cursor"),
-    "_delete": ("filter", "level", "allow_scan", "limit", "cursor"),
+    "_update": ("filter", "level", "allow_scan", "update", "limit", "cursor", "multi", "upsert"),
+    "_delete": ("filter", "level", "allow_scan", "limit", "cursor", "multi"),
 }
 
 
@@ -159,7 +162,7 @@ class DocumentQueries:
                 raise ProblemError(
                     "bad-body", f"{operation} has no {key[:60]!r}; there are {', '.join(known)}"
                 )
-        for flag in ("allow_scan", "explain"):
+        for flag in ("allow_scan", "explain", "upsert", "multi"):
             if not isinstance(body.get(flag, False), bool):
                 raise ProblemError("bad-body", f"{flag} is true or false")
         timeout_us = wanted.timeout_us or max(SCAN_TIMEOUT_US, self._settings.read_timeout_us)
@@ -332,7 +335,28 @@ class DocumentQueries:
 
         counts = await self._change(asked, plan)
         members = {"matched": counts.matched, "modified": counts.changed, "cursor": counts.cursor}
+        if asked.body.get("upsert", False):
+            made = None if counts.matched or counts.cursor else await self._upsert(asked, update)
+            members["upserted"] = made
         return render(members)
+
+    async def _upsert(self, asked: _Asked, change: Value) -> str:
+        """Make the document that an update of nothing makes; its id."""
+        condition = _good(filter_query(asked.body)).condition
+        try:
+            upsert = upsert_of(condition, change, time.time_ns() // 1000)
+        except EditError as error:
+            raise invalid(Invalid(error.code, str(error))) from None
+        document_id = upsert.id or new_id()
+        how = Wanted(asked.level, condition=Condition(none_match=("*",)))
+        operation = _good(operations.put(asked.collection, document_id, render(upsert.document), how))
+        answer = await self._bridge.ask(operation.request, asked.options.write_timeout_us(self._settings))
+        if not isinstance(answer, Written | Judged):
+            raise refused(answer, asked.collection)
+        if isinstance(operation.outcome(answer), NotMet):
+            detail = f"a document {document_id[:100]!r} that does not meet the filter is there"
+            raise ProblemError("precondition-failed", detail, id=document_id)
+        return document_id
 
     async def _delete(self, asked: _Asked) -> bytes:
         how = Wanted(asked.level, existing=True)
@@ -354,6 +378,8 @@ class DocumentQueries:
         end_s = time.monotonic() + asked.timeout_us / 2_000_000
         query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}))
         left = query.limit if "limit" in body else None
+        if not asked.body.get("multi", True):
+            left = 1
         counts = _Counts()
         while True:
             page = msgspec.structs.replace(query, limit=PAGE if left is None else min(PAGE, left))
@@ -381,14 +407,18 @@ class DocumentQueries:
         for at in range(0, len(ids), CHANGES_AT_ONCE):
             planned = [(one, _guarded(_good(plan(one)), meets)) for one in ids[at : at + CHANGES_AT_ONCE]]
             asking = [self._bridge.ask(operation.request, timeout_us) for _, operation in planned]
+            error: ProblemError | None = None
             for (document_id, _), answer in zip(planned, await asyncio.gather(*asking), strict=True):
-                if not isinstance(answer, Written | Judged):
+                if isinstance(answer, Written | Judged):
+                    assert isinstance(answer, Judged), "what is guarded is decided"
+                    counts.matched += meets(answer.reads)
+                    counts.changed += answer.applied
+                elif error is None:
                     error = refused(answer, asked.collection)
-                    error.members.update(id=document_id, matched=counts.matched, modified=counts.changed)
-                    raise error
-                assert isinstance(answer, Judged), "what is guarded is decided"
-                counts.matched += meets(answer.reads)
-                counts.changed += answer.applied
+                    error.members["id"] = document_id
+            if error is not None:
+                error.members.update(matched=counts.matched, modified=counts.changed)
+                raise error
 
 
 def _finished(fold: AggregateFold) -> bytes | Invalid:

@@ -113,7 +113,7 @@ def paths() -> dict[str, Any]:
         ),
         f"{base}/_update": _question(
             "updateDocuments", "Change the documents that meet a filter", "Update",
-            {"matched": count, "modified": count, "cursor": cursor}, *changed,
+            {"matched": count, "modified": count, "cursor": cursor, "upserted": cursor}, *changed,
             description=_CHANGES, changes="yes",
         ),
         f"{base}/_delete": _question(
@@ -181,6 +181,7 @@ def schemas() -> dict[str, Any]:
     limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
     expires = {"type": "integer", "minimum": 0, "maximum": EXPIRE_S_MAX}
+    multi = {"type": "boolean", "default": True, "description": "false: one document at most."}
     index: dict[str, Any] = {
         "paths": paths_of,
         "filter": _OBJECT,
@@ -207,9 +208,11 @@ def schemas() -> dict[str, Any]:
             update={"type": ["object", "array"], "description": "Operators, a merge patch, or a JSON Patch."},
             limit=limit,
             cursor=TEXT,
+            multi=multi,
+            upsert={**_BOOLEAN, "description": "Make a document where none meets the filter."},
             **common,
         ),
-        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=TEXT, **common),
+        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=TEXT, multi=multi, **common),
         "FoundDocument": {
             "type": "object",
             "required": ["etag", "document"],

@@ -341,3 +341,52 @@ def test_a_mapping_with_an_analyzer_that_does_not_exist_is_refused() -> None:
             assert reply.status == 400 and "klingon" in reply.json()["detail"], reply.body
 
     run(work())
+
+
+def test_an_update_that_nothing_meets_may_make_a_document() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            update = {"$inc": {"views": 1}, "$setOnInsert": {"made": True}, "$set": {"year": 1}}
+            body = {"filter": {"_id": "new", "title": "X", "year": 5}, "update": update, "upsert": True}
+            done = (await post(ask, "_update", body)).json()
+            assert done == {"matched": 0, "modified": 0, "cursor": None, "upserted": "new"}
+            made = (await ask("GET", "/v1/docs/movies/new")).json()
+            assert made == {"views": 1, "made": True, "title": "X", "year": 1}
+            body["filter"] = {"_id": "new"}
+            done = (await post(ask, "_update", body)).json()
+            assert done == {"matched": 1, "modified": 1, "cursor": None, "upserted": None}
+            assert (await ask("GET", "/v1/docs/movies/new")).json()["views"] == 2
+            again = {"filter": {"_id": "new", "views": 9}, "update": {"$set": {"a": 1}}, "upsert": True}
+            refused = await post(ask, "_update", again)
+            assert problem(refused) == (412, "precondition-failed") and refused.json()["id"] == "new"
+            merge = {"filter": {"a.b": 1}, "update": {"c": 2, "d": None}, "upsert": True}
+            name = (await post(ask, "_update", merge)).json()["upserted"]
+            assert (await ask("GET", f"/v1/docs/movies/{name}")).json() == {"a": {"b": 1}, "c": 2}
+            patch = {"filter": {"zz": 1}, "update": [{"op": "add", "path": "/a", "value": 1}], "upsert": True}
+            assert "JSON Patch" in (await post(ask, "_update", patch)).json()["detail"]
+            twice = {"filter": {"$and": [{"q": 1}, {"q": 2}]}, "update": {"$set": {"a": 1}}, "upsert": True}
+            assert "two values" in (await post(ask, "_update", twice)).json()["detail"]
+
+    run(work())
+
+
+def test_one_of_many_and_what_changes_nothing() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            body = {"filter": {"genres": "drama"}, "update": {"$set": {"seen": True}}, "multi": False}
+            done = (await post(ask, "_update", body)).json()
+            assert (done["matched"], done["modified"]) == (1, 1)
+            done = (await post(ask, "_update", {**body, "multi": True})).json()
+            assert (done["matched"], done["modified"]) == (2, 1), "one of them has it already"
+            done = (await post(ask, "_delete", {"filter": {}, "multi": False})).json()
+            assert done["deleted"] == 1
+            assert (await post(ask, "_count", {})).json() == {"count": 3}
+            conflict = {"filter": {}, "update": {"$push": {"score": 1}, "$inc": {"n": 1}}}
+            found = (await post(ask, "_update", conflict)).json()
+            assert found["type"] == "patch-conflict"
+            changed = (await post(ask, "_count", {"filter": {"n": 1}})).json()["count"]
+            assert found["modified"] == changed, "those beside the one that could not be changed count, too"
+
+    run(work())

@@ -1,0 +1,68 @@
+"""Updates that make a document where none meets their filter: what it is.
+
+It has what the filter says it is equal to, then the update is done to it. The filter's `_id` is its id. Where
+filter and update name the same path, or one lies within the other, the update counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import msgspec
+
+from core.json_values import Value
+from documents.cells import Path
+from documents.edits import EditError, merged
+from documents.updates import path_of, update_of
+from query.document_filter import And, Compare, Filter
+from query.document_values import MISSING, path_text
+
+ID: Path = ("_id",)
+
+
+class Upsert(msgspec.Struct, frozen=True):
+    """The id, if the filter says it, and the document; MISSING if there would be none."""
+
+    id: str | None
+    document: Value
+
+
+def upsert_of(condition: Filter, change: Value, now_us: int) -> Upsert:
+    """What an update (operators, or a merge patch) makes; raises EditError."""
+    if type(change) is not dict:
+        raise EditError("bad_patch", "an upsert is made by operators or a merge patch, not by a JSON Patch")
+    equal: dict[Path, Value] = {}
+    for path, value in _equalities(condition):
+        if path in equal and equal[path] != value:
+            raise EditError("bad_patch", f"the filter wants two values of {path_text(path)[:60]}")
+        equal[path] = value
+    document_id = equal.pop(ID, None)
+    if document_id is not None and type(document_id) is not str:
+        raise EditError("bad_patch", "an id is text, so the filter's _id cannot be that of a new document")
+    operators = all(name.startswith("$") for name in change) and bool(change)
+    changed = [path_of(text, name) for name, paths in change.items() for text in paths] if operators else []
+    kept = {path: value for path, value in equal.items() if not any(_meet(path, other) for other in changed)}
+    if not operators:
+        base = update_of({"$set": _by_text(kept)}, now_us).apply(MISSING).document if kept else {}
+        return Upsert(document_id, merged(base, change))
+    if kept:
+        change = {**change, "$setOnInsert": {**change.get("$setOnInsert", {}), **_by_text(kept)}}
+    document = update_of(change, now_us).apply(MISSING).document
+    return Upsert(document_id, {} if document is MISSING else document)
+
+
+def _equalities(condition: Filter) -> Iterator[tuple[Path, Value]]:
+    if isinstance(condition, Compare) and condition.operator == "=":
+        yield condition.path, condition.value
+    elif isinstance(condition, And):
+        for each in condition.filters:
+            yield from _equalities(each)
+
+
+def _meet(one: Path, other: Path) -> bool:
+    return one[: len(other)] == other or other[: len(one)] == one
+
+
+def _by_text(paths: dict[Path, Value]) -> dict[str, Value]:
+    return {path_text(path): deepcopy(value) for path, value in paths.items()}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from core.commands import LoggedChange
+from core.row import Row
 
-NOW, START, CURSOR = "now", "start", "cursor"
+NOW, START, CURSOR, SNAPSHOT = "now", "start", "cursor", "snapshot"
 
 TokenRange = tuple[int, int]
 """Inclusive."""
@@ -73,7 +74,7 @@ class ChangesRequest(msgspec.Struct, frozen=True):
     `start` is NOW, START (as far as logs reach) or CURSOR (`places`, which cover all of `ranges`, of a stream
     that began NOW at `began_us`, if that is not 0). What was admitted before `since_us` is passed over. Only
     tokens in `ranges` count (inclusive, ascending, disjoint). With `join` the group says what is read from
-    where; `start` and `since_us` are for a group that is new.
+    where; `start`, which then may be SNAPSHOT (all rows first), and `since_us` are for a group that is new.
     """
 
     table: int
@@ -114,7 +115,8 @@ class ChangesPart(msgspec.Struct, frozen=True):
     `whole`: `places` are all ranges of the stream; they cover what was sent before. `table` is the id that
     the entries are of: TRUNCATE renews it. `unserved` are ranges that no replica serves at the moment.
 
-    To a member of a group: `acks` are the parts (with their fences) of which `places` may be acknowledged.
+    To a member of a group: `acks` are the parts (with their fences) of which `places` may be acknowledged. Of
+    a group that began with a snapshot come `rows` first, as of `rows_us`, and `scanned` as cursors have it.
     """
 
     table: int
@@ -127,3 +129,6 @@ class ChangesPart(msgspec.Struct, frozen=True):
     began_us: int = 0
     assigned: Assigned | None = None
     acks: tuple[tuple[int, int], ...] = ()
+    rows: tuple[tuple[bytes, Row], ...] = ()
+    rows_us: int = 0
+    scanned: bytes | None = None

@@ -25,7 +25,7 @@ from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
 from streams.cursor import Cursor, encode_cursor, name_of
-from streams.events import ENDED, events_of, restarted
+from streams.events import ENDED, Event, event_of_row, events_of, restarted
 from streams.groups import part_range
 
 SECOND = 1_000_000
@@ -51,16 +51,19 @@ class Work(NamedTuple):
 class Group:
     """What all members of a group did."""
 
-    def __init__(self, cluster: SimCluster, bucket: Bucket, name: str, parts: int) -> None:
+    def __init__(
+        self, cluster: SimCluster, bucket: Bucket, name: str, parts: int, start: str = START
+    ) -> None:
         self.cluster = cluster
         self.bucket = bucket
         self.name = name
         self.parts = parts
+        self.start = start
         self.ids: dict[str, Work] = {}
         self.done: dict[tuple[str, bytes | None], str] = {}
         """What was worked on: the event's id."""
         self.deletes: dict[tuple[str, int], str] = {}
-        self.repeats = self.acks = self.refused = self.handed_over = 0
+        self.repeats = self.acks = self.refused = self.handed_over = self.rows = 0
         self.problems: list[Problem] = []
         self.gaps: list[TokenRange] = []
         self._fences: dict[int, list[tuple[int, int, int]]] = {}
@@ -158,7 +161,7 @@ class GroupMember:
             self._names += 1  # as one that does not know who it was
         name = f"{self.name}.{self._names}"
         join = Join(table, self.group.name, name, self._session, self.group.parts, SESSION_US)
-        request = ChangesRequest(bucket.table, START, join=join)
+        request = ChangesRequest(bucket.table, self.group.start, join=join)
         self._call = self._cluster.stream(self.peer, request, part, ended)
         self._cluster.scheduler.after(JOIN_US, self._watch, life)
 
@@ -216,6 +219,8 @@ class GroupMember:
             elif notice.kind == GAP:
                 self.group.problem("gap", f"{notice.why} ({notice.ranges})")
         ranges = [part_range(number, self.group.parts) for number in self.parts]
+        for key, row in part.rows:
+            self._read_row(event_of_row(key, row, part.rows_us), ranges)
         for entry in part.entries:
             is_ours = any(first <= entry.token <= last for first, last in ranges)
             if restarted(entry) is None and not is_ours:  # a restart names more tokens than one
@@ -235,13 +240,23 @@ class GroupMember:
             after_us = self._random.randint(0, WORK_US)
             self._cluster.scheduler.after(after_us, self._work, self._life, *self._last)
 
+    def _read_row(self, event: Event, ranges: list[TokenRange]) -> None:
+        """A row of a snapshot is worked on like what wrote it."""
+        if not any(first <= event.token <= last for first, last in ranges):
+            self.group.problem("foreign", f"{self.name} of {self.parts} got a row at {event.token}")
+        assert event.after is not None
+        cells = {cell.column: cell.value for cell in event.after.cells}
+        work = Work(event.id, event.partition.decode(), cells.get(self.group.bucket.value_column))
+        self._held.append((work, event.version[0]))
+        self.group.rows += 1
+
     def _ack(self, part: ChangesPart) -> GroupRequest:
         bucket = self.group.bucket
         table = f"{bucket.keyspace}.{bucket.name}"
         world = self._cluster.machines[self.peer].process
         assert world is not None
         cluster = world.node.metadata.state.cluster  # type: ignore[attr-defined]
-        place = part.table, part.since_us, part.places, part.began_us
+        place = part.table, part.since_us, part.places, part.began_us, part.scanned
         cursor = encode_cursor(Cursor(name_of(cluster, table), *place))
         who = ACK, table, self.group.name, self._session
         return GroupRequest(*who, acks=part.acks, cursor=cursor)

@@ -66,7 +66,7 @@ class GroupRecords:
         self._inside = inside
         self._metadata = metadata
         self._paxos = paxos
-        self._scans = scans
+        self.scans = scans
         self._writes = writes
         self._waiting: dict[tuple[str, str], list[tuple[Step, Done]]] = {}
         """Of each group that is being changed here: what is wanted next."""
@@ -164,7 +164,7 @@ class GroupRecords:
         def read(answer: Answer) -> None:
             done(_group_of(bucket, answer) if isinstance(answer, RowsRead) else answer)
 
-        self._scans.read(request, self._deadline_us(), read)
+        self.scans.read(request, self._deadline_us(), read)
 
     # --- beats
 
@@ -205,7 +205,7 @@ class GroupRecords:
                     found[int(slot)] = value.value.decode()
             done(found)
 
-        self._scans.read(request, self._deadline_us(), read)
+        self.scans.read(request, self._deadline_us(), read)
 
     def every(self, done: Callable[[list[Group] | Answer], None]) -> None:
         """All groups, as of a QUORUM read."""
@@ -228,8 +228,8 @@ class GroupRecords:
 
         request = ScanRequest(bucket.table, b"", GROUPS_MAX, Level.QUORUM)
         number = -self._inside.new_op()  # no client's
-        self._scans.scan(number, request, self._deadline_us(), part)
-        self._scans.want(number, GROUPS_MAX)
+        self.scans.scan(number, request, self._deadline_us(), part)
+        self.scans.want(number, GROUPS_MAX)
 
 
 def _group_of(bucket: Bucket, read: RowsRead) -> Group | Invalid | None:

@@ -21,6 +21,7 @@ from core.streaming import (
     MAKE,
     NOW,
     SHOW,
+    SNAPSHOT,
     ChangesPart,
     ChangesRequest,
     GroupRequest,
@@ -70,6 +71,7 @@ class Groups:
         }
         self.inside.on_timer("group_beat", self._on_beat)
         self.inside.on_timer("group_made", self._on_not_made)
+        self.inside.on_timer("group_rows", self._on_rows_again)
 
     # --- members
 
@@ -134,6 +136,11 @@ class Groups:
         if member is not None:
             member.on_beat()
 
+    def _on_rows_again(self, request_id: int) -> None:
+        member = self._members.get(request_id)
+        if member is not None:
+            member.read_again()
+
     def open(self, request: ChangesRequest, reply: Reply) -> Subscription:
         """A stream for a part of this peer."""
         return self.subscriptions.open(-self.inside.new_op(), request, reply)
@@ -166,9 +173,10 @@ class Groups:
         now_us = self.inside.clock.now_us()
         parts = (Part(),) * (join.parts or PARTS)
         group = Group(join.table, join.group, now_us, parts, since_us=request.since_us)
-        if request.start != NOW:
+        if request.start not in (NOW, SNAPSHOT):
             put(group, done)
             return
+        scanned = b"" if request.start == SNAPSHOT else None
         number = self.inside.new_op()
 
         def part(answer: Answer, last: bool) -> None:
@@ -178,7 +186,7 @@ class Groups:
                 done(answer)
             elif answer.whole:
                 self._stop_making(number)
-                put(self._standing(group, answer), done)
+                put(self._standing(group, answer, scanned), done)
 
         stream = self.open(ChangesRequest(request.table, NOW), part)
         self._making[number] = stream, done
@@ -199,10 +207,10 @@ class Groups:
                 Unready("not all of the table is served now, so a stream of it cannot begin: try again later")
             )
 
-    def _standing(self, group: Group, found: ChangesPart) -> Group:
-        """A group whose parts stand where a stream does."""
+    def _standing(self, group: Group, found: ChangesPart, scanned: bytes | None) -> Group:
+        """A group whose parts stand where a stream does, and have rows to read first, or not."""
         name, count = name_of(self.metadata.state.cluster, group.table), len(group.parts)
-        whole = Cursor(name, found.table, found.since_us, found.places, found.began_us)
+        whole = Cursor(name, found.table, found.since_us, found.places, found.began_us, scanned)
         texts = [encode_cursor(cut_to(whole, (part_range(number, count),))) for number in range(count)]
         parts = tuple(Part(cursor=text, acked_us=group.created_us) for text in texts)
         return Group(group.table, group.group, group.created_us, parts, began_us=found.began_us)

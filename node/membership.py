@@ -10,6 +10,8 @@ others), it changes the record by a conditional update. From what the record say
     a part that is to go   is read no more; when all that was delivered is acknowledged, or RELEASE_US later,
                            it is released, and its new owner begins at the record's cursor
 
+In a group that begins with a snapshot rows come first (node/group_rows.py).
+
 A membership that could not beat for EXPIRY_US may have been put out by others, so it ends: its client
 comes back at a peer that can.
 """
@@ -23,6 +25,7 @@ import msgspec
 from core import limits
 from core.requests import Answer, Invalid, Timeout, Unready
 from core.streaming import CURSOR, TRUNCATED, Assigned, ChangesPart, ChangesRequest, Notice, Place, TokenRange
+from node.group_rows import GroupRows
 from node.leases import Lease, LeaseWatch
 from streams import groups
 from streams.cursor import Cursor, cut_to, decode_cursor, name_of
@@ -65,6 +68,8 @@ class Membership:
         self._reply: Reply | None = reply
         self._credit = 0
         self._stream: Subscription | None = None
+        self._rows: GroupRows | None = None
+        """As long as rows of a snapshot are to be given out there is no stream."""
         self._reading: dict[int, int] = {}
         """Fences of the parts that are read now."""
         self._leaving: dict[int, tuple[int, int, Cursor]] = {}
@@ -111,8 +116,7 @@ class Membership:
 
     def _close(self) -> None:
         self._reply = None
-        if self._stream is not None:
-            self._stream.stop()
+        self._stop_reading()
         self._inside.world.cancel_timer(self._timer)
         self._parent.ended(self._request_id)
 
@@ -133,6 +137,8 @@ class Membership:
             self._tell(due)
         if self._due is None and self._stream is not None and self._credit > 0:
             self._stream.want(self._credit - self._stream.credit)
+        if self._due is None and self._rows is not None and self._credit > 0:
+            self._rows.want()
 
     def _tell(self, part: ChangesPart) -> None:
         if self._reply is not None:
@@ -159,7 +165,8 @@ class Membership:
             why = f"nothing was acknowledged and no heartbeat came for {session_us / limits.SECOND_US:g} s"
             self._end(Invalid(FENCED, why))
             return
-        if self._stream is None and self._due is None and self._credit > 0 and is_in:
+        spare = 0 if self._rows is None else 1  # of a page that is being read
+        if self._stream is None and self._due is None and self._credit > spare and is_in:
             self._tell(ChangesPart(self._request.table, 0, ()))
         self._arm()
         if is_in:
@@ -305,50 +312,98 @@ class Membership:
             self._leave()
             self._end(Invalid("no_such_table", f"the table {self.join.table} was dropped"))
             return
-        places, notices = self._stands(group, wanted, table.id)
+        standing, notices = self._stands(group, wanted, table.id)
         self._reading = dict(wanted)
-        if self._stream is not None:
-            self._stream.stop()
-            self._stream = None
+        self._stop_reading()
+        places = [place for cursor in standing.values() for place in cursor.places]
         kept = [place for _, _, cursor in self._leaving.values() for place in cursor.places]
         acks = {**wanted, **{number: kept[0] for number, kept in self._leaving.items()}}
+        unread = [*standing.items(), *((number, kept[2]) for number, kept in self._leaving.items())]
+        for number, cursor in unread:
+            if cursor.scanned is not None:  # such a word says up to which row, which one cursor cannot of all
+                acks.pop(number, None)
         due = ChangesPart(table.id, group.since_us, tuple(sorted([*places, *kept])), began_us=group.began_us)
         count = len(group.parts)
         assigned = Assigned(group.generation, count, tuple(sorted(wanted)))
         self._due = msgspec.structs.replace(
             due, assigned=assigned, acks=tuple(sorted(acks.items())), notices=tuple(notices)
         )
-        if wanted:
-            ranges = tuple(part_range(number, count) for number in sorted(wanted))
-            start = table.id, CURSOR, tuple(sorted(places)), group.since_us, ranges, group.began_us
-            self._stream = self._parent.open(ChangesRequest(*start), self._on_part)
+        if any(cursor.scanned is not None for cursor in standing.values()):
+            self._rows = GroupRows(
+                self._parent.records.scans,
+                self._inside,
+                self._on_rows,
+                request_id=self._request_id,
+                table=table.id,
+                count=count,
+                standing=standing,
+                fences=self._reading,
+            )
+        elif wanted:
+            self._open(group, table.id, tuple(sorted(places)))
         self._flush()
 
-    def _stands(self, group: Group, wanted: dict[int, int], table: int) -> tuple[list[Place], list[Notice]]:
+    def _open(self, group: Group, table: int, places: tuple[Place, ...]) -> None:
+        """Stream what happens to the parts that are read."""
+        ranges = tuple(part_range(number, len(group.parts)) for number in sorted(self._reading))
+        start = table, CURSOR, places, group.since_us, ranges, group.began_us
+        self._stream = self._parent.open(ChangesRequest(*start), self._on_part)
+
+    def _stop_reading(self) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+        if self._rows is not None:
+            self._rows.stop()
+        self._stream = self._rows = None
+
+    def _on_rows(self, page: ChangesPart) -> None:
+        """Rows of a snapshot; after the last ones come events."""
+        if page.rows:
+            self._told_news = AHEAD + 2
+        self._tell(page)
+        rows, group = self._rows, self._group
+        if rows is not None and group is not None and not rows.left:
+            self._rows = None
+            places = [place for cursor in rows.standing.values() for place in cursor.places]
+            self._open(group, page.table, tuple(sorted(places)))
+        self._flush()
+
+    def read_again(self) -> None:
+        """Rows could not be read a moment ago."""
+        if self._reply is not None and self._rows is not None and self._group is not None:
+            self._read(self._group, dict(self._reading))
+
+    def _stands(
+        self, group: Group, wanted: dict[int, int], table: int
+    ) -> tuple[dict[int, Cursor], list[Notice]]:
         """From where to go on with parts, and what to say about it; parts that are to go are put aside."""
         count, now_us = len(group.parts), self._inside.world.monotonic_us()
-        owned, delivered = group.owned(self.join.session), self._delivered(group)
+        owned, whole = group.owned(self.join.session), self._delivered(group)
+        standing = {} if self._rows is None else self._rows.standing
+
+        def delivered(number: int) -> Cursor:
+            return standing.get(number) or cut_to(whole, (part_range(number, count),))
+
         for number, fence in self._reading.items():
             if wanted.get(number) != fence and owned.get(number) == fence:
-                kept = cut_to(delivered, (part_range(number, count),))
-                self._leaving[number] = fence, now_us + RELEASE_US, kept
-        found: list[Place] = []
+                self._leaving[number] = fence, now_us + RELEASE_US, delivered(number)
+        found: dict[int, Cursor] = {}
         emptied: list[TokenRange] = []
         for number, fence in wanted.items():
             bounds = part_range(number, count)
             left = self._leaving.pop(number, None)
             if self._reading.get(number) == fence:
-                cursor: Cursor | str = cut_to(delivered, (bounds,))
+                cursor: Cursor | str = delivered(number)
             elif left is not None and left[0] == fence:
                 cursor = left[2]
             else:
                 cursor = decode_cursor(group.parts[number].cursor)
             if not isinstance(cursor, Cursor) or not cursor.covers((bounds,)):
-                found.append(Place(*bounds, 0, ()))
-                continue
-            found += cursor.places
+                cursor = msgspec.structs.replace(whole, table=table, places=(Place(*bounds, 0, ()),))
             if cursor.table != table:
                 emptied.append(bounds)
+                cursor = msgspec.structs.replace(cursor, scanned=None)
+            found[number] = cursor
         why = "all rows were removed at once"
         return found, [Notice(TRUNCATED, tuple(sorted(emptied)), why)] if emptied else []
 
@@ -376,7 +431,7 @@ class Membership:
         group = self._group
         assert group is not None, "parts of a group"
         name = name_of(self._parent.metadata.state.cluster, self.join.table)
-        cursor = Cursor(name, part.table, group.since_us, part.places, group.began_us)
+        cursor = Cursor(name, part.table, group.since_us, part.places, group.began_us, part.scanned)
         self._told.append({number: (fence, cursor) for number, fence in part.acks})
         if len(self._told) > AHEAD:
             counted = self._told.pop(0)

@@ -5,7 +5,8 @@ replica is delivered (core/streaming.py `Place`). It is opaque and versioned, ca
 mistyped one is refused and not believed, and is bounded: the places of a large cluster are many, but most
 ranges stand alike and share one vector.
 
-While a snapshot is read the cursor says both how far it came and where the stream began before it.
+While a snapshot is read the cursor says both how far it came, in the order of rows, and where the stream
+began before it.
 
 A whole cursor covers the ring. One of a single range comes with each event; laid over a whole one it says the
 same and more.
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 import msgspec
 
 from core.streaming import Offsets, Place
+from lsm.keys import token_of as token_of_key
 from ring.tokens import MAX_TOKEN, MIN_TOKEN
 
 VERSION = 1
@@ -164,7 +166,8 @@ def advanced(old: Cursor, new: Cursor) -> Cursor:
     """A cursor of the ranges of both that says all that either says.
 
     All that a vector names was delivered, so of two offsets in one log the greater holds, too. Where both
-    speak of a range, `new` says which replica was followed last.
+    speak of a range, `new` says which replica was followed last. Of a snapshot under way the later place
+    holds.
     """
     places: list[Place] = []
     for place in new.places:
@@ -182,7 +185,19 @@ def advanced(old: Cursor, new: Cursor) -> Cursor:
             at = last + 1
         if at <= place.last:
             places.append(Place(at, place.last, place.server, place.offsets))
-    return laid_over(old, msgspec.structs.replace(new, places=tuple(places)))
+    is_over = old.scanned is None or new.scanned is None
+    scanned = None if is_over else max(old.scanned or b"", new.scanned or b"")
+    found = laid_over(old, msgspec.structs.replace(new, places=tuple(places)))
+    return msgspec.structs.replace(found, scanned=scanned)
+
+
+def scanned_within(cursor: Cursor, tokens: tuple[int, int]) -> Cursor:
+    """A cursor of these tokens alone, of one that was read in the order of rows over more than these."""
+    if not cursor.scanned:
+        return cursor
+    token = token_of_key(cursor.scanned)
+    scanned = None if token > tokens[1] else b"" if token < tokens[0] else cursor.scanned
+    return msgspec.structs.replace(cursor, scanned=scanned)
 
 
 def name_of(cluster: bytes, table: str) -> str:

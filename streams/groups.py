@@ -12,6 +12,10 @@ part cannot move it any more, however late it wakes.
     more, lets what it delivered be acknowledged, and releases it; what a dead member had moves at once
     a cursor only ever says more than before: offsets are true whoever delivered, so the greater one stays
 
+A group that begins with a snapshot has cursors that say, too, how far the rows of their part are read: they
+are delivered, acknowledged and handed over like everything else, and after the last one come events from
+where the logs were when the group was made.
+
 Members beat beside the record (node/group_records.py; node/leases.py says when one that does not is dead),
 each in the lowest slot that was free when it came. `heard` counts what a member itself had to say
 (acknowledgements, heartbeats), whichever peer it said it to.
@@ -28,7 +32,15 @@ from typing import Final
 import msgspec
 
 from ring.tokens import MIN_TOKEN
-from streams.cursor import CURSOR_CHARS_MAX, Cursor, advanced, cut_to, decode_cursor, encode_cursor
+from streams.cursor import (
+    CURSOR_CHARS_MAX,
+    Cursor,
+    advanced,
+    cut_to,
+    decode_cursor,
+    encode_cursor,
+    scanned_within,
+)
 
 PARTS: Final = 16
 PARTS_MAX: Final = 256
@@ -200,7 +212,8 @@ def committed(group: Group, session: str, acks: Mapping[int, tuple[int, Cursor]]
             refused.append(number)
             continue
         accepted.append(number)
-        text = moved(part.cursor, cut_to(cursor, (part_range(number, len(parts)),)))
+        tokens = part_range(number, len(parts))
+        text = moved(part.cursor, scanned_within(cut_to(cursor, (tokens,)), tokens))
         if text != part.cursor:
             parts[number] = msgspec.structs.replace(part, cursor=text, acked_us=now_us)
     return Committed(msgspec.structs.replace(group, parts=tuple(parts)), tuple(accepted), tuple(refused))

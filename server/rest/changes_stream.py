@@ -13,6 +13,7 @@ from core.requests import Answer, Invalid, RowsRead, ScanRequest
 from core.schema import Table
 from core.streaming import (
     CURSOR,
+    SNAPSHOT,
     TRUNCATED,
     Assigned,
     ChangesPart,
@@ -25,7 +26,7 @@ from lsm.keys import split_row_key, token_of as token_of_key
 from node.node import Node
 from ring.tokens import token_of
 from server.rest.changes_shown import BucketShape, DocumentShape, Shape, time_text
-from server.rest.changes_wanted import SNAPSHOT, Judge, Wanted
+from server.rest.changes_wanted import Judge, Wanted
 from server.rest.problems import ProblemError, problem_of
 from streams import events as streams_events
 from streams.cursor import Cursor, after_event, cut_to, encode_cursor, name_of
@@ -69,7 +70,7 @@ class Stream:
             session = secrets.token_hex(8)
             who = group, member or f"member-{session}", session
             self._join = Join(self._source.name, *who, parts, session_us, auto)
-        if wanted.start == SNAPSHOT:
+        if wanted.start == SNAPSHOT and self._join is None:
             self.scan = ScanRequest(table.id, b"", SCAN_ROWS_MAX, Level.QUORUM)
         if wanted.cursor is not None:
             self._go_on(wanted.cursor)
@@ -157,6 +158,11 @@ class Stream:
             if notice.kind == "restart":
                 self._restarted += notice.ranges
             found += self._notice(notice.kind, {"ranges": notice.ranges, "why": notice.why}, answer)
+        for key, row in answer.rows:
+            found += self._shown(event_of_row(key, row, answer.rows_us), None)
+        if self._left <= 0:
+            self.ended = True
+            return found
         for entry in answer.entries:
             tokens = restarted(entry)
             if tokens is not None:
@@ -167,7 +173,7 @@ class Stream:
                 if self._left <= 0:
                     self.ended = True
                     return found
-        if answer.whole or not (answer.entries or answer.notices or answer.assigned):
+        if answer.whole or not (answer.entries or answer.notices or answer.assigned or answer.rows):
             found.append(self._heartbeat(answer))
         return found + self._stopped(stopping)
 
@@ -181,7 +187,7 @@ class Stream:
             self._shape = self._shape_of(table)
 
     def _cursor(self, part: ChangesPart, places: tuple[Place, ...]) -> str:
-        place = part.table, part.since_us, places, part.began_us
+        place = part.table, part.since_us, places, part.began_us, part.scanned
         return encode_cursor(Cursor(self._name, *place))
 
     def _told(self, kind: str, members: dict[str, Any], cursor: str = "") -> Line:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from core.json_values import JsonError, parse
-from core.streaming import CURSOR, NOW, START
+from core.streaming import CURSOR, NOW, SNAPSHOT, START
 from query.document_filter import cost_of, parse_filter
 from query.document_match import predicate
 from query.refusals import Refusal
@@ -23,7 +23,6 @@ from streams.groups import NAME_CHARS_MAX, PARTS, PARTS_MAX
 
 NDJSON: Final = "application/x-ndjson"
 SSE: Final = "text/event-stream"
-SNAPSHOT: Final = "snapshot"
 PARAMETERS: Final = ("from", "format", "envelope", "key", "prefix", "op", "filter", "part", "limit")
 MEMBER_PARAMETERS: Final = ("group", "member", "ack", "session", "parts")
 OPERATIONS: Final = ("insert", "update", "delete", "expire", "truncate", "read")
@@ -98,9 +97,9 @@ def _joining(found: Mapping[str, str], start: str) -> tuple[str, str, int, int, 
         return None
     if "part" in found:
         raise ProblemError("bad-query", "parts are shared out by the group: leave `part` out")
-    if start not in (NOW, START):
+    if start not in (NOW, START, SNAPSHOT):
         raise ProblemError(
-            "bad-query", "a group begins at now, start, a time or 10m, and keeps its own cursor"
+            "bad-query", "a group begins at now, start, snapshot, a time or 10m, and keeps its own cursor"
         )
     member = checked_name("member", found["member"]) if "member" in found else ""
     session_s = _number("session", found.get("session", "0"), SESSION_S_MAX)
@@ -125,10 +124,10 @@ def parts_of(number: int) -> int:
 
 
 def start_of(text: str, now_us: int) -> tuple[str, int]:
-    """Where a group is to begin: NOW or START, and what is passed over as older; or a ProblemError."""
+    """Where a group begins (NOW, START, SNAPSHOT), and what is passed over as older; or a ProblemError."""
     start, _, since_us = _start(text, now_us)
-    if start not in (NOW, START):
-        raise ProblemError("bad-query", "a group begins at now, start, a time or 10m")
+    if start not in (NOW, START, SNAPSHOT):
+        raise ProblemError("bad-query", "a group begins at now, start, snapshot, a time or 10m")
     return start, since_us
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from core.requests import Told
-from core.streaming import FORGET, LIST, MAKE, SHOW, START, GroupRequest
+from core.streaming import FORGET, LIST, MAKE, SHOW, SNAPSHOT, START, GroupRequest
 from core.trimming import LogTrim
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
@@ -216,3 +216,46 @@ def test_a_member_without_parts_is_not_taken_for_dead() -> None:
     story.s.run(3 * SESSION_US / SECOND)
     assert [member.sessions for member in story.members] == sessions, "nobody had to come back"
     assert sum(not member.parts for member in story.members) == 1
+
+
+def test_a_group_that_begins_with_a_snapshot_works_on_every_row_whoever_dies() -> None:
+    s = Scenario()
+    s.start()
+    bucket = s.bucket("b", changes="new")
+    written: dict[str, bytes] = {}
+
+    def write(number: int, value: bytes) -> None:
+        assert s.put("b", f"k{number}", value, at=number % 3).status == "ok"
+        written[f"k{number}"] = value
+
+    for number in range(240):
+        write(number, b"old")
+    s.run(5)  # siblings have followed
+    for peer in range(3):  # no log has these any more: only the rows do
+        s.node(peer).inside.submit(("log_trimmed",), LogTrim(2**60, 0))
+    s.run(1)
+    group = Group(s.cluster, bucket, "etl", PARTS, SNAPSHOT)
+    members = [GroupMember(group, f"m{number}") for number in range(3)]
+    for number, member in enumerate(members):
+        member.open(number)
+    assert s.until(lambda: group.acks > 0 and group.rows > 0, 20)
+    members[0].die()  # with what it held, in the middle of the rows
+    for number in range(0, 240, 3):
+        write(number, b"new%d" % number)
+    s.kill(1)
+    assert s.until(lambda: group.rows >= 240, 30)
+    s.start(1)
+    members[0].open(2)
+    write(240, b"last")
+
+    def lost() -> list[str]:
+        return [key for key, value in written.items() if (key, value) not in group.done]
+
+    assert s.until(lambda: not lost(), 20), lost()
+    assert group.rows < 480 and not group.problems, (group.rows, group.problems)
+    # who comes later begins where the group is, not with the rows
+    rows = group.rows
+    members.append(GroupMember(group, "m3"))
+    members[-1].open()
+    s.run(5)
+    assert members[-1].parts and group.rows == rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.streaming import NOW, START
+from core.streaming import NOW, SNAPSHOT, START
 from server.rest.changes_wanted import start_of, wanted_of
 from server.rest.problems import ProblemError
 
@@ -32,7 +32,6 @@ def test_what_a_member_says() -> None:
         ("group=etl&session=x", "bad-query"),
         ("group=etl&ack=perhaps", "bad-query"),
         ("group=etl&part=1/2", "bad-query"),
-        ("group=etl&from=snapshot", "bad-query"),
         ("member=a", "bad-query"),
         ("ack=auto", "bad-query"),
     ],
@@ -46,5 +45,6 @@ def test_what_is_refused(query: str, kind: str) -> None:
 def test_where_a_group_begins() -> None:
     assert start_of("now", NOW_US) == (NOW, 0)
     assert start_of("1h", NOW_US) == (START, NOW_US - 3_600_000_000)
+    assert start_of("snapshot", NOW_US) == (SNAPSHOT, 0)
     with pytest.raises(ProblemError):
-        start_of("snapshot", NOW_US)
+        start_of("yesterday", NOW_US)

@@ -11,16 +11,24 @@ from core.commands import ChangedRows, LogRows
 from core.mutation import decode_touched
 from core.ports import Engine
 from lsm import keys
+from lsm.commit import Unsynced
 from lsm.log import EVENT, REPAIRED, ChangeLog, LogEntry
 
 
-def changed_rows(engine: Engine, log: ChangeLog, wanted: LogRows) -> ChangedRows:
-    """The rows, each once. Raises CorruptionError for damaged entries."""
+def changed_rows(
+    engine: Engine, log: ChangeLog, unsynced: Unsynced, wanted: LogRows
+) -> tuple[ChangedRows, int]:
+    """The rows, each once, and on which sequence number of the engine they depend.
+
+    The log is taken to end where it is durable, if that is known: so one waits for a sync only of what was
+    written again since. Raises CorruptionError for damaged entries.
+    """
+    end = log.end if log.durable is None else log.durable
     after_of = dict(wanted.tables)
     rows: dict[bytes, bytes | None] = {}
     size, last = 0, max(wanted.after, log.first - 1)
     for offset, entry, record in log.records(wanted.after, wanted.entries_max):
-        if size >= wanted.bytes_max:
+        if size >= wanted.bytes_max or offset > end:
             break
         last = offset
         after = after_of.get(entry.table)
@@ -30,7 +38,10 @@ def changed_rows(engine: Engine, log: ChangeLog, wanted: LogRows) -> ChangedRows
             if key not in rows:
                 data = rows[key] = engine.get(key)
                 size += len(key) + len(data or b"")
-    return ChangedRows(tuple(rows.items()), last, log.first, log.end)
+    found = ChangedRows(tuple(rows.items()), last, log.first, end)
+    if log.durable is None:
+        return found, engine.written()
+    return found, max(map(unsynced.newest, rows), default=0)
 
 
 def _touched(log: ChangeLog, offset: int, entry: LogEntry, record: bytes) -> list[bytes]:

@@ -487,7 +487,7 @@ class Store:
         return Mutations(self.log.mutations(command.offsets, command.bytes_max)), self.engine.written()
 
     def _log_rows(self, command: LogRows) -> tuple[Outcome, int]:
-        return changed_rows(self.engine, self.log, command), self.engine.written()
+        return changed_rows(self.engine, self.log, self.unsynced, command)
 
     def _log_changes(self, command: LogChanges) -> tuple[Outcome, int]:
         """Up to where the log is durable, so that no page waits for a sync of what is not in it."""

@@ -361,8 +361,8 @@ class OneIndex:
             return  # its end asks again
         elif (
             is_awaited
-            or self._added + count >= GATHER_ROWS
-            or self._added_bytes + self.pending_bytes >= GATHER_BYTES
+            or self._added >= GATHER_ROWS
+            or self._added_bytes >= GATHER_BYTES
             or waited_us >= GATHER_US
         ):
             self._commit(self.read_to)

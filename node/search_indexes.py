@@ -42,7 +42,7 @@ FEED_US = limits.SECOND_US // 10
 
 READ_ENTRIES = 250
 READ_BYTES = 256 * limits.KIB
-PENDING_BYTES_MAX = 48 * limits.MIB
+PENDING_BYTES_MAX = 16 * limits.MIB
 """No more is read while so much waits to be indexed, of all tables together."""
 
 PLAN_US = 3 * limits.SECOND_US

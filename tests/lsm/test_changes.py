@@ -34,6 +34,26 @@ def test_a_row_that_changed_often_is_told_once_as_it_is_now() -> None:
     assert (found.next_after, found.first, found.end) == (6, 1, 6)
 
 
+def test_of_a_log_with_a_durable_end_only_what_is_durable_is_told_and_waits_for_nothing() -> None:
+    store, client = store_on(), Client(PLAIN)
+    for name in (b"a", b"b"):
+        store.execute(put(client, name, 1, b"v"))
+    durable = store.engine.written()
+    store.unsynced.on_synced(durable)
+    store.log.durable = store.log.end
+    store.execute(put(client, b"c", 1, b"v"))
+    command = LogRows(((PLAIN.id, 0),), 0, 100, 1 << 20)
+    found, depends_on = store.run(store.plan(command))
+    assert isinstance(found, ChangedRows)
+    assert [each for each, _ in found.rows] == [key(b"a"), key(b"b")] and depends_on == 0
+    assert (found.next_after, found.end) == (2, 2)
+    store.execute(put(client, b"b", 2, b"w"))
+    found, depends_on = store.run(store.plan(command))
+    assert isinstance(found, ChangedRows)
+    assert found.rows[1][1] == encode_row(row(cell(2, b"w"))), "as it is now"
+    assert depends_on == store.engine.written() > durable, "which is not durable yet"
+
+
 def test_what_changed_nothing_is_not_told_and_a_deletion_is() -> None:
     store, client = store_on(), Client(PLAIN)
     store.execute(put(client, b"a", 9, b"new"))

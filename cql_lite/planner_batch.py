@@ -30,6 +30,7 @@ from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_t
 from cql_lite.types import BIGINT, ResolveUdt
 
 BATCH_WARN_BYTES: Final = 5 * KIB
+BATCH_FAIL_BYTES: Final = 50 * KIB
 UNLOGGED_WARN_PARTITIONS: Final = 10
 WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.COUNTER: "COUNTER"}
 
@@ -81,12 +82,19 @@ def _check_counters(kind: str, only_counters: bool) -> None:
 
 
 def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest], options: Options) -> None:
-    """What Cassandra warns of, at its default thresholds."""
+    """What Cassandra warns of, or refuses, at its default thresholds; one partition may be of any size."""
+    if len(writes) < 2:
+        return
     size = sum(len(cell.value or b"") for write in writes for row in write.rows for cell in row.writes)
     partitions = len({(write.table, write.partition) for write in writes})
     if size <= BATCH_WARN_BYTES and (kind == ast.LOGGED or partitions <= UNLOGGED_WARN_PARTITIONS):
         return
     tables = ", ".join(dict.fromkeys(f"{plan.view.keyspace}.{plan.view.name}" for plan in plans))
+    if size > BATCH_FAIL_BYTES:
+        raise InvalidRequestError(
+            f"Batch too large: for [{tables}] it is of size {size / KIB:.1f}KiB, exceeding the threshold of "
+            f"{BATCH_FAIL_BYTES // KIB}KiB for batches of several partitions: send several, or single writes"
+        )
     if size > BATCH_WARN_BYTES:
         options.warn(
             f"Batch for [{tables}] is of size {size / KIB:.1f}KiB, exceeding specified threshold of "

@@ -372,6 +372,14 @@ def _near(a: Sequence[float], b: Sequence[float]) -> float:
     return 1 / (1 + math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
 
 
+SIMILARITY_MEASURES: Final = {
+    "cosine": _cosine,
+    "dot_product": lambda a, b: (1 + _dot(a, b)) / 2,
+    "euclidean": _near,
+}
+"""How alike two vectors are, by the name of the measure: a number that grows with it."""
+
+
 def _timed(encode: Callable[[int], bytes], of: Type) -> Builder:
     return _constant(of, lambda _, context: encode(context.now_us))
 
@@ -401,9 +409,7 @@ FUNCTIONS: Final[dict[str, Builder]] = {
     "collection_max": _collection_extreme(-1),
     "collection_sum": _collection_total(mean=False),
     "collection_avg": _collection_total(mean=True),
-    "similarity_cosine": _similarity(_cosine),
-    "similarity_dot_product": _similarity(lambda a, b: (1 + _dot(a, b)) / 2),
-    "similarity_euclidean": _similarity(_near),
+    **{f"similarity_{name}": _similarity(measure) for name, measure in SIMILARITY_MEASURES.items()},
     "map_keys": _map_part(0),
     "map_values": _map_part(1),
 }

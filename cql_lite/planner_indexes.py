@@ -22,7 +22,8 @@ from core.schema import (
 )
 from cql_lite import ast
 from cql_lite.errors import ConfigurationError, InvalidRequestError
-from cql_lite.types import COUNTER, DURATION, JSON, ListType, MapType, SetType, Text, Type, VectorType
+from cql_lite.planner_functions import SIMILARITY_MEASURES
+from cql_lite.types import COUNTER, DURATION, JSON, ListType, MapType, SetType, Text, Type
 
 SAI: Final = "StorageAttachedIndex"
 SASI: Final = "org.apache.cassandra.index.sasi.SASIIndex"
@@ -39,7 +40,10 @@ CLASSES: Final = {
 _MODES: Final = ("PREFIX", "CONTAINS", "SPARSE")
 _PLAIN_ANALYZER: Final = "org.apache.cassandra.index.sasi.analyzer.NonTokenizingAnalyzer"
 _BOOLEANS: Final = ("true", "false")
-_IGNORED: Final = ("max_compaction_flush_memory_in_mb", "is_literal")
+_IGNORED: Final = (
+    "max_compaction_flush_memory_in_mb", "is_literal", "source_model", "maximum_node_connections",
+    "construction_beam_width", "optimize_for", "enable_hierarchy", "neighborhood_overflow", "alpha",
+)  # fmt: skip
 
 
 def index_of(statement: ast.CreateIndex, table: Table, parsed: Callable[[str], Type]) -> Index:
@@ -63,7 +67,7 @@ def index_of(statement: ast.CreateIndex, table: Table, parsed: Callable[[str], T
     using = _class(statement)
     _check_options(statement)
     options = tuple(
-        (name, value.lower() if name == "case_sensitive" else value)
+        (name, value.lower() if name in ("case_sensitive", "similarity_function") else value)
         for name, value in statement.options
         if name != "case_sensitive" or isinstance(of, Text)
     )
@@ -81,8 +85,6 @@ def _kind(target: ast.IndexTarget, of: Type) -> str:
             f"{name} is a json column: indexes on paths of documents are made with PUT "
             "/v1/docs/{collection}/_indexes/{name}"
         )
-    if isinstance(of, VectorType):
-        raise InvalidRequestError(f"{name} is a vector: an index for similarity does not exist here")
     if isinstance(of, (ListType, SetType, MapType)):
         return _collection_kind(name, kind, of)
     if of.is_multicell:
@@ -138,6 +140,8 @@ def _check_options(statement: ast.CreateIndex) -> None:
             fine = True  # of what is no text it says nothing
         elif name in ("normalize", "ascii", "analyzed"):
             fine = low == "false"
+        elif name == "similarity_function":
+            fine = low in SIMILARITY_MEASURES
         elif name == "mode":
             fine = value.upper() in _MODES
         elif name == "analyzer_class":

@@ -2,8 +2,9 @@
 
 Of a column in one cell (a scalar, a frozen collection) these are a number. A collection or user type that is
 not frozen has a cell per element or field, so they are a list, in the order of the elements; of one element,
-field or slice they are what its own cells say. A field that is null has null in that list, and so has an
-element that never expires in a list of ttl().
+field or slice they are what its own cells say. A field that is null has no number in that list, nor has an
+element that never expires in a list of ttl(): there is an empty value, which drivers read as null (of a null
+in a list the stock driver for Python loses its connection).
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def _many(name: str, pick: Pick) -> Compiled:
         assert isinstance(cells, list)
         if choose is not None:
             return i64.pack(choose([cell.timestamp_us for cell in cells if cell is not None]))
-        return i32.pack(len(cells)) + sized([_number(name, cell) for cell in cells])
+        return i32.pack(len(cells)) + sized([_number(name, cell) or b"" for cell in cells])
 
     if choose is not None:
         return Compiled(BIGINT, evaluate)

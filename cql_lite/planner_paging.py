@@ -47,17 +47,19 @@ def decode(data: bytes, fingerprint: bytes) -> PagingState:
     """The state in these bytes; raises InvalidRequestError if they are none of this query."""
     body = data[_SUM_BYTES:]
     if _sum(body) != data[:_SUM_BYTES]:
-        raise InvalidRequestError("the paging state is damaged: run the query from its beginning")
+        raise InvalidRequestError(
+            "Invalid value for the paging state: it is damaged: run the query from its beginning"
+        )
     try:
         state = _decoder.decode(body)
     except msgspec.DecodeError:
         raise InvalidRequestError(
-            "the paging state is none of ours: run the query from its beginning"
+            "Invalid value for the paging state: it is none of ours: run the query from its beginning"
         ) from None
     if state.fingerprint != fingerprint:
         raise InvalidRequestError(
-            "the paging state is of another query, or the table has changed since: run the query from its "
-            "beginning"
+            "Invalid value for the paging state: it is of another query, or the table has changed since: run "
+            "the query from its beginning"
         )
     return state
 

@@ -24,6 +24,7 @@ from cql_lite.planner_filters import compile_filters, why_filtering
 from cql_lite.planner_find import FindPlan, check_like, from_find, index_for, restriction, target_of
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_match import from_match, match_of
+from cql_lite.planner_near import Near
 from cql_lite.planner_paging import PagingState
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
@@ -32,7 +33,17 @@ from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
 from cql_lite.planner_where import Where, column_of, compile_where
 from cql_lite.types import INT, TEXT, ResolveUdt, json_name
-from query.operators import Distinct, Filtered, Grouped, Limited, PerPartition, Rows, Sink, Sorted
+from query.operators import (
+    Distinct,
+    Filtered,
+    Grouped,
+    Limited,
+    Nearest,
+    PerPartition,
+    Rows,
+    Sink,
+    Sorted,
+)
 
 SORTED_ROWS_MAX: Final = 10_000
 """Rows of several partitions that are put in order in memory."""
@@ -88,6 +99,7 @@ class SelectPlan:
         self._limit = self._count_term(statement.limit, "[limit]")
         self._per_partition = self._count_term(statement.per_partition_limit, "[per_partition_limit]")
         self._group = self._compile_group_by()
+        self._near: Near | None = None
         self._reverse, self._sort = self._compile_order()
         self._check_distinct()
         self.markers: tuple[MarkerSpec, ...] = self._markers.specs()
@@ -236,6 +248,11 @@ class SelectPlan:
         orderings = self._statement.order_by
         if not orderings:
             return False, None
+        if orderings[0].near is not None:
+            if self._expressions.aggregates:
+                raise InvalidRequestError("ANN queries take no aggregates")
+            self._near = Near(self._statement, self._layout, self._expressions.scope)
+            return False, None
         if self._virtual is not None or not self._where.names_partitions:
             raise InvalidRequestError(
                 "ORDER BY is only supported when the partition key is restricted by an EQ or an IN."
@@ -246,7 +263,7 @@ class SelectPlan:
         columns: list[tuple[ColumnView, bool]] = []
         for ordering in orderings:
             if ordering.near is not None:
-                raise InvalidRequestError("ANN OF needs a vector index, and this version has none")
+                raise InvalidRequestError("ANN ordering does not support any other ordering beside it")
             column = column_of(self.view, ordering.column)
             if column.kind != CLUSTERING:
                 raise InvalidRequestError(
@@ -375,7 +392,8 @@ class _Run:
         self._options = options
         statement = plan._statement
         is_folded = bool(plan._expressions.aggregates) and plan._group is None
-        pages = options.page_rows > 0 and not is_folded and plan._sort is None and plan._virtual is None
+        is_sorted = plan._sort is not None or plan._near is not None
+        pages = options.page_rows > 0 and not is_folded and not is_sorted and plan._virtual is None
         self._page_rows = options.page_rows if pages else 0
         self._fingerprint = _fingerprint(plan, context)
         state = None
@@ -392,6 +410,8 @@ class _Run:
             self._limited = Limited(limit if state is None else state.left, sink)
             sink = self._limited
         sink = self._sorted = Sorted(plan._sort, SORTED_ROWS_MAX, sink) if plan._sort is not None else sink
+        if plan._near is not None:
+            sink = Nearest(plan._near.score(context), plan._near.check(limit), sink)
         self._per_partition: PerPartition | None = None
         most = _count(plan._per_partition, context, "PER PARTITION LIMIT")
         if most is not None:
@@ -425,7 +445,7 @@ class _Run:
     def rows_wanted(self) -> int:
         """How many rows are of use, as far as is known."""
         wanted = limits.LIST_KEYS_MAX
-        if self._grouped is None and not self._plan._is_filtered:
+        if self._grouped is None and not self._plan._is_filtered and self._plan._near is None:
             if self._page_rows:
                 wanted = self._page_rows - len(self._rows.rows)
             if self._limited is not None and self._per_partition is None:

@@ -390,7 +390,8 @@ def bound(
         return [given[spec.name] for spec in markers]
     if len(values) != len(markers):
         raise InvalidRequestError(
-            f"the statement has {len(markers)} bind markers, and {len(values)} values came"
+            f"Invalid amount of bind variables: the statement has {len(markers)} bind markers, and "
+            f"{len(values)} values came"
         )
     return values
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cmp_to_key
+from heapq import heappush, heappushpop
 from typing import Any, Protocol
 
 Row = Any
@@ -206,6 +207,41 @@ class Grouped:
         row = self._emit(self._first, [aggregate.result() for aggregate in self._running])
         self._first = None
         return self._sink.push(self._partition, row)
+
+
+class Nearest:
+    """Holds back the `rows_max` rows of the greatest scores and hands them on, the greatest first.
+
+    Rows without a score are left out; of equal scores the row that came first is kept, and comes first.
+    """
+
+    def __init__(self, score: Callable[[Row], float | None], rows_max: int, sink: Sink) -> None:
+        self._score = score
+        self._rows_max = rows_max
+        self._sink = sink
+        self._count = 0
+        self._held: list[tuple[float, int, Partition, Row]] = []
+
+    def push(self, partition: Partition, row: Row) -> bool:
+        """Look at one row."""
+        score = self._score(row)
+        if score is None:
+            return True
+        self._count += 1
+        item = (score, -self._count, partition, row)
+        if len(self._held) < self._rows_max:
+            heappush(self._held, item)
+        else:
+            heappushpop(self._held, item)
+        return True
+
+    def end(self) -> None:
+        """Hand on what was kept."""
+        for _, _, partition, row in sorted(self._held, key=lambda item: item[:2], reverse=True):
+            if not self._sink.push(partition, row):
+                break
+        self._held.clear()
+        self._sink.end()
 
 
 class Sorted:

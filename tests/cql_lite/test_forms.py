@@ -72,12 +72,12 @@ def test_write_times_of_collections_are_lists(cql: Cql) -> None:
     ]
 
 
-def test_a_list_of_times_to_live_has_nulls(cql: Cql) -> None:
-    """A driver reads them as None, as it does of Cassandra; our own codec takes no nulls in lists."""
+def test_a_list_of_times_to_live_has_empty_values(cql: Cql) -> None:
+    """Drivers read them as None."""
     response = cql.good(wire.Query("SELECT ttl(m), writetime(x) FROM m WHERE k = 1", cql.parameters()))
     assert isinstance(response, wire.Rows)
     ttl, times = response.rows[0]
-    null, left = b"\xff\xff\xff\xff", b"\0\0\0\4\0\0\3\xe8"
+    null, left = bytes(4), b"\0\0\0\4\0\0\3\xe8"
     assert ttl == b"\0\0\0\3" + left + null + left
     assert times == b"\0\0\0\2" + null + b"\0\0\0\x08" + (6000).to_bytes(8, "big")
 
@@ -214,3 +214,56 @@ def test_numbers_and_times_as_text(cql: Cql) -> None:
     assert values(cql, asked + "1") == [("1.0E10", "0.1", "2011-02-03T04:05:00.000Z")]
     assert values(cql, asked + "2") == [("1.0E-5", "NaN", "1969-12-31T23:59:59.999Z")]
     assert values(cql, "SELECT JSON d, f FROM n WHERE k = 2") == [('{"d": 1.0E-5, "f": null}',)]
+
+
+# --- vectors
+
+
+@pytest.fixture(scope="module")
+def vectors(cql: Cql) -> Cql:
+    cql.run("CREATE TABLE ve (k int PRIMARY KEY, g int, v vector<float, 2>)")
+    settle(cql.cluster)
+    for k, x in enumerate(((1.0, 0.0), (0.0, 1.0), (3.0, 3.0), (0.0, 0.0), None, (0.9, 0.1))):
+        cql.run("INSERT INTO ve (k, g, v) VALUES (?, ?, ?)", k, k % 2, x)
+    return cql
+
+
+def test_the_nearest_vectors_come_first(vectors: Cql) -> None:
+    near = "SELECT k FROM ve ORDER BY v ANN OF {} LIMIT {}"
+    assert values(vectors, near.format("[1, 0]", 2)) == [(0,), (5,)]
+    assert values(vectors, near.format("?", "?"), (1.0, 1.0), 1) == [(2,)], "of the angles, without an index"
+    assert values(vectors, near.format("[1, 0]", 10)) == [(0,), (5,), (2,), (1,)], "zeros have no direction"
+    where = "SELECT k FROM ve WHERE g = 1 ORDER BY v ANN OF [1, 0] LIMIT 1 ALLOW FILTERING"
+    assert values(vectors, where) == [(5,)]
+    assert "not all zeros" in vectors.error(near.format("[0, 0]", 1)).message
+    vectors.run("CREATE CUSTOM INDEX near ON ve (v) USING 'StorageAttachedIndex' "
+                "WITH OPTIONS = {'similarity_function': 'EUCLIDEAN'}")  # fmt: skip
+    settle(vectors.cluster)
+    assert values(vectors, near.format("[1, 1]", 1)) == [(5,)], "of the distances"
+    with pytest.raises(AssertionError, match="went well"):
+        vectors.error("SELECT k FROM ve WHERE v = [1, 0]")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("SELECT k FROM ve ORDER BY v ANN OF [1, 0]", "LIMIT was NO LIMIT"),
+        ("SELECT k FROM ve ORDER BY v ANN OF [1, 0] LIMIT 1001", "LIMIT was 1001"),
+        ("SELECT k FROM ve ORDER BY g ANN OF [1, 0] LIMIT 1", "only supported on float vector columns"),
+        ("SELECT k FROM ve ORDER BY v ANN OF [1] LIMIT 1", "expected 2 elements, but given 1"),
+        ("SELECT count(*) FROM ve ORDER BY v ANN OF [1, 0] LIMIT 1", "no aggregates"),
+        ("SELECT k FROM ve ORDER BY v ANN OF [1, 0], k ASC LIMIT 1", "stands alone"),
+    ],
+)
+def test_what_ann_of_needs(vectors: Cql, text: str, said: str) -> None:
+    assert said in vectors.error(text).message
+
+
+def test_a_batch_of_several_partitions_has_a_size(cql: Cql) -> None:
+    cql.run("CREATE TABLE large (k int PRIMARY KEY, t text)")
+    settle(cql.cluster)
+    insert = "INSERT INTO large (k, t) VALUES ({}, '{}'); "
+    several = "".join(insert.format(k, "x" * 6000) for k in range(10))
+    assert "Batch too large" in cql.error(f"BEGIN BATCH {several} APPLY BATCH").message
+    one = "".join(insert.format(1, "x" * 60_000) for _ in range(2))
+    assert cql.run(f"BEGIN BATCH {one} APPLY BATCH") == []

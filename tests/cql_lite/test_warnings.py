@@ -37,7 +37,9 @@ def test_aggregates_over_more_than_a_partition(client: Cql) -> None:
 
 def test_batches_that_are_large_or_wide(client: Cql) -> None:
     insert = "INSERT INTO ks.t (k, c, v) VALUES (%d, 1, '%s');"
-    (large,) = warned(client, f"BEGIN BATCH {insert % (1, 'x' * 8192)} APPLY BATCH")
+    half = "x" * 4096
+    (large,) = warned(client, f"BEGIN BATCH {insert % (1, half)} {insert % (2, half)} APPLY BATCH")
+    assert warned(client, f"BEGIN BATCH {insert % (1, half * 2)} APPLY BATCH") == [], "one partition may be"
     assert large == "Batch for [ks.t] is of size 8.0KiB, exceeding specified threshold of 5KiB by 3.0KiB."
     many = " ".join(insert % (k, "x") for k in range(11))
     (wide,) = warned(client, f"BEGIN UNLOGGED BATCH {many} APPLY BATCH")

@@ -175,21 +175,15 @@ class Peers:
         self.config = folder / "cluster.yml"
         self.closed = False
         addresses = [f"127.0.0.{number}" for number in range(1, count + 1)]
-        rest, cql, port = draw_ports(addresses)
+        self._ports = _rest, cql, _port = draw_ports(addresses)
         self.cql = cql
         """The port of CQL at every address."""
         self.peers: list[Process] = []
-        lines = ["cluster: test", "peers:"]
-        for number, address in enumerate(addresses, start=1):
-            name = f"n{number}"
-            place = data(name) if data is not None else folder / "data" / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self.peers.append(Process(name, address, rest, port, place, folder / f"{name}.log"))
-            lines.append(f'  - {{name: {name}, address: {address}, rack: r{number}, data: "{place}"}}')
-        lines.append(f"ports: {{rest: {rest}, cql: {cql}, peer: {port}}}")
-        lines += ["settings:", *(f"  {key}: {value}" for key, value in (settings or {}).items())]
+        self._data = data
+        self._settings = dict(settings or {})
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text("\n".join(lines) + "\n")
+        for _ in addresses:
+            self.add()
 
     def __enter__(self) -> Self:
         """The cluster itself, nothing started."""
@@ -204,6 +198,23 @@ class Peers:
     def __getitem__(self, name: str) -> Process:
         """The peer of that name."""
         return next(peer for peer in self.peers if peer.name == name)
+
+    def add(self) -> Process:
+        """One more peer in cluster.yml, at the next address. Who runs has read it already."""
+        number = len(self.peers) + 1
+        name, (rest, cql, port) = f"n{number}", self._ports
+        place = self._data(name) if self._data is not None else self.folder / "data" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        log = self.folder / f"{name}.log"
+        self.peers.append(Process(name, f"127.0.0.{number}", rest, port, place, log))
+        lines = ["cluster: test", "peers:"]
+        for rack, peer in enumerate(self.peers, start=1):
+            text = f'name: {peer.name}, address: {peer.address}, rack: r{rack}, data: "{peer.data}"'
+            lines.append(f"  - {{{text}}}")
+        lines.append(f"ports: {{rest: {rest}, cql: {cql}, peer: {port}}}")
+        lines += ["settings:", *(f"  {key}: {value}" for key, value in self._settings.items())]
+        self.config.write_text("\n".join(lines) + "\n")
+        return self.peers[-1]
 
     # --- starting
 

@@ -114,7 +114,8 @@ class Moving:
         self._adopted_us = 0
         self._moved_epoch = 0
         self._runner: Runner | None = None
-        self._stream: Stream | None = None
+        self._progress = Progress()
+        """Of this move, since this peer last began with it."""
         self._not_before_us = 0
         self._why = ""
         self.told: dict[PeerId, MoveTold] = {}
@@ -146,6 +147,8 @@ class Moving:
         self._adopted_us = self.inside.world.monotonic_us()
         self.told = {}
         self._waits.forget()
+        if state.move is None or state.move.phase == PREPARE:
+            self._progress = Progress()
         self._drains = 0
         self._stop()
         self._arm()
@@ -166,14 +169,13 @@ class Moving:
         if self._runner is not None:
             self._runner.stop()
             self._runner = None
-        self._stream = None
 
     # --- what we say
 
     def tell(self, op: int) -> MoveTold:
         """How far this peer is."""
         log = self.metadata.log
-        progress = self._stream.progress if self._stream is not None else Progress(why=self._why)
+        progress = self._progress
         return MoveTold(
             op,
             min(log.durable, log.state.epoch),
@@ -273,15 +275,15 @@ class Moving:
     def ended(self, failure: str) -> None:
         """The steps under way have come to their end."""
         self._runner = None
-        self._stream = None
         self._why = failure
         if failure:
             self._not_before_us = self.inside.world.monotonic_us() + RESTART_US
 
     def _merge(self, state: State, move: Move, now_us: int) -> None:
         if self._runner is None and now_us >= self._not_before_us:
-            self._stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
-            self._run(self._merged_steps(self._stream, move), now_us)
+            stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
+            self._progress = stream.progress
+            self._run(self._merged_steps(stream, move), now_us)
 
     def _merged_steps(self, stream: Stream, move: Move) -> Steps:
         yield from stream.floors()

@@ -75,6 +75,8 @@ FUZZY_SHARE: Final = 0.3
 itself comes first.
 """
 _WILD: Final = "*?\\"
+SIMILAR_CHARS_MAX: Final = 128
+"""A longer word is like itself only: what is near it takes long to find."""
 
 
 class TokenLike(Protocol):
@@ -497,6 +499,8 @@ def _number_bound(value: Value | None) -> int | float | None:
 
 
 def _distance(fuzziness: str, term: str) -> int:
+    if len(term) > SIMILAR_CHARS_MAX:
+        return 0
     if fuzziness and not fuzziness.startswith("AUTO"):
         return int(fuzziness)
     low, high = (int(each) for each in (fuzziness[5:] or "3,6").split(","))

@@ -19,3 +19,22 @@ class Token(NamedTuple):
     start: int
     end: int
     position: int
+
+
+_SCRIPTS = (
+    ("<HANGUL>", 0x1100, 0x11FF),
+    ("<HANGUL>", 0x3130, 0x318F),
+    ("<HANGUL>", 0xAC00, 0xD7A3),
+    ("<HIRAGANA>", 0x3040, 0x309F),
+    ("<KATAKANA>", 0x30A0, 0x30FF),
+    ("<IDEOGRAPHIC>", 0x3400, 0x9FFF),
+    ("<IDEOGRAPHIC>", 0x20000, 0x2FA1F),
+)
+
+
+def token_type(term: str) -> str:
+    """What a term is made of, in Elasticsearch's words: <ALPHANUM>, <NUM>, or its first letter's script."""
+    if term.isdecimal():
+        return "<NUM>"
+    code = ord(term[0]) if term else 0
+    return next((name for name, first, last in _SCRIPTS if first <= code <= last), "<ALPHANUM>")

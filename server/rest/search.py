@@ -27,6 +27,7 @@ from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequ
 from core.settings import Settings
 from documents.collections import Collection
 from index.analysis.analyzers import AnalyzerFault
+from index.analysis.tokens import token_type
 from index.analysis.words import standard_terms
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
@@ -196,8 +197,14 @@ class SearchRoutes:
                 raise ProblemError("bad-query", analyzer.detail)
         tokens = analyzer.query_tokens(text) if is_search else analyzer.tokens(text)
         shown = [
-            {"token": t.term, "start_offset": t.start, "end_offset": t.end, "position": t.position}
-            for t in tokens
+            {
+                "token": token.term,
+                "start_offset": token.start,
+                "end_offset": token.end,
+                "type": token_type(token.term),
+                "position": token.position,
+            }
+            for token in tokens
         ]
         return _json(orjson.dumps({"analyzer": analyzer.name, "tokens": shown}))
 

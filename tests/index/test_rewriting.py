@@ -93,6 +93,7 @@ DEFAULT: list[tuple[Query, Planned]] = [
     (MatchPhrase("t", "...", zero_terms="all"), All()),
     (AnyOf((("t", 1.0), ("u", 1.0)), "...", zero_terms="all"), All()),
     (Match("t", "spcae", fuzziness="AUTO:6,9"), a("spcae")),
+    (Pattern(ALL, "fuzzy", "x" * 200, "2"), a("x" * 200, ALL)),
     (Match("_id", "x"), Ids((b"x",))),
     (Equals("_id", ("x", "y")), Ids((b"x", b"y"))),
     (Exists("_id"), All()),

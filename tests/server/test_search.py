@@ -220,6 +220,9 @@ def test_analyzing_suggesting_and_explaining(call: Call) -> None:
     tokens = call("POST", "movies/_analyze", {"text": "The Wolves run", "analyzer": "english"})
     assert [token["token"] for token in tokens["tokens"]][-1] == "run"
     assert tokens["tokens"][-1]["start_offset"] == 11
+    text = {"text": "Space 2001 우주 宇宙 カメラ", "analyzer": "standard"}
+    kinds = [token["type"] for token in call("POST", "movies/_analyze", text)["tokens"]]
+    assert [*dict.fromkeys(kinds)] == ["<ALPHANUM>", "<NUM>", "<HANGUL>", "<IDEOGRAPHIC>", "<KATAKANA>"]
     suggested = call("POST", "movies/_suggest", {"text": "spcae oceen"})
     assert [each["options"][0]["text"] for each in suggested["suggestions"]] == ["space", "ocean"]
     korean = call("POST", "movies/_suggest", {"text": "반지하의"})

@@ -10,10 +10,8 @@
 Rows go before the log, so that a mutation of the log that is old news here is logged with the row as it is.
 
 The steps are a generator: it yields what it wants to know (`Own` of our store, `Ask` of a peer, `Pause`) and
-is
-given the answer; whatever fails ends it, and it begins again after a while. It needs to remember nothing to
-go on
-where it was: hashes of what is here already are equal, ids that are held are not missing.
+is given the answer; whatever fails ends it, and it begins again after a while. It needs to remember nothing
+to go on where it was: hashes of what is here already are equal, ids that are held are not missing.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailA
 from core.mutation import decode_mutation
 from core.ports import PeerId
 from lsm.floors import decode_ranges, encode_ranges
-from lsm.keys import token_range_bounds
+from lsm.keys import token_of, token_range_bounds
 from node.metadata_state import State, TablePlacement
 from node.moving_ring import Replicas, Sides, TokenPair
 from ring.tokens import slice_end, slice_of, slice_start
@@ -55,6 +53,11 @@ from ring.tokens import slice_end, slice_of, slice_start
 ASK_AGAIN_US = 300_000
 COPIED_LEAVES_MAX = 256
 """So many leaves (a thousandth of all) are read as a whole where anything in them differs."""
+
+SPANS_AT_ONCE = 24
+"""Runs of leaves whose hashes are asked for in one message: with hundreds of tables, and with replies that
+take long, it is the number of questions that a move takes its time for.
+"""
 
 PASSES_MAX = 3
 """So often the rows of a range are compared: what still differs then is written to all the time."""
@@ -197,12 +200,12 @@ class Stream:
         self.progress.ranges = sum(len(pieces) for pieces in plan.values())
         self.progress.ranges_done = 0
         for source, pieces in plan.items():
-            for piece in pieces:
-                yield from self._paxos(source, piece)
+            for table, pairs in _by_table(pieces).items():
+                yield from self._paxos_of_all(source, table, pairs)
                 for number in range(PASSES_MAX):
-                    if (yield from self._rows(source, piece, number)) == 0:
+                    if (yield from self._rows(source, table, pairs, number)) == 0:
                         break
-                self.progress.ranges_done += 1
+                self.progress.ranges_done += len(pairs)
             yield from self._tail(source, pieces)
 
     def floors(self) -> Steps:
@@ -263,6 +266,24 @@ class Stream:
 
     # --- Paxos
 
+    def _paxos_of_all(self, source: PeerId, table: int, pairs: list[TokenPair]) -> Steps:
+        """Of most tables all that a peer keeps of Paxos fits into one answer; else range by range."""
+        first, last = pairs[0][0], pairs[-1][1]
+        try:
+            told: PaxosStateTold = yield Ask(
+                source, lambda op, epoch: PaxosStateAsk(op, epoch, table, first, last, b""), PaxosStateTold
+            )
+        except StreamError:  # it may have lost something in between, where nothing is asked of it
+            told = PaxosStateTold(0, (), b"?")
+        if told.after:
+            for pair in pairs:
+                yield from self._paxos(source, (table, pair))
+            return
+        tokens = [(state, token_of(state.partition)) for state in told.states]
+        mine = tuple(state for state, token in tokens if any(a <= token <= b for a, b in pairs))
+        if mine:
+            yield from own(PaxosMerge(table, mine), Done)
+
     def _paxos(self, source: PeerId, piece: Piece) -> Steps:
         table, (first, last) = piece
         after = b""
@@ -281,32 +302,38 @@ class Stream:
 
     # --- rows
 
-    def _rows(self, source: PeerId, piece: Piece, number: int) -> Steps:
+    def _rows(self, source: PeerId, table: int, pairs: list[TokenPair], number: int) -> Steps:
         """Merge what differs; returns how many runs of leaves did."""
-        table, (first, last) = piece
-        spans = [(slice_of(first), slice_of(last) + 1)]
+        spans = [(slice_of(first), slice_of(last) + 1) for first, last in reversed(pairs)]
         differing = 0
         while spans:
-            a, b = spans.pop()
+            batch = spans[-SPANS_AT_ONCE:]
+            del spans[-SPANS_AT_ONCE:]
+            (a, b), also = batch[0], tuple(batch[1:])
             parts = min(limits.TREE_FANOUT, b - a)
-            ours: Hashes = yield from own(TreeHashes(table, a, b, parts), Hashes)
+            ours: Hashes = yield from own(TreeHashes(table, a, b, parts, False, also), Hashes)
             theirs: TreeAnswer = yield Ask(
                 source,
-                lambda op, epoch, a=a, b=b, n=parts: TreeAsk(op, epoch, table, a, b, n),  # type: ignore[misc]
+                lambda op, epoch, a=a, b=b, n=parts, also=also: TreeAsk(op, epoch, table, a, b, n, also),  # type: ignore[misc]
                 TreeAnswer,
             )
             if len(ours.hashes) != len(theirs.hashes):
                 raise StreamError("hashes of other parts than asked")
-            bounds = [a + (b - a) * i // parts for i in range(parts + 1)]
-            for i, (mine, other) in enumerate(zip(ours.hashes, theirs.hashes, strict=True)):
-                if other in (mine, 0):
-                    continue  # equal, or nothing there that we could lack
-                span = bounds[i], bounds[i + 1]
-                if mine == 0 or span[1] - span[0] <= COPIED_LEAVES_MAX:
-                    differing += 1
-                    yield from self._copy(source, table, span)
-                else:
-                    spans.append(span)
+            at = 0
+            for a, b in batch:
+                parts = min(limits.TREE_FANOUT, b - a)
+                bounds = [a + (b - a) * i // parts for i in range(parts + 1)]
+                for i in range(parts):
+                    mine, other = ours.hashes[at + i], theirs.hashes[at + i]
+                    if other in (mine, 0):
+                        continue  # equal, or nothing there that we could lack
+                    span = bounds[i], bounds[i + 1]
+                    if mine == 0 or span[1] - span[0] <= COPIED_LEAVES_MAX:
+                        differing += 1
+                        yield from self._copy(source, table, span)
+                    else:
+                        spans.append(span)
+                at += parts
         self.progress.differing += differing if number == PASSES_MAX - 1 else 0
         return differing
 
@@ -330,10 +357,7 @@ class Stream:
 
     def _tail(self, source: PeerId, pieces: list[Piece]) -> Steps:
         """Mutations of the source's log that we never held, in its order."""
-        by_table: dict[int, list[TokenPair]] = {}
-        for table, pair in pieces:
-            by_table.setdefault(table, []).append(pair)
-        ranges = tuple((table, tuple(pairs)) for table, pairs in by_table.items())
+        ranges = tuple((table, tuple(pairs)) for table, pairs in _by_table(pieces).items())
         after = 0
         end = None
         while True:
@@ -384,6 +408,13 @@ def floors_within(data: bytes, table: int, pieces: Sequence[Piece]) -> bytes:
         if one.first < end and first < one.end
     )
     return encode_ranges(cut)
+
+
+def _by_table(pieces: list[Piece]) -> dict[int, list[TokenPair]]:
+    found: dict[int, list[TokenPair]] = {}
+    for table, pair in pieces:
+        found.setdefault(table, []).append(pair)
+    return found
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

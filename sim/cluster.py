@@ -303,7 +303,8 @@ class SimCluster:
         call = self._calls.get(request_id)
         if call is None:
             return
-        process = self.machines[index].process
+        gone = index >= len(self.machines)  # a machine that was taken away while a client still spoke of it
+        process = None if gone else self.machines[index].process
         if process is None:
             self._finish(request_id, REFUSED)
             return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from core.consistency import Level
+from core.healing_messages import PaxosStateAsk, TreeAsk
 from core.metadata import BeginMove, StepMove
 from core.requests import MetadataRequest
 from core.settings import Settings
@@ -88,6 +91,29 @@ def test_a_move_killed_at_ninety_percent_sends_little_again() -> None:
         cluster.run_for(SECOND // 50)
         again = max(again, sent(cluster, newcomer))
     assert again < size // 5, (again, size)
+
+
+def test_a_table_of_which_nothing_differs_takes_two_questions_per_source() -> None:
+    """Not two per range and source: with hundreds of tables a move would take minutes of round trips."""
+    cluster, newcomer = grown(3)
+    session = Session(cluster, "tables")
+    for number in range(10):
+        assert session.make_bucket(BucketSpec(f"empty{number}")) is not None
+    asked: list[tuple[int, int]] = []
+
+    def watch(source: int, target: int, message: object) -> bool:
+        if source == newcomer and isinstance(message, TreeAsk | PaxosStateAsk):
+            asked.append((target, message.table))
+        return False
+
+    cluster.network.drop = watch
+    begin(cluster, newcomer)
+    assert cluster.run_until(lambda: merged(cluster), 60 * SECOND)
+    tables = node_of(cluster, 0).metadata.state.tables.values()
+    of_empty = [table.id for table in tables if table.name.startswith("empty")]
+    counts = Counter(pair for pair in asked if pair[1] in of_empty)
+    assert {pair[1] for pair in counts} == {*of_empty}
+    assert max(counts.values()) <= 4, "two, and of so many ranges a second part"
 
 
 def test_what_is_aborted_leaves_nothing_behind() -> None:

@@ -414,3 +414,6 @@ _BUCKETED: Final = (
     "nested",
     "global",
 )
+
+AGGREGATIONS: Final = tuple(_READERS)
+"""The kinds of aggregations."""

@@ -429,3 +429,6 @@ _READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
     "nested": _nested,
     "more_like_this": _more_like_this,
 }
+
+QUERIES: Final = tuple(_READERS)
+"""The kinds of queries."""

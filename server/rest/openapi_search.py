@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from index.aggregation_dsl import AGGREGATIONS
 from index.bounds import WINDOW_MAX
+from index.query_dsl import QUERIES
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
 
 ABOUT = f"""
@@ -15,8 +17,9 @@ weigh in the whole cluster, and ties break by key, so one query has one order wh
 of which a value is just what was asked for, word by word (a name, a title), scores more than one that only
 mentions it.
 
-The query string is `title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* (a OR b)^2`; bodies
-are those of Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the
+The query string is
+`title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* /reg.x/ (a OR b)^2`; bodies are those of
+Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the
 `next` of the page before. An answer is whole, or an error: only with `allow_partial` one that is not, and
 then it says so (`timed_out`, `partial`).
 """
@@ -99,12 +102,9 @@ def paths() -> dict[str, Any]:
                 "operationId": "search",
                 "summary": "Find documents by a query in JSON",
                 "description": (
-                    "The body has what the GET has as parameters, and `query` (match, multi_match, "
-                    "match_phrase, term, terms, range, prefix, wildcard, fuzzy, exists, ids, bool, dis_max, "
-                    "boosting, constant_score, more_like_this, query_string, simple_query_string), "
-                    "`aggs` (terms, range, date_range, histogram, date_histogram, filter, filters, missing, "
-                    "stats, min, max, sum, avg, percentiles, cardinality, top_hits, nested in each other), "
-                    "`highlight` and `search_after`. What is not known is refused, with its path."
+                    f"The body has what the GET has as parameters, and `query` ({', '.join(QUERIES)}), "
+                    f"`aggs` ({', '.join(AGGREGATIONS)}, within each other), `post_filter`, `highlight` "
+                    "and `search_after`. What is not known is refused, with its path."
                 ),
                 "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SearchBody"})},
                 "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
@@ -113,13 +113,17 @@ def paths() -> dict[str, Any]:
         "/v1/search/{collection}/_analyze": _operation(
             "analyze",
             "What an analyzer makes of a text",
-            'The body is `{"text", "analyzer"}` or `{"text", "field"}`, `"search": true`: as searches do.',
+            'The body is `{"text", "analyzer"}` or `{"text", "field"}`, `"search": true`: as searches do. '
+            "Each token has `token`, `start_offset`, `end_offset` (characters), `type` and `position`.",
             "Tokens",
         ),
         "/v1/search/{collection}/_suggest": _operation(
             "suggest",
             "Other spellings of words, or how a word goes on",
-            'The body is `{"text", "field"}` or `{"prefix", "field"}`, and perhaps `size`.',
+            'The body is `{"text", "field"}` or `{"prefix", "field"}`, and perhaps `size`, and '
+            '`"refresh": true` to see what was written a moment ago. Of a text the answer has `suggestions`, '
+            "per word its `options`, the likeliest first; of a prefix `completions`; each with its number of "
+            "`documents`.",
             "Suggestions",
         ),
         "/v1/search/{collection}/_explain": _operation(
@@ -139,6 +143,7 @@ def schemas() -> dict[str, Any]:
     total = {"type": "object", "properties": {"value": {"type": "integer"}, "relation": TEXT}}
     hits = {"type": "array", "items": {"type": "object", "properties": {**hit, "highlight": _OBJECT}}}
     found = {
+        "took": {"type": "integer", "description": "Milliseconds."},
         "took_us": {"type": "integer"},
         "timed_out": _BOOLEAN,
         "hits": {"type": "object", "properties": {"total": total, "max_score": number, "hits": hits}},
@@ -155,8 +160,15 @@ def schemas() -> dict[str, Any]:
         "from": _SIZE,
         "sort": {},
         "search_after": {},
+        "default_operator": {"enum": ["or", "and"]},
+        "lenient": _BOOLEAN,
+        "fields": {"type": "array", "items": TEXT, "description": "Where q is searched."},
         "aggs": _OBJECT,
+        "aggregations": _OBJECT,
+        "post_filter": _OBJECT,
         "highlight": _OBJECT,
+        "track_total_hits": {},
+        "timeout": TEXT,
         "_source": {},
         "explain": _BOOLEAN,
         "refresh": _BOOLEAN,

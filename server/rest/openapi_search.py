@@ -18,8 +18,8 @@ of which a value is just what was asked for, word by word (a name, a title), sco
 mentions it.
 
 The query string is
-`title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* /reg.x/ (a OR b)^2`; bodies are those of
-Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the
+`title:space -horror "exact phrase"~2 year:[1990 TO 2000] fuzzy~1 pre* /reg.x/ (a OR b)^2`; bodies are those
+of Elasticsearch's query DSL. Pages beyond {WINDOW_MAX} hits go on by `search_after`, with the
 `next` of the page before. An answer is whole, or an error: only with `allow_partial` one that is not, and
 then it says so (`timed_out`, `partial`).
 """

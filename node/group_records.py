@@ -34,7 +34,8 @@ from core.requests import (
 )
 from kv import buckets, operations
 from kv.buckets import Bucket, BucketSpec
-from streams.groups import MEMBERS_MAX, Group, decode_group, encode_group
+from streams.cursor import Cursor, decode_cursor
+from streams.groups import MEMBERS_MAX, Group, Part, decode_group, encode_group
 
 if TYPE_CHECKING:
     from node.inside import Inside
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 BUCKET: Final = "sullae_groups"
 GROUPS_MAX: Final = 1_000
 BEATS: Final = "sullae_beats"
+SINKS: Final = "sullae_sinks"
+"""Where the records of sinks are (server/sinks/records.py), of which logs need to know how far they read."""
 PATIENCE_US: Final = 4 * limits.SECOND_US
 JSON: Final = "application/json"
 
@@ -213,6 +216,32 @@ class GroupRecords:
         if bucket is None:
             done([])
             return
+        self._all(bucket, _group_of, done)
+
+    def readers(self, done: Callable[[list[Group] | Answer], None]) -> None:
+        """All for whom logs wait: groups, and sinks as if they were groups of one part."""
+
+        def with_sinks(found: list[Group] | Answer) -> None:
+            bucket = buckets.find(self._metadata.state, SINKS)
+            if bucket is None or not isinstance(found, list):
+                done(found)
+                return
+            groups = found
+
+            def with_groups(sinks: list[Group] | Answer) -> None:
+                done(groups + sinks if isinstance(sinks, list) else sinks)
+
+            self._all(bucket, _sink_of, with_groups)
+
+        self.every(with_sinks)
+
+    def _all(
+        self,
+        bucket: Bucket,
+        group_of: Callable[[Bucket, RowsRead], Group | Invalid | None],
+        done: Callable[[list[Group] | Answer], None],
+    ) -> None:
+        """What all records of a bucket say."""
         found: list[Group] = []
 
         def part(answer: Answer, last: bool) -> None:
@@ -220,7 +249,7 @@ class GroupRecords:
                 done(answer)
                 return
             for item in answer.rows:
-                group = _group_of(bucket, RowsRead((item,), answer.now_us, False))
+                group = group_of(bucket, RowsRead((item,), answer.now_us, False))
                 if isinstance(group, Group):
                     found.append(group)
             if last:
@@ -230,6 +259,29 @@ class GroupRecords:
         number = -self._inside.new_op()  # no client's
         self.scans.scan(number, request, self._deadline_us(), part)
         self.scans.want(number, GROUPS_MAX)
+
+
+class _Sink(msgspec.Struct, frozen=True):
+    """What matters of a sink's record."""
+
+    name: str = ""
+    cursor: str = ""
+    removed: bool = False
+
+
+def _sink_of(bucket: Bucket, read: RowsRead) -> Group | Invalid | None:
+    """A sink that has delivered something, as a group of one part."""
+    value = operations.value_of(bucket, read)
+    if value is None:
+        return None
+    try:
+        sink = msgspec.json.decode(value.value, type=_Sink)
+    except msgspec.DecodeError as error:
+        return Invalid("bad_record", f"{SINKS}: this is no record of a sink: {error}")
+    cursor = decode_cursor(sink.cursor)
+    if sink.removed or not isinstance(cursor, Cursor):
+        return None
+    return Group(cursor.name.partition(":")[2], sink.name, 0, (Part(cursor=sink.cursor),))
 
 
 def _group_of(bucket: Bucket, read: RowsRead) -> Group | Invalid | None:

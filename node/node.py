@@ -233,7 +233,7 @@ class Node:
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
         lag = GroupLag(self.inside, self.metadata, self.swim)
         self.groups = Groups(self.metadata, self.subscriptions, records, lag)
-        self.retention = Retention(self.inside, self.metadata, records.every)
+        self.retention = Retention(self.inside, self.metadata, records.readers)
         self.moving = Moving(self.inside, self.metadata, self.swim, self.following, boot)
         self.moving.hints, self.moving.batch_log = self.hints, self.batch_log
         self.sessions = Sessions(self.inside, self.metadata, self.swim)

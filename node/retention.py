@@ -5,10 +5,10 @@ equal by hash trees (node/following.py). Ids of mutations outlive their entries,
 twice. Rows that a partition's tombstones cover are removed by the store itself, in its idle moments
 (lsm/executor.py).
 
-The log waits for consumer groups: what the slowest one has not acknowledged of ranges that we hold is kept
-up to a cap of its own in time and bytes. Beyond it the group gets a gap, and goes on. A table may ask for
-more time, or for so many bytes of its own, which are then no fewer and no more; the log has one sequence, so
-what is beside its entries is kept as long.
+The log waits for consumer groups and sinks: what the slowest one has still to read of ranges that we hold
+is kept up to a cap of its own in time and bytes. Beyond it the group gets a gap, and goes on. A table may ask
+for more time, or for so many bytes of its own, which are then no fewer and no more; the log has one sequence,
+so what is beside its entries is kept as long.
 """
 
 from __future__ import annotations

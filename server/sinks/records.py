@@ -15,10 +15,11 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from node.group_records import SINKS
 from node.leases import Lease
 from server.sinks.envelopes import PLAIN
 
-BUCKET: Final = "sullae_sinks"
+BUCKET: Final = SINKS
 KINDS: Final = ("ndjson", "parquet", "webhook", "kafka", "mqtt")
 FILE_KINDS: Final = KINDS[:2]
 SINKS_MAX: Final = 200

@@ -15,6 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,29 @@ RESIDENT_MIB_MAX = 400
 LAST = "the last one"
 
 
+def load(cluster: Cluster) -> None:
+    """Have all rows be there, as fast as that goes."""
+    writers = [Writer(cluster, number) for number in range(2 * len(cluster.peers))]
+    batches = iter(range(0, ROWS, BATCH))
+
+    def some(writer: Writer) -> None:
+        while (first := next(batches, None)) is not None:
+            writer.put(list(range(first, min(first + BATCH, ROWS))))
+
+    with ThreadPoolExecutor(len(writers)) as pool:
+        list(pool.map(some, writers))
+    for writer in writers:
+        writer.close()
+
+
 class Writer(threading.Thread):
     """Overwrites rows at random, through all peers in turn, until told to stop."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, seed: int = 0) -> None:
         super().__init__(daemon=True)
         self._clients = [cluster.client(peer.name, 60.0) for peer in cluster.peers]
-        self._random = random.Random(5)
+        self._random = random.Random(seed)
+        self._turn = seed
         self._stopped = threading.Event()
         self.number = 0
         self.crash: BaseException | None = None
@@ -48,7 +65,8 @@ class Writer(threading.Thread):
         for key in keys:
             self.number += 1
             lines.append(json.dumps({"op": "put", "key": f"k{key}", "value": str(self.number)}))
-        client = self._clients[self.number // BATCH % len(self._clients)]
+        self._turn += 1
+        client = self._clients[self._turn % len(self._clients)]
         reply = client.request("POST", "/v1/kv/rows/_bulk", "\n".join(lines).encode(), NDJSON)
         assert reply.status == 200, reply.body[:500]
         outcomes = [json.loads(line) for line in reply.body.splitlines()]
@@ -65,9 +83,12 @@ class Writer(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         self.join()
+        self.close()
+        assert self.crash is None, self.crash
+
+    def close(self) -> None:
         for client in self._clients:
             client.close()
-        assert self.crash is None, self.crash
 
 
 class Copy:
@@ -151,9 +172,9 @@ def test_the_final_copy_is_the_table(tmp_path: Path) -> None:
             made = client.request("PUT", "/v1/buckets/rows", settings, "application/json")
             assert made.status in (200, 201), made.body
         writer, began = Writer(cluster), time.monotonic()
-        for first in range(0, ROWS, BATCH):
-            writer.put(list(range(first, min(first + BATCH, ROWS))))
+        load(cluster)
         loaded_s, before = time.monotonic() - began, _resident_mib(cluster)
+        writer.number = ROWS
         writer.start()
         copy, joined = Copy(cluster), time.monotonic()
         most = before

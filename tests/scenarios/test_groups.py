@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from core.requests import Told
 from core.streaming import FORGET, LIST, MAKE, SHOW, SNAPSHOT, START, GroupRequest
 from core.trimming import LogTrim
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
+from node.group_records import SINKS
+from streams.cursor import Cursor, decode_cursor, encode_cursor
 
 HAND_OVER_S = 5.0
 PARTS = 6
@@ -176,6 +180,33 @@ def test_groups_are_listed_made_and_forgotten() -> None:
     assert told(story, SHOW).body["lag"] is None, "where it begins is not known before it is read"
     told(story, FORGET)
     assert not told(story, LIST).body["groups"]
+
+
+def test_the_log_waits_for_a_sink_as_for_a_group() -> None:
+    story = Story({"log_retention_us": 10 * SECOND, "log_held_us": 400 * SECOND})
+    for member in story.members:
+        member.die()
+    story.s.run(5)
+    standing = told(story, SHOW).body["parts"]
+    cursors = [decode_cursor(part["cursor"]) for part in standing]
+    told(story, FORGET)
+    places = tuple(place for cursor in cursors if isinstance(cursor, Cursor) for place in cursor.places)
+    assert isinstance(cursors[0], Cursor)
+    cursor = encode_cursor(replace(cursors[0], places=tuple(sorted(places))))
+    story.s.bucket(SINKS)
+
+    def delivered(record: dict[str, object]) -> None:
+        data = encode({"name": "files", "kind": "ndjson", **record})
+        assert story.s.put(SINKS, "files", data).status == "ok"
+
+    delivered({"cursor": cursor})
+    story.write(30)
+    story.s.run(200)
+    first, end = log_of(story, 0)
+    assert end - first >= 30, "what it has still to read"
+    delivered({"cursor": cursor, "removed": True})
+    story.s.run(130)
+    assert log_of(story, 0)[0] > end, "nobody waits any more"
 
 
 def test_the_log_is_trimmed_as_ever_where_nobody_waits() -> None:

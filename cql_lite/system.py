@@ -27,7 +27,7 @@ from core.schema import (
     Table,
     TableOptions,
 )
-from cql_lite import system_auth
+from cql_lite import system_auth, system_more
 from cql_lite.connection import CQL_VERSION
 from cql_lite.describe import shown
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
@@ -525,7 +525,8 @@ def _computed(number: int, shape: tuple[str, str, str, MakeRows]) -> Computed:
 
 
 TABLES: Final[dict[tuple[str, str], Computed]] = {
-    (shape[0], shape[1]): _computed(number, shape) for number, shape in enumerate(_SHAPES)
+    (shape[0], shape[1]): _computed(number, shape)
+    for number, shape in enumerate((*_SHAPES, *system_more.SHAPES))
 }
 """Every computed table by (keyspace, name)."""
 

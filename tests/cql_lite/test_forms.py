@@ -267,3 +267,12 @@ def test_a_batch_of_several_partitions_has_a_size(cql: Cql) -> None:
     assert "Batch too large" in cql.error(f"BEGIN BATCH {several} APPLY BATCH").message
     one = "".join(insert.format(1, "x" * 60_000) for _ in range(2))
     assert cql.run(f"BEGIN BATCH {one} APPLY BATCH") == []
+
+
+def test_system_tables_that_tools_look_into(cql: Cql) -> None:
+    cql.run("CREATE INDEX IF NOT EXISTS r_v ON r (v)")
+    settle(cql.cluster)
+    found = cql.run("SELECT * FROM system.\"IndexInfo\" WHERE table_name = 'ks' AND index_name = 'r_v'")
+    assert found == [{"table_name": "ks", "index_name": "r_v", "value": None}]
+    for name in ("built_views", "available_ranges", "batches", "compaction_history", "paxos"):
+        assert cql.run(f"SELECT * FROM system.{name}") == []

@@ -345,7 +345,9 @@ class Session:
                 prepared = self._statements.of_text(one.statement, keyspace)
             plan = prepared.planned.plan
             if not isinstance(plan, ModifyPlan | CounterPlan):
-                raise InvalidRequestError("a batch holds INSERT, UPDATE and DELETE only")
+                raise InvalidRequestError(
+                    "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed"
+                )
             steps.append(Step(plan, self._context(bound(plan.markers, one.values, ())), options))
         execution: Execution = execute_batch(KINDS[request.kind], steps, options)
         return self._told(

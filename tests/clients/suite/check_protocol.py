@@ -195,7 +195,7 @@ def check_batches(session: Session) -> None:
         session.execute(wrong)
     wrong = BatchStatement()
     wrong.add("SELECT * FROM numbers")
-    with pytest.raises(InvalidRequest, match="INSERT, UPDATE and DELETE"):
+    with pytest.raises(InvalidRequest, match="only UPDATE, INSERT and DELETE"):
         session.execute(wrong)
 
 

@@ -124,7 +124,7 @@ class _Info:
         self.schema = schema
         self.has_clustering = schema.has_clustering
         self.changes = schema.options.changes
-        self.plain = not (self.has_clustering or schema.indexes or self.changes != "none")
+        self.plain = not (self.has_clustering or schema.indexes)
         self.prefix = keys.table_prefix(schema.id)
 
 

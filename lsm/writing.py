@@ -74,7 +74,7 @@ class Info(Protocol):
     has_clustering: bool
     changes: str
     plain: bool
-    """Nothing but rows: no clustering columns, indexes, images."""
+    """Nothing but rows: no clustering columns, no indexes."""
     prefix: bytes
 
 
@@ -247,7 +247,11 @@ class Writer:
             puts.append((key, new))
             note(puts, key, due_of(merged, mutation.rows[0][0]))
         log, tree = self._log, self._tree
-        log.stage(puts, EVENT if changed else SUPERSEDED, mutation, data, (), id_key=id_key)
+        images: tuple[Image, ...] = ()
+        if info.changes != "none" and mutation.rows[0][0][:1] != OPERATION_SUFFIX:
+            rows, written = (stored, merged, addition), (key, mutation.rows[0][0], old, new)
+            images = (self._image(puts, rows, written, info.changes, (mutation.admitted_us, NO_VERSION)),)
+        log.stage(puts, EVENT if changed else SUPERSEDED, mutation, data, images, id_key=id_key)
         try:
             sums = None
             if changed:
@@ -307,12 +311,30 @@ class Writer:
                 self._put_row(change, leaf, (key, old, new), info)
                 note(change.puts, key, due_of(merged, suffix))
             if info.changes != "none" and suffix[:1] != OPERATION_SUFFIX:
-                now_us, expiring = mutation.admitted_us, self.expiring
-                now_us = expiring.before_write(change.puts, (key, stored, before), info.changes, now_us)
-                expiring.note(change.puts, key, merged, now_us)
-                flags = flags_of((stored, merged, addition), floor, now_us)
-                images.append(image_of(info.changes, suffix, before, new, flags))
+                rows, written = (stored, merged, addition), (key, suffix, before, new)
+                at = mutation.admitted_us, floor
+                images.append(self._image(change.puts, rows, written, info.changes, at))
         return met, changed, images
+
+    def _image(
+        self,
+        puts: Puts,
+        rows: tuple[Row, Row, Row],
+        written: tuple[bytes, bytes, bytes | None, bytes | None],
+        changes: str,
+        at: tuple[int, Version],
+    ) -> Image:
+        """What the log says of a row that is being written; what of it ran out before is logged first.
+
+        `rows` are the row before, after, and what came; `written` its key and suffix and the bytes of the
+        first two; `at` is the time of admission, and up to which version its partition's tombstones cover it.
+        """
+        stored, merged, _ = rows
+        key, suffix, before, after = written
+        now_us, floor = at
+        now_us = self.expiring.before_write(puts, (key, stored, before), changes, now_us)
+        self.expiring.note(puts, key, merged, now_us)
+        return image_of(changes, suffix, before, after, flags_of(rows, floor, now_us))
 
     def _newer_than_header(self, prefix: bytes, header: Header) -> Version:
         """The newest version among rows that a mutation's deletions name but do not reach."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given, settings, strategies as st
 
 from core.cell import MARKER, VALUE, Cell
@@ -16,6 +17,17 @@ from lsm.store import Store
 from tests.lsm.support import PLAIN, Client, cell, check_tree, row, store_on
 
 SUFFIXES = (keys.ROW_SUFFIX, keys.STATIC_SUFFIX, OPERATION_SUFFIX + b"id")
+
+
+def expiring(made: Cell) -> st.SearchStrategy[Cell]:
+    """The cell, or one like it that runs out soon."""
+    if made.value is None:
+        return st.just(made)
+    return st.sampled_from((0, 2_000_001, 2_000_004)).map(
+        lambda at_us: msgspec.structs.replace(made, dead_from_us=at_us)
+    )
+
+
 CELLS = st.lists(
     st.builds(
         cell,
@@ -23,7 +35,7 @@ CELLS = st.lists(
         st.sampled_from([None, b"", b"x", b"y" * 5000]),
         st.integers(1, 3),
         st.sampled_from([7, 8]),
-    ),
+    ).flatmap(expiring),
     max_size=3,
 )
 WRITES = st.tuples(
@@ -43,15 +55,29 @@ def everything(store: Store) -> list[tuple[bytes, bytes]]:
     return list(store.engine.scan(b"", b"\xff"))
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(WRITES, max_size=12), st.integers(1, 4))
-def test_plain_writes_come_out_as_the_general_way_has_them(writes: list[tuple], at_once: int) -> None:  # type: ignore[type-arg]
+def keeping(store: Store, changes: str) -> Store:
+    """The same store, whose table keeps these changes."""
+    info = store._info(PLAIN.id)
+    assert info is not None
+    info.changes = changes
+    return store
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(WRITES, max_size=12), st.integers(1, 4), st.sampled_from(["none", "keys", "new", "new_and_old"])
+)
+def test_plain_writes_come_out_as_the_general_way_has_them(
+    writes: list[tuple],  # type: ignore[type-arg]
+    at_once: int,
+    changes: str,
+) -> None:
     client, commands = Client(PLAIN), []
     for suffix, token, cells, deleted, again in writes:
         commands.append(client.mutation({suffix: row(*cells, deleted=deleted)}, token=token << 60))
         commands += commands[-1:] if again else []
     found = []
-    for store in (store_on(), general(store_on())):
+    for store in (keeping(store_on(), changes), keeping(general(store_on()), changes)):
         executor = Executor(store, Commit(periodic=True))
         for at in range(0, len(commands), at_once):
             for number, command in enumerate(commands[at : at + at_once], start=at):

@@ -304,12 +304,15 @@ class Many:
         schema: Any = None,
         mapping: Any = None,
         changes: Changes | None = None,
+        changes_retention_s: int | None = None,
+        changes_retention_bytes: int | None = None,
     ) -> CollectionInfo:
         """Have the collection be so, made if it is not there; what is None stays as it is.
 
         `schema` is a JSON Schema that every write from then on must meet (True: none), `mapping` says what
-        search does with the documents, `changes` what the change stream tells of a write. The replication
-        factor is fixed when the collection is made.
+        search does with the documents, `changes` what the change stream tells of a write (none, keys, new,
+        old or new_and_old), `changes_retention_s` and `_bytes` how long, and how many bytes, that is kept
+        (0: as the peers do). The replication factor is fixed when the collection is made.
         """
         place = path_of("collections", self._name)
         try:
@@ -323,6 +326,8 @@ class Many:
             "schema": schema,
             "mapping": mapping,
             "changes": changes,
+            "changes_retention_s": changes_retention_s,
+            "changes_retention_bytes": changes_retention_bytes,
         }
         kept = {name: there[name] for name in wanted if there.get(name) is not None}
         body = kept | {name: value for name, value in wanted.items() if value is not None}
@@ -363,4 +368,6 @@ def collection_of(found: Mapping[str, Any]) -> CollectionInfo:
         found["schema"],
         found["mapping"],
         found.get("changes", "none"),
+        found.get("changes_retention_s", 0),
+        found.get("changes_retention_bytes", 0),
     )

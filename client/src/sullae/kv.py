@@ -161,16 +161,22 @@ class Kv:
         default_ttl_s: int = 0,
         ordered: bool = False,
         changes: Changes | None = None,
+        changes_retention_s: int | None = None,
+        changes_retention_bytes: int | None = None,
     ) -> Bucket:
-        """Have the bucket be so; of one that exists only the default time to live and `changes` can change.
+        """Have the bucket be so; of one that exists only the default time to live and changes can change.
 
-        `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old.
+        `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old;
+        `changes_retention_s` and `_bytes` how long, and how many bytes, they are kept (0: as the peers do).
         """
+        given = {
+            "changes": changes,
+            "changes_retention_s": changes_retention_s,
+            "changes_retention_bytes": changes_retention_bytes,
+            "replication_factor": replication_factor,
+        }
         wanted: dict[str, Any] = {"default_ttl_s": default_ttl_s, "ordered": ordered}
-        if changes is not None:
-            wanted["changes"] = changes
-        if replication_factor is not None:
-            wanted["replication_factor"] = replication_factor
+        wanted |= {name: value for name, value in given.items() if value is not None}
         return bucket_of(
             await self._requests.ask("kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True)
         )
@@ -200,4 +206,6 @@ def bucket_of(found: Mapping[str, Any]) -> Bucket:
         found["default_ttl_s"],
         found["ordered"],
         found.get("changes", "none"),
+        found.get("changes_retention_s", 0),
+        found.get("changes_retention_bytes", 0),
     )

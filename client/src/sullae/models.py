@@ -49,6 +49,8 @@ class Bucket:
     default_ttl_s: int
     ordered: bool
     changes: str = "none"
+    changes_retention_s: int = 0
+    changes_retention_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class CollectionInfo:
     schema: Any
     mapping: Any
     changes: str = "none"
+    changes_retention_s: int = 0
+    changes_retention_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -136,17 +136,20 @@ class Collection:
 
     def configure(
         self, *, replication_factor: int | None=None, default_ttl_s: int | None=None, max_document_bytes: int
-        | None=None, schema: Any=None, mapping: Any=None, changes: Changes | None=None
+        | None=None, schema: Any=None, mapping: Any=None, changes: Changes | None=None, changes_retention_s:
+        int | None=None, changes_retention_bytes: int | None=None
     ) -> CollectionInfo:
         """Have the collection be so, made if it is not there; what is None stays as it is.
 
         `schema` is a JSON Schema that every write from then on must meet (True: none), `mapping` says what
-        search does with the documents, `changes` what the change stream tells of a write. The replication
-        factor is fixed when the collection is made.
+        search does with the documents, `changes` what the change stream tells of a write (none, keys, new,
+        old or new_and_old), `changes_retention_s` and `_bytes` how long, and how many bytes, that is kept
+        (0: as the peers do). The replication factor is fixed when the collection is made.
         """
         return self._runner.run(self._it.configure(
             replication_factor=replication_factor, default_ttl_s=default_ttl_s,
-            max_document_bytes=max_document_bytes, schema=schema, mapping=mapping, changes=changes
+            max_document_bytes=max_document_bytes, schema=schema, mapping=mapping, changes=changes,
+            changes_retention_s=changes_retention_s, changes_retention_bytes=changes_retention_bytes
         ))
 
     def drop(self) -> None:

@@ -27,6 +27,9 @@ class Level(enum.StrEnum):
     SERIAL = "serial"
     LOCAL_SERIAL = "local_serial"
 
+    __hash__ = str.__hash__
+    """Levels are in the keys of what is looked up per request, and Enum's own hash is a call in Python."""
+
 
 FIXED = {Level.ANY: 1, Level.ONE: 1, Level.TWO: 2, Level.THREE: 3}
 

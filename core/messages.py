@@ -7,6 +7,8 @@ then serves; a coordinator behind one that touched this table is refused with `S
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from core.bulk_messages import ApplyMutations, MutationsTold
@@ -205,6 +207,15 @@ class MutationApplied(msgspec.Struct, frozen=True, array_like=True, tag=41):
 
     op: int
     newer: Version | None
+
+
+class MutationsApplied(msgspec.Struct, frozen=True, array_like=True, tag=57):
+    """What a sync made durable, told to its coordinator at once: a MutationApplied for each, with no `newer`.
+
+    Transports join these, and take them apart; nodes neither send nor get them.
+    """
+
+    ops: tuple[int, ...]
 
 
 class ReadSlice(msgspec.Struct, frozen=True, array_like=True, tag=42):
@@ -538,7 +549,7 @@ Message = (
     | Decided
     | Pull
     | Propose
-    | ApplyMutation | MutationApplied | ApplyMutations | MutationsTold
+    | ApplyMutation | MutationApplied | MutationsApplied | ApplyMutations | MutationsTold
     | ReadSlice | SliceRead | DigestRead
     | Repair
     | Stale
@@ -584,15 +595,8 @@ Message = (
     | RecoverTold
 )
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
+"""The body of a frame."""
 
-
-def encode_message(message: Message) -> bytes:
-    """The body of a frame."""
-    return _encoder.encode(message)
-
-
-def decode_message(data: bytes) -> Message:
-    """The message of a frame's body; raises msgspec.DecodeError (or ValidationError) for anything else."""
-    return _decoder.decode(data)
+decode_message: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+"""The message of a frame's body; raises msgspec.DecodeError (or ValidationError) for anything else."""

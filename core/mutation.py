@@ -6,6 +6,7 @@ never compute. It travels and is logged in the bytes its coordinator made (`enco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -60,24 +61,14 @@ class Touched(msgspec.Struct, frozen=True, array_like=True):
     rows: tuple[tuple[bytes, msgspec.Raw], ...]
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Mutation)
-_touched = msgspec.msgpack.Decoder(Touched)
+encode_mutation: Callable[[Mutation], bytes] = msgspec.msgpack.Encoder().encode
+"""The bytes that are sent, logged and hinted."""
 
+decode_mutation: Callable[[bytes], Mutation] = msgspec.msgpack.Decoder(Mutation).decode
+"""The mutation of `encode_mutation`; raises msgspec.DecodeError for anything else."""
 
-def encode_mutation(mutation: Mutation) -> bytes:
-    """The bytes that are sent, logged and hinted."""
-    return _encoder.encode(mutation)
-
-
-def decode_mutation(data: bytes) -> Mutation:
-    """The mutation of `encode_mutation`; raises msgspec.DecodeError for anything else."""
-    return _decoder.decode(data)
-
-
-def decode_touched(data: bytes) -> Touched:
-    """What the mutation of `encode_mutation` touches; raises msgspec.DecodeError for anything else."""
-    return _touched.decode(data)
+decode_touched: Callable[[bytes], Touched] = msgspec.msgpack.Decoder(Touched).decode
+"""What the mutation of `encode_mutation` touches; raises msgspec.DecodeError for anything else."""
 
 
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:

@@ -10,7 +10,7 @@ A partition header holds what deletes more than one row: a partition tombstone a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -68,29 +68,17 @@ OPERATION_SUFFIX = b"\x03"
 EMPTY_ROW = Row(None, ())
 EMPTY_HEADER = Header(None)
 
-_row_encoder = msgspec.msgpack.Encoder()
-_row_decoder = msgspec.msgpack.Decoder(Row)
-_header_decoder = msgspec.msgpack.Decoder(Header)
+encode_row: Callable[[Row], bytes] = msgspec.msgpack.Encoder().encode
+"""The one byte form of a row: equal rows, equal bytes."""
 
+decode_row: Callable[[bytes], Row] = msgspec.msgpack.Decoder(Row).decode
+"""The row of `encode_row`; raises msgspec.DecodeError for anything else."""
 
-def encode_row(row: Row) -> bytes:
-    """The one byte form of a row: equal rows, equal bytes."""
-    return _row_encoder.encode(row)
+encode_header: Callable[[Header], bytes] = msgspec.msgpack.Encoder().encode
+"""The one byte form of a header."""
 
-
-def decode_row(data: bytes) -> Row:
-    """The row of `encode_row`; raises msgspec.DecodeError for anything else."""
-    return _row_decoder.decode(data)
-
-
-def encode_header(header: Header) -> bytes:
-    """The one byte form of a header."""
-    return _row_encoder.encode(header)
-
-
-def decode_header(data: bytes) -> Header:
-    """The header of `encode_header`; raises msgspec.DecodeError for anything else."""
-    return _header_decoder.decode(data)
+decode_header: Callable[[bytes], Header] = msgspec.msgpack.Decoder(Header).decode
+"""The header of `encode_header`; raises msgspec.DecodeError for anything else."""
 
 
 def _newer(a: Tombstone | None, b: Tombstone | None) -> Tombstone | None:

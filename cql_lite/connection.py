@@ -54,6 +54,8 @@ ALLOWED: Mapping[State, frozenset[int]] = {
 }
 """The opcodes that each state allows."""
 
+_WHEN_READY = ALLOWED[State.READY]
+
 
 class Received(NamedTuple):
     """A request to be answered on its stream; `tracing` asks for a trace, `payload` is the custom payload."""
@@ -128,7 +130,7 @@ class Connection:
             raise MalformedError(f"a request on the stream {stream}, which is the server's")
         if stream in self._in_flight:
             raise MalformedError(f"a second request on the stream {stream} before the first was answered")
-        if opcode not in ALLOWED[self.state]:
+        if opcode not in (_WHEN_READY if self.state is State.READY else ALLOWED[self.state]):
             self._refuse(stream, self._unexpected(opcode))
             return None
         payload = _NO_PAYLOAD

@@ -265,7 +265,10 @@ class Session:
         if parameters.names or parameters.now_s is not None:
             return None
         prepared = self._statements.quick(request.id)
-        if prepared is None or (request.result_metadata_id or prepared.result.id) != prepared.result.id:
+        if prepared is None:
+            return None
+        known = request.result_metadata_id
+        if known and known != prepared.result.id:
             return None
         way = prepared.quick
         assert way is not None, "asked for one that has it"

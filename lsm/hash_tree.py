@@ -79,7 +79,7 @@ class HashTree:
     def keys_needed(self, table: int, leaf: int) -> tuple[bytes, ...]:
         """The ends of what a change in this leaf has to read from the engine."""
         branch = leaf // LEAVES_PER_BRANCH
-        if _name(table, branch) in self._branches:
+        if table << 12 | branch in self._branches:
             return ()
         first = branch * LEAVES_PER_BRANCH
         return tree_key(table, _LEAF, first), tree_key(table, _LEAF, first + LEAVES_PER_BRANCH - 1)

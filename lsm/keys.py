@@ -21,6 +21,8 @@ and a descending component is its ascending encoding with every bit flipped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from struct import Struct
 
 from core.mutation import MutationId
@@ -180,9 +182,8 @@ def sequence_of(key: bytes) -> int:
     return sequence
 
 
-def log_key(region: bytes, offset: int) -> bytes:
-    """A record of one log offset in a region of the log."""
-    return _offset.pack(region, offset)
+log_key: Callable[[bytes, int], bytes] = _offset.pack
+"""`log_key(region, offset)`: a record of one log offset in a region of the log."""
 
 
 def offset_of(key: bytes) -> int:
@@ -190,9 +191,8 @@ def offset_of(key: bytes) -> int:
     return int.from_bytes(key[1:9], "big")
 
 
-def tree_key(table: int, level: int, index: int) -> bytes:
-    """A hash-tree record; see lsm/hash_tree.py."""
-    return _tree.pack(TREE, table, level, index)
+tree_key: Callable[[int, int, int], bytes] = partial(_tree.pack, TREE)
+"""`tree_key(table, level, index)`: a hash-tree record; see lsm/hash_tree.py."""
 
 
 def tree_index(key: bytes) -> int:

@@ -64,12 +64,14 @@ ENTRY_BYTES_AT = ENTRY_SIZE - 8
 """How long the record of an entry is, and where in it the bytes logged so far stand."""
 _OFFSET = Struct(">Q")
 _SEQUENCE_MAX = 2**64 - 1
+EVERYWHERE = [(keys.TOKEN_MIN, keys.TOKEN_MAX)]
+"""The ranges of who replicates all that we do."""
 
 FORGOTTEN_KEY = keys.META + b"forgotten/"
 """Behind it a table's id: the offset up to which its entries are nobody's to read (lsm/trimming.py)."""
 
 Puts = list[tuple[bytes, bytes | None]]
-_Kept = tuple[LogEntryId, int, int]
+_Kept = tuple[LogEntryId, int, int, MutationId]
 _Tokens = Sequence[tuple[int, int]]
 Ranges = Sequence[tuple[int, Sequence[tuple[int, int]]]]
 
@@ -124,8 +126,8 @@ def _decoded(key: bytes, value: bytes) -> LogEntry:
 class _Recent:
     """The last entries, in memory: siblings ask for them all the time, and need not wait for the engine then.
 
-    `entries` are (id, table, token) of consecutive offsets from `first` on, or None for what is no mutation;
-    `ids` those of the mutations among them; `expired` (table, token, when) of what ran out, by offset.
+    `entries` are (entry, table, token, id) of consecutive offsets from `first` on, or None for what is no
+    mutation; `ids` those of the mutations; `expired` (table, token, when) of what ran out, by offset.
     """
 
     __slots__ = ("entries", "expired", "first", "ids")
@@ -136,23 +138,16 @@ class _Recent:
         self.entries: list[_Kept | None] = []
         self.ids: dict[MutationId, None] = {}
 
-    def add(self, entries: Sequence[_Kept | None]) -> None:
-        """The next ones were written."""
-        self.entries += entries
-        for kept in entries:
+    def forget_oldest(self) -> None:
+        """Keep no more than is to be kept."""
+        some = RECENT_MAX // 16
+        for kept in self.entries[:some]:
             if kept is not None:
-                entry = kept[0]
-                self.ids[entry.start, entry.sequence, entry.attempt] = None
-        if len(self.entries) > RECENT_MAX:
-            some = RECENT_MAX // 16
-            for kept in self.entries[:some]:
-                if kept is not None:
-                    entry = kept[0]
-                    self.ids.pop((entry.start, entry.sequence, entry.attempt), None)
-            del self.entries[:some]
-            self.first += some
-            for offset in [offset for offset in self.expired if offset < self.first]:
-                del self.expired[offset]
+                self.ids.pop(kept[3], None)
+        del self.entries[:some]
+        self.first += some
+        for offset in [offset for offset in self.expired if offset < self.first]:
+            del self.expired[offset]
 
 
 def id_in(record: bytes) -> MutationId | None:
@@ -242,7 +237,9 @@ class ChangeLog:
         if imaged:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
         self._staged, self._staged_bytes = offset, total
-        self._staged_entries.append((LogEntryId(offset, start, sequence, attempt), table, token))
+        self._staged_entries.append(
+            (LogEntryId(offset, start, sequence, attempt), table, token, (start, sequence, attempt))
+        )
 
     def stage_repaired(
         self, puts: Puts, table: int, row: tuple[bytes, bytes], images: Sequence[Image]
@@ -291,18 +288,20 @@ class ChangeLog:
     def commit(self) -> None:
         """The batch was written."""
         self._end, self._bytes = self._staged, self._staged_bytes
-        staged, highest = self._staged_entries, self._highest
+        staged, highest, recent = self._staged_entries, self._highest, self._recent
         for kept in staged:
+            recent.entries.append(kept)
             if kept is not None:
-                entry = kept[0]
-                sequence = entry.sequence
-                if sequence > highest.get(entry.start, sequence):
-                    highest[entry.start] = sequence
+                start, sequence, _ = mutation_id = kept[3]
+                recent.ids[mutation_id] = None
+                if sequence > highest.get(start, sequence):
+                    highest[start] = sequence
         if staged:
             if self._staged_expired:
-                self._recent.expired |= self._staged_expired
+                recent.expired |= self._staged_expired
                 self._staged_expired = {}
-            self._recent.add(staged)
+            if len(recent.entries) > RECENT_MAX:
+                recent.forget_oldest()
             staged.clear()
 
     def abort(self) -> None:
@@ -368,11 +367,12 @@ class ChangeLog:
     ) -> int:
         """As `ids`, of what is in memory: adds to `found`, returns how far it looked."""
         at = last + 1 - self._recent.first
+        everywhere = [table for table, ranges in wanted.items() if list(ranges) == EVERYWHERE]
         for kept in self._recent.entries[at : at + LOG_SCAN_MAX]:
             if len(found) == entries_max:
                 break
             last += 1
-            if kept is not None and _lies_in(kept[2], wanted.get(kept[1], ())):
+            if kept is not None and (kept[1] in everywhere or _lies_in(kept[2], wanted.get(kept[1], ()))):
                 found.append(kept[0])
         return last
 
@@ -452,7 +452,7 @@ class ChangeLog:
     def missing(self, ids: Sequence[MutationId]) -> tuple[MutationId, ...]:
         """Those ids that this log has never held."""
         get, id_key, recent = self._engine.get, keys.mutation_id_key, self._recent.ids
-        return tuple(item for item in ids if item not in recent and get(id_key(item)) is None)
+        return tuple([item for item in ids if item not in recent and get(id_key(item)) is None])
 
     def forget(self, ids: Sequence[MutationId]) -> None:
         """These were never held: their entries stay, but who brings one again brings news."""

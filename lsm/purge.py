@@ -51,7 +51,10 @@ def due_of(row: Row, suffix: bytes, after_us: int = 0) -> int:
     if suffix[:1] == OPERATION_SUFFIX:
         times = [max(1, cell.timestamp_us) + OPERATION_KEEP_US for cell in row.cells]
     else:
-        times = [max(1, c.dead_from_us, c.timestamp_us) for c in row.cells if c.dead_from_us]
+        times = []
+        for cell in row.cells:
+            if cell.dead_from_us:
+                times.append(max(1, cell.dead_from_us, cell.timestamp_us))
         if row.deletion is not None:
             times.append(max(1, row.deletion.admitted_us, row.deletion.timestamp_us))
     return min((time_us for time_us in times if time_us > after_us), default=0) if times else 0

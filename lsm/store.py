@@ -262,15 +262,13 @@ class Store:
             needs = (prefix + suffix, *needs)
         if info.has_clustering:
             needs = (prefix + keys.HEADER_SUFFIX, *needs)
-        if not self._is_beyond(mutation):
+        try:
+            is_new = self.log.is_beyond(mutation.start, mutation.sequence)
+        except CorruptionError:  # executing the command will meet it again, and say it
+            is_new = False
+        if not is_new:
             needs = (keys.mutation_id_key(mutation.id), *needs)
         return Plan(command, prefix, needs, mutation, None, 0 if mutation.header is not None else len(data))
-
-    def _is_beyond(self, mutation: Mutation) -> bool:
-        try:
-            return self.log.is_beyond(mutation.start, mutation.sequence)
-        except CorruptionError:  # executing the command will meet it again, and say it
-            return False
 
     def _plan_read(self, command: Read) -> Plan:
         wanted = command.slice

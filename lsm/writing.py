@@ -34,7 +34,6 @@ from core.row import (
     decode_row,
     encode_header,
     encode_row,
-    is_empty,
     merge_headers,
     merge_rows,
     newest_version,
@@ -245,7 +244,9 @@ class Writer:
                 if text:
                     return Failed(Why.TOO_LARGE, text), 0
             puts.append((key, new))
-            note(puts, key, due_of(merged, mutation.rows[0][0]))
+            due_us = due_of(merged, mutation.rows[0][0])
+            if due_us:
+                note(puts, key, due_us)
         log, tree = self._log, self._tree
         images: tuple[Image, ...] = ()
         if info.changes != "none" and mutation.rows[0][0][:1] != OPERATION_SUFFIX:
@@ -255,9 +256,9 @@ class Writer:
         try:
             sums = None
             if changed:
-                delta = (0 if new is None else record_hash(key, new)) - (
-                    0 if old is None else record_hash(key, old)
-                )
+                delta = 0 if new is None else record_hash(key, new)
+                if old is not None:
+                    delta -= record_hash(key, old)
                 sums = tree.stage_one(info.schema.id, leaf_of(mutation.token), delta, puts)
             sequence = self._engine.write(puts)
         except BaseException:
@@ -591,4 +592,4 @@ def _oldest(header: Header) -> Version:
 
 
 def _row_bytes(row: Row) -> bytes | None:
-    return None if is_empty(row) else encode_row(row)
+    return None if row.deletion is None and not row.cells else encode_row(row)

@@ -23,9 +23,12 @@ REQUEST_OVERHEAD_BYTES = 512
 def request_bytes(request: Request) -> int:
     """About what a request holds in memory."""
     if isinstance(request, WriteRequest):
-        return REQUEST_OVERHEAD_BYTES + sum(
-            len(write.value) for row in request.rows for write in row.writes if write.value is not None
-        )
+        size = REQUEST_OVERHEAD_BYTES
+        for row in request.rows:
+            for write in row.writes:
+                if write.value is not None:
+                    size += len(write.value)
+        return size
     if isinstance(request, BatchRequest | BulkRequest):
         return REQUEST_OVERHEAD_BYTES + sum(request_bytes(write) for write in request.writes)
     if isinstance(request, ConditionalRequest):

@@ -446,7 +446,7 @@ class _Round:
         self._news = self._news or bool(page.entries)
         self._lacking = {}
         if page.entries:
-            self._find_missing(tuple((e.start, e.sequence, e.attempt) for e in page.entries))
+            self._find_missing(tuple([(e.start, e.sequence, e.attempt) for e in page.entries]))
         else:
             self._advance()
 

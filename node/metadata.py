@@ -45,6 +45,9 @@ class Metadata:
         self._inside = inside
         self._me = inside.identity.peer
         self.log = MetadataLog(inside, boot)
+        self.state: State = self.log.state
+        """What the epochs adopted so far say."""
+        self.log.on_state = self._take_state
         self.identity = IdentityPart(inside, boot, lambda: self.log.state)
         self._acceptor = Acceptor(inside, boot, self._send)
         self._proposer = Proposer(inside, self._acceptor, self._send, self._on_won, self._on_failed)
@@ -71,10 +74,8 @@ class Metadata:
 
     # --- what the other parts use
 
-    @property
-    def state(self) -> State:
-        """What the epochs adopted so far say."""
-        return self.log.state
+    def _take_state(self, state: State) -> None:
+        self.state = state  # kept here, too: a write asks for it twenty times
 
     @property
     def born(self) -> bool:

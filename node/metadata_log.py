@@ -54,6 +54,8 @@ class MetadataLog:
         self._epochs: list[Epoch] = []
         self._sizes: list[int] = []
         self._listeners: list[Callable[[], None]] = []
+        self.on_state: Callable[[State], None] = lambda _: None
+        """Told of each new state before anybody acts by it."""
         self.forget_vote: Callable[[int], tuple[tuple[bytes, None], ...]] = lambda _: ()
         """What to delete from disk together with writing an epoch (the voter's record of it)."""
         self.trusts: Callable[[PeerId], bool] = lambda _: False
@@ -142,6 +144,7 @@ class MetadataLog:
     def _append(self, epoch: Epoch) -> None:
         assert isinstance(epoch.entry, Birth) == (epoch.number == 1), "a log begins with its birth"
         self.state = apply(self.state, epoch)
+        self.on_state(self.state)
         assert self.state.last is not None
         self._epochs.append(self.state.last)
         self._sizes.append(len(self.state.last_data))

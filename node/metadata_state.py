@@ -138,11 +138,24 @@ def _strategy(replication: Replication) -> Strategy:
 class TablePlacement:
     """A table, its keyspace, and who replicates what of it, as of one epoch. Immutable."""
 
-    __slots__ = ("_lookup", "_ring", "_tokens", "_written", "factors", "keyspace", "lost", "moving", "table")
+    __slots__ = (
+        "_lookup",
+        "_ring",
+        "_tokens",
+        "_written",
+        "factors",
+        "is_unique",
+        "keyspace",
+        "lost",
+        "moving",
+        "table",
+    )
 
     def __init__(self, table: Table, keyspace: Keyspace, ring: RingPlacement | MovingRing) -> None:
         self.table = table
         self.keyspace = keyspace
+        self.is_unique = bool(table.uniques)
+        """Whether it has unique indexes."""
         self.factors = ring.factors
         """(datacentre, replicas) pairs; (("", replicas),) for SimpleStrategy."""
         self.lost = ring.lost

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from core import limits
 from core.cell import Cell
@@ -83,5 +84,4 @@ def _dead_from_us(write: Write, admitted_us: int, lives_from_us: int, dies_us: i
     return lives_from_us + write.ttl_s * limits.SECOND_US if write.ttl_s else dies_us
 
 
-def _address(cell: Cell) -> Any:
-    return (cell.column, cell.path, cell.kind)
+_address = attrgetter("column", "path", "kind")

@@ -14,7 +14,7 @@ It is given a World and is called by it (core/ports.py); it has no I/O, no clock
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.bulk_messages import MutationsTold
 from core.finding import FindRequest
@@ -112,6 +112,9 @@ from node.unique_building import UniqueBuilding
 from node.uniques import Uniques
 from node.writes import Writes
 
+if TYPE_CHECKING:
+    from node.metadata_state import State
+
 SETTLE_US = 1_000_000
 """How long a peer that starts again waits for word of the present epoch before it serves by what it knows."""
 
@@ -173,6 +176,8 @@ class Node:
         self.admin = Admin(self)
         self._stopping = False
         self._settling = False
+        self._serves: State | None = None
+        """The metadata under which clients are served: `ready` is asked again when there is newer."""
         self._register()
 
     def _build_writing(self) -> None:
@@ -335,9 +340,14 @@ class Node:
     def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
         """A client asks."""
         reply = self.inside.world.reply
-        ready, why = self.ready()
-        if not ready and not isinstance(request, AdminRequest):
-            reply(request_id, Unready(why), True)
+        if self._stopping or self._settling or self.metadata.state is not self._serves:
+            ready, why = self.ready()
+            if not ready and not isinstance(request, AdminRequest):
+                reply(request_id, Unready(why), True)
+                return
+            self._serves = self.metadata.state if ready else None
+        elif self.identity.refused and not isinstance(request, AdminRequest):
+            reply(request_id, Unready(self.identity.refused), True)
             return
         overloaded = self.admission.enter(request_id, request)
         if overloaded is not None:

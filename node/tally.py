@@ -22,7 +22,7 @@ class Places(Protocol):
 class Tally:
     """Good answers of replicas, counted per datacentre; a peer counts once."""
 
-    __slots__ = ("_by_datacentre", "_local", "_need", "_places", "_sides", "met", "peers")
+    __slots__ = ("_by_datacentre", "_is_plain", "_local", "_need", "_places", "_sides", "met", "peers")
 
     def __init__(self, need: Need, places: Places, local_datacentre: str) -> None:
         """Nobody has answered yet."""
@@ -32,6 +32,7 @@ class Tally:
         self._by_datacentre: dict[str, int] = {}
         self.peers: list[PeerId] = []
         self.met = need.total <= 0
+        self._is_plain = not (need.local or need.each or need.sides)
         self._sides: list[tuple[Tally, tuple[PeerId, ...]]] = []
         """Of a range that moves: the same among its old and among its new replicas."""
         if need.sides:
@@ -41,6 +42,9 @@ class Tally:
         """Count a good answer; returns whether the level is met now."""
         if peer not in self.peers:
             self.peers.append(peer)
+            if self._is_plain:  # wherever they are
+                self.met = len(self.peers) >= self._need.total
+                return self.met
             name = self._places.datacentre(peer)
             counts = self._by_datacentre
             counts[name] = counts.get(name, 0) + 1

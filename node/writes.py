@@ -153,7 +153,7 @@ class Writes:
         operation = self.inside.operations.get(op)
         if operation is None:
             return
-        if isinstance(outcome, Applied):
+        if type(outcome) is Applied:
             operation.on_message(self.me, MutationApplied(op, outcome.newer))
         else:
             assert isinstance(outcome, Failed), outcome
@@ -282,7 +282,7 @@ class WriteOperation:
                 self.on_message(
                     peer, OperationFailed(op, "overloaded", "the connection to the replica is full or gone")
                 )
-        if self._op == op:
+        if self._op == op and not self._pending:
             self._finish_if_all_answered()
 
     # --- answers
@@ -303,7 +303,10 @@ class WriteOperation:
         mutation = self._mutation
         if newer is not None and mutation.stamped and mutation.attempt == 0:
             self._newer = newer if self._newer is None else max(self._newer, newer)
-        self._go_on(self._tally.add(peer))
+        met = self._tally.add(peer)
+        if self._reply is None and self._pending:
+            return  # the client is told, and others are still to answer
+        self._go_on(met)
 
     def _go_on(self, met: bool) -> None:
         """Answer if the level is met; or give up if it cannot be any more."""
@@ -314,7 +317,8 @@ class WriteOperation:
             self._answer(Written(self._version()))
         elif self._failed:
             self._give_up_if_hopeless()
-        self._finish_if_all_answered()
+        if not self._pending:
+            self._finish_if_all_answered()
 
     def _stamp_again(self, newer: Version) -> None:
         """Someone's clock was ahead of ours: write the same above it, before anybody is told."""
@@ -408,7 +412,7 @@ class WriteOperation:
     def _is_unique_now(self) -> bool:
         """Whether the table was given a unique index since this write was planned."""
         placement = self._parent.metadata.state.placement(self._request.table)
-        return placement is not None and bool(placement.table.uniques)
+        return placement is not None and placement.is_unique
 
     def on_connected(self, peer: PeerId) -> None:
         """A replica is back; one that has the write already answers as if it were new to it."""
@@ -538,7 +542,7 @@ def check(
     """What is wrong with a write, before anything is done about it; `decided` says that it was judged."""
     if placement is None:
         return no_such_table()
-    if placement.table.uniques and not decided:
+    if placement.is_unique and not decided:
         return Invalid("unique_index", UNIQUE_NOW)
     if not valid_for_writes(request.level):
         return Invalid(

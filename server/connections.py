@@ -16,7 +16,15 @@ import msgspec
 
 from core import limits
 from core.errors import ProtocolError
-from core.messages import Hello, Message, Refused, decode_message, encode_message
+from core.messages import (
+    Hello,
+    Message,
+    MutationApplied,
+    MutationsApplied,
+    Refused,
+    decode_message,
+    encode_message,
+)
 from core.ports import PeerId
 from server.frames import (
     LENGTH_BYTES,
@@ -250,11 +258,18 @@ class Incoming(Connection):
         message = self.decoded(body)
         if message is None:
             return
-        if self.accepted and not isinstance(message, (Hello, Refused)):
-            self.owner.counters.received += 1
-            assert self.peer is not None
+        kind = type(message)
+        if self.accepted and kind is not Hello and kind is not Refused:
+            owner, peer = self.owner, self.peer
+            assert peer is not None
             try:
-                self.owner.hooks.on_message(self.peer, message)
+                if isinstance(message, MutationsApplied):
+                    owner.counters.received += len(message.ops)
+                    for op in message.ops:
+                        owner.hooks.on_message(peer, MutationApplied(op, None))
+                else:
+                    owner.counters.received += 1
+                    owner.hooks.on_message(peer, message)
             except (ProtocolError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 self.on_malformed(f"a {type(message).__name__} that makes no sense: {error}")
         else:

@@ -334,7 +334,7 @@ class Client(asyncio.Protocol):
             return
         code = response.code if isinstance(response, wire.Error) else 0
         us = (time.perf_counter_ns() - begun_ns) // 1000
-        self._service.metrics.latency("cql_execute", run.asked.level.value, code, us)
+        self._service.metrics.latency("cql_execute", run.asked.level, code, us)
         self._connection.respond(stream, response)
         self._flush_soon()
 

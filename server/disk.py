@@ -100,7 +100,8 @@ class Disk:
             self._loop.call_soon(self._on_stored, ticket, Failed(Why.STALLED, QUEUE_FULL))
             return
         self._executor.submit(ticket, command)
-        self._wake()
+        if not self._awake:
+            self._wake()
 
     def wake(self) -> None:
         """Look for work that did not come through `submit` (sweeps left by an earlier start)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from struct import Struct
 
 from core import limits
 from core.errors import ProtocolError
@@ -20,7 +21,8 @@ SMALL_KIND, BULK_KIND = 0, 1
 PREAMBLE = b"SULLAE\x01"
 PREAMBLE_BYTES = 8
 HELLO_BYTES_MAX = 4 * limits.KIB
-LENGTH_BYTES = 4
+LENGTH = Struct(">I")
+LENGTH_BYTES = LENGTH.size
 LIMITS = (limits.SMALL_FRAME_BYTES_MAX, limits.FRAME_BYTES_MAX)
 """The longest frame on each kind of connection."""
 
@@ -72,7 +74,7 @@ class FrameProtocol(asyncio.Protocol, ABC):
         at, size = 0, len(data)
         self._need = LENGTH_BYTES
         while size - at >= LENGTH_BYTES and not self.closed:
-            length = int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+            (length,) = LENGTH.unpack_from(data, at)
             if not 0 < length <= self.frame_limit:
                 self.on_malformed(
                     f"a frame of {length} bytes is announced; 1 to {self.frame_limit} are allowed"

@@ -7,10 +7,10 @@ import ssl
 from typing import TYPE_CHECKING
 
 from core import limits
-from core.messages import Hello
+from core.messages import Hello, MutationApplied, MutationsApplied, encode_message
 from core.ports import BULK, SMALL, URGENT, PeerId
 from server.connections import Outgoing
-from server.frames import BULK_KIND, SMALL_KIND
+from server.frames import BULK_KIND, LENGTH, SMALL_KIND
 
 if TYPE_CHECKING:
     from server.transport import Transport
@@ -29,8 +29,12 @@ class Link:
         self.expected: PeerId | None = None
         self.peer: PeerId | None = None
         self.dirty = False
+        self.is_up = False
+        """Whether messages leave on it now."""
         self.lanes: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
         self.waiting = [0, 0, 0]
+        self.applied: list[int] = []
+        """Operations whose mutations are durable here: to be told in one message."""
         self._transport = transport
         self._connections: list[Outgoing | None] = [None, None]
         self._dialling = [False, False]
@@ -99,6 +103,7 @@ class Link:
     def accepted(self, connection: Outgoing, hello: Hello) -> None:
         """Both hellos are accepted."""
         if connection.kind == SMALL_KIND:
+            self.is_up = not self._closed
             self._failures = 0
             self._transport.dialled(self, hello)
         self.flush()
@@ -108,6 +113,8 @@ class Link:
         if self._connections[connection.kind] is not connection:
             return
         self._connections[connection.kind] = None
+        if connection.kind == SMALL_KIND:
+            self.is_up = False
         self._failed(connection.kind, pause_s)
         if connection.kind == SMALL_KIND and self.peer is not None:
             self._transport.update(self.peer)
@@ -117,6 +124,8 @@ class Link:
         for lane in (BULK,) if kind == BULK_KIND else (URGENT, SMALL, BULK):
             self.lanes[lane].clear()
             self.waiting[lane] = 0
+        if kind == SMALL_KIND:
+            self.applied.clear()
         if kind == BULK_KIND or self._closed or self._transport.stopping or self._retry is not None:
             return
         pause_s = max(pause_s, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures))
@@ -154,6 +163,11 @@ class Link:
     def _flush_small(self, small: Outgoing) -> None:
         urgent, frames, _ = self.lanes
         assert small.transport is not None
+        if self.applied:
+            frame = _frame_of(self.applied)
+            frames.append(frame)
+            self.waiting[SMALL] += len(frame)
+            self.applied.clear()
         while (urgent or frames) and not small.paused and not small.closed:
             if self.waiting[0] + self.waiting[1] <= WRITE_CHUNK_BYTES:
                 data = b"".join(urgent + frames)
@@ -187,6 +201,7 @@ class Link:
     def close(self) -> None:
         """End both connections and dial no more."""
         self._closed = True
+        self.is_up = False
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -200,3 +215,10 @@ class Link:
         for connection in self._connections:
             if connection is not None:
                 connection.abort()
+
+
+def _frame_of(applied: list[int]) -> bytes:
+    """The frame that tells of these operations."""
+    one = len(applied) == 1
+    body = encode_message(MutationApplied(applied[0], None) if one else MutationsApplied(tuple(applied)))
+    return LENGTH.pack(len(body)) + body

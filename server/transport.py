@@ -3,7 +3,8 @@
 Each peer dials every other, and speaks only on what it dialled: `small` for what fits 64 KiB (what is urgent
 first), `bulk` for the rest, so that a large value never stands before a ping. What the node sends within one
 tick is collected and leaves in one write per connection; that is where the speed comes from. A message sent
-to several peers in a row is encoded once.
+to several peers in a row is encoded once, and acknowledgements of writes, which come by the dozen with every
+sync, leave as one message.
 
 The first frame each way is a hello, which the node judges; nothing else is heard from who was not accepted,
 and there is a bound on how many may be trying. With TLS the certificate must belong to the name that the
@@ -27,16 +28,18 @@ from typing import Any, Protocol
 import msgspec
 
 from core import limits
-from core.messages import Hello, Message, Refused, encode_message
+from core.messages import Hello, Message, MutationApplied, Refused, encode_message
 from core.ports import BULK, SMALL, URGENT, Event, PeerId
 from server.certificate_files import CertificateError
 from server.connections import Incoming
-from server.frames import LENGTH_BYTES, SMALL_KIND
+from server.frames import LENGTH, LENGTH_BYTES, SMALL_KIND
 from server.link import Link
 from server.log_limit import LogLimit
 
 STRANGERS_MAX = 256
 """How many connections may be without an accepted hello at once; the oldest gives way."""
+APPLIED_MAX = 4 * limits.KIB
+"""So many acknowledgements are told to a peer in one message: they fit a small frame."""
 STOP_S = 0.2
 """How long `stop` waits for what was sent before."""
 
@@ -158,8 +161,10 @@ class Transport:
     def send(self, peer: PeerId, message: Message, lane: int) -> bool:
         """Have a message leave with this tick; False if its lane is full or the peer out of reach."""
         link = self._by_peer.get(peer)
-        if link is None or not link.usable():
+        if link is None or not (link.is_up or link.usable()):
             return False
+        if type(message) is MutationApplied and lane == SMALL and message.newer is None:
+            return self._send_applied(link, message.op)
         if message is not self._last_message:
             self._last_message = message
             self._last_body = encode_message(message)
@@ -177,17 +182,31 @@ class Transport:
         waiting[lane] += size + LENGTH_BYTES
         lanes = link.lanes[lane]
         if lane == BULK:
-            lanes.append(size.to_bytes(LENGTH_BYTES, "big"))
+            lanes.append(LENGTH.pack(size))
             lanes.append(body)
         else:
-            lanes.append(size.to_bytes(LENGTH_BYTES, "big") + body)
+            lanes.append(LENGTH.pack(size) + body)
         self.counters.sent += 1
         if not link.dirty:
-            link.dirty = True
-            if not self._dirty:
-                self.loop.call_soon(self.flush)
-            self._dirty.append(link)
+            self._flush_soon(link)
         return True
+
+    def _send_applied(self, link: Link, op: int) -> bool:
+        """What replicas say most: all of a tick leaves in one message."""
+        if len(link.applied) >= APPLIED_MAX or link.waiting[SMALL] >= limits.LANE_BYTES_MAX:
+            self.counters.lane_full += 1
+            return False
+        link.applied.append(op)
+        self.counters.sent += 1
+        if not link.dirty:
+            self._flush_soon(link)
+        return True
+
+    def _flush_soon(self, link: Link) -> None:
+        link.dirty = True
+        if not self._dirty:
+            self.loop.call_soon(self.flush)
+        self._dirty.append(link)
 
     def dial(self, address: str) -> None:
         """Reach whoever is at this address, unless that is under way."""

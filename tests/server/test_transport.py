@@ -17,6 +17,7 @@ from core.messages import (
     ApplyMutation,
     Hello,
     MutationApplied,
+    MutationsApplied,
     Ping,
     PingNack,
     Refused,
@@ -90,6 +91,50 @@ def test_one_tick_is_one_write_and_one_message_is_encoded_once(monkeypatch: pyte
         assert a.transport.counters.writes - before == 2
         assert len(encoded) == 100
         await stop(a, b, c)
+
+    run(work())
+
+
+def test_acknowledgements_of_one_tick_are_one_message_and_arrive_one_by_one() -> None:
+    async def work() -> None:
+        async with pair() as (a, b):
+            heard: list[object] = []
+            received = a.transport.counters.received
+            link = b.transport._by_peer[a.peer]
+            for op in (1, 2**40, 2**63):
+                assert b.transport.send(a.peer, MutationApplied(op, None), SMALL)
+            assert b.transport.send(a.peer, MutationApplied(7, (5, 1)), SMALL)  # has more to tell
+            assert link.applied == [1, 2**40, 2**63] and len(link.lanes[SMALL]) == 1
+            await until(lambda: len(a.node.messages) == 4)
+            heard = [message for _, message in a.node.messages]
+            assert heard[0] == MutationApplied(7, (5, 1))
+            assert heard[1:] == [MutationApplied(op, None) for op in (1, 2**40, 2**63)]
+            assert a.transport.counters.received - received == 4 and not link.applied
+            before, one = b.transport.counters.bytes_sent, MutationApplied(8, None)
+            assert b.transport.send(a.peer, one, SMALL)
+            await until(lambda: len(a.node.messages) == 5)
+            assert b.transport.counters.bytes_sent - before == 4 + len(encode_message(one))
+            link.applied += range(transport_module.APPLIED_MAX)
+            assert not b.transport.send(a.peer, MutationApplied(9, None), SMALL)
+            assert b.transport.counters.lane_full == 1
+
+    run(work())
+
+
+def test_the_most_acknowledgements_told_at_once_fit_a_small_frame() -> None:
+    most = MutationsApplied(tuple(range(2**64 - transport_module.APPLIED_MAX, 2**64)))
+    assert len(encode_message(most)) <= limits.SMALL_FRAME_BYTES_MAX
+
+
+def test_acknowledgements_for_a_peer_that_cannot_be_reached_are_dropped() -> None:
+    async def work() -> None:
+        a, b = await stations(2)
+        await b.transport.stop()
+        introduce(a, b)
+        assert a.transport.send(b.peer, MutationApplied(1, None), SMALL)  # being dialled
+        await until(lambda: not a.transport.send(b.peer, MutationApplied(2, None), SMALL))
+        assert not a.transport._by_peer[b.peer].applied
+        await stop(a)
 
     run(work())
 
@@ -326,6 +371,7 @@ def test_fuzz_of_the_port_for_peers() -> None:
     async def one(dice: random.Random, host: str, port: int) -> None:
         greeting = preamble(dice.randrange(2)) + frame(hello_of(dice.randrange(5, 250), "127.0.0.9"))
         later = [PingNack(1), Ping(1, 2, 3, ()), MutationApplied(1, None), ApplyMutation(1, 1, 1, b"x" * 99)]
+        later.append(MutationsApplied((1, 2)))
         data = bytearray(greeting + b"".join(frame(dice.choice(later)) for _ in range(dice.randrange(5))))
         for _ in range(dice.randrange(4)):
             at = dice.randrange(len(data))

@@ -69,6 +69,12 @@ class Tools(Protocol):
     def lacking(self, query: EngineQuery, path: str) -> EngineQuery:
         """Those that have nothing at this path or below it."""
 
+    def excluding(self, query: EngineQuery, others: Sequence[EngineQuery]) -> EngineQuery:
+        """Those of these documents that are none of the others."""
+
+    def valueless(self, query: EngineQuery, path: str, views: Sequence[str]) -> EngineQuery:
+        """Those that have no value in any of these views of a path."""
+
     def matching(self, query: EngineQuery, other: Query) -> EngineQuery:
         """Those that match a planned query, too. Raises Unsuited if the engine cannot decide that."""
 
@@ -77,7 +83,7 @@ class Tools(Protocol):
 
 
 class Held:
-    """One value of a field: as it is, its term, and how many documents have it."""
+    """One value of a field: as it is, its term ("": it stands for none), and how many documents have it."""
 
     __slots__ = ("count", "term", "value")
 
@@ -90,13 +96,17 @@ class Held:
 def values_of(tools: Tools, query: EngineQuery, field: str, view: str) -> list[Held]:
     """The values of a field in these documents; of view "" booleans, then numbers, then text; ascending."""
     found: list[Held] = []
-    for each in (view,) if view else (BOOLEAN, NUMBER, EXACT):
+    for each in _views(view):
         if each in TAGS:
             start = head(field, TAGS[each])
             for term, count in sorted(tools.counts(start, query)):
                 if count:
                     found.append(Held(plain(decoded(each, term[len(start) :])), term, count))
     return found
+
+
+def _views(view: str) -> tuple[str, ...]:
+    return (view,) if view else (BOOLEAN, NUMBER, EXACT)
 
 
 class Facets:
@@ -121,24 +131,37 @@ class Facets:
             raise Unsuited
         return values_of(self._tools, query, field, view)
 
-    def _one(self, asked: Aggregation, query: EngineQuery) -> Partial:
-        if getattr(asked, "missing", None) is not None:
+    def _or_missing(self, asked: Any, view: str, query: EngineQuery, values: list[Held]) -> list[Held]:
+        """With what stands for none, of the documents that have none. Raises Unsuited for a bucket that holds
+        those that have it, too.
+        """
+        if asked.missing is None:
+            return values
+        key = rank_of(asked.missing), asked.missing
+        if isinstance(asked, TermsOf) and any((rank_of(each.value), each.value) == key for each in values):
             raise Unsuited
+        count = self._tools.count(self._tools.valueless(query, asked.field, _views(view)))
+        return [*values, Held(asked.missing, "", count)] if count else values
+
+    def _one(self, asked: Aggregation, query: EngineQuery) -> Partial:
         if isinstance(asked, DistinctOf):
             values = self._values(asked.field, asked.view, query, single=False)
-            return distinct_of(each.value for each in values)
+            return distinct_of(each.value for each in self._or_missing(asked, asked.view, query, values))
         if isinstance(asked, StatsOf):
             return self._moments(asked, query)
         if isinstance(asked, PercentilesOf):
-            return sketch_of(self._repeated(self._values(asked.field, asked.view, query, single=True)))
+            values = self._values(asked.field, asked.view, query, single=True)
+            return sketch_of(self._repeated(self._or_missing(asked, asked.view, query, values)))
         if isinstance(asked, TermsOf):
             return self._terms(asked, query)
         if isinstance(asked, RangesOf):
             return self._ranges(asked, query)
         if isinstance(asked, HistogramOf | DatesOf):
             return self._intervals(asked, query)
-        if isinstance(asked, Filtered) and not asked.other:
+        if isinstance(asked, Filtered):
             parts = [(name, self._tools.matching(query, each)) for name, each in asked.filters]
+            if asked.other:
+                parts.append((asked.other, self._tools.excluding(query, [part for _, part in parts])))
             return Buckets(tuple(self._bucket(name, each, asked) for name, each in parts))
         if isinstance(asked, Without):
             return Buckets((self._bucket("", self._tools.lacking(query, asked.field), asked),))
@@ -153,6 +176,7 @@ class Facets:
 
     def _moments(self, asked: StatsOf, query: EngineQuery) -> Moments:
         values = self._values(asked.field, asked.view, query, single=True)
+        values = self._or_missing(asked, asked.view, query, values)
         if asked.kind == "value_count":
             return Moments(sum(each.count for each in values))
         found = self._moments_of(values)
@@ -174,6 +198,7 @@ class Facets:
     def _terms(self, asked: TermsOf, query: EngineQuery) -> Buckets:
         values = self._values(asked.field, asked.view, query, single=False)
         chosen = choice_of(asked)
+        values = self._or_missing(asked, asked.view, query, values)
         if chosen is not None:
             values = [each for each in values if chosen(each.value)]
         values.sort(key=lambda each: (-each.count, rank_of(each.value), each.value))
@@ -195,9 +220,10 @@ class Facets:
         return Buckets(tuple(buckets))
 
     def _intervals(self, asked: HistogramOf | DatesOf, query: EngineQuery) -> Buckets:
-        view = NUMBER if isinstance(asked, HistogramOf) else DATE
+        view = _view_of(asked)
         groups: dict[SortValue, list[Held]] = {}
-        for each in _numbers(self._values(asked.field, view, query, single=True)):
+        values = self._values(asked.field, view, query, single=True)
+        for each in _numbers(self._or_missing(asked, view, query, values)):
             if isinstance(asked, HistogramOf):
                 if not math.isfinite(each.value):  # type: ignore[arg-type]
                     continue
@@ -224,7 +250,17 @@ class Facets:
         if not asked.inside:
             return {}
         self._step()
-        return self.partials(asked.inside, self._tools.having(query, terms))
+        if "" not in terms:
+            return self.partials(asked.inside, self._tools.having(query, terms))
+        if len(terms) > 1 or isinstance(asked, RangesOf):
+            raise Unsuited
+        view = asked.view if isinstance(asked, TermsOf) else _view_of(asked)
+        without = self._tools.valueless(query, asked.field, _views(view))
+        return self.partials(asked.inside, without)
+
+
+def _view_of(asked: HistogramOf | DatesOf) -> str:
+    return NUMBER if isinstance(asked, HistogramOf) else DATE
 
 
 def _numbers(values: Sequence[Held]) -> list[Held]:

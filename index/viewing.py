@@ -24,7 +24,17 @@ from index.asking import Ask, Found, Refusal
 from index.bounds import RefusedError
 from index.candidates import Bounds, Candidate, first_hits
 from index.changing import hash_of
-from index.encoding import EXISTS_TAG, LENGTH_TAG, SEVERAL_TAG, TAGS, decoded, escaped, head, unescaped
+from index.encoding import (
+    EXISTS_TAG,
+    LENGTH_TAG,
+    SEVERAL_TAG,
+    TAGS,
+    decoded,
+    escaped,
+    head,
+    quoted,
+    unescaped,
+)
 from index.facets import Facets, Unsuited
 from index.finding import VALUES, Finder, Tools, constant_score
 from index.judging import Held, compile_query
@@ -269,6 +279,15 @@ class View:
     def lacking(self, query: EngineQuery, path: str) -> EngineQuery:
         """Those that have nothing at this path or below it."""
         return self._without(query, self._engine.any_term(VALUES, [head(path, EXISTS_TAG)]))
+
+    def excluding(self, query: EngineQuery, others: Sequence[EngineQuery]) -> EngineQuery:
+        """Those of these documents that are none of the others."""
+        return self._engine.boolean([query], [], others, 0)
+
+    def valueless(self, query: EngineQuery, path: str, views: Sequence[str]) -> EngineQuery:
+        """Those that have no value in any of these views of a path."""
+        having = [self._engine.regex(VALUES, quoted(head(path, TAGS[view])) + "(?s:.*)") for view in views]
+        return self.excluding(query, having)
 
     def has_several(self, query: EngineQuery, path: str) -> bool:
         """Whether any of these documents has several values at the path."""

@@ -233,6 +233,7 @@ def aggregation(random: Random, depth: int = 1) -> Aggregation:
     kinds: list[Any] = [
         lambda: TermsOf(random.choice(["year", "tags", "name", "ok", "absent"]), inside=inside),
         lambda: TermsOf("year", NUMBER, missing=7, inside=inside),
+        lambda: TermsOf("name", missing=random.choice(["none", "alpha"]), inside=inside),
         lambda: RangesOf("year", NUMBER, (("old", None, 1995), ("new", 1995, 2003)), inside),
         lambda: HistogramOf("year", 5, 1, inside=inside),
         lambda: HistogramOf("notes.score", 1e9, inside=inside),
@@ -252,7 +253,7 @@ def aggregation(random: Random, depth: int = 1) -> Aggregation:
         lambda: DatesOf("at", "", 86_400_000_000, zone_of("+09:00") or (), missing=1_500_000_000_000_000),
         lambda: StatsOf(random.choice(["year", "notes.score", "tags"])),
         lambda: StatsOf("name", EXACT, "value_count"),
-        lambda: StatsOf("notes.score", missing=2.5),
+        lambda: StatsOf("notes.score", missing=random.choice([2.0, 2.5])),
         lambda: StatsOf(random.choice(["at", "year", "absent"]), ""),
         lambda: DistinctOf("tags", missing="none"),
         lambda: PercentilesOf(random.choice(["year", "notes.score"])),

@@ -7,6 +7,14 @@ from core.row import Row, exists, newest_version
 from lsm.log import EXISTED, EXISTS, LATE, SAME, Image
 
 
+def runs_out(row: Row) -> bool:
+    """Whether anything in the row has a time to live."""
+    for cell in row.cells:  # noqa: SIM110 - most rows have none: a loop costs a third of a generator
+        if cell.dead_from_us:
+            return True
+    return False
+
+
 def flags_of(rows: tuple[Row, Row, Row], floor: Version, now_us: int) -> int:
     """What an image notes of a row before, after, and what came to it (lsm/log.py)."""
     before, after, addition = rows

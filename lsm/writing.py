@@ -47,7 +47,7 @@ from lsm.expiring import Expiring
 from lsm.floors import Floors
 from lsm.growth import has_grown, too_large
 from lsm.hash_tree import HashTree, leaf_of, record_hash
-from lsm.images import flags_of, image_of
+from lsm.images import flags_of, image_of, runs_out
 from lsm.log import EVENT, SUPERSEDED, ChangeLog, Image
 from lsm.purge import due_of, due_of_header, look, note, purged, purged_header
 from lsm.reading import stored_header, stored_row
@@ -333,8 +333,12 @@ class Writer:
         stored, merged, _ = rows
         key, suffix, before, after = written
         now_us, floor = at
-        now_us = self.expiring.before_write(puts, (key, stored, before), changes, now_us)
-        self.expiring.note(puts, key, merged, now_us)
+        if runs_out(stored):
+            now_us = self.expiring.before_write(puts, (key, stored, before), changes, now_us)
+        else:
+            now_us = max(now_us, self.expiring.swept_us)
+        if runs_out(merged):
+            self.expiring.note(puts, key, merged, now_us)
         return image_of(changes, suffix, before, after, flags_of(rows, floor, now_us))
 
     def _newer_than_header(self, prefix: bytes, header: Header) -> Version:

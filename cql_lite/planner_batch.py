@@ -32,6 +32,8 @@ from cql_lite.types import BIGINT, ResolveUdt
 BATCH_WARN_BYTES: Final = 5 * KIB
 BATCH_FAIL_BYTES: Final = 50 * KIB
 UNLOGGED_WARN_PARTITIONS: Final = 10
+ROW_BYTES, CELL_BYTES = 20, 16
+"""Counted for each row and cell of a batch, beside keys and values."""
 WRITE_TYPES: Final = {ast.LOGGED: "BATCH", ast.UNLOGGED: "UNLOGGED_BATCH", ast.COUNTER: "COUNTER"}
 
 
@@ -81,11 +83,17 @@ def _check_counters(kind: str, only_counters: bool) -> None:
         raise InvalidRequestError("Counter and non-counter mutations cannot exist in the same batch")
 
 
+def _size(write: WriteRequest) -> int:
+    """About what Cassandra counts: of rows the key and a timestamp, of cells also what they say of time."""
+    rows = sum(len(row.suffix) + ROW_BYTES for row in write.rows)
+    return rows + sum(CELL_BYTES + len(cell.value or b"") for row in write.rows for cell in row.writes)
+
+
 def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest], options: Options) -> None:
     """What Cassandra warns of, or refuses, at its default thresholds; one partition may be of any size."""
     if len(writes) < 2:
         return
-    size = sum(len(cell.value or b"") for write in writes for row in write.rows for cell in row.writes)
+    size = sum(map(_size, writes))
     partitions = len({(write.table, write.partition) for write in writes})
     if size <= BATCH_WARN_BYTES and (kind == ast.LOGGED or partitions <= UNLOGGED_WARN_PARTITIONS):
         return

@@ -39,6 +39,8 @@ RELEASE_VERSION: Final = "4.1.7"
 """The release whose system tables these are: tools look at it to know what they may ask."""
 PARTITIONER: Final = "org.apache.cassandra.dht.Murmur3Partitioner"
 NATIVE_PROTOCOL_VERSION: Final = "5"
+VIRTUAL: Final = ("system_views", "system_virtual_schema")
+"""Keyspaces that drivers are told of as virtual; other computed ones are ordinary, as in Cassandra."""
 
 MARSHAL: Final = "org.apache.cassandra"
 COMPACTION: Final = (
@@ -233,6 +235,15 @@ def _keyspaces(state: State, _place: Place) -> Iterator[Row]:
             "durable_writes": keyspace.durable_writes,
             "replication": replication_map(keyspace),
         }
+    for name in sorted({table.keyspace for table in _computed_there(state)} - set(state.keyspaces)):
+        local = {"class": f"{MARSHAL}.locator.LocalStrategy"}
+        yield {"keyspace_name": name, "durable_writes": True, "replication": local}
+
+
+def _computed_there(state: State) -> list[Table]:
+    """Computed tables that Cassandra keeps in ordinary ones, and that are not kept here either."""
+    computed = [TABLES[place].table for place in sorted(TABLES) if place[0] not in VIRTUAL]
+    return [table for table in computed if state.table(table.keyspace, table.name) is None]
 
 
 def _tables(state: State, _place: Place) -> Iterator[Row]:
@@ -241,6 +252,15 @@ def _tables(state: State, _place: Place) -> Iterator[Row]:
             "keyspace_name": table.keyspace,
             "table_name": table.name,
             "id": table_id(state, table),
+            "flags": ["compound"],
+            **options_row(table.options),
+        }
+    for table in _computed_there(state):
+        name = f"{table.keyspace}.{table.name}".encode()
+        yield {
+            "keyspace_name": table.keyspace,
+            "table_name": table.name,
+            "id": uuid_of(hashlib.blake2b(name, digest_size=16).digest()),
             "flags": ["compound"],
             **options_row(table.options),
         }
@@ -319,7 +339,7 @@ def _columns_of(keyspace: str, table: str, columns: Sequence[Column]) -> Iterato
 
 
 def _columns(state: State, _place: Place) -> Iterator[Row]:
-    for table in _ordered(state):
+    for table in (*_ordered(state), *_computed_there(state)):
         yield from _columns_of(table.keyspace, table.name, table.columns)
 
 
@@ -369,18 +389,20 @@ def _indexes(state: State, _place: Place) -> Iterator[Row]:
 
 
 def _virtual_keyspaces(_state: State, _place: Place) -> Iterator[Row]:
-    for name in sorted({keyspace for keyspace, _ in TABLES}):
+    for name in VIRTUAL:
         yield {"keyspace_name": name}
 
 
 def _virtual_tables(_state: State, _place: Place) -> Iterator[Row]:
     for keyspace, name in sorted(TABLES):
-        yield {"keyspace_name": keyspace, "table_name": name, "comment": TABLES[keyspace, name].comment}
+        if keyspace in VIRTUAL:
+            yield {"keyspace_name": keyspace, "table_name": name, "comment": TABLES[keyspace, name].comment}
 
 
 def _virtual_columns(_state: State, _place: Place) -> Iterator[Row]:
     for keyspace, name in sorted(TABLES):
-        yield from _columns_of(keyspace, name, TABLES[keyspace, name].table.columns)
+        if keyspace in VIRTUAL:
+            yield from _columns_of(keyspace, name, TABLES[keyspace, name].table.columns)
 
 
 # --- their shapes

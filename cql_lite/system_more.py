@@ -51,6 +51,8 @@ SHAPES: Final[tuple[tuple[str, str, str, Callable[[Any, Any], Iterator[Row]]], .
         "prepared_id blob pk, logged_keyspace text, query_string text",
         nothing,
     ),
+    ("system_views", "clients", "address inet pk, port int ck, driver_name text, username text", nothing),
+    ("system_views", "settings", "name text pk, value text", nothing),
     (
         "system", "table_estimates",
         (f"{_NAMES} ck, range_type text ck, range_start text ck, range_end text ck, "

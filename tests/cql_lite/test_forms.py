@@ -276,3 +276,23 @@ def test_system_tables_that_tools_look_into(cql: Cql) -> None:
     assert found == [{"table_name": "ks", "index_name": "r_v", "value": None}]
     for name in ("built_views", "available_ranges", "batches", "compaction_history", "paxos"):
         assert cql.run(f"SELECT * FROM system.{name}") == []
+
+
+def test_system_keyspaces_are_told_as_cassandra_tells_them(cql: Cql) -> None:
+    there = {row["keyspace_name"] for row in cql.run("SELECT keyspace_name FROM system_schema.keyspaces")}
+    assert {"ks", "system", "system_schema", "system_auth", "system_traces"} <= there
+    virtual = cql.run("SELECT keyspace_name FROM system_virtual_schema.keyspaces")
+    assert [row["keyspace_name"] for row in virtual] == ["system_views", "system_virtual_schema"]
+    local = "SELECT type FROM system_schema.columns WHERE keyspace_name = 'system' AND table_name = 'local'"
+    assert {"type": "uuid"} in cql.run(local)
+    with pytest.raises(AssertionError, match="went well"):
+        cql.error("SELECT * FROM system_views.settings")
+
+
+def test_many_small_rows_make_a_batch_that_is_warned_of(cql: Cql) -> None:
+    cql.run("CREATE TABLE small (k int, c int, v int, PRIMARY KEY (k, c))")
+    settle(cql.cluster)
+    inserts = "".join(f"INSERT INTO small (k, c, v) VALUES ({k}, 1, 1) " for k in range(213))
+    cql.run(f"BEGIN BATCH {inserts} APPLY BATCH")
+    (warning,) = cql.warnings
+    assert "exceeding specified threshold of 5KiB" in warning

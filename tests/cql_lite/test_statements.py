@@ -466,7 +466,7 @@ def test_describe(events: Cql) -> None:
     settle(events.cluster)
     shapes = (
         "SELECT column_name, kind, position, clustering_order, type FROM system_schema.columns "
-        "WHERE table_name = '{}'"
+        "WHERE keyspace_name = 'ks' AND table_name = '{}'"
     )
     assert events.run(shapes.format("events_again")) == events.run(shapes.format("events"))
     assert {"ks", "system", "system_schema"} <= set(column(events, "DESCRIBE KEYSPACES"))

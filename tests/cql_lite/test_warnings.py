@@ -40,7 +40,7 @@ def test_batches_that_are_large_or_wide(client: Cql) -> None:
     half = "x" * 4096
     (large,) = warned(client, f"BEGIN BATCH {insert % (1, half)} {insert % (2, half)} APPLY BATCH")
     assert warned(client, f"BEGIN BATCH {insert % (1, half * 2)} APPLY BATCH") == [], "one partition may be"
-    assert large == "Batch for [ks.t] is of size 8.0KiB, exceeding specified threshold of 5KiB by 3.0KiB."
+    assert large == "Batch for [ks.t] is of size 8.1KiB, exceeding specified threshold of 5KiB by 3.1KiB."
     many = " ".join(insert % (k, "x") for k in range(11))
     (wide,) = warned(client, f"BEGIN UNLOGGED BATCH {many} APPLY BATCH")
     assert wide.startswith("Unlogged batch covering 11 partitions detected against tables [ks.t].")

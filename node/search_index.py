@@ -52,7 +52,7 @@ FOLD_ROWS = 128
 FOLD_US = limits.SECOND_US
 GATHER_ROWS = 25_000
 GATHER_BYTES = 40 * limits.MIB
-GATHER_US = 2 * limits.SECOND_US
+GATHER_US = 4 * limits.SECOND_US
 """So many rows, or for so long, gather for one commit while nobody waits for them. What a commit adds is one
 segment, and every eight of a size are merged into one, which costs as much as half of what adding them did.
 """

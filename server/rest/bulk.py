@@ -186,7 +186,8 @@ class Bulk:
         response = web.StreamResponse(headers={"Server": "sullae", "Content-Type": NDJSON})
         await response.prepare(request)
         try:
-            async for lines in self._lines(request):
+            parts = self._lines(request)
+            while (lines := await self._next(parts, response)) is not None:
                 for line in lines:
                     if line.strip():
                         await self._begin(line, response)
@@ -229,6 +230,27 @@ class Bulk:
             self._check_length(len(held))
         if held:
             yield [bytes(held)]
+
+    async def _next(
+        self, parts: AsyncIterator[list[bytes]], response: web.StreamResponse
+    ) -> list[bytes] | None:
+        """The next lines, None at the end; what is done before they come is told meanwhile."""
+        reading = asyncio.ensure_future(anext(parts, None))
+        try:
+            while self._in_work and not reading.done():
+                item = self._in_work[0]
+                if item.answer is None and item.problem is None:
+                    await self._flush(response)
+                    item.awaited = self._loop.create_future()
+                    with self._held_up():
+                        await asyncio.wait((reading, item.awaited), return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await self._finish_first(response)
+            if not self._in_work:
+                await self._flush(response)
+            return await reading
+        finally:
+            reading.cancel()
 
     def _check_length(self, size: int) -> None:
         limit = self._door.line_bytes_max

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -50,6 +50,26 @@ async def test_operations_travel_in_batches_of_the_size_asked_for() -> None:
     assert {"op": "put", "key": "k0", "value": "text", "ttl": 9} in every
     assert {"op": "put", "key": "j", "json": {"n": 2**70}} in every
     assert all(one.target.startswith("/v1/kv/b/_bulk?") for one in peer.asked)
+
+
+async def test_a_batch_takes_as_long_as_it_gets_on() -> None:
+    async def outcomes(asked: Asked) -> AsyncIterator[bytes]:
+        for line in said(asked):
+            await asyncio.sleep(0.1)
+            yield json.dumps(done(line)).encode() + b"\n"
+
+    async def slowly(asked: Asked) -> web.Response | None:
+        return web.Response(body=outcomes(asked))
+
+    async with (
+        peers(slowly) as [peer],
+        client(peer, timeout_s=0.6, attempt_timeout_s=0.2) as db,
+        db.kv("b").bulk(batch=12) as bulk,
+    ):
+        for number in range(12):
+            await bulk.put(f"k{number}", "v")
+    assert bulk.done == 12
+    assert len(peer.asked) == 1, "twice the time of an operation, and not given up"
 
 
 async def test_a_writer_waits_while_enough_is_under_way() -> None:

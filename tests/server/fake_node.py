@@ -52,6 +52,7 @@ class FakeNode:
         self.building = SimpleNamespace(is_built=lambda _: True, progress=lambda _: 1.0)
         self.on_reply: Callable[[int, Answer, bool], None] = lambda *_: None
         self.requests: list[Request] = []
+        self.numbers: list[int] = []
         self.deadlines_us: list[int] = []
         self.answers: list[Answer] = []
         self.silent = False
@@ -82,6 +83,7 @@ class FakeNode:
 
     def on_request(self, request_id: int, request: Request, deadline_us: int) -> None:
         self.requests.append(request)
+        self.numbers.append(request_id)
         self.deadlines_us.append(deadline_us)
         if self.silent:
             return

@@ -7,6 +7,9 @@
 Order is kept where it can be seen: a key is in one batch at a time, and an operation on a key that is under
 way waits until that is done. So trying a line again cannot undo a later one of the same writer.
 
+A slow cluster makes a load slow: a batch's outcomes come as its lines are done, and only if none comes for as
+long as an operation may take is the batch sent again.
+
 A batch is one request whose lines succeed or fail one by one. Lines that were surely not done, or that may be
 repeated without harm, are sent again, at another peer if need be; what may not be repeated (`$inc`) does not
 go into batches at all but is a request of its own under an `Idempotency-Key`.
@@ -200,7 +203,7 @@ class BulkWriter:
         call = Call(
             f"{self._path.split('/')[2]}.bulk", "POST", self._path, self._query, body,
             {"Content-Type": NDJSON}, Repeat.HARMLESS, writes=True, target=self._target,
-            timeout_s=self._timeout_s, takes_timeout=True,
+            timeout_s=self._timeout_s, takes_timeout=True, goes_on=True,
         )  # fmt: skip
         try:
             reply = await self._transport.request(call)

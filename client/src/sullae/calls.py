@@ -95,6 +95,10 @@ class Call:
     is_scan: bool = False
     takes_timeout: bool = False
     """Whether the path takes `timeout_ms`."""
+    goes_on: bool = False
+    """Whether its answer comes bit by bit as it is done, so that only silence says that it does not go on.
+    Then `timeout_s` is how long one part of it may take, and each attempt begins anew.
+    """
 
 
 @dataclass(frozen=True)

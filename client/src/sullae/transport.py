@@ -196,6 +196,8 @@ class Transport:
 
     def _attempt_s(self, call: Call, total_s: float) -> float:
         """How long one attempt may take: of a scan half of all, so that another peer still can."""
+        if call.goes_on:
+            return total_s
         return total_s / 2 if call.is_scan else min(total_s, self.settings.attempt_timeout_s)
 
     async def _request(self, call: Call, span: Span) -> Reply:
@@ -205,6 +207,8 @@ class Transport:
         preferred = self._root.ring.replicas(call.key) if call.key is not None else ()
         while True:
             begun_s = self._now_s()
+            if call.goes_on:
+                tries.deadline_s = begun_s + call.timeout_s
             peer = self.peers.choose(begun_s, tries.failed, preferred)
             tries.count += 1
             answer = await self._attempt(peer, call, target, tries.deadline_s)
@@ -215,6 +219,8 @@ class Transport:
                     self._written[call.target] = None
                 self._tell(call, peer, tries, (answer.status, begun_s, None, False))
                 return answer
+            if call.goes_on:
+                tries.deadline_s = self._now_s() + call.timeout_s
             error, verdict = self._judged(call, peer, answer)
             tries.maybe_done |= verdict.maybe_done
             pause_s = self._pause_s(peer, tries, verdict, is_behind=error.status == 404)
@@ -267,7 +273,7 @@ class Transport:
         left_s = max(0.001, deadline_s - self._now_s())
         patience_s = self._attempt_s(call, call.timeout_s or left_s) + GRACE_S
         timeout = aiohttp.ClientTimeout(
-            total=left_s + GRACE_S,
+            total=None if call.goes_on else left_s + GRACE_S,
             sock_connect=min(left_s, self.settings.connect_timeout_s),
             sock_read=patience_s,
         )

@@ -37,6 +37,12 @@ KEY = b"toy"
 SLICE = Slice(0, b"", b"", b"", True, 1, 1)
 
 
+class ToyLog:
+    """The log of a store that logs nothing."""
+
+    end = durable = 0
+
+
 class ToyStore:
     """Executes the two commands of the toy, as lsm.Store does for its executor."""
 
@@ -44,6 +50,7 @@ class ToyStore:
         self.engine = engine
         self.unsynced = Unsynced()
         self.damaged: dict[str, str] = {}
+        self.log = ToyLog()
 
     def plan(self, command: Command) -> Plan:
         return Plan(command, None, ())

@@ -25,6 +25,7 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    InFields,
     Nested,
     Nothing,
     Phrase,
@@ -120,6 +121,7 @@ class Finder:
             Wildcard: self._wildcard,
             Regexp: lambda each: self._pattern(each, each.expression),
             Nested: self._nested,
+            InFields: self._in_fields,
             Fuzzy: self._fuzzy,
             Range: self._range,
             Exists: lambda each: self._one(VALUES, exists_term(each.field)),
@@ -255,6 +257,11 @@ class Finder:
         return self._pattern(query, pattern)
 
     # --- compounds
+
+    def _in_fields(self, query: InFields) -> EngineQuery:
+        """What matches by any fields."""
+        self.is_exact = False
+        return self._flat(self.query(without_exclusions(query.query)))
 
     def _nested(self, query: Nested) -> EngineQuery:
         """The engine knows no objects: it finds what matches by several of them together, too."""

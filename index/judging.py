@@ -35,6 +35,7 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    InFields,
     Nested,
     Nothing,
     Phrase,
@@ -49,6 +50,7 @@ from index.query import (
 )
 from index.regexes import term_test
 from index.scoring import average_length, bm25, term_idf
+from index.showing import filtered
 from index.slop import phrase_frequency
 
 POSITION_GAP: Final = 16
@@ -207,6 +209,10 @@ class Held:
         """Whether anything stands at this path or below it."""
         below = path + "."
         return any(name == path or name.startswith(below) for name in self.fields)
+
+    def within(self, pattern: str) -> Held:
+        """The fields whose paths fit a pattern, as if there were no others."""
+        return Held(self.key, filtered(self.source, ((pattern,), ())), self._rules)
 
     def nested(self, path: str) -> list[Held]:
         """Each object at this path as if it were the only one of the document."""
@@ -409,6 +415,11 @@ def _nested(query: Nested, statistics: Statistics) -> Scorer:
     return score
 
 
+def _in_fields(query: InFields, statistics: Statistics) -> Scorer:
+    inside = compile_query(query.query, statistics)
+    return lambda held: inside(held.within(query.pattern))
+
+
 def _boost(query: Boost, statistics: Statistics) -> Scorer:
     inside = compile_query(query.query, statistics)
 
@@ -429,6 +440,7 @@ _COMPILERS: Final[dict[type, Callable[[Any, Statistics], Scorer]]] = {
     Wildcard: _wildcard,
     Regexp: _regexp,
     Nested: _nested,
+    InFields: _in_fields,
     Fuzzy: _fuzzy,
     Range: _range,
     Exists: _exists,

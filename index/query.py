@@ -204,6 +204,15 @@ class Nested(msgspec.Struct, frozen=True, tag="nested"):
     mode: str = "avg"
 
 
+class InFields(msgspec.Struct, frozen=True, tag="in_fields"):
+    """Documents that match a query of the text of all fields (`ALL`) by those fields alone whose paths fit a
+    pattern with `*`.
+    """
+
+    pattern: str
+    query: Query
+
+
 class Boost(msgspec.Struct, frozen=True, tag="boost"):
     """The same documents, the score multiplied (`factor` >= 0)."""
 
@@ -361,6 +370,7 @@ Planned = (
     | Constant
     | Boost
     | Nested
+    | InFields
 )
 """What peers send each other. The queries inside are typed as `Query`, but are planned ones, too."""
 
@@ -462,7 +472,7 @@ def children(query: Query) -> tuple[Query, ...]:
         return query.queries
     if isinstance(query, Boosting):
         return (query.positive, query.negative)
-    if isinstance(query, Constant | Boost | Nested):
+    if isinstance(query, Constant | Boost | Nested | InFields):
         return (query.query,)
     return ()
 

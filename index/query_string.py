@@ -33,6 +33,7 @@ from index.query import (
     Called,
     Compare,
     Exists,
+    InFields,
     Match,
     MatchPhrase,
     Nothing,
@@ -462,7 +463,8 @@ class _Parser:
             return one(name) if boost == 1 else Boost(one(name), boost)
         if many is not None:
             return many()
-        queries = tuple(one(ALL if "*" in n else n) if b == 1 else Boost(one(n), b) for n, b in fields)
+        each = ((one(n) if "*" not in n else _in_fields(n, one(ALL)), b) for n, b in fields)
+        queries = tuple(query if b == 1 else Boost(query, b) for query, b in each)
         return queries[0] if len(queries) == 1 else Bool(should=queries, minimum=1)
 
     def _any_of(self, text: str, kind: str, slop: int = 0) -> Query:
@@ -476,6 +478,10 @@ class _Parser:
             tie_breaker=options.tie_breaker,
             analyzer=options.analyzer,
         )
+
+
+def _in_fields(pattern: str, query: Query) -> Query:
+    return InFields(pattern, query) if pattern.strip("*") else query
 
 
 def _conjoined(group: list[_Item]) -> Query:

@@ -44,6 +44,7 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    InFields,
     Match,
     MatchPhrase,
     MoreLike,
@@ -167,6 +168,8 @@ class Rewriter:
             return Boost(self.planned(query.query), query.factor)
         if isinstance(query, Nested):
             return Nested(query.path, self.planned(query.query), query.mode)
+        if isinstance(query, InFields):
+            return InFields(query.pattern, self.planned(query.query))
         if isinstance(query, Match):
             return self._weighed(query.field, self._named(self._match(query), query.field, query.text))
         if isinstance(query, MatchPhrase):
@@ -306,13 +309,21 @@ class Rewriter:
 
     def _any_of(self, query: AnyOf) -> Planned:
         fields: dict[str, float] = {}
+        patterns: list[tuple[str, float]] = []
         for pattern, boost in query.fields:
-            names = (self._fields.names(pattern) or (ALL,)) if "*" in pattern else (pattern,)
-            for name in names:
+            names = self._fields.names(pattern) if "*" in pattern else (pattern,)
+            if not names and pattern.strip("*"):  # declared nowhere: whichever fields documents have
+                patterns.append((pattern, boost))
+            for name in names if pattern.strip("*") else (names or (ALL,)):
                 fields[name] = max(boost, fields.get(name, 0.0))
         if query.kind == "cross_fields":
-            return self._cross(query, fields)
+            return self._cross(query, fields or {ALL: 1.0})
         queries = [(self._one_of(query, name), boost) for name, boost in fields.items()]
+        queries += [
+            (InFields(pattern, found), boost)
+            for pattern, boost in patterns
+            if (found := self._one_of(query, ALL)) != Nothing()
+        ]
         options = [q if boost == 1 else Boost(q, boost) for q, boost in queries if q != Nothing()]
         if not options and query.zero_terms == "all":
             return All()

@@ -31,6 +31,7 @@ from index.query import (
     Exists,
     Fuzzy,
     Ids,
+    InFields,
     Match,
     MatchPhrase,
     Nested,
@@ -144,6 +145,10 @@ DEFAULT: list[tuple[Query, Planned]] = [
         Bool(must=(DisMax((a("x"), a("x", "u"))), DisMax((a("y"), a("y", "u"))))),
     ),
     (AnyOf((("t", 1.0),), "x y", "phrase"), Phrase("t", ((0, "x"), (1, "y")))),
+    (
+        AnyOf((("t*", 2.0), ("u", 1.0)), "x"),
+        DisMax((a("x", "u"), Boost(InFields("t*", Bool((a("x", ALL),), (a("x", WHOLE),))), 2.0))),
+    ),
     (AnyOf((("*", 1.0),), "x"), Bool((a("x", ALL),), (a("x", WHOLE),))),
 ]
 

@@ -91,7 +91,7 @@ def test_addresses() -> None:
     assert urls_of("http://[::1]:5") == ["http://[::1]:5"]
     assert beside("http://a:5", "::2") == "http://[::2]:5"
     assert beside("https://a", "b") == "https://b"
-    for bad in ("", " , ", "ftp://a", "http://a/path", "http://?x"):
+    for bad in ("", " , ", "ftp://a", "http://a/path", "http://?x", "http://"):
         with pytest.raises(ValueError, match="http://127"):
             urls_of(bad)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -221,6 +223,16 @@ async def test_numbers_are_exact_through_every_door(db: sullae.Database) -> None
     row = (await db.cql("SELECT * FROM exact.t")).one()
     assert row == {"id": 1, "v": 2**200, "d": Decimal("1.10")}
     assert str(row["d"]) == "1.10"
+    await db.cql(
+        "CREATE TABLE exact.native "
+        "(id uuid PRIMARY KEY, b blob, s set<int>, at timestamp, l duration, m map<text, blob>)"
+    )
+    at, long = datetime(2024, 1, 2, tzinfo=UTC), timedelta(hours=25)
+    values = [UUID(int=7), b"\0\xff", {2, 1}, at, long, {"k": b"a"}]
+    await db.cql("INSERT INTO exact.native (id, b, s, at, l, m) VALUES (?, ?, ?, ?, ?, ?)", values)
+    native = (await db.cql("SELECT * FROM exact.native")).one()
+    assert native is not None and (native["b"], native["s"], native["m"]) == ("0x00ff", [1, 2], {"k": "0x61"})
+    assert (native["at"], native["l"], native["id"]) == ("2024-01-02 00:00:00.000Z", "25h", str(values[0]))
 
 
 async def test_searches_and_questions_come_page_by_page(db: sullae.Database) -> None:
@@ -241,13 +253,18 @@ async def test_searches_and_questions_come_page_by_page(db: sullae.Database) -> 
 
 
 async def test_collections_and_buckets_are_described(db: sullae.Database) -> None:
-    bucket = await db.kv("described").create(ordered=True, default_ttl_s=900)
+    bucket = await db.kv("described").create(
+        ordered=True, default_ttl_s=900, changes_retention_bytes=10**6
+    )
     assert (bucket.ordered, bucket.default_ttl_s) == (True, 900)
+    assert (bucket.changes_retention_bytes, bucket.changes_retention_s) == (10**6, 0)
     assert bucket in await db.buckets()
     movies = db.collection("described")
     schema = {"type": "object", "required": ["title"]}
     assert (await movies.configure(schema=schema)).schema == schema
     assert (await movies.configure(default_ttl_s=60)).schema == schema, "what is not said stays"
+    kept = await movies.configure(changes="new", changes_retention_s=3_600, changes_retention_bytes=5)
+    assert (kept.changes_retention_s, kept.changes_retention_bytes) == (3_600, 5)
     with pytest.raises(sullae.Invalid) as caught:
         await movies.put("d", {})
     assert caught.value.kind == "document-invalid"

@@ -37,7 +37,9 @@ class Collection(Many):
         consistency: Consistency | None = None,
         timeout_s: float | None = None,
     ) -> Document | None:
-        """The document, None if there is none; raises NotModified if it is what `if_none_match` names."""
+        """The document, None if there is none; raises NotFound if there is no such collection, and
+        NotModified if it is what `if_none_match` names.
+        """
         reply = await self._items.get(document_id, if_none_match, Limits(consistency, timeout_s))
         if reply is None:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -104,6 +105,8 @@ class Cql:
     ) -> CqlResult:
         """A statement; `asked` are the members of the request, of which those that are None are left out."""
         members = {name: value for name, value in asked.items() if value is not None}
+        if "parameters" in members:
+            members["parameters"] = _sendable(members["parameters"])
         level = members.get("consistency") or self._transport.settings.consistency
         if level is not None:
             members["consistency"] = level
@@ -123,6 +126,21 @@ class Cql:
         if self._transport.settings.exact_numbers:
             _keep_scales(found, body)
         return found
+
+
+def _sendable(value: Any) -> Any:
+    """A parameter in the form that JSON has of it: sets as lists, bytes as `0x...`, an interval of time as
+    CQL's duration. (Times, UUIDs and decimals are what `dumps` makes of them.)
+    """
+    if isinstance(value, Mapping):
+        return {name: _sendable(one) for name, one in value.items()}
+    if isinstance(value, (set, frozenset, list, tuple)):
+        return [_sendable(one) for one in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "0x" + bytes(value).hex()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(microseconds=1)}us"
+    return value
 
 
 def _keep_scales(found: dict[str, Any], body: bytes) -> None:

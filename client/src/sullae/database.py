@@ -132,6 +132,8 @@ class Database:
     ) -> CqlResult:
         """A statement of CQL; parameters are a list for `?` or a dict for `:name`.
 
+        They are Python's own: text, numbers, `Decimal`, `bytes`, UUIDs, dates and times, lists, sets, dicts.
+
         What only reads is tried again at other peers. A write whose answer is lost is not, and raises
         OutcomeUnknown, unless you say that doing it twice does no harm (`idempotent`), or have the cluster do
         it once however often it is sent (`once`: exact for counters and lists, too, at the price of a

@@ -41,7 +41,9 @@ class Kv:
         consistency: Consistency | None = None,
         timeout_s: float | None = None,
     ) -> Value | None:
-        """What the key holds, None if nothing; raises NotModified if it is what `if_none_match` names."""
+        """What the key holds, None if nothing; raises NotFound if there is no such bucket, and NotModified
+        if it is what `if_none_match` names.
+        """
         reply = await self._items.get(key, if_none_match, Limits(consistency, timeout_s))
         if reply is None:
             return None

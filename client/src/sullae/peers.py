@@ -110,11 +110,12 @@ def urls_of(text: str) -> list[str]:
     """The peers in `http://a:8080,b:8080`; scheme and port may be left out. Raises ValueError."""
     found = []
     for part in text.split(","):
-        one = part.strip().rstrip("/")
+        one = part.strip()
         if not one:
             continue
         parts = urlsplit(one if "://" in one else f"http://{one}")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+        is_more = bool(parts.path.strip("/") or parts.query)
+        if parts.scheme not in ("http", "https") or not parts.hostname or is_more:
             raise ValueError(f"a peer is like http://127.0.0.1:8080; found {one[:100]!r}")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         port = parts.port or (PORT if parts.scheme == "http" else None)

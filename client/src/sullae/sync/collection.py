@@ -160,7 +160,9 @@ class Collection:
         self, document_id: str, *, if_none_match: str | None=None, consistency: Consistency | None=None,
         timeout_s: float | None=None
     ) -> Document | None:
-        """The document, None if there is none; raises NotModified if it is what `if_none_match` names."""
+        """The document, None if there is none; raises NotFound if there is no such collection, and
+        NotModified if it is what `if_none_match` names.
+        """
         return self._runner.run(self._it.get(
             document_id, if_none_match=if_none_match, consistency=consistency, timeout_s=timeout_s
         ))

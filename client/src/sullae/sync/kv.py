@@ -27,7 +27,9 @@ class Kv:
         self, key: str, *, if_none_match: str | None=None, consistency: Consistency | None=None, timeout_s:
         float | None=None
     ) -> Value | None:
-        """What the key holds, None if nothing; raises NotModified if it is what `if_none_match` names."""
+        """What the key holds, None if nothing; raises NotFound if there is no such bucket, and NotModified
+        if it is what `if_none_match` names.
+        """
         return self._runner.run(self._it.get(
             key, if_none_match=if_none_match, consistency=consistency, timeout_s=timeout_s
         ))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from core.consistency import Level
 from core.errors import RequestError
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable, Unready
@@ -15,6 +17,14 @@ from cql_lite.errors import (
 )
 from cql_lite.parser import CqlSyntaxError
 from cql_lite.planner_results import FailedError
+
+_LEVELS: Final = {
+    "ANY is for writes": "ANY ConsistencyLevel is only supported for writes",
+    "conditional updates": "You must use conditional updates for serializable writes",
+    "is for one partition": "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a "
+    "time",
+}
+"""What Cassandra says where the node says this of a level."""
 
 
 def error_of_request(error: RequestError) -> wire.Error:
@@ -57,7 +67,15 @@ def error_of_failure(failed: FailedError, level: Level) -> wire.Error:
     if isinstance(answer, Unready):
         return wire.IsBootstrapping(message=answer.detail)
     assert isinstance(answer, Invalid), answer
-    return wire.Invalid(message=answer.detail)
+    return wire.Invalid(message=_known_words(answer))
+
+
+def _known_words(answer: Invalid) -> str:
+    """The node's words, behind those of Cassandra where it has some."""
+    if answer.code != "bad_level":
+        return answer.detail
+    known = next((words for sign, words in _LEVELS.items() if sign in answer.detail), "")
+    return f"{known}: {answer.detail}" if known else answer.detail
 
 
 def _timeout(answer: Timeout, write_type: str) -> wire.Error:

@@ -96,7 +96,10 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
             else f"Non-frozen UDT column '{name}' ({of}) cannot be restricted by any relation"
         )
     if of in (DURATION, JSON) and operator not in (ast.EQ, ast.NE, ast.IN):
-        raise InvalidRequestError(f"values of type {of} have no order: {name} takes = and IN only")
+        raise InvalidRequestError(
+            f"Slice restrictions are not supported on {of} columns: values have no order, so {name} takes = "
+            "and IN only"
+        )
     if operator == ast.IN:
         return _within(subject, relation.right, name, scope)
     if isinstance(relation.right, ast.InList):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.consistency import Level
 from cql_lite import wire
 from tests.cql_lite.whole import Cql, cluster_of, settle
 
@@ -296,3 +297,21 @@ def test_many_small_rows_make_a_batch_that_is_warned_of(cql: Cql) -> None:
     cql.run(f"BEGIN BATCH {inserts} APPLY BATCH")
     (warning,) = cql.warnings
     assert "exceeding specified threshold of 5KiB" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "said"),
+    [
+        ("SELECT * FROM t WHERE k = 1", Level.ANY, "ANY ConsistencyLevel is only supported for writes"),
+        ("SELECT * FROM t", Level.SERIAL, "may only be requested for one partition at a time"),
+        (
+            "INSERT INTO t (k) VALUES (1)",
+            Level.SERIAL,
+            "You must use conditional updates for serializable writes",
+        ),
+    ],
+)
+def test_levels_that_cannot_be_asked_for(cql: Cql, text: str, level: Level, said: str) -> None:
+    error = cql.error(text, consistency=level)
+    assert isinstance(error, wire.Invalid)
+    assert said in error.message

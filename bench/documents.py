@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -40,7 +41,8 @@ from bench.load import Figures, figures_of, request_bytes, run_load
 from bench.peers import Peers
 from bench.scenarios import MIB, Failed, Loaded, places
 
-LINES: Final = 250
+LINES: Final = 1_000
+"""Documents of one request: about 1 MiB, as loaders send them."""
 QUERIES_PER_S: Final = 100
 WRITES_PER_S: Final = 50
 WORDS: Final = 20_000
@@ -50,8 +52,10 @@ TEXT_BYTES: Final = 640
 COUNT: Final = 200_000
 COUNT_AMONG_OTHERS: Final = 20_000
 
-LOAD_TIMEOUT_MS: Final = 30_000
+LOAD_TIMEOUT_MS: Final = 60_000
 """A load at full speed is no place for haste."""
+AGAIN_MAX: Final = 100
+"""So many requests of a load are sent again if some lines were not done; putting twice is harmless."""
 
 WANTED: Final[dict[str, tuple[str, float]]] = {
     "load, searchable": ("per_s", 15_000.0),
@@ -139,6 +143,7 @@ async def measure(peers: Peers, corpus: Corpus, seconds: float) -> dict[str, Loa
     bodies = list(corpus.lines())
     async with client_of(peers) as client:
         await client("PUT", "/v1/collections/films", {})
+        await client.total("*:*")  # it is searched from now on
         costs = _Costs(peers)
         acknowledged, searchable = await _load(peers, corpus, client, bodies)
         bodies.clear()
@@ -202,11 +207,18 @@ async def _load(peers: Peers, corpus: Corpus, client: Client, bodies: list[bytes
     sizes = {corpus.count % LINES or LINES, LINES}
     began = time.perf_counter()
     figures, failure = await run_load(
-        places(peers), 4, requests, lambda answer: answer.replace(b" ", b"").count(b'"status":20') in sizes
+        places(peers),
+        4,
+        requests,
+        lambda answer: answer.replace(b" ", b"").count(b'"status":20') in sizes,
+        again_max=AGAIN_MAX,
     )
     if figures.failed:
         bad = [line for line in failure.splitlines() if b'"status"' in line and b'"status":20' not in line]
-        raise Failed(f"{figures.failed} loads failed, the first: {(bad or [failure])[0][:300]!r}")
+        why = (bad or [failure])[0][:300]
+        if figures.failed >= AGAIN_MAX:
+            raise Failed(f"{figures.failed} loads failed, the first: {why!r}")
+        print(f"{figures.failed} loads were sent again, the first for {why!r}", file=sys.stderr)
     acknowledged_s = time.perf_counter() - began
     if await client.total("*:*", "&size=0&timeout_ms=600000") != corpus.count:
         raise Failed("a search does not see all that was loaded")

@@ -62,14 +62,29 @@ def figures_of(latencies_s: list[float], seconds: float, failed: int) -> Figures
 class _Load:
     """What the connections of one run share."""
 
-    def __init__(self, requests: Iterator[bytes], judge: Callable[[bytes], bool] | None) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], judge: Callable[[bytes], bool] | None, again_max: int
+    ) -> None:
         self.requests = requests
+        self.again: list[bytes] = []
+        self.again_max = again_max
         self.judge = judge
         self.latencies_s: list[float] = []
         self.failed = 0
         self.busy = 0
         self.first_failure = b""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def next(self) -> bytes | None:
+        """The next request, None if there is none."""
+        return self.again.pop() if self.again else next(self.requests, None)
+
+    def refused(self, request: bytes, answer: bytes) -> None:
+        """An answer is none of success: the request is sent again, if not too many are."""
+        self.failed += 1
+        self.first_failure = self.first_failure or answer[:FAILURE_BYTES_MAX]
+        if self.failed <= self.again_max:
+            self.again.append(request)
 
     def ended(self, error: str = "") -> None:
         """A connection has nothing more to do."""
@@ -84,11 +99,12 @@ class _Load:
 class _Connection(asyncio.Protocol):
     """One kept connection."""
 
-    __slots__ = ("_buffer", "_finished", "_load", "_sent_at", "_transport", "_wanted")
+    __slots__ = ("_buffer", "_finished", "_load", "_request", "_sent_at", "_transport", "_wanted")
 
     def __init__(self, load: _Load) -> None:
         self._load = load
         self._buffer = b""
+        self._request = b""
         self._wanted = 0
         self._sent_at = 0.0
         self._finished = False
@@ -99,7 +115,7 @@ class _Connection(asyncio.Protocol):
 
     def begin(self) -> None:
         """Send the next request, or end."""
-        request = next(self._load.requests, None)
+        request = self._load.next()
         assert self._transport is not None
         if request is None:
             self._finished = True
@@ -107,6 +123,7 @@ class _Connection(asyncio.Protocol):
             self._load.ended()
             return
         self._sent_at = time.perf_counter()
+        self._request = request
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -121,8 +138,7 @@ class _Connection(asyncio.Protocol):
         load = self._load
         load.latencies_s.append(time.perf_counter() - self._sent_at)
         if data[STATUS_AT] != ord("2") or (load.judge is not None and not load.judge(data)):
-            load.failed += 1
-            load.first_failure = load.first_failure or data[:FAILURE_BYTES_MAX]
+            load.refused(self._request, data)
         self._buffer, self._wanted = b"", 0
         self.begin()
 
@@ -150,15 +166,18 @@ async def run_load(
     connections: int,
     requests: Iterator[bytes],
     judge: Callable[[bytes], bool] | None = None,
+    *,
+    again_max: int = 0,
 ) -> tuple[Figures, bytes]:
     """Run so many connections to each place, which share the requests, until there are no more of them.
 
-    `judge` looks at a whole answer of 2xx and says whether it is a good one. Returns the figures and the
+    `judge` looks at a whole answer of 2xx and says whether it is a good one; so many that are not are sent
+    again. Returns the figures and the
     first answer that was not a success (b"" if there was none). Raises ConnectionError if a connection is
     lost and TimeoutError if all stand still for too long.
     """
     loop = asyncio.get_running_loop()
-    load = _Load(requests, judge)
+    load = _Load(requests, judge, again_max)
     made: list[_Connection] = []
     for address, port in places:
         for _ in range(connections):

@@ -2,7 +2,7 @@
 
 A write that needs a stamp above the durable ceiling waits for the next group commit, which is what its own
 durability costs anyway. Under load the ceiling is raised ahead of need, twice a second; an idle peer writes
-nothing.
+nothing. On a disk so slow that a ceiling is past before it is durable, the next one is put further ahead.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from core import limits
 from core.commands import Done, Outcome, SystemWrite
 from node.inside import Inside
 
 CEILING_RECORD = b"clock/ceiling"
+FURTHER_US_MAX = 16 * limits.SECOND_US
 
 
 def ceiling_of(boot: dict[bytes, bytes]) -> int:
@@ -30,6 +32,8 @@ class Stamps:
         self._clock = inside.clock
         self._waiting: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
         self._raising = False
+        self._asked_us = 0
+        self._further_us = 0
         inside.on_stored("ceiling", self._on_durable)
 
     def take(self, then: Callable[[int], None], refused: Callable[[str], None]) -> None:
@@ -51,11 +55,16 @@ class Stamps:
         ceiling_us = self._clock.wanted_ceiling_us()
         if ceiling_us is not None:
             self._raising = True
+            self._asked_us = self._inside.world.monotonic_us()
+            ceiling_us += self._further_us
             record = (CEILING_RECORD, ceiling_us.to_bytes(8, "big"))
             self._inside.submit(("ceiling", ceiling_us), SystemWrite((record,)))
 
     def _on_durable(self, outcome: Outcome, ceiling_us: int) -> None:
         self._raising = False
+        took_us = self._inside.world.monotonic_us() - self._asked_us
+        is_slow = took_us > limits.CLOCK_CEILING_AHEAD_US // 4
+        self._further_us = min(FURTHER_US_MAX, 2 * took_us) if is_slow else 0
         if not isinstance(outcome, Done):
             text = f"the clock's ceiling could not be written: {outcome}"
             self._inside.log("warning", "ceiling_not_raised", text)

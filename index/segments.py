@@ -57,6 +57,8 @@ SHARED_FIELDS: Final = 8
 WRITER_BYTES: Final = 80_000_000
 """What a commit may take of memory before it becomes several segments: some 25,000 documents of 1 KiB."""
 FOOTER_MAGIC: Final = 1_337
+KNOWN_BITS: Final = 1 << 22
+"""Of the filter that remembers what was added to an index that began empty: half a MiB."""
 MARKER: Final = "\x00marker"
 NO_SPACE: Final = "No space left"
 """What the message of an error says when the disk is full; tantivy gives no code."""
@@ -116,6 +118,7 @@ class TantivySegments:
         self._places: dict[str, str] = {}
         self.reload()
         self._preparer = Preparer(rules, partial(_placed, self._places))
+        self._known = None if self._engine.marker.covers or self._engine.documents else _Known()
 
     def reload(self) -> None:
         """See what is durable."""
@@ -146,7 +149,8 @@ class TantivySegments:
         def add(writer: tantivy.IndexWriter) -> None:
             for change in latest.values():
                 name = change.key.decode("latin-1")
-                writer.delete_documents_by_term("key", name)
+                if self._known is None or self._known.may_have(change.key):
+                    writer.delete_documents_by_term("key", name)
                 if change.document is not None:
                     writer.add_document(self._document(name, change))
 
@@ -263,6 +267,26 @@ class TantivySegments:
     ) -> tuple[tuple[str, int], ...]:
         """Terms that begin so."""
         return self._seen.expand(field, view, prefix, limit, ranges)
+
+
+class _Known:
+    """Which rows were ever added, and now and then one that was not: a Bloom filter of two hashes.
+
+    What is not there need not be deleted before it is added, for which tantivy looks into each of its
+    segments. A row's token is a good hash already.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(KNOWN_BITS // 8)
+
+    def may_have(self, key: bytes) -> bool:
+        """Whether this row may have been asked about before; from now on it has."""
+        bits, token = self._bits, token_of(key)
+        one, two = token % KNOWN_BITS, (token >> 32) % KNOWN_BITS
+        has = bits[one >> 3] & 1 << (one & 7) and bits[two >> 3] & 1 << (two & 7)
+        bits[one >> 3] |= 1 << (one & 7)
+        bits[two >> 3] |= 1 << (two & 7)
+        return bool(has)
 
 
 class _Seen:

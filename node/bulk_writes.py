@@ -12,6 +12,10 @@ full, no answer within the write timeout) is asked again with the very same muta
 where it is already, until the request's deadline. So a slow machine makes a load slow, not wrong: whoever
 sends lines is held up by their answers (server/rest/bulk.py).
 
+**Held up.** A load writes faster than an inverted index can follow for ever, and the log that it follows is
+bounded. So bulk writes to a table whose index here is far behind are refused as overload: whoever sends
+them tries again, until it has caught up. Writes one by one never are.
+
 A range that moves, and replicas of which some are not alive, take the single way from the start.
 """
 
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
 
 MESSAGE_BYTES_MAX: Final = 4 * limits.MIB
 """About what one message holds at most."""
+BEHIND_MAX: Final = 200_000
+"""Entries of the log that an index may be behind for its table to be written to in bulk."""
 AGAIN_US: Final = limits.SECOND_US // 4
 """When a replica that had no time is asked again."""
 BUSY: Final = frozenset({"overloaded", Why.STALLED})
@@ -71,6 +77,8 @@ class BulkWrites:
         self._needs = Needs()
         self._sets: dict[tuple[PeerId, ...], tuple[PeerId, ...]] = {}
         self._moved_epoch = 0
+        self.behind: Callable[[int], int] | None = None
+        """How many entries of the log the inverted index of a table is behind, where there are any."""
         self.inside.on_stored("bulk_write", self._on_local)
         self.inside.on_timer("bulk_write", self._on_timer)
         self.inside.on_timer("bulk_again", self._on_again)
@@ -80,8 +88,12 @@ class BulkWrites:
     def begin(self, request: BulkRequest, deadline_us: int, reply: Reply) -> None:
         """Plan and send; `reply` is called once, when each write has its answer."""
         gathered = _Gathered(len(request.writes), reply)
+        behind = 0 if self.behind is None else self.behind(request.table)
         if not request.writes:
             reply(BulkAnswered(()))
+        elif behind > BEHIND_MAX:
+            self.inside.count("bulk_writes_held_up")
+            reply(Overloaded(f"the inverted index is {behind} writes behind: it has to catch up first"))
         elif self._uniques.concern(request.writes[0]):
             for at, write in enumerate(request.writes):
                 self._uniques.begin(_at_level(write, request), deadline_us, gathered.taker(at))

@@ -257,6 +257,7 @@ class Node:
             self.searches.serving.host = host
             return
         self._start_indexes = start
+        self.bulk_writes.behind = host.behind
         serving = SearchServing(
             self.inside, self.metadata, self.following, host, self.mending.is_missing
         )

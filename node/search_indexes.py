@@ -395,6 +395,11 @@ class SearchIndexes:
         found = rules_of(schema) if schema is not None else compile_mapping(DEFAULT)
         return found if isinstance(found, Rules) else _default_rules()
 
+    def behind(self, table: int) -> int:
+        """Entries of the log, of all tables, that are not read for the table's index."""
+        index = self._current.get(table)
+        return 0 if index is None or index.state != FOLLOWING else max(0, self._end - index.read_to)
+
     def document(self, table: int, key: bytes, row: Row, now_us: int) -> bytes | None:
         """The document that is indexed of a row."""
         state = self._metadata.state

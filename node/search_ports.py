@@ -43,5 +43,8 @@ class IndexHost(Protocol):
     def rules(self, table: int) -> Rules:
         """The mapping by which the table's index is searched now."""
 
+    def behind(self, table: int) -> int:
+        """How many entries of the local log the table's index has still to read, as far as is known."""
+
     def document(self, table: int, key: bytes, row: Row, now_us: int) -> bytes | None:
         """The document (JSON text) that is indexed of a row of the table; None if there is none."""

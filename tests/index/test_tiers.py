@@ -53,6 +53,18 @@ def test_tiers_answer_as_one_index(seed: int, tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_is_written_again_and_again_is_there_once(tmp_path: Path) -> None:
+    rules = rules_of()
+    for life in range(2):
+        tiers = Tiers(rules, TantivySegments(rules, tmp_path / "a"))
+        for number in range(4):
+            text = b'{"a": "storm %d %d"}' % (life, number)
+            tiers.add([Change(corpora.key_of(n), text) for n in range(number, 60)])
+            tiers.commit([Change(corpora.key_of(0), None)], 10 * life + number + 1)
+            assert tiers.documents() == 59
+        tiers.close()
+
+
 @pytest.mark.parametrize("of", ["naive", "real"])
 def test_what_is_shown_is_taken_back_by_a_crash_and_what_is_folded_is_not(of: str, tmp_path: Path) -> None:
     rules, kept = rules_of(), Kept({}, 0, {})

@@ -14,6 +14,7 @@ from core.requests import (
     BulkAnswered,
     BulkRequest,
     Invalid,
+    Overloaded,
     RowWrite,
     Timeout,
     Unavailable,
@@ -22,7 +23,7 @@ from core.requests import (
     Written,
 )
 from lsm.keys import ROW_SUFFIX
-from node.bulk_writes import AGAIN_US, BulkWrites
+from node.bulk_writes import AGAIN_US, BEHIND_MAX, BulkWrites
 from tests.node.stage import B, C, Stage
 
 FLAT = 1
@@ -176,6 +177,17 @@ def test_at_the_deadline_it_is_unknown() -> None:
     peer.stage.pass_time(3_100_000)
     assert [type(answer) for answer in peer.answers] == [Timeout] * COUNT
     assert peer.is_done()
+
+
+def test_a_load_is_held_up_while_the_inverted_index_is_far_behind() -> None:
+    peer = Peer()
+    lag = [BEHIND_MAX + 1]
+    peer.bulk.behind = lambda table: lag[0] if table == FLAT else 0
+    assert peer.begin() == []
+    (told,) = peer.stage.answers
+    assert isinstance(told, Overloaded) and str(BEHIND_MAX + 1) in told.detail
+    lag[0] = BEHIND_MAX
+    assert len(peer.begin()) == 2
 
 
 def test_a_connection_that_is_back_is_sent_each_again() -> None:

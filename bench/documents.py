@@ -239,13 +239,18 @@ def _of_documents(figures: Figures, documents: int, seconds: float) -> Figures:
 
 
 async def _queries(client: Client, queries: Iterator[str], seconds: float, more: str = "") -> Figures:
-    """At a steady rate, each counted from when it was due."""
+    """At a steady rate, each counted from when it was due; also those that failed, which are told as such."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     latencies_s: list[float] = []
+    failed = 0
 
     async def one(query: str, due: float) -> None:
-        await client.total(query, more)
+        nonlocal failed
+        try:
+            await client.total(query, more)
+        except Failed:
+            failed += 1
         latencies_s.append(loop.time() - due)
 
     async with asyncio.TaskGroup() as tasks:
@@ -253,7 +258,7 @@ async def _queries(client: Client, queries: Iterator[str], seconds: float, more:
             due = began + number / QUERIES_PER_S
             await asyncio.sleep(max(0.0, due - loop.time()))
             tasks.create_task(one(next(queries), due))
-    return figures_of(latencies_s, loop.time() - began, 0)
+    return figures_of(latencies_s, loop.time() - began, failed)
 
 
 async def _write(client: Client, corpus: Corpus, stop: asyncio.Event) -> None:

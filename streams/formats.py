@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -47,6 +48,8 @@ class Shown(msgspec.Struct, frozen=True):
     extent: Any = None
     remains: bool = False
     """Of an expiry: whether something of the row is left."""
+    key_name: str = ""
+    """As what a row's key counts where images do not have it; "" where they do, and the key is an object."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -103,14 +106,22 @@ def plain_control(
 
 
 def debezium(source: Source, shown: Shown) -> dict[str, Any]:
-    """The value of a Debezium change event, without its schema."""
-    before, after = shown.before, shown.after
+    """The value of a Debezium change event, without its schema.
+
+    Images are rows there, and have their keys. Of what is deleted at least the key is known, as of a table
+    without a full replica identity.
+    """
+    operation = _debezium_operation(shown)
+    before = _keyed(shown, shown.before) if shown.imaged[0] else None
+    if before is None and operation == "d" and shown.scope == "row":
+        before = {shown.key_name: shown.key} if shown.key_name else shown.key
     return {
-        "before": before if shown.imaged[0] else None,
-        "after": after if shown.imaged[1] else None,
-        "op": _debezium_operation(shown),
+        "before": before,
+        "after": _keyed(shown, shown.after) if shown.imaged[1] else None,
+        "op": operation,
         "ts_ms": shown.admitted_us // 1000,
         "ts_us": shown.admitted_us,
+        "ts_ns": shown.admitted_us * 1000,
         "source": {
             **_debezium_source(source, shown.admitted_us),
             "snapshot": "true" if shown.operation == READ else "false",
@@ -126,6 +137,15 @@ def debezium(source: Source, shown: Shown) -> dict[str, Any]:
         },
         "transaction": None,
     }
+
+
+def _keyed(shown: Shown, image: Any) -> Any:
+    """An image as a row, with its key; a document that is no object stays what it is."""
+    if shown.key_name and isinstance(image, msgspec.Raw) and bytes(image).lstrip()[:1] == b"{":
+        image = msgspec.json.decode(image, type=dict[str, msgspec.Raw])
+    if not shown.key_name or not isinstance(image, dict):
+        return image
+    return {shown.key_name: shown.key, **image, shown.key_name: shown.key}
 
 
 def _debezium_operation(shown: Shown) -> str:
@@ -153,6 +173,8 @@ def _debezium_source(source: Source, at_us: int) -> dict[str, Any]:
         "connector": "sullae",
         "name": source.cluster,
         "ts_ms": at_us // 1000,
+        "ts_us": at_us,
+        "ts_ns": at_us * 1000,
         "db": source.keyspace,
         "schema": source.keyspace,
         "table": source.table,
@@ -162,12 +184,13 @@ def _debezium_source(source: Source, at_us: int) -> dict[str, Any]:
 def cloudevents(source: Source, shown: Shown) -> dict[str, Any]:
     """A CloudEvent in structured mode; `data` is our own form."""
     key = shown.key if isinstance(shown.key, str) else msgspec.json.encode(shown.key).decode()
+    subject = {} if shown.key in (None, "") else {"subject": key}
     return {
         "specversion": "1.0",
         "id": shown.id,
         "source": _uri(source),
         "type": f"sullae.change.{shown.operation}",
-        "subject": key,
+        **subject,
         "time": shown.time,
         "datacontenttype": "application/json",
         "data": plain(source, shown),
@@ -190,7 +213,7 @@ def cloudevents_control(
 
 
 def _uri(source: Source) -> str:
-    return f"/sullae/{source.cluster}/{source.name}"
+    return f"/sullae/{quote(source.cluster, safe='')}/{quote(source.name, safe='')}"
 
 
 FORMS: dict[str, tuple[Event, Control]] = {

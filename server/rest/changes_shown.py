@@ -55,6 +55,9 @@ def one_line(text: bytes) -> msgspec.Raw:
 class Shape(ABC):
     """How one table's events are shown."""
 
+    key_name = ""
+    """As what the key is part of a row where images do not have it."""
+
     @abstractmethod
     def key(self, event: Event) -> Any:
         """The row's key, or that of the partition."""
@@ -74,6 +77,8 @@ class Shape(ABC):
 
 class DocumentShape(Shape):
     """A collection's."""
+
+    key_name = "_id"
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -95,6 +100,8 @@ class DocumentShape(Shape):
 
 class BucketShape(Shape):
     """A bucket's."""
+
+    key_name = "key"
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -273,6 +273,7 @@ class Stream:
             cursor="" if place is None or part is None else self._cursor(part, (place,)),
             extent=shape.extent(event),
             remains=event.remains,
+            key_name=shape.key_name,
         )
         return [("event", "", msgspec.json.encode(self._event(self._source, shown)))]
 

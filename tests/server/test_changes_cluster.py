@@ -285,7 +285,7 @@ def test_server_sent_events_resume_by_their_last_id_and_other_envelopes(cluster:
     while line := stream.line():
         if line["op"] != "m":
             found_ops.append((line["op"], line["before"], line["after"], line["source"]["table"]))
-    assert found_ops == [("c", None, {"n": 1}, "sse"), ("c", None, {"n": 2}, "sse")]
+    assert found_ops == [("c", None, {"_id": name, "n": n}, "sse") for name, n in (("a", 1), ("b", 2))]
     stream.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UnsetType
 
-from cql_lite import ast
+from cql_lite import ast, planner_floor
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
@@ -252,7 +252,10 @@ class Expressions:
 
     def _arithmetic(self, expression: ast.Arithmetic, expected: Type | None) -> Compiled:
         first: Compiled | None = None
-        if expression.operator in ("+", "-") and not isinstance(expression.left, (ast.Marker, ast.Literal)):
+        is_plain = isinstance(expression.left, (ast.Marker, ast.Literal))
+        if is_plain and expected is not None and is_time(expected) and expression.operator in ("+", "-"):
+            is_plain = False  # '2017-01-01' - 2d, where a point in time is expected
+        if expression.operator in ("+", "-") and not is_plain:
             first = self.compile(expression.left, expected)
             if is_time(first.type):
                 by = self.compile(expression.right, DURATION)
@@ -317,6 +320,8 @@ class Expressions:
             return life(name, expression.arguments[0], self)
         if name == "token":
             return self._token(expression)
+        if name == planner_floor.NAME:
+            return self._floor(expression.arguments)
         if name in ("fromjson", "from_json"):
             return self._from_json(expression, expected)
         builder = FUNCTIONS.get(name)
@@ -331,6 +336,13 @@ class Expressions:
         hint = None if name in ("tojson", "to_json") else _argument_type(name)
         arguments = [self.compile(argument, hint) for argument in expression.arguments]
         return builder(name, arguments)
+
+    def _floor(self, arguments: tuple[ast.Expression, ...]) -> Compiled:
+        planner_floor.check_count(len(arguments))
+        point = self.compile(arguments[0], TIMESTAMP if isinstance(arguments[0], ast.Marker) else None)
+        types = (DURATION, planner_floor.start_type(point.type))
+        others = [self.compile(each, of) for each, of in zip(arguments[1:], types, strict=False)]
+        return planner_floor.floor([point, *others])
 
     def _alike(self, arguments: tuple[ast.Expression, ...]) -> list[Compiled]:
         """Arguments of one type, which at least one of them says by itself."""

@@ -17,7 +17,7 @@ from msgspec import UnsetType
 from core import limits
 from core.requests import ReadRequest
 from core.schema import CLUSTERING, PARTITION, STATIC
-from cql_lite import ast, planner_paging
+from cql_lite import ast, planner_floor, planner_paging
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions, column_value
 from cql_lite.planner_filters import compile_filters, why_filtering
@@ -208,16 +208,24 @@ class SelectPlan:
                 "static columns."
             )
 
-    def _compile_group_by(self) -> Callable[[Record], Any] | None:
+    def _compile_group_by(self) -> Callable[[Record, Context], Any] | None:
         keys = (*self.view.partition, *self.view.clustering)
         fixed = {choice.columns[0].name for choice in self._where.choices if not choice.is_in}
         fixed |= {choice.columns[0].name for choice in self._where.partition if not choice.is_in}
         position, slots = 0, []
+        floored: Compiled | None = None
         for expression in self._statement.group_by:
+            if floored is not None:
+                raise InvalidRequestError(
+                    "Functions are only supported on the last element of the GROUP BY clause"
+                )
+            if isinstance(expression, ast.FunctionCall) and expression.name == planner_floor.NAME:
+                floored = self._expressions.compile(expression)
+                expression = expression.arguments[0]
             if not isinstance(expression, ast.ColumnRef):
                 raise InvalidRequestError(
                     "Group by is currently only supported on the columns of the PRIMARY KEY, got an "
-                    "expression"
+                    "expression: of functions there is floor(column, duration)"
                 )
             column = column_of(self.view, expression.name)
             if not column.is_key:
@@ -236,13 +244,17 @@ class SelectPlan:
                     "Group by currently only support groups of columns following their declared order in the "
                     "PRIMARY KEY"
                 )
-            slots.append(self._layout.slot(column))
+            if floored is None:
+                slots.append(self._layout.slot(column))
             position += 1
-        if not slots:
+        if not slots and floored is None:
             return None
         if position < len(self.view.partition):
             raise InvalidRequestError("Group by is not supported on only a part of the partition key")
-        return lambda record: [record[slot] for slot in slots]
+        if floored is None:
+            return lambda record, _: [record[slot] for slot in slots]
+        begin = floored.evaluate
+        return lambda record, context: [*(record[slot] for slot in slots), begin(record, context)]
 
     def _compile_order(self) -> tuple[bool, Callable[[Record, Record], int] | None]:
         orderings = self._statement.order_by
@@ -440,7 +452,9 @@ class _Run:
             return record
 
         empty: Record = [None] * plan._layout.size
-        return Grouped(plan._group, lambda: [one.make(context) for one in folded], emit, sink, empty)
+        group = plan._group
+        key = None if group is None else lambda record: group(record, context)
+        return Grouped(key, lambda: [one.make(context) for one in folded], emit, sink, empty)
 
     def rows_wanted(self) -> int:
         """How many rows are of use, as far as is known."""

@@ -56,14 +56,14 @@ def _shifted(of: Type, value: int, by: Duration, sign: int) -> int:
             raise InvalidRequestError(
                 f"The duration must have a day precision. Was: {text}; leave out hours and less"
             )
-        return _later_day(value, sign * by.months) + sign * by.days
+        return later_day(value, sign * by.months) + sign * by.days
     day, ms = divmod(value, DAY_MS)
-    day = _later_day(day, sign * by.months) + sign * by.days
+    day = later_day(day, sign * by.months) + sign * by.days
     cut = abs(by.nanoseconds) // NS_PER_MS
     return day * DAY_MS + ms + (cut if by.nanoseconds * sign > 0 else -cut)
 
 
-def _later_day(day: int, months: int) -> int:
+def later_day(day: int, months: int) -> int:
     """The day so many months later."""
     if not months:
         return day

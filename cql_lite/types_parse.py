@@ -64,9 +64,17 @@ def no_udts(_keyspace: str, _name: str) -> UserType | None:
     return None
 
 
+def _by_class(text: str) -> Type | None:
+    """A scalar by its Java class: 'org.apache.cassandra.db.marshal.Int32Type', or the last part of that."""
+    if not text.startswith("'"):
+        return None
+    name = text.strip("'").rpartition(".")[2]
+    return next((of for of in SCALARS.values() if of.class_name.rpartition(".")[2] == name), None)
+
+
 def parse_type(text: str, resolve_udt: ResolveUdt = no_udts) -> Type:
     """The type with this CQL text; raises InvalidTypeError."""
-    found = SCALARS.get(text)
+    found = SCALARS.get(text) or _by_class(text)
     return found if found is not None else _Parser(text, resolve_udt).whole()
 
 

@@ -315,3 +315,55 @@ def test_levels_that_cannot_be_asked_for(cql: Cql, text: str, level: Level, said
     error = cql.error(text, consistency=level)
     assert isinstance(error, wire.Invalid)
     assert said in error.message
+
+
+# --- points in time
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("floor(t, 1h)", "2024-05-17T13:00:00.000Z"),
+        ("floor(t, 7m)", "2024-05-17T13:41:00.000Z"),
+        ("floor(t, 2d)", "2024-05-17T00:00:00.000Z"),
+        ("floor(t, 1mo)", "2024-05-01T00:00:00.000Z"),
+        ("floor(t, 1y)", "2024-01-01T00:00:00.000Z"),
+        ("floor(t, 1mo, '2024-01-31 12:00:00Z')", "2024-04-30T12:00:00.000Z"),
+        ("floor(t, 1h, '2024-05-17 00:30:00Z')", "2024-05-17T13:30:00.000Z"),
+        ("floor(d, 1w)", "2024-05-16"),
+        ("floor(d, 3mo)", "2024-04-01"),
+        ("floor(o, 1h)", "13:00:00.000000000"),
+        ("floor(o, 90m)", "13:30:00.000000000"),
+    ],
+)
+def test_points_in_time_are_rounded_down(cql: Cql, call: str, expected: str) -> None:
+    cql.run("CREATE TABLE IF NOT EXISTS fl (k int, t timestamp, d date, o time, v int, PRIMARY KEY (k, t))")
+    settle(cql.cluster)
+    cql.run(
+        "INSERT INTO fl (k, t, d, o, v) VALUES (1, '2024-05-17 13:45:10.5Z', '2024-05-17', '13:45:10.5', 1)"
+    )
+    assert values(cql, f"SELECT cast({call} AS text) FROM fl WHERE k = 1") == [(expected,)]
+
+
+def test_rows_are_grouped_by_the_hour(cql: Cql) -> None:
+    cql.run("CREATE TABLE hours (k int, t timestamp, v int, PRIMARY KEY (k, t))")
+    settle(cql.cluster)
+    for minute in range(0, 300, 20):
+        time = f"2024-05-17 {10 + minute // 60}:{minute % 60:02d}:00Z"
+        cql.run(f"INSERT INTO hours (k, t, v) VALUES (1, '{time}', {minute})")
+    text = "SELECT floor(t, 2h), max(v) FROM hours WHERE k = 1 GROUP BY k, floor(t, 2h)"
+    assert [row["system.max(v)"] for row in cql.run(text)] == [100, 220, 280]
+    assert [[row["system.max(v)"] for row in page] for page in cql.pages(text, 1)] == [[100], [220], [280]]
+    assert "last element" in cql.error("SELECT k FROM hours GROUP BY k, floor(t, 1h), t").message
+    assert "Negative durations" in cql.error("SELECT floor(t, -1h) FROM hours").message
+
+
+def test_a_text_is_a_point_in_time_where_one_is_expected(cql: Cql) -> None:
+    cql.run("CREATE TABLE days (k int PRIMARY KEY, t 'org.apache.cassandra.db.marshal.TimestampType')")
+    settle(cql.cluster)
+    cql.run("INSERT INTO days (k, t) VALUES (1, '2024-05-17' - 2d)")
+    assert values(cql, "SELECT k FROM days WHERE t = '2024-05-15' ALLOW FILTERING") == [(1,)]
+    assert values(cql, "SELECT k FROM days WHERE t > '2024-05-15' - 1d ALLOW FILTERING") == [(1,)]
+    (column,) = cql.run("SELECT type FROM system_schema.columns WHERE keyspace_name = 'ks' "
+                        "AND table_name = 'days' AND column_name = 't'")  # fmt: skip
+    assert column == {"type": "timestamp"}

@@ -11,12 +11,14 @@ Dates are texts as of ISO 8601, and their parts are read as they are written, wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from query.document_values import MISSING, Path, Value, lookup, parse_path
 from query.expression_functions import FUNCTIONS as PLAIN, VARIADIC as PLAIN_VARIADIC, truthy
 from query.expression_library import FUNCTIONS as MORE, NAMED, VARIADIC as MORE_VARIADIC
+from query.expression_loops import LOOPS, Cell, Work, bound, chosen, mapped, reduced, weighed
 from query.numbers import NotComputableError
 from query.refusals import RefusedError, member
 
@@ -35,16 +37,33 @@ class Parser:
 
     def __init__(self) -> None:
         self._nodes = 0
+        self._variables: dict[str, Cell] = {}
+        self._loops = 0
+        self._work = Work()
 
     def expression(self, value: Value, where: str, depth: int = 0) -> Expression:
         """The expression that a value is; raises RefusedError."""
+        if depth:
+            return self._expression(value, where, depth)
+        loops, work = self._loops, self._work
+        found = self._expression(value, where, depth)
+        if self._loops == loops:
+            return found
+
+        def evaluate(document: Value) -> Value:
+            work.begin()
+            return found(document)
+
+        return evaluate
+
+    def _expression(self, value: Value, where: str, depth: int) -> Expression:
         self._nodes += 1
         if self._nodes > NODES_MAX:
             raise RefusedError(where, f"a pipeline has expressions of at most {NODES_MAX} parts")
         if depth > DEPTH_MAX:
             raise RefusedError(where, f"an expression has at most {DEPTH_MAX} levels")
         if isinstance(value, str) and value.startswith("$"):
-            return _path(value, where)
+            return self._path(value, where)
         if isinstance(value, list):
             items = [
                 self.expression(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)
@@ -81,6 +100,8 @@ class Parser:
             return self._switch(argument, where, depth)
         if name in NAMED:
             return self._named(name, argument, where, depth)
+        if name in LOOPS:
+            return self._loop(name, argument, where, depth)
         arguments = argument if isinstance(argument, list) else [argument]
         parts = [self.expression(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(arguments)]
         if name == "$ifNull":
@@ -99,13 +120,16 @@ class Parser:
         if not least <= len(parts) <= most:
             count = str(least) if least == most else f"{least} to {most}"
             raise RefusedError(where, f"{name} takes {count} arguments; found {len(parts)}")
-        return _applied(function, parts, where)
+        return self._applied(function, parts, where)
 
     def _variadic(self, name: str, parts: list[Expression], listed: bool, where: str) -> Expression:
         function = VARIADIC[name]
+        work = self._work if self._variables else None
 
         def apply(document: Value) -> Value:
             values = [part(document) for part in parts]
+            if work is not None:
+                work.weigh(tuple(values), where)
             if len(values) == 1 and isinstance(values[0], list) and (not listed or name in _OF_ONE_ARRAY):
                 values = values[0]  # {"$sum": "$scores"}: of the elements of one array
             return _computed(function, (values,), where)
@@ -124,7 +148,73 @@ class Parser:
             self.expression(argument[key], member(where, key), depth + 1) if key in argument else _nothing
             for key in known
         ]
-        return _applied(function, parts, where)
+        return self._applied(function, parts, where)
+
+    def _applied(self, function: Callable[..., Value], parts: list[Expression], where: str) -> Expression:
+        if not self._variables:
+            return lambda document: _computed(function, tuple(part(document) for part in parts), where)
+        work = self._work
+
+        def apply(document: Value) -> Value:
+            values = tuple(part(document) for part in parts)
+            work.weigh(values, where)
+            return _computed(function, values, where)
+
+        return apply
+
+    def _path(self, text: str, where: str) -> Expression:
+        """A path, or a variable; within a loop what it looks through is counted."""
+        name, _, rest = text[2:].partition(".") if text.startswith("$$") else ("", "", text[1:])
+        if name in self._variables:
+            path = field_path(rest, where) if rest else ()
+            return self._variables[name].at(path, self._work, where)
+        found = _path(text, where)
+        path = field_path(rest, where) if rest else ()
+        if not self._variables or len(path) < 2:
+            return found
+        return weighed(lambda document: document, path, self._work, where)
+
+    def _loop(self, name: str, argument: Value, where: str, depth: int) -> Expression:
+        """An expression that binds variables for what stands within it."""
+        self._loops += 1
+        needed, others = _LOOP_MEMBERS[name]
+        if not isinstance(argument, dict) or not set(needed) <= argument.keys() <= {*needed, *others}:
+            raise RefusedError(where, f"{name} takes an object with {', '.join((*needed, *others))}")
+
+        def part(key: str) -> Expression:
+            if key not in argument:
+                return _nothing
+            return self.expression(argument[key], member(where, key), depth + 1)
+
+        if name == "$let":
+            named = argument["vars"]
+            if not isinstance(named, dict):
+                raise RefusedError(where, "vars is an object of names and expressions")
+            values = {
+                key: self.expression(each, f"{where}.vars.{key}", depth + 1) for key, each in named.items()
+            }
+            cells = {_variable(key, where): Cell() for key in values}
+            inside = self._inside(cells, lambda: part("in"))
+            return bound([(cells[key], values[key]) for key in values], inside)
+        source = part("input")
+        if name == "$reduce":
+            initial, value, this = part("initialValue"), Cell(), Cell()
+            inside = self._inside({"value": value, "this": this}, lambda: part("in"))
+            return reduced(source, initial, (value, this), inside, (self._work, where))
+        cell = Cell()
+        scope = {_variable(argument.get("as", "this"), where): cell}
+        if name == "$map":
+            return mapped(source, cell, self._inside(scope, lambda: part("in")), (self._work, where))
+        limit = part("limit")
+        return chosen(source, cell, self._inside(scope, lambda: part("cond")), limit, (self._work, where))
+
+    def _inside(self, cells: dict[str, Cell], parse: Callable[[], Expression]) -> Expression:
+        """What is parsed where these variables are bound."""
+        outer, self._variables = self._variables, {**self._variables, **cells}
+        try:
+            return parse()
+        finally:
+            self._variables = outer
 
     def _cond(self, argument: Value, where: str, depth: int) -> Expression:
         if isinstance(argument, dict) and argument.keys() == {"if", "then", "else"}:
@@ -157,6 +247,21 @@ class Parser:
         return choose
 
 
+_LOOP_MEMBERS: Final = {
+    "$let": (("vars", "in"), ()),
+    "$map": (("input", "in"), ("as",)),
+    "$filter": (("input", "cond"), ("as", "limit")),
+    "$reduce": (("input", "initialValue", "in"), ()),
+}
+
+
+def _variable(name: Value, where: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RefusedError(where, "a variable's name is letters, digits and _, a small letter first")
+    return name
+
+
+_NAME: Final = re.compile(r"[a-z\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]{0,99}")
 _OF_ONE_ARRAY: Final = ("$sum", "$avg", "$min", "$max")
 
 
@@ -164,7 +269,18 @@ def _nothing(_: Value) -> Value:
     return MISSING
 
 
-_NAMES: Final = ("$cond", "$ifNull", "$switch", "$literal", "$and", "$or", *VARIADIC, *FUNCTIONS, *NAMED)
+_NAMES: Final = (
+    "$cond",
+    "$ifNull",
+    "$switch",
+    "$literal",
+    "$and",
+    "$or",
+    *VARIADIC,
+    *FUNCTIONS,
+    *NAMED,
+    *LOOPS,
+)
 
 
 def field_path(text: str, where: str) -> Path:
@@ -182,7 +298,7 @@ def _path(text: str, where: str) -> Expression:
             return lambda document: MISSING  # noqa: ARG005
         if name not in {"ROOT", "CURRENT"}:
             raise RefusedError(
-                where, f"there is no variable $${name[:60]}; there are ROOT, CURRENT and REMOVE"
+                where, f"there is no variable $${name[:60]} here; there are ROOT, CURRENT and REMOVE"
             )
         if not rest:
             return lambda document: document
@@ -206,10 +322,6 @@ def _if_null(parts: list[Expression], where: str) -> Expression:
         return parts[-1](document)
 
     return first
-
-
-def _applied(function: Callable[..., Value], parts: list[Expression], where: str) -> Expression:
-    return lambda document: _computed(function, tuple(part(document) for part in parts), where)
 
 
 def _computed(function: Callable[..., Value], values: tuple[Any, ...], where: str) -> Value:

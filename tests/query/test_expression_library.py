@@ -81,6 +81,19 @@ CASES: list[tuple[Any, Any]] = [
      "2024-12-30 10:20:30.500 365 2025-W01 %"),
     ({"$dateToString": {"date": "$d"}}, "2024-12-30T10:20:30.500Z"),
     ({"$dateToString": {"date": "$nope", "format": "%Y"}}, None),
+    ({"$map": {"input": "$a", "as": "x", "in": {"$add": ["$$x", "$n"]}}}, [3, 4, 4]),
+    ({"$map": {"input": [{"p": 2}, {}], "in": "$$this.p"}}, [2, None]),
+    ({"$map": {"input": "$nope", "in": "$$this"}}, None),
+    ({"$map": {"input": [[1, 2], [3]], "as": "x",
+               "in": {"$map": {"input": "$$x", "as": "y", "in": ["$$y", {"$size": "$$x"}]}}}},
+     [[[1, 2], [2, 2]], [[3, 1]]]),
+    ({"$filter": {"input": "$a", "as": "x", "cond": {"$gt": ["$$x", 1]}}}, [2, 2]),
+    ({"$filter": {"input": "$a", "cond": {"$gt": ["$$this", 1]}, "limit": 1}}, [2]),
+    ({"$reduce": {"input": "$a", "initialValue": 1, "in": {"$multiply": ["$$value", "$$this"]}}}, 4),
+    ({"$reduce": {"input": [], "initialValue": "none", "in": "$$this"}}, "none"),
+    ({"$let": {"vars": {"x": "$n", "y": 3}, "in": {"$multiply": ["$$x", "$$y"]}}}, 6),
+    ({"$let": {"vars": {"x": "$o"}, "in": "$$x.x"}}, 1),
+    ({"$sum": {"$map": {"input": "$a", "as": "v", "in": {"$multiply": ["$$v", "$$v"]}}}}, 9),
 ]  # fmt: skip
 
 
@@ -111,6 +124,39 @@ def test_what_cannot_be_computed_says_where(expression: Any, said: str) -> None:
     assert isinstance(found, str)
     assert said in found
     assert "pipeline[0].$project.r." in found
+
+
+def test_loops_are_bounded_however_they_are_nested() -> None:
+    many = {"a": list(range(2_000)), "o": {"p": [{"q": n} for n in range(2_000)]}}
+    inner = {"$map": {"input": "$a", "as": "y", "in": {"$add": ["$$x", "$$y"]}}}
+    for inside in (
+        inner,
+        {"$size": {"$concatArrays": ["$a", "$a"]}},
+        {"$size": "$o.p.q"},
+        {"$let": {"vars": {"z": "$$ROOT"}, "in": {"$size": "$$z.o.p.q"}}},
+        {"$eq": ["$a", "$o"]},
+    ):
+        pipeline = [{"$project": {"r": {"$size": {"$map": {"input": "$a", "as": "x", "in": inside}}}}}]
+        parsed = parse_pipeline(pipeline)
+        assert not isinstance(parsed, Refusal), parsed.text
+        found = parsed.run([many], lambda n: 0)
+        assert isinstance(found, Refusal)
+        assert "loops over too much" in found.text
+
+
+def test_variables_are_known_where_they_are_bound_only() -> None:
+    for expression in (
+        "$$x",
+        {"$map": {"input": "$$x", "as": "x", "in": 1}},
+        {"$let": {"vars": {"x": 1, "y": "$$x"}, "in": 1}},
+        {"$map": {"input": [1], "as": "x", "in": "$$this"}},
+    ):
+        parsed = parse_pipeline([{"$project": {"r": expression}}])
+        assert isinstance(parsed, Refusal)
+        assert "there is no variable" in parsed.text
+    bad = {"$map": {"input": [1], "as": "X", "in": 1}}
+    parsed = parse_pipeline([{"$project": {"r": bad}}])
+    assert isinstance(parsed, Refusal) and "a small letter first" in parsed.text
 
 
 def test_named_arguments_are_checked() -> None:

@@ -13,15 +13,19 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 from bench.load import Figures, figures_of, request_bytes
 from bench.peers import Peers, Process
 from bench.scenarios import Failed, Loaded, loaded
 
 VALUE_BYTES: Final = 1024
-WRITERS: Final = 48
+WRITERS: Final = 16
+"""Connections to each peer, with one write at a time on each."""
+
+PACE_S: Final = 0.001
 SETTLE_S: Final = 5.0
 LINE_BYTES_MAX: Final = 2**26
 
@@ -94,6 +98,69 @@ class Subscriber:
             writer.close()
 
 
+class _Writer(asyncio.Protocol):
+    """A kept connection for writes, which are answered without a body; free again after each answer."""
+
+    def __init__(self, done: Callable[[_Writer, str, bool], None]) -> None:
+        self._done = done
+        self._held = b""
+        self._key = ""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write one value."""
+        assert self._transport is not None
+        self._key = key
+        self._transport.write(request_bytes("PUT", f"/v1/kv/changed/{key}", value))
+
+    def data_received(self, data: bytes) -> None:
+        self._held += data
+        if self._held.endswith(b"\r\n\r\n"):
+            is_done, self._held = self._held[9:12] == b"204", b""
+            self._done(self, self._key, is_done)
+
+    def close(self) -> None:
+        """End."""
+        assert self._transport is not None
+        self._transport.close()
+
+
+async def _write_paced(peers: Peers, keys: Sequence[str], per_s: float) -> dict[str, float]:
+    """Write these keys at this rate through all peers; when each was acknowledged. One that is due while all
+    connections wait for an answer goes as soon as one is free.
+    """
+    loop, value = asyncio.get_running_loop(), os.urandom(VALUE_BYTES)
+    acked_s: dict[str, float] = {}
+    free: deque[_Writer] = deque()
+    answered = 0
+
+    def done(writer: _Writer, key: str, is_done: bool) -> None:
+        nonlocal answered
+        answered += 1
+        if is_done:
+            acked_s[key] = time.perf_counter()
+        free.append(writer)
+
+    for _ in range(WRITERS):
+        for peer in peers.peers:
+            _, writer = await loop.create_connection(lambda: _Writer(done), peer.address, peer.rest)
+            free.append(writer)
+    began_s, sent = time.perf_counter(), 0
+    while sent < len(keys):
+        due = min(len(keys), int((time.perf_counter() - began_s) * per_s) + 1)
+        while sent < due and free:
+            free.popleft().put(keys[sent], value)
+            sent += 1
+        await asyncio.sleep(PACE_S)
+    await _until(lambda: answered == len(keys), SETTLE_S)
+    for writer in free:
+        writer.close()
+    return acked_s
+
+
 async def _until(predicate: Callable[[], bool], timeout_s: float) -> None:
     """Wait until it holds, or for so long."""
     until_s = time.perf_counter() + timeout_s
@@ -107,24 +174,13 @@ async def latency(peers: Peers, count: int, per_s: float) -> Loaded:
     subscriber = Subscriber(peers.peers[0], "/v1/changes/kv.changed")
     subscriber.start()
     await asyncio.wait_for(subscriber.opened.wait(), 10)
-    value, stamp = os.urandom(VALUE_BYTES), time.time_ns()
-    acked_s: dict[str, float] = {}
-    numbers: Iterator[int] = iter(range(count))
+    stamp = time.time_ns()
     cpu_s = {peer.name: peer.cpu_s() for peer in peers.peers}
-    began_s = time.perf_counter()
-
-    async def write(peer: Process) -> None:
-        connection = await asyncio.open_connection(peer.address, peer.rest)
-        for number in numbers:
-            await asyncio.sleep(began_s + number / per_s - time.perf_counter())
-            key = f"{stamp}-{number}"
-            if await _answered(connection, request_bytes("PUT", f"/v1/kv/changed/{key}", value)) < 300:
-                acked_s[key] = time.perf_counter()
-        connection[1].close()
-
-    await asyncio.gather(*(write(peers.peers[number % 3]) for number in range(WRITERS)))
+    began_s, own_s = time.perf_counter(), time.process_time()
+    acked_s = await _write_paced(peers, [f"{stamp}-{number}" for number in range(count)], per_s)
     seconds = time.perf_counter() - began_s
     cpu = {peer.name: 100 * (peer.cpu_s() - cpu_s[peer.name]) / seconds for peer in peers.peers}
+    cpu["load"] = 100 * (time.process_time() - own_s) / seconds
     await _until(lambda: len(subscriber.seen_s) >= len(acked_s), SETTLE_S)
     await subscriber.stop()
     lost = [key for key in acked_s if key not in subscriber.seen_s]

@@ -10,6 +10,7 @@ import lsm.writing
 from core.commands import ChangesLogged, LogChanges, Outcome
 from jepsen_like.plants import Plant
 from lsm.expiring import Expiring
+from lsm.images import flags_of
 from lsm.log import LATE, SUPERSEDED, ChangeLog
 from lsm.store import Store
 from node.change_serving import ChangeServing
@@ -22,7 +23,7 @@ MISSED = ("lost", "unlike", "chain")
 _stage = ChangeLog.stage
 _changes = ChangeLog.changes
 _beside = Subscription._beside
-_flags = lsm.writing._flags
+_flags = flags_of
 
 
 def _log_effects_only(self: Any, puts: Any, kind: int, *rest: Any, **more: Any) -> None:
@@ -110,7 +111,7 @@ STREAM_PLANTS = (
         1,
         MISSED,
     ),
-    Plant("stragglers not flagged", ((lsm.writing, "_flags", _never_late),), "changes", 2, ("reorder",)),
+    Plant("stragglers not flagged", ((lsm.writing, "flags_of", _never_late),), "changes", 2, ("reorder",)),
     Plant(
         "events before they are durable",
         ((Store, "_log_changes", _do_not_wait_for_the_sync),),
@@ -130,7 +131,7 @@ STREAM_PLANTS = (
         "a sibling's log of what ran out is passed over",
         ((Following, "still_untold", _all_is_told),),
         "changes",
-        58,
+        91,
         ("chain", "unlike"),
         15,
     ),

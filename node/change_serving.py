@@ -226,10 +226,13 @@ class ChangeServing:
     def _on_logged(self, outcome: Outcome) -> None:
         """The store has done something that may be in the log."""
         if not self._waking and isinstance(outcome, Applied | AppliedMany | CounterAdded | Merged | Expired):
-            self._waking = True
             pause_us = WAKE_US * (1 + len(self._asked) // WAKE_WAITING)
             left_us = self._woke_us + pause_us - self.inside.world.monotonic_us()
-            self.inside.timer(max(0, left_us), "changes_wake")
+            if left_us > 0:
+                self._waking = True
+                self.inside.timer(left_us, "changes_wake")
+            else:  # the store reads after this tick, and so finds all that the same sync made durable
+                self._on_wake()
 
     def _on_wake(self) -> None:
         self._waking = False

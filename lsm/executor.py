@@ -105,7 +105,10 @@ class Executor:
     @property
     def queued(self) -> int:
         """Commands not yet executed, those that wait for cold records included."""
-        return len(self._queue) + len(self._fetching) + len(self._fetched) + self._waiting
+        waiting = self._waiting
+        if self._fetching or self._fetched:
+            waiting += len(self._fetching) + len(self._fetched)
+        return len(self._queue) + waiting
 
     @property
     def ready(self) -> bool:
@@ -166,11 +169,14 @@ class Executor:
             return
         failed = self.store.end_group()
         after = self._group_after
+        add = self.commit.add
         for ticket, outcome, depends_on in group:
             if failed is not None and depends_on > after:
                 self._add(ticket, failed, 0)
-            else:
+            elif type(ticket) is _Part:
                 self._add(ticket, outcome, depends_on)
+            else:
+                add(ticket, outcome, depends_on)
 
     def _add(self, ticket: Ticket, outcome: Outcome, depends_on: int) -> None:
         """To the commit; of one of many, when it is the last of them."""

@@ -167,7 +167,7 @@ class Writer:
         `prefix` is its partition's key prefix. The records `beside` are written in any case: they come with
         what was decided, which is as if it were `followed` (core/commands.py).
         """
-        id_key = keys.mutation_id_key(mutation.id)
+        id_key = keys.mutation_id_key((mutation.start, mutation.sequence, mutation.attempt))
         fresh = self._log.is_beyond(mutation.start, mutation.sequence) or self._engine.get(id_key) is None
         if fresh and self._floors.tables:
             limit_us = self._floors.refuses(

@@ -25,9 +25,8 @@ def build(
     timestamp_us, writer = version
     lives_from_us = request.now_us or admitted_us
     dies_us = lives_from_us + request.ttl_s * limits.SECOND_US if request.ttl_s else 0
-    rows = tuple(
-        (row.suffix, _row(row, version, (admitted_us, lives_from_us), dies_us)) for row in request.rows
-    )
+    times_us = admitted_us, lives_from_us
+    rows = tuple([(row.suffix, _row(row, version, times_us, dies_us)) for row in request.rows])
     header = None
     if request.partition_delete or request.ranges:
         deletion = Tombstone(timestamp_us, writer, admitted_us) if request.partition_delete else None

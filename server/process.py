@@ -307,7 +307,7 @@ class PeerProcess:
         self.disk = Disk(
             loop,
             executor,
-            node.on_stored,
+            node.inside.stored,
             on_fatal=self._disk_failed,
             sync_pause_us=config.process.commitlog_sync_period_us if periodic else 0,
         )
@@ -320,6 +320,7 @@ class PeerProcess:
         self.bridge = Bridge(loop, node)
         world.node, world.disk, world.transport = node, self.disk, self.transport
         world.on_reply = self.bridge.on_reply
+        world.shorten()
         self.bridge.on_bug = self.fatal
         self.rest = RestService(node, self.bridge, self.metrics, self._complain, self.about)
         ports = (config.ports.cql, config.ports.peer)

@@ -29,6 +29,7 @@ from index.aggregation import (
 )
 from index.bounds import AGGREGATION_DEPTH_MAX, AGGREGATIONS_MAX, TERMS_MAX, QueryError, RefusedError
 from index.date_formats import date_format
+from index.fields import DATE_US_MAX
 from index.finishing import shown_date
 from index.instants import CALENDAR, SECOND_US, read_iso, resolve_date
 from index.options import Body, check_field, check_value
@@ -40,6 +41,7 @@ from index.zones import Zone, zone_of
 
 STATS: Final = ("stats", "extended_stats", "min", "max", "sum", "avg", "value_count")
 _FIXED = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+INTERVAL_US_MAX: Final = 100_000 * 86_400 * SECOND_US
 _SHIFT = re.compile(r"([+-]?)(\d{1,9})(ms|s|m|h|d)", re.ASCII)
 _FIXED_US = {"ms": 1000, "s": SECOND_US, "m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": 86_400 * SECOND_US}
 _CALENDAR_ALIASES = {
@@ -220,6 +222,8 @@ def _date(value: Any, zone: Zone, form: str, now_us: int, path: str) -> int:
     read = date_format(form) if form else None
     assert not isinstance(read, str), "it was checked"
     if isinstance(value, int) and not isinstance(value, bool) and read is None:
+        if abs(value) >= DATE_US_MAX // 1000:
+            raise RefusedError("there is no such date", path)
         return value * 1000
     found = None
     if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -285,7 +289,7 @@ def _date_histogram(body: Body, _kind: str, inside: Aggregations, now_us: int) -
     if fixed:
         match = _FIXED.fullmatch(fixed)
         interval_us = int(match[1]) * _FIXED_US[match[2]] if match else 0
-        if interval_us <= 0:
+        if not 0 < interval_us <= INTERVAL_US_MAX:
             raise RefusedError("fixed_interval is such as 90s, 30m, 12h or 7d", body.path)
     zone, form = _zone(body), body.date_format()
 
@@ -316,7 +320,10 @@ def _shift_us(body: Body) -> int:
     match = _SHIFT.fullmatch(text)
     if text and match is None:
         raise RefusedError("offset is such as +6h or -1d", body.path)
-    return 0 if match is None else int(match[1] + match[2]) * _FIXED_US[match[3]]
+    found = 0 if match is None else int(match[1] + match[2]) * _FIXED_US[match[3]]
+    if abs(found) > INTERVAL_US_MAX:
+        raise RefusedError("offset is too long", body.path)
+    return found
 
 
 def _filter(body: Body, kind: str, inside: Aggregations, _now_us: int) -> Aggregation:

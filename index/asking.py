@@ -168,6 +168,17 @@ def encode(each: Work | Result) -> bytes:
     return _encoder.encode(each)
 
 
+def unsendable(query: Planned, aggregations: Aggregations, sort: tuple[SortKey, ...]) -> str:
+    """Why a question cannot be sent to peers, "" if it can: a number that no message holds would end the peer
+    that sends it.
+    """
+    try:
+        _encoder.encode((query, aggregations, sort))
+    except (OverflowError, UnicodeEncodeError):
+        return "a number or a text in this search is beyond what can be asked"
+    return ""
+
+
 def decode_work(data: bytes) -> Work:
     """What is to be done; raises msgspec.DecodeError."""
     return _work.decode(data)

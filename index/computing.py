@@ -37,6 +37,7 @@ from index.aggregation import (
 )
 from index.bounds import RefusedError
 from index.encoding import escaped
+from index.floats import total_of
 from index.instants import begin_of
 from index.ordering import rank_of, sort_values, sorted_hits
 from index.query import DATE, NUMBER, Hit, Query, SortValue, Value
@@ -136,7 +137,7 @@ def moments_of(numbers: Sequence[float]) -> Moments:
     """Count, sum, least, greatest and squares."""
     if not numbers:
         return Moments()
-    total, squares = math.fsum(numbers), math.fsum(float(n) * n for n in numbers)
+    total, squares = total_of(numbers), total_of(float(n) * n for n in numbers)
     return Moments(len(numbers), total, float(min(numbers)), float(max(numbers)), squares)
 
 
@@ -245,8 +246,13 @@ def is_within(asked: HistogramOf | DatesOf, key: float) -> bool:
 
 
 def step_of(asked: HistogramOf, number: float) -> float:
-    """The low end of the interval that holds a number."""
-    return math.floor((number - asked.offset) / asked.interval) * asked.interval + asked.offset
+    """The low end of the interval that holds a number; raises RefusedError if no number counts those before
+    it.
+    """
+    steps = (number - asked.offset) / asked.interval
+    if not math.isfinite(steps):
+        raise RefusedError(f"an interval of {asked.interval:g} is too short for values such as {number:g}")
+    return math.floor(steps) * asked.interval + asked.offset
 
 
 def date_bucket(asked: DatesOf, at_us: int) -> int:

@@ -40,6 +40,7 @@ SEVERAL_TAG: Final = "m"
 
 _META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 _CONTROL = re.compile("[\x00-\x1f]")
+_WHOLE = re.compile(r"-?\d{1,1000}", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 _EXPONENT_BIAS: Final = 500_000
@@ -117,6 +118,8 @@ def encoded(view: str, value: Value | Decimal) -> str | None:
         return escaped(value if isinstance(value, str) else str(value))
     if view == BOOLEAN:
         return str(int(value)) if isinstance(value, bool) else None
+    if isinstance(value, str) and view == NUMBER:  # whole numbers beyond what messages hold travel as text
+        return encoded_number(int(value)) if _WHOLE.fullmatch(value) else None
     if isinstance(value, bool | str):
         return None
     if view == NUMBER:

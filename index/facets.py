@@ -36,6 +36,7 @@ from index.bounds import RefusedError
 from index.computing import choice_of, date_bucket, is_within, step_of
 from index.encoding import TAGS, decoded, head
 from index.fields import plain
+from index.floats import total_of
 from index.ordering import rank_of
 from index.query import BOOLEAN, DATE, EXACT, NUMBER, Query, SortValue, Value
 from index.sketches import distinct_of, sketch_of
@@ -190,8 +191,8 @@ class Facets:
         numbers = [(float(each.value), each.count) for each in _numbers(values)]
         if not numbers:
             return Moments()
-        total = math.fsum(value * count for value, count in numbers)
-        squares = math.fsum(value * value * count for value, count in numbers)
+        total = total_of(value * count for value, count in numbers)
+        squares = total_of(value * value * count for value, count in numbers)
         low, high = min(value for value, _ in numbers), max(value for value, _ in numbers)
         return Moments(sum(count for _, count in numbers), total, low, high, squares)
 

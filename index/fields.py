@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from core.json_values import number_of
 from index.analysis.words import standard_terms
+from index.floats import as_float
 from index.instants import parse_instant
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT, WHOLE, Value
@@ -103,9 +104,8 @@ def add_value(values: Values, value: Any, rule: FieldRule) -> None:
     elif NUMBER in rule.views:
         values.numbers.append(value)
     elif DATE in rule.views:  # milliseconds since 1970, where a date is asked for
-        at_us = int(value * MILLISECOND_US)
-        if abs(at_us) < DATE_US_MAX:
-            values.dates.append(at_us)
+        if abs(value) < DATE_US_MAX // MILLISECOND_US:
+            values.dates.append(int(value * MILLISECOND_US))
     elif EXACT in rule.views or TEXT in rule.views:
         _add_string(values, str(value), rule.views)
 
@@ -189,5 +189,5 @@ def is_whole(text: str, words: Sequence[str]) -> bool:
 def plain(value: Value | Decimal) -> Value:
     """A value as answers have it: numbers that no message can hold as they are become floats."""
     if isinstance(value, Decimal) or (type(value) is int and not -INT_END <= value < INT_END):
-        return float(value)
+        return as_float(value)
     return value

@@ -126,7 +126,7 @@ def _spread(asked: StatsOf, partial: Moments, unit: int) -> dict[str, Any]:
     count, mean = partial.count, partial.total / unit / partial.count if partial.count else None
     squares = partial.squares / unit**2
     found: dict[str, Any] = {"sum_of_squares": squares if count else None}
-    whole = max(0.0, squares / count - mean**2) if mean is not None else None
+    whole = max(0.0, squares / count - mean * mean) if mean is not None else None
     sample = whole * count / (count - 1) if whole is not None and count > 1 else None
     bounds: dict[str, float | None] = {}
     for name, variance in (("", whole), ("_population", whole), ("_sampling", sample)):

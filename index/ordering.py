@@ -4,11 +4,11 @@ in an index, where answers of peers are merged, and where a page ended.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
 from typing import Any
 
+from index.floats import total_of
 from index.query import SCORE, After, Hit, SortKey, SortValue
 
 
@@ -99,5 +99,5 @@ def _of_mode(mode: str, held: Sequence[Any]) -> SortValue:
     if mode == "median":
         middle = len(numbers) // 2
         return numbers[middle] if len(numbers) % 2 else (numbers[middle - 1] + numbers[middle]) / 2
-    total = math.fsum(numbers)
+    total = total_of(numbers)
     return total if mode == "sum" else total / len(numbers)

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from index.bounds import CLAUSES_MAX, QueryError, RefusedError
 from index.date_formats import date_format
-from index.fields import whole_of
+from index.fields import DATE_US_MAX, INT_END, whole_of
 from index.instants import resolve_date
 from index.minimum import needed
 from index.query import (
@@ -371,7 +371,7 @@ class Rewriter:
         found: list[Planned] = []
         number = as_number(text) if NUMBER in views else None
         if number is not None:
-            found.append(Term(path, NUMBER, number))
+            found.append(Term(path, NUMBER, _sendable(number)))
         if DATE in views:
             low = resolve_date(text, self._now_us)
             high = resolve_date(text, self._now_us, up=True)
@@ -398,9 +398,9 @@ class Rewriter:
                     value if BOOLEAN in views else str(value).lower()
                 )
             elif NUMBER in views:
-                by_view.setdefault(NUMBER, []).append(value)
-            elif DATE in views and math.isfinite(value):
-                by_view.setdefault(DATE, []).append(int(value * 1000))  # Elasticsearch's milliseconds
+                by_view.setdefault(NUMBER, []).append(_sendable(value))
+            elif DATE in views and (at_us := _of_millis(value)) is not None:
+                by_view.setdefault(DATE, []).append(at_us)
             else:
                 by_view.setdefault(EXACT, []).append(str(value))
         several = len(query.values) > 1
@@ -437,9 +437,7 @@ class Rewriter:
             return self._formatted(str(value), query.format, zone, up)
         if isinstance(value, str):
             return resolve_date(value, self._now_us, zone=zone, up=up)
-        if value is None or isinstance(value, bool) or not math.isfinite(value):
-            return None
-        return int(value * 1000)
+        return None if value is None else _of_millis(value)
 
     def _formatted(self, text: str, how: str, zone: Zone, up: bool) -> int:
         form = date_format(how)
@@ -503,10 +501,21 @@ def as_number(text: str) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _number_bound(value: Value | None) -> int | float | None:
-    if isinstance(value, str):
-        return as_number(value)
-    return None if isinstance(value, bool) else value
+def _number_bound(value: Value | None) -> Value | None:
+    number = as_number(value) if isinstance(value, str) else value
+    return None if number is None or isinstance(number, bool) else _sendable(number)
+
+
+def _sendable(number: float) -> Value:
+    """A number as messages can hold it: beyond 64 bits as text (index/encoding.py)."""
+    return str(number) if isinstance(number, int) and not -INT_END <= number < INT_END else number
+
+
+def _of_millis(value: float) -> int | None:
+    """The instant of Elasticsearch's milliseconds; None if there is none."""
+    if isinstance(value, bool) or not math.isfinite(value) or abs(value) >= DATE_US_MAX / 1000:
+        return None
+    return int(value * 1000)
 
 
 def _distance(fuzziness: str, term: str) -> int:

@@ -15,10 +15,12 @@ from typing import Final
 import mmh3
 
 from index.aggregation import DISTINCT_EXACT_MAX, HLL_BITS, SKETCH_ACCURACY, Distinct, Sketch
+from index.floats import GREATEST, as_float
 from index.query import Value
 
 _GAMMA: Final = (1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY)
 _LOG_GAMMA: Final = math.log(_GAMMA)
+_LOG_GREATEST: Final = math.log(GREATEST)
 _TINY: Final = 1e-300
 _REST_BITS: Final = 64 - HLL_BITS
 _REGISTERS: Final = 1 << HLL_BITS
@@ -32,7 +34,7 @@ def sketch_of(values: Iterable[float]) -> Sketch:
     zeros = 0
     low = high = None
     for value in values:
-        number = float(value)
+        number = as_float(value)
         low = number if low is None or number < low else low
         high = number if high is None or number > high else high
         if abs(number) < _TINY:
@@ -71,7 +73,7 @@ def _ascending(sketch: Sketch) -> list[tuple[float, int]]:
 
 
 def _middle(bucket: int) -> float:
-    return math.exp(bucket * _LOG_GAMMA) * 2 / (_GAMMA + 1)
+    return math.exp(min(bucket * _LOG_GAMMA, _LOG_GREATEST)) * 2 / (_GAMMA + 1)
 
 
 def quantile(sketch: Sketch, share: float) -> float | None:

@@ -12,7 +12,19 @@ from core.ports import PeerId
 from core.requests import Invalid
 from core.searching import SearchRequest
 from index.aggregation import Aggregations, Partials, TopHitsOf
-from index.asking import Alike, Ask, Found, Seek, SeekAlone, Sought, SoughtAlone, Weigh, Weighed, Work
+from index.asking import (
+    Alike,
+    Ask,
+    Found,
+    Seek,
+    SeekAlone,
+    Sought,
+    SoughtAlone,
+    Weigh,
+    Weighed,
+    Work,
+    unsendable,
+)
 from index.bounds import QueryError
 from index.finishing import top_hits
 from index.mapped import MappedFields
@@ -150,6 +162,10 @@ class TableSearch:
                 self._end(Invalid("bad_query", found.told()))
                 return
         assert not isinstance(planned, QueryError) and not isinstance(aggregations, QueryError)
+        problem = unsendable(planned, aggregations, self._sort)
+        if problem:
+            self._end(Invalid("bad_query", problem))
+            return
         self._query, self._aggregations = planned, aggregations
         fuzzies = fuzzies_of(planned) if similar is None and self._is_scored() else ()
         if fuzzies:

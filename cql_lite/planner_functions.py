@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.planner_numbers import converted, encoded, is_number, quotient
 from cql_lite.planner_rows import Record
-from cql_lite.planner_terms import Context, assignable, thawed
+from cql_lite.planner_terms import MAY_BE_EMPTY, Context, assignable, thawed
 from cql_lite.types import (
     BIGINT,
     BLOB,
@@ -191,7 +191,9 @@ def _blob_as(of: Type) -> Builder:
                 f"system.{name} of type blob"
             )
 
-        def checked(value: bytes) -> bytes:
+        def checked(value: bytes) -> bytes | None:
+            if not value and of.cql in MAY_BE_EMPTY:
+                return None
             try:
                 return of.check(value)
             except InvalidValueError as error:

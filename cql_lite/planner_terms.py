@@ -145,27 +145,56 @@ def _refused(
     """Why a literal is no value of the type, in the words of Cassandra that tools look for."""
     if not isinstance(error, InvalidKindError):
         return InvalidRequestError(f"{name}: {error}")
-    literal, wanted = error.literal, thawed(of)
+    literal = error.literal
+    wrong = ""
     if isinstance(literal, ast.Literal):
         kind = _CONSTANTS.get(literal.kind, literal.kind.upper())
-        constant = f'Invalid {kind} constant ({literal.text[:200]}) for "{name}" of type {thawed(error.of)}'
+        wrong = f'Invalid {kind} constant ({literal.text[:200]}) for "{name}" of type {thawed(error.of)}'
         if literal is unwrapped(expression):
-            return InvalidRequestError(constant)
-        return InvalidRequestError(
-            f"Invalid {word_for(expression)} for {name}: value {text_of(literal)[:200]} is not of type "
-            f"{thawed(error.of)} ({constant})"
-        )
-    if literal is expression:
-        return InvalidRequestError(f"Invalid {word_for(literal)} for {name} of type {wanted}")
-    return InvalidRequestError(
-        f"Invalid {word_for(expression)} for {name}: value {text_of(literal)[:200]} is not of type "
+            return InvalidRequestError(wrong)
+    elif literal is expression:
+        return InvalidRequestError(f"Invalid {word_for(literal)} for {name} of type {thawed(of)}")
+    text = (
+        f"Invalid {word_for(expression)} for {name}: {_part(expression, literal)} is not of type "
         f"{thawed(error.of)}"
     )
+    return InvalidRequestError(f"{text} ({wrong})" if wrong else text)
+
+
+def _part(expression: ast.Expression, literal: ast.Expression) -> str:
+    """What a literal is within another one."""
+    if isinstance(expression, ast.UdtLiteral):
+        for name, item in expression.fields:
+            if unwrapped(item) is literal:
+                return f"field {name.text}"
+    if isinstance(expression, ast.TupleLiteral):
+        for index, item in enumerate(expression.items):
+            if unwrapped(item) is literal:
+                return f"component {index}"
+    return f"value {text_of(literal)[:200]}"
 
 
 def constant(value: bytes | None) -> Term:
     """A term that is always this."""
     return lambda _: value
+
+
+MAY_BE_EMPTY: Final = frozenset(
+    [
+        "bigint",
+        "boolean",
+        "decimal",
+        "double",
+        "float",
+        "inet",
+        "int",
+        "timestamp",
+        "timeuuid",
+        "uuid",
+        "varint",
+    ]
+)
+"""Types of which Cassandra takes a value of no bytes, which drivers read as null; here it is null."""
 
 
 def marker_term(index: int, of: Type) -> Term:
@@ -176,6 +205,8 @@ def marker_term(index: int, of: Type) -> Term:
         value = context.values[index]
         if value is None or isinstance(value, UnsetType):
             return value
+        if not value and of.cql in MAY_BE_EMPTY:
+            return None
         try:
             return check(value)
         except InvalidValueError as error:

@@ -207,7 +207,7 @@ WORDS: dict[type, str] = {
     SetLiteral: "set literal",
     MapLiteral: "map literal",
     TupleLiteral: "tuple literal",
-    UdtLiteral: "user-defined type literal",
+    UdtLiteral: "user type literal",
 }
 
 

@@ -367,3 +367,15 @@ def test_a_text_is_a_point_in_time_where_one_is_expected(cql: Cql) -> None:
     (column,) = cql.run("SELECT type FROM system_schema.columns WHERE keyspace_name = 'ks' "
                         "AND table_name = 'days' AND column_name = 't'")  # fmt: skip
     assert column == {"type": "timestamp"}
+
+
+def test_a_number_of_no_bytes_is_null(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (70, blobAsInt(0x))")
+    assert values(cql, "SELECT v FROM t WHERE k = 70") == [(None,)]
+    prepared = cql.good(wire.Prepare("INSERT INTO t (k, v) VALUES (?, ?)"))
+    assert isinstance(prepared, wire.Prepared)
+    cql.run("INSERT INTO t (k, v) VALUES (71, 5)")
+    cql.good(wire.Execute(prepared.id, cql.parameters([b"\0\0\0\x47", b""]), prepared.result.id))
+    assert values(cql, "SELECT v FROM t WHERE k = 71") == [(None,)]
+    error = cql.send(wire.Execute(prepared.id, cql.parameters([b"", b""]), prepared.result.id))
+    assert isinstance(error, wire.Invalid) and "null" in error.message

@@ -1,25 +1,37 @@
 """Bugs of moving ranges, planted one at a time: a workload under churn (jepsen_like/churn.py) catches each.
 
 A plant is a function that breaks one rule in the classes of the node, and returns how to mend it again.
+
+Some rules are there for what nothing else would make good. Whoever is given ranges also follows its siblings,
+and is compared with them, so that a bug of merging shows only if these are late; `caught_alone` leaves a
+cluster nothing but its moves: each write is lost on its way to some replicas, nobody follows, compares or
+drains, no hints. That Paxos state moves shows in a single interleaving, which is counterexample 30 in
+tests/scenarios/test_counterexamples_moving.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from zlib import crc32
 
 from core.consistency import Level, Need, need
+from core.messages import ApplyMutation, Message
 from core.ports import PeerId
+from core.settings import Settings
+from jepsen_like.checkers import Problem
 from jepsen_like.churn import ChurnRun
+from jepsen_like.workloads.set_workload import PLAIN, SetWorkload
 from node import moving_stream
 from node.moving import Moving
 from node.moving_ring import MovingRing, Replicas, Sides
 from node.moving_stream import Stream
-from sim.options import Options
+from sim.options import NetworkOptions, Options
 from sim.real import RealSoftware
 
 Undo = Callable[[], None]
 SECOND = 1_000_000
+NEVER_US = 3_600 * SECOND
 
 
 def _patch(owner: Any, name: str, value: Any) -> Undo:
@@ -78,7 +90,13 @@ def paxos_stays() -> Undo:
     def nothing(*_: Any) -> Any:
         yield from ()
 
-    return _patch(Stream, "_paxos", nothing)
+    undo = [_patch(Stream, "_paxos_of_all", nothing), _patch(Stream, "_paxos", nothing)]
+
+    def mend() -> None:
+        for one in undo:
+            one()
+
+    return mend
 
 
 def at_once() -> Undo:
@@ -105,12 +123,20 @@ def kept() -> Undo:
     return _patch(Moving, "_clean", nothing)
 
 
+def undrained() -> Undo:
+    """Nobody follows the old replicas once more under hand-over: that is for what ONE acknowledged."""
+
+    def at_once(self: Moving, _: Any, move: Any) -> None:
+        self._drained = move.id
+
+    return _patch(Moving, "_drain", at_once)
+
+
 PLANTS: Final[dict[str, Callable[[], Undo]]] = {
     "nothing is merged": nothing_is_merged,
     "one source": one_source,
     "met among the new": met_among_the_new,
     "met among the old": met_among_the_old,
-    "Paxos stays": paxos_stays,
     "at once": at_once,
     "kept": kept,
 }
@@ -126,3 +152,70 @@ def caught(plant: str, workload: str, seed: int, kinds: tuple[str, ...], seconds
         return [problem.name for problem in run.go(seconds * SECOND)]
     finally:
         undo()
+
+
+ALONE: Final = Settings(
+    hints=False,
+    follow_pause_us=NEVER_US,
+    follow_idle_us=NEVER_US,
+    anti_entropy_pause_us=NEVER_US,
+    purge_interval_us=0,
+    scrub_every_us=0,
+    write_timeout_us=SECOND,
+    read_timeout_us=SECOND,
+)
+LOST_SHARE = 30
+"""So many of a hundred writes never reach a replica."""
+
+
+class _Adds(SetWorkload):
+    """Elements are added and, until the end, not read: reading repairs."""
+
+    kinds: tuple[str, ...] = ("add",)
+
+    def step(self) -> None:
+        """An add."""
+        self._add(PLAIN, "add", -1)
+
+    def final(self) -> None:
+        """Everything through each peer."""
+        self._final_left = peers = len(self.session.cluster.machines)
+        for peer in range(peers):
+            self._final_page(PLAIN, self.read_level, peer, [])
+
+
+class _OnlyMoves(ChurnRun):
+    """Replicas are not equal in the end, and not waited for."""
+
+    def liveness(self) -> list[Problem]:
+        """Not looked at."""
+        return []
+
+    def convergence(self) -> list[Problem]:
+        """Not looked at."""
+        return []
+
+
+def _is_lost(source: int, target: int, message: Message) -> bool:
+    """Whether a write never gets there, however often it is sent."""
+    if source == target or not isinstance(message, ApplyMutation):
+        return False
+    return crc32(message.mutation + bytes([target])) % 100 < LOST_SHARE
+
+
+def caught_alone(plant: str, seed: int, kinds: tuple[str, ...], seconds: int = 12) -> list[str]:
+    """As `caught`, of a cluster whose replicas become equal by moves alone."""
+    undo = [undrained()] + ([PLANTS[plant]()] if plant else [])
+    network = NetworkOptions(jitter_us=2_000)
+    try:
+        options = Options(
+            seed=seed, peers=4, settings=ALONE, network=network, rate=100, faults=("slow_link",)
+        )
+        run = _OnlyMoves(options, "set", RealSoftware(), False)
+        run.workload = _Adds()
+        run.churn(kinds, kill=0.0)
+        run.cluster.network.drop = _is_lost
+        return [problem.name for problem in run.go(seconds * SECOND)]
+    finally:
+        for one in reversed(undo):
+            one()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jepsen_like.churn import ChurnRun
-from jepsen_like.moving_plants import caught
+from jepsen_like.moving_plants import caught, caught_alone
 from jepsen_like.nemesis import is_damaged
 from sim.options import Options
 from sim.real import RealSoftware
@@ -40,6 +40,21 @@ def test_a_planted_bug_is_caught(plant: str, kinds: tuple[str, ...], problems: s
         if problems & {*found}:
             return
     pytest.fail(f"nothing sees it: {found}")
+
+
+@pytest.mark.parametrize(
+    ("plant", "kinds"),
+    [
+        ("nothing is merged", ("elsewhere",)),
+        ("one source", ("elsewhere",)),
+        ("met among the old", ("move", "add")),
+    ],
+)
+def test_a_bug_that_all_else_makes_good_is_caught_where_there_is_nothing_else(
+    plant: str, kinds: tuple[str, ...]
+) -> None:
+    assert caught_alone("", 1, kinds) == []
+    assert "lost" in caught_alone(plant, 1, kinds) or "lost" in caught_alone(plant, 2, kinds)
 
 
 def test_bits_of_one_disk_and_the_rows_of_a_replaced_peer_are_not_lost_at_once() -> None:

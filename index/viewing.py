@@ -127,6 +127,7 @@ class View:
         self._engine = engine
         self._rules = rules
         self._hidden: EngineQuery | None = engine.rows(hidden) if hidden else None
+        self._hidden_keys = frozenset(hidden)
         self.documents = engine.documents
         if self._hidden is not None:
             self.documents -= engine.count(self._hidden)
@@ -149,10 +150,13 @@ class View:
 
     def _inside(self, query: EngineQuery, ranges: TokenRanges) -> EngineQuery:
         """The query within token ranges, without what is hidden."""
-        within = self._filter(ranges)
-        if within is not None:
-            query = self._both(query, within)
+        query = self._within(query, ranges)
         return query if self._hidden is None else self._without(query, self._hidden)
+
+    def _within(self, query: EngineQuery, ranges: TokenRanges) -> EngineQuery:
+        """The same with what is hidden."""
+        within = self._filter(ranges)
+        return query if within is None else self._both(query, within)
 
     def _both(self, query: EngineQuery, other: EngineQuery) -> EngineQuery:
         """Documents of both, scored by the first."""
@@ -318,11 +322,12 @@ class View:
         try:
             finder = Finder(self._engine, ask.statistics)
             found = finder.query(ask.query)
-            query = self._inside(found, ranges)
+            within = self._within(found, ranges)
+            query = within if self._hidden is None else self._without(within, self._hidden)
             total = self.count(query)
             if finder.is_exact:
                 try:
-                    return self._quick(ask, query, total)
+                    return self._quick(ask, query, total, within)
                 except Unsuited:
                     pass
             return scan(ask, self._held(query, total), finder.is_exact)
@@ -331,36 +336,47 @@ class View:
         except ValueError as error:  # what the engine says of an expression that is too large
             return Refusal("too_complex", f"the index cannot execute this query: {error}")
 
-    def _quick(self, ask: Ask, query: EngineQuery, total: int) -> Found:
-        """Without looking at all matches; raises Unsuited if that cannot be."""
+    def _quick(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> Found:
+        """Without looking at all matches; raises Unsuited if that cannot be. `within` is the query with what
+        is hidden.
+        """
         partials: Partials = Facets(self).partials(ask.aggregations, query) if ask.aggregations else {}
         hits: list[Hit] = []
         if ask.limit and total:
-            hits = self._sorted(ask, query) if ask.sort else self._hits(ask, query, total)
-        best = hits[0].score if hits and ask.after is None and not ask.sort else self._best(ask, query, total)
+            hits = self._sorted(ask, query) if ask.sort else self._hits(ask, query, total, within)
+        is_first = hits and ask.after is None and not ask.sort
+        best = hits[0].score if is_first else self._best(ask, query, total, within)
         return Found(total, tuple(hits), partials, best)
 
-    def _best(self, ask: Ask, query: EngineQuery, total: int) -> float:
+    def _best(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> float:
         """The best score of all, where the first hit does not tell."""
         if not total or not ask.scored:
             return 0.0
-        first = self._hits(msgspec.structs.replace(ask, limit=1, after=None, sort=()), query, total)
+        asked = msgspec.structs.replace(ask, limit=1, after=None, sort=())
+        first = self._hits(asked, query, total, within)
         return first[0].score if first else 0.0
 
-    def _hits(self, ask: Ask, query: EngineQuery, total: int) -> list[Hit]:
-        """The first hits by score."""
+    def _hits(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> list[Hit]:
+        """The first hits by score. What is hidden is passed over as it is met, which takes far less time than
+        having the engine leave it out.
+        """
         score = constant_score(ask.query) if ask.scored else 0.0
         if score is not None:
             return self._hits_in_order(ask, query, score)
         score_of = compile_query(ask.query, ask.statistics)
 
+        hidden = self._hidden_keys
+
         def judge(candidate: Candidate) -> Hit | None:
             held = self._document(candidate.place)
+            if held.key in hidden:
+                return None
             hit = Hit(held.key, _agreed(score_of(held), held.key))
             return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
 
         bounds = self._bounds(ask)
-        return first_hits(self._candidates(query, total, ask.limit), judge, ask.limit, bounds, ask.after)
+        candidates = self._candidates(within, total + len(hidden), ask.limit)
+        return first_hits(candidates, judge, ask.limit, bounds, ask.after)
 
     def _hits_in_order(self, ask: Ask, query: EngineQuery, score: float) -> list[Hit]:
         """Hits that all score the same come in the order of their keys."""

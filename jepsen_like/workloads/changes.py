@@ -18,6 +18,7 @@ from jepsen_like.door import End, Found
 from jepsen_like.history import FAIL, OK, Operation
 from jepsen_like.session import SECOND, Session
 from jepsen_like.subscriber import Subscriber
+from jepsen_like.workloads.puts import Puts
 from kv.buckets import BucketSpec
 
 KEYS = 24
@@ -27,9 +28,10 @@ TTL_S_MAX = 4
 FINAL_PATIENCE_US = 30 * SECOND
 
 
-class ChangesWorkload:
+class ChangesWorkload(Puts):
     """See above."""
 
+    keys = KEYS
     kinds: tuple[str, ...] = ("put", "delete", "get")
 
     def setup(self, session: Session) -> bool:
@@ -63,34 +65,15 @@ class ChangesWorkload:
         else:
             self._get("get", -1)
 
-    def probe(self, peer: int) -> None:
-        """A put and a get."""
-        self._put("probe_write", peer)
-        self._get("probe_read", peer)
-
-    def _key(self) -> str:
-        return f"k{self.session.random.randrange(KEYS)}"
-
-    def _put(self, kind: str, peer: int) -> None:
-        session = self.session
-        self.written += 1
-        operation = session.begin(kind, self._key(), self.written, peer)
-        item = (operation.key, b"%d" % self.written)
-        then = partial(session.end, operation)
-        ttl_s = session.random.randint(1, TTL_S_MAX) if session.random.randrange(6) == 0 else None
-        session.door.put(operation.peer, self.bucket, item, Level.QUORUM, then, ttl_s=ttl_s)
+    def _ttl_s(self) -> int | None:
+        random = self.session.random
+        return random.randint(1, TTL_S_MAX) if random.randrange(6) == 0 else None
 
     def _delete(self) -> None:
         session = self.session
         operation = session.begin("delete", self._key())
         then = partial(session.end, operation)
         session.door.delete(operation.peer, self.bucket, operation.key, Level.QUORUM, then)
-
-    def _get(self, kind: str, peer: int) -> None:
-        session = self.session
-        operation = session.begin(kind, self._key(), None, peer)
-        then = partial(session.end, operation)
-        session.door.get(operation.peer, self.bucket, operation.key, Level.QUORUM, then)
 
     # --- the end
 

@@ -8,14 +8,13 @@ nothing that was never written.
 
 from __future__ import annotations
 
-from functools import partial
-
 from core.consistency import Level
 from jepsen_like.checkers import Problem
 from jepsen_like.door import End
 from jepsen_like.group_member import Group, GroupMember
 from jepsen_like.history import FAIL, OK, Operation
 from jepsen_like.session import SECOND, Session
+from jepsen_like.workloads.puts import Puts
 from kv.buckets import BucketSpec
 from node.group_records import BEATS, BUCKET
 
@@ -29,9 +28,10 @@ TROUBLE_US = (SECOND, 4 * SECOND)
 AWAY_US = (SECOND // 2, 6 * SECOND)
 
 
-class GroupsWorkload:
+class GroupsWorkload(Puts):
     """See above."""
 
+    keys = KEYS
     kinds: tuple[str, ...] = ("put", "get")
 
     def setup(self, session: Session) -> bool:
@@ -84,28 +84,6 @@ class GroupsWorkload:
             self._put("put", -1)
         else:
             self._get("get", -1)
-
-    def probe(self, peer: int) -> None:
-        """A put and a get."""
-        self._put("probe_write", peer)
-        self._get("probe_read", peer)
-
-    def _key(self) -> str:
-        return f"k{self.session.random.randrange(KEYS)}"
-
-    def _put(self, kind: str, peer: int) -> None:
-        session = self.session
-        self.written += 1
-        operation = session.begin(kind, self._key(), self.written, peer)
-        item = (operation.key, b"%d" % self.written)
-        then = partial(session.end, operation)
-        session.door.put(operation.peer, self.bucket, item, Level.QUORUM, then)
-
-    def _get(self, kind: str, peer: int) -> None:
-        session = self.session
-        operation = session.begin(kind, self._key(), None, peer)
-        then = partial(session.end, operation)
-        session.door.get(operation.peer, self.bucket, operation.key, Level.QUORUM, then)
 
     # --- the end
 

@@ -60,7 +60,7 @@ class Writer(threading.Thread):
         self.number = 0
         self.crash: BaseException | None = None
 
-    def put(self, keys: list[int]) -> None:
+    def put(self, keys: list[int], *, may_fail: bool = False) -> None:
         lines = []
         for key in keys:
             self.number += 1
@@ -69,13 +69,15 @@ class Writer(threading.Thread):
         client = self._clients[self._turn % len(self._clients)]
         reply = client.request("POST", "/v1/kv/rows/_bulk", "\n".join(lines).encode(), NDJSON)
         assert reply.status == 200, reply.body[:500]
-        outcomes = [json.loads(line) for line in reply.body.splitlines()]
-        assert all(outcome["status"] in (200, 201, 204) for outcome in outcomes if "status" in outcome)
+        outcomes = [json.loads(line).get("status", 200) for line in reply.body.splitlines()]
+        failed = sum(status not in (200, 201, 204) for status in outcomes)
+        assert may_fail or not failed, f"{failed} of {len(outcomes)} were not written"
 
     def run(self) -> None:
         try:
             while not self._stopped.is_set():
-                self.put([self._random.randrange(ROWS) for _ in range(BATCH)])
+                keys = [self._random.randrange(ROWS) for _ in range(BATCH)]
+                self.put(keys, may_fail=True)  # what is unknown is in the table, or not
         except BaseException as error:
             self.crash = error
             raise

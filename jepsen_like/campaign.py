@@ -86,6 +86,9 @@ def _notes(run: RealRun) -> list[str]:
     told = [f"peers are joined by {run.real.fabric.kind}"]
     told += [f"not here: {text}" for text in run.real.cannot]
     told.append(f"{run.healthy_rate:.0f} operations per second worked before the first fault")
+    waited = ", ".join(f"{phase} {share:.1%}" for phase, share in run.waiting.shares.items())
+    told.append(f"share of the time for which the harness waited for a processor: {waited or 'not known'}")
+    told.append(f"{run.real.kills} processes killed, {run.real.power_cuts} power cuts")
     deaths = run.real.deaths
     return told + [f"n{index + 1} ended by itself at {at / 1e6:.1f} s: {why}" for at, index, why in deaths]
 

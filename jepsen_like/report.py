@@ -60,6 +60,8 @@ def report(told: Told) -> str:
     """The page."""
     verdict = told.verdict
     word = '<span class="ok">valid</span>' if verdict.green else '<span class="red">not valid</span>'
+    if verdict.invalid:
+        word = f'<span class="red">says nothing</span>: {escape(verdict.invalid)}'
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(verdict.workload)}</title>",
         f"<style>{STYLE}</style><h1>{escape(verdict.workload)}: {word}</h1>",

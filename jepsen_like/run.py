@@ -127,6 +127,11 @@ class Verdict(msgspec.Struct, kw_only=True):
     events: int = 0
     messages: int = 0
     faults: int = 0
+    kills: int = 0
+    power_cuts: int = 0
+    """Of real processes, each counted."""
+    invalid: str = ""
+    """Why it says nothing, neither green nor red (jepsen_like/real/starved.py)."""
     moves: dict[str, int] = {}
     """Moves of ranges that ended, by kind."""
     live_us: int = -1
@@ -136,14 +141,16 @@ class Verdict(msgspec.Struct, kw_only=True):
     @property
     def green(self) -> bool:
         """Whether nothing was wrong."""
-        return self.problem_count == 0
+        return self.problem_count == 0 and not self.invalid
 
     def line(self) -> str:
         """One line for people."""
         virtual_s = self.virtual_us / SECOND
         speed = virtual_s / self.real_s if self.real_s else 0.0
         what = (
-            "ok"
+            f"INVALID ({self.invalid})"
+            if self.invalid
+            else "ok"
             if self.green
             else f"RED {self.problem_count} {self.problems[0].name if self.problems else ''}"
         )

@@ -37,6 +37,8 @@ class Line(msgspec.Struct, kw_only=True):
     ok: int
     faults: int
     moves: int = 0
+    kills: int = 0
+    power_cuts: int = 0
     real_s: float
     red: list[int]
     verdict: str
@@ -88,6 +90,8 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
     line.operations += verdict.operations
     line.ok += sum(counts["ok"] for counts in verdict.counts.values())
     line.faults += verdict.faults
+    line.kills += verdict.kills
+    line.power_cuts += verdict.power_cuts
     line.moves += sum(verdict.moves.values())
     line.real_s = round(line.real_s + verdict.real_s, 1)
     if not verdict.green:
@@ -99,11 +103,26 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
         say(f"    again: {verdict.replay()}")
 
 
+REAL = "real:"
+"""Before the name of a workload in the ledger: it ran against real processes."""
+
+
+def record(verdict: Verdict, ledger: Path = LEDGER, say: Say = print) -> None:
+    """Add a run against real processes to the ledger; one that is invalid counts for nothing."""
+    if verdict.invalid:
+        return
+    line = _empty(_commit(), REAL + verdict.workload, verdict.seed)
+    _count(line, verdict, say)
+    with ledger.open("ab") as file:
+        file.write(msgspec.json.encode(line) + b"\n")
+
+
 def _next_seed(ledger: Path) -> int:
     if not ledger.exists():
         return 1_000
     lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
-    return max((line.seed_end for line in lines), default=1_000)
+    simulated = [line.seed_end for line in lines if not line.workload.startswith(REAL)]
+    return max(simulated, default=1_000)
 
 
 def _commit() -> str:
@@ -113,14 +132,20 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def _is_real(line: Line) -> bool:
+    return line.workload.startswith(REAL)
+
+
 def figures(ledger: Path = LEDGER) -> str:
     """What was ever simulated, workload by workload, as a table of Markdown."""
     lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
-    rows = ["| workload | seeds | virtual hours | operations | faults | moves | red seeds | last commit |"]
-    rows.append("|---|---:|---:|---:|---:|---:|---|---|")
+    rows = [
+        "| workload | seeds | virtual hours | operations | faults | moves | kills | power cuts | red seeds | last commit |"
+    ]
+    rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---|---|")
     names = dict.fromkeys(line.workload for line in lines)
     for name in [*names, ""]:
-        chosen = [line for line in lines if name in ("", line.workload)]
+        chosen = [line for line in lines if line.workload == name or (not name and not _is_real(line))]
         red = [str(seed) for line in chosen for seed in line.red]
         cells = (
             name or "all",
@@ -128,7 +153,10 @@ def figures(ledger: Path = LEDGER) -> str:
             f"{sum(line.virtual_hours for line in chosen):.1f}",
             f"{sum(line.operations for line in chosen):,}",
             f"{sum(line.faults for line in chosen):,}",
-            f"{sum(line.moves for line in chosen):,}",
+            *(
+                f"{sum(getattr(line, what) for line in chosen):,}"
+                for what in ("moves", "kills", "power_cuts")
+            ),
             ", ".join(red) or "none",
             chosen[-1].commit if chosen else "",
         )

@@ -69,6 +69,7 @@ class RealCluster:
         self.scheduler = RealScheduler(self.loop)
         self.cannot: list[str] = []
         self.deaths: list[tuple[int, int, str]] = []
+        self.kills = self.power_cuts = 0
         self.faults: list[BaseException] = []
         """Bugs of the harness itself."""
         shim = compiled_shim(folder)
@@ -188,6 +189,7 @@ class RealCluster:
     def kill(self, index: int) -> None:
         """kill -9."""
         self._ready[index] = False
+        self.kills += self.machines[index].running
         self.machines[index].kill()
 
     def stop(self, index: int) -> None:
@@ -221,6 +223,7 @@ class RealCluster:
                 self.kill(machine.index)
         for machine in cut:
             machine.busy = True
+        self.power_cuts += len(cut)
         done = self.loop.run_in_executor(None, _cut_power, cut)
         self._doing.add(done)
         done.add_done_callback(self._doing.discard)

@@ -25,6 +25,7 @@ from jepsen_like.history import FAIL, INFO, OK, PENDING
 from jepsen_like.nemesis import FAULTS, Nemesis
 from jepsen_like.real.cluster import RealCluster
 from jepsen_like.real.door import CqlDoor, RealDoor, Statements
+from jepsen_like.real.starved import Waiting, why_invalid
 from jepsen_like.run import BIRTH_US, CONVERGENCE_US, HEALTHY_US, Run, Verdict, named
 from jepsen_like.session import SECOND, Session
 from sim.cluster import SimCluster
@@ -160,6 +161,7 @@ class RealRun(Run):
         self.live_us = self.converged_us = -1
         self.rate = 0.0
         self.healthy_rate = 0.0
+        self.waiting = Waiting()
         self.phase = "birth"
         self.began_us = self.ended_us = 0
         self._say = say
@@ -169,6 +171,7 @@ class RealRun(Run):
     def go(self, safety_us: int) -> list[Problem]:
         """All steps."""
         problems = self.begin()
+        self.waiting.end("birth")
         if problems:
             return problems
         self.began_us = self.cluster.now_us
@@ -178,21 +181,26 @@ class RealRun(Run):
         self.cluster.run_for(HEALTHY_US)
         worked = sum(op.status == OK for op in self.session.history.operations)
         self.healthy_rate = worked * SECOND / HEALTHY_US
+        self.waiting.end("healthy")
         self.phase = "faults"
         if self.cluster.options.faults:
             cuts = "power_all" in self.cluster.options.faults
             self.nemesis.start(safety_us, power_every_us=POWER_EVERY_US if cuts else 0)
         self.cluster.run_for(safety_us)
+        self.waiting.end("faults")
         self.phase = "healed"
         self.nemesis.heal()
         problems = self.liveness()
+        self.waiting.end("liveness")
         self.session.stop_load()
         self.ended_us = self.cluster.now_us
         self.rate = len(self.session.history.operations) * SECOND / (self.ended_us - self.began_us)
         self.phase = "convergence"
         problems += self.convergence()
+        self.waiting.end("convergence")
         self.phase = "final reads"
         problems += self.final()
+        self.waiting.end("final reads")
         self.phase = "judging"
         problems += self.workload.problems()
         problems += [Problem("harness", repr(fault)) for fault in self.real.faults]
@@ -311,6 +319,14 @@ def run_real(
             faults=len(run.nemesis.done),
             live_us=run.live_us,
             converged_us=run.converged_us,
+            kills=cluster.kills,
+            power_cuts=cluster.power_cuts,
+            invalid=why_invalid(
+                problems,
+                run.waiting.starved(),
+                run.healthy_rate,
+                NEEDED_RATE if workload == "composite" else 0,
+            ),
         )
         return verdict, run
     finally:

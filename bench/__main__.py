@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import changes, documents, micro, queue, rivals, scenarios, stages
+from bench import changes, documents, micro, queue, repair, rivals, scenarios, stages
 from bench.peers import Peers, Process
 from bench.scenarios import Loaded
 
@@ -28,9 +28,9 @@ MANY_CONNECTIONS_PER_PEER: Final = 64
 SAMPLE: Final = Path(__file__).resolve().parent.parent / "sample" / "movies.ndjson.gz"
 SCENARIOS: Final = (
     *("micro", "stages", "prototype", "cql", "writes", "bulk", "reads", "big", "slow", "memory", "single"),
-    *("changes", "etcd", "documents", "queue"),
+    *("changes", "etcd", "documents", "queue", "repair"),
 )
-NOT_QUICK: Final = ("etcd", "documents", "queue")
+NOT_QUICK: Final = ("etcd", "documents", "queue", "repair")
 
 
 def main(arguments: list[str]) -> int:
@@ -103,6 +103,12 @@ class _Run:
                 self.found["queue"] = asyncio.run(queue.measure(peers, queue.ITEMS // self._divide**2))
                 for line, figure in self.found["queue"].items():
                     say(f"queue: {line}: {figure}")
+        if "repair" in self._wanted:
+            with Peers(self._folder / "repair", settings=repair.SETTINGS) as peers:
+                peers.up()
+                self.found["repair"] = asyncio.run(repair.measure(peers, repair.ROWS // self._divide))
+                for line, figure in self.found["repair"].items():
+                    say(f"repair: {line}: {figure}")
         self._compare()
         return self.found
 

@@ -285,10 +285,11 @@ class AntiEntropy:
         return len(self._runs)
 
     def _with_run(self, op: int, call: Callable[[TreeRun], None]) -> None:
-        for run in self._runs:
-            if run.op == op:
-                call(run)
-                return
+        for whole in self._runs:
+            for run in (whole, *whole.lanes):
+                if run.op == op:
+                    call(run)
+                    return
 
     def _on_own(self, outcome: Outcome, op: int) -> None:
         self._with_run(op, lambda run: run.on_own(outcome))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from core import limits
 from core.commands import Slice
 from core.consistency import Level, valid_for_reads
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 Replicas = tuple[bytes, ...]
 SERIAL_LEVELS = (Level.SERIAL, Level.LOCAL_SERIAL)
 POINT_BYTES_MAX = limits.FRAME_BYTES_MAX // 2
+DEAD_ROWS_MAX = 1_000
+"""How many rows a slice may have where those before it were all dead: a queue's head lies behind them."""
 
 
 class Scans:
@@ -169,7 +173,15 @@ class PartitionRead:
             after = self._rows[-1].key if self._rows else b""
             self._reply(RowsRead(tuple(self._rows), self._now_us, cut, after if cut else b"", self._dead))
         else:
-            self.ask(after_slice(part, result.end))
+            following = after_slice(part, result.end)
+            if not found:
+                following = msgspec.structs.replace(following, rows_max=wider(following.rows_max))
+            self.ask(following)
+
+
+def wider(rows_max: int) -> int:
+    """How many rows to ask for after so many that were all dead: who wants one must not go step by step."""
+    return max(rows_max, min(4 * rows_max, DEAD_ROWS_MAX))
 
 
 def after_slice(part: Slice, end: bytes) -> Slice:
@@ -200,6 +212,8 @@ class RingScan:
         self._ranges = self._ranges_of(placement)
         self._size = 0
         self._dead = 0
+        self._slice_rows = 0
+        """How many rows the last slice might have, if all were dead; else 0."""
         self._left = request.rows_max
         self._credit = 0
         self._reading = False
@@ -245,11 +259,11 @@ class RingScan:
         first_token, last_token, replicas = self._ranges[self._at]
         last_token = min(last_token, self._request.last_token)
         first, end = token_range_bounds(self._request.table, first_token, last_token)
-        rows_max = min(self._left, limits.SLICE_ROWS_MAX)
+        rows_max = max(min(self._left, limits.SLICE_ROWS_MAX), self._slice_rows)
         part = Slice(
             self._request.table, self._first or first, end, b"", False, rows_max, limits.SLICE_BYTES_MAX
         )
-        self._reading = True
+        self._reading, self._slice_rows = True, rows_max
         deadline_us = self._reads.inside.world.monotonic_us() + self._timeout_us
         trace = self._request.trace
         if trace is not None:
@@ -270,6 +284,7 @@ class RingScan:
             self._first, self._at = b"", self._at + 1
         done = self._at == len(self._ranges)
         rows = tuple(found[: self._left])
+        self._slice_rows = 0 if found else wider(self._slice_rows)
         self._left -= len(rows)
         self._dead += len(result.rows) - len(found)
         if self._request.bytes_max:

@@ -47,6 +47,11 @@ SETTLE_US = 500_000
 LEAVES_AT_ONCE_MAX = 1_024
 """Differing leaves collected before their rows are compared."""
 
+LANES = 16
+"""So many leaves are compared by rows at a time: one after the other, each would wait for the network and a
+sync.
+"""
+
 SPANS_AT_ONCE = 24
 """Spans of leaves whose hashes are asked for in one message."""
 
@@ -78,12 +83,17 @@ class TreeRun:
         "_timer",
         "_to_merge",
         "_to_send",
+        "_up",
         "job",
+        "lanes",
         "op",
     )
 
-    def __init__(self, parent: AntiEntropy, job: Job) -> None:
-        """Nothing is asked before `begin`."""
+    def __init__(self, parent: AntiEntropy, job: Job, up: TreeRun | None = None) -> None:
+        """Nothing is asked before `begin`. With `up` it is a lane: it takes differing leaves from that run.
+        """
+        self._up = up
+        self.lanes: list[TreeRun] = []
         self._parent = parent
         self.job = job
         self.op = 0
@@ -190,7 +200,21 @@ class TreeRun:
     def _end(self, equal: bool = False, failure: str | None = None) -> None:
         self._close()
         self.op = 0
+        if self._up is not None:
+            self._up.lane_ended(self, failure)
+            return
+        for lane in self.lanes:
+            lane._close()
+        self.lanes = []
         self._parent.ended(self, equal, failure)
+
+    def lane_ended(self, lane: TreeRun, failure: str | None) -> None:
+        """A lane found no more leaves, or failed, and the run with it."""
+        self.lanes.remove(lane)
+        if failure is not None:
+            self._end(failure=failure)
+        elif not self.lanes:
+            self._descend()
 
     # --- hashes
 
@@ -263,17 +287,27 @@ class TreeRun:
             del self._spans[-SPANS_AT_ONCE:]
             self._go(self._ask_hashes)
         elif self._suspects:
-            self._pause(SETTLE_US, self._next_leaves)
+            self._pause(SETTLE_US, self._open_lanes)
         else:
             self._end(equal=not self._differed)
 
     # --- rows
 
+    def _open_lanes(self) -> None:
+        self._new_op()
+        count = min(LANES, len(self._suspects))
+        self.lanes = [TreeRun(self._parent, self.job, self) for _ in range(count)]
+        for lane in tuple(self.lanes):
+            if lane in self.lanes:  # else an earlier one has ended them all
+                lane._next_leaves()
+
     def _next_leaves(self) -> None:
-        if not self._suspects:
-            self._descend()
+        """Of a lane: the next leaves that differ."""
+        assert self._up is not None
+        if not self._up._suspects:
+            self._end()
             return
-        self._first, self._end_key = self._keys_of(self._suspects.pop())
+        self._first, self._end_key = self._keys_of(self._up._suspects.pop())
         self._go(self._ask_page)
 
     def _keys_of(self, span: Span) -> tuple[bytes, bytes]:
@@ -324,7 +358,8 @@ class TreeRun:
     def _rest(self, rows: int) -> None:
         """Before the next page or leaves (`_resume`), a pause in proportion to what was done."""
         share_us = rows * limits.SECOND_US // ROWS_PER_SECOND_MAX
-        self._pause(share_us * self._parent.runs, self._resume)
+        lanes = len(self._up.lanes) if self._up is not None else 1
+        self._pause(share_us * self._parent.runs * lanes, self._resume)
 
 
 def _until(rows: tuple[Row, ...], last: bytes | None) -> dict[bytes, bytes]:

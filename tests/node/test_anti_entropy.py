@@ -15,6 +15,7 @@ from core.row import Header, RangeTombstone, Row, Tombstone, encode_row
 from core.settings import Settings
 from core.trimming import LogTrim
 from lsm import keys
+from node import tree_run
 from node.tree_run import differences
 from ring.tokens import token_of
 from tests.node.replica_world import FLAT, MS, SECOND, WALL_US, WIDE, A, B, C, ReplicaWorld
@@ -259,3 +260,23 @@ def test_who_missed_one_row_in_a_hundred_gets_those_and_little_else() -> None:
     assert merged + sent == 20, "each missing row once"
     assert compared <= 40, "rows that are equal are hardly looked at"
     assert world.sent["TreeAsk"] < 300
+
+
+def time_to_mend(lanes: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How long one takes that missed 200 of 6,000 rows, each in a leaf of its own, with messages of 20 ms."""
+    monkeypatch.setattr(tree_run, "LANES", lanes)
+    world = ReplicaWorld(1, FAST)
+    world.latency_us = (19 * MS, 21 * MS)
+    rows = [row(f"k{i}", f"v{i}") for i in range(6_000)]
+    for peer in world.peers.values():
+        held = [one for i, one in enumerate(rows) if peer is not world[C] or i % 30]
+        for at in range(0, len(held), 200):
+            peer.merge(FLAT, held[at : at + 200])
+    world[C].run_background(following=False)
+    took_us = world.until(lambda: len(world[C].rows()) == len(rows), 120 * SECOND, SECOND // 10)
+    converge(world)
+    return took_us
+
+
+def test_leaves_that_differ_are_compared_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 3 * time_to_mend(tree_run.LANES, monkeypatch) < time_to_mend(1, monkeypatch)

@@ -141,3 +141,35 @@ def test_a_table_dropped_between_two_parts_ends_a_scan_and_a_read() -> None:
     codes = [answer.code for answer in stage.answers if isinstance(answer, Invalid)]
     assert codes == ["no_such_table", "no_such_table"]
     assert stage.inside.operations == {}
+
+
+def test_who_looks_for_one_row_behind_many_dead_ones_asks_for_more_each_time() -> None:
+    """The head of a queue: each item before it is a tombstone."""
+    stage = Stage()
+    begin(stage, 1)
+    asked = []
+    for number in range(8):
+        ((_, command),) = stage.submitted
+        assert isinstance(command, Read)
+        asked.append(command.slice.rows_max)
+        stage.stored(page(True, **{f"a{number}": DEAD}), "read")
+    assert asked == [1, 4, 16, 64, 256, 1_000, 1_000, 1_000]
+    stage.stored(page(False, b=LIVE, c=LIVE), "read")
+    (answer,) = stage.answers
+    assert names(answer) == [at("b")] and answer.more
+
+
+def test_a_scan_of_the_ring_does_so_too_and_begins_anew_after_a_live_row() -> None:
+    stage = Stage()
+    stage.scans.scan(5, ScanRequest(1, b"", 2, Level.ONE), stage.deadline_us, stage.answer)
+    stage.scans.want(5, 3)
+    keys = sorted(row_key(1, token_of(name), name) for name in (b"x", b"y", b"z"))
+    asked = []
+    for key, row in zip(keys, (DEAD, DEAD, LIVE), strict=True):
+        ((_, command),) = stage.submitted
+        assert isinstance(command, Read)
+        asked.append(command.slice.rows_max)
+        stage.stored(Rows(((key, encode_row(row)),), None, True), "read")
+    ((_, command),) = stage.submitted
+    assert isinstance(command, Read)
+    assert [*asked, command.slice.rows_max] == [2, 8, 32, 1]

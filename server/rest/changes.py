@@ -41,7 +41,6 @@ CHANGES: Final = "/v1/changes/"
 FOREVER_US: Final = 10**15
 SCAN_TIMEOUT_US: Final = 30_000_000
 """For each page of a snapshot."""
-WEBSOCKET_PING_S: Final = 20.0
 WEBSOCKET_BYTES_MAX: Final = 64 * 1024
 _NOWHERE: Final = NodePlace(b"", 0, 0, 0)
 """Views of tables need no place."""
@@ -84,10 +83,14 @@ class ChangesRoute:
         return response
 
     async def _websocket(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
-        """One message per line; what the client says is not listened to, but for its going."""
+        """One message per line; what the client says is not listened to, but for its going.
+
+        It is not pinged: there is a heartbeat every second, and who is not reading for a while, which is his
+        right, would not answer.
+        """
         async with aclosing(self._lines(stream)) as parts:
             first = await anext(parts)
-            socket = web.WebSocketResponse(heartbeat=WEBSOCKET_PING_S, max_msg_size=WEBSOCKET_BYTES_MAX)
+            socket = web.WebSocketResponse(max_msg_size=WEBSOCKET_BYTES_MAX)
             try:
                 await socket.prepare(request)
             except web.HTTPException as error:

@@ -371,6 +371,27 @@ def test_a_reader_that_does_not_read_holds_up_nobody(cluster: Cluster) -> None:
     eager.close()
 
 
+def test_a_websocket_that_is_not_read_holds_up_nobody_and_goes_on(cluster: Cluster) -> None:
+    make(cluster, "collections", "deep")
+    peer, text = cluster.peers[2], "x" * 50_000
+
+    async def work() -> None:
+        url = f"http://{peer.address}:{cluster.port}/v1/changes/docs.deep"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            assert (await socket.receive_json(timeout=5))["type"] == "heartbeat"
+            for number in range(200):
+                value = {"t": text, "n": number}
+                await asyncio.to_thread(put, cluster, f"/v1/docs/deep/d{number}", value, number % 3)
+            found: list[int] = []
+            while len(found) < 200:
+                line = await socket.receive_json(timeout=10)
+                if line["type"] == "event":
+                    found.append(line["after"]["n"])
+            assert found == list(range(200))
+
+    asyncio.run(work())
+
+
 def test_nothing_acknowledged_is_missed_while_a_peer_is_killed(cluster: Cluster) -> None:
     make(cluster, "collections", "queue")
     acknowledged: list[str] = []

@@ -45,8 +45,7 @@ class Apply(msgspec.Struct, frozen=True):
     """Merge a mutation (its bytes) into its rows, log it under its id; one already logged changes nothing.
 
     Refused at or below what was promised of floors; one that was `followed` (a sibling has logged it) only at
-    or
-    below the floor itself. One that `moved` here with its range is logged all the same, as superseded.
+    or below the floor itself. One that `moved` here with its range is logged all the same, as superseded.
     """
 
     mutation: bytes

@@ -537,14 +537,10 @@ class ChangesTold(msgspec.Struct, frozen=True, array_like=True, tag=101):
 Message = (
     Hello
     | Refused
-    | Ping
-    | PingAck
-    | PingRequest
-    | PingNack
+    | Ping | PingAck | PingRequest | PingNack
     | Prepare
     | Promise
-    | Accept
-    | Accepted
+    | Accept | Accepted
     | Rejected
     | Decided
     | Pull

@@ -37,7 +37,9 @@ COMMANDS_PER_TICK = 200
 """So that a burst of commands does not keep the event loop from its sockets for long."""
 
 QUICK_S, QUICK_KEY_S = 0.000_5, 0.000_03
-"""A fetch that takes longer than this, and this for each key, is not quick if it read from a disk."""
+"""A fetch that takes longer than this, and this for each key, is not quick if it read from a disk or was at
+work all the time, as with values of megabytes.
+"""
 
 ASIDE_FIRST_S, ASIDE_MAX_S = 0.25, 8.0
 """For so long nothing is fetched on the event loop after one that was not quick."""
@@ -163,11 +165,13 @@ class Disk:
 
     def _fetch(self, keys: Sequence[bytes]) -> bool:
         """Fetch; whether it was quick."""
-        began_s, blocks = time.monotonic(), _blocks_read()
+        began_s, worked_s, blocks = time.monotonic(), time.thread_time(), _blocks_read()
         with contextlib.suppress(StoreError):  # executing the command will meet the same fault, and say it
             self._engine.fetch(keys)
-        took_s = time.monotonic() - began_s
-        return took_s <= QUICK_S + QUICK_KEY_S * len(keys) or _blocks_read() == blocks >= 0
+        limit_s = QUICK_S + QUICK_KEY_S * len(keys)
+        if time.monotonic() - began_s <= limit_s:
+            return True
+        return _blocks_read() == blocks >= 0 and time.thread_time() - worked_s <= limit_s
 
     def _fetched(self, fetch: Fetch, was_quick: bool) -> None:
         self._quick = was_quick and time.monotonic() >= self._aside_until_s

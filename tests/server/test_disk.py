@@ -142,8 +142,9 @@ class Clock:
     """A clock for disk.py, and how much a thread has read, both as a test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_s, self.blocks = 100.0, 0
-        monkeypatch.setattr(disk_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        self.now_s, self.worked_s, self.blocks = 100.0, 0.0, 0
+        clocks = SimpleNamespace(monotonic=lambda: self.now_s, thread_time=lambda: self.worked_s)
+        monkeypatch.setattr(disk_module, "time", clocks)
         monkeypatch.setattr(disk_module, "_blocks_read", lambda: self.blocks)
 
 
@@ -170,11 +171,12 @@ def test_what_is_fetched_quickly_is_fetched_on_the_loop_until_it_is_not(
 
     async def work() -> None:
         clock = Clock(monkeypatch)
-        slow: list[float] = [0.0, 0]
+        slow: list[float] = [0.0, 0, 0.0]
 
         def met() -> None:
             clock.now_s += slow[0]
             clock.blocks += int(slow[1])
+            clock.worked_s += slow[2]
 
         engine, outcomes = ColdEngine(met), [0]
         executor = Executor(Store(engine, lambda _: TABLE), Commit())
@@ -197,24 +199,29 @@ def test_what_is_fetched_quickly_is_fetched_on_the_loop_until_it_is_not(
 
         assert await read(b"a") == [False]  # nothing is known yet
         assert await read(b"b", b"c", b"d") == [True]  # it was quick: all of a tick at once
-        slow[:] = [1.0, 0]  # it took long, but nothing was read: there was no processor for it
+        slow[:] = [1.0, 0, 0.0]  # it took long, but nothing was read: there was no processor for it
         assert await read(b"e") == [True]
-        slow[:] = [0.02, 8]
+        slow[:] = [0.02, 8, 0.0]
         assert await read(b"f") == [True]
-        slow[:] = [0.0, 8]
+        slow[:] = [0.0, 8, 0.0]
         assert await read(b"g") == [False]  # in threads for a while, however quick it is there
         clock.now_s += disk_module.ASIDE_FIRST_S
         assert await read(b"h") == [False]
         assert await read(b"i") == [True]
-        slow[:] = [0.02, 8]
+        slow[:] = [0.02, 8, 0.0]
         for aside in (1, 2, 4):  # each time for twice as long
             assert await read(b"j%d" % aside) == [True]
-            slow[:] = [0.0, 8]
+            slow[:] = [0.0, 8, 0.0]
             clock.now_s += 0.9 * 2 * aside * disk_module.ASIDE_FIRST_S / 2
             assert await read(b"k%d" % aside) == [False]
             clock.now_s += 0.2 * 2 * aside * disk_module.ASIDE_FIRST_S
             assert await read(b"l%d" % aside) == [False]
-            slow[:] = [0.02, 8]
+            slow[:] = [0.02, 8, 0.0]
+        clock.now_s += disk_module.ASIDE_MAX_S
+        slow[:] = [0.0, 0, 0.0]
+        assert await read(b"m") == [True]
+        slow[:] = [0.02, 0, 0.02]  # from memory, but much
+        assert [await read(b"o"), await read(b"p"), await read(b"q")] == [[True], [False], [False]]
         disk.close()
 
     run(work())

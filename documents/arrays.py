@@ -34,7 +34,7 @@ def _array_at(place: Place) -> list[Value] | None:
     if found is MISSING:
         return None
     if type(found) is not list:
-        raise place.conflict(f"the value there is a {type_name(found)}, not an array")
+        raise place.conflict(f"the value there is of type {type_name(found)}, not an array")
     return found
 
 

@@ -194,7 +194,7 @@ def _arithmetic(
         if found is MISSING:
             found = 0
         if not is_number(found):
-            raise place.conflict(f"the value there is a {type_name(found)}, not a number")
+            raise place.conflict(f"the value there is of type {type_name(found)}, not a number")
         if type(found) is int and type(value) is int:
             result: Value = of_integers(found, value)
             if result.bit_length() > 3 * limits.NUMBER_TEXT_DIGITS_MAX:
@@ -232,7 +232,7 @@ def _bit(path: Path, value: Value, operator: str, _: int) -> Step:
         if found is MISSING:
             found = 0
         if type(found) is not int:
-            raise place.conflict(f"the value there is a {type_name(found)}, not a whole number")
+            raise place.conflict(f"the value there is of type {type_name(found)}, not a whole number")
         for name, item in steps.items():
             found = _BITS[name](found, item)
         place.put(found)

@@ -290,6 +290,7 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$toLower": (1, 1, lambda a: text_of(a).lower()),
     "$toUpper": (1, 1, lambda a: text_of(a).upper()),
     "$substrCP": (3, 3, _substring),
+    "$substr": (3, 3, _substring),
     "$strLenCP": (1, 1, lambda a: len(text_of(a))),
     "$split": (2, 2, _split),
     "$toString": (1, 1, to_text),

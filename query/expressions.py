@@ -137,11 +137,14 @@ class Parser:
         return apply
 
     def _named(self, name: str, argument: Value, where: str, depth: int) -> Expression:
-        """An operator whose arguments have names; `$trim` takes its input alone, too."""
+        """An operator whose arguments have names; `$trim` takes its input alone, too, `$getField` a name."""
         needed, others, function = NAMED[name]
         known = (*needed, *others)
-        if len(needed) == 1 and not (isinstance(argument, dict) and needed[0] in argument):
-            argument = {needed[0]: argument}
+        if not (isinstance(argument, dict) and needed[0] in argument):
+            if name == "$getField":
+                argument = {"field": argument, "input": "$$ROOT"}
+            elif len(needed) == 1:
+                argument = {needed[0]: argument}
         if not isinstance(argument, dict) or not set(needed) <= argument.keys() <= set(known):
             raise RefusedError(where, f"{name} takes an object with {', '.join(known)}")
         parts = [

@@ -70,6 +70,8 @@ CASES: list[tuple[Any, Any]] = [
     ({"$arrayToObject": [[["a", 1], ["b", 2]]]}, {"a": 1, "b": 2}),
     ({"$arrayToObject": {"$objectToArray": "$o"}}, {"x": 1}),
     ({"$getField": {"field": "x", "input": "$o"}}, 1),
+    ({"$getField": "n"}, 2),
+    ({"$substr": ["$s", 1, 3]}, "ell"),
     ({"$millisecond": "$d"}, 500),
     ({"$dayOfYear": "$d"}, 365),
     ({"$isoWeek": "$d"}, 1),

@@ -57,7 +57,7 @@ class Shown:
             "timed_out": bool(answer.missing),
             "hits": {
                 "total": {"value": answer.total, "relation": "gte" if answer.missing else "eq"},
-                "max_score": answer.score_max if by_score and answer.total else None,
+                "max_score": answer.score_max if by_score and answer.total and body.size else None,
                 "hits": hits,
             },
         }

@@ -144,7 +144,10 @@ def _refused(
 ) -> InvalidRequestError:
     """Why a literal is no value of the type, in the words of Cassandra that tools look for."""
     if not isinstance(error, InvalidKindError):
-        return InvalidRequestError(f"{name}: {error}")
+        text = str(error)
+        for word in ("vector", "tuple"):  # these say whose literal it is, as Cassandra does
+            text = text.replace(f"Invalid {word} literal", f"Invalid {word} literal for {name}", 1)
+        return InvalidRequestError(f"{name}: {text}")
     literal = error.literal
     wrong = ""
     if isinstance(literal, ast.Literal):

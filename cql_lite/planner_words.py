@@ -16,7 +16,8 @@ _PART: Final = re.compile(r"(?:column|field) ([^\s;,]+)")
 _TEXTS: Final = {
     "already_exists": "{what} already exists",
     "no_such_keyspace": "Keyspace '{keyspace}' doesn't exist",
-    "no_such_table": "Table '{keyspace}.{name}' doesn't exist (unconfigured table {name})",
+    "no_such_table": "Table '{keyspace}.{name}' doesn't exist (unconfigured table {name}: table {name} does "
+    "not exist)",
     "no_such_type": "Type '{keyspace}.{name}' doesn't exist (Type {keyspace}.{name} doesn't exist)",
     "no_such_index": "Index '{keyspace}.{name}' doesn't exist",
     "no_such_column": "Column {part} was not found in table '{keyspace}.{name}'",

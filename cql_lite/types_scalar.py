@@ -149,7 +149,7 @@ class Scalar(Type, frozen=True):
         if constant.kind not in self.json_kinds:
             raise InvalidValueError(
                 f"Expected a {_JSON_WORDS.get(self.name, self.name)}, but got a "
-                f"{_JSON_KINDS.get(constant.kind, constant.kind)}: {shown(constant.text)}"
+                f"{_JSON_KINDS.get(constant.kind, constant.kind)}: {constant.text[:_TEXT_SHOWN_MAX]}"
             )
         return self.encode(self.parse(constant.text))
 
@@ -343,9 +343,9 @@ class Inet(Scalar, frozen=True):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
-            raise self._refuse(text) from None
+            raise InvalidValueError(f"Unable to make inet address from {shown(text)}") from None
         if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
-            raise self._refuse(text)
+            raise InvalidValueError(f"Unable to make inet address from {shown(text)}: without a scope")
         return address.packed
 
     def format(self, value: Value) -> str:

@@ -125,7 +125,7 @@ REFUSED: dict[type[wire.Error], list[tuple[str, str]]] = {
         ("INSERT INTO b (k, l) VALUES (1, ['a'])",
          "Invalid list literal for l: value 'a' is not of type int"),
         ("INSERT INTO b (k, l) VALUES (1, [null])", "null is not supported inside collections"),
-        ("INSERT INTO b (k, tp) VALUES (1, (1, 'a', 2))", "Invalid tuple literal: too many elements"),
+        ("INSERT INTO b (k, tp) VALUES (1, (1, 'a', 2))", "Invalid tuple literal for tp: too many elements"),
         ("INSERT INTO b (k, tp) VALUES (1, ('a', 'a'))",
          "Invalid tuple literal for tp: component 0 is not of type int"),
         ("INSERT INTO b (k, x) VALUES (1, {zip: 'a'})",

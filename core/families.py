@@ -59,7 +59,7 @@ def check_kept(kept_s: int | None, kept_bytes: int | None) -> Invalid | None:
 def kept_options(
     base: TableOptions, changes: str | None, kept_s: int | None, kept_bytes: int | None
 ) -> TableOptions:
-    """`base` with what is said about changes: what, how long and how many bytes; None leaves each as it is."""
+    """`base` with what is said about changes: what, how long, how many bytes; None leaves each as it is."""
     said = (("changes", changes), ("changes_kept_s", kept_s), ("changes_kept_bytes", kept_bytes))
     return msgspec.structs.replace(base, **{name: value for name, value in said if value is not None})
 

@@ -138,6 +138,12 @@ def test_what_may_change_and_what_may_not() -> None:
     altered = buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=5, changes="new"))
     options = TableOptions(default_ttl_s=5, changes="new")
     assert altered == MetadataRequest(AlterTable("kv", "b", options, ("default_ttl_s", "changes")))
+    kept = buckets.alter_bucket(found, BucketSpec("b", changes_kept_s=60, changes_kept_bytes=7))
+    options = TableOptions(default_ttl_s=0, changes_kept_s=60, changes_kept_bytes=7)
+    names = ("default_ttl_s", "changes_kept_s", "changes_kept_bytes")
+    assert kept == MetadataRequest(AlterTable("kv", "b", options, names))
+    for bad in ({"changes_kept_bytes": -1}, {"changes_kept_bytes": 2**51}, {"changes_kept_s": -1}):
+        assert isinstance(buckets.alter_bucket(found, BucketSpec("b", **bad)), Invalid)
     assert isinstance(buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=-1)), Invalid)
     assert isinstance(buckets.alter_bucket(found, BucketSpec("b", changes="all")), Invalid)
     assert buckets.drop_bucket(found) == MetadataRequest(DropTable("kv", "b", if_exists=True))

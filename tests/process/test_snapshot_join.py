@@ -7,6 +7,7 @@ minutes. Nobody's memory grows with the table: neither that of who scans nor of 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.cluster import Cluster, running, until
+from tests.process.cluster import Cluster, LostError, running, until
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -77,7 +78,8 @@ class Writer(threading.Thread):
         try:
             while not self._stopped.is_set():
                 keys = [self._random.randrange(ROWS) for _ in range(BATCH)]
-                self.put(keys, may_fail=True)  # what is unknown is in the table, or not
+                with contextlib.suppress(LostError):  # what is unknown is in the table, or not
+                    self.put(keys, may_fail=True)
         except BaseException as error:
             self.crash = error
             raise

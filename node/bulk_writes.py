@@ -416,7 +416,7 @@ class BulkOperation:
         for one in self._ones:
             part = parent.alone(self._placement, one, self._told)
             router.parts.append(part)
-            part.take_over(self._replicas, self._tally.peers, self._deadline_us)
+            router.ops.append(part.take_over(self._replicas, self._tally.peers, self._deadline_us))
         return router
 
     def _finish(self) -> None:
@@ -426,12 +426,17 @@ class BulkOperation:
 
 
 class _Router:
-    """Gives the answers to one message to the operations that its mutations have become."""
+    """Gives the answers to one message to the operations that its mutations have become.
 
-    __slots__ = ("_op", "_pending", "_writes", "parts")
+    `ops` are the numbers that these had then: one that is stamped again has another, and what is answered to
+    the attempt before is not its.
+    """
+
+    __slots__ = ("_op", "_pending", "_writes", "ops", "parts")
 
     def __init__(self, writes: Writes, op: int, pending: list[PeerId]) -> None:
         self.parts: list[PatientWrite] = []
+        self.ops: list[int] = []
         self._writes = writes
         self._op = op
         self._pending = pending
@@ -441,8 +446,7 @@ class _Router:
         if peer not in self._pending:
             return
         self._pending.remove(peer)
-        for at, part in enumerate(self.parts):
-            op = part.op
+        for at, (part, op) in enumerate(zip(self.parts, self.ops, strict=True)):
             if isinstance(message, MutationsTold):
                 if at < len(message.told):
                     part.on_message(peer, _message_of(op, message.told[at]))
@@ -471,27 +475,23 @@ class PatientWrite(WriteOperation):
 
     __slots__ = ()
 
-    @property
-    def op(self) -> int:
-        """The number of the present attempt."""
-        return self._op
-
     def start(self, replicas: tuple[PeerId, ...], alive: list[PeerId], deadline_us: int) -> None:
         """Take the single way from the start."""
         self._replicas, self._alive, self._deadline_us = replicas, alive, deadline_us
         self._begin_attempt()
 
-    def take_over(self, replicas: tuple[PeerId, ...], applied: list[PeerId], deadline_us: int) -> None:
-        """Go on from where all replicas were sent it, and these have applied it."""
+    def take_over(self, replicas: tuple[PeerId, ...], applied: list[PeerId], deadline_us: int) -> int:
+        """Go on from where all were sent it, and these have applied it; gives the number of this attempt."""
         inside = self._parent.inside
         self._replicas, self._alive, self._deadline_us = replicas, list(replicas), deadline_us
-        self._op = inside.new_op()
-        inside.operations[self._op] = self
+        op = self._op = inside.new_op()
+        inside.operations[op] = self
         self._left_us = max(1_000, deadline_us - inside.world.monotonic_us())
-        self._timer = inside.timer(self._wait_us(), "write", self._op)
+        self._timer = inside.timer(self._wait_us(), "write", op)
         self._pending = list(replicas)
         for peer in applied:
             self._on_applied(peer, None)
+        return op
 
     def _wait_us(self) -> int:
         return min(self._left_us, self._parent.inside.settings.write_timeout_us)

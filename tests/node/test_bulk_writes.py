@@ -120,6 +120,23 @@ def test_who_met_something_newer_has_that_write_alone_stamped_again() -> None:
     assert versions[1] > newer > versions[0]
 
 
+def test_what_is_answered_late_to_the_first_attempt_does_not_count_for_the_second() -> None:
+    peer = Peer()
+    ((_, message), _) = peer.begin()
+    stamp_us = decode_mutation(message.mutations[0]).admitted_us
+    told = [MutationTold(None)] * COUNT
+    told[1] = MutationTold((stamp_us + 500, 9))
+    peer.stored(FINE)
+    peer.stage.message(B, MutationsTold(message.op, tuple(told)))
+    again = peer.stage.take(ApplyMutation)
+    assert len(again) == 2
+    peer.stage.message(C, MutationApplied(message.op, None))
+    peer.stage.message(B, MutationApplied(again[0][1].op, None))
+    assert peer.stage.answers == [], "only one replica has the second attempt"
+    peer.stage.stored(Applied(None, True), "write")
+    assert all(isinstance(answer, Written) for answer in peer.answers)
+
+
 def test_a_replica_without_time_is_asked_again_until_it_has_some() -> None:
     peer = Peer(Level.ALL)
     ((_, message), _) = peer.begin()

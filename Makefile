@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv clients up test test-kafka check lint types layers soak fuzz bench scale clean
+.PHONY: help venv clients up test test-kafka check lint types layers soak grow fuzz bench scale clean
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -64,9 +64,13 @@ types: $(STAMP) ## mypy, strict
 layers: $(STAMP) ## imports only point down
 	$(BIN)/lint-imports
 
-soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds, then 100,000 damaged inputs to each port
+soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds, real peers that grow, 100,000 damaged inputs
 	@$(BIN)/python -m jepsen_like.soak $(ARGS)
+	@$(MAKE) --no-print-directory grow
 	@$(MAKE) --no-print-directory fuzz
+
+grow: $(STAMP)  ## three real peers become six and three again, under load and kills
+	@SULLAE_GROW=1 exec $(BIN)/python -m pytest -q -s tests/process/test_growing.py
 
 fuzz: $(STAMP)  ## 100,000 damaged inputs to each port and to the parser
 	@SULLAE_FUZZ_INPUTS=100000 SULLAE_FUZZ_SEED=$${SEED:-8} exec $(BIN)/python -m pytest -q -k fuzz tests/server tests/cql_lite

@@ -187,7 +187,9 @@ def _bulk() -> dict[str, Any]:
             "description": (
                 "Streamed both ways: read outcomes while you send. They come in the order of the lines; "
                 "operations on different keys run side by side, those on one key one after the other. "
-                "A put has one of `value` (text), `json` (any JSON) and `base64` (bytes)."
+                "A put has one of `value` (text), `json` (any JSON) and `base64` (bytes). Lines are read no "
+                "faster than they are done, and tried again for `timeout_ms` (30 s) where that does no harm: "
+                "what is not known then is told as `outcome-unknown`."
             ),
             "parameters": _refs("consistency", "ttl", "timeout_ms", "idempotency_key"),
             "requestBody": {"required": True, "content": lines},

@@ -211,9 +211,11 @@ def _bulk() -> dict[str, Any]:
             "description": (
                 "Streamed both ways: read outcomes while you send. They come in the order of the lines; "
                 "operations on different documents run side by side, those on one one after the other. A put "
-                "without an id makes one; a patch has one of `merge`, `patch` and `update`."
+                "without an id makes one; a patch has one of `merge`, `patch` and `update`. Lines are read no "
+                "faster than they are done, and tried again for `timeout_ms` (30 s) where that does no harm: "
+                "what is not known then is told as `outcome-unknown`."
             ),
-            "parameters": refs("consistency", "document_ttl", "timeout_ms"),
+            "parameters": refs("consistency", "document_ttl", "timeout_ms", "idempotency_key"),
             "requestBody": {"required": True, "content": lines},
             "responses": {
                 "200": answer(

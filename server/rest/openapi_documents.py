@@ -211,8 +211,8 @@ def _bulk() -> dict[str, Any]:
             "description": (
                 "Streamed both ways: read outcomes while you send. They come in the order of the lines; "
                 "operations on different documents run side by side, those on one one after the other. A put "
-                "without an id makes one; a patch has one of `merge`, `patch` and `update`. Lines are read no "
-                "faster than they are done, and tried again for `timeout_ms` (30 s) where that does no harm: "
+                "without an id makes one; a patch has one of `merge`, `patch` and `update`. Lines are read "
+                "no faster than they are done, and tried again for `timeout_ms` (30 s) where that is safe: "
                 "what is not known then is told as `outcome-unknown`."
             ),
             "parameters": refs("consistency", "document_ttl", "timeout_ms", "idempotency_key"),

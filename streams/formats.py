@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -213,7 +212,16 @@ def cloudevents_control(
 
 
 def _uri(source: Source) -> str:
-    return f"/sullae/{quote(source.cluster, safe='')}/{quote(source.name, safe='')}"
+    return f"/sullae/{_quoted(source.cluster)}/{_quoted(source.name)}"
+
+
+def _quoted(text: str) -> str:
+    """Text as a segment of a path (RFC 3986)."""
+    plain = b"-._~"
+    return "".join(
+        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or byte in plain) else f"%{byte:02X}"
+        for byte in text.encode()
+    )
 
 
 FORMS: dict[str, tuple[Event, Control]] = {

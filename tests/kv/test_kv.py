@@ -142,8 +142,9 @@ def test_what_may_change_and_what_may_not() -> None:
     options = TableOptions(default_ttl_s=0, changes_kept_s=60, changes_kept_bytes=7)
     names = ("default_ttl_s", "changes_kept_s", "changes_kept_bytes")
     assert kept == MetadataRequest(AlterTable("kv", "b", options, names))
-    for bad in ({"changes_kept_bytes": -1}, {"changes_kept_bytes": 2**51}, {"changes_kept_s": -1}):
-        assert isinstance(buckets.alter_bucket(found, BucketSpec("b", **bad)), Invalid)
+    for seconds, size in ((None, -1), (None, 2**51), (-1, None)):
+        bad = BucketSpec("b", changes_kept_s=seconds, changes_kept_bytes=size)
+        assert isinstance(buckets.alter_bucket(found, bad), Invalid)
     assert isinstance(buckets.alter_bucket(found, BucketSpec("b", default_ttl_s=-1)), Invalid)
     assert isinstance(buckets.alter_bucket(found, BucketSpec("b", changes="all")), Invalid)
     assert buckets.drop_bucket(found) == MetadataRequest(DropTable("kv", "b", if_exists=True))

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, strategies as st
 
-from core.streaming import CURSOR, NOW, START, Place
+from core.streaming import CURSOR, NOW, SNAPSHOT, START, Place
 from ring.tokens import MAX_TOKEN, MIN_TOKEN
-from server.rest.changes_wanted import PARAMETERS, SNAPSHOT, Wanted, wanted_of
+from server.rest.changes_wanted import PARAMETERS, Wanted, wanted_of
 from server.rest.problems import ProblemError
 from streams.cursor import Cursor, encode_cursor
 

@@ -120,7 +120,7 @@ PAXOS_PLANTS = (
         WRONG,
     ),
     Plant("unfinished proposal skipped", ((*_VIEW, _nothing_unfinished),), "append", 1, WRONG),
-    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "cas-register", 5, WRONG, 20),
+    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "cas-register", 27, WRONG, 20),
     Plant(
         "SERIAL read without a round",
         ((CasOperation, "_take_ballot", _answer_what_was_looked_at),),

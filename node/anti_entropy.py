@@ -4,15 +4,16 @@ Following (node/following.py) makes replicas equal as long as logs reach back. W
 damage, is found by comparing hash trees: the leaves are equal slices of the token space, and vnodes end
 where leaves end.
 
-A **job** is one sibling, one table, one run of leaves that both replicate. It costs one question and one
-answer if nothing differs, and jobs are taken in turn, one every `anti_entropy_pause_us` whatever their
-number, so an idle cluster's traffic is constant per peer.
+A **job** is one sibling, one table, and all runs of leaves that both replicate. It costs a question and an
+answer or two if nothing differs, and jobs are taken in turn, one every `anti_entropy_pause_us` whatever their
+number, so an idle cluster's traffic is constant per peer. (One job per run of leaves would take twenty times
+as long until everything was compared once: hours for some dozens of tables.)
 
 Jobs that somebody asked for (a gap in a log, damaged rows) go first. Where round trips are long these would
-take minutes one by one, so such a job has *all* runs of leaves of its table and sibling, asked for in one
-question, and `RUNS_MAX` of them, of different tables, are under way at once (of one table the second sibling
-has nothing left to send when the first was merged). One that fails waits for its next try without being in
-the way of the others, in single runs of leaves, of which one that is refused holds up no other.
+take minutes one by one, so `RUNS_MAX` of them, of different tables, are under way at once (of one table the
+second sibling has nothing left to send when the first was merged). One that fails waits for its next try
+without being in the way of the others, in single runs of leaves, of which one that is refused holds up no
+other.
 
 Where the hashes differ the sibling's log is followed first, since a mutation under its own id is better
 than its state. Then the run descends by `TREE_FANOUT` to leaves, lets what is in flight arrive, and
@@ -204,10 +205,10 @@ class AntiEntropy:
         if self.metadata.unready:
             return []
         return [
-            Job(peer, table, (span,))
+            Job(peer, table, spans)
             for peer in state.neighbours(self.me)
             for table in sorted(state.tables)
-            for span in self._spans(peer, table)
+            if (spans := self._spans(peer, table))
         ]
 
     def _on_next(self) -> None:
@@ -252,8 +253,8 @@ class AntiEntropy:
                 return job
         return None
 
-    def ended(self, run: TreeRun, equal: bool, failure: str | None) -> None:
-        """A run is over: found equal from the first; or made so; or it failed (None: it did not)."""
+    def ended(self, run: TreeRun, equal: Sequence[Span], failure: str | None) -> None:
+        """A run is over: these spans were found equal, others made so; or it failed (None: it did not)."""
         self._runs.remove(run)
         job, key = run.job, (run.job.peer, run.job.table)
         if failure is None:
@@ -267,9 +268,8 @@ class AntiEntropy:
                 self.inside.log("warning", "anti_entropy_failed", text, job.peer.hex())
             if job.urgent:
                 self._again(job, refused=bool(failure))
-        if equal:
-            now_us = self.inside.world.monotonic_us()
-            self._equal_us.update((key, now_us) for key in job.pieces())
+        now_us = self.inside.world.monotonic_us()
+        self._equal_us.update(((job.peer, job.table, *span), now_us) for span in equal)
         if self._urgent or self._gaps:
             self._hurry()
 

@@ -65,8 +65,8 @@ class TreeRun:
 
     __slots__ = (
         "_batch",
-        "_differed",
         "_end_key",
+        "_equal",
         "_followed",
         "_first",
         "_mostly",
@@ -111,7 +111,8 @@ class TreeRun:
         self._first, self._end_key = b"", b""
         self._to_merge: tuple[Row, ...] = ()
         self._to_send: tuple[Row, ...] = ()
-        self._followed = self._differed = False
+        self._followed = False
+        self._equal: list[Span] = []
         self._settled_us = 0
 
     def begin(self) -> None:
@@ -197,7 +198,7 @@ class TreeRun:
         """Go on."""
         self._resume()
 
-    def _end(self, equal: bool = False, failure: str | None = None) -> None:
+    def _end(self, failure: str | None = None) -> None:
         self._close()
         self.op = 0
         if self._up is not None:
@@ -206,7 +207,7 @@ class TreeRun:
         for lane in self.lanes:
             lane._close()
         self.lanes = []
-        self._parent.ended(self, equal, failure)
+        self._parent.ended(self, self._equal, failure)
 
     def lane_ended(self, lane: TreeRun, failure: str | None) -> None:
         """A lane found no more leaves, or failed, and the run with it."""
@@ -230,9 +231,9 @@ class TreeRun:
             self._end(failure="the sibling answered for other parts than asked")
             return
         if own.hashes == theirs.hashes:
+            self._equal += [span for span in self._batch if span in self.job.spans]
             self._descend()
         elif self._followed:
-            self._differed = True
             at = 0
             for span in self._batch:
                 parts = _parts(span)
@@ -240,6 +241,8 @@ class TreeRun:
                     span, own.hashes[at : at + parts], theirs.hashes[at : at + parts]
                 )
                 at += parts
+                if not differing and span in self.job.spans:
+                    self._equal.append(span)
                 if 2 * len(differing) >= parts > 1:
                     self._mostly.append((span, differing))
                 else:
@@ -289,7 +292,7 @@ class TreeRun:
         elif self._suspects:
             self._pause(SETTLE_US, self._open_lanes)
         else:
-            self._end(equal=not self._differed)
+            self._end()
 
     # --- rows
 

@@ -116,6 +116,24 @@ def test_a_whole_store_comes_back_soon_though_every_reply_takes_a_tenth_of_a_sec
     assert s.cluster.now_us - began_us < 20_000_000
 
 
+def test_all_ranges_of_a_table_are_proven_equal_in_one_turn_per_sibling() -> None:
+    """Not in one per range: of some dozens of tables that would take hours."""
+    s = Scenario(peers=5, settings={"anti_entropy_pause_us": 1_000_000})
+    s.start()
+    s.bucket("b")
+    began_us = s.cluster.now_us
+    proofs = [s.node(peer).anti_entropy for peer in range(5)]
+    ranges = min(len(proof.proven()) for proof in proofs)
+    turns = max(len(proof.status()) for proof in proofs)
+    assert turns * 5 < ranges
+
+    def proven() -> bool:
+        return all(at_us is not None for proof in proofs for *_, at_us in proof.proven())
+
+    assert s.until(proven, 60)
+    assert s.cluster.now_us - began_us < (2 * turns + 3) * 1_000_000
+
+
 def test_what_is_lost_in_two_places_is_not_in_the_way_of_the_rest() -> None:
     """Of five replicas one lost everything and two a little, each something else: whoever is refused that
     little asks for the rest span by span.

@@ -5,12 +5,11 @@ number of a document makes an aggregation fail.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
-GREATEST: Final = sys.float_info.max
+GREATEST: Final = (2 - 2**-52) * 2.0**1023
 
 
 def as_float(value: float | Decimal) -> float:

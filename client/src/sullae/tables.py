@@ -51,7 +51,8 @@ def _column(arrow: Any, values: list[Any]) -> Any:
 
 def to_polars(rows: Sequence[Row]) -> polars.DataFrame:
     """A polars DataFrame with a column per name in any row; types are taken from all rows."""
-    return _library("polars").DataFrame(list(map(dict, rows)), infer_schema_length=None)
+    made: polars.DataFrame = _library("polars").DataFrame(list(map(dict, rows)), infer_schema_length=None)
+    return made
 
 
 def _library(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 
 import pytest
 
@@ -68,7 +67,7 @@ async def test_settings_are_set_and_told(capsys: pytest.CaptureFixture[str]) -> 
         ("PAGING 0", "one row at least"),
         ("FORMAT xml", "table, json, ndjson, csv"),
         ("SHOW TABLES", "DESCRIBE TABLES"),
-        (f"SHOW SESSION {uuid.uuid4()}x", "no id of a trace"),
+        ("SHOW SESSION 2f0d4a52-71c7-4a6e-9f0b-6d2a5c0a9e11x", "no id of a trace"),
         ("SOURCE", "name of a file is missing"),
         ("SOURCE 'nowhere.cql'", "No such file"),
         ("CAPTURE '/nowhere/x'", "No such file"),

@@ -61,7 +61,7 @@ def test_a_removal_that_waits_for_hints_names_who_refuses_them_and_why(monkeypat
         assert s.put("b", f"k{number}", b"v", at=LEAVING).status == OK
     assert s.until(lambda: s.node(LEAVING).hints.pending(s.cluster.machines[1].peer) > 3)
     may.append(True)
-    assert s.until(lambda: s.state(0).move is None or s.state(0).move.phase == HAND_OVER)
+    assert s.until(lambda: (move := s.state(0).move) is None or move.phase == HAND_OVER)
     leaver, refuser = name_of(s, LEAVING), name_of(s, 1)
     assert s.until(lambda: any(f"for {leaver} to deliver" in text for text, _ in waits(s, at=2)))
     s.run(10)

@@ -224,7 +224,7 @@ def test_who_is_lost_is_replaced_although_no_quorum_of_the_old_replicas_is_left(
     view = told(recover(s, 2, (0, 1), "recover_plan"))
     assert view["data"]["kv"] == {"none": 0.0, "no_quorum": 1.0}
     assert told(recover(s, 2, (0, 1)))["voters"] == [name_of(s, 2)]
-    assert s.get("b", "k", at=2, level=Level.ONE).result.value == b"v"  # type: ignore[union-attr]
+    assert s.get("b", "k", at=2, level=Level.ONE).result.value == b"v"
     assert s.get("b", "k", at=2).status != OK, "half a truth is not given for a whole one"
     for victim in (0, 1):
         s.wipe(victim)
@@ -232,7 +232,7 @@ def test_who_is_lost_is_replaced_although_no_quorum_of_the_old_replicas_is_left(
         replace_by_itself(s, victim)
     assert s.until(lambda: s.state(2).lost == ())
     assert s.until(lambda: all(s.node(peer).ready()[0] for peer in range(3)))
-    assert s.get("b", "k", at=0).result.value == b"v"  # type: ignore[union-attr]
+    assert s.get("b", "k", at=0).result.value == b"v"
     assert len(s.state(2).voters) == 3
     assert s.put("b", "k2", b"w", at=1).status == OK
 

@@ -165,10 +165,8 @@ class _Copy:
         log_forgotten = self._meta()
         self._flush()
         self._drop_lost()
-        for number, lost in enumerate(self._lost):
-            self._target.write(
-                [(keys.system_key(LOST_PREFIX + b"%016x" % self._lost_number(number)), encode_lost(lost))]
-            )
+        for number, lost in enumerate(self._lost, self._first_free_note()):
+            self._target.write([(keys.system_key(LOST_PREFIX + b"%016x" % number), encode_lost(lost))])
         if self._lost and not log_forgotten:
             self._break_log()
         holes = sum(map(len, self._holes.values()))
@@ -182,9 +180,13 @@ class _Copy:
             log.stage_broken(puts, lost)
         self._target.write(puts)
 
-    def _lost_number(self, number: int) -> int:
-        """Above all notes that were there: the sequence grows with every copy."""
-        return self._target.written() + number
+    def _first_free_note(self) -> int:
+        """Above all notes that were copied: a range whose note is written over would be believed at once."""
+        prefix = keys.system_key(LOST_PREFIX)
+        numbers = [
+            int(key[len(prefix) :], 16) for key, _ in self._target.scan(prefix, keys.successor(prefix))
+        ]
+        return max(numbers, default=0) + 1
 
     def _drop_lost(self) -> None:
         """Remove what is left of the leaves in which something is lost.

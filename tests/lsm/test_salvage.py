@@ -130,6 +130,25 @@ def test_a_write_into_what_is_lost_is_kept_and_not_acknowledged_until_the_note_i
     assert isinstance(found, Rows) and [key for key, _ in found.rows] == [row_key(5)]
 
 
+def test_what_is_lost_before_the_first_loss_is_given_back_does_not_take_its_note() -> None:
+    """A second copy is as many batches as the first: its note once had the first one's name."""
+    engine = MemoryEngine()
+    filled(engine)
+    ordered = sorted(map(row_key, range(ROWS)))
+    engine.damage(ordered[100])
+    target, again = MemoryEngine(), MemoryEngine()
+    first = salvage(engine, target)
+    target.damage(ordered[200])
+    second = salvage(target, again)
+    store = Store(again, TABLES.get)
+    for lost in (*first.lost, *second.lost):
+        assert store.lost.hits([(PLAIN.id, lost.first_leaf, lost.last_leaf + 1)]), lost
+    assert len(store.lost.ranges) == 2
+    for key in (ordered[100], ordered[200]):
+        refused = store.execute(Read(Slice(PLAIN.id, key, b"", b"", True, 1, 10**6), False))
+        assert isinstance(refused, Failed) and refused.why is Why.MENDING
+
+
 def test_a_log_with_a_hole_is_forgotten_and_no_offset_is_used_twice() -> None:
     engine = MemoryEngine()
     store = filled(engine)

@@ -85,6 +85,7 @@ TWO_DATACENTRES: dict[str, Any] = {"peers": 6, "datacentres": 2, "voters": 3, "r
 SHAPES: dict[str, dict[str, Any]] = {
     "register-each": TWO_DATACENTRES | {"keys": 2, "rate": 150},
     "register-local": TWO_DATACENTRES,
+    "session": {"rate": 80},
 }
 """Workloads that need a cluster of their own shape; the rest of the options is drawn as ever."""
 

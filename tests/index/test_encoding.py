@@ -65,7 +65,8 @@ def test_dates_compare_as_terms(one: int, other: int) -> None:
 
 
 def test_values_of_another_kind_have_no_term() -> None:
-    assert encoded(NUMBER, "1") is None and encoded(NUMBER, True) is None and encoded(DATE, "x") is None
+    assert encoded(NUMBER, "one") is None and encoded(NUMBER, True) is None and encoded(DATE, "x") is None
+    assert encoded(NUMBER, "1" + "0" * 30) == encoded(NUMBER, 10**30), "beyond 64 bits numbers travel as text"
     assert encoded(EXACT, "a b") == "a\x02b"
 
 

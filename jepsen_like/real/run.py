@@ -96,8 +96,9 @@ POWER_EVERY_US = 60 * SECOND
 REPAIR_US = SECOND // 10
 """Between two comparisons of replicas; there are a few dozen to make until all are proven equal."""
 NEEDED_RATE = 100
-"""Operations per second that must have worked before the first fault of a composite run; of a run that asks for
-less, four fifths of that."""
+"""Operations per second that must have worked before the first fault of a composite run; of one that asks for
+less, four fifths of that.
+"""
 
 
 def real_options(seed: int, peers: int, rate: int, faults: Sequence[str]) -> Options:

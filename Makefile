@@ -41,7 +41,7 @@ up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C 
 	@exec $(BIN)/sullae up $(ARGS)
 
 test: $(STAMP) clients ## run the tests
-	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@exec $(BIN)/python -m pytest $(ARGS)
 
 # A real broker, of jars that Maven brings: nothing that users install. The rest of the tests does without.
 KAFKA := build/kafka

@@ -25,20 +25,6 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-TAKE_THE_MACHINE = frozenset(["cli", "client", "clients", "golden", "kafka", "process", "server"])
-"""Folders whose tests start peers, listen on ports or measure what waits: one after the other, while the rest
-runs beside them (pytest-xdist, `--dist loadgroup`), a file at a time.
-"""
-TESTS = Path(__file__).resolve().parent
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say with which others a test has to run."""
-    parts = item.path.relative_to(TESTS).parts
-    group = "machine" if parts[0] in TAKE_THE_MACHINE else "/".join(parts)
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project's top folder."""

@@ -15,7 +15,7 @@ if not, nobody hears of it. Else:
 The next step begins when *all* replicas, which must be alive and know the same epoch, have taken the one
 before; else the floor waits, and says for what. Members that are no replicas and are down are waited for as
 long as hints live (`hint_window_us`). A round may stop anywhere and is begun anew: what was promised stays
-promised.
+promised. A member that missed its end asks for another, at the same floor if clocks allow no higher one.
 
 A partition with a proposal that was accepted and neither committed nor given up blocks the round: the replica
 that has it reads the partition at SERIAL, which ends it.
@@ -280,7 +280,8 @@ class FloorRounds:
                 self._plan_purge(group.parts)  # what an earlier start did not come to
             wanted = group.replicas in self._wanted
             self._wanted.pop(group.replicas, None)
-            if (outcome.due or wanted) and group.floor_us > outcome.heights[2]:
+            higher = group.floor_us > outcome.heights[2]
+            if (outcome.due and higher) or (wanted and group.floor_us >= outcome.heights[2]):
                 self._step(group, FloorStep.PROMISE)
                 return
             group.go_on()

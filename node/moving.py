@@ -534,8 +534,7 @@ class Runner:
         if number != self._number:
             return
         want = self._want
-        refused = isinstance(outcome, Failed) and outcome.why is want.but
-        if not refused and not isinstance(outcome, want.kind):
+        if not isinstance(outcome, want.kind):
             self._go_on(None, StreamError(f"own store: {outcome}"))
             return
         self._outcomes.append(outcome)

@@ -34,7 +34,6 @@ from core.commands import (
     Missing,
     Slice,
     TreeHashes,
-    Why,
 )
 from core.consistency import quorum
 from core.healing import PaxosMerge
@@ -68,8 +67,6 @@ class Own(msgspec.Struct, frozen=True):
 
     commands: tuple[Command, ...]
     kind: type
-    but: Why | None = None
-    """A failure for this reason is none."""
 
 
 def own(command: Command, kind: type) -> Steps:

@@ -203,16 +203,21 @@ def _is_lost(source: int, target: int, message: Message) -> bool:
     return crc32(message.mutation + bytes([target])) % 100 < LOST_SHARE
 
 
-def caught_alone(plant: str, seed: int, kinds: tuple[str, ...], seconds: int = 12) -> list[str]:
-    """As `caught`, of a cluster whose replicas become equal by moves alone."""
+def caught_alone(
+    plant: str, seed: int, kinds: tuple[str, ...], seconds: int = 12, *, workload: str = "adds"
+) -> list[str]:
+    """As `caught`, of a cluster whose replicas become equal by moves alone; "adds" are a set that is read
+    in the end only.
+    """
     undo = [undrained()] + ([PLANTS[plant]()] if plant else [])
     network = NetworkOptions(jitter_us=2_000)
     try:
         options = Options(
             seed=seed, peers=4, settings=ALONE, network=network, rate=100, faults=("slow_link",)
         )
-        run = _OnlyMoves(options, "set", RealSoftware(), False)
-        run.workload = _Adds()
+        run = _OnlyMoves(options, "set" if workload == "adds" else workload, RealSoftware(), False)
+        if workload == "adds":
+            run.workload = _Adds()
         run.churn(kinds, kill=0.0)
         run.cluster.network.drop = _is_lost
         return [problem.name for problem in run.go(seconds * SECOND)]

@@ -56,6 +56,12 @@ def test_a_bug_that_all_else_makes_good_is_caught_where_there_is_nothing_else(
     assert "lost" in caught_alone(plant, 1, kinds) or "lost" in caught_alone(plant, 2, kinds)
 
 
+def test_a_level_met_among_the_new_alone_is_seen_by_who_reads_while_ranges_move() -> None:
+    kinds = ("move", "add")
+    assert caught_alone("", 2, kinds, workload="register") == []
+    assert "stale" in caught_alone("met among the new", 2, kinds, workload="register")
+
+
 def test_bits_of_one_disk_and_the_rows_of_a_replaced_peer_are_not_lost_at_once() -> None:
     run = ChurnRun(Options.draw(609), "set", RealSoftware(), False)
     churn = run.churn(("replace",))

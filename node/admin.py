@@ -102,9 +102,12 @@ class Admin:
         }
 
     def hints(self) -> dict[str, Any]:
-        """How many writes are kept here for each peer that missed them."""
+        """How many writes are kept here for each peer that missed them, and how many logged batches."""
         node = self._node
-        return {"hints": {m.name: node.hints.pending(m.peer) for m in node.metadata.state.members}}
+        return {
+            "hints": {m.name: node.hints.pending(m.peer) for m in node.metadata.state.members},
+            "batches": node.batch_log.count,
+        }
 
     def following(self) -> dict[str, Any]:
         """How far each sibling's log is known to be followed, and how many entries are known to be behind."""

@@ -18,6 +18,7 @@ from jepsen_like.cycles import APPEND, READ, Micro
 from jepsen_like.history import FAIL, INFO, OK, History, Operation
 from jepsen_like.linearizable import Cas, linearizable
 from jepsen_like.own import OwnError, own_workload
+from jepsen_like.real.run import undone
 from jepsen_like.real.switch import CLIENTS, RST, Faults, Switch, tcp_reset
 from jepsen_like.report import Told, report
 from jepsen_like.run import Verdict, run
@@ -312,3 +313,14 @@ def test_a_file_that_is_no_workload_says_why(text: str, says: str, tmp_path: Pat
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OwnError, match="there is no Python file"):
         own_workload(str(tmp_path / "gone.py"))
+
+
+def test_who_keeps_anything_or_has_not_compared_since_the_load_is_not_done() -> None:
+    hints = {"hints": {"n1": 0, "n2": 0}, "batches": 0}
+    repair = {"proven_equal_s": {"n2": {"docs.a": 2.0}}}
+    assert undone("n1", hints, repair, stopped_s=3.0) == []
+    assert undone("n1", hints | {"batches": 1}, repair, 3.0) == ["n1 keeps logged batches, so many: 1"]
+    assert undone("n1", hints | {"hints": {"n2": 4}}, repair, 3.0) == ["n1 keeps hints for {'n2': 4}"]
+    assert undone("n1", hints, repair, stopped_s=1.0) == ["n1 has not proven docs.a equal to n2"]
+    assert undone("n1", hints, {"proven_equal_s": {"n2": {"docs.a": None}}}, 3.0) != []
+    assert undone("n1", None, repair, 3.0) == ["n1 does not answer"]

@@ -58,7 +58,8 @@ def applied_to(*peers: int) -> Callable[[int, int, Message], bool]:
 
 
 def kept(s: Scenario) -> list[int]:
-    return [s.node(peer).batch_log.count for peer in s.cluster.running()]
+    """What each peer tells an operator."""
+    return [s.node(peer).admin.hints()["batches"] for peer in s.cluster.running()]
 
 
 def whole(s: Scenario, value: bytes) -> bool:

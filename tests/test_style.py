@@ -193,7 +193,7 @@ def files(*suffixes: str) -> Iterator[Path]:
     """The project's own files, in a fixed order; not environments, builds and data."""
     folders = sorted(OURS) + ["client", "docs", "sample", "tests", ".ci"]
     found = [path for folder in folders for path in (TOP / folder).rglob("*")]
-    found += [path for path in TOP.iterdir() if path.is_file()]
+    found += [path for path in TOP.iterdir() if path.is_file() and path.name != ".git"]  # in a worktree
     for path in sorted(found):
         parts = path.relative_to(TOP).parts
         generated = {"__pycache__", "build"} & {*parts} or any(part.endswith(".egg-info") for part in parts)

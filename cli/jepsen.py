@@ -33,7 +33,10 @@ def jepsen(
     minutes: Annotated[float, typer.Option("--minutes", min=0.05, help="How long, with faults.")] = 1.5,
     seed: Annotated[int, typer.Option("--seed", help="Decides what is drawn.")] = 1,
     peers: Annotated[int, typer.Option("--peers", min=1, max=20, help="Processes of the cluster.")] = 5,
-    rate: Annotated[int, typer.Option("--rate", min=1, help="Client operations per second.")] = 120,
+    rate: Annotated[int, typer.Option("--rate", min=1, help="Client operations per second.")] = 130,
+    period: Annotated[
+        float, typer.Option("--period", min=0.5, help="Seconds from one fault to the next.")
+    ] = 10.0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where report, history, logs and data go.")
     ] = None,
@@ -48,6 +51,10 @@ def jepsen(
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="A disk of its own for each peer, if permitted.")
     ] = True,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Add the run to this ledger (docs/ledger.ndjson)."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
     """Attack a cluster and judge what its clients saw.
@@ -73,13 +80,14 @@ def jepsen(
         seed=seed,
         peers=peers,
         rate=rate,
+        period_s=period,
         folder=(out or Path(tempfile.mkdtemp(prefix="sullae-jepsen-"))).resolve(),
         simulated=simulated,
         namespaces=namespaces,
         images=images,
         statements=_statements() if door == "cql" else None,
     )
-    raise typer.Exit(_attack(asked, json))
+    raise typer.Exit(_attack(asked, json, record))
 
 
 def _check(workload: str, door: str, simulated: bool) -> None:
@@ -100,7 +108,7 @@ def _statements() -> Callable[[int], Statements]:
     return NativeStatements
 
 
-def _attack(asked: Asked, as_json: bool) -> int:
+def _attack(asked: Asked, as_json: bool, ledger: Path | None) -> int:
     from jepsen_like.campaign import run_one
     from jepsen_like.own import OwnError
 
@@ -111,6 +119,10 @@ def _attack(asked: Asked, as_json: bool) -> int:
         raise Failure(f"no fault is named {error.args[0]}", code="no_such_fault") from None
     except OwnError as error:
         raise Failure(str(error), code="bad_workload") from None
+    if ledger is not None and not asked.simulated:
+        from jepsen_like.soak import record
+
+        record(verdict, ledger, say=lambda _: None)
     if as_json:
         import msgspec
 

@@ -12,7 +12,15 @@ from jepsen_like.checkers import Problem
 from jepsen_like.history import Operation
 from jepsen_like.nemesis import FAULTS, Nemesis
 from jepsen_like.real.door import Statements
-from jepsen_like.real.run import REAL_FAULTS, REAL_WORKLOADS, RealRun, faults_named, real_options, run_real
+from jepsen_like.real.run import (
+    PERIOD_US,
+    REAL_FAULTS,
+    REAL_WORKLOADS,
+    RealRun,
+    faults_named,
+    real_options,
+    run_real,
+)
 from jepsen_like.report import Told, report
 from jepsen_like.run import Run, Verdict, options_of, verdict_of_run
 from jepsen_like.saved import FaultSpan, save
@@ -22,6 +30,9 @@ from jepsen_like.workloads import Workload
 from sim.real import RealSoftware
 
 Say = Callable[[str], None]
+
+RATE = 130
+"""Operations per second of a real run: somewhat more than a composite run needs to be valid."""
 
 SHRINKING = ("register", "register-each", "deletes", "cas-register", "txn", "monotonic")
 """Workloads that judge nothing but the operations in their history."""
@@ -35,7 +46,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     seconds: int = 60
     seed: int = 1
     peers: int = 5
-    rate: int = 120
+    rate: int = RATE
+    period_s: float = PERIOD_US / SECOND
+    """Of a real run: from one fault to the next, on average."""
     folder: Path
     simulated: bool = False
     namespaces: bool = True
@@ -47,6 +60,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         words = ["sullae jepsen", f"--workload {self.workload}", f"--nemesis {self.nemesis}"]
         words += [f"--minutes {self.seconds / 60:g}", f"--seed {self.seed}"]
         words += ["--simulated"] if self.simulated else [f"--peers {self.peers}", f"--rate {self.rate}"]
+        if self.period_s * SECOND != PERIOD_US and not self.simulated:
+            words.append(f"--period {self.period_s:g}")
         words += ["--door cql"] if self.statements is not None else []
         words += [] if self.namespaces or self.simulated else ["--no-namespaces"]
         words += [] if self.images or self.simulated else ["--no-images"]
@@ -67,7 +82,7 @@ def run_one(asked: Asked, say: Say) -> tuple[Verdict, Path]:
         verdict = verdict_of_run(run, problems, asked.seconds, time.process_time() - began)
         notes: Sequence[str] = ("simulated: times are virtual",)
     else:
-        options = real_options(asked.seed, asked.peers, asked.rate, faults)
+        options = real_options(asked.seed, asked.peers, asked.rate, faults, round(asked.period_s * SECOND))
         verdict, run = run_real(
             asked.workload,
             options,
@@ -130,4 +145,4 @@ def failing_part(
         history.operations = operations
 
 
-__all__ = ["REAL_WORKLOADS", "Asked", "run_one"]
+__all__ = ["RATE", "REAL_WORKLOADS", "Asked", "run_one"]

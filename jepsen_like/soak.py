@@ -42,6 +42,8 @@ class Line(msgspec.Struct, kw_only=True):
     real_s: float
     red: list[int]
     verdict: str
+    network: str = ""
+    """Of real processes: by what they were joined."""
 
 
 def soak(
@@ -106,13 +108,20 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
 REAL = "real:"
 """Before the name of a workload in the ledger: it ran against real processes."""
 
+INVALID = "invalid"
+"""The verdict of a run that says nothing: the machine had no time for it."""
 
-def record(verdict: Verdict, ledger: Path = LEDGER, say: Say = print) -> None:
-    """Add a run against real processes to the ledger; one that is invalid counts for nothing."""
-    if verdict.invalid:
-        return
-    line = _empty(_commit(), REAL + verdict.workload, verdict.seed)
+
+def record(verdict: Verdict, ledger: Path = LEDGER, *, commit: str = "", say: Say = print) -> None:
+    """Add a run against real processes to the ledger, at this commit or that which is checked out.
+
+    One that is invalid is there too, but counts for nothing. Two campaigns may write to one ledger.
+    """
+    line = _empty(commit or _commit(), REAL + verdict.workload, verdict.seed)
     _count(line, verdict, say)
+    if verdict.invalid:
+        line.red, line.verdict = [], INVALID
+    line.network = verdict.options.rpartition("network=")[2]
     with ledger.open("ab") as file:
         file.write(msgspec.json.encode(line) + b"\n")
 
@@ -120,47 +129,86 @@ def record(verdict: Verdict, ledger: Path = LEDGER, say: Say = print) -> None:
 def _next_seed(ledger: Path) -> int:
     if not ledger.exists():
         return 1_000
-    lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
-    simulated = [line.seed_end for line in lines if not line.workload.startswith(REAL)]
+    simulated = [line.seed_end for line in read_ledger(ledger) if not _is_real(line)]
     return max(simulated, default=1_000)
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """What is checked out where this code lies; that the ledger itself was added to changes no code."""
+    source = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", source, *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){LEDGER}")
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
 
 
 def _is_real(line: Line) -> bool:
     return line.workload.startswith(REAL)
 
 
+def read_ledger(ledger: Path = LEDGER) -> list[Line]:
+    """All lines."""
+    return [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
+
+
 def figures(ledger: Path = LEDGER) -> str:
-    """What was ever simulated, workload by workload, as a table of Markdown."""
-    lines = [msgspec.json.decode(text, type=Line) for text in ledger.read_bytes().splitlines() if text]
+    """What was ever run by workload, as tables of Markdown: of simulations, and of real processes."""
+    lines = read_ledger(ledger)
+    simulated = [line for line in lines if not _is_real(line)]
+    real = [line for line in lines if _is_real(line)]
+    tables = [_simulated_figures(simulated), *([_real_figures(real)] if real else [])]
+    return "\n\n".join(tables)
+
+
+def _simulated_figures(lines: list[Line]) -> str:
     counted = "operations | faults | moves | kills | power cuts"
     rows = [f"| workload | seeds | virtual hours | {counted} | red seeds | last commit |"]
     rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---|---|")
     names = dict.fromkeys(line.workload for line in lines)
     for name in [*names, ""]:
-        chosen = [line for line in lines if line.workload == name or (not name and not _is_real(line))]
-        red = [str(seed) for line in chosen for seed in line.red]
+        chosen = [line for line in lines if line.workload == name or not name]
         cells = (
             name or "all",
             f"{sum(line.seed_end - line.seed_first for line in chosen):,}",
             f"{sum(line.virtual_hours for line in chosen):.1f}",
-            f"{sum(line.operations for line in chosen):,}",
-            f"{sum(line.faults for line in chosen):,}",
-            *(
-                f"{sum(getattr(line, what) for line in chosen):,}"
-                for what in ("moves", "kills", "power_cuts")
-            ),
-            ", ".join(red) or "none",
+            *_sums(chosen, ("operations", "faults", "moves", "kills", "power_cuts")),
+            _red(chosen),
             chosen[-1].commit if chosen else "",
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _real_figures(lines: list[Line]) -> str:
+    """Runs that are not valid are told, and nothing of them is counted."""
+    counted = "hours | operations | acknowledged | faults | kills | power cuts"
+    rows = [f"| workload | commit | valid runs | {counted} | red seeds | invalid runs |"]
+    rows.append("|---|---|---:|---:|---:|---:|---:|---:|---:|---|---:|")
+    groups = dict.fromkeys((line.workload, line.commit) for line in lines)
+    for group in [*groups, None]:
+        chosen = [line for line in lines if group in (None, (line.workload, line.commit))]
+        valid = [line for line in chosen if line.verdict != INVALID]
+        cells = (
+            *((group[0].removeprefix(REAL), group[1]) if group else ("all", "")),
+            f"{len(valid):,}",
+            f"{sum(line.virtual_hours for line in valid):.1f}",
+            *_sums(valid, ("operations", "ok", "faults", "kills", "power_cuts")),
+            _red(valid),
+            f"{len(chosen) - len(valid):,}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _sums(lines: Sequence[Line], what: Sequence[str]) -> list[str]:
+    return [f"{sum(getattr(line, name) for line in lines):,}" for name in what]
+
+
+def _red(lines: Sequence[Line]) -> str:
+    return ", ".join(str(seed) for line in lines for seed in line.red) or "none"
 
 
 def main() -> int:

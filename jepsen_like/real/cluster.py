@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from jepsen_like.real.janitor import Janitor
 from jepsen_like.real.machine import Place, RealMachine, compiled_shim
 from jepsen_like.real.network import Fabric, Lines, Loopback, Namespaces
 from sim.options import Options
@@ -72,6 +73,7 @@ class RealCluster:
         self.kills = self.power_cuts = 0
         self.faults: list[BaseException] = []
         """Bugs of the harness itself."""
+        self._janitor = Janitor()
         shim = compiled_shim(folder)
         if shim is None:
             self.cannot.append("no C compiler: no slow disks and failing syncs")
@@ -82,6 +84,7 @@ class RealCluster:
                 index,
                 Place(f"n{index + 1}", address, self.rest),
                 folder,
+                self._janitor,
                 shim=shim,
                 may_mount=images,
             )
@@ -102,7 +105,7 @@ class RealCluster:
     def _fabric(self, namespaces: bool, shim: Path | None) -> Fabric:
         if namespaces:
             try:
-                return Namespaces(self.options.peers)
+                return Namespaces(self.options.peers, self._janitor)
             except OSError as error:
                 self.cannot.append(
                     f"no network namespaces ({error}): packets cannot be lost, doubled or overtaken"
@@ -265,7 +268,9 @@ class RealCluster:
         status = machine.died
         if status is not None:
             machine.ended_by_us = True
-            self.deaths.append((self.now_us, machine.index, f"exit status {status}"))
+            self.deaths.append(
+                (self.now_us, machine.index, f"exit status {status}: {machine.last_words[:300]}")
+            )
         if not machine.running:
             self._ready[machine.index] = False
             return
@@ -285,6 +290,12 @@ class RealCluster:
 
     def close(self) -> None:
         """Kill what runs and leave nothing behind but the folder."""
+        try:
+            self._close_all()
+        finally:
+            self._janitor.close()
+
+    def _close_all(self) -> None:
         for machine in self.machines:
             machine.signal(signal.SIGKILL)
             machine.kill()

@@ -11,10 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from jepsen_like.real import priority
+from jepsen_like.real.janitor import Janitor, unmount
 
 MIB = 1 << 20
 IMAGE_BYTES = 160 * MIB
@@ -60,11 +64,14 @@ class Disk:
     Only an image can be filled, and lose what was not synced. `may_mount` False leaves it a folder.
     """
 
-    def __init__(self, folder: Path, name: str, may_mount: bool) -> None:
+    def __init__(self, folder: Path, name: str, janitor: Janitor, may_mount: bool) -> None:
         self.data = folder / "data" / name
+        self._janitor = janitor
         self.data.parent.mkdir(parents=True, exist_ok=True)
         self._image = folder / f"{name}.img"
-        self._mounted = False
+        self._mounted = self._full = False
+        self._changing = threading.Lock()
+        """Images are exchanged in a thread."""
         self.is_image = may_mount and self._make()
 
     def _make(self) -> bool:
@@ -79,6 +86,7 @@ class Disk:
 
     def mount(self) -> bool:
         """Mount the image; False if that is not permitted."""
+        self._janitor.knows("mount", self.data)
         command = ["mount", "-o", "loop", str(self._image), str(self.data)]
         self._mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
         return self._mounted
@@ -86,7 +94,7 @@ class Disk:
     def unmount(self) -> None:
         """Take it away, whoever uses it."""
         if self._mounted:
-            subprocess.run(["umount", "--lazy", str(self.data)], capture_output=True, check=False)
+            unmount(str(self.data))
             self._mounted = False
 
     @property
@@ -101,22 +109,34 @@ class Disk:
         return copy
 
     def replace_image(self, copy: Path) -> None:
-        """Go on with a copy; nobody may be using the old one."""
-        self.unmount()
-        copy.replace(self._image)
-        self.mount()
+        """Go on with a copy; nobody may be using the old one. Full is what is to be full now, not then."""
+        with self._changing:
+            self.unmount()
+            copy.replace(self._image)
+            self.mount()
+            self._set_ballast()
 
-    def fill(self) -> None:
-        """Leave no byte free."""
-        with (self.data / "ballast").open("ab", buffering=0) as file:
+    @property
+    def full(self) -> bool:
+        """Whether no byte is free, also of the images that take its place."""
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        with self._changing:  # in which it may have no file system for a moment, or one copied before
+            self._full = full
+            self._set_ballast()
+
+    def _set_ballast(self) -> None:
+        ballast = self.data / "ballast"
+        if not self._full:
+            ballast.unlink(missing_ok=True)
+            return
+        with ballast.open("ab", buffering=0) as file:
             for size in (MIB, 4096, 1):
                 with contextlib.suppress(OSError):
                     while file.write(b"b" * size) == size:
                         pass
-
-    def free(self) -> None:
-        """Make room again."""
-        (self.data / "ballast").unlink(missing_ok=True)
 
 
 class Engine:
@@ -124,21 +144,18 @@ class Engine:
 
     def __init__(self, machine: RealMachine) -> None:
         self._machine = machine
-        self._full = self._fails = False
+        self._fails = False
 
     @property
     def disk_full(self) -> bool:
         """Whether the disk is full; on a disk that is a mere folder this does nothing."""
-        return self._full
+        return self._machine.disk.full
 
     @disk_full.setter
     def disk_full(self, full: bool) -> None:
-        if full != self._full and self._machine.disk.is_image:
-            self._full = full
-            if full:
-                self._machine.disk.fill()
-            else:
-                self._machine.disk.free()
+        disk = self._machine.disk
+        if full != disk.full and disk.is_image:
+            disk.full = full
 
     @property
     def sync_fails(self) -> bool:
@@ -154,11 +171,20 @@ class Engine:
 class RealMachine:
     """See the top of the file."""
 
-    def __init__(self, index: int, place: Place, folder: Path, *, shim: Path | None, may_mount: bool) -> None:
+    def __init__(
+        self,
+        index: int,
+        place: Place,
+        folder: Path,
+        janitor: Janitor,
+        *,
+        shim: Path | None,
+        may_mount: bool,
+    ) -> None:
         self.index = index
         self.place = place
         self.log = folder / f"{place.name}.log"
-        self.disk = Disk(folder, place.name, may_mount)
+        self.disk = Disk(folder, place.name, janitor, may_mount)
         self.clock = RealClock(folder / f"{place.name}.clock")
         self.engine = Engine(self)
         self.environment: dict[str, str] = {}
@@ -166,6 +192,7 @@ class RealMachine:
         self.busy = False
         """Something is being done to its disk: it cannot be started now."""
         self.ended_by_us = True
+        self._janitor = janitor
         self._popen: subprocess.Popen[bytes] | None = None
         self._slow_disk, self._slow_sync_us = 1, 0
         self._shim_file = folder / f"{place.name}.fault" if shim is not None else None
@@ -192,6 +219,15 @@ class RealMachine:
             return None
         return self._popen.poll()
 
+    @property
+    def last_words(self) -> str:
+        """The last line of its log."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
     def start(self, prefix: list[str], config: Path) -> bool:
         """Start it; False if it runs."""
         if self.process is not None or self.busy:
@@ -210,6 +246,8 @@ class RealMachine:
                 start_new_session=True,
                 env=environment,
             )
+        self._janitor.knows("process", self._popen.pid)
+        priority.pass_on(self._popen.pid)
         self.paused = self.ended_by_us = False
         return True
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from jepsen_like.real.janitor import Janitor
 from jepsen_like.real.switch import CLIENTS, Faults
 
 MS = 1_000
@@ -49,8 +50,9 @@ class Namespaces:
 
     kind = "namespaces"
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, janitor: Janitor) -> None:
         """Raises OSError where that is not permitted."""
+        self._janitor = janitor
         number = os.getpid()
         self.prefix_bytes = f"10.{200 + number % 50}.{number // 50 % 250}"
         self.addresses = [f"{self.prefix_bytes}.{n}" for n in range(1, count + 1)]
@@ -66,6 +68,7 @@ class Namespaces:
         if shutil.which("ip") is None or not Path("/dev/net/tun").exists():
             raise OSError("there is no ip command, or no TUN device")
         for name in self._names:
+            self._janitor.knows("namespace", name)
             _run(["ip", "netns", "add", name])
         command = [sys.executable, "-m", "jepsen_like.real.switch", self.prefix_bytes, device, *self._names]
         self._switch = start_helper(command)

@@ -91,7 +91,9 @@ NETWORK_FAULTS = (
 )
 PACKET_FAULTS = ("duplicate", "reorder")
 LIVE_LINE_US = SECOND
+HEALTHY_MAX_US = 12 * SECOND
 CLOCK_SKEW_US = 2 * SECOND
+PERIOD_US = 10 * SECOND
 POWER_EVERY_US = 60 * SECOND
 REPAIR_US = SECOND // 10
 """Between two comparisons of replicas; there are a few dozen to make until all are proven equal."""
@@ -101,8 +103,10 @@ less, four fifths of that.
 """
 
 
-def real_options(seed: int, peers: int, rate: int, faults: Sequence[str]) -> Options:
-    """What a real run is made of; times of faults are real seconds."""
+def real_options(
+    seed: int, peers: int, rate: int, faults: Sequence[str], period_us: int = PERIOD_US
+) -> Options:
+    """What a real run is made of; times of faults are real: one in each period, for half of it on average."""
     return Options(
         seed=seed,
         peers=peers,
@@ -116,8 +120,8 @@ def real_options(seed: int, peers: int, rate: int, faults: Sequence[str]) -> Opt
         keys=8,
         value_bytes=40,
         faults=tuple(faults),
-        fault_period_us=10 * SECOND,
-        fault_length_us=5 * SECOND,
+        fault_period_us=period_us,
+        fault_length_us=period_us // 2,
         two_at_once=seed % 4 == 0,
     )
 
@@ -203,9 +207,7 @@ class RealRun(Run):
         self._tell()
         self.phase = "healthy"
         self.session.load(self.workload.step)
-        self.cluster.run_for(HEALTHY_US)
-        worked = sum(op.status == OK for op in self.session.history.operations)
-        self.healthy_rate = worked * SECOND / HEALTHY_US
+        self._be_healthy()
         self.waiting.end("healthy")
         self.phase = "faults"
         if self.cluster.options.faults:
@@ -231,6 +233,25 @@ class RealRun(Run):
         problems += [Problem("harness", repr(fault)) for fault in self.real.faults]
         return problems + stats(self.session.history, self.workload.kinds)
 
+    def _be_healthy(self) -> None:
+        """Load without faults, until peers that have just begun are warm: then as much works as must."""
+        end_us = self.cluster.now_us + HEALTHY_MAX_US
+        while True:
+            before, since_us = self._worked(), self.cluster.now_us
+            self.cluster.run_for(HEALTHY_US)
+            rate = (self._worked() - before) * SECOND / (self.cluster.now_us - since_us)
+            self.healthy_rate = max(self.healthy_rate, rate)
+            if rate >= self.needed_rate or self.cluster.now_us >= end_us:
+                return
+
+    def _worked(self) -> int:
+        return sum(op.status == OK for op in self.session.history.operations)
+
+    @property
+    def needed_rate(self) -> float:
+        """Operations per second that must have worked before the first fault."""
+        return min(NEEDED_RATE, self.cluster.options.rate * 4 // 5) if self.name == "composite" else 0
+
     def begin(self) -> list[Problem]:
         """Start everybody, and what the workload needs."""
         cluster = self.real
@@ -238,9 +259,19 @@ class RealRun(Run):
             machine.clock.jump(int(self.nemesis.random.uniform(-CLOCK_SKEW_US, CLOCK_SKEW_US)))
         cluster.start_all()
         everybody = [machine.index for machine in cluster.machines]
-        if not cluster.run_until(lambda: all(cluster.ready(index) for index in everybody), BIRTH_US):
-            down = [index for index in everybody if not cluster.ready(index)]
-            return [Problem("unborn", f"peers {down} are not ready; their logs are in {cluster.folder}")]
+        cluster.run_until(
+            lambda: bool(cluster.deaths) or all(cluster.ready(index) for index in everybody), BIRTH_US
+        )
+        if cluster.deaths:
+            _, index, why = cluster.deaths[0]
+            return [
+                Problem(
+                    "died", f"n{index + 1} did not start: {why} (all of it: {cluster.machines[index].log})"
+                )
+            ]
+        if down := [index for index in everybody if not cluster.ready(index)]:
+            names = ", ".join(cluster.machines[index].place.name for index in down)
+            return [Problem("unborn", f"{names} not ready in time; their logs are in {cluster.folder}")]
         if not self.workload.setup(self.session):
             why = self.session.why_not
             return [Problem("setup", f"what is needed could not be made on a healthy cluster: {why}")]
@@ -339,7 +370,7 @@ def run_real(
                 problems,
                 run.waiting.starved(),
                 run.healthy_rate,
-                min(NEEDED_RATE, options.rate * 4 // 5) if workload == "composite" else 0,
+                run.needed_rate,
             ),
         )
         return verdict, run

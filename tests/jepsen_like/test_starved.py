@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
 from jepsen_like.checkers import Problem
 from jepsen_like.real.starved import Waiting, why_invalid
 from jepsen_like.run import Verdict
-from jepsen_like.soak import Line, figures, record
+from jepsen_like.soak import figures, read_ledger, record
 
 LATE, LOST = Problem("unproven", "n1 has not proven t equal to n2"), Problem("lost", "an element")
 
@@ -47,13 +47,31 @@ def test_where_the_kernel_does_not_count_nothing_is_excused(tmp_path: Path) -> N
     assert waiting.starved() == ""
 
 
-def test_real_runs_are_in_the_ledger_with_their_kills_and_invalid_ones_are_not(tmp_path: Path) -> None:
+def test_real_runs_are_in_the_ledger_with_their_kills_and_of_invalid_ones_nothing_counts(
+    tmp_path: Path,
+) -> None:
     ledger = tmp_path / "ledger.ndjson"
-    verdict = Verdict(
-        seed=5, workload="composite", options="", safety_s=60, operations=9_000, kills=7, power_cuts=3
-    )
-    record(verdict, ledger, lambda _: None)
-    record(Verdict(seed=6, workload="composite", options="", safety_s=60, invalid="starved"), ledger)
-    (line,) = [msgspec.json.decode(each, type=Line) for each in ledger.read_bytes().splitlines()]
-    assert (line.workload, line.kills, line.power_cuts, line.verdict) == ("real:composite", 7, 3, "green")
-    assert "| real:composite | 1 | 0.0 | 9,000 | 0 | 0 | 7 | 3 | none |" in figures(ledger)
+
+    def ran(seed: int, **told: Any) -> None:
+        verdict = Verdict(
+            seed=seed,
+            workload="composite",
+            options="peers=5 network=namespaces",
+            safety_s=60,
+            operations=9_000,
+            kills=7,
+            power_cuts=3,
+            **told,
+        )
+        record(verdict, ledger, commit="abc", say=lambda _: None)
+
+    ran(5)
+    ran(6, invalid="starved")
+    ran(7, problems=[LOST], problem_count=1)
+    lines = read_ledger(ledger)
+    assert [line.verdict for line in lines] == ["green", "invalid", "red"]
+    first = lines[0]
+    assert (first.workload, first.kills, first.power_cuts) == ("real:composite", 7, 3)
+    assert (first.commit, first.network) == ("abc", "namespaces")
+    assert "| composite | abc | 2 | 0.0 | 18,000 | 0 | 0 | 14 | 6 | 7 | 1 |" in figures(ledger)
+    assert "\n| all |  | 2 | 0.0 | 18,000 | 0 | 0 | 14 | 6 | 7 | 1 |" in figures(ledger)

@@ -186,6 +186,9 @@ class Engine(Protocol):
     def warm(self, keys: Sequence[bytes]) -> bool:
         """Whether all these keys can be read without waiting for a disk. Does no I/O."""
 
+    def near(self, key: bytes) -> tuple[bool, bytes | None]:
+        """Whether this key can be read without waiting for a disk, and then its value. Does no I/O."""
+
     def fetch(self, keys: Sequence[bytes]) -> None:
         """Bring these keys near, from any thread, without holding up other threads."""
 

@@ -16,6 +16,9 @@ from collections.abc import Iterable
 from core.commands import Outcome
 from core.ports import Ticket
 
+Waiting = tuple[Ticket, Outcome, int]
+"""What came of a command, and the sequence number that has to be durable before it is told."""
+
 
 class Unsynced:
     """Which records (or prefixes that stand for all records below) were written at which unsynced sequence
@@ -59,7 +62,7 @@ class Commit:
     def __init__(self, periodic: bool = False) -> None:
         self.periodic = periodic
         self._synced = 0
-        self._waiting: list[tuple[int, Ticket, Outcome]] = []
+        self._waiting: list[Waiting] = []
         self._released: list[tuple[Ticket, Outcome]] = []
 
     def add(self, ticket: Ticket, outcome: Outcome, depends_on: int) -> None:
@@ -67,17 +70,28 @@ class Commit:
         if self.periodic or depends_on <= self._synced:
             self._released.append((ticket, outcome))
         else:
-            self._waiting.append((depends_on, ticket, outcome))
+            self._waiting.append((ticket, outcome, depends_on))
+
+    def add_all(self, outcomes: Iterable[Waiting]) -> None:
+        """As many of `add`."""
+        synced, waiting = self._synced, self._waiting
+        for item in outcomes:
+            if item[2] > synced and not self.periodic:
+                waiting.append(item)
+            else:
+                self._released.append((item[0], item[1]))
 
     def on_synced(self, sequence: int) -> None:
         """All up to this sequence number is durable."""
         if sequence <= self._synced:
             return
         self._synced = sequence
+        released = self._released
         waiting = []
         for item in self._waiting:
-            if item[0] <= sequence:
-                self._released.append((item[1], item[2]))
+            ticket, outcome, depends_on = item
+            if depends_on <= sequence:
+                released.append((ticket, outcome))
             else:
                 waiting.append(item)
         self._waiting = waiting

@@ -31,7 +31,7 @@ import msgspec
 from core import limits
 from core.commands import Applied, AppliedMany, Apply, ApplyMany, Command, Failed, Outcome, Why
 from core.ports import Ticket
-from lsm.commit import Commit
+from lsm.commit import Commit, Waiting
 from lsm.store import Plan, Store
 
 GROUP_BYTES_MAX = 256 * limits.KIB
@@ -80,9 +80,10 @@ class Executor:
         self._fetching: dict[int, Fetch] = {}
         self._behind: dict[bytes, deque[tuple[Ticket, Plan]]] = {}
         self._waiting = 0
+        self._manys = 0  # of which not all is executed
         self._fetched: deque[Fetch] = deque()
         self._next_fetch = 0
-        self._group: list[tuple[Ticket, Outcome, int]] | None = None
+        self._group: list[Waiting] | None = None
         self._group_bytes = 0
         self._group_after = 0
         self._syncing = False
@@ -98,6 +99,7 @@ class Executor:
             self._queue.append((ticket, command))
         elif command.mutations:
             many = _Many(ticket, len(command.mutations))
+            self._manys += 1
             self._queue.extend((_Part(many, at), Apply(data)) for at, data in enumerate(command.mutations))
         else:
             self.commit.add(ticket, AppliedMany(()), 0)
@@ -121,10 +123,20 @@ class Executor:
         while self._fetched and done < commands_max:
             self._resume(self._fetched.popleft())
             done += 1
-        while self._queue and done < commands_max:
-            ticket, command = self._queue.popleft()
-            self._take(ticket, self.store.plan(command))
+        queue = self._queue
+        while queue and done < commands_max:
+            ticket, command = queue.popleft()
             done += 1
+            if type(command) is Apply:
+                group = self._open_group()
+                quickly = self.store.plain.apply(command, self._behind)
+                if quickly is not None:
+                    group.append((ticket, *quickly))
+                    self._group_bytes += len(command.mutation)
+                    if self._group_bytes > GROUP_BYTES_MAX:
+                        self._end_group()
+                    continue
+            self._take(ticket, self.store.plan(command))
         self._end_group()
         if done:
             self._sweeping = True
@@ -153,15 +165,20 @@ class Executor:
             outcome, depends_on = self.store.run(plan)
             self._add(ticket, outcome, depends_on)
             return
+        group = self._open_group()
+        outcome, depends_on = self.store.run(plan)
+        group.append((ticket, outcome, depends_on))
+        self._group_bytes += plan.size
+        if self._group_bytes > GROUP_BYTES_MAX:
+            self._end_group()
+
+    def _open_group(self) -> list[Waiting]:
+        """The group under way, or a new one."""
         if self._group is None:
             self._group, self._group_bytes = [], 0
             self._group_after = self.store.engine.written()
             self.store.begin_group()
-        outcome, depends_on = self.store.run(plan)
-        self._group.append((ticket, outcome, depends_on))
-        self._group_bytes += plan.size
-        if self._group_bytes > GROUP_BYTES_MAX:
-            self._end_group()
+        return self._group
 
     def _end_group(self) -> None:
         group, self._group = self._group, None
@@ -170,6 +187,9 @@ class Executor:
         failed = self.store.end_group()
         after = self._group_after
         add = self.commit.add
+        if failed is None and not self._manys:
+            self.commit.add_all(group)
+            return
         for ticket, outcome, depends_on in group:
             if failed is not None and depends_on > after:
                 self._add(ticket, failed, 0)
@@ -189,6 +209,7 @@ class Executor:
         many.left -= 1
         many.depends_on = max(many.depends_on, depends_on)
         if not many.left:
+            self._manys -= 1
             self.commit.add(many.ticket, AppliedMany(tuple(many.outcomes)), many.depends_on)
 
     def _resume(self, fetch: Fetch) -> None:

@@ -119,6 +119,21 @@ class HashTree:
         )
         return [(leaves, at, value), (leaves, _TOTAL, total)]
 
+    def branch(self, table: int, leaf: int) -> array[int] | None:
+        """The sums of the branch in which a leaf lies, if they are in memory: for `change`."""
+        return self._branches.get(table << 12 | leaf // LEAVES_PER_BRANCH)
+
+    @staticmethod
+    def change(leaves: array[int], table: int, leaf: int, delta: int, puts: Puts) -> None:
+        """As `stage_one` and `commit`, within a group: if the engine refuses that, all is forgotten."""
+        branch, at = leaf // LEAVES_PER_BRANCH, leaf % LEAVES_PER_BRANCH
+        leaves[at] = value = (leaves[at] + delta) & _MASK
+        leaves[_TOTAL] = total = (leaves[_TOTAL] + delta) & _MASK
+        puts += (
+            (tree_key(table, _LEAF, leaf), value.to_bytes(8, "big") if value else None),
+            (tree_key(table, _BRANCH, branch), total.to_bytes(8, "big") if total else None),
+        )
+
     @staticmethod
     def commit(sums: Sums) -> None:
         """The batch was written."""

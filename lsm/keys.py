@@ -171,9 +171,13 @@ def decode_clustering_text(data: bytes, at: int = 0, descending: bool = False) -
 # --- everything else
 
 
+mutation_key: Callable[[int, int, int], bytes] = partial(_mutation_id.pack, MUTATION_ID)
+"""`mutation_key(start, sequence, attempt)`: where the log offset of a mutation id is kept."""
+
+
 def mutation_id_key(mutation_id: MutationId) -> bytes:
-    """Where the log offset of a mutation id is kept."""
-    return _mutation_id.pack(MUTATION_ID, *mutation_id)
+    """The same of an id."""
+    return mutation_key(*mutation_id)
 
 
 def sequence_of(key: bytes) -> int:

@@ -164,7 +164,8 @@ class ChangeLog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._highest: dict[int, int] = {}
+        self.highest: dict[int, int] = {}
+        """By start of a coordinator that was asked about: the highest sequence that was ever logged."""
         self.durable: int | None = None
         """The last offset known to be durable, as whoever syncs sets it; None before the first sync."""
         self.reload()
@@ -172,7 +173,7 @@ class ChangeLog:
     def reload(self) -> None:
         """Find the ends of what the engine holds."""
         engine = self._engine
-        self._highest.clear()
+        self.highest.clear()
         self._staged_entries: list[_Kept | None] = []
         self._staged_expired: dict[int, tuple[int, int, int]] = {}
         trimmed = engine.get(keys.TRIMMED_KEY)
@@ -241,6 +242,30 @@ class ChangeLog:
             (LogEntryId(offset, start, sequence, attempt), table, token, (start, sequence, attempt))
         )
 
+    def append(self, puts: Puts, kind: int, m: Mutation, data: bytes) -> None:
+        """As `stage` and `commit`, within a group: if the engine refuses that, the log is reloaded.
+
+        The mutation is short, has no images, and is beyond what `highest` has of its start.
+        """
+        start, sequence, attempt, table, token = m.start, m.sequence, m.attempt, m.table, m.token
+        admitted_us = m.admitted_us
+        if admitted_us > self._newest_us:
+            self._newest_us = admitted_us
+        self._end = self._staged = offset = self._end + 1
+        self._bytes = self._staged_bytes = total = self._bytes + len(data) + ENTRY_SIZE
+        entry = _ENTRY.pack(kind, start, sequence, attempt, table, token, admitted_us, total)
+        puts += (
+            (keys.log_key(keys.LOG, offset), entry + data),
+            (keys.mutation_key(start, sequence, attempt), _OFFSET.pack(offset)),
+        )
+        self.highest[start] = sequence
+        recent = self._recent
+        mutation_id = start, sequence, attempt
+        recent.entries.append((LogEntryId(offset, start, sequence, attempt), table, token, mutation_id))
+        recent.ids[mutation_id] = None
+        if len(recent.entries) > RECENT_MAX:
+            recent.forget_oldest()
+
     def stage_repaired(
         self, puts: Puts, table: int, row: tuple[bytes, bytes], images: Sequence[Image]
     ) -> None:
@@ -288,7 +313,7 @@ class ChangeLog:
     def commit(self) -> None:
         """The batch was written."""
         self._end, self._bytes = self._staged, self._staged_bytes
-        staged, highest, recent = self._staged_entries, self._highest, self._recent
+        staged, highest, recent = self._staged_entries, self.highest, self._recent
         for kept in staged:
             recent.entries.append(kept)
             if kept is not None:
@@ -318,14 +343,14 @@ class ChangeLog:
         Mutations of one coordinator come in order as a rule, so that most need not be looked up. What is kept
         of it are two numbers for each start of a coordinator; the first question about one is a scan.
         """
-        highest = self._highest.get(start)
+        highest = self.highest.get(start)
         if highest is None:
             first, end = keys.mutation_id_key((start, 0, 0)), keys.mutation_id_key((start, _SEQUENCE_MAX, 0))
             highest = 0
             for key, _ in self._engine.scan(first, end, reverse=True):
                 highest = keys.sequence_of(key)
                 break
-            self._highest[start] = highest
+            self.highest[start] = highest
         return sequence > highest
 
     def ids(self, after: int, entries_max: int, ranges: Ranges) -> LogIds:

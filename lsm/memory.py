@@ -60,6 +60,10 @@ class MemoryEngine:
         """Whether no key is said to be cold."""
         return self.cold is None or not any(map(self.cold, keys))
 
+    def near(self, key: bytes) -> tuple[bool, bytes | None]:
+        """The value, unless it is said to be cold."""
+        return (True, self.get(key)) if self.warm((key,)) else (False, None)
+
     def fetch(self, keys: Sequence[bytes]) -> None:
         """Nothing is far."""
 

@@ -259,6 +259,20 @@ class RocksEngine:
                 near[key] = None
         return True
 
+    def near(self, key: bytes) -> tuple[bool, bytes | None]:
+        """Whether this key is in memory, and then its value."""
+        group = self._group
+        if group and key in group:
+            return True, group[key]
+        try:
+            look: Callable[..., Any] = self._db.key_may_exist
+            may_exist, value = look(key, fetch=True)
+        except Exception as error:
+            raise fault_of(error, _READ) from error
+        if value:  # an empty one may be no value at all: see above
+            return True, value
+        return not may_exist, None
+
     def fetch(self, keys: Sequence[bytes]) -> None:
         """Read the keys into the block cache; from any thread.
 

@@ -85,6 +85,7 @@ from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.moved_log import log_moved
 from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
+from lsm.plain import PlainWrites
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
 from lsm.trimming import Trimming
@@ -141,8 +142,7 @@ class Store:
         self.engine = engine
         self.owns: Callable[[int, int], bool] | None = None
         """Whether this peer may hold rows of a table at a token: what is late for a range that it gave up
-        must
-        not come back into it.
+        must not come back into it.
         """
         self.unsynced = Unsynced()
         self.log = ChangeLog(engine)
@@ -164,7 +164,7 @@ class Store:
             lost=self.lost,
             scrubber=Scrubber(engine, self.tree, entries, tables),
             writer=self._writer,
-            info=self._info,
+            info=self.info,
         )
         moving = MovingCommands(
             engine,
@@ -172,7 +172,7 @@ class Store:
             floors=self.floors,
             log=self.log,
             writer=self._writer,
-            info=self._info,
+            info=self.info,
         )
         self._run: dict[type, Callable[[Any], tuple[Outcome, int]]] = {
             MergeRows: self._merge_rows,
@@ -195,6 +195,7 @@ class Store:
             **healing.handlers,
             **moving.handlers,
         }
+        self.plain = PlainWrites(self)
 
     # --- planning
 
@@ -248,7 +249,7 @@ class Store:
         if mutation is None or fault:
             return Plan(command, None, (), failed=Failed(Why.MALFORMED, fault))
         table, token = mutation.table, mutation.token
-        info = self._info(table)
+        info = self.info(table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(table))
         if mutation.header is not None and not info.has_clustering:
@@ -272,7 +273,7 @@ class Store:
 
     def _plan_read(self, command: Read) -> Plan:
         wanted = command.slice
-        info = self._info(wanted.table)
+        info = self.info(wanted.table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(wanted.table))
         text = slice_fault(wanted)
@@ -288,7 +289,7 @@ class Store:
         return Plan(command, order, needs, size=int(wanted.point))
 
     def _plan_merge(self, command: MergeRows) -> Plan:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(command.table))
         needs: list[bytes] = []
@@ -306,7 +307,7 @@ class Store:
         return Plan(command, None, tuple(dict.fromkeys(needs)))
 
     def _plan_paxos(self, command: PaxosStep) -> Plan:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None:
             return Plan(command, None, (), failed=_no_table(command.table))
         fault = partition_fault(command.table, command.partition)
@@ -332,7 +333,8 @@ class Store:
             failed = Failed(Why.MALFORMED, "a commit of another partition's mutation")
         return Plan(command, command.partition, (*needs, *plan.needs), plan.mutation, failed)
 
-    def _info(self, table: int) -> _Info | None:
+    def info(self, table: int) -> _Info | None:
+        """What is known of a table; None if there is none of this id."""
         schema = self._tables(table)
         if schema is None:
             return None
@@ -389,7 +391,7 @@ class Store:
         try:
             command, mutation = plan.command, plan.mutation
             if mutation is not None and type(command) is Apply:
-                info = self._info(mutation.table)
+                info = self.info(mutation.table)
                 if info is None:
                     return _no_table(mutation.table), 0
                 assert plan.order is not None
@@ -413,7 +415,7 @@ class Store:
 
     def _read(self, command: Read) -> tuple[Outcome, int]:
         wanted = command.slice
-        info = self._info(wanted.table)
+        info = self.info(wanted.table)
         if info is None:
             return _no_table(wanted.table), 0
         rows = read_slice(self.engine, wanted, info.has_clustering)
@@ -434,7 +436,7 @@ class Store:
         return depends_on
 
     def _paxos_step(self, step: PaxosStep, mutation: Mutation | None) -> tuple[Outcome, int]:
-        info = self._info(step.table)
+        info = self.info(step.table)
         if info is None:
             return _no_table(step.table), 0
         if isinstance(step, PaxosPrepare):
@@ -448,7 +450,7 @@ class Store:
     def _counter_add(self, plan: Plan) -> tuple[Outcome, int]:
         increments, prefix = plan.mutation, plan.order
         assert increments is not None and prefix is not None
-        info = self._info(increments.table)
+        info = self.info(increments.table)
         if info is None:
             return _no_table(increments.table), 0
         offset = self.log.offset_of(increments.id)
@@ -466,7 +468,7 @@ class Store:
         return (CounterAdded(data) if isinstance(outcome, Applied) else outcome), sequence
 
     def _merge_rows(self, command: MergeRows) -> tuple[Outcome, int]:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None:
             return _no_table(command.table), 0
         rows, owns = command.rows, self.owns
@@ -496,7 +498,7 @@ class Store:
 
     def _expire_rows(self, command: ExpireRows) -> tuple[Outcome, int]:
         def stored(key: bytes) -> tuple[str, bytes, Row] | None:
-            info = self._info(int.from_bytes(key[1:5], "big"))
+            info = self.info(int.from_bytes(key[1:5], "big"))
             if info is None or info.changes == "none":
                 return None
             end = keys.prefix_end(key)
@@ -539,7 +541,7 @@ class Store:
     # --- indexes
 
     def _find(self, command: Find) -> tuple[Outcome, int]:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None:
             return _no_table(command.table), 0
         try:
@@ -553,7 +555,7 @@ class Store:
         return count(self.engine, command), 0
 
     def _index_build(self, command: IndexBuild) -> tuple[Outcome, int]:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None or self._entries is None:
             return _no_table(command.table), 0
         return build(self.engine, command, info.schema, self._entries), self.engine.written()
@@ -579,7 +581,7 @@ class Store:
         self._writer.put_off_sweep(sweep.partition)
 
     def _sweep(self, command: Sweep) -> tuple[Outcome, int]:
-        info = self._info(command.table)
+        info = self.info(command.table)
         if info is None:
             self._writer.forget_sweep(command.partition)
             return _no_table(command.table), 0

@@ -23,9 +23,7 @@ def expiring(made: Cell) -> st.SearchStrategy[Cell]:
     """The cell, or one like it that has run out when it comes, or will."""
     if made.value is None:
         return st.just(made)
-    return st.sampled_from((0, 60, 150)).map(
-        lambda at_us: msgspec.structs.replace(made, dead_from_us=at_us)
-    )
+    return st.sampled_from((0, 60, 150)).map(lambda at_us: msgspec.structs.replace(made, dead_from_us=at_us))
 
 
 CELLS = st.lists(
@@ -45,7 +43,7 @@ WRITES = st.tuples(
 
 def general(store: Store) -> Store:
     """The same store without the short way."""
-    info = store._info(PLAIN.id)
+    info = store.info(PLAIN.id)
     assert info is not None and info.plain
     info.plain = False
     return store
@@ -57,7 +55,7 @@ def everything(store: Store) -> list[tuple[bytes, bytes]]:
 
 def keeping(store: Store, changes: str) -> Store:
     """The same store, whose table keeps these changes."""
-    info = store._info(PLAIN.id)
+    info = store.info(PLAIN.id)
     assert info is not None
     info.changes = changes
     return store

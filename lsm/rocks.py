@@ -19,10 +19,13 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
   error"). What it accepted before is in the log file all the same, so `sync` syncs the files themselves
   after a write was refused for want of space, until one is accepted again.
 - `items()` ends silently at a damaged block; an iterator says so in `status()`, which `scan` always asks.
-- The default recovery drops whatever follows a damaged record of the write-ahead log. Here opening refuses; a
-  torn tail, which is what a power cut leaves, is accepted. Because a log that was cut short looks like a torn
-  tail, the last durable sequence number is kept a second time, in a file beside the database: if the log ends
-  before it, acknowledged writes are missing, and opening raises AmnesiaError.
+- Log files are written over, not made anew (`recycle`): a sync then waits for no commit of the file system's
+  journal. Three appenders beside each other: p99 of a sync 30 ms, worst 100; writing over: 12 and 20.
+- What follows a damaged record of the write-ahead log is dropped when the database is opened, since in a log
+  that is written over nothing else can be told from a torn tail, which is what a power cut leaves. So the
+  last durable sequence number is kept a second time, in a file beside the database: if the log ends before
+  it, acknowledged writes are missing, and opening raises AmnesiaError, or CorruptionError if RocksDB's own
+  log says that a record of it did not match its checksum.
 """
 
 from __future__ import annotations
@@ -55,11 +58,14 @@ from core.errors import (
     StallError,
     StoreError,
 )
-from core.limits import KIB, MIB, SECOND_US
+from core.limits import KIB, MIB
 
 MEMTABLE_BYTES = 16 * MIB
 BLOCK_CACHE_BYTES = 64 * MIB
 WAL_BYTES_MAX = 64 * MIB
+LOGS_RECYCLED = 3
+"""So many log files of 16 MiB and more are kept to be written over."""
+DURABLE_SYNC_US = 100_000
 OPEN_FILES_MAX = 512
 APART_BYTES = 64 * KIB
 """Values so large are kept apart from the table files."""
@@ -135,7 +141,8 @@ def _options(memory: Memory, compact: bool = True) -> Options:
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_paranoid_checks(True)
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_recycle_log_file_num(LOGS_RECYCLED)
     options.set_write_buffer_size(memory.memtable_bytes)
     options.set_db_write_buffer_size(2 * memory.memtable_bytes)
     options.set_max_write_buffer_number(3)
@@ -214,13 +221,13 @@ class RocksEngine:
             raise fault_of(error, _OPEN) from error
         latest = database.latest_sequence_number()
         if latest < durable.sequence:
-            recorded = durable.sequence
+            recorded, damage = durable.sequence, _damage_of_log(path / DATABASE)
             database.close()
             durable.close()
-            raise AmnesiaError(
-                f"{path / DATABASE}: the log ends at sequence number {latest}, but {recorded} was durable: "
-                "acknowledged writes are missing"
-            )
+            text = f"the log ends at sequence number {latest}, but {recorded} was durable"
+            if damage:
+                raise CorruptionError(f"{damage}; {text}")
+            raise AmnesiaError(f"{path / DATABASE}: {text}: acknowledged writes are missing")
         return cls(database, durable)
 
     # --- reading
@@ -432,6 +439,14 @@ class RocksEngine:
             raise fault_of(error, _WRITE) from error
 
 
+def _damage_of_log(database: Path) -> str:
+    """What RocksDB said, while it opened this database, of a damaged record of the log; "" if nothing."""
+    for line in (database / "LOG").read_text(errors="replace").splitlines():
+        if "checksum mismatch" in line:
+            return line[line.index("] /") + 2 :] if "] /" in line else line
+    return ""
+
+
 def _sync_logs(path: Path) -> None:
     """Make the write-ahead logs in this directory durable as they are, without RocksDB."""
     for file in (*sorted(path.glob("*.log")), path):
@@ -448,7 +463,8 @@ def _sync_logs(path: Path) -> None:
 class _DurableFile:
     """The last durable sequence number: 8 bytes, then the same inverted. Written after every sync.
 
-    Its own fsync comes at most once a second: a power cut may leave an older number, which asks for less. The
+    Its own fsync comes at most ten times a second: a power cut may leave an older number, which asks for
+    less: what was synced in that tenth of a second is not missed if just then the disk damages it. The
     file is mapped, since a call to write it would give up the interpreter's lock, and under load wait for it.
     """
 
@@ -479,7 +495,7 @@ class _DurableFile:
         self._mapped[:] = self._encoded(sequence)
         self.sequence = sequence
         now_us = self._monotonic_us()
-        if now_us - self._synced_at_us >= SECOND_US:
+        if now_us - self._synced_at_us >= DURABLE_SYNC_US:
             self._synced_at_us = now_us
             os.fdatasync(self._descriptor)
 

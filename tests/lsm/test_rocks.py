@@ -168,8 +168,55 @@ def test_compaction_that_meets_damage_shows_in_health(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_the_middle_of_the_log_refuses_to_open(tmp_path: Path) -> None:
     killed(tmp_path)
     flip(log_file(tmp_path), 0.5)
-    with pytest.raises(CorruptionError, match="Corruption"):
+    with pytest.raises(CorruptionError, match=r"\.log: dropping \d+ bytes; Corruption.*100 was durable"):
         opened(tmp_path)
+
+
+def recycled(path: Path) -> dict[bytes, bytes]:
+    """A killed store whose log is written over an older one; what it held. Its last record is not durable."""
+    source = path / "source"
+    source.mkdir()
+    engine = opened(source)
+    held: dict[bytes, bytes] = {}
+    for turn in range(4):
+        for i in range(60 if turn < 3 else 20):
+            key, value = b"k%d-%05d" % (turn, i), os.urandom(1_000 + i)
+            engine.write([(key, value)])
+            held[key] = value
+        if turn < 3:
+            engine.flush()
+    engine.sync()
+    engine.write([(b"last", b"of all")])
+    shutil.copytree(source, path / "copy")
+    engine.close()
+    assert "reusing log" in (path / "copy" / "db" / "LOG").read_text()
+    return held | {b"last": b"of all"}
+
+
+def test_a_log_that_is_written_over_ends_where_the_new_one_does(tmp_path: Path) -> None:
+    held = recycled(tmp_path)
+    engine = opened(tmp_path / "copy")
+    assert dict(engine.scan(*EVERY)) == held
+    engine.close()
+
+
+@pytest.mark.parametrize(("where", "fault"), [(b"k3-00010", CorruptionError), (b"last", None)])
+def test_damage_of_a_log_that_is_written_over_is_told_if_it_was_durable(
+    tmp_path: Path, where: bytes, fault: type[StoreError] | None
+) -> None:
+    held = recycled(tmp_path)
+    (file,) = [file for file in (tmp_path / "copy" / "db").glob("*.log") if where in file.read_bytes()]
+    flip(file, file.read_bytes().index(where) / file.stat().st_size)
+    if fault is not None:
+        with pytest.raises(fault, match=file.name):
+            opened(tmp_path / "copy")
+        with pytest.raises(StoreError):
+            opened(tmp_path / "copy")
+        return
+    engine = opened(tmp_path / "copy")
+    del held[where]
+    assert dict(engine.scan(*EVERY)) == held
+    engine.close()
 
 
 def test_a_torn_tail_that_was_not_durable_is_accepted(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class SearchRequest(msgspec.Struct, frozen=True):
 
     If `fresh`, it finds every write that was acknowledged at a quorum before it began (at level QUORUM or
     above); else what indexes hold. With `allow_partial` what could be had in time is answered, and told so.
-    `documents`: rows of hits come along.
+    `documents`: rows of hits come along; with `texts` in their place the documents as they were found, where
+    they are at hand.
     """
 
     tables: tuple[int, ...]
@@ -44,6 +45,7 @@ class SearchRequest(msgspec.Struct, frozen=True):
     fresh: bool = True
     allow_partial: bool = False
     documents: bool = True
+    texts: bool = False
 
 
 class ExpandRequest(msgspec.Struct, frozen=True):
@@ -59,13 +61,14 @@ class ExpandRequest(msgspec.Struct, frozen=True):
 
 
 class SearchHit(msgspec.Struct, frozen=True):
-    """A document found; `row` is None if it was not asked for, or is gone since."""
+    """A document found; `row` is None if it was not asked for, or `text` is there, or it is gone since."""
 
     table: int
     key: bytes
     score: float
     sort: tuple[Any, ...]
     row: Row | None = None
+    text: bytes | None = None
 
 
 class TableSearched(msgspec.Struct, frozen=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from index.asking import Ask, Found, Refusal
+from index.asking import TEXTS_BYTES_MAX, Ask, Found, Refusal
 from index.bounds import RefusedError
 from index.computing import compute
 from index.fields import plain
@@ -63,6 +63,17 @@ class Match:
     def nested(self, path: str) -> list[Match]:
         """Each object at this path, as if it were the only one of the document."""
         return [Match(held, self.score, self._scorers) for held in self.held.nested(path)]
+
+
+def first_texts(texts: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The first of these documents that are not too large together."""
+    found, size = {}, 0
+    for key, text in texts.items():
+        size += len(text)
+        if size > TEXTS_BYTES_MAX:
+            break
+        found[key] = text
+    return found
 
 
 def hit_of(match: Match, ask: Ask) -> Hit:

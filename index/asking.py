@@ -9,12 +9,17 @@ so no document counts twice however many replicas of it there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from core import limits
 from index.aggregation import Aggregations, Partials
 from index.query import After, Fuzzy, Hit, Planned, SortKey, Statistics, TermKey, TokenRanges
+
+
+TEXTS_BYTES_MAX: Final = 256 * limits.KIB
+"""What documents that come along with hits may take together, about; others are fetched."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -22,7 +27,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     Without `sort`, by score, best first; ties always break by key, ascending. At most `limit` hits (0: only
     counts and aggregations), and those only that come after `after`, which changes neither the total nor the
-    aggregations. Scores need not be computed unless `scored`.
+    aggregations. Scores need not be computed unless `scored`. With `texts`, documents come along.
     """
 
     query: Planned
@@ -32,15 +37,19 @@ class Ask(msgspec.Struct, frozen=True):
     after: After | None = None
     aggregations: Aggregations = ()
     scored: bool = True
+    texts: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What an index found: the exact number of matches, the first hits in order, mergeable aggregations."""
+    """What an index found: the exact number of matches, the first hits in order, mergeable aggregations; and
+    the documents of hits, by key, if they were asked for, where they are at hand and not too large together.
+    """
 
     total: int
     hits: tuple[Hit, ...]
     aggregations: Partials = {}
     score_max: float = 0.0
+    texts: dict[bytes, bytes] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):

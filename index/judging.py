@@ -15,7 +15,7 @@ from typing import Any, Final
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, escaped, unescaped
-from index.fields import Fields, fields_of, is_whole, strings_of_all, texts_of_all, whole_of
+from index.fields import WHOLE_CHARS_MAX, Fields, fields_of, strings_of_all, texts_of_all, whole_of
 from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.nested import objects_at
@@ -104,17 +104,28 @@ def terms_of_text(text: str, analyzer: Analyzer) -> list[str]:
     return [token.term for token in analyzer.tokens(text)] if terms is None else terms
 
 
+def terms_of_texts(texts: Sequence[str], analyzer: Analyzer) -> list[str]:
+    """The terms of some values, one after the other."""
+    if analyzer.keeps_digits:  # words end where lines do: one call for all of ASCII
+        flat = analyzer.flat("\n".join([text for text in texts if text.isascii()]))
+        assert flat is not None, "ASCII is flat"
+        return flat + [term for text in texts if not text.isascii() for term in terms_of_text(text, analyzer)]
+    return [term for text in texts for term in terms_of_text(text, analyzer)]
+
+
 class Held:
     """A document as an index holds it. What is asked of it is worked out when it is asked."""
 
-    __slots__ = ("_fields", "_lists", "_rules", "_terms", "_texts", "key", "source")
+    __slots__ = ("_fields", "_lists", "_of_all", "_rules", "_short", "_terms", "_texts", "key", "source")
 
     def __init__(self, key: bytes, source: Any, rules: Rules) -> None:
         self.key = key
         self.source = source
         self._rules = rules
         self._fields: Fields | None = None
-        self._lists: dict[str, list[list[str]]] = {}
+        self._lists: dict[str, list[str]] = {}
+        self._of_all: tuple[list[str], list[str]] | None = None
+        self._short: str | None = None
         self._texts: dict[str, TextField | None] = {}
         self._terms: dict[tuple[str, str], frozenset[str]] = {}
 
@@ -126,47 +137,56 @@ class Held:
         return self._fields
 
     def frequency(self, name: str, term: str) -> tuple[int, int]:
-        """How often a term occurs in the TEXT of a field, and how many terms there are: (0, 0) without any.
+        """How often a term occurs in the TEXT of a field, and how many terms there are; of a field that lacks
+        it perhaps (0, 0).
 
         Most documents that are judged are asked nothing else, so this works out no positions.
         """
-        lists = self._lists.get(name)
-        if lists is None:
-            if name == WHOLE:
-                lists = [self._wholes()]
-            elif name == ALL and self._rules.says_nothing:
-                lists = self._all_lists()
-            else:
-                analyzer = self._rules.field(name).analyzer
-                lists = [terms_of_text(text, analyzer) for text in self._strings(name)]
-            self._lists[name] = lists
-        return sum(each.count(term) for each in lists), sum(map(len, lists))
+        terms = self._lists.get(name)
+        if terms is None:
+            if name == WHOLE and not self._may_have_whole(term):
+                return 0, 0
+            terms = self._list(name)
+        return terms.count(term), len(terms)
 
-    def _all_lists(self) -> list[list[str]]:
-        """The terms of ALL, value by value; those of WHOLE are found on the way."""
-        strings, numbers = strings_of_all(self.source)
-        analyzer = self._rules.default_analyzer
-        lists: list[list[str]] = []
-        wholes: list[str] = []
-        for text in strings:
-            terms = analyzer.flat(text)
-            if terms is not None and analyzer.keeps_digits:  # these are the words
-                whole = " ".join(terms) if is_whole(text, terms) else ""
-            else:
-                whole = whole_of(text)
-            lists.append([token.term for token in analyzer.tokens(text)] if terms is None else terms)
-            if whole:
-                wholes.append(whole)
-        self._lists[WHOLE] = [wholes]
-        return lists + [terms_of_text(text, analyzer) for text in numbers]
+    def length(self, name: str) -> int:
+        """How many terms there are in the TEXT of a field."""
+        terms = self._lists.get(name)
+        return len(self._list(name) if terms is None else terms)
 
-    def _wholes(self) -> list[str]:
-        """The terms of WHOLE."""
-        if self._fields is None and self._rules.says_nothing:
-            strings = strings_of_all(self.source)[0]
+    def _list(self, name: str) -> list[str]:
+        """All terms of a field."""
+        if name == WHOLE:
+            terms = [whole for whole in map(whole_of, self._texts_of_all()[0]) if whole]
+        elif name == ALL and self._rules.says_nothing:
+            strings, numbers = self._texts_of_all()
+            terms = terms_of_texts(strings + numbers, self._rules.default_analyzer)
         else:
-            strings = [text for values in self.fields.values() for text in values.text]
-        return [whole for whole in map(whole_of, strings) if whole]
+            analyzer = self._rules.field(name).analyzer
+            terms = [term for text in self._strings(name) for term in terms_of_text(text, analyzer)]
+        self._lists[name] = terms
+        return terms
+
+    def _may_have_whole(self, term: str) -> bool:
+        """Whether a value may be this as a whole: asked of every document that is judged, and hardly ever so.
+        Letters may change with their case; those of ASCII do so one by one.
+        """
+        short = self._short
+        if short is None:
+            texts = self._texts_of_all()[0]
+            short = self._short = "\n".join([text for text in texts if len(text) <= WHOLE_CHARS_MAX]).lower()
+        return not short.isascii() or term.partition(" ")[0] in short
+
+    def _texts_of_all(self) -> tuple[list[str], list[str]]:
+        """The strings of all fields, and the numbers, as ALL and WHOLE have them (WHOLE without numbers)."""
+        found = self._of_all
+        if found is None:
+            if self._rules.says_nothing:
+                found = strings_of_all(self.source)
+            else:  # no numbers: WHOLE has none, and ALL goes another way
+                found = [text for values in self.fields.values() for text in values.text], []
+            self._of_all = found
+        return found
 
     def _strings(self, name: str) -> Iterable[str]:
         """The values of a field's TEXT."""
@@ -186,7 +206,7 @@ class Held:
             return self._texts[name]
         field: TextField | None
         if name == WHOLE:
-            field = _one_after_the_other(self._wholes())
+            field = _one_after_the_other(self._list(WHOLE))
         else:
             texts = list(self._strings(name))
             field = text_field(texts, self._rules.field(name).analyzer) if texts else None

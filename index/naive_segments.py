@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from core.json_values import parse
-from index.answering import Match, Scorers, answer
+from index.answering import Match, Scorers, answer, first_texts
 from index.asking import Ask, Found, Refusal
 from index.changing import Change, hash_of
 from index.encoding import decoded, encoded
@@ -78,7 +78,7 @@ class NaiveView:
         }
         lengths = {}
         for name in fields:
-            found_lengths = [held.frequency(name, "")[1] for held in inside]
+            found_lengths = [held.length(name) for held in inside]
             lengths[name] = FieldLength(sum(map(bool, found_lengths)), sum(found_lengths))
         found = {key: count for key, count in frequencies.items() if count}
         return Statistics(len(inside), found, lengths)
@@ -92,7 +92,11 @@ class NaiveView:
             score = score_of(held)
             if score is not None:
                 matches.append(Match(held, score if ask.scored else 0.0, scorers))
-        return answer(ask, matches)
+        found = answer(ask, matches)
+        if not ask.texts or isinstance(found, Refusal):
+            return found
+        texts = {hit.key: self._documents[hit.key] for hit in found.hits}
+        return msgspec.structs.replace(found, texts=first_texts(texts))
 
     def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
         """Terms within the distance."""

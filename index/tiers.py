@@ -182,11 +182,13 @@ class Tiers:
         if len(founds) == 1:
             return founds[0]
         hits = sorted_hits((hit for found in founds for hit in found.hits), ask.sort, ask.limit)
+        texts = {key: text for found in founds for key, text in found.texts.items()}
         return Found(
             sum(found.total for found in founds),
             tuple(hits),
             merge_all(ask.aggregations, [found.aggregations for found in founds]),
             max(found.score_max for found in founds),
+            {hit.key: texts[hit.key] for hit in hits if hit.key in texts},
         )
 
     def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:

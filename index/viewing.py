@@ -20,7 +20,8 @@ import msgspec
 from core.errors import CorruptionError
 from core.json_values import parse
 from index.aggregation import Partials
-from index.asking import Ask, Found, Refusal
+from index.answering import first_texts
+from index.asking import TEXTS_BYTES_MAX, Ask, Found, Refusal
 from index.bounds import RefusedError
 from index.candidates import Bounds, Candidate, first_hits
 from index.changing import hash_of
@@ -70,6 +71,9 @@ LENGTH_ROUNDING: Final = 0.85
 """A field may be longer than the engine remembers, which makes scores lower, down to this share."""
 
 LENGTHS_KEPT: Final = 1_000
+
+READ_BYTES_MAX: Final = 4 * TEXTS_BYTES_MAX
+"""What is kept of documents that are judged, of which some will be hits."""
 
 FEW: Final = 200
 """Where not even one document in so many is hidden, terms are weighed as if none were: counting without them
@@ -342,35 +346,43 @@ class View:
         """
         partials: Partials = Facets(self).partials(ask.aggregations, query) if ask.aggregations else {}
         hits: list[Hit] = []
+        texts = _Texts(ask.texts)
         if ask.limit and total:
-            hits = self._sorted(ask, query) if ask.sort else self._hits(ask, query, total, within)
+            if ask.sort:
+                hits = self._sorted(ask, query, texts)
+            else:
+                hits = self._hits(ask, query, total, within, texts)
         is_first = hits and ask.after is None and not ask.sort
         best = hits[0].score if is_first else self._best(ask, query, total, within)
-        return Found(total, tuple(hits), partials, best)
+        return Found(total, tuple(hits), partials, best, texts.of(hits))
 
     def _best(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> float:
         """The best score of all, where the first hit does not tell."""
         if not total or not ask.scored:
             return 0.0
         asked = msgspec.structs.replace(ask, limit=1, after=None, sort=())
-        first = self._hits(asked, query, total, within)
+        first = self._hits(asked, query, total, within, _Texts(False))
         return first[0].score if first else 0.0
 
-    def _hits(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> list[Hit]:
+    def _hits(
+        self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery, texts: _Texts
+    ) -> list[Hit]:
         """The first hits by score. What is hidden is passed over as it is met, which takes far less time than
         having the engine leave it out.
         """
         score = constant_score(ask.query) if ask.scored else 0.0
         if score is not None:
-            return self._hits_in_order(ask, query, score)
+            return self._hits_in_order(ask, query, score, texts)
         score_of = compile_query(ask.query, ask.statistics)
 
         hidden = self._hidden_keys
 
         def judge(candidate: Candidate) -> Hit | None:
-            held = self._document(candidate.place)
-            if held.key in hidden:
+            key, text = self._engine.stored(candidate.place)
+            if key in hidden:
                 return None
+            texts.note(key, text)
+            held = Held(key, parse(text), self._rules)
             hit = Hit(held.key, _agreed(score_of(held), held.key))
             return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
 
@@ -378,7 +390,7 @@ class View:
         candidates = self._candidates(within, total + len(hidden), ask.limit)
         return first_hits(candidates, judge, ask.limit, bounds, ask.after)
 
-    def _hits_in_order(self, ask: Ask, query: EngineQuery, score: float) -> list[Hit]:
+    def _hits_in_order(self, ask: Ask, query: EngineQuery, score: float, texts: _Texts) -> list[Hit]:
         """Hits that all score the same come in the order of their keys."""
         after = b""
         if ask.after is not None:
@@ -386,7 +398,12 @@ class View:
             if isinstance(at, int | float) and at < score:
                 return []
             after = ask.after.key if at == score else b""
-        return [Hit(key, score) for key, _ in self.in_order(query, ask.limit, after)]
+        found = self.in_order(query, ask.limit, after)
+        for key, place in found:
+            if not texts.has_room:
+                break
+            texts.note(key, self._engine.stored(place)[1])
+        return [Hit(key, score) for key, _ in found]
 
     def in_order(self, query: EngineQuery, limit: int, after: bytes) -> list[tuple[bytes, Place]]:
         """The first of these documents after a key, in the order of keys: that of the ring."""
@@ -407,12 +424,14 @@ class View:
                 return sorted(found, key=_by_key)[:limit]
             offset, step = offset + step, step * 4
 
-    def _sorted(self, ask: Ask, query: EngineQuery) -> list[Hit]:
+    def _sorted(self, ask: Ask, query: EngineQuery, texts: _Texts) -> list[Hit]:
         """The first hits by the values of fields."""
         score_of = compile_query(ask.query, ask.statistics)
         hits = []
         for key, values, place in islice(Sorter(self, ask.limit).walk(query, ask.sort, ask.after), ask.limit):
             score = _agreed(score_of(self._document(place)), key) if ask.scored else 0.0
+            if texts.has_room:
+                texts.note(key, self._engine.stored(place)[1])
             hits.append(Hit(key, score, values))
         return hits
 
@@ -464,6 +483,27 @@ class View:
     def _document(self, place: Place) -> Held:
         key, source = self._engine.stored(place)
         return Held(key, parse(source), self._rules)
+
+
+class _Texts:
+    """Documents that were read on the way to hits, as many as there is room for."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.has_room = wanted
+        self._texts: dict[bytes, bytes] = {}
+        self._size = 0
+
+    def note(self, key: bytes, text: bytes) -> None:
+        """This one was read."""
+        if self.has_room:
+            self._texts[key] = text
+            self._size += len(text)
+            self.has_room = self._size < READ_BYTES_MAX
+
+    def of(self, hits: Sequence[Hit]) -> dict[bytes, bytes]:
+        """Those of these hits."""
+        texts = self._texts
+        return first_texts({hit.key: texts[hit.key] for hit in hits if hit.key in texts}) if texts else {}
 
 
 def _agreed(score: float | None, key: bytes) -> float:

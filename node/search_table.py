@@ -68,6 +68,7 @@ class TableResult(msgspec.Struct, frozen=True):
 
     total: int
     hits: tuple[Hit, ...]
+    texts: dict[bytes, bytes]
     score_max: float
     query: Planned
     statistics: Statistics
@@ -268,6 +269,7 @@ class TableSearch:
             after,
             self._aggregations,
             self._is_scored(),
+            request.documents and request.texts,
         )
 
     def _seek(self, parts: tuple[Part, ...]) -> None:
@@ -295,6 +297,7 @@ class TableSearch:
             TableResult(
                 sum(found.total for found in founds),
                 tuple(hits),
+                {key: text for found in founds for key, text in found.texts.items()},
                 max((found.score_max for found in founds), default=0.0),
                 self._query,
                 self._statistics,

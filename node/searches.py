@@ -184,7 +184,7 @@ class _Search:
         self._now_us = parent.inside.clock.now_us()
         self._results: dict[int, TableResult] = {}
         self._page: list[Hit] = []
-        self._rows: dict[bytes, Any] = {}
+        self._texts: dict[bytes, bytes] = {}
         self._wanted: list[tuple[bytes, PeerId]] = []
 
     def start(self) -> None:
@@ -213,7 +213,11 @@ class _Search:
         for result in self._results.values():
             self._wanted += [(hit.key, result.found_by(hit.key)) for hit in result.shown]
         if request.documents:
-            self._wanted += [(hit.key, self._result_of(hit.key).found_by(hit.key)) for hit in self._page]
+            for result in self._results.values():
+                self._texts.update(result.texts)
+            for hit in self._page:
+                if hit.key not in self._texts:
+                    self._wanted.append((hit.key, self._result_of(hit.key).found_by(hit.key)))
         self._parent_fetch()
 
     def _result_of(self, key: bytes) -> TableResult:
@@ -229,10 +233,18 @@ class _Search:
             self._end(rows)
             return
         request = self._request
+        texts = self._texts
         hits = tuple(
-            SearchHit(int.from_bytes(hit.key[1:5], "big"), hit.key, hit.score, hit.sort, rows.get(hit.key))
+            SearchHit(
+                int.from_bytes(hit.key[1:5], "big"),
+                hit.key,
+                hit.score,
+                hit.sort,
+                rows.get(hit.key),
+                texts.get(hit.key),
+            )
             for hit in self._page
-            if not request.documents or hit.key in rows
+            if not request.documents or hit.key in rows or hit.key in texts
         )
         tables = tuple(self._told(table, result, rows) for table, result in sorted(self._results.items()))
         peers = {peer: None for result in self._results.values() for peer in result.peers}

@@ -74,15 +74,21 @@ def lowered(term: str) -> str:
 
 
 def _ascii_terms(text: str) -> list[str]:
-    """Split at spaces, which takes a fifth of a pattern's time; where words may be joined, by the pattern."""
+    """Split at spaces, which takes a fifth of a pattern's time; only what may be joined words is split by the
+    pattern.
+    """
     folded = text.translate(_FOLDED)
+    is_joined = False
     for joint in _JOINTS:
         if joint in folded:
             folded = folded.replace(joint + " ", " ")
-            if joint in folded[:-1]:
-                return _terms(_ASCII_WORDS, text.lower())
-            folded = folded.rstrip(joint)
-    return _terms(_ASCII_WORDS, text.lower()) if _has_long_word(folded) else folded.split()
+            is_joined = is_joined or joint in folded
+    if _has_long_word(folded):
+        return _terms(_ASCII_WORDS, text.lower())
+    if not is_joined:
+        return folded.split()
+    split = _ASCII_WORDS.findall
+    return [term for run in folded.split() for term in ((run,) if run.isalnum() else split(run))]
 
 
 def _has_long_word(text: str) -> bool:

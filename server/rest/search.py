@@ -162,6 +162,7 @@ class SearchRoutes:
             body.fresh,
             body.allow_partial,
             needs_rows,
+            texts=True,
         )
         answer = await self._bridge.ask(request, self._timeout_us(body.timeout_ms))
         if not isinstance(answer, SearchAnswer):

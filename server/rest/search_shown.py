@@ -88,7 +88,7 @@ class Shown:
 
     def _hit(self, hit: SearchHit, by_score: bool) -> dict[str, Any]:
         found = self._head(hit.table, hit.key, hit.score if by_score else None)
-        text = self._text(hit.table, hit.row)
+        text = self._text_of(hit)
         if self._body.source is not False and text is not None:
             found["_source"] = shown_source(text, self._body.source)
         if self._body.sort:
@@ -110,13 +110,16 @@ class Shown:
         return found
 
     def text_of(self, hit: SearchHit) -> bytes:
-        """The document of a hit that came with its row."""
-        text = self._text(hit.table, hit.row)
+        """The document of a hit that came with it."""
+        text = self._text_of(hit)
         assert text is not None, "a row with a document"
         return text
 
     def _head(self, table: int, key: bytes, score: float | None) -> dict[str, Any]:
         return {"_index": self._collections[table].name, "_id": id_of(key), "_score": score}
+
+    def _text_of(self, hit: SearchHit) -> bytes | None:
+        return self._text(hit.table, hit.row) if hit.text is None else hit.text
 
     def _text(self, table: int, row: Row | None) -> bytes | None:
         if row is None:

@@ -166,11 +166,18 @@ def _strings(strings: list[str], numbers: list[str], path: str, value: Any) -> N
             if kind is str:
                 if prefix or key not in (ALL, WHOLE):
                     strings.append(member)
+            elif kind is int or kind is float:
+                if prefix or key not in (ALL, WHOLE):
+                    numbers.append(str(member))
             elif member is not None and kind is not bool:
                 _strings(strings, numbers, prefix + key, member)
     elif isinstance(value, list):
+        is_ours = path in (ALL, WHOLE)
         for element in value:
-            _strings(strings, numbers, path, element)
+            if type(element) is str and not is_ours:
+                strings.append(element)
+            else:
+                _strings(strings, numbers, path, element)
     elif value is not None and value is not True and value is not False and path not in (ALL, WHOLE):
         (strings if isinstance(value, str) else numbers).append(str(value))
 

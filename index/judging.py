@@ -159,8 +159,11 @@ class Held:
         if name == WHOLE:
             terms = [whole for whole in map(whole_of, self._texts_of_all()[0]) if whole]
         elif name == ALL and self._rules.says_nothing:
+            analyzer = self._rules.default_analyzer
             strings, numbers = self._texts_of_all()
-            terms = terms_of_texts(strings + numbers, self._rules.default_analyzer)
+            terms = terms_of_texts(strings, analyzer)
+            for number in numbers:
+                terms += terms_of_text(number, analyzer)
         else:
             analyzer = self._rules.field(name).analyzer
             terms = [term for text in self._strings(name) for term in terms_of_text(text, analyzer)]

@@ -466,6 +466,8 @@ def add_statistics(parts: list[Statistics]) -> Statistics:
 
 def children(query: Query) -> tuple[Query, ...]:
     """The queries directly inside this one."""
+    if isinstance(query, Term):  # most are
+        return ()
     if isinstance(query, Bool):
         return query.must + query.should + query.must_not + query.filter
     if isinstance(query, DisMax | AtLeast):

@@ -557,6 +557,11 @@ class Engine:
         """(score, place) by falling score."""
         return self._searcher.search(query, limit, count=False, offset=offset).hits
 
+    def best_counted(self, query: tantivy.Query, limit: int) -> tuple[list[tuple[float, Any]], int]:
+        """The first by falling score, and how many there are."""
+        found: Any = self._searcher.search(query, limit)  # its stub lacks the count
+        return found.hits, int(found.count)
+
     def by_column(self, query: tantivy.Query, column: str, limit: int, offset: int) -> list[tuple[int, Any]]:
         """(value, place) by rising value of a column."""
         return self._searcher.search(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -102,6 +102,9 @@ class Engine(Tools, Protocol):
 
     def best(self, query: EngineQuery, limit: int, offset: int) -> list[tuple[float, Place]]:
         """(score, place) by falling score."""
+
+    def best_counted(self, query: EngineQuery, limit: int) -> tuple[list[tuple[float, Place]], int]:
+        """The first by falling score, and how many there are."""
 
     def by_column(self, query: EngineQuery, column: str, limit: int, offset: int) -> list[tuple[int, Place]]:
         """(value, place) by rising value of a column."""
@@ -326,24 +329,34 @@ class View:
         try:
             finder = Finder(self._engine, ask.statistics)
             found = finder.query(ask.query)
-            within = self._within(found, ranges)
-            query = within if self._hidden is None else self._without(within, self._hidden)
-            total = self.count(query)
+            matching = self._matching(ask, self._within(found, ranges), finder.is_exact)
             if finder.is_exact:
                 try:
-                    return self._quick(ask, query, total, within)
+                    return self._quick(ask, matching)
                 except Unsuited:
                     pass
-            return scan(ask, self._held(query, total), finder.is_exact)
+            return scan(ask, self._held(matching.query, matching.total), finder.is_exact)
         except RefusedError as refused:
             return Refusal("too_many_buckets", refused.error.told())
         except ValueError as error:  # what the engine says of an expression that is too large
             return Refusal("too_complex", f"the index cannot execute this query: {error}")
 
-    def _quick(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> Found:
-        """Without looking at all matches; raises Unsuited if that cannot be. `within` is the query with what
-        is hidden.
+    def _matching(self, ask: Ask, within: EngineQuery, is_exact: bool) -> _Matching:
+        """Count, and where candidates will be asked for, have the first of them from the same walk through
+        the postings.
         """
+        engine, hidden = self._engine, self._hidden
+        query = within if hidden is None else self._without(within, hidden)
+        if not (is_exact and ask.limit and ask.scored) or ask.sort or constant_score(ask.query) is not None:
+            return _Matching(query, within, engine.count(query), None)
+        first, total = engine.best_counted(within, ask.limit + CANDIDATES)
+        if hidden is not None and total:
+            total -= engine.count(self._both(within, hidden))
+        return _Matching(query, within, total, first)
+
+    def _quick(self, ask: Ask, matching: _Matching) -> Found:
+        """Without looking at all matches; raises Unsuited if that cannot be."""
+        query, total = matching.query, matching.total
         partials: Partials = Facets(self).partials(ask.aggregations, query) if ask.aggregations else {}
         hits: list[Hit] = []
         texts = _Texts(ask.texts)
@@ -351,28 +364,26 @@ class View:
             if ask.sort:
                 hits = self._sorted(ask, query, texts)
             else:
-                hits = self._hits(ask, query, total, within, texts)
+                hits = self._hits(ask, matching, texts)
         is_first = hits and ask.after is None and not ask.sort
-        best = hits[0].score if is_first else self._best(ask, query, total, within)
+        best = hits[0].score if is_first else self._best(ask, matching)
         return Found(total, tuple(hits), partials, best, texts.of(hits))
 
-    def _best(self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery) -> float:
+    def _best(self, ask: Ask, matching: _Matching) -> float:
         """The best score of all, where the first hit does not tell."""
-        if not total or not ask.scored:
+        if not matching.total or not ask.scored:
             return 0.0
         asked = msgspec.structs.replace(ask, limit=1, after=None, sort=())
-        first = self._hits(asked, query, total, within, _Texts(False))
+        first = self._hits(asked, matching, _Texts(False))
         return first[0].score if first else 0.0
 
-    def _hits(
-        self, ask: Ask, query: EngineQuery, total: int, within: EngineQuery, texts: _Texts
-    ) -> list[Hit]:
+    def _hits(self, ask: Ask, matching: _Matching, texts: _Texts) -> list[Hit]:
         """The first hits by score. What is hidden is passed over as it is met, which takes far less time than
         having the engine leave it out.
         """
         score = constant_score(ask.query) if ask.scored else 0.0
         if score is not None:
-            return self._hits_in_order(ask, query, score, texts)
+            return self._hits_in_order(ask, matching.query, score, texts)
         score_of = compile_query(ask.query, ask.statistics)
 
         hidden = self._hidden_keys
@@ -387,7 +398,7 @@ class View:
             return None if ask.after is not None and not is_after(hit, ask.after, ()) else hit
 
         bounds = self._bounds(ask)
-        candidates = self._candidates(within, total + len(hidden), ask.limit)
+        candidates = self._candidates(matching, matching.total + len(hidden), ask.limit)
         return first_hits(candidates, judge, ask.limit, bounds, ask.after)
 
     def _hits_in_order(self, ask: Ask, query: EngineQuery, score: float, texts: _Texts) -> list[Hit]:
@@ -435,12 +446,15 @@ class View:
             hits.append(Hit(key, score, values))
         return hits
 
-    def _candidates(self, query: EngineQuery, total: int, limit: int) -> Iterator[Candidate]:
+    def _candidates(self, matching: _Matching, total: int, limit: int) -> Iterator[Candidate]:
         """All hits by falling estimate, in crowds of equals by token."""
         crowd: list[tuple[float, Place]] = []
         offset, step = 0, limit + CANDIDATES
         while offset < total:
-            found = self._engine.best(query, step, offset)
+            found = matching.first
+            if offset or found is None:
+                found = self._engine.best(matching.within, step, offset)
+            step = max(step, len(found))
             offset, step = offset + step, step * 4
             for hit in found:
                 if crowd and hit[0] != crowd[0][0]:
@@ -483,6 +497,17 @@ class View:
     def _document(self, place: Place) -> Held:
         key, source = self._engine.stored(place)
         return Held(key, parse(source), self._rules)
+
+
+class _Matching(NamedTuple):
+    """What matches: the engine's query, the same with what is hidden, how many there are without that, and
+    the first of `within` by estimate, where they are known.
+    """
+
+    query: EngineQuery
+    within: EngineQuery
+    total: int
+    first: list[tuple[float, Place]] | None
 
 
 class _Texts:

@@ -17,7 +17,6 @@ from core import limits
 from index.aggregation import Aggregations, Partials
 from index.query import After, Fuzzy, Hit, Planned, SortKey, Statistics, TermKey, TokenRanges
 
-
 TEXTS_BYTES_MAX: Final = 256 * limits.KIB
 """What documents that come along with hits may take together, about; others are fetched."""
 

@@ -153,12 +153,15 @@ class Scatter:
         if placement is None:
             self._fail(no_such_table())
             return
-        pieces = pieces_within(joined_ranges(placement), ranges)
         alive = self._parent.alive(placement)
-        servers = [peer for peer in alive if peer not in self._unfit]
         wanted, local = self._wanted(placement), self._parent.inside.identity.datacentre
-        liveness = Liveness(alive, servers, self._apart, self._table)
-        parts, unserved = cover(pieces, liveness, wanted, placement, local)
+        if self._unfit or self._apart:
+            servers = [peer for peer in alive if peer not in self._unfit]
+            liveness = Liveness(alive, servers, self._apart, self._table)
+            pieces = pieces_within(joined_ranges(placement), ranges)
+            parts, unserved = cover(pieces, liveness, wanted, placement, local)
+        else:
+            parts, unserved = self._parent.covered(placement, ranges, wanted, alive)
         if unserved and asked.op:
             return  # nobody else can: its own answer is waited for
         if unserved:

@@ -93,6 +93,8 @@ class SearchIndexes:
         self._epoch = -1
         self._fed = False
         self._timing = False
+        self.durable_end: Callable[[], int | None] | None = None
+        """The last offset of this peer's log that is durable; None where that is not known."""
         inside.on_timer("inverted_feed", self._on_feed)
         inside.on_timer("inverted_wait", self._on_wait)
         inside.on_timer("inverted_retry", self._on_retry)
@@ -319,8 +321,19 @@ class SearchIndexes:
 
     def when_fresh(self, table: int, until_us: int, done: Then, mapping: str = "") -> None:
         """Call `done("")` once the index holds all that is durable in the log now; or why not."""
-        self._wait(_Waiter(table, mapping, True, self._inside.clock.now_us(), done), until_us)
+        now_us = self._inside.clock.now_us()
+        if self._is_fresh(self._named(table, mapping), now_us):
+            done("")
+            return
+        self._wait(_Waiter(table, mapping, True, now_us, done), until_us)
         self.read_soon()
+
+    def _is_fresh(self, index: OneIndex | None, now_us: int) -> bool:
+        """Whether an index shows all that is durable at this moment, as far as can be told without asking."""
+        end = None if self.durable_end is None else self.durable_end()
+        if end is None or index is None or not index.can_search or index.reached < end:
+            return False
+        return not 0 < index.next_due_us <= now_us
 
     def when_open(self, table: int, until_us: int, done: Then, mapping: str = "") -> None:
         """The same as soon as the index can be searched at all."""

@@ -34,20 +34,23 @@ from index.ordering import sorted_hits
 from index.query import Hit, TokenRanges
 from index.query_string import Options, parse_query_string
 from lsm.keys import TOKEN_MAX, TOKEN_MIN
-from node.scans import check_level
+from node.scans import check_level, joined_ranges
 from node.scatter import Collected, Failure, Scatter
+from node.search_cover import Liveness, Part, Piece, cover, pieces_within
 from node.search_fetch import Fetch
 from node.search_table import TableResult, TableSearch
 from node.writes import no_such_table
 from ring.tokens import token_of
 
 if TYPE_CHECKING:
+    from core.consistency import Need
     from node.metadata_state import TablePlacement
     from node.reads import Reads
     from node.search_serving import SearchServing
 
 RING: TokenRanges = ((TOKEN_MIN, TOKEN_MAX),)
 TABLES_MAX = 100
+COVERS_KEPT = 100
 
 
 class Searches:
@@ -61,6 +64,7 @@ class Searches:
         self.metadata = reads.metadata
         self.me = reads.me
         self.scatters: dict[int, Scatter] = {}
+        self._covers: dict[Any, tuple[TablePlacement, tuple[list[Part], list[Piece]]]] = {}
         inside = self.inside
         inside.on_timer("search_deadline", lambda number: self._step(number, Scatter.on_deadline))
         inside.on_timer("search_retry", lambda number: self._step(number, Scatter.on_retry))
@@ -81,6 +85,23 @@ class Searches:
         """The replicas of a table that live, as far as is known, in the order of their ids."""
         known = {peer: None for _, replicas in placement.ranges() for peer in replicas}
         return tuple(peer for peer in sorted(known) if self.reads.swim.is_alive(peer))
+
+    def covered(
+        self, placement: TablePlacement, ranges: TokenRanges, wanted: Need, alive: tuple[PeerId, ...]
+    ) -> tuple[list[Part], list[Piece]]:
+        """Who is asked for these ranges as long as nobody of those alive fails (node/search_cover.py). It is
+        the same for search after search, so the last ones are remembered.
+        """
+        place = (placement.table.id, ranges, wanted, alive)
+        known = self._covers.get(place)
+        if known is None or known[0] is not placement:
+            liveness = Liveness(alive, alive, (), placement.table.id)
+            pieces = pieces_within(joined_ranges(placement), ranges)
+            found = cover(pieces, liveness, wanted, placement, self.inside.identity.datacentre)
+            if len(self._covers) >= COVERS_KEPT:
+                self._covers.clear()
+            known = self._covers[place] = placement, found
+        return known[1]
 
     # --- searches
 

@@ -313,6 +313,7 @@ class PeerProcess:
         )
         self.jobs = world.jobs = Jobs(loop, node.on_done)
         indexes = SearchIndexes(node.inside, node.metadata, TantivyPlace(self.data / SEARCH))
+        indexes.durable_end = lambda: self.store.log.durable
         node.search_by(indexes, indexes.start)
         node.scrubbing.indexes = IndexScrubbing(node.inside, indexes)
         options = TransportOptions(peer.address, config.ports.peer, config.name, tls)

@@ -57,6 +57,7 @@ class RealSoftware:
 
         store = Store(engine, table, node.indexed.entries)
         store.owns = node.owns
+        indexes.durable_end = lambda: store.log.durable
         return Launched(node, Executor(store, Commit()))
 
 

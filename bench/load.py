@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, cast
 
 import msgspec
@@ -21,6 +22,7 @@ CHUNKED_HEADER: Final = b"transfer-encoding: chunked"
 LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 CHUNKED: Final = -1
 ANSWER_TIMEOUT_S: Final = 60.0
+TIMER_LATE_S: Final = 0.002
 FAILURE_BYTES_MAX: Final = 64 * 1024
 """What is kept of the first answer that is none of success."""
 
@@ -95,6 +97,25 @@ class _Load:
             elif self.busy == 0:
                 self.done.set_result(None)
 
+    def free(self, connection: _Connection) -> None:
+        """A connection has its answer."""
+        connection.begin()
+
+
+class _Paced(_Load):
+    """A load whose requests begin when they are due."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(iter(()), None, 0)
+        self.wanted = wanted
+        self.idle: list[_Connection] = []
+
+    def free(self, connection: _Connection) -> None:
+        """It waits for another."""
+        self.idle.append(connection)
+        if len(self.latencies_s) == self.wanted and not self.done.done():
+            self.done.set_result(None)
+
 
 class _Connection(asyncio.Protocol):
     """One kept connection."""
@@ -118,13 +139,23 @@ class _Connection(asyncio.Protocol):
         request = self._load.next()
         assert self._transport is not None
         if request is None:
-            self._finished = True
-            self._transport.close()
+            self.end()
             self._load.ended()
             return
-        self._sent_at = time.perf_counter()
+        self.send(request, time.perf_counter())
+
+    def send(self, request: bytes, since: float) -> None:
+        """Send a request whose latency counts from `since`."""
+        assert self._transport is not None
+        self._sent_at = since
         self._request = request
         self._transport.write(request)
+
+    def end(self) -> None:
+        """Nothing more is sent."""
+        assert self._transport is not None
+        self._finished = True
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._buffer = data = self._buffer + data if self._buffer else data
@@ -140,7 +171,7 @@ class _Connection(asyncio.Protocol):
         if data[STATUS_AT] != ord("2") or (load.judge is not None and not load.judge(data)):
             load.refused(self._request, data)
         self._buffer, self._wanted = b"", 0
-        self.begin()
+        load.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._finished:
@@ -199,6 +230,48 @@ async def _until_done(load: _Load) -> None:
             raise TimeoutError(f"no answer within {ANSWER_TIMEOUT_S} s")
         seen = len(load.latencies_s)
     await load.done
+
+
+async def _until(due: float) -> None:
+    """Wait until the clock shows this. Timers of an event loop are late by up to a millisecond: the last of a
+    wait is spent looking at the clock.
+    """
+    left_s = due - time.perf_counter()
+    while left_s > 0:
+        await asyncio.sleep(max(0.0, left_s - TIMER_LATE_S))
+        left_s = due - time.perf_counter()
+
+
+async def run_paced(
+    places: Sequence[tuple[str, int]], requests: Iterator[bytes], per_s: float, seconds: float
+) -> tuple[Figures, bytes]:
+    """Begin so many requests a second, each place in turn, whether or not those before are answered.
+
+    Latencies count from when a request was due, so whoever stands still cannot hide it. Returns as
+    `run_load` does. Raises ConnectionError if a connection is lost, TimeoutError if some are not answered
+    long after the last; there is at least one request for each place.
+    """
+    loop = asyncio.get_running_loop()
+    count = int(seconds * per_s)
+    loads = [_Paced(len(range(at, count, len(places)))) for at in range(len(places))]
+    began = time.perf_counter()
+    for number in range(count):
+        at = number % len(places)
+        due = began + number / per_s
+        await _until(due)
+        idle = loads[at].idle
+        if not idle:
+            _, made = await loop.create_connection(partial(_Connection, loads[at]), *places[at])
+            idle.append(made)
+        idle.pop().send(next(requests), due)
+    await asyncio.wait_for(asyncio.gather(*(load.done for load in loads)), ANSWER_TIMEOUT_S)
+    for load in loads:
+        for connection in load.idle:
+            connection.end()
+    latencies_s = [latency for load in loads for latency in load.latencies_s]
+    first_failure = next((load.first_failure for load in loads if load.first_failure), b"")
+    failed = sum(load.failed for load in loads)
+    return figures_of(latencies_s, time.perf_counter() - began, failed), first_failure
 
 
 def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:

@@ -151,10 +151,12 @@ class Process:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory_bytes(self) -> int:
-        """Resident memory (Linux)."""
+    def memory_bytes(self, kind: str = "VmRSS") -> int:
+        """Resident memory (Linux): all, of its own (RssAnon), or of files that it maps (RssFile), which the
+        kernel takes back where it lacks memory.
+        """
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) * 1024
         raise PeerError(f"{self.name} has no memory")
 

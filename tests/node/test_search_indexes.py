@@ -185,3 +185,35 @@ def test_what_expires_is_not_found_any_more(s: Indexed) -> None:
     s.run(8)
     assert s.found(All()) == ["m2"]
     assert s.search(All(), size=0).total == 1  # type: ignore[union-attr]
+
+
+def test_an_index_that_shows_all_that_is_durable_is_not_made_to_look(s: Indexed) -> None:
+    s.store("m1", {"n": 1})
+    s.run(1)  # all replicas have it, and show it
+    index, asked = s.indexes(), []
+    index.read_soon = lambda: asked.append(1)  # type: ignore[method-assign]
+    told: list[str] = []
+    table = s.collection().table
+    until_us = node_of(s.cluster, 0).inside.world.monotonic_us() + 1_000_000
+    index.when_fresh(table, until_us, told.append)
+    assert told == [""] and not asked
+    index.durable_end = lambda: 1_000_000
+    index.when_fresh(table, until_us, told.append)
+    assert told == [""] and asked, "there is more in the log: it waits"
+    index.durable_end = lambda: None
+    index.when_fresh(table, until_us, told.append)
+    assert len(asked) == 2, "nobody knows how far the log is durable"
+
+
+def test_documents_come_with_the_search_that_found_them_as_it_found_them(s: Indexed) -> None:
+    for i in range(30):
+        s.store(f"m{i}", {"title": "space " * (i % 3 + 1), "n": i}, at=i % 3)
+    for at in range(3):
+        answer = s.search(Match("title", "space"), at=at, size=12, offset=3, texts=True)
+        assert isinstance(answer, SearchAnswer) and len(answer.hits) == 12
+        rows = s.search(Match("title", "space"), at=at, size=12, offset=3)
+        assert isinstance(rows, SearchAnswer)
+        for hit, by_row in zip(answer.hits, rows.hits, strict=True):
+            assert hit.row is None and by_row.text is None and by_row.row is not None
+            cells = [cell.value for cell in by_row.row.cells if cell.value]
+            assert hit.text in cells and hit.key == by_row.key

@@ -9,6 +9,7 @@ is first asked about. A score of None is no match.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -240,6 +241,30 @@ class Held:
     def nested(self, path: str) -> list[Held]:
         """Each object at this path as if it were the only one of the document."""
         return [Held(self.key, source, self._rules) for source in objects_at(self.source, path)]
+
+
+class Counted(Held):
+    """A document that is asked again and again, so that counting all of its terms once is worth it."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self, key: bytes, source: Any, rules: Rules) -> None:
+        super().__init__(key, source, rules)
+        self._counts: dict[str, tuple[Counter[str], int]] = {}
+
+    def frequency(self, name: str, term: str) -> tuple[int, int]:
+        """As Held has it."""
+        known = self._counts.get(name)
+        if known is None:
+            terms = self._list(name)
+            known = self._counts[name] = Counter(terms), len(terms)
+            self._lists.pop(name, None)  # other threads may ask this, too
+        counts, length = known
+        return counts.get(term, 0), length
+
+    def length(self, name: str) -> int:
+        """As Held has it."""
+        return self.frequency(name, "")[1]
 
 
 Scorer = Callable[[Held], float | None]

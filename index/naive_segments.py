@@ -17,7 +17,7 @@ from index.answering import Match, Scorers, answer, first_texts
 from index.asking import Ask, Found, Refusal
 from index.changing import Change, hash_of
 from index.encoding import decoded, encoded
-from index.judging import Held
+from index.judging import Counted, Held
 from index.mapping import Rules
 from index.query import EXACT, TEXT, FieldLength, Fuzzy, Statistics, TermKey, TokenRanges
 from index.similar import keys_of, nearest
@@ -128,7 +128,7 @@ class NaiveView:
         found = self._held.get(key)
         if found is None:
             document = self._documents[key]
-            found = self._held[key] = document, Held(key, parse(document), self._rules)
+            found = self._held[key] = document, Counted(key, parse(document), self._rules)
         return found[1]
 
 

@@ -260,10 +260,27 @@ class SearchIndexes:
         for index in following:
             after_of[index.table] = min(index.read_to, after_of.get(index.table, index.read_to))
         after = min(after_of.values(), default=self._end)
+        if self._fed and self._is_all_read(after):
+            self._go_on(following)
+            return
         self._reading = tuple(self._waiting)
         self._asked = after_of
         command = LogRows(tuple(sorted(after_of.items())), after, READ_ENTRIES, READ_BYTES)
         self._inside.submit(("inverted_rows",), command)
+
+    def _is_all_read(self, after: int) -> bool:
+        """Whether the log is durable no further than it was read, as far as can be told without asking."""
+        end = None if self.durable_end is None else self.durable_end()
+        return end is not None and after == end == self._end
+
+    def _go_on(self, following: list[OneIndex]) -> None:
+        """There is nothing to read: do what there is to do."""
+        for waiter in self._waiting.values():
+            if waiter.target is None:
+                waiter.target = self._end
+        for index in following:
+            index.go_on()
+        self._tell()
 
     # --- reading the log
 
@@ -367,6 +384,8 @@ class SearchIndexes:
     def _tell(self) -> None:
         """Let go who has waited long enough."""
         for number, waiter in list(self._waiting.items()):
+            if number not in self._waiting:
+                continue  # what others were told let it go
             index = self._named(waiter.table, waiter.mapping)
             if index is None:
                 if all(each.table != waiter.table for each in self._by_name.values()):

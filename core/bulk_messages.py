@@ -1,4 +1,4 @@
-"""Many mutations in one message: what bulk writes say to their replicas."""
+"""Many mutations in one message: what bulk writes say to their replicas, and single ones of one tick."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ class ApplyMutations(msgspec.Struct, frozen=True, array_like=True, tag=48):
     epoch: int
     table: int
     mutations: tuple[bytes, ...]
+    left_us: int = 0
+
+
+class ApplyEach(msgspec.Struct, frozen=True, array_like=True, tag=58):
+    """As many ApplyMutation, of (operation, mutation) each: what a transport joins that leaves at once."""
+
+    epoch: int
+    table: int
+    applies: tuple[tuple[int, bytes], ...]
     left_us: int = 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from core.bulk_messages import ApplyMutations, MutationsTold
+from core.bulk_messages import ApplyEach, ApplyMutations, MutationsTold
 from core.cell import Version
 from core.commands import Find, LogEntryId, LoggedChange, PaxosOutcome, PaxosStep, Slice
 from core.finding import Check, Piece
@@ -545,7 +545,7 @@ Message = (
     | Decided
     | Pull
     | Propose
-    | ApplyMutation | MutationApplied | MutationsApplied | ApplyMutations | MutationsTold
+    | ApplyMutation | MutationApplied | MutationsApplied | ApplyMutations | MutationsTold | ApplyEach
     | ReadSlice | SliceRead | DigestRead
     | Repair
     | Stale

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.bulk_messages import ApplyMutations, MutationsTold, MutationTold
+from core.bulk_messages import ApplyEach, ApplyMutations, MutationsTold, MutationTold
 from core.commands import (
     Applied,
     AppliedMany,
@@ -74,6 +74,7 @@ class Replica:
         self._in_store = 0
         self._waiting: deque[tuple[int, tuple[Any, ...], Command]] = deque()
         inside.on_message(ApplyMutation, self._on_apply)
+        inside.on_message(ApplyEach, self._on_apply_each)
         inside.on_message(ApplyMutations, self._on_apply_many)
         inside.on_message(ReadSlice, self._on_read)
         inside.on_message(Repair, self._on_repair)
@@ -113,6 +114,21 @@ class Replica:
         if self._may(peer, message, message.table):
             ticket = ("replica_apply", peer, message.op, message.epoch)
             self._submit(ticket, Apply(message.mutation), message.left_us)
+
+    def _on_apply_each(self, peer: PeerId, message: ApplyEach) -> None:
+        """As so many ApplyMutation; where nothing stands in the way of any, without asking for each."""
+        epoch, table, count = message.epoch, message.table, len(message.applies)
+        state = self._metadata.state
+        is_free = epoch == state.epoch and not self._waiting and self._in_store + count < IN_STORE_MAX
+        if not is_free or state.placement(table) is None:
+            for op, mutation in message.applies:
+                self._on_apply(peer, ApplyMutation(op, epoch, table, mutation, message.left_us))
+            return
+        self._queued += count
+        self._in_store += count
+        submit = self._inside.world.submit
+        for op, mutation in message.applies:
+            submit(("replica_apply", peer, op, epoch), Apply(mutation))
 
     def _on_apply_many(self, peer: PeerId, message: ApplyMutations) -> None:
         if self._may(peer, message, message.table):

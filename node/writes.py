@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from core import limits
 from core.commands import Applied, Apply, Failed, Outcome, Why
 from core.consistency import Level, Need, valid_for_writes
-from core.messages import ApplyMutation, MutationApplied, OperationFailed, Stale
+from core.messages import ApplyMutation, MutationApplied, MutationsApplied, OperationFailed, Stale
 from core.mutation import Mutation, encode_mutation, restamped
 from core.ports import BULK, SMALL, PeerId
 from core.requests import (
@@ -83,6 +83,7 @@ class Writes:
         self._sequence = 0
         self._needs = Needs()
         inside.on_stored("write", self._on_local)
+        inside.on_message(MutationsApplied, self._on_many_applied)
         inside.on_timer("write", self._on_timer)
         inside.on_peer(self._on_peer)
         metadata.on_adopted(self._on_adopted)
@@ -154,10 +155,26 @@ class Writes:
         if operation is None:
             return
         if type(outcome) is Applied:
-            operation.on_message(self.me, MutationApplied(op, outcome.newer))
+            if type(operation) is WriteOperation and outcome.newer is None:
+                operation.on_applied(self.me)
+            else:
+                operation.on_message(self.me, MutationApplied(op, outcome.newer))
         else:
             assert isinstance(outcome, Failed), outcome
             operation.on_message(self.me, OperationFailed(op, outcome.why, outcome.detail, outcome.floor_us))
+
+    def _on_many_applied(self, peer: PeerId, message: MutationsApplied) -> None:
+        """As so many MutationApplied."""
+        inside = self.inside
+        operations = inside.operations
+        for op in message.ops:
+            if inside.traces:
+                inside.tracing.answered(peer, MutationApplied(op, None))
+            operation = operations.get(op)
+            if type(operation) is WriteOperation:
+                operation.on_applied(peer)
+            elif operation is not None:
+                operation.on_message(peer, MutationApplied(op, None))
 
     def _on_peer(self, peer: PeerId, connected: bool) -> None:
         """What was sent to a peer, or its answer, may be lost with the connection: send it again."""
@@ -297,6 +314,11 @@ class WriteOperation:
             self._on_stale(peer)
         else:
             self._on_failed(peer, message)
+
+    def on_applied(self, peer: PeerId) -> None:
+        """The present attempt is durable there, and met nothing newer."""
+        if peer in self._pending and not self._restamping:
+            self._on_applied(peer, None)
 
     def _on_applied(self, peer: PeerId, newer: Version | None) -> None:
         self._pending.remove(peer)

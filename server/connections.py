@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from core import limits
+from core.bulk_messages import ApplyEach
 from core.errors import ProtocolError
 from core.messages import (
     Hello,
     Message,
-    MutationApplied,
     MutationsApplied,
     Refused,
     decode_message,
@@ -263,13 +263,13 @@ class Incoming(Connection):
             owner, peer = self.owner, self.peer
             assert peer is not None
             try:
-                if isinstance(message, MutationsApplied):
-                    owner.counters.received += len(message.ops)
-                    for op in message.ops:
-                        owner.hooks.on_message(peer, MutationApplied(op, None))
+                if kind is MutationsApplied:
+                    owner.counters.received += len(message.ops)  # type: ignore[union-attr]
+                elif kind is ApplyEach:
+                    owner.counters.received += len(message.applies)  # type: ignore[union-attr]
                 else:
                     owner.counters.received += 1
-                    owner.hooks.on_message(peer, message)
+                owner.hooks.on_message(peer, message)
             except (ProtocolError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 self.on_malformed(f"a {type(message).__name__} that makes no sense: {error}")
         else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core import limits
-from core.messages import Hello, MutationApplied, MutationsApplied, encode_message
+from core.bulk_messages import ApplyEach
+from core.messages import ApplyMutation, Hello, Message, MutationApplied, MutationsApplied, encode_message
 from core.ports import BULK, SMALL, URGENT, PeerId
 from server.connections import Outgoing
 from server.frames import BULK_KIND, LENGTH, SMALL_KIND
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 CONNECT_S = 3.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 3.0
+APPLY_OVERHEAD_BYTES = 24
+JOINED_FRAME_BYTES_MAX = limits.SMALL_FRAME_BYTES_MAX - 256
+"""What an apply takes in a joined message beside its mutation, at most; and how long such a one may be."""
 WRITE_CHUNK_BYTES = 256 * limits.KIB
 """So much at once, lest what becomes urgent next wait behind more."""
 
@@ -35,6 +40,9 @@ class Link:
         self.waiting = [0, 0, 0]
         self.applied: list[int] = []
         """Operations whose mutations are durable here: to be told in one message."""
+        self.applies: list[ApplyMutation] = []
+        self.applies_bytes = 0
+        """Mutations to be applied there, to be told in as few messages as may be; they count as waiting."""
         self._transport = transport
         self._connections: list[Outgoing | None] = [None, None]
         self._dialling = [False, False]
@@ -126,6 +134,7 @@ class Link:
             self.waiting[lane] = 0
         if kind == SMALL_KIND:
             self.applied.clear()
+            self.applies, self.applies_bytes = [], 0
         if kind == BULK_KIND or self._closed or self._transport.stopping or self._retry is not None:
             return
         pause_s = max(pause_s, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures))
@@ -168,6 +177,11 @@ class Link:
             frames.append(frame)
             self.waiting[SMALL] += len(frame)
             self.applied.clear()
+        if self.applies:
+            joined = self._transport.joined(self.applies)
+            frames += joined
+            self.waiting[SMALL] += sum(map(len, joined)) - self.applies_bytes
+            self.applies, self.applies_bytes = [], 0
         while (urgent or frames) and not small.paused and not small.closed:
             if self.waiting[0] + self.waiting[1] <= WRITE_CHUNK_BYTES:
                 data = b"".join(urgent + frames)
@@ -220,5 +234,32 @@ class Link:
 def _frame_of(applied: list[int]) -> bytes:
     """The frame that tells of these operations."""
     one = len(applied) == 1
-    body = encode_message(MutationApplied(applied[0], None) if one else MutationsApplied(tuple(applied)))
+    return _frame(MutationApplied(applied[0], None) if one else MutationsApplied(tuple(applied)))
+
+
+def _frame(message: Message) -> bytes:
+    body = encode_message(message)
     return LENGTH.pack(len(body)) + body
+
+
+def frames_of(applies: Sequence[ApplyMutation]) -> list[bytes]:
+    """The frames that tell of these: neighbours of one epoch and table share one, up to its longest."""
+    if len(applies) == 1:
+        return [_frame(applies[0])]
+    frames: list[bytes] = []
+    some: list[tuple[int, bytes]] = []
+    epoch, table, left_us, size = 0, 0, 0, 0
+    for message in applies:
+        more = len(message.mutation) + APPLY_OVERHEAD_BYTES
+        if some and (
+            message.epoch != epoch or message.table != table or size + more > JOINED_FRAME_BYTES_MAX
+        ):
+            frames.append(_frame(ApplyEach(epoch, table, tuple(some), left_us)))
+            some = []
+        if not some:
+            epoch, table, left_us, size = message.epoch, message.table, message.left_us, 0
+        some.append((message.op, message.mutation))
+        left_us = min(left_us, message.left_us)
+        size += more
+    frames.append(_frame(ApplyEach(epoch, table, tuple(some), left_us)))
+    return frames

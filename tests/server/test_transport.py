@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core import limits
+from core.bulk_messages import ApplyEach
 from core.messages import (
     ApplyMutation,
     Hello,
@@ -25,7 +26,7 @@ from core.messages import (
     encode_message,
 )
 from core.ports import BULK, SMALL, URGENT
-from server import certificates, connections, log_limit, transport as transport_module
+from server import certificates, connections, link as link_module, log_limit, transport as transport_module
 from server.certificate_files import TlsConfig
 from server.config import parse_config
 from server.frames import preamble
@@ -82,14 +83,15 @@ def test_one_tick_is_one_write_and_one_message_is_encoded_once(monkeypatch: pyte
         a, b, c = await stations(3)
         await meet(a, b, c)
         monkeypatch.setattr(transport_module, "encode_message", counting)
+        monkeypatch.setattr(link_module, "encode_message", counting)
         before = a.transport.counters.writes
         for n in range(100):
-            message = ApplyMutation(n, 1, 1, b"x" * 100)
-            a.transport.send(b.peer, message, SMALL)
-            a.transport.send(c.peer, message, SMALL)
-        await until(lambda: len(b.node.messages) == len(c.node.messages) == 100)
+            for message in (PingNack(n), ApplyMutation(n, 1, 1, b"x" * 100)):
+                a.transport.send(b.peer, message, SMALL)
+                a.transport.send(c.peer, message, SMALL)
+        await until(lambda: len(b.node.messages) == len(c.node.messages) == 101)
         assert a.transport.counters.writes - before == 2
-        assert len(encoded) == 100
+        assert len(encoded) == 101
         await stop(a, b, c)
 
     run(work())
@@ -105,18 +107,53 @@ def test_acknowledgements_of_one_tick_are_one_message_and_arrive_one_by_one() ->
                 assert b.transport.send(a.peer, MutationApplied(op, None), SMALL)
             assert b.transport.send(a.peer, MutationApplied(7, (5, 1)), SMALL)  # has more to tell
             assert link.applied == [1, 2**40, 2**63] and len(link.lanes[SMALL]) == 1
-            await until(lambda: len(a.node.messages) == 4)
+            await until(lambda: len(a.node.messages) == 2)
             heard = [message for _, message in a.node.messages]
-            assert heard[0] == MutationApplied(7, (5, 1))
-            assert heard[1:] == [MutationApplied(op, None) for op in (1, 2**40, 2**63)]
+            assert heard == [MutationApplied(7, (5, 1)), MutationsApplied((1, 2**40, 2**63))]
             assert a.transport.counters.received - received == 4 and not link.applied
             before, one = b.transport.counters.bytes_sent, MutationApplied(8, None)
             assert b.transport.send(a.peer, one, SMALL)
-            await until(lambda: len(a.node.messages) == 5)
+            await until(lambda: len(a.node.messages) == 3)
             assert b.transport.counters.bytes_sent - before == 4 + len(encode_message(one))
             link.applied += range(transport_module.APPLIED_MAX)
             assert not b.transport.send(a.peer, MutationApplied(9, None), SMALL)
             assert b.transport.counters.lane_full == 1
+
+    run(work())
+
+
+def test_mutations_of_one_tick_are_told_in_as_few_messages_as_may_be() -> None:
+    async def work() -> None:
+        async with pair() as (a, b):
+            link = b.transport._by_peer[a.peer]
+            single = ApplyMutation(1, 3, 7, b"alone", 50)
+            assert b.transport.send(a.peer, single, SMALL)
+            await until(lambda: [message for _, message in a.node.messages] == [single])
+            said = [ApplyMutation(op, 3, 7, b"m%d" % op * 7_000, 1_000 - op) for op in range(6)]
+            said += [ApplyMutation(6, 3, 8, b"of another table", 5), ApplyMutation(7, 4, 8, b"epoch", 5)]
+            received = a.transport.counters.received
+            for message in said:
+                assert b.transport.send(a.peer, message, SMALL)
+            assert link.waiting[SMALL] == sum(len(message.mutation) + 4 for message in said)
+            apart = ApplyMutation(8, 4, 8, b"x" * (transport_module.JOINED_BYTES_MAX + 1), 5)
+            assert b.transport.send(a.peer, apart, SMALL)
+            await until(lambda: a.transport.counters.received == received + 9)
+            heard = [message for _, message in a.node.messages][1:]
+            assert apart in heard
+            joined = [message for message in heard if isinstance(message, ApplyEach)]
+            assert [len(message.applies) for message in joined] == [4, 2, 1, 1]
+            again = [
+                ApplyMutation(op, message.epoch, message.table, data, message.left_us)
+                for message in joined
+                for op, data in message.applies
+            ]
+            assert [m.left_us for m in again] == [997, 997, 997, 997, 995, 995, 5, 5]
+            assert [m.mutation for m in again] == [m.mutation for m in said]
+            assert [(m.op, m.epoch, m.table) for m in again] == [(m.op, m.epoch, m.table) for m in said]
+            assert link.waiting == [0, 0, 0] and not link.applies and not link.applies_bytes
+            link.waiting[SMALL] = limits.LANE_BYTES_MAX
+            assert not b.transport.send(a.peer, single, SMALL) and b.transport.counters.lane_full == 1
+            link.waiting[SMALL] = 0
 
     run(work())
 
@@ -371,7 +408,7 @@ def test_fuzz_of_the_port_for_peers() -> None:
     async def one(dice: random.Random, host: str, port: int) -> None:
         greeting = preamble(dice.randrange(2)) + frame(hello_of(dice.randrange(5, 250), "127.0.0.9"))
         later = [PingNack(1), Ping(1, 2, 3, ()), MutationApplied(1, None), ApplyMutation(1, 1, 1, b"x" * 99)]
-        later.append(MutationsApplied((1, 2)))
+        later += [MutationsApplied((1, 2)), ApplyEach(1, 1, ((1, b"x"), (2, b"y")))]
         data = bytearray(greeting + b"".join(frame(dice.choice(later)) for _ in range(dice.randrange(5))))
         for _ in range(dice.randrange(4)):
             at = dice.randrange(len(data))

@@ -185,6 +185,11 @@ class RealCluster:
         """The machines with a process that is not paused."""
         return [machine.index for machine in self.machines if machine.running]
 
+    def processes(self) -> dict[str, int]:
+        """The ids of those processes, by the peer's name."""
+        machines = [self.machines[index] for index in self.running()]
+        return {m.place.name: m.process.pid for m in machines if m.process is not None}
+
     def ready(self, index: int) -> bool:
         """Whether it said lately that it serves."""
         return self._ready.get(index, False) and self.machines[index].running

@@ -200,7 +200,7 @@ class RealRun(Run):
     def go(self, safety_us: int) -> list[Problem]:
         """All steps."""
         problems = self.begin()
-        self.waiting.end("birth")
+        self._ends("birth")
         if problems:
             return problems
         self.began_us = self.cluster.now_us
@@ -208,30 +208,33 @@ class RealRun(Run):
         self.phase = "healthy"
         self.session.load(self.workload.step)
         self._be_healthy()
-        self.waiting.end("healthy")
+        self._ends("healthy")
         self.phase = "faults"
         if self.cluster.options.faults:
             cuts = "power_all" in self.cluster.options.faults
             self.nemesis.start(safety_us, power_every_us=POWER_EVERY_US if cuts else 0)
         self.cluster.run_for(safety_us)
-        self.waiting.end("faults")
+        self._ends("faults")
         self.phase = "healed"
         self.nemesis.heal()
         problems = self.liveness()
-        self.waiting.end("liveness")
+        self._ends("liveness")
         self.session.stop_load()
         self.ended_us = self.cluster.now_us
         self.rate = len(self.session.history.operations) * SECOND / (self.ended_us - self.began_us)
         self.phase = "convergence"
         problems += self.convergence()
-        self.waiting.end("convergence")
+        self._ends("convergence")
         self.phase = "final reads"
         problems += self.final()
-        self.waiting.end("final reads")
+        self._ends("final reads")
         self.phase = "judging"
         problems += self.workload.problems()
         problems += [Problem("harness", repr(fault)) for fault in self.real.faults]
         return problems + stats(self.session.history, self.workload.kinds)
+
+    def _ends(self, phase: str) -> None:
+        self.waiting.end(phase, self.real.processes())
 
     def _be_healthy(self) -> None:
         """Load without faults, until peers that have just begun are warm: then as much works as must."""
@@ -289,6 +292,7 @@ class RealRun(Run):
         seconds = (self.cluster.now_us - self.began_us) // SECOND
         active = ",".join(self.nemesis.active()) or "-"
         up = len(self.cluster.running())
+        self.waiting.sample(self.real.processes())
         self._say(
             f"{seconds:4d} s  {self.phase:<11}  {more:4d} ops/s  ok {counts[OK]}  fail {counts[FAIL]}  "
             f"info {counts[INFO]}  up {up}/{len(self.cluster.machines)}  fault {active}"

@@ -31,19 +31,37 @@ def test_only_lateness_is_excused(problems: list[Problem], starved: str, rate: f
     assert bool(why_invalid(problems, starved, rate, 100)) is invalid
 
 
-def test_phases_in_which_we_waited_long_are_named(tmp_path: Path) -> None:
-    stat = tmp_path / "schedstat"
-    stat.write_text("1 0 1\n")
-    waiting = Waiting(stat)
-    waiting.end("healthy")
-    stat.write_text("1 60000000000 1\n")
-    waiting.end("convergence")
+def waited(proc: Path, process: int | str, seconds: float) -> None:
+    (proc / str(process)).mkdir(exist_ok=True)
+    (proc / str(process) / "schedstat").write_text(f"1 {int(seconds * 1e9)} 1\n")
+
+
+def test_phases_in_which_we_or_a_peer_waited_long_are_named(tmp_path: Path) -> None:
+    waited(tmp_path, "self", 0)
+    waited(tmp_path, 7, 0)
+    waiting = Waiting(tmp_path)
+    waiting.end("healthy", {"n1": 7})
+    waited(tmp_path, "self", 60)
+    waiting.end("convergence", {"n1": 7})
     assert waiting.shares["healthy"] == 0.0 and waiting.starved().startswith("convergence (")
+    waited(tmp_path, 7, 60)
+    waiting.end("final reads", {"n1": 7})
+    assert "final reads of n1 (" in waiting.starved()
+
+
+def test_a_process_that_took_the_place_of_another_has_not_waited_for_it(tmp_path: Path) -> None:
+    for process, seconds in (("self", 0), (7, 0), (8, 900)):
+        waited(tmp_path, process, seconds)
+    waiting = Waiting(tmp_path)
+    waiting.sample({"n1": 7})
+    waiting.end("faults", {"n1": 8})
+    waiting.end("final reads", {})
+    assert waiting.starved() == ""
 
 
 def test_where_the_kernel_does_not_count_nothing_is_excused(tmp_path: Path) -> None:
     waiting = Waiting(tmp_path / "none")
-    waiting.end("healthy")
+    waiting.end("healthy", {"n1": 7})
     assert waiting.starved() == ""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.parse
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
@@ -55,6 +55,7 @@ class Answer(NamedTuple):
     body: bytes
     etag: str
     error: str = ""
+    session: str = ""
 
     @property
     def problem(self) -> str:
@@ -103,6 +104,8 @@ class RealDoor:
             body: dict[str, Any] = {"ordered": spec.ordered}
             if spec.replication_factor is not None:
                 body["replication_factor"] = spec.replication_factor
+            if spec.changes is not None:
+                body["changes"] = spec.changes
             path = f"/v1/buckets/{spec.name}"
             data = json.dumps(body).encode()
             answer = await self._http(
@@ -119,8 +122,18 @@ class RealDoor:
 
     # --- keys
 
-    def put(self, peer: int, bucket: RealBucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+    def put(
+        self,
+        peer: int,
+        bucket: RealBucket,
+        item: tuple[str, bytes],
+        level: Level,
+        then: Then,
+        *,
+        ttl_s: int | None = None,
+    ) -> None:
         """Write (key, value); ok brings the version."""
+        assert ttl_s is None, "clocks are wrong here by minutes: nobody could say when it has run out"
         key, value = item
         self._do(self._put(peer, _path(bucket, key, level), value, {}), then)
 
@@ -128,7 +141,7 @@ class RealDoor:
         headers = {"Content-Type": CONTENT_TYPE, **headers}
         answer = await self._http(peer, "PUT", path, value, self._write_s, headers=headers)
         end = _end(answer, INFO)
-        return end._replace(result=_version(answer.etag)) if end.status == OK else end
+        return end._replace(result=version_of(answer.etag)) if end.status == OK else end
 
     def delete(self, peer: int, bucket: RealBucket, key: str, level: Level, then: Then) -> None:
         """Delete a key; ok brings the version."""
@@ -136,7 +149,7 @@ class RealDoor:
         async def delete() -> End:
             answer = await self._http(peer, "DELETE", _path(bucket, key, level), b"", self._write_s)
             end = _end(answer, INFO)
-            return end._replace(result=_version(answer.etag)) if end.status == OK else end
+            return end._replace(result=version_of(answer.etag)) if end.status == OK else end
 
         self._do(delete(), then)
 
@@ -164,7 +177,7 @@ class RealDoor:
             return End(OK, None, "")
         end = _end(answer, FAIL)
         if end.status == OK:
-            end = end._replace(result=Found(key, answer.body, _version(answer.etag)))
+            end = end._replace(result=Found(key, answer.body, version_of(answer.etag)))
         return end
 
     def page(
@@ -281,6 +294,62 @@ class RealDoor:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
 
+    # --- requests as they are, for workloads that only real peers are asked by (jepsen_like/real/workloads)
+
+    def http(
+        self,
+        peer: int,
+        request: tuple[str, str, Any],
+        unknown: str,
+        then: Then,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Ask (method, path, body to be JSON or None); an `Answer` comes with every end."""
+        method, path, body = request
+        data = b"" if body is None else json.dumps(body).encode()
+        given = {"Content-Type": "application/json", **(headers or {})}
+
+        async def ask() -> End:
+            timeout_s = self._read_s if unknown == FAIL else self._write_s
+            answer = await self._http(peer, method, path, data, timeout_s, headers=given)
+            return _end(answer, unknown)._replace(result=answer)
+
+        self._do(ask(), then)
+
+    def cql(self, peer: int, text: str, level: Level, unknown: str, then: Then, **more: Any) -> None:
+        """A statement over REST; ok brings (rows, page state). `more` are members of the request, and
+        `operation_id`.
+        """
+        headers = {"Idempotency-Key": f'"{more.pop("operation_id")}"'} if "operation_id" in more else None
+        body = {"query": text, "consistency": level.name, **more}
+
+        def shown(end: End) -> None:
+            if end.status == OK:
+                state = msgspec.json.decode(end.result.body).get("page_state")
+                end = end._replace(result=(self.rows(end.result), state))
+            then(end)
+
+        self.http(peer, ("POST", "/v1/cql", body), unknown, shown, headers)
+
+    @staticmethod
+    def rows(answer: Answer) -> list[dict[str, Any]]:
+        """What a statement over REST was answered with."""
+        rows: list[dict[str, Any]] = msgspec.json.decode(answer.body).get("rows") or []
+        return rows
+
+    def do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that goes on for long; what it raises is a fault of the harness."""
+
+        task = self.cluster.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def url(self, peer: int, path: str) -> str:
+        """Where a peer is asked."""
+        place = self.cluster.machines[peer].place
+        return f"http://{place.address}:{place.port}{path}"
+
     # --- the wire
 
     @property
@@ -295,9 +364,7 @@ class RealDoor:
         async def run() -> None:
             then(await work)
 
-        task = self.cluster.loop.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        self.do(run())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -315,21 +382,20 @@ class RealDoor:
         *,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        place = self.cluster.machines[peer].place
         assert self.cluster.http is not None
-        url = f"http://{place.address}:{place.port}{path}"
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s)
         sent: list[bool] = []
         try:
             async with self.cluster.http.request(
                 method,
-                _exact(url),
+                _exact(self.url(peer, path)),
                 data=body or None,
                 headers=headers,
                 timeout=timeout,
                 trace_request_ctx=sent,
             ) as reply:
-                return Answer(reply.status, await reply.read(), reply.headers.get("ETag", ""))
+                token = reply.headers.get("Sullae-Session", "")
+                return Answer(reply.status, await reply.read(), reply.headers.get("ETag", ""), "", token)
         except aiohttp.ClientConnectorError:
             return Answer(0, b"", "", "lost: then refused" if sent else "refused")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -350,8 +416,7 @@ class RealDoor:
         end = _end(answer, unknown)
         if end.status != OK:
             return end, []
-        rows: list[dict[str, Any]] = msgspec.json.decode(answer.body).get("rows") or []
-        return end, rows
+        return end, self.rows(answer)
 
     async def _native(
         self, peer: int, text: str, level: Level, unknown: str, page_size: int
@@ -374,8 +439,18 @@ class RealDoor:
 class CqlDoor(RealDoor):
     """As RealDoor, but single keys go by CQL, too; a write tells no version."""
 
-    def put(self, peer: int, bucket: RealBucket, item: tuple[str, bytes], level: Level, then: Then) -> None:
+    def put(
+        self,
+        peer: int,
+        bucket: RealBucket,
+        item: tuple[str, bytes],
+        level: Level,
+        then: Then,
+        *,
+        ttl_s: int | None = None,
+    ) -> None:
         """Write (key, value)."""
+        assert ttl_s is None
         self._do(self._write(peer, _insert(bucket, *item), level), then)
 
     def delete(self, peer: int, bucket: RealBucket, key: str, level: Level, then: Then) -> None:
@@ -446,7 +521,8 @@ def _exact(url: str) -> Any:
     return yarl.URL(url, encoded=True)
 
 
-def _version(etag: str) -> Version:
+def version_of(etag: str) -> Version:
+    """The version that an entity tag stands for."""
     first, _, second = etag.strip('"').partition("-")
     return (int(first, 16), int(second, 16)) if first and second else NO_VERSION
 

@@ -1,10 +1,10 @@
 """Whether the machine had time for a real run at all.
 
-Processes that the machine does not let run are late with everything, and what was not reached in time
-then says nothing of the store. The kernel counts for how long a process was ready to run and did not
-(`/proc/PID/schedstat`); the share of time for which the harness and the peers waited for their turn is that of
-the machine. What is *wrong* is wrong however slow the machine is; so a starved run in which nothing but time
-ran out is neither green nor red: it is invalid, and to be done again.
+Processes that the machine does not let run are late with everything, and what was not reached in time then
+says nothing of the store. The kernel counts for how long a process was ready to run and did not
+(`/proc/PID/schedstat`); the share of time for which the harness and the peers waited for their turn is that
+of the machine. What is *wrong* is wrong however slow the machine is; so a starved run in which nothing but
+time ran out is neither green nor red: it is invalid, and to be done again.
 """
 
 from __future__ import annotations

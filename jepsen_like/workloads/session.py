@@ -34,7 +34,7 @@ LEVELS = (Level.ONE, Level.ONE, Level.TWO, Level.QUORUM, Level.LOCAL_ONE, Level.
 
 
 @dataclass(eq=False)
-class _Client:
+class Client:
     """One session."""
 
     token: Token = field(default_factory=Token)
@@ -64,7 +64,7 @@ class SessionWorkload:
         self._peers = len(session.cluster.machines)
         running = session.cluster.running()
         self._token = Token(max(node_of(session.cluster, peer).metadata.state.epoch for peer in running))
-        self._clients = [_Client(self._token) for _ in range(SESSIONS)]
+        self._clients = [Client(self._token) for _ in range(SESSIONS)]
         return bucket is not None
 
     def step(self) -> None:
@@ -86,12 +86,12 @@ class SessionWorkload:
 
     def probe(self, peer: int) -> None:
         """A write and a read of a key of its own."""
-        self._write(_Client(self._token), "probe_write", ("sessions", f"p{peer}"), peer)
-        self._read(_Client(self._token), "probe_read", ("sessions", f"p{peer}"), peer)
+        self._write(Client(self._token), "probe_write", ("sessions", f"p{peer}"), peer)
+        self._read(Client(self._token), "probe_read", ("sessions", f"p{peer}"), peer)
 
     # --- operations
 
-    def _create(self, client: _Client) -> None:
+    def _create(self, client: Client) -> None:
         self._made += 1
         name = f"made{self._made}"
         operation = self._begin(client, "create", name)
@@ -108,7 +108,7 @@ class SessionWorkload:
         else:
             made(End(FAIL, None, "refused"))
 
-    def _write(self, client: _Client, kind: str, place: tuple[str, str], peer: int = -1) -> None:
+    def _write(self, client: Client, kind: str, place: tuple[str, str], peer: int = -1) -> None:
         self._next += 1
         value = b"%d" % self._next
         level = LEVELS[self.session.random.randrange(len(LEVELS))]
@@ -127,7 +127,7 @@ class SessionWorkload:
         self._ask(client, operation, request, written)
 
     def _read(
-        self, client: _Client, kind: str, place: tuple[str, str], peer: int = -1, again: bool = False
+        self, client: Client, kind: str, place: tuple[str, str], peer: int = -1, again: bool = False
     ) -> None:
         level = LEVELS[self.session.random.randrange(len(LEVELS))]
         operation = self._begin(client, kind, place, peer)
@@ -147,7 +147,7 @@ class SessionWorkload:
 
         self._ask(client, operation, request, read)
 
-    def _judged(self, client: _Client, place: tuple[str, str], operation: Operation, end: End) -> Version:
+    def _judged(self, client: Client, place: tuple[str, str], operation: Operation, end: End) -> Version:
         """The version that a read shows, no older than what the session knows."""
         answer = end.result[-1]
         bucket = self.session.door.bucket(place[0])
@@ -160,7 +160,7 @@ class SessionWorkload:
         return version
 
     def _ask(
-        self, client: _Client, operation: Operation, make: Callable[[Bucket], Request], then: Then
+        self, client: Client, operation: Operation, make: Callable[[Bucket], Request], then: Then
     ) -> None:
         """As a door does: wait for the session's epoch, then ask at the session's level."""
         cluster, peer = self.session.cluster, operation.peer
@@ -192,11 +192,11 @@ class SessionWorkload:
         cluster.scheduler.after(GIVE_UP_US, end, End(INFO, None, "no answer"))
         node.sessions.reach(client.token.epoch, node.inside.world.monotonic_us() + REACH_US, reached)
 
-    def _begin(self, client: _Client, kind: str, key: Any, peer: int = -1) -> Operation:
+    def _begin(self, client: Client, kind: str, key: Any, peer: int = -1) -> Operation:
         client.busy = True
         return self.session.begin(kind, key, None, peer)
 
-    def _end(self, client: _Client, operation: Operation, end: End) -> None:
+    def _end(self, client: Client, operation: Operation, end: End) -> None:
         client.busy = False
         self.session.end(operation, end)
 
@@ -208,7 +208,7 @@ class SessionWorkload:
             for place in [*client.floors, *((name, "k0") for name in client.made)]:
                 for peer in range(self._peers):
                     self._final_left += 1
-                    reader = _Client(client.token, client.floors)
+                    reader = Client(client.token, client.floors)
                     kind = "read" if place[0] == "sessions" else "read_new"
                     self._read(reader, kind, place, peer, again=True)
 

@@ -1,0 +1,54 @@
+"""Workloads that ask real peers for what doors have no common name for: tables, documents, streams, sessions.
+
+They are the simulator's (jepsen_like/workloads) with other requests: what clients do, which kinds of
+operations there are, and above all the judges are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from core.consistency import Level
+from jepsen_like.door import End
+from jepsen_like.history import INFO, OK
+from jepsen_like.real.door import RealDoor
+from jepsen_like.session import SECOND, Session
+
+KEYSPACE = "attacked"
+SETUP_US = 60 * SECOND
+
+
+def door_of(session: Session) -> RealDoor:
+    """The door of a session that real peers serve."""
+    return cast("RealDoor", session.door)
+
+
+def insisted(session: Session, ask: Callable[[int, Callable[[End], None]], None]) -> bool:
+    """Ask peers in turn until one says ok; False if none does in time."""
+    cluster, done = session.cluster, []
+
+    def attempt(at: int) -> None:
+        def judge(end: End) -> None:
+            if end.status == OK:
+                done.append(True)
+            else:
+                session.why_not = end.detail
+                cluster.scheduler.after(SECOND // 5, attempt, at + 1)
+
+        ask(at % len(cluster.machines), judge)
+
+    attempt(0)
+    return cluster.run_until(lambda: bool(done), SETUP_US)
+
+
+def defined(session: Session, *statements: str) -> bool:
+    """Have a keyspace, and each of these statements done in it."""
+    factor = session.cluster.options.replication
+    replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+    keyspace = f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}"
+    door = door_of(session)
+    return all(
+        insisted(session, lambda peer, then, text=text: door.cql(peer, text, Level.QUORUM, INFO, then))  # type: ignore[misc]
+        for text in (keyspace, *statements)
+    )

@@ -26,31 +26,14 @@ from jepsen_like.nemesis import FAULTS, Nemesis
 from jepsen_like.real.cluster import RealCluster
 from jepsen_like.real.door import CqlDoor, RealDoor, Statements
 from jepsen_like.real.starved import Waiting, why_invalid
-from jepsen_like.real.workloads.changes import RealChangesWorkload
-from jepsen_like.real.workloads.counter import RealCounterWorkload, RealOnceCounterWorkload
-from jepsen_like.real.workloads.index import RealIndexWorkload
-from jepsen_like.real.workloads.schema import RealSchemaWorkload
-from jepsen_like.real.workloads.search import RealSearchWorkload
-from jepsen_like.real.workloads.session import RealSessionWorkload
+from jepsen_like.real.workloads.composite import REAL_ONLY, RealCompositeWorkload
 from jepsen_like.run import BIRTH_US, CONVERGENCE_US, HEALTHY_US, Run, Verdict, named
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
-from jepsen_like.workloads.composite import PARTS, CompositeWorkload
 from sim.cluster import SimCluster
 from sim.options import Options
 
 Say = Callable[[str], None]
-
-REAL_ONLY: dict[str, Callable[[], Workload]] = {
-    "counter": RealCounterWorkload,
-    "counter-once": RealOnceCounterWorkload,
-    "index": RealIndexWorkload,
-    "search": RealSearchWorkload,
-    "changes": RealChangesWorkload,
-    "session": RealSessionWorkload,
-    "schema": RealSchemaWorkload,
-}
-"""Those that speak to real peers in words of their own."""
 
 REAL_WORKLOADS = (
     "set",
@@ -193,7 +176,7 @@ def undone(
 def real_named(name: str) -> Workload:
     """A new workload of this name for real peers, or that of a user's file; KeyError, OwnError."""
     if name == "composite":
-        return CompositeWorkload({**PARTS, **REAL_ONLY})
+        return RealCompositeWorkload()
     return REAL_ONLY[name]() if name in REAL_ONLY else named(name)
 
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 
 from jepsen_like.history import FAIL, INFO, OK, History, Operation
-from jepsen_like.real.run import REAL_ONLY, real_named
+from jepsen_like.real.run import real_named
+from jepsen_like.real.workloads import FINALS_AT_ONCE, Few
 from jepsen_like.real.workloads.changes import RealSubscriber
+from jepsen_like.real.workloads.composite import REAL_ONLY, RealCompositeWorkload
 from jepsen_like.real.workloads.schema import Put, Rows, judge_reads, judge_table
-from jepsen_like.workloads.composite import CompositeWorkload
 
 # --- schema
 
@@ -179,5 +180,72 @@ def test_a_reader_stands_where_its_last_heartbeat_says_when_it_comes_back() -> N
 
 def test_the_composite_of_real_peers_has_all_that_only_they_are_asked_by() -> None:
     composite = real_named("composite")
-    assert isinstance(composite, CompositeWorkload)
+    assert isinstance(composite, RealCompositeWorkload)
     assert set(REAL_ONLY) < set(composite.parts) and len(composite.parts) == 16
+
+
+class Part:
+    """A workload that notes its probes."""
+
+    def __init__(self) -> None:
+        self.probes: list[int] = []
+
+    def probe(self, peer: int) -> None:
+        self.probes.append(peer)
+
+
+def test_a_peer_that_does_not_answer_is_not_flooded_with_probes() -> None:
+    composite = RealCompositeWorkload()
+    parts = {str(number): Part() for number in range(16)}
+    composite.parts = cast("Any", parts)
+    composite.probe(0)
+    composite.probe(1)
+    assert [part.probes for part in parts.values()] == [[0, 1]] * 16, "every part once"
+    for _ in range(4):
+        composite.probe(1)
+    assert [part.probes for part in parts.values()] == [[0, 1, 1]] * 16, "then in turn"
+
+
+class Later:
+    """A scheduler that does all in order when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def after(self, delay_us: int, *call: Any) -> None:
+        del delay_us
+        self.calls.append(call)
+
+    def go_on(self) -> None:
+        calls, self.calls = self.calls, []
+        for call, *arguments in calls:
+            call(*arguments)
+
+
+def test_final_reads_are_made_a_few_at_a_time_and_again_until_they_are_answered() -> None:
+    later, answered, s = Later(), [0], Script()
+    few = Few(cast("Any", SimpleNamespace(cluster=SimpleNamespace(scheduler=later))))
+
+    def one_more() -> None:
+        answered[0] += 1
+
+    for _ in range(2 * FINALS_AT_ONCE):
+        few.do(lambda: s.begin("final"), one_more)
+    begun = s.history.operations
+    assert len(begun) == FINALS_AT_ONCE
+    later.go_on()
+    assert len(begun) == FINALS_AT_ONCE, "none has ended"
+    s.end(begun[0], FAIL)
+    for operation in begun[1:FINALS_AT_ONCE]:
+        s.end(operation)
+    for _ in range(4):
+        later.go_on()
+    assert (answered[0], len(begun)) == (FINALS_AT_ONCE - 1, 2 * FINALS_AT_ONCE)
+    for operation in begun[FINALS_AT_ONCE:]:
+        s.end(operation)
+    for _ in range(4):
+        later.go_on()
+    assert len(begun) == 2 * FINALS_AT_ONCE + 1, "and that which failed, once more"
+    s.end(begun[-1])
+    later.go_on()
+    assert answered[0] == 2 * FINALS_AT_ONCE

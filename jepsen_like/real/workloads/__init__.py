@@ -7,16 +7,51 @@ operations there are, and above all the judges are the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from core.consistency import Level
 from jepsen_like.door import End
-from jepsen_like.history import INFO, OK
+from jepsen_like.history import INFO, OK, PENDING, Operation
 from jepsen_like.real.door import RealDoor
 from jepsen_like.session import SECOND, Session
 
 KEYSPACE = "attacked"
 SETUP_US = 60 * SECOND
+
+
+FINALS_AT_ONCE = 3
+"""Real peers share processors: what all of a workload's final reads ask at once, none answers in time."""
+
+LOOK_US = SECOND // 50
+
+
+class Few:
+    """Final reads, a few at a time, each again until it is answered."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._under_way = 0
+
+    def do(self, read: Callable[[], Operation], answered: Callable[[], None]) -> None:
+        """Have this done when it is its turn, and once more if it fails; `answered` is called once."""
+        after = self._session.cluster.scheduler.after
+        if self._under_way >= FINALS_AT_ONCE:
+            after(LOOK_US, self.do, read, answered)
+            return
+        self._under_way += 1
+        self._look(read(), partial(self.do, read, answered), answered)
+
+    def _look(self, operation: Operation, again: Callable[[], None], answered: Callable[[], None]) -> None:
+        after = self._session.cluster.scheduler.after
+        if operation.status == PENDING:
+            after(LOOK_US, self._look, operation, again, answered)
+            return
+        self._under_way -= 1
+        if operation.status == OK:
+            answered()
+        else:
+            after(SECOND, again)
 
 
 def door_of(session: Session) -> RealDoor:

@@ -14,7 +14,7 @@ from core.metadata import Change, CreateIndex
 from jepsen_like.checkers import Problem
 from jepsen_like.door import End
 from jepsen_like.history import FAIL, INFO, OK, Operation
-from jepsen_like.real.workloads import KEYSPACE, defined, door_of
+from jepsen_like.real.workloads import KEYSPACE, Few, defined, door_of
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads.index import ALL_ROWS, HALVES, PAGE_ROWS, TAGS, IndexWorkload, State
 
@@ -27,6 +27,7 @@ class RealIndexWorkload(IndexWorkload):
     def setup(self, session: Session) -> bool:
         """A table and an index."""
         self.session = session
+        self._few = Few(session)
         columns = "k int PRIMARY KEY, tag int, half int, n int"
         return defined(session, f"CREATE TABLE IF NOT EXISTS {TABLE} ({columns})", _index("tag"))
 
@@ -77,6 +78,17 @@ class RealIndexWorkload(IndexWorkload):
             more["page_state"] = cursor.decode()
         text = f"SELECT k, tag, half, n FROM {TABLE} WHERE {_where(kind, operation.key)}"
         door_of(session).cql(at, text, level, FAIL, done, **more)
+
+    def _final(self, kind: str, what: tuple[int, int], level: Level, peer: int) -> None:
+        def read() -> Operation:
+            operation = self.session.begin(f"final_{kind}", what, None, peer)
+            self._page(operation, kind, level, b"", [])
+            return operation
+
+        self._few.do(read, self._one_less)
+
+    def _one_less(self) -> None:
+        self._final_left -= 1
 
     def _entries(self) -> list[Problem]:
         return []

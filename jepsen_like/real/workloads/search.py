@@ -11,9 +11,18 @@ from core.consistency import Level
 from jepsen_like.checkers import Problem
 from jepsen_like.door import End
 from jepsen_like.history import FAIL, INFO, OK, Operation
-from jepsen_like.real.workloads import door_of, insisted
+from jepsen_like.real.workloads import Few, door_of, insisted
 from jepsen_like.session import Session
-from jepsen_like.workloads.search import COLLECTION, EVERYTHING, GROUPS, PAGE, WORDS, SearchWorkload, State
+from jepsen_like.workloads.search import (
+    COLLECTION,
+    EVERYTHING,
+    FINAL_PATIENCE_US,
+    GROUPS,
+    PAGE,
+    WORDS,
+    SearchWorkload,
+    State,
+)
 
 SORT = ["row", "word.keyword", "group", "n"]
 AFTER = ["\U0010ffff", 10**9, 10**9]
@@ -26,6 +35,7 @@ class RealSearchWorkload(SearchWorkload):
     def setup(self, session: Session) -> bool:
         """A collection."""
         self.session = session
+        self._few = Few(session)
         factor, door = session.cluster.options.replication, door_of(session)
         body: dict[str, Any] = {} if factor == 3 else {"replication_factor": factor}
         request = ("PUT", f"/v1/collections/{COLLECTION}", body)
@@ -59,6 +69,8 @@ class RealSearchWorkload(SearchWorkload):
             "consistency": level.name.lower(),
             "aggs": {"groups": {"terms": {"field": "group", "size": 100}}},
         }
+        if operation.kind.startswith("final_"):
+            body["timeout_ms"] = FINAL_PATIENCE_US // 1_000
         if after is not None:
             body["search_after"] = after
 
@@ -76,6 +88,17 @@ class RealSearchWorkload(SearchWorkload):
                 session.end(operation, End(OK, found, f"of {len(found)}"))
 
         door_of(session).http(peer, ("POST", f"/v1/search/{COLLECTION}", body), FAIL, done)
+
+    def _final(self, kind: str, what: tuple[str, int], level: Level, peer: int) -> None:
+        def read() -> Operation:
+            operation = self.session.begin(f"final_{kind}", what, None, peer)
+            self._page(operation, level, None, [])
+            return operation
+
+        self._few.do(read, self._one_less)
+
+    def _one_less(self) -> None:
+        self._final_left -= 1
 
     def _check(self, operation: Operation, answer: dict[str, Any], hits: int, size: int) -> None:
         """The total, the hits and the facets of one answer speak of the same documents."""

@@ -215,9 +215,10 @@ class RealCluster:
             self.machines[index].paused = True
 
     def resume(self, index: int) -> None:
-        """SIGCONT."""
-        if self.machines[index].signal(signal.SIGCONT):
-            self.machines[index].paused = False
+        """SIGCONT; not while its power is cut: what it would acknowledge is not in the image any more."""
+        machine = self.machines[index]
+        if not machine.busy and machine.signal(signal.SIGCONT):
+            machine.paused = False
 
     def power_cut(self, indexes: Iterable[int]) -> None:
         """Cut the power: images are taken while all stand still, and are all that is left."""

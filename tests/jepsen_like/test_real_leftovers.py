@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from jepsen_like.real.cluster import RealCluster
 from jepsen_like.real.janitor import Janitor, unmount
 from jepsen_like.real.machine import Disk
 
@@ -41,6 +44,22 @@ def disk(tmp_path: Path) -> Images:
     disk = Images(tmp_path, "n1", Nobody(), may_mount=False)
     disk.mount()
     return disk
+
+
+def test_a_machine_whose_power_is_cut_stands_still_whatever_ends_meanwhile() -> None:
+    sent: list[signal.Signals] = []
+
+    def signalled(number: signal.Signals) -> bool:
+        sent.append(number)
+        return True
+
+    machine = SimpleNamespace(busy=True, paused=True, signal=signalled)
+    cluster = SimpleNamespace(machines=[machine])
+    RealCluster.resume(cast("RealCluster", cluster), 0)
+    assert sent == [] and machine.paused
+    machine.busy = False
+    RealCluster.resume(cast("RealCluster", cluster), 0)
+    assert sent == [signal.SIGCONT] and not machine.paused
 
 
 class Nobody(Janitor):

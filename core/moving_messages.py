@@ -52,7 +52,8 @@ class FloorsAsk(msgspec.Struct, frozen=True, array_like=True, tag=123):
 
 
 class FloorsTold(msgspec.Struct, frozen=True, array_like=True, tag=124):
-    """(table, ranges as lsm/floors.py encodes them), durable here."""
+    """(table, ranges as lsm/floors.py encodes them), durable here, and so was `epoch` when they were read."""
 
     op: int
     floors: tuple[tuple[int, bytes], ...]
+    epoch: int = 0

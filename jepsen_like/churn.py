@@ -130,7 +130,8 @@ class Churn:
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         node = self._best()
         before = node.metadata.state.last_move if node is not None else None
-        self._before = before.id if before is not None else 0
+        if before is not None:  # it may be one that does not know yet of the end that was seen last
+            self._before = max(self._before, before.id)
         if kind == "add":
             index = self.retired
             if index >= 0:
@@ -209,6 +210,7 @@ class Churn:
                 self._maybe_kill(node)
             return
         if ended > self._before:
+            self._before = ended
             self._maybe_kill(node)
             self.done.append(self._kind)
             if self._after is not None:

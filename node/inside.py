@@ -73,6 +73,8 @@ class Inside:
         self.on_damage: Callable[[int, int, int], None] | None = None
         self.on_logged: Callable[[Outcome], None] | None = None
         """Told of every outcome of the store, as long as somebody waits for the log to grow."""
+        self.gate: Callable[[Callable[[], None], Command, int], bool] | None = None
+        """Asked before a command goes to the store, as long as some have to wait: node/parking.py."""
         self.operations: dict[int, Operation] = {}
         self.tracing: Tracing
         self.traces: dict[int, tuple[Trace, int]] = {}
@@ -121,7 +123,8 @@ class Inside:
     def submit(self, ticket: tuple[Any, ...], command: Command) -> None:
         """As World.submit; `ticket[0]` must be registered with on_stored."""
         assert ticket[0] in self.stored_handlers, ticket
-        self.world.submit(ticket, command)
+        if self.gate is None or not self.gate(lambda: self.world.submit(ticket, command), command, 0):
+            self.world.submit(ticket, command)
 
     def run(self, ticket: tuple[Any, ...], job: Callable[[], Any]) -> None:
         """As World.run; `ticket[0]` must be registered with on_done."""

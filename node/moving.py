@@ -33,27 +33,19 @@ from core.commands import (
     SystemScan,
     SystemWrite,
 )
-from core.messages import OperationFailed, Stale
+from core.messages import OperationFailed
 from core.metadata import Move, StepMove
 from core.moving import DropRange, LogForget
 from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
-from core.ports import BULK, SMALL, PeerId
+from core.ports import PeerId
 from core.requests import Changed, Unready
 from lsm.floors import FLOOR_PREFIX
+from node.move_runner import Runner
 from node.move_waits import Waits, waits
 from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
-from node.moving_stream import (
-    Ask,
-    Own,
-    Pause,
-    Progress,
-    Steps,
-    Stream,
-    StreamError,
-    has_quorum,
-    must_merge,
-    own,
-)
+from node.moving_stream import Pause, Progress, Steps, Stream, has_quorum, must_merge, own
+from node.parking import Parking
+from node.views import lane_for
 
 if TYPE_CHECKING:
     from node.batch_log import BatchLog
@@ -72,8 +64,8 @@ and of which the floors are kept to.
 FLOORS_MAX = 100_000
 
 TICK_US = 200_000
-ANSWER_US = 1_000_000
-RETRIES = 3
+FLOORS_TICK_US = 10_000
+"""As long as writes wait for floors to be taken."""
 INQUIRE_US = 400_000
 RESTART_US = 1_000_000
 CLEAN_AFTER_US = 5 * limits.SECOND_US
@@ -123,6 +115,7 @@ class Moving:
         self._proposing = False
         self._ticking = False
         self._waits = Waits()
+        self._parking = Parking(inside, self._waits_for_floors)
         inside.on_message(MoveAsk, self._on_ask)
         inside.on_message(TailAsk, self._on_tail)
         inside.on_message(FloorsAsk, self._on_floors)
@@ -152,6 +145,7 @@ class Moving:
         self._drains = 0
         self._stop()
         self._arm()
+        self._parking.open(self._lacks_floors())
         if state.move is None and self.hints is not None:
             self.hints.members_changed()
 
@@ -163,7 +157,8 @@ class Moving:
         """Look again soon, as long as there is anything to be done."""
         if not self._ticking and not self._is_idle():
             self._ticking = True
-            self.inside.timer(TICK_US - self.inside.world.below(TICK_US // 4), "move_tick")
+            tick_us = FLOORS_TICK_US if self._lacks_floors() else TICK_US
+            self.inside.timer(tick_us - self.inside.world.below(tick_us // 4), "move_tick")
 
     def _stop(self) -> None:
         if self._runner is not None:
@@ -219,13 +214,19 @@ class Moving:
             self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))
 
     def _on_floors(self, peer: PeerId, message: FloorsAsk) -> None:
+        if message.epoch > self.metadata.state.epoch:
+            self.metadata.catch_up(peer, message.epoch, lambda: self._on_floors(peer, message))
+            return
         scan = SystemScan(FLOOR_PREFIX, b"", FLOORS_MAX, limits.FRAME_BYTES_MAX // 2)
-        self.inside.submit(("move_floors", peer, message.op), scan)
+        epoch = min(self.metadata.log.durable, self.metadata.state.epoch)
+        self.inside.submit(("move_floors", peer, message.op, epoch), scan)
 
-    def _on_floors_read(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _on_floors_read(self, outcome: Outcome, peer: PeerId, op: int, epoch: int) -> None:
+        """`epoch` was adopted before they were read: no round of before comes to its end any more."""
         if isinstance(outcome, Records) and not outcome.more:
             floors = tuple((int.from_bytes(key[-4:], "big"), value) for key, value in outcome.records)
-            self.inside.send(peer, FloorsTold(op, floors), BULK)
+            size = sum(len(value) + 8 for _, value in floors)
+            self.inside.send(peer, FloorsTold(op, floors, epoch), lane_for(size))
         else:
             self.inside.send(peer, OperationFailed(op, "floors", f"floors cannot be read: {outcome}"))
 
@@ -241,6 +242,20 @@ class Moving:
             return self.me in placement.replicas(token)
         move = self.metadata.state.move
         return self.me in sides[0] or (self.me in sides[1] and move is not None and self._floored == move.id)
+
+    def _lacks_floors(self) -> bool:
+        """Whether we are given ranges whose floors are not kept to yet."""
+        state = self.metadata.state
+        if state.move is None or state.move.phase != PREPARE or self._floored == state.move.id:
+            return False
+        rings = state.moving_rings()
+        return any(self.me in sides[1] and self.me not in sides[0] for r in rings for _, sides in r.moving())
+
+    def _waits_for_floors(self, table: int, token: int) -> bool:
+        """Whether a write at a token is ours to take as soon as its range's floors are kept to."""
+        placement = self.metadata.state.placement(table)
+        sides = None if placement is None else placement.sides_of(token)
+        return sides is not None and self.me in sides[1] and not self.may_hold(table, token)
 
     # --- what we do
 
@@ -289,6 +304,7 @@ class Moving:
         yield from stream.floors()
         yield from own(SystemWrite(((FLOORED_KEY, move.id.to_bytes(8, "big")),)), Done)
         self._floored = move.id
+        self._parking.open(False)
         yield from stream.steps()
         yield from own(SystemWrite(((MERGED_KEY, move.id.to_bytes(8, "big")),)), Done)
         self._merged = move.id
@@ -470,114 +486,6 @@ class Moving:
     def _on_pause(self, number: int) -> None:
         if self._runner is not None:
             self._runner.on_pause(number)
-
-
-class Runner:
-    """Takes steps, one at a time."""
-
-    def __init__(self, parent: Moving, steps: Steps) -> None:
-        """Nothing is done before `begin`."""
-        self._parent = parent
-        self._steps = steps
-        self._number = parent.inside.new_op()
-        self._want: Any = None
-        self._outcomes: list[Outcome] = []
-        self._retries = 0
-        self._timer = 0
-
-    def begin(self) -> None:
-        """Take the first."""
-        self._go_on(None)
-
-    def stop(self) -> None:
-        """No answer is listened to any more."""
-        self._close()
-        self._steps.close()
-
-    def _close(self) -> None:
-        inside = self._parent.inside
-        inside.operations.pop(self._number, None)
-        if self._timer:
-            inside.world.cancel_timer(self._timer)
-            self._timer = 0
-        self._number = inside.new_op()
-
-    def _go_on(self, value: Any, failure: StreamError | None = None) -> None:
-        self._close()
-        try:
-            self._want = self._steps.send(value) if failure is None else self._steps.throw(failure)
-        except StopIteration:
-            self._parent.ended("")
-            return
-        except StreamError as error:
-            self._parent.ended(str(error))
-            return
-        self._retries = RETRIES
-        self._take()
-
-    def _take(self) -> None:
-        inside, want, number = self._parent.inside, self._want, self._number
-        if isinstance(want, Pause):
-            self._timer = inside.timer(want.delay_us, "move_pause", number)
-        elif isinstance(want, Own):
-            self._outcomes = []
-            for command in want.commands:
-                inside.submit(("move_own", number), command)
-        else:
-            assert isinstance(want, Ask), want
-            inside.operations[number] = self
-            self._timer = inside.timer(ANSWER_US << (RETRIES - self._retries), "move_timeout", number)
-            inside.send(want.peer, want.make(number, self._parent.metadata.state.epoch), SMALL)
-
-    def on_own(self, outcome: Outcome, number: int) -> None:
-        """Our store has done it."""
-        if number != self._number:
-            return
-        want = self._want
-        if not isinstance(outcome, want.kind):
-            self._go_on(None, StreamError(f"own store: {outcome}"))
-            return
-        self._outcomes.append(outcome)
-        if len(self._outcomes) == len(want.commands):
-            self._go_on(self._outcomes)
-
-    def on_pause(self, number: int) -> None:
-        """Time to go on."""
-        if number == self._number:
-            self._timer = 0
-            self._go_on(None)
-
-    def on_timeout(self, number: int) -> None:
-        """No answer: ask again, a few times."""
-        if number != self._number:
-            return
-        self._timer = 0
-        if self._retries:
-            self._retries -= 1
-            self._close()
-            self._take()
-        else:
-            self._go_on(None, StreamError(f"{self._name(self._want.peer)} does not answer"))
-
-    def on_message(self, peer: PeerId, message: Any) -> None:
-        """An answer to the question of now."""
-        if not isinstance(self._want, Ask) or peer != self._want.peer or message.op != self._number:
-            return
-        if isinstance(message, self._want.kind):
-            self._go_on(message)
-        elif isinstance(message, Stale) and self._retries:
-            self._retries -= 1
-            self._close()
-            self._take()
-        else:
-            self._fail(peer, getattr(message, "detail", "another answer than asked"))
-
-    def _fail(self, peer: PeerId, why: str) -> None:
-        self._go_on(None, StreamError(f"{self._name(peer)}: {why}"))
-
-    def _name(self, peer: PeerId) -> str:
-        member = self._parent.metadata.state.member(peer)
-        return peer.hex()[:8] if member is None else member.name
 
 
 def complement(ranges: tuple[TokenPair, ...]) -> tuple[TokenPair, ...]:

@@ -40,7 +40,7 @@ from core.healing import PaxosMerge
 from core.healing_messages import PaxosStateAsk, PaxosStateTold, TreeAnswer, TreeAsk
 from core.messages import Fetch, Fetched, Followed, Message, ReadSlice, SliceRead
 from core.moving import TakeFloors
-from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
+from core.moving_messages import FloorsAsk, FloorsTold, TailAsk
 from core.mutation import decode_mutation
 from core.ports import PeerId
 from lsm.floors import decode_ranges, encode_ranges
@@ -49,7 +49,9 @@ from node.metadata_state import State, TablePlacement
 from node.moving_ring import Replicas, Sides, TokenPair
 from ring.tokens import slice_end, slice_of, slice_start
 
-ASK_AGAIN_US = 300_000
+CHOOSE_US = 1_000_000
+"""So long those who are up are waited for before enough of them are taken for the sources."""
+
 COPIED_LEAVES_MAX = 256
 """So many leaves (a thousandth of all) are read as a whole where anything in them differs."""
 
@@ -83,13 +85,26 @@ class Ask(msgspec.Struct, frozen=True):
     kind: type
 
 
+class AskAll(msgspec.Struct, frozen=True):
+    """Ask several peers until all, or enough after `patience_us`, have answered as `accepts` wants it;
+    answered with what they said, by peer. It never fails.
+    """
+
+    peers: tuple[PeerId, ...]
+    make: Callable[[int, int], Message]
+    kind: type
+    accepts: Callable[[Any], bool]
+    enough: Callable[[Sequence[PeerId]], bool]
+    patience_us: int
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Do nothing for a while."""
 
     delay_us: int
 
 
-Want = Own | Ask | Pause
+Want = Own | Ask | AskAll | Pause
 Steps = Generator[Want, Any, Any]
 Piece = tuple[int, TokenPair]
 """A table, and tokens of it (inclusive)."""
@@ -188,12 +203,11 @@ class Stream:
         self._me = me
         self._move = state.move
         self._bytes_per_s = bytes_per_s
-        self._plan: dict[PeerId, list[Piece]] = {}
         self.progress = Progress()
 
     def steps(self) -> Steps:
         """All of it; ends when everything is merged."""
-        plan = self._plan
+        plan = yield from self._chosen(CHOOSE_US)
         self.progress.ranges = sum(len(pieces) for pieces in plan.values())
         self.progress.ranges_done = 0
         for source, pieces in plan.items():
@@ -206,18 +220,59 @@ class Stream:
             yield from self._tail(source, pieces)
 
     def floors(self) -> Steps:
-        """The first of it: whom to merge is chosen, and what they promised is kept to from now on.
+        """The first of it: what a quorum of the old replicas promised is kept to from now on.
 
         Before, no write is taken here in these ranges: it might bring back what was deleted and purged.
+        Writes wait for it (node/parking.py), so whoever answers first is taken.
+        """
+        yield from self._chosen(0)
+
+    def _chosen(self, patience_us: int) -> Steps:
+        """Per source what to merge of it, with the floors of all sources taken over.
+
+        Whoever has adopted the move takes part in no round of before any more, and a round that has not ended
+        needs all: so no floor can be above what such a one has promised.
         """
         wanted = self._wanted()
-        if wanted:
-            self._plan = yield from self._await_sources(wanted)
-        for source, pieces in self._plan.items():
-            told: FloorsTold = yield Ask(source, FloorsAsk, FloorsTold)
-            taken = tuple((table, floors_within(data, table, pieces)) for table, data in told.floors)
+        peers = dict.fromkeys(peer for _, sides, _ in wanted for peer in sides[0] if peer != self._me)
+        if not wanted:
+            return {}
+        self.progress.why = "waits until a quorum of the old replicas has adopted the plan"
+        told: dict[PeerId, FloorsTold] = yield AskAll(
+            tuple(peers),
+            FloorsAsk,
+            FloorsTold,
+            lambda answer: answer.epoch >= self._move.id,
+            lambda answered: self._planned(wanted, answered) is not None,
+            patience_us,
+        )
+        self.progress.why = ""
+        plan = self._planned(wanted, tuple(told))
+        if plan is None:
+            raise StreamError("no quorum of the old replicas has adopted the plan")
+        for source, pieces in plan.items():
+            taken = tuple((table, floors_within(data, table, pieces)) for table, data in told[source].floors)
             if taken:
                 yield from own(TakeFloors(taken), Done)
+        return plan
+
+    def _planned(
+        self, wanted: list[tuple[Piece, Sides, TablePlacement]], answered: Sequence[PeerId]
+    ) -> dict[PeerId, list[Piece]] | None:
+        """Per source what to merge of it; None if too few have answered."""
+        adopted = (self._me, *answered)
+        plan: dict[PeerId, list[Piece]] = {}
+        known: dict[tuple[Sides, Any], Replicas | None] = {}  # tables of one keyspace are placed alike
+        for piece, sides, placement in wanted:
+            key = sides, placement.factors
+            if key not in known:
+                known[key] = choose_sources(self._me, sides, adopted, placement)
+            sources = known[key]
+            if sources is None:
+                return None
+            for source in sources:
+                plan.setdefault(source, []).append(piece)
+        return {source: _joined(pieces) for source, pieces in plan.items()}
 
     def _wanted(self) -> list[tuple[Piece, Sides, TablePlacement]]:
         found = []
@@ -229,37 +284,6 @@ class Stream:
                 if must_merge(self._me, sides, placement):
                     found.append(((table, pair), sides, placement))
         return found
-
-    # --- whom to ask
-
-    def _await_sources(self, wanted: list[tuple[Piece, Sides, TablePlacement]]) -> Steps:
-        """Per source what to merge of it, once so many have adopted the epoch that it is enough."""
-        known: dict[PeerId, bool] = {}
-        while True:
-            peers = dict.fromkeys(peer for _, sides, _ in wanted for peer in sides[0])
-            for peer in peers:
-                if not known.get(peer) and peer != self._me:
-                    known[peer] = yield from self._has_adopted(peer)
-            adopted = [self._me, *(peer for peer, has in known.items() if has)]
-            plan: dict[PeerId, list[Piece]] = {}
-            for piece, sides, placement in wanted:
-                sources = choose_sources(self._me, sides, adopted, placement)
-                if sources is None:
-                    break
-                for source in sources:
-                    plan.setdefault(source, []).append(piece)
-            else:
-                self.progress.why = ""
-                return {source: _joined(pieces) for source, pieces in plan.items()}
-            self.progress.why = "waits until a quorum of the old replicas has adopted the plan"
-            yield Pause(ASK_AGAIN_US)
-
-    def _has_adopted(self, peer: PeerId) -> Steps:
-        try:
-            told: MoveTold = yield Ask(peer, MoveAsk, MoveTold)
-        except StreamError:
-            return False
-        return told.epoch >= self._move.id
 
     # --- Paxos
 

@@ -137,6 +137,11 @@ class Replica:
 
     def _submit(self, ticket: tuple[Any, ...], command: Command, left_us: int = 0) -> None:
         """To the store, or to the end of what waits for it; `left_us` 0 is for ever."""
+        gate = self._inside.gate
+        if gate is None or not gate(lambda: self._enqueue(ticket, command, left_us), command, left_us):
+            self._enqueue(ticket, command, left_us)
+
+    def _enqueue(self, ticket: tuple[Any, ...], command: Command, left_us: int) -> None:
         if self._in_store < IN_STORE_MAX and not self._waiting:
             self._in_store += 1
             self._inside.world.submit(ticket, command)

@@ -73,11 +73,15 @@ class Link:
 
     def alive(self) -> None:
         """Who is at this address has just dialled us: do not sit out a pause that its absence caused."""
+        self.forgive()
+        self.wanted()
+
+    def forgive(self) -> None:
+        """The pause is over: who was refused as a stranger is a member now, or who was away is back."""
         if self._retry is not None and self._connections[SMALL_KIND] is None:
             self._retry.cancel()
             self._retry = None
             self._failures = 0
-        self.wanted()
 
     def _dial(self, kind: int) -> None:
         if not (self._dialling[kind] or self._closed or self._transport.stopping):

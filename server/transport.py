@@ -250,7 +250,10 @@ class Transport:
                 del self._by_peer[peer]
         kept = {}
         for peer, address in members.items():
+            is_new = peer not in self._by_peer
             link = self._by_peer.setdefault(peer, self._link_to(address))
+            if is_new:
+                link.forgive()  # one of us was not a member when it was tried last
             link.expected = peer
             kept[address] = link
         for address, link in list(self._links.items()):

@@ -125,6 +125,9 @@ class SimWorld:
 
     def know(self, addresses: Sequence[tuple[PeerId, str]]) -> None:
         """Where the members are."""
+        for peer, address in addresses:
+            if self._addresses.get(peer) != address:
+                self._not_before_us.pop(address, None)  # one of us was not a member when it was tried last
         self._addresses = dict(addresses)
 
     def set_timer(self, delay_us: int, timer: Timer) -> TimerId:

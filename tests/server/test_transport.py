@@ -286,6 +286,23 @@ def test_a_refused_peer_hears_why() -> None:
     run(work())
 
 
+def test_who_was_refused_as_a_stranger_is_tried_at_once_when_it_is_known() -> None:
+    """Else a peer that was just admitted would reach nobody for as long as it waits after a refusal."""
+
+    async def work() -> None:
+        a, b = await stations(2)
+        b.node.refuse[a.peer] = Refused("you are no member", False)
+        a.transport.dial(b.node.address)
+        await until(lambda: a.node.refusals)
+        b.node.refuse.clear()
+        a.transport.know([(b.peer, b.node.address)])
+        assert a.transport.send(b.peer, PingNack(1), SMALL)
+        await until(lambda: b.node.messages)
+        await stop(a, b)
+
+    run(work())
+
+
 def test_an_address_that_changed_hands_and_oneself() -> None:
     async def work() -> None:
         a, b = await stations(2)

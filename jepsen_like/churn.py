@@ -141,7 +141,7 @@ class Churn:
                 index = cluster.add_machine()
             cluster.start(index)
             name = machines[index].place.name
-            self._plan = lambda node: _with(
+            self._plan = lambda node: self._with(
                 node, name, lambda n: move_plans.add(node.metadata.state, [n], vnodes)
             )
         elif kind == "remove":
@@ -156,7 +156,7 @@ class Churn:
                 cluster.rename(victim)
             cluster.start(victim)
             new = machines[victim].place.name
-            self._plan = lambda node: _with(
+            self._plan = lambda node: self._with(
                 node, new, lambda n: move_plans.replace(node.metadata.state, name, n)
             )
         elif kind == "move":
@@ -164,6 +164,14 @@ class Churn:
             self._plan = lambda node: move_plans.move(node.metadata.state, name, vnodes)
         else:
             self._plan = self._replicate
+
+    def _with(self, node: Node, name: str, plan: Callable[[Newcomer], BeginMove]) -> BeginMove | None:
+        """A plan for who knocks under this name, if it does yet, at whomever it knows."""
+        doors = (node_of(self.cluster, index).identity.waiting for index in self.cluster.running())
+        hello = next((waiting[name] for waiting in doors if name in waiting), None)
+        if hello is None or node.metadata.state.member(hello.peer) is not None:
+            return None
+        return plan(Newcomer(hello.peer, hello.name, hello.address, hello.datacentre, hello.rack))
 
     def _can_spare_the_last(self) -> bool:
         """Whether its datacentre has enough peers without it."""
@@ -268,14 +276,6 @@ class Churn:
                 index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
                 change = StepMove(move.id, "aborted")
                 self.cluster.request(index, MetadataRequest(change), 5 * SECOND, lambda _: None)
-
-
-def _with(node: Node, name: str, plan: Callable[[Newcomer], BeginMove]) -> BeginMove | None:
-    """A plan for who knocks under this name, if it does yet."""
-    hello = node.identity.waiting.get(name)
-    if hello is None or node.metadata.state.member(hello.peer) is not None:
-        return None
-    return plan(Newcomer(hello.peer, hello.name, hello.address, hello.datacentre, hello.rack))
 
 
 class ChurnNemesis(Nemesis):

@@ -7,6 +7,7 @@ one partition in an ordered bucket. Reads look for one element, or page through 
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 
 from core.consistency import Level
@@ -127,24 +128,27 @@ class SetWorkload:
         for name, level, peer in plan:
             self._final_page(name, level, peer, [])
 
-    def _final_page(self, name: str, level: Level, peer: int, rows: list[Found]) -> None:
-        """Page after page; the read counts from the first page's beginning."""
+    def _final_page(self, name: str, level: Level, peer: int, rows: list[Found], began: int = NEVER) -> None:
+        """Page after page; the read counts from the first page's beginning (`began`)."""
         bucket = self.buckets[name]
         operation = self.session.begin(f"final_{level}", name, len(rows), peer)
+        began = min(began, operation.invoked)
 
         def done(end: End) -> None:
             if end.status != OK:
                 self.session.end(operation, end)
-                self.session.cluster.scheduler.after(SECOND, self._final_page, name, level, peer, rows)
+                self.session.cluster.scheduler.after(SECOND, self._final_page, name, level, peer, rows, began)
                 return
             found, more = end.result
             everything = rows + found
             self.session.end(operation, end._replace(result=len(everything)))
             if more and found:
-                self._final_page(name, level, peer, everything)
+                self._final_page(name, level, peer, everything, began)
                 return
+            whole = copy(operation)
+            whole.invoked = began
             seen = tuple(_element(row) for row in everything)
-            self.finals[name].append(Sighting(operation, 0, NEVER, seen))
+            self.finals[name].append(Sighting(whole, 0, NEVER, seen))
             self._final_left -= 1
 
         window = ("", rows[-1].key if rows else "", FINAL_PAGE_ROWS)

@@ -62,6 +62,9 @@ BOUND_US = 1 * limits.SECOND_US
 STEP_US = 10 * limits.SECOND_US
 """How long all replicas may take for a step; following makes the second the longest."""
 
+AGAIN_US = 3 * limits.SECOND_US
+"""After this a step is asked for again."""
+
 MOVING = "its ranges move to other replicas"
 WANTED_MAX = 1_000
 
@@ -83,6 +86,8 @@ class Group:
     """For what its floor waits."""
     since_us: int = 0
     """Since when (monotonic)."""
+    unended: tuple[int, int, int] = (0, 0, 0)
+    """The heights here as of the last look, if the end of a round was missing."""
 
     def wait(self, why: str, now_us: int) -> None:
         """Its floor waits for this, perhaps ("") until the round that is tried now ends."""
@@ -158,6 +163,7 @@ class FloorRounds:
         inside.on_message(FloorTold, lambda peer, m: self._on_answer(peer, m.op, 0, m.why))
         inside.on_timer("floors", self._begin)
         inside.on_timer("floors_late", self._on_late)
+        inside.on_timer("floors_again", self._again)
         inside.on_timer("purge", self._purge)
         inside.on_stored("floors_due", self._on_due)
         inside.on_stored("floor_due", self._on_group_due)
@@ -194,7 +200,8 @@ class FloorRounds:
             self._others = [group for group in everything if group.replicas[0] != self._me]
         parts = tuple(part for group in (*self._groups, *self._others) for part in group.parts)
         until_us = self._inside.clock.now_us() - self._inside.settings.purge_slack_us
-        self._inside.submit(("floors_due",), GarbageDue(until_us, parts))
+        # a clock that was set back is behind what was promised: what is dead by that is due all the same
+        self._inside.submit(("floors_due",), GarbageDue(max(until_us, self._bound_us), parts))
 
     def _all_groups(self) -> list[Group]:
         """The groups that this peer is in; of each the first replica, that with the least number, leads."""
@@ -241,9 +248,20 @@ class FloorRounds:
                 self._inside.send(peer, BoundAsk(asked.op))
 
     def _on_others_due(self, outcome: Outcome, group: Group) -> None:
-        """What is dead here for long: its leader may know of nothing, or we did not hear of a round's end."""
-        if isinstance(outcome, IsDue) and outcome.due:
+        """What is dead here for long: its leader may know of nothing, or we did not hear of a round's end.
+
+        How long is no question of clocks alone, which may have been set back: what was settled and not
+        ended at two looks waits for nothing else.
+        """
+        if not isinstance(outcome, IsDue):
+            return
+        _, settled_us, floor_us = outcome.heights
+        heights = outcome.heights if settled_us > floor_us else (0, 0, 0)
+        is_unended = heights == group.unended != (0, 0, 0)
+        group.unended = heights
+        if outcome.due:
             self._plan_purge(group.parts)
+        if outcome.due or is_unended:
             self._inside.send(group.replicas[0], FloorWanted(group.replicas))
 
     def _on_wanted(self, replicas: tuple[PeerId, ...]) -> None:
@@ -306,12 +324,24 @@ class FloorRounds:
         asked = self._ask(list(group.replicas), done, STEP_US)
         epoch = self._metadata.state.epoch
         ask = FloorAsk(asked.op, epoch, step, group.floor_us, group.replicas, group.parts)
-        lane = lane_for(32 * sum(len(pairs) + 1 for _, pairs in ask.parts))
+        self._inside.timer(AGAIN_US, "floors_again", ask)
         for peer in group.replicas:
             if peer == self._me:
                 self._on_ask(peer, ask)
-            elif not self._inside.send(peer, ask, lane):
+            elif not self._send_step(peer, ask):
                 self._on_answer(peer, asked.op, 0, f"{self._name(peer)} is not reached")
+
+    def _send_step(self, peer: PeerId, ask: FloorAsk) -> bool:
+        return self._inside.send(peer, ask, lane_for(32 * sum(len(pairs) + 1 for _, pairs in ask.parts)))
+
+    def _again(self, ask: FloorAsk) -> None:
+        """A question or its answer may be lost: whoever has not answered is asked again."""
+        asked = self._asked.get(ask.op)
+        if asked is not None:
+            for peer in asked.missing:
+                if peer != self._me:
+                    self._send_step(peer, ask)
+            self._inside.timer(AGAIN_US, "floors_again", ask)
 
     # --- questions
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from core.consistency import Level
+from core.healing import FloorStep
+from core.healing_messages import FloorAsk
 from core.messages import ApplyMutation, Message
 from jepsen_like.history import OK
-from jepsen_like.scenarios import Scenario
+from jepsen_like.scenarios import SECOND, Scenario
 from lsm import keys
 from lsm.floors import Floors
 from lsm.lost import LostRanges
@@ -191,6 +193,54 @@ def test_deletions_are_purged_when_all_replicas_have_them() -> None:
     assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
     assert s.equal_within(30)
     assert not any(machine.engine.keys(keys.GARBAGE, b"H") for machine in s.cluster.machines)
+
+
+def test_who_missed_the_end_of_a_round_asks_for_it_though_clocks_were_set_back() -> None:
+    s = Scenario(settings=QUICK)
+    s.start()
+    s.bucket("b")
+    for machine in s.cluster.machines:
+        machine.clock.jump(60 * SECOND)
+    assert s.until(lambda: any(s.node(peer).floors.status() for peer in range(3)))
+    follower = [bool(s.node(peer).floors.status()) for peer in range(3)].index(False)
+    missed: list[int] = []
+
+    def lose_the_end(source: int, target: int, message: Message) -> bool:
+        is_end = isinstance(message, FloorAsk) and message.step == FloorStep.END and target == follower
+        if is_end:
+            missed.append(source)
+        return is_end
+
+    s.lose(lose_the_end)
+    for number in range(20):
+        assert s.put("b", f"k{number}", b"v").status == OK
+        assert s.delete("b", f"k{number}", level=Level.ALL).status == OK
+    assert s.until(lambda: bool(missed))
+    for machine in s.cluster.machines:
+        machine.clock.jump(-60 * SECOND)
+    assert s.until(lambda: 0 in tombstones(s, "b"))
+    assert tombstones(s, "b")[follower] > 0
+    s.heal()
+    assert s.until(lambda: tombstones(s, "b") == [0, 0, 0], 15)
+
+
+def test_a_step_of_a_round_is_asked_for_again_when_a_message_is_lost() -> None:
+    s = Scenario(settings=QUICK)
+    s.start()
+    s.bucket("b")
+    lost: list[Message] = []
+
+    def lose_one(source: int, target: int, message: Message) -> bool:
+        if lost or not isinstance(message, FloorAsk):
+            return False
+        lost.append(message)
+        return True
+
+    s.lose(lose_one)
+    assert s.put("b", "k", b"v").status == OK
+    assert s.delete("b", "k").status == OK
+    assert s.until(lambda: bool(lost))
+    assert s.until(lambda: tombstones(s, "b") == [0, 0, 0], 5)  # the step would be given up after ten seconds
 
 
 def a_hint_that_comes_after_the_deletion_was_over() -> tuple[bytes | None, list[int]]:

@@ -9,7 +9,8 @@ replicas alone, once the change of the schema is acknowledged:
     a write that was planned under other `changes`, and refused for that, is stamped again (node/writes.py):
     who had taken it before it adopted the epoch logs it a second time, as it then must be
 
-If a quorum cannot be reached, the change is decided all the same, and the answer says that it is.
+If a quorum cannot be reached, the change is decided all the same, and the answer says that it is. Who asks
+once more waits for the same, though nothing changes any more.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ChangesFence:
 
     def change(self, change: Change, reply: Reply, deadline_us: int) -> None:
         """As Metadata.change; `reply` is called once."""
-        if not isinstance(change, AlterTable) or not self._asks_for_more(change):
+        if not isinstance(change, AlterTable) or not self._is_fenced(change):
             self._metadata.change(change, reply, deadline_us)
             return
 
@@ -61,11 +62,11 @@ class ChangesFence:
     def _table(self, change: AlterTable) -> Table | None:
         return self._metadata.state.table(change.keyspace, change.name)
 
-    def _asks_for_more(self, change: AlterTable) -> bool:
-        table = self._table(change)
-        if table is None or (change.only and "changes" not in change.only):
+    def _is_fenced(self, change: AlterTable) -> bool:
+        """Whether it asks for changes; they may be on already, and who asks not know it."""
+        if self._table(change) is None or (change.only and "changes" not in change.only):
             return False
-        return change.options.changes not in ("none", table.options.changes)
+        return change.options.changes != "none"
 
     def _look(self, number: int) -> None:
         self._epochs.ask(lambda _: self._judge(number))

@@ -118,8 +118,17 @@ def test_it_is_not_answered_before_a_quorum_knows() -> None:
     assert isinstance(answer, Unready) and "switched on" in answer.detail
 
 
+def test_who_asks_once_more_waits_for_the_same(monkeypatch: Patch) -> None:
+    s, bucket = story()
+    monkeypatch.setattr(ChangesFence, "_is_adopted", lambda *_: False)
+    assert isinstance(switch_on(s, bucket, 2.0), Unready)
+    assert isinstance(switch_on(s, bucket, 2.0), Unready)
+    monkeypatch.undo()
+    assert isinstance(switch_on(s, bucket), Changed)
+
+
 def test_else_what_is_written_after_it_has_no_images(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(ChangesFence, "_asks_for_more", lambda *_: False)
+    monkeypatch.setattr(ChangesFence, "_is_fenced", lambda *_: False)
     answer, imaged = written_by_two_who_lag()
     assert isinstance(answer, Changed) and imaged == [False, False]
 

@@ -30,6 +30,7 @@ from jepsen_like.workloads.batches import BatchesWorkload
 from jepsen_like.workloads.batches_once import OnceBatchesWorkload
 from jepsen_like.workloads.cas_register import CasRegisterWorkload
 from jepsen_like.workloads.changes import ChangesWorkload
+from jepsen_like.workloads.changes_later import ChangesLaterWorkload
 from jepsen_like.workloads.composite import CompositeWorkload
 from jepsen_like.workloads.counter import CounterWorkload
 from jepsen_like.workloads.counter_once import OnceCounterWorkload
@@ -72,6 +73,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "documents": DocumentsWorkload,
     "unique": UniqueWorkload,
     "changes": ChangesWorkload,
+    "changes-later": ChangesLaterWorkload,
     "groups": GroupsWorkload,
     "txn": TxnWorkload,
     "bank": BankWorkload,

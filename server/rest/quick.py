@@ -1,4 +1,5 @@
-"""A short way for the commonest requests: GET and PUT of one value, plainly asked.
+"""A short way for the commonest requests: GET and PUT of one value, plainly asked, and searches by a query
+string (server/rest/quick_search.py).
 
 An HTTP library does for every request what few requests need: a task, two streams, objects for headers and
 answers. That costs more than all that a coordinator does for a PUT (measured: 66 us). So bytes that are
@@ -30,10 +31,12 @@ from server.bridge import Bridge
 from server.metrics import Metrics
 from server.rest.browsers import names_foreign
 from server.rest.problems import PROBLEM_JSON, RETRY_AFTER_S, ProblemError, problem_of
+from server.rest.quick_search import SEARCH_HEAD
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
 if TYPE_CHECKING:
     from server.rest.buckets import Buckets
+    from server.rest.quick_search import QuickSearch
 
 HEADER_BYTES_MAX: Final = 1024
 ANSWER_BYTES_MAX: Final = 128 * 1024
@@ -96,7 +99,7 @@ def plain_headers(block: bytes) -> tuple[int, str] | None:
 
 def split(data: bytes) -> tuple[re.Match[bytes], int, str] | None:
     """The head, length and type of the body if this is certainly one whole plain request, else None."""
-    match = _HEAD.match(data)
+    match = _HEAD.match(data) or SEARCH_HEAD.match(data)
     if match is None:
         return None
     method, block = match[1], match[5]
@@ -124,6 +127,7 @@ class Quick:
         self._buckets = buckets
         self._settings = settings
         self.on_loopback = False
+        self.search: QuickSearch | None = None
 
     def begin(self, client: Client, data: bytes) -> tuple[Verdict, int]:
         """Take a request if it is one for this way; `client` hears of its end, perhaps before this returns.
@@ -137,6 +141,8 @@ class Quick:
         method, bucket_name, raw_key, query, block = match.groups()
         if self.on_loopback and names_foreign(block):
             return Verdict.WHOLE, 0
+        if match.re is SEARCH_HEAD:
+            return self._search(client, data, bucket_name.decode("ascii"), query.decode("ascii"))
         is_put = method == b"PUT"
         bucket = self._buckets.find(bucket_name.decode("ascii"))
         if bucket is None or size > self._settings.value_bytes_max:
@@ -160,6 +166,19 @@ class Quick:
             return Verdict.WHOLE, 0
         asked = _Asked(self, client, bucket, data, (method.decode().lower(), wanted.level.value))
         return Verdict.TAKEN, self.bridge.call(request, timeout_us, asked.answered)
+
+    def _search(self, client: Client, data: bytes, name: str, query: str) -> tuple[Verdict, int]:
+        def told(found: bytes | ProblemError) -> None:
+            if isinstance(found, ProblemError):
+                client.answered(_problem(found))
+            elif len(found) > ANSWER_BYTES_MAX:
+                client.declined(data)
+            else:
+                fields = f"Content-Type: application/json\r\nContent-Length: {len(found)}\r\n"
+                client.answered(_head("200 OK", fields) + found)
+
+        number = None if self.search is None else self.search.begin(name, query, told)
+        return (Verdict.WHOLE, 0) if number is None else (Verdict.TAKEN, number)
 
 
 class _Asked:

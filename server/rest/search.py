@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -53,6 +53,16 @@ _FLAGS: Final = ("lenient", "explain", "refresh", "allow_partial")
 _NUMBERS: Final = ("size", "from", "timeout_ms")
 _LISTS: Final = ("fields", "sort", "_source", "ids")
 _TEXTS: Final = ("q", "default_operator", "consistency", "search_after")
+
+
+class Planned(NamedTuple):
+    """A search by a query string: what is asked, and of what."""
+
+    names: str
+    body: SearchBody
+    collections: dict[int, Collection]
+    request: SearchRequest
+    timeout_us: int
 
 
 class SearchRoutes:
@@ -114,6 +124,20 @@ class SearchRoutes:
 
     # --- searching
 
+    def planned(self, name: str, query: str) -> Planned:
+        """What a query string asks of one collection. Raises ProblemError."""
+        known = self._collections.known(name)
+        collections = {known.table: known}
+        body = self._parsed(body_of_query(query))
+        (question,) = _questions(body)  # a query string has no aggregations
+        return Planned(
+            name, body, collections, self._request(question, collections), self._timeout_us(body.timeout_ms)
+        )
+
+    def shown(self, planned: Planned, answer: SearchAnswer, took_us: int) -> bytes:
+        """The JSON of its answer."""
+        return Shown(planned.body, answer, planned.collections, self._rules, self._name_of).json(took_us, ())
+
     async def _search(self, names: str, given: Any) -> web.Response:
         begun_ns = time.perf_counter_ns()
         listed = list(dict.fromkeys(names.split(",")))
@@ -137,6 +161,13 @@ class SearchRoutes:
         return body
 
     async def _ask(self, body: SearchBody, collections: dict[int, Collection]) -> SearchAnswer:
+        request = self._request(body, collections)
+        answer = await self._bridge.ask(request, self._timeout_us(body.timeout_ms))
+        if not isinstance(answer, SearchAnswer):
+            raise problem_of(answer)
+        return answer
+
+    def _request(self, body: SearchBody, collections: dict[int, Collection]) -> SearchRequest:
         tables = tuple(sorted(collections))
         for table in tables:
             self._rules(table)
@@ -149,7 +180,7 @@ class SearchRoutes:
             query = Bool(must=(query,), filter=(body.post,))
         if body.ids:
             query = Bool(must=(query,), filter=(DocumentIds(body.ids),))
-        request = SearchRequest(
+        return SearchRequest(
             tables,
             query,
             body.level,
@@ -164,10 +195,6 @@ class SearchRoutes:
             needs_rows,
             texts=True,
         )
-        answer = await self._bridge.ask(request, self._timeout_us(body.timeout_ms))
-        if not isinstance(answer, SearchAnswer):
-            raise problem_of(answer)
-        return answer
 
     def _timeout_us(self, timeout_ms: int) -> int:
         return timeout_ms * 1_000 or self._settings.read_timeout_us

@@ -39,6 +39,7 @@ from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
 from server.rest.problems import ProblemError, problem_of
 from server.rest.quick import Quick
+from server.rest.quick_search import QuickSearch
 from server.rest.search import SearchRoutes
 from server.rest.sessions import request_factory, session_of
 from server.rest.sinks import SINKS, SinksRoute
@@ -131,6 +132,7 @@ class RestService:
         self._on_loopback = ipaddress.ip_address(address).is_loopback
         quick = Quick(self._bridge, self._buckets, self._settings, self._metrics, self._complain)
         quick.on_loopback = self._on_loopback
+        quick.search = QuickSearch(self._bridge, self._search, self._metrics, self._complain)
         server = HttpServer(
             self._handle,
             self._malformed,

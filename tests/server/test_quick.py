@@ -9,7 +9,7 @@ import pytest
 
 from core.consistency import Level
 from core.requests import Answer, Broken, Overloaded, Timeout, Unavailable, Unready
-from server.rest.quick import Quick, Verdict, plain_headers
+from server.rest.quick import Quick, Verdict, plain_headers, split
 from tests.server.harness import run, until
 from tests.server.rest_client import door, head, read_reply
 
@@ -73,6 +73,23 @@ def test_both_ways_answer_alike(
             assert ask.node.requests[-1] == ask.node.requests[-2]
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "is_taken"),
+    [
+        ("GET", "/v1/search/movies?q=a%20b", True),
+        ("GET", "/v1/search/movies", False),
+        ("GET", "/v1/search/movies,books?q=a", False),
+        ("GET", "/v1/search/movies/_analyze?q=a", False),
+        ("POST", "/v1/search/movies?q=a", False),
+        ("GET", "/v1/search/movies?q=a#b", False),
+    ],
+)
+def test_a_search_by_a_query_string_in_one_collection_may_go_the_short_way(
+    method: str, target: str, is_taken: bool
+) -> None:
+    assert (split(head(method, target, None)) is not None) is is_taken
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,29 @@ def test_every_write_is_found_at_once_on_another_peer(cluster: Cluster) -> None:
     assert scores == 3 * [scores[0]]
 
 
+def test_the_short_way_of_a_query_string_answers_as_the_long_one(cluster: Cluster) -> None:
+    """A header that the short way does not know makes it the long one's."""
+    put(cluster.peers[0], "large", {"title": "leviathan", "text": "x" * 300_000})
+    for target, status in [
+        ("movies?q=title:space%20OR%20odyssey&size=3", 200),
+        ("movies?q=" + quote("주문 -회원") + "&highlight=title&consistency=one", 200),
+        ("movies?q=space&refresh=false&_source=false", 200),
+        ("movies?q=title:nothing", 200),
+        ("movies?q=leviathan", 200),  # too large for the short way
+        ("movies?q=title:space&size=three", 400),
+        ("movies?q=title:space&q=again", 400),
+        ("no-such-collection?q=space", 404),
+        ("movies?q=" + quote("title:[1 TO") + "&lenient=false", 400),
+        ("movies?q=space&timeout_ms=1&consistency=most", 400),
+    ]:
+        told, path, peer = [], f"/v1/search/{target}", cluster.peers[1]
+        for answer in (peer.request("GET", path), peer.request("GET", path, X_Other="1")):
+            assert answer.status == status, (target, answer.body)
+            found = json.loads(answer.body)
+            told.append({name: each for name, each in found.items() if not name.startswith("took")})
+        assert told[0] == told[1]
+
+
 def test_a_body_with_facets_and_marks(cluster: Cluster) -> None:
     body = {
         "query": {

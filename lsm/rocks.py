@@ -421,6 +421,12 @@ class RocksEngine:
             Checkpoint(self._db).create_checkpoint(str(path))
         except Exception as error:
             raise fault_of(error, _WRITE) from error
+        # All that was written before is in table files. What a log holds beside what came since are megabytes
+        # of what it was written over. It may be a link to one in use: another file takes its place.
+        for log in sorted(path.glob("*.log")):
+            log.unlink()
+            log.touch()
+        _sync_directory(path)
 
     # --- for tools and tests
 
@@ -437,6 +443,14 @@ class RocksEngine:
             self._db.compact_range(None, None)
         except Exception as error:
             raise fault_of(error, _WRITE) from error
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _damage_of_log(database: Path) -> str:

@@ -200,6 +200,29 @@ def test_a_log_that_is_written_over_ends_where_the_new_one_does(tmp_path: Path) 
     engine.close()
 
 
+def test_a_checkpoint_has_nothing_of_what_its_log_was_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    path.mkdir()
+    engine = opened(path)
+    for i in range(200):
+        engine.write([(b"k%05d" % i, os.urandom(1_000))])
+    for name in ("first", "second", "third"):
+        engine.write([(name.encode(), b"")])
+        engine.checkpoint(tmp_path / name)
+    engine.write([(b"later", b"than all")])
+    held = dict(engine.scan(*EVERY))
+    engine.close()
+    assert dict(opened(path).scan(*EVERY)) == held
+    assert "reusing log" in "".join(file.read_text() for file in (path / "db").glob("LOG*"))
+    (tmp_path / "third").rename(tmp_path / "db")
+    assert [file.stat().st_size for file in (tmp_path / "db").glob("*.log")] == [0]
+    (tmp_path / "durable").write_bytes(bytes(8) + b"\xff" * 8)
+    engine = opened(tmp_path)
+    del held[b"later"]
+    assert dict(engine.scan(*EVERY)) == held
+    engine.close()
+
+
 @pytest.mark.parametrize(("where", "fault"), [(b"k3-00010", CorruptionError), (b"last", None)])
 def test_damage_of_a_log_that_is_written_over_is_told_if_it_was_durable(
     tmp_path: Path, where: bytes, fault: type[StoreError] | None

@@ -6,8 +6,10 @@
     transport.write(connection.data_to_send())              # what is ready leaves in one write
 
 The connection itself answers what concerns only itself: OPTIONS, STARTUP and REGISTER, what does not belong
-to its state, what cannot be read, and requests over the limit in flight. Everything else it gives to its
-caller, who answers each request once. The states and what each allows are a table:
+to its state, what cannot be read. Everything else it gives to its caller, who answers each request once.
+With as many requests in flight as there may be it is `full`: it keeps what came after them, and goes on with
+it at the next `receive` once there is room; a client that asked for THROW_ON_OVERLOAD is refused instead. The
+states and what each allows are a table:
 
     NEW             OPTIONS, STARTUP
     AUTHENTICATING  OPTIONS, AUTH_RESPONSE; READY follows when the caller responds with AuthSuccess
@@ -86,6 +88,7 @@ class Connection:
         self._authenticator = authenticator
         self._in_flight_max = requests_in_flight_max
         self._in_flight: dict[int, int] = {}
+        self._throws = False
         self._reader = FrameReader()
         self._writer = FrameWriter()
         self._ready: list[bytes] = []
@@ -103,15 +106,23 @@ class Connection:
         """Whether the connection ends once `data_to_send` is written."""
         return self.state is State.CLOSING
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is read until a response was given: its caller reads no more either."""
+        return len(self._in_flight) >= self._in_flight_max and not self._throws
+
     def receive(self, data: bytes) -> list[Received]:
-        """Requests for the caller, in the order they came; never raises for what a client sends."""
+        """Requests for the caller, in the order they came; never raises for what a client sends.
+
+        With no data: what is left since the connection was full.
+        """
         found: list[Received] = []
         if self.state is State.CLOSING:
             return found
         reader = self._reader
         reader.feed(data)
         try:
-            while not self.closing:
+            while not (self.closing or self.full):
                 envelope = reader.next()
                 if envelope is None:
                     break
@@ -199,6 +210,7 @@ class Connection:
             self._refuse(stream, f"compression {compression!r} is not supported, {LZ4} is")
             return
         self.options = options
+        self._throws = options.get("THROW_ON_OVERLOAD", "").lower() in ("1", "true")
         compressed = compression == LZ4
         authenticating = bool(self._authenticator)
         self.state = State.AUTHENTICATING if authenticating else State.READY

@@ -188,7 +188,8 @@ class Roles(Rows):
         if up not in PERMISSIONS:
             self.fail(f"a permission ({', '.join(PERMISSIONS[:8])})")
         self.index += 1
-        self.accept("PERMISSION")
+        if not self.accept("PERMISSION"):
+            self.accept("PERMISSIONS")
         return up
 
     def _on(self) -> Resource:

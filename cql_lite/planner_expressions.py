@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UnsetType
 
-from cql_lite import ast, planner_floor
+from cql_lite import ast, planner_composed, planner_floor
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
@@ -89,6 +89,7 @@ class Expressions:
         self._resolve_udt = resolve_udt
         self._within_aggregate = False
         self.scope = Scope(markers, self._term)
+        self._composer = planner_composed.Composer(self.compile, _natural_type)
 
     # --- as terms
 
@@ -134,6 +135,10 @@ class Expressions:
             return self._arithmetic(ast.Arithmetic("-", zero, expression.term, expression.at), expected)
         if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1:
             return self.compile(expression.items[0], expected)
+        if self.layout is not None and isinstance(expression, planner_composed.LITERALS):
+            composed = self._composer.composed(expression, expected)
+            if composed is not None:
+                return composed
         return self._value(expression, expected)
 
     def type_of(self, node: ast.Type) -> Type:

@@ -3,9 +3,10 @@
     bytes -> Connection -> requests -> Session -> the node (Bridge) -> response -> Connection -> bytes
 
 There is no task per request: what the node answers goes on where the statement waits, and all that became
-ready in one tick leaves in one write per connection. Requests of one connection run side by side; how many
-is bounded by the connection, how many in all by the node. A client that does not read is not read from
-either. Malformed bytes end that one connection, with a line in the log.
+ready in one tick leaves in one write per connection. Requests of one connection run side by side; how many is
+bounded by the connection, which is not read from until some are answered; how many in all by the node. A
+client that does not read is not read from either. Malformed bytes end that one connection, with a line in
+the log.
 
 Clients that registered hear of the schema (what changed between two states of the metadata log) and of
 peers that died or came back.
@@ -228,6 +229,7 @@ class Client(asyncio.Protocol):
         self._runs: dict[int, Run[wire.Response] | _QuickRequest] = {}
         self._address: bytes | None = None
         self._flushing = False
+        self._choked = self._held = False
         self._who = ""
 
     @property
@@ -260,17 +262,23 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not take what we send."""
+        self._choked = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It does again."""
-        if self._transport is not None and not self._connection.closing:
+        self._choked = False
+        self._read_again()
+
+    def _read_again(self) -> None:
+        if not (self._choked or self._held or self._transport is None or self._connection.closing):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
-        for received in self._connection.receive(bytes(data)):
+        """Bytes of the client, or none: what was left because too many requests were in flight."""
+        connection = self._connection
+        for received in connection.receive(bytes(data)):
             if (
                 type(received.request) is not wire.Execute
                 or received.tracing
@@ -278,6 +286,10 @@ class Client(asyncio.Protocol):
                 or not self._begin_quick(received.stream, received.request)
             ):
                 self._begin(received)
+        if connection.full:
+            self._held = True
+            if self._transport is not None:
+                self._transport.pause_reading()
         self._flush_soon()
 
     # --- requests
@@ -384,6 +396,10 @@ class Client(asyncio.Protocol):
             self._service.metrics.count("cql_malformed")
             self._service.complain(f"{self._who}: no CQL of ours; connection closed", None)
             transport.close()
+        elif self._held and not self._connection.full:
+            self._held = False
+            self.data_received(b"")
+            self._read_again()
 
 
 class _QuickRequest:

@@ -12,7 +12,9 @@ Several collections are named with commas between them.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -22,7 +24,7 @@ from msgspec.structs import replace
 
 from core import limits
 from core.consistency import Level
-from core.json_values import parse
+from core.json_values import JsonError, parse
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
 from core.settings import Settings
 from documents.collections import Collection
@@ -31,6 +33,7 @@ from index.analysis.tokens import token_type
 from index.analysis.words import standard_terms
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
+from index.fields import INT_END
 from index.judging import Held
 from index.mapping import Rules
 from index.query import ALL, TEXT, All, Bool, DocumentIds
@@ -47,6 +50,8 @@ from server.rest.targets import decoded, options
 SEARCH: Final = "/v1/search/"
 BODY_BYTES_MAX: Final = 1 * limits.MIB
 COLLECTIONS_MAX: Final = 100
+DEPTH_MAX: Final = 300
+"""Levels of a body that are looked at for numbers; what is deeper than a search may be is refused later."""
 _OF_WORDS: Final = ("standard", "korean")
 """Analyzers whose indexes hold whole words beside their parts."""
 _FLAGS: Final = ("lenient", "explain", "refresh", "allow_partial")
@@ -112,8 +117,8 @@ class SearchRoutes:
     async def _body(self, request: web.BaseRequest) -> Any:
         data = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
         try:
-            return orjson.loads(data) if data.strip() else {}
-        except orjson.JSONDecodeError as error:
+            return _askable(parse(data)) if data.strip() else {}
+        except JsonError as error:
             raise ProblemError("bad-body", f"the search is no JSON: {error}") from None
 
     def _rules(self, table: int) -> Rules:
@@ -350,6 +355,27 @@ def _refused(error: QueryError, kind: str = "bad-query") -> ProblemError:
     if error.position >= 0:
         members["position"] = error.position
     return ProblemError(kind, error.told(), **members)
+
+
+def _askable(value: Any, depth: int = 0) -> Any:
+    """The value with numbers as searches take them: whole ones that messages do not hold as text (which the
+    number of a field is compared with exactly), fractions as floats. What is too deep to be a search stays.
+
+    Raises JsonError for a number beyond all floats.
+    """
+    if depth > DEPTH_MAX:
+        return value
+    if isinstance(value, dict):
+        return {name: _askable(member, depth + 1) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_askable(member, depth + 1) for member in value]
+    if type(value) is int:
+        return value if -INT_END <= value < 2 * INT_END else str(value)
+    if not isinstance(value, Decimal):
+        return value
+    if math.isinf(number := float(value)):
+        raise JsonError("malformed", f"{value} is too large a number to search for")
+    return number
 
 
 def _json(data: bytes) -> web.Response:

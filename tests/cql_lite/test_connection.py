@@ -45,8 +45,8 @@ class Client:
         self.answers += found
         return found
 
-    def start(self) -> None:
-        options = {"CQL_VERSION": "3.0.0"} | ({"COMPRESSION": "lz4"} if self.compressed else {})
+    def start(self, **more: str) -> None:
+        options = {"CQL_VERSION": "3.0.0", **more} | ({"COMPRESSION": "lz4"} if self.compressed else {})
         assert self.send(wire.Startup(options)) == []
         if self.version >= 5:
             self.reader.begin_segments(self.compressed)
@@ -148,13 +148,30 @@ def test_a_stream_is_used_once_at_a_time(client: Client) -> None:
         client.connection.respond(4, wire.Void())
 
 
-def test_requests_in_flight_are_bounded() -> None:
-    client = Client(Connection(requests_in_flight_max=2), 4)
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_comes_beyond_the_requests_in_flight_waits(version: int) -> None:
+    connection = Connection(requests_in_flight_max=2)
+    client = Client(connection, version)
     client.start()
+    data = b"".join(client.bytes_of(QUERY, stream) for stream in range(5))
+    assert [received.stream for received in connection.receive(data)] == [0, 1]
+    assert connection.full
+    assert connection.receive(b"") == []
+    connection.respond(1, wire.Void())
+    assert [received.stream for received in connection.receive(b"")] == [2]
+    for stream in (0, 2):
+        connection.respond(stream, wire.Void())
+    assert [received.stream for received in connection.receive(b"")] == [3, 4]
+
+
+def test_who_asks_for_it_is_told_of_overload() -> None:
+    client = Client(Connection(requests_in_flight_max=2), 4)
+    client.start(THROW_ON_OVERLOAD="1")
     for stream in range(3):
         client.send(QUERY, stream)
     stream, answer = client.answers.pop()
     assert (stream, type(answer)) == (2, wire.Overloaded)
+    assert not client.connection.full
     client.connection.respond(0, wire.Void())
     assert len(client.send(QUERY, 2)) == 1
 

@@ -256,7 +256,8 @@ def test_literals_of_collections_that_do_not_fit() -> None:
         ("vector<float, 3>", ast.ListLiteral((one,)), "expected 3 elements, but given 1"),
         ("tuple<int>", ast.TupleLiteral((one, two)), "too many elements"),
         (
-            "address", ast.UdtLiteral(((ast.Name("zip"), one),)),
+            "address",
+            ast.UdtLiteral(((ast.Name("zip"), one),)),
             "Unknown field 'zip' in value of user defined type address",
         ),
         ("int", ast.Marker(0), "a term that is not a literal"),

@@ -30,6 +30,9 @@ MOVIES: list[dict[str, Any]] = [
 ]
 
 
+EXACT = 123456789012345678901234567890
+
+
 class Content:
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -71,9 +74,12 @@ def world() -> SearchScenario:
     s.start()
     s.collect()
     s.collect("books")
+    s.collect("numbers")
     for i, movie in enumerate(MOVIES):
         s.store(f"m{i}", movie)
     s.store("b0", {"title": "Solaris", "author": "Lem"}, "books")
+    for i in range(3):
+        s.store(f"n{i}", {"n": EXACT + i, "few": i}, "numbers")
     return s
 
 
@@ -99,6 +105,32 @@ def call(world: SearchScenario) -> Call:
 
 def ids(answer: Any) -> list[str]:
     return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"term": {"n": EXACT + 1}}, ["n1"]),
+        ({"terms": {"n": [EXACT, EXACT + 2]}}, ["n0", "n2"]),
+        ({"match": {"n": EXACT + 2}}, ["n2"]),
+        ({"range": {"n": {"gte": EXACT + 1, "lt": EXACT + 2}}}, ["n1"]),
+        ({"range": {"n": {"gt": EXACT}}}, ["n1", "n2"]),
+        ({"term": {"few": 1}}, ["n1"]),
+        ({"term": {"n": 1e29}}, []),
+    ],
+)
+def test_whole_numbers_are_compared_to_their_last_digit(call: Call, query: Any, expected: list[str]) -> None:
+    found = call("POST", "numbers", json.dumps({"query": query}).encode())
+    assert sorted(ids(found)) == expected
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "1" + "0" * 400])
+def test_numbers_beyond_all_others_are_refused_or_not_found(call: Call, number: str) -> None:
+    body = ('{"query": {"term": {"few": %s}}}' % number).encode()  # noqa: UP031 - braces all over
+    try:
+        assert ids(call("POST", "numbers", body)) == []
+    except ProblemError as problem:
+        assert problem.kind == "bad-body"
 
 
 def test_a_query_string_finds_documents_with_all_that_is_said_of_them(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Values put together in a SELECT: `[a, b]`, `{a, b}`, `{1: a}`, `(a, b)`, `{field: a}` of columns and others.
+"""Values put together in a SELECT: `[a, b]`, `{a, b}`, `{1: a}`, `(a, b)`, `{field: a}` of columns.
 
 The type is that which is expected, as by `(list<int>)[a, b]`; else that of the first item that says one by
 itself, which the others must have, too. A null is a null element of a list, a tuple, or a value of a map;

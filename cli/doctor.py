@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import ANSWERED_NO_EXIT, bytes_text, console, duration_text, print_json
-from cli.places import CONFIG, read_config, why_not_bindable
+from cli.places import CONFIG, data_of, read_config, why_not_bindable
 from core.limits import MIB
 
 if TYPE_CHECKING:
@@ -81,8 +81,10 @@ def examine(config: ClusterConfig | None, data: Path) -> Iterator[Finding]:
     yield synchronized()
     yield descriptors()
     yield memory(len(config.peers) if config else 1)
-    yield disk_space(data)
-    yield disk_sync(data)
+    folders = [data_of(peer, data) for peer in config.peers] if config else [data]
+    for folder in _one_of_each_disk([data, *folders]):
+        yield disk_space(folder)
+        yield disk_sync(folder)
     if config is None:
         yield Finding("ports", WARN, f"there is no {CONFIG} here, so addresses and ports are not looked at")
         return
@@ -158,6 +160,14 @@ def _memory_bytes() -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def _one_of_each_disk(folders: Sequence[Path]) -> list[Path]:
+    """The first of these folders on each file system: peers may have disks of their own."""
+    found: dict[int, Path] = {}
+    for folder in folders:
+        found.setdefault(_existing(folder).stat().st_dev, folder)
+    return list(found.values())
 
 
 def disk_space(data: Path) -> Finding:

@@ -125,7 +125,7 @@ def _show(
         why = ", ".join(f"{name} ({text})" for name, text in one["waiting"].items())
         say(f"{one['peer']} lost something of {one['table']} to damage and waits for {why}")
     if silent:
-        say(f"no answer from {', '.join(silent)}")
+        say(f"no answer from {', '.join(silent)}: nothing is proven equal with who is down (sullae status)")
 
 
 @app.command("run")
@@ -228,7 +228,7 @@ def scrub(
 
 def _progress(name: str, answer: dict[str, Any] | None) -> str:
     if answer is None:
-        return f"{name}: no answer"
+        return f"{name}: no answer; one that found damage starts anew to mend it (see its log)"
     return f"{name}: {bytes_text(answer['bytes'])} read, {count_text(answer['problems'], 'problem')}"
 
 

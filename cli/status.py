@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table
+from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table, say
 from cli.places import urls_to_try
 from cli.rest import Answer, Cluster, Peer, UnreachableError, expect, url_of
+from core.limits import MIB
 
 ASK_TIMEOUT_S: Final = 2.0
 UNKNOWN: Final = "-"
+DISK_LOW_BYTES: Final = 256 * MIB
+"""Less than this is said."""
 
 
 def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
@@ -40,6 +43,9 @@ def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
         print(f"not ready: {told.get('why_not')}")
     columns = ("peer", "address", "pid", "state", "load", "tokens", "holds", "version", "rack")
     print_table(columns, [texts_of(row) for row in rows], ("pid", "load", "tokens", "holds"))
+    for row in rows:
+        if advice := advice_on(row):
+            say(advice)
     return 0 if good else ANSWERED_NO_EXIT
 
 
@@ -86,6 +92,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
         "state": state,
         "why_not": itself.get("why_not") or "",
         "load_bytes": mine.get("load_bytes"),
+        "disk_free_bytes": mine.get("disk_free_bytes"),
         "vnodes": peer.get("vnodes"),
         "owns": peer.get("owns"),
         "version": mine.get("version"),
@@ -93,6 +100,22 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
         "rack": peer.get("rack"),
         "voter": peer.get("voter"),
     }
+
+
+def advice_on(row: dict[str, Any]) -> str:
+    """What to do about a peer; "" if there is nothing."""
+    name, free = row["name"], row["disk_free_bytes"]
+    if row["state"] == "down":
+        return (
+            f"{name} is down: the end of its log says why; start it again (sullae node {name}), or if its "
+            f"disk is lost, give its place to another (sullae cluster plan replace {name})"
+        )
+    if free is not None and free < DISK_LOW_BYTES:
+        return (
+            f"{name} has {bytes_text(free)} left on its disk: when that is full it refuses writes, and takes "
+            "them again as soon as there is room; what it missed comes from the others"
+        )
+    return ""
 
 
 def texts_of(row: dict[str, Any]) -> list[str]:

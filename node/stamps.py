@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from core import limits
-from core.commands import Done, Outcome, SystemWrite
+from core.commands import Done, Failed, Outcome, SystemWrite
 from node.inside import Inside
 
 CEILING_RECORD = b"clock/ceiling"
@@ -34,6 +34,7 @@ class Stamps:
         self._raising = False
         self._asked_us = 0
         self._further_us = 0
+        self._told = ""
         inside.on_stored("ceiling", self._on_durable)
 
     def take(self, then: Callable[[int], None], refused: Callable[[str], None]) -> None:
@@ -66,12 +67,18 @@ class Stamps:
         is_slow = took_us > limits.CLOCK_CEILING_AHEAD_US // 4
         self._further_us = min(FURTHER_US_MAX, 2 * took_us) if is_slow else 0
         if not isinstance(outcome, Done):
-            text = f"the clock's ceiling could not be written: {outcome}"
-            self._inside.log("warning", "ceiling_not_raised", text)
+            why = outcome.detail if isinstance(outcome, Failed) else str(outcome)
+            text = f"this peer can write nothing, so it stamps no writes: {why}"
+            if why != self._told:  # each write tries again
+                self._inside.log("error", "ceiling_not_raised", text)
+            self._told = why
             waiting, self._waiting = self._waiting, deque()
             for _, refused in waiting:  # the next write tries again
                 refused(text)
             return
+        if self._told:
+            self._inside.log("info", "ceiling_raised", "this peer can write again")
+            self._told = ""
         self._clock.raised(ceiling_us)
         while self._waiting:
             stamp_us = self._clock.stamp()

@@ -474,14 +474,23 @@ class PeerProcess:
             "pid": os.getpid(),
             "version": version(),
             "load_bytes": health["sst_bytes"] + health["memtable_bytes"],
+            "disk_free_bytes": self._disk_bytes()[0],
             "resident_bytes": resident_bytes(),
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "connected_peers": self.transport.connected(),
         }
 
+    def _disk_bytes(self) -> tuple[int, int]:
+        """Free and in all, where this peer's data lies."""
+        found = os.statvfs(self.data)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
     def _samples(self) -> Iterator[Sample]:
         """What is asked for when the metrics page is read."""
         none: dict[str, str] = {}
+        free, size = self._disk_bytes()
+        yield "disk_free_bytes", none, free
+        yield "disk_bytes", none, size
         yield "process_resident_bytes", none, resident_bytes()
         yield "ready", none, float(self.node.ready()[0])
         yield "epoch", none, self.node.metadata.state.epoch

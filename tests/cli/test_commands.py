@@ -126,7 +126,7 @@ def test_status_as_table_and_json(sullae: Run, cluster: FakeCluster) -> None:
     assert told["epoch"] == 7
     assert told["peers"][0] == {
         "name": "n1", "address": "127.0.0.1", "peer": "aa", "pid": 4242, "state": "up", "why_not": "",
-        "load_bytes": 2048, "vnodes": 16, "owns": 1.0, "version": "9.9.9",
+        "load_bytes": 2048, "disk_free_bytes": None, "vnodes": 16, "owns": 1.0, "version": "9.9.9",
         "datacentre": "dc1", "rack": "r1", "voter": True,
     }  # fmt: skip
 
@@ -137,6 +137,15 @@ def test_status_tells_by_its_exit_that_a_peer_is_down(sullae: Run, cluster: Fake
     outcome = sullae("status", "--url", cluster.url)
     assert outcome.status == 4
     assert outcome.out.splitlines()[-1].split()[:4] == ["n2", "127.0.0.9", "-", "down"]
+    assert "n2 is down" in outcome.err and "cluster plan replace n2" in outcome.err
+
+
+def test_status_says_whose_disk_is_nearly_full(sullae: Run, cluster: FakeCluster) -> None:
+    cluster.status["disk_free_bytes"] = 3 * 1024
+    outcome = sullae("status", "--url", cluster.url)
+    assert "n1 has 3.0 KiB left on its disk" in outcome.err
+    cluster.status["disk_free_bytes"] = 2**40
+    assert "left on its disk" not in sullae("status", "--url", cluster.url).err
 
 
 def test_status_says_why_a_peer_does_not_serve(sullae: Run, cluster: FakeCluster) -> None:

@@ -34,6 +34,7 @@ import msgspec
 import uvloop
 
 from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatError, StoreError
+from core.limits import MIB
 from core.ports import Identity, InitialPeer
 from core.schema import Table
 from core.settings import Settings
@@ -87,6 +88,8 @@ LAG_PROBE_S = 0.010
 READY_POLL_S = 0.02
 GIVE_BACK_S, QUIET_SYNCS = 15.0, 60
 """How often free memory is given back, and how many syncs since the last time still count as a quiet time."""
+GROWN_BYTES = 64 * MIB
+"""Having grown by so much it is given back at busy times, too: what a load leaves free is more than that."""
 YOUNG_OBJECTS, OLDER, OLDEST = 10_000, 20, 250
 """Garbage collection begins after so many new objects: requests free theirs by reference counts alone. A look
 at 10,000 takes 3 ms of the event loop, one at 50,000 takes 13.
@@ -235,6 +238,7 @@ class PeerProcess:
         )
         self._started_s = time.monotonic()
         self._signals = 0
+        self._kept_bytes = 0
         self._mending = False
         self._restarting = False
         self.node: Node
@@ -462,10 +466,16 @@ class PeerProcess:
         self._probe_handle = loop.call_later(LAG_PROBE_S, self._probe, loop, now_s + LAG_PROBE_S)
 
     def _give_back(self, loop: asyncio.AbstractEventLoop, syncs: int) -> None:
-        if self.disk.syncs - syncs <= QUIET_SYNCS:
+        is_quiet = self.disk.syncs - syncs <= QUIET_SYNCS
+        if is_quiet:
             self.disk.rest()
-            loop.run_in_executor(None, allocator.give_back)
+        if is_quiet or resident_bytes() - self._kept_bytes > GROWN_BYTES:
+            loop.run_in_executor(None, self._give_back_now)
         self._quiet_handle = loop.call_later(GIVE_BACK_S, self._give_back, loop, self.disk.syncs)
+
+    def _give_back_now(self) -> None:
+        allocator.give_back()
+        self._kept_bytes = resident_bytes()
 
     def about(self) -> dict[str, Any]:
         """What only the process knows of this peer, for its status."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from core.limits import MIB
+from server import allocator, process
 
 PROGRAM = """
 import ctypes, threading
@@ -56,3 +62,43 @@ def test_what_is_free_in_the_middle_is_given_back_when_asked() -> None:
     if done.returncode == 77 or not Path("/proc/self/statm").exists():
         pytest.skip("this C library has no mallopt")
     assert done.returncode == 0, done.stderr
+
+
+class _Loop:
+    """Does at once what a thread is given, and notes what is due later."""
+
+    def __init__(self) -> None:
+        self.later: list[tuple[Any, ...]] = []
+
+    def run_in_executor(self, _: None, function: Callable[[], None]) -> None:
+        function()
+
+    def call_later(self, _: float, function: Callable[..., None], *arguments: Any) -> None:
+        self.later.append((function, *arguments))
+
+    def go_on(self) -> None:
+        function, *arguments = self.later.pop()
+        function(*arguments)
+
+
+def test_a_peer_gives_back_at_quiet_times_and_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer: Any = process.PeerProcess.__new__(process.PeerProcess)
+    rests: list[int] = []
+    given: list[int] = []
+    resident = 100 * MIB
+    peer.disk = SimpleNamespace(syncs=0, rest=lambda: rests.append(1))
+    peer._kept_bytes = resident
+    monkeypatch.setattr(process, "resident_bytes", lambda: resident)
+    monkeypatch.setattr(allocator, "give_back", lambda: given.append(1))
+    loop: Any = _Loop()
+    peer._give_back(loop, 0)
+    assert (len(rests), len(given)) == (1, 1), "it is quiet"
+    peer.disk.syncs = 1_000
+    loop.go_on()
+    assert (len(rests), len(given)) == (1, 1), "it is busy, and no larger than before"
+    peer.disk.syncs, resident = 2_000, resident + process.GROWN_BYTES + 1
+    loop.go_on()
+    assert (len(rests), len(given)) == (1, 2), "it has grown"
+    peer.disk.syncs = 3_000
+    loop.go_on()
+    assert (len(rests), len(given)) == (1, 2), "that is what it has now"

@@ -26,13 +26,16 @@ from query.accumulators import Memory
 from query.document_filter import ALL, And, Filter
 from query.document_values import Value
 from query.expressions import Parser
+from query.pipeline_facets import Facet, faceted
 from query.pipeline_parts import STAGES, Stage
 from query.pipeline_stages import Below, Limited, Results, Sink
 from query.refusals import Refusal, RefusedError, member, refusable, shown
 
 STAGES_MAX: Final = 50
 
-_CANNOT: Final = ("$lookup", "$graphLookup", "$unionWith", "$merge", "$out", "$facet")
+_CANNOT: Final = ("$lookup", "$graphLookup", "$unionWith", "$merge", "$out")
+FACETS_MAX: Final = 20
+_FACET: Final = "$facet"
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -44,23 +47,36 @@ class Pipeline(msgspec.Struct, frozen=True):
     def part(self, below: Below) -> Part:
         """What a peer does with its documents (those that meet `filter`)."""
         memory = Memory()
+        first, end, _ = self.facet_part(memory, below)
+        return Part(first, end, memory)
+
+    def facet_part(self, memory: Memory, below: Below) -> Facet:
+        """The same, of a facet."""
         streaming, head, top = self._split()
         sink = head.part(memory, below, top) if head is not None else None
         end: Any = sink or Results(memory, "pipeline")
         first: Sink = end if sink is not None or top is None else Limited(0, top, end)
-        return Part(_chain(streaming, first, memory, below), end, memory)
+        return Facet(_chain(streaming, first, memory, below), end)
 
     def whole(self, below: Below) -> Whole:
         """What is done with the states of all peers."""
-        memory = Memory()
+        return Whole(*self.facet_whole(Memory(), below))
+
+    def facet_alone(self, memory: Memory, below: Below) -> Facet:
+        """What sees all documents of a facet in one place."""
+        results = Results(memory, "pipeline")
+        return Facet(_chain(self.stages, results, memory, below), results)
+
+    def facet_whole(self, memory: Memory, below: Below) -> Facet:
+        """What takes the states of a facet."""
         results = Results(memory, "pipeline")
         streaming, head, top = self._split()
         rest = self.stages[len(streaming) + (head is not None) :]
         tail = _chain(rest, results, memory, below)
         if head is None:
-            return Whole(tail, results, None)
+            return Facet(tail, results, None)
         merger = head.whole(memory, below, top, tail)
-        return Whole(merger, results, merger.absorb)
+        return Facet(merger, results, merger.absorb)
 
     def _split(self) -> tuple[tuple[Stage, ...], Stage | None, int | None]:
         """The stages that see one document at a time; the one after, if it can be divided; and how many
@@ -180,6 +196,10 @@ def parse_pipeline(value: Value, where: str = "pipeline") -> Pipeline | Refusal:
 
 
 def _parse(value: Value, where: str) -> Pipeline:
+    return _matching(_stages(value, where))
+
+
+def _stages(value: Value, where: str, facets: bool = True) -> list[Stage]:
     if not isinstance(value, list):
         raise RefusedError(
             where, f'a pipeline is an array of stages as {{"$match": ...}}; found {shown(value)}'
@@ -195,12 +215,29 @@ def _parse(value: Value, where: str) -> Pipeline:
                 here, f'a stage is an object with one member as {{"$limit": 10}}; found {shown(item)}'
             )
         ((name, argument),) = item.items()
+        if name == _FACET and facets:
+            stages.append(_facet(argument, member(here, name)))
+            continue
         make = STAGES.get(name)
         if make is None:
             why = "is not supported" if name in _CANNOT else "is no stage"
-            raise RefusedError(here, f"{name[:60]} {why}; there are {', '.join(STAGES)}")
+            why = "cannot stand within a $facet" if name == _FACET else why
+            raise RefusedError(here, f"{name[:60]} {why}; there are {', '.join(STAGES)}, {_FACET}")
         stages += make(parser, argument, member(here, name))
-    return _matching(stages)
+    return stages
+
+
+def _facet(argument: Value, where: str) -> Stage:
+    if not isinstance(argument, dict) or not 1 <= len(argument) <= FACETS_MAX:
+        raise RefusedError(where, f"$facet takes an object of 1 to {FACETS_MAX} pipelines by name")
+    pipelines: dict[str, Pipeline] = {}
+    for name, value in argument.items():
+        here = member(where, name)
+        if not name or "." in name or name.startswith("$"):
+            raise RefusedError(here, "a facet's name is not empty, has no dot and begins with no $")
+        pipelines[name] = Pipeline(ALL, tuple(_stages(value, here, facets=False)))
+    alone, divided = faceted(pipelines)
+    return Stage(alone, divided=divided)
 
 
 def _matching(stages: list[Stage]) -> Pipeline:

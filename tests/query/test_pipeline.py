@@ -240,6 +240,62 @@ def test_the_leading_match_is_the_filter_that_an_index_may_serve() -> None:
     assert bare.filter == ALL
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_facets_are_pipelines_of_the_same_documents(parts: int) -> None:
+    documents = [{"n": n, "tag": ["a", "b", "a"][n % 3]} for n in range(20)]
+    facets: dict[str, Any] = {
+        "tags": [{"$sortByCount": "$tag"}],
+        "some": [{"$match": {"n": {"$gte": 15}}}, {"$sort": {"n": -1}}, {"$limit": 2}, {"$unset": "tag"}],
+        "none": [{"$match": {"n": 99}}, {"$count": "n"}],
+        "first": [{"$limit": 1}],
+        "total": [{"$group": {"_id": None, "sum": {"$sum": "$n"}}}],
+        "all": [],
+    }
+    (found,) = run([{"$match": {"n": {"$lt": 18}}}, {"$facet": facets}], documents, parts)
+    assert list(found) == list(facets)
+    assert found["tags"] == [{"_id": "a", "count": 12}, {"_id": "b", "count": 6}]
+    assert found["some"] == [{"n": 17}, {"n": 16}]
+    assert (found["none"], found["first"], len(found["all"])) == ([], [{"n": 0, "tag": "a"}], 18)
+    assert found["total"] == [{"_id": None, "sum": 153}]
+    for name, stages in facets.items():
+        assert found[name] == run([{"$match": {"n": {"$lt": 18}}}, *stages], documents, parts)
+
+
+def test_facets_after_a_group_and_before_other_stages() -> None:
+    documents = [{"tag": tag} for tag in "aabc"]
+    stages = [
+        {"$group": {"_id": "$tag", "n": {"$count": {}}}},
+        {"$facet": {"many": [{"$match": {"n": {"$gt": 1}}}], "groups": [{"$count": "n"}]}},
+        {"$unwind": "$groups"},
+        {"$project": {"_id": 0, "many": 1, "groups": "$groups.n"}},
+    ]
+    assert run(stages, documents, 2) == [{"many": [{"_id": "a", "n": 2}], "groups": 3}]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_facets_of_nothing_are_empty(parts: int) -> None:
+    assert run([{"$facet": {"a": [], "b": [{"$count": "n"}]}}], [], parts) == [{"a": [], "b": []}]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ({}, "1 to 20 pipelines"),
+        ([], "1 to 20 pipelines"),
+        ({"a": {}}, "a pipeline is an array"),
+        ({"a.b": []}, "no dot"),
+        ({"": []}, "not empty"),
+        ({"a": [{"$facet": {"b": []}}]}, "cannot stand within a $facet"),
+        ({"a": [{"$nope": 1}]}, "$nope is no stage"),
+        ({str(n): [] for n in range(21)}, "1 to 20 pipelines"),
+    ],
+)
+def test_what_is_no_facet(argument: Any, said: str) -> None:
+    refusal = parse_pipeline([{"$facet": argument}])
+    assert isinstance(refusal, Refusal)
+    assert said in refusal.text
+
+
 def test_peers_send_groups_and_first_documents_not_all() -> None:
     documents = [{"_id": str(n), "a": n % 3, "n": n} for n in range(100)]
     for stages, most in (

@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv clients up test test-kafka check lint types layers soak grow fuzz bench scale clean
+.PHONY: help venv clients up test test-kafka check lint types layers soak attack grow fuzz bench scale clean
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -68,6 +68,9 @@ soak: $(STAMP)  ## hours of simulated cluster time over fresh seeds, real peers 
 	@$(BIN)/python -m jepsen_like.soak $(ARGS)
 	@$(MAKE) --no-print-directory grow
 	@$(MAKE) --no-print-directory fuzz
+
+attack: $(STAMP) ## runs of five real processes under all faults, one after another, into the ledger
+	@exec $(BIN)/python -m jepsen_like.real.campaign $(ARGS)
 
 grow: $(STAMP)  ## three real peers become six and three again, under load and kills
 	@SULLAE_GROW=1 exec $(BIN)/python -m pytest -q -s tests/process/test_growing.py

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.peers import loopback_problem
+from jepsen_like.real import priority
+from jepsen_like.real.starved import LATE
+from jepsen_like.soak import read_ledger
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -18,7 +21,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
     ("workload", "nemesis", "more"),
     [
         ("register", "kill,one_way,clock,slow_disk", ["--no-namespaces", "--no-images"]),
-        ("composite", "isolate,pause,loss,duplicate,power", []),
+        ("changes", "isolate,pause,loss,duplicate,power", []),
     ],
 )
 def test_a_short_attack_is_survived_and_told(
@@ -29,16 +32,24 @@ def test_a_short_attack_is_survived_and_told(
     command = [sys.executable, "-m", "cli.main", "jepsen", "--json", "--workload", workload]
     command += ["--nemesis", nemesis, "--minutes", "0.1", "--peers", "3", "--rate", "60"]
     command += ["--out", str(tmp_path), *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    told = json.loads(done.stdout)
+    command += ["--record", str(tmp_path / "ledger.ndjson")]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    priority.give(run.pid, priority.FIRST)  # where it may: a machine that has no time for it says nothing
+    said, live = run.communicate(timeout=300)
+    told = json.loads(said)
     if told["invalid"]:
-        pytest.skip(told["invalid"])
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
-    assert told["green"], told["problems"]
+        assert run.returncode == 4 and all(problem["name"] in LATE for problem in told["problems"])
+    else:
+        assert run.returncode == 0 and told["green"], f"{told['problems']}\n{live[-3000:]}"
+        assert told["operations"] > 100
+        assert sum(counts["ok"] for counts in told["counts"].values()) > 50
     assert told["faults"] >= 1
-    assert told["operations"] > 150
-    assert sum(counts["ok"] for counts in told["counts"].values()) > 100
-    assert "ops/s" in done.stderr, "the live line"
+    assert "ops/s" in live, "the live line"
+    (line,) = read_ledger(tmp_path / "ledger.ndjson")
+    assert line.verdict == ("invalid" if told["invalid"] else "green")
+    assert (line.workload, line.kills, line.network != "") == (f"real:{workload}", told["kills"], True)
     page = (tmp_path / "report.html").read_text()
     assert "valid" in page and told["replay"] in page
     history = json.loads((tmp_path / "history.json").read_text())

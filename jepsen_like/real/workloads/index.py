@@ -16,9 +16,11 @@ from jepsen_like.door import End
 from jepsen_like.history import FAIL, INFO, OK, Operation
 from jepsen_like.real.workloads import KEYSPACE, Few, defined, door_of
 from jepsen_like.session import SECOND, Session
-from jepsen_like.workloads.index import ALL_ROWS, HALVES, PAGE_ROWS, TAGS, IndexWorkload, State
+from jepsen_like.workloads.index import ALL_ROWS, BUILD_AT_STEP, HALVES, PAGE_ROWS, TAGS, IndexWorkload, State
 
 TABLE = f"{KEYSPACE}.found"
+BUILD_AFTER = 10
+"""Steps before the second index is made."""
 
 
 class RealIndexWorkload(IndexWorkload):
@@ -28,6 +30,7 @@ class RealIndexWorkload(IndexWorkload):
         """A table and an index."""
         self.session = session
         self._few = Few(session)
+        self._steps = BUILD_AT_STEP - BUILD_AFTER  # a real second costs more than a virtual one
         columns = "k int PRIMARY KEY, tag int, half int, n int"
         return defined(session, f"CREATE TABLE IF NOT EXISTS {TABLE} ({columns})", _index("tag"))
 

@@ -40,8 +40,9 @@ clients: .venv-scylla/.installed .venv-cqlsh/.installed  ## environments of scyl
 up: $(STAMP)    ## start the cluster of cluster.yml and load the sample; Ctrl-C stops it
 	@exec $(BIN)/sullae up $(ARGS)
 
+# Two workers: one for what starts processes, one for the rest (tests/conftest.py).
 test: $(STAMP) clients ## run the tests
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # A real broker, of jars that Maven brings: nothing that users install. The rest of the tests does without.
 KAFKA := build/kafka

@@ -82,6 +82,11 @@ async def _up(cluster: Cluster, name: str) -> None:
     await asyncio.to_thread(cluster.wait_ready, name)
 
 
+async def _keyspace(db: sullae.Database, name: str, copies: int) -> None:
+    replication = {"class": "SimpleStrategy", "replication_factor": copies}
+    await db.cql(f"CREATE KEYSPACE {name} WITH replication = {replication}")
+
+
 async def test_a_peer_is_killed_under_load_and_nobody_notices(cluster: Cluster, urls: str) -> None:
     retried: list[sullae.Event] = []
 
@@ -89,9 +94,7 @@ async def test_a_peer_is_killed_under_load_and_nobody_notices(cluster: Cluster, 
         retried.extend([event] if event.will_retry else [])
 
     async with sullae.connect(urls, on_event=told) as db:
-        await db.cql(
-            "CREATE KEYSPACE load WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
-        )
+        await _keyspace(db, "load", 3)
         await db.cql("CREATE TABLE load.t (id int PRIMARY KEY, n int)")
         async with _patience(20.0):
             while any(peer.said_down for peer in db._transport.peers.all):
@@ -215,9 +218,7 @@ async def test_numbers_are_exact_through_every_door(db: sullae.Database) -> None
     await documents.patch("d", {"$inc": {"int": 1}})
     found = await documents.get("d")
     assert found is not None and found["int"] == 2**200 + 1
-    await db.cql(
-        "CREATE KEYSPACE exact WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
-    )
+    await _keyspace(db, "exact", 1)
     await db.cql("CREATE TABLE exact.t (id int PRIMARY KEY, v varint, d decimal)")
     await db.cql("INSERT INTO exact.t (id, v, d) VALUES (?, ?, ?)", [1, 2**200, Decimal("1.10")])
     row = (await db.cql("SELECT * FROM exact.t")).one()
@@ -290,11 +291,12 @@ async def test_what_was_just_made_is_there_at_every_peer(db: sullae.Database) ->
     """Each request goes to another peer than the one before: the client passes on that the schema changed."""
     ring = [peer.url for peer in db._transport.peers.all]
     assert len(ring) == 3
+    await _keyspace(db, "made", 3)
     for number in range(6):
         name = f"made{number}"
-        await db.cql(f"CREATE TABLE load.{name} (id int PRIMARY KEY)")
+        await db.cql(f"CREATE TABLE made.{name} (id int PRIMARY KEY)")
         for _ in ring:
-            assert (await db.cql(f"SELECT id FROM load.{name}")).rows == []
+            assert (await db.cql(f"SELECT id FROM made.{name}")).rows == []
         collection = db.collection(name)
         await collection.configure(changes="new")
         for _ in ring:

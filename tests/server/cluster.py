@@ -43,9 +43,14 @@ class Peer:
         self._cluster = cluster
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; `wait_ready` says when it serves."""
-        assert self.process is None or self.process.poll() is not None
+        assert not self.running
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", RUN, str(self._cluster.config), self.name, str(self.data)],
@@ -117,10 +122,12 @@ class Cluster:
         self.peers = [Peer(self, f"n{n}", address) for n, address in enumerate(places, 1)]
 
     def start(self) -> None:
-        """Start all and wait until all serve."""
-        for peer in self.peers:
+        """Start those that do not run, and wait until all serve."""
+        down = [peer for peer in self.peers if not peer.running]
+        for peer in down:
             peer.start()
-        self.wait_ready()
+        if down:
+            self.wait_ready()
 
     def wait_ready(self) -> None:
         """Until every peer serves and sees all others up."""
@@ -141,7 +148,7 @@ class Cluster:
     def close(self) -> None:
         """Kill what still runs."""
         for peer in self.peers:
-            if peer.process is not None and peer.process.poll() is None:
+            if peer.running:
                 peer.kill()
 
 

@@ -33,6 +33,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.close()
 
 
+@pytest.fixture(autouse=True)
+def all_up(cluster: Cluster) -> None:
+    """Each test begins with three peers."""
+    cluster.start()
+
+
 class Stream:
     """One subscription."""
 

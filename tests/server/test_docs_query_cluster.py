@@ -24,26 +24,34 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(folder, settings="settings: {max_documents_scanned: 2000}\n")
     try:
         cluster.start()
-        lines = [
-            json.dumps(
-                {"op": "put", "id": f"m{n}", "document": {"n": n, "even": n % 2 == 0, "g": n % 7, "t": TEXT}}
-            )
-            for n in range(COUNT)
-        ]
-        answer = cluster.peers[0].request(
-            "POST", "/v1/docs/movies/_bulk", "\n".join(lines).encode(), timeout_s=60.0
-        )
-        outcomes = [json.loads(line) for line in answer.body.splitlines()]
-        assert len(outcomes) >= COUNT, outcomes[-3:]
-        assert all(outcome.get("status", 200) < 300 for outcome in outcomes), outcomes[:3]
+        fill(cluster.peers[0], "movies", COUNT)
         yield cluster
     finally:
         cluster.close()
 
 
-def post(peer: Peer, operation: str, body: Any, timeout_s: float = 30.0) -> Any:
+@pytest.fixture(autouse=True)
+def all_up(cluster: Cluster) -> None:
+    """Each test begins with three peers."""
+    cluster.start()
+
+
+def fill(peer: Peer, collection: str, count: int) -> None:
+    lines = [
+        json.dumps(
+            {"op": "put", "id": f"m{n}", "document": {"n": n, "even": n % 2 == 0, "g": n % 7, "t": TEXT}}
+        )
+        for n in range(count)
+    ]
+    answer = peer.request("POST", f"/v1/docs/{collection}/_bulk", "\n".join(lines).encode(), timeout_s=60.0)
+    outcomes = [json.loads(line) for line in answer.body.splitlines()]
+    assert len(outcomes) >= count, outcomes[-3:]
+    assert all(outcome.get("status", 200) < 300 for outcome in outcomes), outcomes[:3]
+
+
+def post(peer: Peer, operation: str, body: Any, collection: str = "movies") -> Any:
     answer: Answer = peer.request(
-        "POST", f"/v1/docs/movies/{operation}", json.dumps(body).encode(), timeout_s=timeout_s
+        "POST", f"/v1/docs/{collection}/{operation}", json.dumps(body).encode(), timeout_s=30.0
     )
     return {**json.loads(answer.body), "_status": answer.status}
 
@@ -108,14 +116,15 @@ def test_an_index_makes_a_scan_unnecessary(cluster: Cluster) -> None:
 
 
 def test_updates_and_deletes_by_filter(cluster: Cluster) -> None:
-    peer = cluster.peers[1]
+    first, peer, other = cluster.peers
+    fill(first, "changed", 200)
     update = {"filter": {"n": {"$lt": 40}}, "update": {"$inc": {"seen": 1}}, "allow_scan": True}
-    done = post(peer, "_update", update)
+    done = post(peer, "_update", update, "changed")
     assert (done["matched"], done["modified"], done["cursor"]) == (40, 40, None)
-    assert post(cluster.peers[2], "_count", {"filter": {"seen": 1}, "allow_scan": True})["count"] == 40
-    deleted = post(peer, "_delete", {"filter": {"n": {"$gte": 2490}}, "allow_scan": True})
+    assert post(other, "_count", {"filter": {"seen": 1}, "allow_scan": True}, "changed")["count"] == 40
+    deleted = post(peer, "_delete", {"filter": {"n": {"$gte": 190}}, "allow_scan": True}, "changed")
     assert deleted["deleted"] == 10
-    assert post(cluster.peers[0], "_count", {"allow_scan": True})["count"] == COUNT - 10
+    assert post(first, "_count", {"allow_scan": True}, "changed")["count"] == 190
 
 
 def test_pages_go_on_when_their_coordinator_is_killed(cluster: Cluster) -> None:

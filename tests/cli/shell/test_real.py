@@ -90,6 +90,13 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         yield command
 
 
+@pytest.fixture(autouse=True)
+def all_up(shell: Command) -> None:
+    """Each test begins with three peers."""
+    if down := [peer.name for peer in shell.cluster.peers if not peer.running]:
+        shell.cluster.up(*down)
+
+
 def test_statements_of_an_option_a_file_and_a_pipe(shell: Command) -> None:
     insert = "INSERT INTO users (id, name) VALUES ({0}, '{1}')"
     shell("-k", "shop", "-e", f"{insert.format(1, '강')}; {insert.format(2, 'b')}")

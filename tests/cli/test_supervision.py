@@ -145,11 +145,11 @@ def test_when_up_itself_is_killed_its_peers_end(tmp_path: Path) -> None:
     """The stubs do not ask for it themselves, so this shows the helper that real peers use."""
     program = tmp_path / "orphan.py"
     program.write_text(
-        "import os, subprocess, sys, time\n"
-        "code = 'from cli.node import stop_with; import os, time; stop_with(int(os.environ[\"P\"]));'\n"
-        "code += 'print(os.getpid(), flush=True); time.sleep(600)'\n"
+        "import os, signal, subprocess, sys\n"
+        "code = 'from cli.node import stop_with; import os, signal; stop_with(int(os.environ[\"P\"]));'\n"
+        "code += 'print(os.getpid(), flush=True); signal.pause()'\n"
         "subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'P': str(os.getpid())})\n"
-        "time.sleep(600)\n"
+        "signal.pause()\n"
     )
     with subprocess.Popen(
         [sys.executable, str(program)], stdout=subprocess.PIPE, text=True,

@@ -96,7 +96,7 @@ async def test_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path) -> 
 async def test_an_answer_that_does_not_come_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     async def never(request: wire.Request) -> wire.Response:
         if isinstance(request, wire.Query) and "never" in request.text:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # no answer, ever
         return await hello(request)
 
     stub = Stub(never)
@@ -213,7 +213,7 @@ async def test_ctrl_c_cancels_the_statement_and_not_the_shell(
     async def slow(request: wire.Request) -> wire.Response:
         if isinstance(request, wire.Query) and "slow" in request.text:
             asked.set()
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # no answer, ever
         return await hello(request)
 
     stub = Stub(slow)

@@ -4,8 +4,8 @@
 in every run, so that a red run is red again.
 
 With `pytest -n 2` one worker takes all tests of the folders in `MACHINE`, one after the other: they start
-processes, bind addresses and have deadlines in real time. The other one takes file after file of the rest, which
-computes, and gives way to them.
+processes, bind addresses and have deadlines in real time. The other one takes file after file of the rest,
+which computes, and gives way to them.
 """
 
 from __future__ import annotations

@@ -498,7 +498,7 @@ def shell(
 def simulate(
     *,
     workload: Annotated[
-        str, typer.Option("--workload", "-w", metavar="NAME|FILE.py|all", help="Which, or one of your own.")
+        str, typer.Option("--workload", "-w", metavar="NAME[+churn]|FILE.py|all", help="Which, or your own.")
     ] = "all",
     seed: Annotated[int | None, typer.Option("--seed", help="The first seed; default: by the clock.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, help="How many.")] = 1,
@@ -516,6 +516,7 @@ def simulate(
     Examples:
       sullae simulate                             every workload once
       sullae simulate --workload set --seeds 20
+      sullae simulate --workload txn+churn        peers come, go, are replaced, ranges move meanwhile
       sullae simulate --workload my_workload.py --seed 12345 --trace
     """
     import time

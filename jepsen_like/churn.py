@@ -10,7 +10,8 @@ epochs.
 
 One after the other, as long as the nemesis runs, beside all its other faults; what is under way when it
 stops has to come to its end by itself. Whenever a move goes from one phase to the next, somebody may
-be killed, and comes back after a while.
+be killed, and comes back after a while. While there is one replica, no directory is emptied and no bit
+flips: nobody else has what it holds.
 
 Any workload can be run so: `NAME+churn` is one (jepsen_like/simulate.py), whose seed draws the shape of the
 cluster (one datacentre or two), the kinds of moves and how often somebody is killed.
@@ -33,9 +34,10 @@ from jepsen_like.nemesis import Nemesis, Undo, is_damaged
 from jepsen_like.run import TWO_DATACENTRES, Run, Verdict, options_of, verdict_of_run
 from lsm import keys
 from node import move_plans
+from node.metadata_state import State
 from node.move_plans import Newcomer, PlanError
 from node.moving import complement
-from node.moving_ring import PREPARE
+from node.moving_ring import FINISH, HAND_OVER, PREPARE
 from node.node import Node
 from sim.cluster import SimCluster
 from sim.options import Options
@@ -48,6 +50,7 @@ CLEAN_US = 60 * SECOND
 OWED_US = 300 * SECOND
 """What was owed to a peer that is gone is delivered to all its successors, page by page."""
 KINDS = ("add", "remove", "replace", "elsewhere", "move", "replicate")
+PHASES = (PREPARE, HAND_OVER, FINISH)
 MACHINES_MAX = 7
 """In one datacentre; in more of them each may have one more than at the beginning."""
 
@@ -91,8 +94,16 @@ class Churn:
 
     @property
     def lacks_a_copy(self) -> bool:
-        """Whether a directory was emptied whose place is not filled yet."""
-        return self._plan is not None and self._kind in ("replace", "elsewhere")
+        """Whether a directory was emptied whose place is not filled yet, or there is but one copy."""
+        return self._is_single() or (self._plan is not None and self._kind in ("replace", "elsewhere"))
+
+    def _is_single(self) -> bool:
+        """Whether some rows have, or are about to have, one replica in a datacentre."""
+        node = self._best()
+        if node is None or (self._plan is not None and self._kind.startswith("replicate")):
+            return True
+        keyspaces = node.metadata.state.keyspaces.values()
+        return any(n == 1 for keyspace in keyspaces for _, n in keyspace.replication.factors)
 
     # --- one operation
 
@@ -106,7 +117,12 @@ class Churn:
         if self._plan is not None:
             self._go_on(node)
         elif self._running and cluster.now_us >= self._next_us:
-            self._begin(self.random.choice(self.kinds))
+            self._begin(self._next_kind())
+
+    def _next_kind(self) -> str:
+        """Any; with one replica mostly the way back, so that a run sees both."""
+        back = "replicate" in self.kinds and self._is_single() and self.random.random() < 0.5
+        return "replicate" if back else self.random.choice(self.kinds)
 
     def _best(self) -> Node | None:
         """A running node that knows most."""
@@ -125,10 +141,12 @@ class Churn:
         ):
             return
         replaces = kind in ("replace", "elsewhere")
-        if replaces and any(is_damaged(machine) for machine in machines):
+        if replaces and (self._is_single() or any(is_damaged(machine) for machine in machines)):
             return  # two copies would be lost at once, and of what these two acknowledged nobody had any
-        self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         node = self._best()
+        if kind == "replicate" and node is None:
+            return
+        self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         before = node.metadata.state.last_move if node is not None else None
         if before is not None:  # it may be one that does not know yet of the end that was seen last
             self._before = max(self._before, before.id)
@@ -163,7 +181,10 @@ class Churn:
             name = machines[self.random.randrange(members)].place.name
             self._plan = lambda node: move_plans.move(node.metadata.state, name, vnodes)
         else:
-            self._plan = self._replicate
+            assert node is not None
+            _, now, wanted = self._factors(node.metadata.state)
+            self._kind = f"{kind} {now}>{wanted}"
+            self._plan = lambda node: self._replicate(node, wanted)
 
     def _with(self, node: Node, name: str, plan: Callable[[Newcomer], BeginMove]) -> BeginMove | None:
         """A plan for who knocks under this name, if it does yet, at whomever it knows."""
@@ -181,17 +202,19 @@ class Churn:
         fewest = 3 if cluster.options.datacentres == 1 else 1
         return left >= max(fewest, cluster.options.replication)
 
-    def _replicate(self, node: Node) -> BeginMove:
+    def _factors(self, state: State) -> tuple[str, int, int]:
+        """The keyspace with most tables, how many replicas it has in a datacentre, and how many are next."""
+        tables = state.tables.values()
+        name = max(state.keyspaces, key=lambda each: sum(t.keyspace == each for t in tables))
+        now = max(n for _, n in state.keyspaces[name].replication.factors)
+        return name, now, 1 if now > 1 else self.cluster.options.replication
+
+    def _replicate(self, node: Node, wanted: int) -> BeginMove:
         """RF 3 to 1, or back."""
-        keyspaces = node.metadata.state.keyspaces
-        name = max(
-            keyspaces, key=lambda each: sum(t.keyspace == each for t in node.metadata.state.tables.values())
-        )
-        factors = keyspaces[name].replication.factors
-        now = max(n for _, n in factors)
-        wanted = 1 if now > 1 else self.cluster.options.replication
-        replication = Replication(NETWORK_TOPOLOGY, tuple((dc, wanted) for dc, _ in factors))
-        return move_plans.replicate(node.metadata.state, name, replication)
+        state = node.metadata.state
+        name, _, _ = self._factors(state)
+        factors = tuple((datacentre, wanted) for datacentre, _ in state.keyspaces[name].replication.factors)
+        return move_plans.replicate(state, name, Replication(NETWORK_TOPOLOGY, factors))
 
     def _switch_off(self, index: int) -> None:
         """It stays on the list, as faults may be under way that speak of it; the next newcomer is put
@@ -258,7 +281,7 @@ class Churn:
         victim = self.random.randrange(len(self.cluster.machines))
         if self._after is not None and victim == len(self.cluster.machines) - 1:
             return
-        phase = self._phase if node.metadata.state.move is not None else "ended"
+        phase = self._phase if node.metadata.state.move is not None else FINISH
         self.kills[phase] = self.kills.get(phase, 0) + 1
         self.cluster.kill(victim)
         self.cluster.scheduler.after(self.random.randrange(1, 3 * SECOND), self._back, victim)
@@ -352,7 +375,9 @@ def shape_of(seed: int, workload: str) -> ChurnShape:
     if factor and options.datacentres == 1:
         options = msgspec.structs.replace(options, **TWO_DATACENTRES | {"replication": factor})
     kinds = tuple(kind for kind in KINDS if draw.random() < 0.5) or KINDS
-    return ChurnShape(options, kinds, draw.choice((0.0, 0.3, 0.7)))
+    if "remove" in kinds and "add" not in kinds:
+        kinds = ("add", *kinds)  # who was removed comes back, and the next can be
+    return ChurnShape(options, kinds, draw.choice((0.3, 0.5, 0.7)))
 
 
 def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = False) -> Verdict:
@@ -363,11 +388,15 @@ def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = Fa
     churn = this.churn(shape.kinds, shape.kill)
     problems = this.go(seconds * SECOND)
     verdict = verdict_of_run(this, problems, seconds, time.process_time() - began)
-    moves = {kind: churn.done.count(kind) for kind in KINDS if kind in churn.done}
-    kills = " ".join(f"{phase}:{count}" for phase, count in churn.kills.items())
-    told = " ".join(f"{kind}:{count}" for kind, count in moves.items())
-    options = f"{verdict.options} moves=[{told}] of {','.join(shape.kinds)} kills=[{kills}]"
-    return msgspec.structs.replace(verdict, workload=workload, options=options, moves=moves)
+    moves = {kind: churn.done.count(kind) for kind in sorted(churn.done)}
+    kills = {phase: churn.kills[phase] for phase in PHASES if phase in churn.kills}
+    return msgspec.structs.replace(
+        verdict,
+        workload=workload,
+        options=f"{verdict.options} kinds={','.join(shape.kinds)}",
+        moves=moves,
+        phase_kills=kills,
+    )
 
 
 def owed(cluster: SimCluster) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -74,11 +75,20 @@ def verdict_of(plant: Plant, seed: int, with_bug: bool) -> Verdict:
 
     Faults of kinds that came later are left out: recorded seeds stay what they are.
     """
-    options = without_later(options_of(seed, plant.workload))
     if not with_bug:
-        return run(seed, plant.workload, plant.seconds, options=options)
+        return _sound(plant.workload, seed, plant.seconds)
     with planted(plant):
-        return run(seed, plant.workload, plant.seconds, options=options)
+        return _run(plant.workload, seed, plant.seconds)
+
+
+def _run(workload: str, seed: int, seconds: int) -> Verdict:
+    return run(seed, workload, seconds, options=without_later(options_of(seed, workload)))
+
+
+@cache
+def _sound(workload: str, seed: int, seconds: int) -> Verdict:
+    """Without a bug: one run for all plants of this workload and seed."""
+    return _run(workload, seed, seconds)
 
 
 def catch(plant: Plant, seeds_max: int = 20) -> Verdict | None:

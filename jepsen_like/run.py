@@ -137,6 +137,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Why it says nothing, neither green nor red (jepsen_like/real/starved.py)."""
     moves: dict[str, int] = {}
     """Moves of ranges that ended, by kind."""
+    phase_kills: dict[str, int] = {}
+    """How many were killed as each phase of a move began (jepsen_like/churn.py)."""
     live_us: int = -1
     converged_us: int = -1
     trace: str = ""
@@ -162,8 +164,15 @@ class Verdict(msgspec.Struct, kw_only=True):
             f"{self.workload} {what} | {self.operations} ops {self.rate:.0f}/s"
             f" | {virtual_s:.0f} s at {speed:.0f}x"
             f" | {self.faults} faults, live {live_s:.1f} s, equal {equal_s:.1f} s"
-            f" | {self.options}" + (f" | trace {self.trace}" if self.trace else "")
+            f"{self._churn()} | {self.options}" + (f" | trace {self.trace}" if self.trace else "")
         )
+
+    def _churn(self) -> str:
+        if not self.moves and not self.phase_kills:
+            return ""
+        moves = ", ".join(f"{count} {kind}" for kind, count in self.moves.items()) or "none"
+        kills = ", ".join(f"{count} at {phase}" for phase, count in self.phase_kills.items()) or "none"
+        return f" | moves: {moves}; kills: {kills}"
 
     def replay(self) -> str:
         """The one command that does it again."""

@@ -47,6 +47,18 @@ def verdicts(jobs: Iterable[tuple[int, str, int, bool]], workers: int) -> Iterat
         yield from pool.map(judge, jobs)
 
 
+def names_of(workload: str) -> list[str]:
+    """What is run for a name: itself, or for "all" and "all+churn" each workload.
+
+    KeyError for no such one, OwnError for a file that is none.
+    """
+    plain = workload.removesuffix(CHURN)
+    if plain == "all":
+        return [name + workload[len(plain) :] for name in WORKLOADS]
+    named(plain)
+    return [workload]
+
+
 def simulate(
     workload: str,
     seeds: Iterable[int],
@@ -61,10 +73,7 @@ def simulate(
 
     KeyError for no such one, OwnError for a file that is none.
     """
-    plain = workload.removesuffix(CHURN)
-    names = [name + workload[len(plain) :] for name in (WORKLOADS if plain == "all" else [plain])]
-    named(next(iter(WORKLOADS)) if plain == "all" else plain)
-    jobs = [(seed, name, seconds, trace) for seed in seeds for name in names]
+    jobs = [(seed, name, seconds, trace) for seed in seeds for name in names_of(workload)]
     red = virtual_us = operations = 0
     real_s = 0.0
     for verdict in verdicts(jobs, workers):

@@ -37,6 +37,9 @@ class Line(msgspec.Struct, kw_only=True):
     ok: int
     faults: int
     moves: int = 0
+    moved: dict[str, int] = {}
+    """By kind."""
+    phase_kills: dict[str, int] = {}
     kills: int = 0
     power_cuts: int = 0
     real_s: float
@@ -95,6 +98,9 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
     line.kills += verdict.kills
     line.power_cuts += verdict.power_cuts
     line.moves += sum(verdict.moves.values())
+    for sums, counts in ((line.moved, verdict.moves), (line.phase_kills, verdict.phase_kills)):
+        for name, count in counts.items():
+            sums[name] = sums.get(name, 0) + count
     line.real_s = round(line.real_s + verdict.real_s, 1)
     if not verdict.green:
         line.red.append(verdict.seed)

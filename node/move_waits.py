@@ -16,7 +16,7 @@ from core.moving_messages import MoveTold
 from core.ports import PeerId
 from node.metadata_state import State
 from node.moving_ring import HAND_OVER, PREPARE, MovingRing, TokenPair
-from node.moving_stream import has_quorum, must_merge
+from node.moving_stream import meets_quorums, must_merge
 
 if TYPE_CHECKING:
     from node.hints import Hints
@@ -105,9 +105,9 @@ class _Found:
         return -1 if told is None else int(getattr(told, name))
 
     def adopted(self, epoch: int, ring: MovingRing, pair: TokenPair, replicas: tuple[PeerId, ...]) -> None:
-        """A quorum of these replicas has to have adopted an epoch."""
+        """One of every quorum of these replicas has to have adopted an epoch."""
         behind = [peer for peer in replicas if self.get(peer, "epoch") < epoch]
-        if behind and not has_quorum([p for p in replicas if p not in behind], replicas, ring):
+        if behind and not meets_quorums([p for p in replicas if p not in behind], replicas, ring):
             self.add(pair, tuple(behind), f"to adopt epoch {epoch}")
 
     def add(self, pair: TokenPair | None, peers: tuple[PeerId, ...], text: str, key: str = "") -> None:

@@ -43,7 +43,7 @@ from lsm.floors import FLOOR_PREFIX
 from node.move_runner import Runner
 from node.move_waits import Waits, waits
 from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
-from node.moving_stream import Pause, Progress, Steps, Stream, has_quorum, must_merge, own
+from node.moving_stream import Pause, Progress, Steps, Stream, meets_quorums, must_merge, own
 from node.parking import Parking
 from node.views import lane_for
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from node.following import Following
     from node.hints import Hints
     from node.inside import Inside
+    from node.mending import Mending
     from node.metadata import Metadata
     from node.metadata_state import State
     from node.swim import Swim
@@ -64,6 +65,8 @@ and of which the floors are kept to.
 FLOORS_MAX = 100_000
 
 TICK_US = 200_000
+ASKED_US = 5 * limits.SECOND_US
+"""So long an answer may take; replies over oceans and from slow links take longer than a tick."""
 FLOORS_TICK_US = 10_000
 """As long as writes wait for floors to be taken."""
 INQUIRE_US = 400_000
@@ -97,6 +100,7 @@ class Moving:
         self.me = inside.identity.peer
         self.hints: Hints | None = None
         self.batch_log: BatchLog | None = None
+        self.mending: Mending | None = None
         self._cleaned = int.from_bytes(boot.get(CLEANED_KEY, b""), "big")
         self._merged = int.from_bytes(boot.get(MERGED_KEY, b""), "big")
         self._floored = int.from_bytes(boot.get(FLOORED_KEY, b""), "big")
@@ -111,7 +115,10 @@ class Moving:
         self._not_before_us = 0
         self._why = ""
         self.told: dict[PeerId, MoveTold] = {}
-        self._asked: dict[int, PeerId] = {}
+        self._asked: dict[int, tuple[PeerId, int]] = {}
+        """Questions on their way: whom, and when."""
+        self._stream: Stream | None = None
+        """What was merged for this move stays merged when one that was asked did not answer in the end."""
         self._proposing = False
         self._ticking = False
         self._waits = Waits()
@@ -142,6 +149,7 @@ class Moving:
         self._waits.forget()
         if state.move is None or state.move.phase == PREPARE:
             self._progress = Progress()
+        self._stream = None
         self._drains = 0
         self._stop()
         self._arm()
@@ -296,9 +304,10 @@ class Moving:
 
     def _merge(self, state: State, move: Move, now_us: int) -> None:
         if self._runner is None and now_us >= self._not_before_us:
-            stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
-            self._progress = stream.progress
-            self._run(self._merged_steps(stream, move), now_us)
+            if self._stream is None:
+                self._stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
+            self._progress = self._stream.progress
+            self._run(self._merged_steps(self._stream, move), now_us)
 
     def _merged_steps(self, stream: Stream, move: Move) -> Steps:
         yield from stream.floors()
@@ -306,6 +315,11 @@ class Moving:
         self._floored = move.id
         self._parking.open(False)
         yield from stream.steps()
+        # What this disk lost is given back by the old replicas: of fewer new ones none may have it any more.
+        while self.mending is not None and any(self.mending.is_missing(*one) for one in stream.given()):
+            self._progress.why = "waits until other replicas have given back what its disk lost"
+            yield Pause(RESTART_US)
+        self._progress.why = ""
         yield from own(SystemWrite(((MERGED_KEY, move.id.to_bytes(8, "big")),)), Done)
         self._merged = move.id
 
@@ -379,23 +393,30 @@ class Moving:
         self._propose(state, move)
 
     def _ask_all(self, state: State, peers: Sequence[PeerId]) -> None:
+        """An answer that takes longer than the next question is waited for all the same."""
         self.told[self.me] = self.tell(0)
-        for op in list(self._asked):
-            self.inside.operations.pop(op, None)
-        self._asked = {}
+        now_us = self.inside.world.monotonic_us()
+        for op, (_, asked_us) in list(self._asked.items()):
+            if now_us >= asked_us + ASKED_US:
+                self.inside.operations.pop(op, None)
+                del self._asked[op]
         for peer in peers:
             if peer != self.me:
                 op = self.inside.new_op()
                 self.inside.operations[op] = self
-                self._asked[op] = peer
+                self._asked[op] = peer, now_us
                 self.inside.send(peer, MoveAsk(op, state.epoch))
 
     def on_message(self, peer: PeerId, message: Any) -> None:
         """An answer to the driver."""
-        if self._asked.pop(message.op, None) == peer:
-            self.inside.operations.pop(message.op, None)
-            if isinstance(message, MoveTold):
-                self.told[peer] = message
+        asked = self._asked.get(message.op)
+        if asked is None or asked[0] != peer:
+            return
+        del self._asked[message.op]
+        self.inside.operations.pop(message.op, None)
+        known = self.told.get(peer)
+        if isinstance(message, MoveTold) and (known is None or known.op < message.op):
+            self.told[peer] = message
 
     # --- what operators ask
 
@@ -443,25 +464,25 @@ class Moving:
         self._proposing = False
 
     def _may_hand_over(self, state: State, move: Move) -> bool:
-        """A quorum of the old replicas is beyond what was before, and who must has merged what they hold."""
+        """One of every quorum of the old replicas is beyond what was before; who must has merged theirs."""
         adopted = [peer for peer, told in self.told.items() if told.epoch >= move.id]
         merged = [peer for peer, told in self.told.items() if told.merged == move.id]
         for ring in state.moving_rings():
             for _, sides in ring.moving():
                 targets = [peer for peer in sides[1] if must_merge(peer, sides, ring)]
-                if not has_quorum(adopted, sides[0], ring) or any(peer not in merged for peer in targets):
+                if not meets_quorums(adopted, sides[0], ring) or any(peer not in merged for peer in targets):
                     return False
         return True
 
     def _may_finish(self, state: State, move: Move) -> bool:
-        """A quorum of the old and of the new replicas reads the new ones, and nobody who lives lacks
-        anything.
+        """One of every quorum of the old and of the new replicas reads the new ones, and nobody who lives
+        lacks anything.
         """
         adopted = [peer for peer, told in self.told.items() if told.epoch >= move.since]
         for ring in state.moving_rings():
             for _, sides in ring.moving():
                 for side in sides:
-                    if not has_quorum(adopted, side, ring):
+                    if not meets_quorums(adopted, side, ring):
                         return False
                 for peer in sides[1]:
                     told = self.told.get(peer)

@@ -1,7 +1,8 @@
 """What a peer does that is given ranges: it merges all that enough of the old replicas hold of them.
 
     wait      until so many old replicas have adopted the epoch that what they hold *now* is all that was ever
-              acknowledged without us, and choose of them, for each range, a quorum in each datacentre
+              acknowledged without us, and choose of them, for each range and in each datacentre, a quorum or
+              all there are, if every quorum has one of those
     of each   its Paxos state, page by page
               its rows: hashes are compared, and where they differ the source's rows are read and merged
               its log from the oldest entry: mutations that we never held, under their own ids
@@ -11,7 +12,9 @@ Rows go before the log, so that a mutation of the log that is old news here is l
 
 The steps are a generator: it yields what it wants to know (`Own` of our store, `Ask` of a peer, `Pause`) and
 is given the answer; whatever fails ends it, and it begins again after a while. It needs to remember nothing
-to go on where it was: hashes of what is here already are equal, ids that are held are not missing.
+to go on where it was: hashes of what is here already are equal, ids that are held are not missing. As long as
+this process lives it remembers all the same which tables of a source are merged, and how far its log: where
+one question in a hundred is never answered, hundreds of questions in a row would never come to their end.
 """
 
 from __future__ import annotations
@@ -139,10 +142,12 @@ class Places(Protocol):
         """Where a member stands."""
 
 
-def has_quorum(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -> bool:
-    """Whether `peers` are a quorum of these replicas in each datacentre (SimpleStrategy knows but one).
+def meets_quorums(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -> bool:
+    """Whether every quorum of these replicas has one of `peers`, in each datacentre (SimpleStrategy knows but
+    one): of three two have to be, of two one, of four two. So nothing that a quorum acknowledged, accepted or
+    promised is missed, and who takes the place of one of two replicas needs but the other.
 
-    Where so many were given up for lost that no quorum is left, all that remain are needed.
+    Where more were given up for lost, all that remain are needed.
     """
     left: dict[str, int] = {}
     simple = len(placement.factors) == 1 and placement.factors[0][0] == ""
@@ -153,7 +158,7 @@ def has_quorum(peers: Sequence[PeerId], replicas: Replicas, placement: Places) -
         sizes[name] = sizes.get(name, 0) + 1
         found[name] = found.get(name, 0) + (replica in peers)
         left[name] = left.get(name, 0) + (replica not in placement.lost)
-    return all(found[name] >= min(quorum(size), left[name]) for name, size in sizes.items())
+    return all(found[name] >= min(size - quorum(size) + 1, left[name]) for name, size in sizes.items())
 
 
 def must_merge(me: PeerId, sides: Sides, placement: Places) -> bool:
@@ -171,7 +176,8 @@ def must_merge(me: PeerId, sides: Sides, placement: Places) -> bool:
 def choose_sources(
     me: PeerId, sides: Sides, adopted: Sequence[PeerId], placement: TablePlacement
 ) -> Replicas | None:
-    """The fewest old replicas to merge, those that leave first; None if too few have adopted the epoch.
+    """A quorum of the old replicas to merge, those that leave first, or fewer if that is enough and no more
+    have adopted the epoch; None if too few have.
 
     Our own rows count, if we are an old replica.
     """
@@ -188,7 +194,7 @@ def choose_sources(
         near = [p for p in old if simple or placement.datacentre(p) == where]
         if sum(p in near for p in chosen) < quorum(len(near)):
             chosen.append(peer)
-    if not has_quorum(chosen, old, placement):
+    if not meets_quorums(chosen, old, placement):
         return None
     return tuple(peer for peer in chosen if peer != me)
 
@@ -203,6 +209,9 @@ class Stream:
         self._me = me
         self._move = state.move
         self._bytes_per_s = bytes_per_s
+        self._merged: dict[tuple[PeerId, int, tuple[TokenPair, ...]], bool] = {}
+        self._followed: dict[tuple[PeerId, tuple[Piece, ...]], int] = {}
+        """Up to which offset of a source's log."""
         self.progress = Progress()
 
     def steps(self) -> Steps:
@@ -212,10 +221,12 @@ class Stream:
         self.progress.ranges_done = 0
         for source, pieces in plan.items():
             for table, pairs in _by_table(pieces).items():
-                yield from self._paxos_of_all(source, table, pairs)
-                for number in range(PASSES_MAX):
-                    if (yield from self._rows(source, table, pairs, number)) == 0:
-                        break
+                if (source, table, tuple(pairs)) not in self._merged:
+                    yield from self._paxos_of_all(source, table, pairs)
+                    for number in range(PASSES_MAX):
+                        if (yield from self._rows(source, table, pairs, number)) == 0:
+                            break
+                    self._merged[source, table, tuple(pairs)] = True
                 self.progress.ranges_done += len(pairs)
             yield from self._tail(source, pieces)
 
@@ -273,6 +284,11 @@ class Stream:
             for source in sources:
                 plan.setdefault(source, []).append(piece)
         return {source: _joined(pieces) for source, pieces in plan.items()}
+
+    def given(self) -> list[tuple[int, tuple[TokenPair, ...]]]:
+        """What has to be here in the end: tables, each with its ranges."""
+        pieces = [piece for piece, _, _ in self._wanted()]
+        return [(table, tuple(pairs)) for table, pairs in _by_table(pieces).items()]
 
     def _wanted(self) -> list[tuple[Piece, Sides, TablePlacement]]:
         found = []
@@ -379,7 +395,8 @@ class Stream:
     def _tail(self, source: PeerId, pieces: list[Piece]) -> Steps:
         """Mutations of the source's log that we never held, in its order."""
         ranges = tuple((table, tuple(pairs)) for table, pairs in _by_table(pieces).items())
-        after = 0
+        known = source, tuple(pieces)
+        after = self._followed.get(known, 0)
         end = None
         while True:
             page: Followed = yield Ask(
@@ -396,7 +413,7 @@ class Stream:
                     yield from self._fetch(source, lacking)
             if page.next_after >= end or page.next_after == after:
                 return
-            after = page.next_after
+            after = self._followed[known] = page.next_after
 
     def _fetch(self, source: PeerId, lacking: dict[int, None]) -> Steps:
         offsets = tuple(lacking)

@@ -241,6 +241,7 @@ class Node:
         self.retention = Retention(self.inside, self.metadata, records.readers)
         self.moving = Moving(self.inside, self.metadata, self.swim, self.following, boot)
         self.moving.hints, self.moving.batch_log = self.hints, self.batch_log
+        self.moving.mending = self.mending
         self.sessions = Sessions(self.inside, self.metadata, self.swim)
         self.inside.on_damage = self.anti_entropy.request
 

@@ -22,9 +22,9 @@ other have nobody in common, name each other as lost, and refuse each other (nod
 one of which has to be emptied.
 
 Data stay where they are. Who is lost stays the owner of its ranges until it is replaced or removed by an
-ordinary move, which then waits for nobody who is lost: of ranges with a quorum of replicas it needs a quorum,
-of others all that remain (node/moving_stream.py `has_quorum`). Until then those others answer at ONE, not at
-QUORUM.
+ordinary move, which then waits for nobody who is lost: it needs one of every quorum of a range's replicas, or
+all that remain (node/moving_stream.py `meets_quorums`). Until then ranges without a quorum of replicas answer
+at ONE, not at QUORUM.
 """
 
 from __future__ import annotations

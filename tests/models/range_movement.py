@@ -1,13 +1,11 @@
 """Exhaustive model of one range that moves from `old` to `new` replicas, one write and one read.
 
 Epochs of the range: 0 old only; 1 writes to both, reads old; 2 reads new, writes to both; 3 new only. Each
-peer
-knows some epoch, a request carries its coordinator's; a peer behind catches up, a peer ahead refuses. With
-`paxos` the write is an accept and the read a prepare of a higher ballot, both of them among old and new.
+peer knows some epoch, a request carries its coordinator's; a peer behind catches up, a peer ahead refuses.
+With `paxos` the write is an accept and the read a prepare of a higher ballot, both among old and new.
 
 `verdict` looks at every interleaving for one in which what was acknowledged (or accepted by a quorum) is
-missed
-by a later quorum. Each rule can be left out.
+missed by a later quorum. Each rule can be left out.
 """
 
 from __future__ import annotations
@@ -26,11 +24,15 @@ class Rules:
     new: str
     paxos: bool = False
     dead: str = ""
+    deaf: str = ""
+    """Never learn of an epoch and are merged by nobody, but go on with requests of the first."""
     joint: bool = True
     three_steps: bool = True
     barrier: bool = True
     merge: str = "quorum"
-    """Which old replicas a target merges: one, quorum, leaver, or quorum for all new replicas (all)."""
+    """Which old replicas a target merges: one, so many that every quorum has one of them (quorum), leaver,
+    or as many for all new replicas (all).
+    """
     paxos_moves: bool = True
 
 
@@ -64,6 +66,8 @@ class Model:
         self.old = [self.peers.index(peer) for peer in rules.old]
         self.new = [self.peers.index(peer) for peer in rules.new]
         self.dead = [self.peers.index(peer) for peer in rules.dead]
+        self.deaf = [self.peers.index(peer) for peer in rules.deaf]
+        self.ended = False
         fresh = [peer for peer in self.new if peer not in self.old]
         self.fresh = fresh
         self.targets = list(self.new) if rules.merge == "all" else fresh
@@ -76,6 +80,7 @@ class Model:
         seen, todo = {start}, deque([start])
         while todo:
             state = todo.popleft()
+            self.ended = self.ended or state.epoch == 3
             if len(seen) > states_max:
                 return None
             if state.read >= 0 and self.can_read(state.read, state.told) and not state.saw:
@@ -92,6 +97,10 @@ class Model:
     @staticmethod
     def quorum(among: list[int], got: int) -> bool:
         return sum(got >> peer & 1 for peer in among) >= len(among) // 2 + 1
+
+    def is_met_by_every_quorum(self, got: int) -> bool:
+        """Whether every quorum of the old replicas has one of these."""
+        return sum(got >> peer & 1 for peer in self.old) >= (len(self.old) + 1) // 2
 
     def is_both(self, epoch: int) -> bool:
         return epoch == 1 or (epoch == 2 and self.rules.three_steps)
@@ -123,7 +132,7 @@ class Model:
 
     def steps(self, s: State) -> Iterator[State]:
         for peer in range(len(self.peers)):
-            if s.known[peer] < s.epoch and peer not in self.dead:
+            if s.known[peer] < s.epoch and peer not in self.dead + self.deaf:
                 yield s._replace(known=_with(s.known, peer, s.known[peer] + 1))
         yield from self.epochs(s)
         if s.wrote < 0 and (self.rules.paxos or s.read < 0):
@@ -139,7 +148,7 @@ class Model:
 
     def have_adopted(self, s: State, epoch: int) -> bool:
         adopted = sum(1 << peer for peer, known in enumerate(s.known) if known >= epoch)
-        return not self.rules.barrier or self.quorum(self.old, adopted)
+        return not self.rules.barrier or self.is_met_by_every_quorum(adopted)
 
     def epochs(self, s: State) -> Iterator[State]:
         if s.epoch == 0:
@@ -157,8 +166,7 @@ class Model:
     def is_enough(self, sources: int) -> bool:
         if self.rules.merge == "leaver":
             return any(sources >> peer & 1 for peer in self.leavers)
-        needed = 1 if self.rules.merge == "one" else len(self.old) // 2 + 1
-        return sources.bit_count() >= needed
+        return sources.bit_count() >= 1 if self.rules.merge == "one" else self.is_met_by_every_quorum(sources)
 
     def merges(self, s: State) -> Iterator[State]:
         for number, target in enumerate(self.targets):
@@ -167,7 +175,9 @@ class Model:
             for source in self.old:
                 known = s.known[source] >= (1 if self.rules.barrier else 0)
                 wanted = self.rules.merge != "leaver" or source in self.leavers
-                if source in self.dead or s.merged[number] >> source & 1 or not known or not wanted:
+                if source in self.dead + self.deaf or not known or not wanted:
+                    continue
+                if s.merged[number] >> source & 1:
                     continue
                 has = s.has | (s.has >> source & 1) << target
                 promised = s.promised | (s.promised >> source & 1) << target
@@ -180,6 +190,8 @@ class Model:
         for peer in self.asked(s.wrote, is_write=True):
             if peer in self.dead or s.took >> peer & 1 or s.known[peer] > s.wrote:
                 continue
+            if peer in self.deaf and s.wrote:
+                continue
             if self.rules.paxos and s.promised >> peer & 1:
                 continue
             took = s.took | 1 << peer
@@ -190,6 +202,8 @@ class Model:
     def answers(self, s: State) -> Iterator[State]:
         for peer in self.asked(s.read, is_write=False):
             if peer in self.dead or s.told >> peer & 1 or s.known[peer] > s.read:
+                continue
+            if peer in self.deaf and s.read:
                 continue
             known = _with(s.known, peer, max(s.known[peer], s.read))
             promised = s.promised | (1 << peer if self.rules.paxos else 0)

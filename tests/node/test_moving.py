@@ -14,7 +14,7 @@ from node.metadata_state import UNBORN, State, apply
 from node.move_plans import Newcomer, PlanError
 from node.moving import complement
 from node.moving_ring import ABORTED, FINISH, HAND_OVER
-from node.moving_stream import choose_sources, has_quorum, must_merge
+from node.moving_stream import choose_sources, meets_quorums, must_merge
 from node.tally import Tally
 
 PEERS = tuple(bytes([n]) * 16 for n in (1, 2, 3))
@@ -186,7 +186,7 @@ def test_fewer_replicas_have_every_remaining_one_merge_a_quorum() -> None:
         (stays,) = sides[1]
         assert must_merge(stays, sides, placement.moving)
         others = choose_sources(stays, sides, sides[0], placement)
-        assert others is not None and has_quorum([stays, *others], sides[0], placement)
+        assert others is not None and meets_quorums([stays, *others], sides[0], placement)
         assert choose_sources(stays, sides, [stays], placement) is None
 
 

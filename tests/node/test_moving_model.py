@@ -39,3 +39,25 @@ def test_without_one_of_the_rules_something_is_missed(rules: Rules) -> None:
 )
 def test_with_all_rules_nothing_is_missed_in_any_interleaving(rules: Rules) -> None:
     assert Model(rules).verdict(STATES_MAX) is True
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules("ab", "bc", deaf="a"),
+        Rules("ab", "bc", deaf="a", paxos=True),
+        Rules("abcd", "bcde", deaf="ab"),
+        Rules("abc", "bcd", deaf="a", paxos=True),
+    ],
+)
+def test_who_is_replaced_need_not_be_asked_as_long_as_every_quorum_has_one_who_is(rules: Rules) -> None:
+    """Of two replicas one is enough, of four two: the other half may have been lost, or know of nothing."""
+    model = Model(rules)
+    assert model.verdict(STATES_MAX) is True
+    assert model.ended
+
+
+def test_without_anybody_of_a_quorum_a_move_does_not_end() -> None:
+    model = Model(Rules("abc", "bcd", deaf="ab"))
+    assert model.verdict(STATES_MAX) is True
+    assert not model.ended

@@ -1,4 +1,6 @@
-"""Faults while ranges move: a restored row, and a newcomer whose disk is damaged when it has merged all."""
+"""Faults while ranges move: a restored row, damaged disks, one of two replicas that is gone, slow links, and
+questions that nobody answers.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,22 @@ from typing import Any
 import pytest
 
 from core.consistency import Level
+from core.healing_messages import TreeAsk
+from core.messages import Message
+from core.moving_messages import TailAsk
 from core.requests import Restored, RestoreRequest, Written
+from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.history import OK
 from jepsen_like.scenarios import Scenario
 from lsm import keys
+from node import move_plans
+from node.move_runner import RETRIES
 from node.moving import Moving
+from sim.options import NetworkOptions
 from tests.scenarios.test_counterexamples_moving import (
+    SETTINGS,
     D,
+    begin,
     ended,
     replace,
     said,
@@ -81,3 +92,95 @@ def a_newcomer_damaged_when_it_has_merged(monkeypatch: Patch) -> Any:
 
 def test_what_a_newcomer_lost_comes_back_before_it_is_read(monkeypatch: Patch) -> None:
     assert a_newcomer_damaged_when_it_has_merged(monkeypatch) == b"v"
+
+
+# --- the only other replica
+
+
+def test_one_of_two_replicas_is_replaced_though_it_is_gone() -> None:
+    """What a quorum of two has acknowledged the other one has, and nothing is without it."""
+    s = Scenario(peers=3, settings=SETTINGS)
+    s.start()
+    s.bucket("b")
+    two = Replication(NETWORK_TOPOLOGY, (("dc1", 2),))
+    begin(
+        s, lambda state: move_plans.replicate(state, state.tables[s.buckets["b"].table].keyspace, two), at=0
+    )
+    assert ended(s, 0)
+    s.run(6)
+    for number in range(20):
+        assert s.put("b", f"k{number}", b"v", at=0).status == OK
+    s.wipe(2)
+    assert s.cluster.add_machine() == D
+    s.start(D, serving=False)
+    replace(s, 2, at=0)
+    assert ended(s, 0)
+    ends = [s.get("b", f"k{number}", at=D) for number in range(20)]
+    assert [end.result.value if end.result else None for end in ends] == [b"v"] * 20
+
+
+def test_a_damaged_replica_gets_its_rows_back_before_it_is_the_only_one() -> None:
+    """0 lost what it and 2 acknowledged; 2 is down while ranges shrink to one replica."""
+    s = Scenario(peers=3, settings=SETTINGS | {"hints": False})
+    s.start()
+    s.bucket("b")
+    s.lose(writes_lost_to(1))
+    assert all(s.put("b", f"k{number}", b"v", at=2).status == OK for number in range(12))
+    s.heal()
+    for key in s.stored(0, "b"):
+        s.cluster.machines[0].engine.damage(key)
+    s.kill(2)
+    assert s.until(lambda: s.sees_dead(0, 2) and s.sees_dead(1, 2))
+    machine = s.cluster.machines[0]
+    s.get("b", "k0", at=0, level=Level.ONE)  # meets the damage
+    assert s.until(lambda: machine.start > 1 and machine.process is not None)
+    assert s.until(lambda: s.node(0).mending.left > 0)
+    one = Replication(NETWORK_TOPOLOGY, (("dc1", 1),))
+    begin(
+        s, lambda state: move_plans.replicate(state, state.tables[s.buckets["b"].table].keyspace, one), at=1
+    )
+    assert s.until(lambda: "given back" in s.node(0).moving.tell(0).why, 60)
+    s.start(2)
+    assert ended(s, 1)
+    ends = [s.get("b", f"k{number}", at=1) for number in range(12)]
+    assert [end.result.value if end.result else None for end in ends] == [b"v"] * 12
+
+
+# --- slow and lossy links
+
+
+def test_a_move_ends_over_links_on_which_answers_take_longer_than_the_next_question() -> None:
+    far = NetworkOptions(latency_min_us=160_000, latency_max_us=160_000, jitter_us=0)
+    s = Scenario(settings=SETTINGS, network=far)
+    s.start()
+    s.bucket("b")
+    assert s.put("b", "k", b"v").status == OK
+    assert s.cluster.add_machine() == D
+    s.start(D, serving=False)
+    replace(s, 2, at=0)
+    assert ended(s, 0)
+    assert said(s, D) == b"v"
+
+
+def test_what_was_merged_is_not_compared_again_because_one_question_was_not_answered() -> None:
+    s = three_and_a_newcomer()
+    for number in range(20):
+        assert s.put("b", f"k{number}", b"v").status == OK
+    compared: list[tuple[int, int, bool]] = []
+    refused: list[int] = []
+
+    def look(source: int, target: int, message: Message) -> bool:
+        if source == D and isinstance(message, TreeAsk):
+            compared.append((target, message.table, len(refused) > RETRIES))
+        if source == D and isinstance(message, TailAsk) and len(refused) <= RETRIES:
+            refused.append(target)
+            return True
+        return False
+
+    s.lose(look)
+    replace(s, 2, at=0)
+    assert ended(s, 0)
+    before = {(target, table) for target, table, late in compared if not late}
+    after = {(target, table) for target, table, late in compared if late}
+    assert len(refused) == RETRIES + 1 and before
+    assert not before & after

@@ -75,7 +75,9 @@ def test_write_times_of_collections_are_lists(cql: Cql) -> None:
 
 def test_a_list_of_times_to_live_has_empty_values(cql: Cql) -> None:
     """Drivers read them as None."""
-    response = cql.good(wire.Query("SELECT ttl(m), writetime(x) FROM m WHERE k = 1", cql.parameters()))
+    cql.run("UPDATE m USING TIMESTAMP 5000 AND TTL 1000 SET m = {'a': 1, 'c': 3} WHERE k = 3")
+    cql.run("UPDATE m USING TIMESTAMP 6000 SET m['b'] = 2, x.b = 'y' WHERE k = 3")
+    response = cql.good(wire.Query("SELECT ttl(m), writetime(x) FROM m WHERE k = 3", cql.parameters()))
     assert isinstance(response, wire.Rows)
     ttl, times = response.rows[0]
     null, left = bytes(4), b"\0\0\0\4\0\0\3\xe8"

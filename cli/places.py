@@ -7,7 +7,6 @@ mean the same by the same words.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 import sys
@@ -157,14 +156,3 @@ def _proc_address(address: str) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     packed = socket.inet_pton(family, address)
     return "".join(f"{word:08X}" for (word,) in struct.iter_unpack("=I", packed))
-
-
-def pid_lives(pid: int) -> bool:
-    """Whether there is a process of this id (that of somebody else included)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

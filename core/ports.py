@@ -167,13 +167,6 @@ class Batch(Protocol):
         """Remove a record."""
 
 
-class EngineSnapshot(Protocol):
-    """A consistent view of an engine."""
-
-    def scan(self, first: bytes, end: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Records of [first, end) in key order; raises CorruptionError rather than end early."""
-
-
 class Engine(Protocol):
     """An ordered map of bytes with atomic batches and an explicit sync. Called by lsm.Store alone.
 

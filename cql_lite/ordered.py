@@ -22,11 +22,6 @@ def signed(value: int, width: int) -> bytes:
     return (value + (1 << (8 * width - 1))).to_bytes(width, "big")
 
 
-def unsigned(data: bytes, at: int, width: int) -> int:
-    """What `signed` encoded."""
-    return int.from_bytes(part(data, at, width), "big") - (1 << (8 * width - 1))
-
-
 def part(data: bytes, at: int, width: int) -> bytes:
     """`width` bytes at an offset; raises ValueError if there are fewer."""
     found = data[at : at + width]

@@ -21,9 +21,6 @@ from cql_lite.types import TEXT, quoted
 
 SNITCH: Final = "org.apache.cassandra.locator.GossipingPropertyFileSnitch"
 LISTS: Final = ("keyspaces", "tables", "types", "functions", "aggregates", "materialized views", "indexes")
-NONE_OF: Final = ("function", "aggregate", "materialized view")
-
-
 THING: Final = ("keyspace_name", "type", "name", "create_statement")
 
 

@@ -47,7 +47,6 @@ class Layout:
         self._static = _Filler()
         self._regular = _Filler()
         self.needs_static = False
-        self.needs_regular = False
 
     def slot(self, column: ColumnView) -> int:
         """The slot of a column's value."""
@@ -79,7 +78,6 @@ class Layout:
             self.needs_static = True
             self._static.add(column, what, slot)
         else:
-            self.needs_regular = True
             self._regular.add(column, what, slot)
         return slot
 

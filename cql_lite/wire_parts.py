@@ -13,7 +13,6 @@ from typing import Final
 from core.consistency import Level
 from cql_lite.frames import MalformedError
 
-i8 = Struct(">b")
 u16 = Struct(">H")
 i32 = Struct(">i")
 u32 = Struct(">I")

@@ -98,11 +98,6 @@ class RowView(msgspec.Struct):
 TermsOf = Callable[[RowView], list[Term]]
 
 
-def no_terms(_view: RowView) -> list[Term]:
-    """Of a target that is not understood."""
-    return []
-
-
 # --- targets
 
 

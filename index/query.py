@@ -36,7 +36,6 @@ EXACT: Final = "exact"
 NUMBER: Final = "number"
 DATE: Final = "date"
 BOOLEAN: Final = "boolean"
-VIEWS: Final = (TEXT, EXACT, NUMBER, DATE, BOOLEAN)
 """How a value is indexed. Term values: text and exact str, number int or float, date int (microseconds since
 1970 UTC), boolean bool.
 """

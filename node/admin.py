@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 STATES = ("up", "suspect", "down")
 LOST = "given up"
 """The state of a member that was given up when the metadata was recovered."""
-TOKEN_SPACE = 2**64
 PEER_EPOCHS = "peer_epochs"
 """The one verb that asks others: which epoch each peer has adopted."""
 

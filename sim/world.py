@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sim.disk import SimDisk
     from sim.machine import Machine
 
-ANSWER_CREDIT = 1
-
 JOB_MIN_US = 500
 JOB_MAX_US = 10_000
 """How long a job takes."""

@@ -120,14 +120,12 @@ class Collection(msgspec.Struct, frozen=True, gc=False):
 
 
 class CollectionSpec(msgspec.Struct, frozen=True):
-    """What a collection is to be: `replication_factor` None means the cluster's default, `changes` None
-    whatever it is.
-    """
+    """What a collection is to be. None: whatever it is; of a new one, the default."""
 
     name: str
     replication_factor: int | None = None
-    default_ttl_s: int = 0
-    settings: CollectionSettings = DEFAULTS
+    default_ttl_s: int | None = None
+    settings: CollectionSettings | None = None
     changes: str | None = None
     changes_kept_s: int | None = None
     changes_kept_bytes: int | None = None
@@ -139,10 +137,13 @@ class CollectionSpec(msgspec.Struct, frozen=True):
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
-        text = msgspec.json.encode(self.settings).decode()
-        documents = "" if self.settings == DEFAULTS else text
         found = kept_options(base, *self.kept)
-        return msgspec.structs.replace(found, default_ttl_s=self.default_ttl_s, documents=documents)
+        if self.default_ttl_s is not None:
+            found = msgspec.structs.replace(found, default_ttl_s=self.default_ttl_s)
+        if self.settings is None:
+            return found
+        text = msgspec.json.encode(self.settings).decode()
+        return msgspec.structs.replace(found, documents="" if self.settings == DEFAULTS else text)
 
 
 def check_name(name: str) -> Invalid | None:
@@ -169,8 +170,10 @@ def check_settings(settings: CollectionSettings) -> Invalid | None:
 
 
 def _check(spec: CollectionSpec) -> Invalid | None:
-    problem = check_ttl(spec.default_ttl_s) or check_settings(spec.settings) or check_changes(spec.changes)
-    return problem or check_kept(*spec.kept[1:])
+    problem = None if spec.default_ttl_s is None else check_ttl(spec.default_ttl_s)
+    if spec.settings is not None:
+        problem = problem or check_settings(spec.settings)
+    return problem or check_changes(spec.changes) or check_kept(*spec.kept[1:])
 
 
 def create_collection(
@@ -210,7 +213,9 @@ def alter_collection(collection: Collection, spec: CollectionSpec) -> MetadataRe
     problem = _check(spec)
     if problem is not None:
         return problem
-    only = ("default_ttl_s", "documents", *kept_fields(*spec.kept))
+    said = {"default_ttl_s": spec.default_ttl_s, "documents": spec.settings}
+    only = (*(name for name, value in said.items() if value is not None), *kept_fields(*spec.kept))
+    assert only, "something is said"
     return MetadataRequest(
         AlterTable(collection.keyspace, collection.name, spec.options(collection.options), only)
     )

@@ -80,14 +80,12 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
 
 
 class BucketSpec(msgspec.Struct, frozen=True):
-    """What a bucket is to be: `replication_factor` None means the cluster's default, `changes` None whatever
-    it is.
-    """
+    """What a bucket is to be. None: whatever it is; of a new one, the default."""
 
     name: str
     replication_factor: int | None = None
-    default_ttl_s: int = 0
-    ordered: bool = False
+    default_ttl_s: int | None = None
+    ordered: bool | None = None
     changes: str | None = None
     changes_kept_s: int | None = None
     changes_kept_bytes: int | None = None
@@ -99,7 +97,15 @@ class BucketSpec(msgspec.Struct, frozen=True):
 
     def options(self, base: TableOptions) -> TableOptions:
         """`base` with what this says."""
-        return msgspec.structs.replace(kept_options(base, *self.kept), default_ttl_s=self.default_ttl_s)
+        found = kept_options(base, *self.kept)
+        if self.default_ttl_s is None:
+            return found
+        return msgspec.structs.replace(found, default_ttl_s=self.default_ttl_s)
+
+    def check(self) -> Invalid | None:
+        """Why a bucket's options cannot be so, or None."""
+        problem = None if self.default_ttl_s is None else check_ttl(self.default_ttl_s)
+        return problem or check_changes(self.changes) or check_kept(*self.kept[1:])
 
 
 def check_name(name: str) -> Invalid | None:
@@ -114,8 +120,7 @@ def create_bucket(
     spec: BucketSpec, members: Sequence[Member], default_factor: int = DEFAULT_FACTOR
 ) -> MetadataRequest | Invalid:
     """The schema change that makes this bucket if it is not there (whatever it then is: see `conflict`)."""
-    problem = check_name(spec.name) or check_ttl(spec.default_ttl_s) or check_changes(spec.changes)
-    problem = problem or check_kept(*spec.kept[1:])
+    problem = check_name(spec.name) or spec.check()
     if problem is not None:
         return problem
     factor = factor_of(spec.replication_factor, members, default_factor)
@@ -139,7 +144,7 @@ def create_bucket(
 
 def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
     """Why an existing bucket cannot become what `spec` says; None if at most its options differ."""
-    if bucket.ordered != spec.ordered:
+    if spec.ordered not in (None, bucket.ordered):
         kind = "ordered" if bucket.ordered else "not ordered"
         return Invalid(
             "bucket_exists", f"the bucket {bucket.name} exists and is {kind}; that cannot be changed"
@@ -152,10 +157,11 @@ def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
 
 def alter_bucket(bucket: Bucket, spec: BucketSpec) -> MetadataRequest | Invalid:
     """The schema change that gives a bucket the options of `spec` (for later writes)."""
-    problem = check_ttl(spec.default_ttl_s) or check_changes(spec.changes) or check_kept(*spec.kept[1:])
+    problem = spec.check()
     if problem is not None:
         return problem
-    only = ("default_ttl_s", *kept_fields(*spec.kept))
+    only = (*(("default_ttl_s",) if spec.default_ttl_s is not None else ()), *kept_fields(*spec.kept))
+    assert only, "something is said"
     return MetadataRequest(AlterTable(bucket.keyspace, bucket.name, spec.options(bucket.options), only))
 
 

@@ -22,11 +22,11 @@ BODY_BYTES_MAX: Final = 4096
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of PUT /v1/buckets/{bucket}."""
+    """The body of PUT /v1/buckets/{bucket}. What is not said stays as it is."""
 
     replication_factor: int | None = None
-    default_ttl_s: int = 0
-    ordered: bool = False
+    default_ttl_s: int | None = None
+    ordered: bool | None = None
     changes: str | None = None
     changes_retention_s: int | None = None
     changes_retention_bytes: int | None = None

@@ -26,13 +26,13 @@ BODY_BYTES_MAX: Final = 2 * limits.COLLECTION_SETTINGS_BYTES_MAX
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of PUT /v1/collections/{collection}."""
+    """The body of PUT /v1/collections/{collection}. What is not said stays; a `null` takes away."""
 
     replication_factor: int | None = None
-    default_ttl_s: int = 0
-    max_document_bytes: int = limits.DOCUMENT_BYTES_MAX
-    schema: msgspec.Raw = msgspec.Raw(b"null")
-    mapping: msgspec.Raw = msgspec.Raw(b"null")
+    default_ttl_s: int | None = None
+    max_document_bytes: int | None = None
+    schema: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    mapping: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     changes: str | None = None
     changes_retention_s: int | None = None
     changes_retention_bytes: int | None = None
@@ -130,9 +130,10 @@ class Collections:
 
     async def put(self, name: str, body: bytes) -> tuple[bool, dict[str, Any]]:
         """Have a collection be so: whether it is new, and its description."""
-        spec = _spec(name, body)
+        wanted = _decoded(body)
         self._must_serve()
         collection = self.find(name)
+        spec = _spec(name, wanted, None if collection is None else collection.settings)
         is_new = collection is None
         if collection is None:
             await self._change(self._creation(spec))
@@ -155,12 +156,32 @@ class Collections:
         return [describe(collection) for collection in documents.every(self._node.metadata.state)]
 
 
-def _spec(name: str, body: bytes) -> CollectionSpec:
+def _decoded(body: bytes) -> _Body:
     try:
-        wanted = _decoder.decode(body) if body.strip() else _Body()
+        return _decoder.decode(body) if body.strip() else _Body()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("bad-body", f"a collection's description: {error}") from None
-    settings = CollectionSettings(wanted.schema, wanted.mapping, wanted.max_document_bytes)
+
+
+def _spec(name: str, wanted: _Body, there: CollectionSettings | None) -> CollectionSpec:
+    """What is wanted of a collection that is set as `there` says."""
+    said: dict[str, Any] = {}
+    if wanted.max_document_bytes is not None:
+        said["max_document_bytes"] = wanted.max_document_bytes
+    if wanted.schema is not msgspec.UNSET:
+        said["schema"] = wanted.schema
+    if wanted.mapping is not msgspec.UNSET:
+        said["mapping"] = wanted.mapping
+    kept = wanted.changes, wanted.changes_retention_s, wanted.changes_retention_bytes
+    if not said:
+        return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, None, *kept)
+    settings = msgspec.structs.replace(there or documents.DEFAULTS, **said)
+    _check_settings(settings)
+    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, *kept)
+
+
+def _check_settings(settings: CollectionSettings) -> None:
+    """A ProblemError for what a collection cannot be set to."""
     problem = documents.check_settings(settings)
     if problem is not None:
         raise invalid(problem)
@@ -174,8 +195,6 @@ def _spec(name: str, body: bytes) -> CollectionSpec:
         if isinstance(rules, MappingFault):
             where = f"{rules.path}: " if rules.path else ""
             raise ProblemError("bad-collection", f"the mapping cannot be used: {where}{rules.detail}")
-    kept = wanted.changes, wanted.changes_retention_s, wanted.changes_retention_bytes
-    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, *kept)
 
 
 def describe(collection: Collection) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import METADATA_TIMEOUT_US, Collections
 from server.rest.documents import JSON
-from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.problems import ProblemError, invalid, not_allowed, problem_of
 from server.rest.targets import decoded, options
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -46,7 +46,7 @@ class DocumentIndexes:
         collection, index_name, method = self._collections.known(name), decoded(below), request.method
         if not index_name:
             if method not in {"GET", "HEAD"}:
-                raise _not_allowed("GET, HEAD")
+                raise not_allowed("GET, HEAD")
             found = [await self._described(*one) for one in self._indexes(collection).items()]
             return _json({"indexes": found})
         if method in {"GET", "HEAD"}:
@@ -57,7 +57,7 @@ class DocumentIndexes:
             self._known(collection, index_name)
             await self._change(indexes.drop_index(collection, index_name))
             return web.Response(status=204, headers={"Server": "sullae"})
-        raise _not_allowed("DELETE, GET, HEAD, PUT")
+        raise not_allowed("DELETE, GET, HEAD, PUT")
 
     def _indexes(self, collection: Collection) -> dict[str, Index]:
         return indexes.indexes_of(collection, self._node.metadata.state.tables[collection.table])
@@ -116,9 +116,3 @@ class DocumentIndexes:
 def _json(body: Any, status: int = 200) -> web.Response:
     headers = {"Server": "sullae", "Content-Type": JSON}
     return web.Response(status=status, body=render(body), headers=headers)
-
-
-def _not_allowed(allowed: str) -> ProblemError:
-    error = ProblemError("method-not-allowed", f"there are: {allowed}")
-    error.headers["Allow"] = allowed
-    return error

@@ -28,7 +28,7 @@ from server.rest.docs_query import DocumentQueries
 from server.rest.documents import Documents
 from server.rest.documents_bulk import DocumentLines
 from server.rest.documents_listing import DocumentsListing
-from server.rest.problems import ProblemError
+from server.rest.problems import ProblemError, not_allowed
 from server.rest.targets import DOCUMENTS_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
 DOCS: Final = "/v1/docs/"
@@ -143,10 +143,3 @@ class DocumentRoutes:
 def _json(body: Any, status: int = 200) -> web.Response:
     headers = {"Server": "sullae", "Content-Type": "application/json"}
     return web.Response(status=status, body=orjson.dumps(body), headers=headers)
-
-
-def not_allowed(allowed: str) -> ProblemError:
-    """The problem that a resource does not have this method."""
-    error = ProblemError("method-not-allowed", f"there are: {allowed}")
-    error.headers["Allow"] = allowed
-    return error

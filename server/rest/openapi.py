@@ -7,7 +7,6 @@ from typing import Any
 
 from core import limits
 from core.consistency import Level
-from core.schema import CHANGES
 from server.rest import (
     openapi_changes,
     openapi_documents,
@@ -17,10 +16,16 @@ from server.rest import (
     openapi_streams,
 )
 from server.rest.openapi_parts import (
+    BUCKET_NAME,
+    IDEMPOTENCY_KEY,
     NEVER_WRITTEN as _NEVER_WRITTEN,
+    SETTABLE,
+    TAGS,
     TEXT as _TEXT,
     answer as _answer,
+    completed,
     content as _content,
+    options_of,
     parameter as _parameter,
     problems as _problems,
     refs as _refs,
@@ -46,12 +51,20 @@ unasked: who sends it on finds at the next peer what was created at this one.
 
 
 _LEVELS = {"type": "string", "enum": [level.value for level in Level], "default": "quorum"}
+_READ_LEVELS = {**_LEVELS, "enum": [level.value for level in Level if level is not Level.ANY]}
+_KEY = {"type": "string", "minLength": 1, "maxLength": limits.KEY_BYTES_MAX}
 
 _PARAMETERS = {
-    "bucket": _parameter("bucket", "path", "The bucket: 1 to 48 letters, digits, - or _.", _TEXT),
-    "key": _parameter("key", "path", "The key, percent-encoded.", _TEXT),
+    "bucket": _parameter("bucket", "path", "The bucket: 1 to 48 letters, digits, - or _.", BUCKET_NAME),
+    "key": _parameter("key", "path", "The key, percent-encoded.", _KEY),
     "verb": _parameter("verb", "path", "status, ring, schema, hints, following or repair.", _TEXT),
-    "consistency": _parameter("consistency", "query", "How many replicas must answer.", _LEVELS),
+    "consistency": _parameter(
+        "consistency",
+        "query",
+        "How many replicas must answer; serial and local_serial are for updates under a condition.",
+        _LEVELS,
+    ),
+    "read_consistency": _parameter("consistency", "query", "How many replicas must answer.", _READ_LEVELS),
     "timeout_ms": _parameter(
         "timeout_ms",
         "query",
@@ -67,18 +80,18 @@ _PARAMETERS = {
     "prefix": _parameter("prefix", "query", "Only keys that begin so.", _TEXT),
     "after": _parameter("after", "query", "The cursor at which an earlier listing ended.", _TEXT),
     "limit": _parameter("limit", "query", "At most so many keys.", {"type": "integer", "minimum": 1}),
-    "if_none_match": _parameter("If-None-Match", "header", "Answer 304 if the value has this tag.", _TEXT),
+    "if_none_match": _parameter("If-None-Match", "header", "Answer 304 if the value has this tag.", TAGS),
     "only_if_match": _parameter(
-        "If-Match", "header", "Only if the key holds a value with one of these tags (*: any value).", _TEXT
+        "If-Match", "header", "Only if the key holds a value with one of these tags (*: any value).", TAGS
     ),
     "idempotency_key": _parameter(
         "Idempotency-Key",
         "header",
         "Names this write: tried again under the same key, it is done once and answered as the first time.",
-        _TEXT,
+        IDEMPOTENCY_KEY,
     ),
     "only_if_none_match": _parameter(
-        "If-None-Match", "header", "Only if it does not (*: only if the key holds nothing).", _TEXT
+        "If-None-Match", "header", "Only if it does not (*: only if the key holds nothing).", TAGS
     ),
 }
 
@@ -87,6 +100,7 @@ _CONDITIONS = (
     "With a condition, reading and writing are one: all conditional updates and reads at `serial` of a key "
     "have one order that everybody sees. An update without a condition at the same time is outside of it."
 )
+_UPDATED = ("only_if_match", "only_if_none_match", "idempotency_key")
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _JSON_OBJECT = _content("application/json", {"type": "object"})
 _BUCKET = _content("application/json", {"$ref": "#/components/schemas/Bucket"})
@@ -102,24 +116,24 @@ def _values() -> dict[str, Any]:
     }
     updated = {"204": _answer("Done, and durable on as many replicas as asked.", tagged=True)}
     return {
-        "parameters": _refs("bucket", "key", "consistency", "timeout_ms"),
+        "parameters": _refs("bucket", "key", "timeout_ms"),
         "get": {
             "operationId": "getValue",
             "summary": "What a key holds",
-            "parameters": _refs("if_none_match"),
+            "parameters": _refs("read_consistency", "if_none_match"),
             "responses": read,
         },
         "head": {
             "operationId": "headValue",
             "summary": "The same without the value",
-            "parameters": _refs("if_none_match"),
+            "parameters": _refs("read_consistency", "if_none_match"),
             "responses": {status: {"description": a["description"]} for status, a in read.items()},
         },
         "put": {
             "operationId": "putValue",
             "summary": "Have a key hold these bytes",
             "description": _CONDITIONS,
-            "parameters": _refs("ttl", "only_if_match", "only_if_none_match", "idempotency_key"),
+            "parameters": _refs("consistency", "ttl", *_UPDATED),
             "requestBody": {"required": True, "content": _BYTES},
             "responses": {
                 **updated,
@@ -140,7 +154,7 @@ def _values() -> dict[str, Any]:
             "operationId": "deleteValue",
             "summary": "Have a key hold nothing",
             "description": f"That it held nothing before is no error. {_CONDITIONS}",
-            "parameters": _refs("only_if_match", "only_if_none_match", "idempotency_key"),
+            "parameters": _refs("consistency", *_UPDATED),
             "responses": {
                 **updated,
                 **_problems(
@@ -168,7 +182,7 @@ def _listing() -> dict[str, Any]:
                 "all, else what to give as `after` to go on. A listing that breaks off ends with a problem "
                 "that has a cursor."
             ),
-            "parameters": _refs("prefix", "after", "limit", "consistency", "timeout_ms"),
+            "parameters": _refs("prefix", "after", "limit", "read_consistency", "timeout_ms"),
             "responses": {
                 "200": _answer("The keys.", _content("application/x-ndjson", _TEXT)),
                 **_problems("bad-cursor", "no-such-bucket", "timeout", *_NEVER_WRITTEN),
@@ -295,7 +309,10 @@ def _buckets() -> dict[str, Any]:
             "put": {
                 "operationId": "putBucket",
                 "summary": "Have a bucket be so",
-                "description": "Of a bucket that exists only the default TTL can change.",
+                "description": (
+                    "What is left out stays as it is. Of a bucket that exists the default TTL (of later "
+                    "writes) and what is kept of its changes can be set otherwise, the rest cannot."
+                ),
                 "requestBody": {
                     "content": _content("application/json", {"$ref": "#/components/schemas/BucketOptions"})
                 },
@@ -345,9 +362,7 @@ def _operations() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     integer, boolean = {"type": "integer"}, {"type": "boolean"}
-    settable: dict[str, Any] = {"replication_factor": integer, "default_ttl_s": integer, "ordered": boolean}
-    settable["changes"] = {"type": "string", "enum": list(CHANGES)}
-    settable["changes_retention_s"] = settable["changes_retention_bytes"] = {"type": "integer", "minimum": 0}
+    settable = {**SETTABLE, "ordered": boolean}
     return {
         "Problem": {
             "type": "object",
@@ -359,7 +374,7 @@ def _schemas() -> dict[str, Any]:
                 "detail": _TEXT,
             },
         },
-        "BucketOptions": {"type": "object", "properties": settable, "additionalProperties": False},
+        "BucketOptions": options_of(settable),
         "Bucket": {"type": "object", "properties": {"bucket": _TEXT, "table": _TEXT, **settable}},
         "BulkLine": {
             "type": "object",
@@ -397,20 +412,22 @@ def document() -> dict[str, Any]:
                 )
             ),
         },
-        "paths": {
-            "/v1/kv/{bucket}/{key}": _values(),
-            "/v1/kv/{bucket}": _listing(),
-            "/v1/kv/{bucket}/_bulk": _bulk(),
-            "/v1/cql": _cql(),
-            **openapi_documents.paths(),
-            **openapi_search.paths(),
-            **openapi_changes.paths(),
-            **openapi_sinks.paths(),
-            **openapi_streams.paths(),
-            **openapi_snapshots.paths(),
-            **_buckets(),
-            **_operations(),
-        },
+        "paths": completed(
+            {
+                "/v1/kv/{bucket}/{key}": _values(),
+                "/v1/kv/{bucket}": _listing(),
+                "/v1/kv/{bucket}/_bulk": _bulk(),
+                "/v1/cql": _cql(),
+                **openapi_documents.paths(),
+                **openapi_search.paths(),
+                **openapi_changes.paths(),
+                **openapi_sinks.paths(),
+                **openapi_streams.paths(),
+                **openapi_snapshots.paths(),
+                **_buckets(),
+                **_operations(),
+            }
+        ),
         "components": {
             "parameters": _PARAMETERS
             | openapi_documents.PARAMETERS

@@ -44,8 +44,10 @@ To resume, give the `cursor` of the last heartbeat as `from`, followed by a comm
 events if they matter. Server-sent events carry it as their `id`, so a browser resumes by itself.
 """
 
+_TABLE = {"type": "string", "pattern": r"^[^.]+\.[^.]+$"}
+
 PARAMETERS = {
-    "table": parameter("table", "path", "The table as keyspace.table: docs.movies, kv.sessions.", TEXT),
+    "table": parameter("table", "path", "The table as keyspace.table: docs.movies, kv.sessions.", _TABLE),
     "changes_from": parameter(
         "from",
         "query",
@@ -75,7 +77,9 @@ PARAMETERS = {
     "changes_part": parameter(
         "part", "query", "One of so many equal parts of the ring, as 2/3: readers share a table so.", TEXT
     ),
-    "changes_limit": parameter("limit", "query", "End after so many events.", {"type": "integer"}),
+    "changes_limit": parameter(
+        "limit", "query", "End after so many events.", {"type": "integer", "minimum": 1}
+    ),
 }
 
 

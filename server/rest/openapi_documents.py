@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from core import limits
-from core.schema import CHANGES
 from server.rest import openapi_queries
 from server.rest.documents import JSON, JSON_PATCH, MERGE_PATCH, UPDATE
 from server.rest.openapi_parts import (
+    BUCKET_NAME,
     NEVER_WRITTEN,
+    SETTABLE,
     TEXT,
     UNIQUE_REFUSED,
     answer,
     content,
+    options_of,
     parameter,
     problems,
     refs,
@@ -33,9 +35,13 @@ is decided with the write, one after the other. Where the collection has a time 
 it renews the whole document.
 """
 
+_ID = {"type": "string", "pattern": "^[^_]", "maxLength": limits.KEY_BYTES_MAX}
+
 PARAMETERS = openapi_queries.PARAMETERS | {
-    "collection": parameter("collection", "path", "The collection: 1 to 48 letters, digits, - or _.", TEXT),
-    "id": parameter("id", "path", "The document's id, percent-encoded.", TEXT),
+    "collection": parameter(
+        "collection", "path", "The collection: 1 to 48 letters, digits, - or _.", BUCKET_NAME
+    ),
+    "id": parameter("id", "path", "The document's id, percent-encoded.", _ID),
     "document_ttl": parameter(
         "ttl",
         "query",
@@ -84,19 +90,19 @@ def _document() -> dict[str, Any]:
             *NEVER_WRITTEN,
         ),
     }
-    conditions = refs("only_if_match", "only_if_none_match", "idempotency_key")
+    conditions = refs("consistency", "only_if_match", "only_if_none_match", "idempotency_key")
     return {
-        "parameters": refs("collection", "id", "consistency", "timeout_ms"),
+        "parameters": refs("collection", "id", "timeout_ms"),
         "get": {
             "operationId": "getDocument",
             "summary": "A document",
-            "parameters": refs("if_none_match"),
+            "parameters": refs("read_consistency", "if_none_match"),
             "responses": read,
         },
         "head": {
             "operationId": "headDocument",
             "summary": "The same without the document",
-            "parameters": refs("if_none_match"),
+            "parameters": refs("read_consistency", "if_none_match"),
             "responses": {status: {"description": each["description"]} for status, each in read.items()},
         },
         "put": {
@@ -173,7 +179,7 @@ def _patch(conditions: list[dict[str, str]]) -> dict[str, Any]:
 
 def _collection_of_documents() -> dict[str, Any]:
     return {
-        "parameters": refs("collection", "consistency", "timeout_ms"),
+        "parameters": refs("collection", "timeout_ms"),
         "get": {
             "operationId": "listDocuments",
             "summary": "The documents of a collection, streamed",
@@ -182,7 +188,7 @@ def _collection_of_documents() -> dict[str, Any]:
                 'last is `{"cursor": ...}`: null if that was all, else what to give as `after` to go on. A '
                 "listing that breaks off ends with a problem that has a cursor."
             ),
-            "parameters": refs("after", "limit", "documents"),
+            "parameters": refs("after", "limit", "documents", "read_consistency"),
             "responses": {
                 "200": answer("The documents.", content("application/x-ndjson", TEXT)),
                 **problems("bad-cursor", "no-such-collection", "timeout", *NEVER_WRITTEN),
@@ -191,7 +197,7 @@ def _collection_of_documents() -> dict[str, Any]:
         "post": {
             "operationId": "postDocument",
             "summary": "A new document, under an id that is made",
-            "parameters": refs("document_ttl", "idempotency_key"),
+            "parameters": refs("document_ttl", "consistency", "idempotency_key"),
             "requestBody": {"required": True, "content": _DOCUMENT},
             "responses": {
                 "201": answer("It is at `Location`.", content(JSON, {"type": "object"}), tagged=True),
@@ -254,7 +260,7 @@ def _collections() -> dict[str, Any]:
                 "operationId": "putCollection",
                 "summary": "Have a collection be so",
                 "description": (
-                    "What is left out has its default. The replication factor of a collection that exists "
+                    "What is left out stays as it is. The replication factor of a collection that exists "
                     "cannot change. A `schema` (JSON Schema) is asked of every write from then on; it may "
                     "refer to itself only. A `mapping` says what search does with the documents."
                 ),
@@ -297,18 +303,14 @@ def schemas() -> dict[str, Any]:
     """The shapes of bodies."""
     integer = {"type": "integer"}
     settable = {
-        "replication_factor": integer,
-        "default_ttl_s": integer,
-        "max_document_bytes": {"type": "integer", "maximum": limits.VALUE_BYTES_MAX},
-        "changes": {"type": "string", "enum": list(CHANGES)},
-        "changes_retention_s": {"type": "integer", "minimum": 0},
-        "changes_retention_bytes": {"type": "integer", "minimum": 0},
+        **SETTABLE,
+        "max_document_bytes": {"type": "integer", "minimum": 1, "maximum": limits.VALUE_BYTES_MAX},
         "schema": {"type": ["object", "boolean", "null"]},
         "mapping": {"type": ["object", "null"]},
     }
     return {
         **openapi_queries.schemas(),
-        "CollectionOptions": {"type": "object", "properties": settable, "additionalProperties": False},
+        "CollectionOptions": options_of(settable),
         "Collection": {"type": "object", "properties": {"collection": TEXT, "table": TEXT, **settable}},
         "DocumentLine": {
             "type": "object",

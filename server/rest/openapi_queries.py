@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from core import limits
+from core.consistency import Level
 from documents.finding import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX
 from documents.indexes import EXPIRE_S_MAX
 from query.document_filter import CLAUSES_MAX, PATH_OPERATORS
@@ -30,7 +32,13 @@ Each range of the ring is served by one replica, after it has seen all that was 
 Where no index fits, only so many documents are looked at unless `allow_scan` is given.
 """
 
-PARAMETERS = {"index": parameter("index", "path", "The index's name.", TEXT)}
+_NAME = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9_][A-Za-z0-9_-]*$",
+    "maxLength": limits.INDEX_NAME_CHARS_MAX,
+}
+_LEVEL = {"type": "string", "enum": [level.value for level in Level if level is not Level.ANY]}
+PARAMETERS = {"index": parameter("index", "path", "The index's name.", _NAME)}
 
 _OBJECT = {"type": "object"}
 _BOOLEAN = {"type": "boolean", "default": False}
@@ -55,7 +63,7 @@ def _question(name: str, summary: str, body: str, found: dict[str, Any], *kinds:
     properties = {**found, "explain": _OBJECT} if "changes" not in more else found
     told = {"type": "object", "properties": properties}
     return {
-        "parameters": refs("collection", "consistency", "timeout_ms"),
+        "parameters": refs("collection", "read_consistency", "timeout_ms"),
         "post": {
             "operationId": name,
             "summary": summary,
@@ -109,7 +117,7 @@ def paths() -> dict[str, Any]:
         ),
         f"{base}/_aggregate": _question(
             "aggregateDocuments", "What a pipeline makes of them", "Aggregate",
-            {"documents": {"type": "array", "items": _OBJECT}}, "bad-pipeline",
+            {"documents": {"type": "array"}}, "bad-pipeline",
         ),
         f"{base}/_update": _question(
             "updateDocuments", "Change the documents that meet a filter", "Update",
@@ -176,14 +184,14 @@ def _body(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
 
 def schemas() -> dict[str, Any]:
     """The shapes of bodies."""
-    common: dict[str, Any] = {"level": TEXT, "allow_scan": _BOOLEAN}
+    common: dict[str, Any] = {"level": _LEVEL, "allow_scan": _BOOLEAN}
     asked: dict[str, Any] = {**common, "explain": _BOOLEAN}
     limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
     expires = {"type": "integer", "minimum": 0, "maximum": EXPIRE_S_MAX}
     multi = {"type": "boolean", "default": True, "description": "false: one document at most."}
     index: dict[str, Any] = {
-        "paths": paths_of,
+        "paths": {"oneOf": [paths_of, TEXT, {"type": "array", "items": TEXT}]},
         "filter": _OBJECT,
         "unique": _BOOLEAN,
         "expire_after_s": expires,

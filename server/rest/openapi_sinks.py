@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.rest.openapi_parts import (
+    BUCKET_NAME,
+    TEXT,
+    answer,
+    content,
+    options_of,
+    parameter,
+    problems,
+    refs,
+)
 from server.sinks.envelopes import ENVELOPES
 from server.sinks.kafka import MECHANISMS
 from server.sinks.records import EVERY_S, KINDS
@@ -12,7 +21,7 @@ from server.sinks.secrets import RULE
 
 _JSON = "application/json"
 
-PARAMETERS = {"sink": parameter("sink", "path", "The sink's name.", TEXT)}
+PARAMETERS = {"sink": parameter("sink", "path", "The sink's name.", BUCKET_NAME)}
 
 
 def paths() -> dict[str, Any]:
@@ -89,6 +98,6 @@ def schemas() -> dict[str, Any]:
         "error": TEXT,
     }
     return {
-        "SinkWanted": {"type": "object", "additionalProperties": False, "properties": settings},
+        "SinkWanted": options_of(settings),
         "Sink": {"type": "object", "properties": {**settings, **told}},
     }

@@ -9,8 +9,10 @@ from server.rest.openapi_parts import TEXT, answer, content, parameter, problems
 _JSON = "application/json"
 _BYTES = {"type": "string", "format": "binary"}
 
+_NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}
+
 PARAMETERS = {
-    "snapshot": parameter("snapshot", "path", "The snapshot's name.", TEXT),
+    "snapshot": parameter("snapshot", "path", "The snapshot's name.", _NAME),
     "file": parameter("file", "path", "A file of its manifest.", TEXT),
 }
 

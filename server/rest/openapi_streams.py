@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.rest.openapi_parts import GROUP_NAME, TEXT, answer, content, parameter, problems, refs
 from streams.groups import PARTS, PARTS_MAX
 
 _JSON = "application/json"
 _INTEGER = {"type": "integer"}
 
 PARAMETERS = {
-    "group": parameter("group", "path", "The group's name.", TEXT),
+    "group": parameter("group", "path", "The group's name.", GROUP_NAME),
     "changes_group": parameter("group", "query", "Read as a member of this consumer group.", TEXT),
     "changes_member": parameter("member", "query", "Of a group: who reads.", TEXT),
     "changes_ack": parameter(

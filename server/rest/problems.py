@@ -112,6 +112,7 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "replicas-failed": (503, "Replicas answered with failures"),
     "collection-not-created": (503, "The collection's first use needs the metadata voters"),
     "bucket-not-created": (503, "The bucket's first use needs the metadata voters"),
+    "disk-full": (507, "There is no room on this peer's disk"),
     "outcome-unknown": (504, "Too few replicas answered in time: the write may or may not be there"),
     "timeout": (504, "Too few replicas answered in time"),
 }
@@ -160,6 +161,13 @@ class ProblemError(Exception):
         if self.status == 503:
             headers["Retry-After"] = RETRY_AFTER_S
         return web.Response(status=self.status, body=orjson.dumps(self.body()), headers=headers)
+
+
+def not_allowed(allowed: str) -> ProblemError:
+    """The problem of a method that a resource does not have; `allowed` names those that it has."""
+    error = ProblemError("method-not-allowed", f"there are: {allowed}")
+    error.headers["Allow"] = allowed
+    return error
 
 
 def problem_of(answer: Answer) -> ProblemError:

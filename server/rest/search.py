@@ -43,7 +43,7 @@ from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
-from server.rest.problems import ProblemError, problem_of
+from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.search_shown import Shown
 from server.rest.targets import decoded, options
 
@@ -102,7 +102,7 @@ class SearchRoutes:
             if act is None:
                 raise ProblemError("not-found", "there are _analyze, _explain and _suggest")
             if request.method != "POST":
-                raise _not_allowed("POST")
+                raise not_allowed("POST")
             options(query, ())
             return await act(self._collections.known(decoded(raw_names)), await self._body(request))
         if request.method in {"GET", "HEAD"}:
@@ -111,7 +111,7 @@ class SearchRoutes:
             options(query, ())
             given = await self._body(request)
         else:
-            raise _not_allowed("GET, HEAD, POST")
+            raise not_allowed("GET, HEAD, POST")
         return await self._search(decoded(raw_names), given)
 
     async def _body(self, request: web.BaseRequest) -> Any:
@@ -380,9 +380,3 @@ def _askable(value: Any, depth: int = 0) -> Any:
 
 def _json(data: bytes) -> web.Response:
     return web.Response(body=data, headers={"Server": "sullae", "Content-Type": "application/json"})
-
-
-def _not_allowed(allowed: str) -> ProblemError:
-    error = ProblemError("method-not-allowed", f"there are: {allowed}")
-    error.headers["Allow"] = allowed
-    return error

@@ -37,7 +37,7 @@ from server.rest.http_server import HttpServer
 from server.rest.kv_bulk import KvLines
 from server.rest.listing import Listing
 from server.rest.openapi import document as openapi_document
-from server.rest.problems import ProblemError, problem_of
+from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.quick import Quick
 from server.rest.quick_search import QuickSearch
 from server.rest.search import SearchRoutes
@@ -275,19 +275,19 @@ class RestService:
                 wanted = options(query, WRITE_PARAMETERS)
                 lines = KvLines(self._buckets, bucket, wanted, self._settings)
                 return await Bulk(self._bridge, lines, self._room, wanted, self._settings).respond(request)
-            raise _not_allowed("DELETE, GET, HEAD, PUT" + (", POST" if key == "_bulk" else ""))
+            raise not_allowed("DELETE, GET, HEAD, PUT" + (", POST" if key == "_bulk" else ""))
         if method in {"GET", "HEAD"}:
             wanted = options(query, LIST_PARAMETERS)
             known = self._buckets.known(bucket)
             return await Listing(self._bridge, known, wanted, self._settings).respond(request)
-        raise _not_allowed("GET, HEAD")
+        raise not_allowed("GET, HEAD")
 
     async def _elsewhere(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         if path == _BUCKETS or path.startswith(_BUCKETS + "/"):
             return await self._bucket(request, path[len(_BUCKETS) + 1 :], query)
         if path.startswith(CHANGES):
             if request.method != "GET":
-                raise _not_allowed("GET")
+                raise not_allowed("GET")
             return await self._changes.respond(request, decoded(path[len(CHANGES) :]), query)
         if path == STREAMS or path.startswith(STREAMS + "/"):
             return await self._streams.respond(request, path, query)
@@ -306,7 +306,7 @@ class RestService:
         if path == _CQL:
             options(query, ())
             if request.method != "POST":
-                raise _not_allowed("POST")
+                raise not_allowed("POST")
             if self._cql is None:
                 raise ProblemError("not-ready", "this peer does not answer CQL yet")
             return await self._cql.respond(request)
@@ -314,7 +314,7 @@ class RestService:
         if page is None:
             raise ProblemError("not-found", "the API is described at /openapi.json, for people at /docs")
         if request.method not in {"GET", "HEAD"}:
-            raise _not_allowed("GET, HEAD")
+            raise not_allowed("GET, HEAD")
         options(query, ())
         return page()
 
@@ -338,7 +338,7 @@ class RestService:
         name, method = decoded(raw_name), request.method
         if not name:
             if method not in {"GET", "HEAD"}:
-                raise _not_allowed("GET, HEAD")
+                raise not_allowed("GET, HEAD")
             return _json({"buckets": self._buckets.listed()})
         if method in {"GET", "HEAD"}:
             return _json(buckets_module.describe(self._buckets.known(name)))
@@ -349,13 +349,13 @@ class RestService:
         if method == "DELETE":
             await self._buckets.drop(name)
             return web.Response(status=204, headers={"Server": "sullae"})
-        raise _not_allowed("DELETE, GET, HEAD, PUT")
+        raise not_allowed("DELETE, GET, HEAD, PUT")
 
     def _restarted(self, request: web.BaseRequest, query: str) -> web.Response:
         """Have this peer stop in order and start again; who asks sees by `starts` when it has."""
         options(query, ())
         if request.method != "POST":
-            raise _not_allowed("POST")
+            raise not_allowed("POST")
         if self.on_restart is None:
             raise ProblemError("not-ready", "this peer does not start again by itself yet")
         return _json({"starts": self.on_restart()}, 202)
@@ -363,7 +363,7 @@ class RestService:
     async def _admin(self, request: web.BaseRequest, verb: str, query: str) -> web.Response:
         options(query, ())
         if request.method not in {"GET", "HEAD", "POST"}:
-            raise _not_allowed("GET, HEAD, POST")
+            raise not_allowed("GET, HEAD, POST")
         arguments: Any = {}
         if request.method == "POST":
             body = await read_body(request, ADMIN_BODY_BYTES_MAX, self._budget, "body-too-large")
@@ -415,9 +415,3 @@ def _json(body: Any, status: int = 200) -> web.Response:
 
 def _content(body: bytes, content_type: str) -> web.Response:
     return web.Response(body=body, headers={"Server": "sullae", "Content-Type": content_type})
-
-
-def _not_allowed(allowed: str) -> ProblemError:
-    error = ProblemError("method-not-allowed", f"there are: {allowed}")
-    error.headers["Allow"] = allowed
-    return error

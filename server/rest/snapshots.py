@@ -30,7 +30,7 @@ from core.requests import Changed, MetadataRequest, Restored, RestoreRequest, Wr
 from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
-from server.rest.problems import ProblemError, problem_of
+from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.targets import decoded, options
 from server.snapshots.taking import About, Manifest, SnapshotError, Snapshots
 
@@ -74,7 +74,7 @@ class SnapshotRoutes:
         if path == RESTORE + "/schema":
             return await self._schema(request)
         names = [decoded(name) for name in path[len(SNAPSHOTS) + 1 :].split("/") if name]
-        if path.startswith(RESTORE) or len(names) > 3 or (len(names) > 1 and names[1] != "files"):
+        if path.startswith(RESTORE) or (len(names) > 1 and (len(names) != 3 or names[1] != "files")):
             raise ProblemError(
                 "not-found", "there are /v1/admin/snapshots and /v1/admin/restore/rows, /schema"
             )
@@ -107,9 +107,7 @@ class SnapshotRoutes:
             return web.Response(status=204, headers={"Server": "sullae"})
         if len(names) == 3 and method == "GET":
             return web.FileResponse(snapshots.file(names[0], names[2]), headers={"Server": "sullae"})
-        raise ProblemError(
-            "method-not-allowed", "a snapshot is taken by POST, read by GET, deleted by DELETE"
-        )
+        raise not_allowed({0: "GET, POST", 1: "DELETE, GET"}.get(len(names), "GET"))
 
     def _about(self) -> About:
         identity, state = self._node.inside.identity, self._node.metadata.state
@@ -127,7 +125,7 @@ class SnapshotRoutes:
             tables = tuple(self._node.metadata.state.tables.values())
             return _answered(msgspec.msgpack.encode(tables), MSGPACK)
         if request.method != "POST":
-            raise ProblemError("method-not-allowed", "GET or POST")
+            raise not_allowed("GET, POST")
         body = await read_body(request, SCHEMA_BYTES_MAX, self._budget, "body-too-large")
         outcomes = []
         for change in _decoded(_changes, body):

@@ -139,8 +139,8 @@ def test_what_may_change_and_what_may_not() -> None:
     options = TableOptions(default_ttl_s=5, changes="new")
     assert altered == MetadataRequest(AlterTable("kv", "b", options, ("default_ttl_s", "changes")))
     kept = buckets.alter_bucket(found, BucketSpec("b", changes_kept_s=60, changes_kept_bytes=7))
-    options = TableOptions(default_ttl_s=0, changes_kept_s=60, changes_kept_bytes=7)
-    names = ("default_ttl_s", "changes_kept_s", "changes_kept_bytes")
+    options = TableOptions(default_ttl_s=5, changes_kept_s=60, changes_kept_bytes=7)
+    names = ("changes_kept_s", "changes_kept_bytes")
     assert kept == MetadataRequest(AlterTable("kv", "b", options, names))
     for seconds, size in ((None, -1), (None, 2**51), (-1, None)):
         bad = BucketSpec("b", changes_kept_s=seconds, changes_kept_bytes=size)

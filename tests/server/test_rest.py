@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import server
 from core.requests import (
     Changed,
     ReadRequest,
@@ -17,6 +19,7 @@ from core.requests import (
 )
 from server.rest import service as service_module
 from server.rest.openapi import document
+from server.rest.problems import TITLES
 from tests.server.harness import run, until
 from tests.server.rest_client import door, head, problem, read_reply
 
@@ -43,6 +46,10 @@ def test_buckets_are_made_shown_altered_and_dropped() -> None:
             assert ask.node.requests[-1].ttl_s == 7  # type: ignore[union-attr]
             for other in (b'{"ordered": true}', b'{"replication_factor": 2}'):
                 assert problem(await ask("PUT", "/v1/buckets/b", other)) == (409, "bucket-exists")
+            kept = (await ask("PUT", "/v1/buckets/b", b'{"changes": "new"}')).json()
+            assert kept == described | {"default_ttl_s": 7, "changes": "new"}, "what is not said stays"
+            assert (await ask("PUT", "/v1/buckets/b")).json() == kept
+            assert (await ask("PUT", "/v1/buckets/b", b'{"default_ttl_s": 0}')).json()["default_ttl_s"] == 0
             assert (await ask("PUT", "/v1/buckets/plain")).status == 201
             listed = (await ask("GET", "/v1/buckets")).json()["buckets"]
             assert [bucket["bucket"] for bucket in listed] == ["b", "plain"]
@@ -116,6 +123,14 @@ def test_health_cluster_metrics_admin() -> None:
     run(work())
 
 
+def test_every_problem_that_is_raised_has_a_status() -> None:
+    raised = re.compile(r'ProblemError\(\s*"([a-z-]+)"')
+    sources = [path.read_text() for path in Path(server.__path__[0]).rglob("*.py")]
+    kinds = {kind for source in sources for kind in raised.findall(source)}
+    assert len(kinds) > 30
+    assert kinds <= set(TITLES)
+
+
 def test_the_description_is_whole_and_true() -> None:
     api = document()
     assert api["openapi"] == "3.1.0"
@@ -145,6 +160,7 @@ def test_the_description_is_whole_and_true() -> None:
             assert operation["operationId"] not in names
             names.add(operation["operationId"])
             assert operation["summary"] and operation["responses"]
+            assert "400" in operation["responses"] and "403" in operation["responses"], "any request may"
             given = [
                 resolve(p["$ref"])["name"]
                 for p in [*item.get("parameters", []), *operation.get("parameters", [])]

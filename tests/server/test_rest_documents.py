@@ -371,7 +371,11 @@ def test_a_collection_is_described_altered_and_dropped() -> None:
             refused = await patch(ask, "/v1/docs/m/a", MERGE, {"n": None})
             assert problem(refused) == (422, "document-invalid")
             assert problem(await patch(ask, "/v1/docs/m/new", MERGE, {"x": 1})) == (422, "document-invalid")
-            body = {"default_ttl_s": 5, "mapping": {"fields": {}}, "max_document_bytes": 30}
+            kept = (await ask("PUT", "/v1/collections/m", b'{"changes":"new","default_ttl_s":9}')).json()
+            assert kept == made.json() | {"changes": "new", "default_ttl_s": 9}, "what is not said stays"
+            kept = (await ask("PUT", "/v1/collections/m", b'{"mapping":{"fields":{}}}')).json()
+            assert (kept["schema"], kept["mapping"], kept["default_ttl_s"]) == (schema, {"fields": {}}, 9)
+            body = {"default_ttl_s": 5, "schema": None, "max_document_bytes": 30}
             altered = await ask("PUT", "/v1/collections/m", json.dumps(body).encode())
             assert (altered.status, altered.json()["schema"], altered.json()["default_ttl_s"]) == (
                 200,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sullae.calls import Call, Changes, Consistency, path_of, query_of
 from sullae.edits import edit_of
-from sullae.errors import NotFound, ReadTimeout
+from sullae.errors import ReadTimeout
 from sullae.models import Changed, CollectionInfo, Document, Index
 from sullae.paging import Paged
 from sullae.requests import Requests, wanted_level
@@ -315,10 +315,6 @@ class Many:
         (0: as the peers do). The replication factor is fixed when the collection is made.
         """
         place = path_of("collections", self._name)
-        try:
-            there = await self._requests.ask("docs.describe", "GET", place, target=self._name)
-        except NotFound:
-            there = {}
         wanted = {
             "replication_factor": replication_factor,
             "default_ttl_s": default_ttl_s,
@@ -329,8 +325,7 @@ class Many:
             "changes_retention_s": changes_retention_s,
             "changes_retention_bytes": changes_retention_bytes,
         }
-        kept = {name: there[name] for name in wanted if there.get(name) is not None}
-        body = kept | {name: value for name, value in wanted.items() if value is not None}
+        body = {name: value for name, value in wanted.items() if value is not None}
         return collection_of(
             await self._requests.ask("docs.configure", "PUT", place, body, target=self._name, writes=True)
         )

@@ -160,13 +160,14 @@ class Kv:
         self,
         *,
         replication_factor: int | None = None,
-        default_ttl_s: int = 0,
-        ordered: bool = False,
+        default_ttl_s: int | None = None,
+        ordered: bool | None = None,
         changes: Changes | None = None,
         changes_retention_s: int | None = None,
         changes_retention_bytes: int | None = None,
     ) -> Bucket:
-        """Have the bucket be so; of one that exists only the default time to live and changes can change.
+        """Have the bucket be so, made if it is not there; what is None stays as it is. Of a bucket that
+        exists only the default time to live and changes can change.
 
         `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old;
         `changes_retention_s` and `_bytes` how long, and how many bytes, they are kept (0: as the peers do).
@@ -176,9 +177,10 @@ class Kv:
             "changes_retention_s": changes_retention_s,
             "changes_retention_bytes": changes_retention_bytes,
             "replication_factor": replication_factor,
+            "default_ttl_s": default_ttl_s,
+            "ordered": ordered,
         }
-        wanted: dict[str, Any] = {"default_ttl_s": default_ttl_s, "ordered": ordered}
-        wanted |= {name: value for name, value in given.items() if value is not None}
+        wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return bucket_of(
             await self._requests.ask("kv.create", "PUT", path_of("buckets", self._name), wanted, writes=True)
         )

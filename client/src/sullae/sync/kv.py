@@ -96,10 +96,12 @@ class Kv:
         ))
 
     def create(
-        self, *, replication_factor: int | None=None, default_ttl_s: int=0, ordered: bool=False, changes:
-        Changes | None=None, changes_retention_s: int | None=None, changes_retention_bytes: int | None=None
+        self, *, replication_factor: int | None=None, default_ttl_s: int | None=None, ordered: bool |
+        None=None, changes: Changes | None=None, changes_retention_s: int | None=None,
+        changes_retention_bytes: int | None=None
     ) -> Bucket:
-        """Have the bucket be so; of one that exists only the default time to live and changes can change.
+        """Have the bucket be so, made if it is not there; what is None stays as it is. Of a bucket that
+        exists only the default time to live and changes can change.
 
         `changes` says what the change stream tells of a write: none, keys, new, old or new_and_old;
         `changes_retention_s` and `_bytes` how long, and how many bytes, they are kept (0: as the peers do).

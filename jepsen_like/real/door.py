@@ -115,7 +115,7 @@ class RealDoor:
             if end.status == OK:
                 factor = spec.replication_factor
                 keyspace = "kv" if factor in (None, 3) else f"kv_rf{factor}"
-                self._buckets[spec.name] = RealBucket(spec.name, spec.ordered, keyspace)
+                self._buckets[spec.name] = RealBucket(spec.name, bool(spec.ordered), keyspace)
             return end
 
         self._do(create(), then)

@@ -76,7 +76,7 @@ def refused(error: SullaeError, repeat: Repeat, *, writes: bool) -> Verdict:
         return Verdict(after, maybe_done=writes and kind == "outcome-unknown")
     if not kind and status in (502, 504):
         return lost(repeat, writes=writes)
-    return Verdict(After.NEVER, maybe_done=writes and status >= 500)
+    return Verdict(After.NEVER, maybe_done=writes and status >= 500 and kind != "disk-full")
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,12 @@ def _release_at_once(self: Any, ticket: Any, outcome: Any, _: int) -> None:
     self._released.append((ticket, outcome))
 
 
+def _release_all_at_once(self: Any, outcomes: Any) -> None:
+    self._released += [(ticket, outcome) for ticket, outcome, _ in outcomes]
+
+
 def _read_undurable(self: Any, command: Any) -> Any:
-    rows = read_slice(self.engine, command.slice, self._info(command.slice.table).has_clustering)
+    rows = read_slice(self.engine, command.slice, self.info(command.slice.table).has_clustering)
     return (Digest(digest_of(rows)) if command.digest else rows), 0
 
 
@@ -164,7 +168,13 @@ def _no_conflict(*_: Any) -> Any:
 
 
 PLANTS = (
-    Plant("acknowledged before the sync", ((Commit, "add", _release_at_once),), "set", 3, ("lost", "stale")),
+    Plant(
+        "acknowledged before the sync",
+        ((Commit, "add", _release_at_once), (Commit, "add_all", _release_all_at_once)),
+        "set",
+        3,
+        ("lost", "stale"),
+    ),
     Plant(
         "read before it is durable", ((Store, "_read", _read_undurable),), "register", 44, ("stale", "back")
     ),

@@ -63,7 +63,11 @@ def test_counterexample_10_if_outcomes_leave_before_the_sync_reads_go_back(monke
     def at_once(self: Any, ticket: Any, outcome: Any, _: int) -> None:
         self._released.append((ticket, outcome))
 
+    def all_at_once(self: Any, outcomes: Any) -> None:
+        self._released += [(ticket, outcome) for ticket, outcome, _ in outcomes]
+
     monkeypatch.setattr(Commit, "add", at_once)
+    monkeypatch.setattr(Commit, "add_all", all_at_once)
     assert two_reads_around_a_power_cut() == ["new", "old"]
 
 

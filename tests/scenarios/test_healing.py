@@ -287,13 +287,13 @@ def test_a_write_below_the_floor_is_stamped_again_and_written() -> None:
     assert s.put("b", "gone", b"v").status == OK
     assert s.delete("b", "gone").status == OK
     assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
-    delayed: list[Message] = []
+    delayed: list[int] = []
     original = Floors.refuses
 
     def refuses(self: Floors, table: int, token: int, admitted_us: int, *, followed: bool) -> int:
         limit_us = original(self, table, token, admitted_us, followed=followed)
-        if not delayed and not followed:  # as if a floor had been raised just now
-            delayed.append(None)  # type: ignore[arg-type]
+        if not followed and delayed in ([], [admitted_us]):  # as if a floor had been raised just now
+            delayed[:] = [admitted_us]
             return admitted_us
         return limit_us
 

@@ -24,6 +24,7 @@ from jepsen_like.subscriber import may_lose_logs
 from kv.buckets import Bucket
 from ring.tokens import token_of
 from sim.cluster import Reply, SimCluster
+from sim.real import node_of
 from streams.cursor import Cursor, encode_cursor, name_of
 from streams.events import ENDED, Event, event_of_row, events_of, restarted
 from streams.groups import part_range
@@ -59,6 +60,8 @@ class Group:
         self.name = name
         self.parts = parts
         self.start = start
+        self.cluster_id = node_of(cluster, cluster.running()[0]).metadata.state.cluster
+        """Cursors name it; peers that were asked for one may be gone by then."""
         self.ids: dict[str, Work] = {}
         self.done: dict[tuple[str, bytes | None], str] = {}
         """What was worked on: the event's id."""
@@ -253,11 +256,8 @@ class GroupMember:
     def _ack(self, part: ChangesPart) -> GroupRequest:
         bucket = self.group.bucket
         table = f"{bucket.keyspace}.{bucket.name}"
-        world = self._cluster.machines[self.peer].process
-        assert world is not None
-        cluster = world.node.metadata.state.cluster  # type: ignore[attr-defined]
         place = part.table, part.since_us, part.places, part.began_us, part.scanned
-        cursor = encode_cursor(Cursor(name_of(cluster, table), *place))
+        cursor = encode_cursor(Cursor(name_of(self.group.cluster_id, table), *place))
         who = ACK, table, self.group.name, self._session
         return GroupRequest(*who, acks=part.acks, cursor=cursor)
 

@@ -6,9 +6,12 @@ of all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from core.consistency import Level
 from core.requests import CounterRequest, OperationId
-from jepsen_like.door import End
+from jepsen_like.door import End, Then
 from jepsen_like.history import OK, Operation
 from jepsen_like.session import SECOND
 from jepsen_like.workloads.counter import CounterWorkload
@@ -20,12 +23,15 @@ UNDER_WAY_MAX = 10
 """More would only fight each other for the few counters there are, and never end."""
 
 
-class OnceCounterWorkload(CounterWorkload):
-    """See above."""
+Attempt = Callable[[int, Then], None]
+"""Asks a peer for an increment, always under the same id."""
+
+
+class InsistingCounterWorkload(CounterWorkload):
+    """Increments that are tried again until one says that it is done; `_attempt` says how to ask for one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._ids = 0
         self._under_way = 0
         self._probing: dict[int, Operation] = {}
 
@@ -43,15 +49,16 @@ class OnceCounterWorkload(CounterWorkload):
             self._add("probe_write", peer)
         self._read("probe_read", 0, Level.QUORUM, peer)
 
+    def _attempt(self, operation: Operation, request: CounterRequest) -> Attempt:
+        raise NotImplementedError
+
     def _ask(self, operation: Operation, request: CounterRequest) -> None:
-        self._ids += 1
         self._under_way += 1
         if operation.kind == "probe_write":
             self._probing[operation.peer] = operation
-        number = b"%d" % self._ids
-        self._try(operation, Once(request, OperationId(number, number, REMEMBERED_US)), operation.peer)
+        self._try(operation, self._attempt(operation, request), operation.peer)
 
-    def _try(self, operation: Operation, once: Once, peer: int) -> None:
+    def _try(self, operation: Operation, attempt: Attempt, peer: int) -> None:
         session = self.session
 
         def done(end: End) -> None:
@@ -60,9 +67,9 @@ class OnceCounterWorkload(CounterWorkload):
                 session.end(operation, end)
                 return
             at = session.random.randrange(len(session.cluster.machines))
-            session.cluster.scheduler.after(PAUSE_US, self._try, operation, once, at)
+            session.cluster.scheduler.after(PAUSE_US, self._try, operation, attempt, at)
 
-        session.door.ask(peer, once.request, done)
+        attempt(peer, done)
 
     def final(self) -> None:
         """As ever, when every increment is done."""
@@ -71,3 +78,21 @@ class OnceCounterWorkload(CounterWorkload):
             self.session.cluster.scheduler.after(SECOND, self.final)
         else:
             super().final()
+
+
+class OnceCounterWorkload(InsistingCounterWorkload):
+    """See above."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ids = 0
+
+    def _attempt(self, operation: Operation, request: CounterRequest) -> Attempt:
+        del operation
+        self._ids += 1
+        number = b"%d" % self._ids
+        once = Once(request, OperationId(number, number, REMEMBERED_US))
+        return partial(self._ask_once, once)
+
+    def _ask_once(self, once: Once, peer: int, then: Then) -> None:
+        self.session.door.ask(peer, once.request, then)

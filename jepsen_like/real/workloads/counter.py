@@ -6,12 +6,12 @@ from functools import partial
 
 from core.consistency import Level
 from core.requests import CounterRequest
-from jepsen_like.door import End
+from jepsen_like.door import End, Then
 from jepsen_like.history import FAIL, INFO, OK, Operation
 from jepsen_like.real.workloads import KEYSPACE, defined, door_of
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads.counter import COUNTERS_MAX, FINAL_PATIENCE_US, CounterWorkload
-from jepsen_like.workloads.counter_once import PAUSE_US, UNDER_WAY_MAX
+from jepsen_like.workloads.counter_once import Attempt, InsistingCounterWorkload
 
 
 class RealCounterWorkload(CounterWorkload):
@@ -53,57 +53,21 @@ class RealCounterWorkload(CounterWorkload):
         return operation
 
 
-class RealOnceCounterWorkload(RealCounterWorkload):
+class RealOnceCounterWorkload(InsistingCounterWorkload, RealCounterWorkload):
     """Increments with operation ids: tried again until one says that it is done, and counted once."""
 
     table = f"{KEYSPACE}.counts_once"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._under_way = 0
-        self._probing: dict[int, Operation] = {}
-
-    def step(self) -> None:
-        """As ever, but while too many increments are under way only reads begin."""
-        if self._under_way < min(UNDER_WAY_MAX, 2 * self.counters):
-            super().step()
-        else:
-            self._read("read", self.session.random.randrange(self.counters), Level.QUORUM, -1)
-
-    def probe(self, peer: int) -> None:
-        """As ever, but an increment that is still tried is not joined by another of this peer."""
-        probing = self._probing.get(peer)
-        if probing is None or probing.status == OK:
-            self._add("probe_write", peer)
-        self._read("probe_read", 0, Level.QUORUM, peer)
-
-    def _ask(self, operation: Operation, request: CounterRequest) -> None:
+    def _attempt(self, operation: Operation, request: CounterRequest) -> Attempt:
         del request
-        self._under_way += 1
-        if operation.kind == "probe_write":
-            self._probing[operation.peer] = operation
-        self._try(operation, operation.peer)
+        name, text = f"{operation.kind}-{operation.invoked}", self._text(operation)
 
-    def _try(self, operation: Operation, peer: int) -> None:
-        session = self.session
+        def attempt(peer: int, then: Then) -> None:
+            door_of(self.session).cql(peer, text, Level.QUORUM, INFO, then, operation_id=name)
 
-        def done(end: End) -> None:
-            if end.status == OK:
-                self._under_way -= 1
-                session.end(operation, end)
-                return
-            at = session.random.randrange(len(session.cluster.machines))
-            session.cluster.scheduler.after(PAUSE_US, self._try, operation, at)
-
-        name = f"{operation.kind}-{operation.invoked}"
-        text = self._text(operation)
-        door_of(session).cql(peer, text, Level.QUORUM, INFO, done, operation_id=name)
+        return attempt
 
     def final(self) -> None:
-        """As ever, when every increment is done."""
-        if self._under_way:
-            self.session.door.patience_us = FINAL_PATIENCE_US
-            self._final_left = 1
-            self.session.cluster.scheduler.after(SECOND, self.final)
-        else:
-            super().final()
+        """As ever; what is still under way is given time."""
+        self.session.door.patience_us = FINAL_PATIENCE_US
+        super().final()

@@ -125,7 +125,6 @@ class GroupMember:
         self._held: list[tuple[Work, int]] = []
         self._worked = 0
         self.parts: tuple[int, ...] = ()
-        self.assigned_us = 0
         self.peer = -1
         self.alive = False
         self._last: tuple[GroupRequest, int] | None = None
@@ -215,7 +214,6 @@ class GroupMember:
         self._heard_us = self._cluster.now_us
         if part.assigned is not None:
             self.parts = part.assigned.parts
-            self.assigned_us = self._cluster.now_us
         for notice in part.notices:
             if notice.kind == GAP and may_lose_logs(self._cluster):
                 self.group.gaps += notice.ranges

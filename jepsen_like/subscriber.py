@@ -102,7 +102,7 @@ class Subscriber:
         self.of_value: dict[tuple[str, bytes], str] = {}
         self.deletes: dict[tuple[str, Version], str] = {}
         self.problems: list[Problem] = []
-        self.events = self.repeats = self.restarts = self.resumes = self.expiries = 0
+        self.events = self.repeats = self.restarts = self.resumes = 0
         self.closed = False
 
     # --- coming and going
@@ -231,7 +231,6 @@ class Subscriber:
                 self._problem("id_changed", f"{event.id} was {known}, is {(key, value)}")
         self.ids[event.id] = (key, value)
         if event.operation == ENDED:
-            self.expiries += 1
             self.ended[key] = event.version
         elif value is None:
             self.deletes[key, event.version] = event.id

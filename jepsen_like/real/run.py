@@ -205,7 +205,6 @@ class RealRun(Run):
         self.began_us = self.ended_us = 0
         self._say = say
         self._told = 0
-        self._after_load = 0.0
 
     def go(self, safety_us: int) -> list[Problem]:
         """All steps."""

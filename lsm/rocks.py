@@ -454,10 +454,13 @@ def _sync_directory(path: Path) -> None:
 
 
 def _damage_of_log(database: Path) -> str:
-    """What RocksDB said, while it opened this database, of a damaged record of the log; "" if nothing."""
-    for line in (database / "LOG").read_text(errors="replace").splitlines():
-        if "checksum mismatch" in line:
-            return line[line.index("] /") + 2 :] if "] /" in line else line
+    """What RocksDB said of a damaged record of the log when it last opened this database, or one of the times
+    before, as the first one drops what it cannot recover; "" if nothing.
+    """
+    for file in sorted(database.glob("LOG*")):
+        for line in file.read_text(errors="replace").splitlines():
+            if "checksum mismatch" in line:
+                return line[line.index("] /") + 2 :] if "] /" in line else line
     return ""
 
 

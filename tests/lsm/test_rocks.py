@@ -231,10 +231,9 @@ def test_damage_of_a_log_that_is_written_over_is_told_if_it_was_durable(
     (file,) = [file for file in (tmp_path / "copy" / "db").glob("*.log") if where in file.read_bytes()]
     flip(file, file.read_bytes().index(where) / file.stat().st_size)
     if fault is not None:
-        with pytest.raises(fault, match=file.name):
-            opened(tmp_path / "copy")
-        with pytest.raises(StoreError):
-            opened(tmp_path / "copy")
+        for _ in range(3):  # whoever starts it again is told the same
+            with pytest.raises(fault, match=file.name):
+                opened(tmp_path / "copy")
         return
     engine = opened(tmp_path / "copy")
     del held[where]

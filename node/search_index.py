@@ -131,6 +131,7 @@ class OneIndex:
         self._covers = 0
         self.next_due_us = 0
         self._due_reads = 0
+        self._due_read = False
         self._committed_us = 0
         self._is_awake = False
         self._is_unwanted = False
@@ -203,6 +204,7 @@ class OneIndex:
         self.pending, self.pending_bytes = {}, 0
         self._is_folded, self._shown = False, (0, 0)
         self._added = self._added_bytes = 0
+        self._due_read = False
 
     def open(self) -> None:
         """Begin."""
@@ -338,7 +340,7 @@ class OneIndex:
         if self._is_folded:
             self._is_folded = False
             self._show(segments.adopt)
-        elif 0 < self.next_due_us <= now_us:
+        elif 0 < self.next_due_us <= now_us and not self._due_read:
             self._job("due", partial(segments.due, now_us, DUE_MAX))
         elif self.pending or self._added:
             self._bring_in(segments)
@@ -418,6 +420,7 @@ class OneIndex:
         if not self._shown[0]:
             self._shown_since_us = self._inside.world.monotonic_us()
         covers, self.next_due_us, self._shown = result
+        self._due_read = False
         self.reached = max(self.reached, covers)
         self.go_on()
         self._owner.settle(self)
@@ -459,6 +462,7 @@ class OneIndex:
     def _committed(self, result: tuple[int, int]) -> None:
         self._inside.count("search_index_commits")
         covers, self.next_due_us = result
+        self._due_read = False
         self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
         self._covers, self._shown = covers, (0, 0)
         self._added = self._added_bytes = 0
@@ -477,10 +481,10 @@ class OneIndex:
     # --- what expires
 
     def _due(self, keys: tuple[bytes, ...]) -> None:
-        """Look at these rows again."""
-        self.next_due_us = 0  # the commit that follows says
+        """Look at these rows again. Until they are brought in the index stays due: searches wait for it."""
         self._due_reads = len(keys)
         if not keys:
+            self.next_due_us = 0  # the commit that follows says
             self.go_on()
         for key in keys:
             part = Slice(self.table, key, b"", b"", True, 1, SLICE_BYTES)
@@ -491,7 +495,10 @@ class OneIndex:
         self._due_reads -= 1
         if isinstance(outcome, Rows) and self.state == FOLLOWING:
             self._add(key, outcome.rows[0][1] if outcome.rows else None)
+            self._due_read = True
         if not self._due_reads:
+            if not self._due_read:  # a disk that cannot read them does not keep searches waiting
+                self.next_due_us = self._inside.clock.now_us() + RETRY_US
             self.go_on()
 
     # --- searching, closing

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.commands import Outcome
 from core.requests import Changed
 from core.searching import SearchAnswer
 from documents import operations
@@ -185,6 +186,27 @@ def test_what_expires_is_not_found_any_more(s: Indexed) -> None:
     s.run(8)
     assert s.found(All()) == ["m2"]
     assert s.search(All(), size=0).total == 1  # type: ignore[union-attr]
+
+
+def test_a_search_waits_while_what_expired_is_read_again(s: Indexed) -> None:
+    planned = operations.put(s.collection(), "m1", b'{"n": 1}', operations.Wanted(ttl_s=5))
+    assert isinstance(planned, operations.Operation)
+    s.ask(planned.request)
+    assert s.found(All()) == ["m1"]
+    host, table = s.indexes(), s.collection().table
+    index = host._current[table]
+    read, told = index.on_due, []
+
+    def on_due(outcome: Outcome, key: bytes) -> None:
+        until_us = node_of(s.cluster, 0).inside.world.monotonic_us() + 1_000_000
+        host.when_fresh(table, until_us, lambda why: told.append((why, index.next_due_us)))
+        assert not told, "what expired is still shown"
+        read(outcome, key)
+
+    index.on_due = on_due  # type: ignore[method-assign]
+    s.run(8)
+    assert told == [("", 0)]
+    assert s.found(All()) == []
 
 
 def test_an_index_that_shows_all_that_is_durable_is_not_made_to_look(s: Indexed) -> None:

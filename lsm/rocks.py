@@ -38,6 +38,7 @@ from typing import Any
 
 import msgspec
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -135,6 +136,12 @@ def _options(memory: Memory, compact: bool = True) -> Options:
     table.set_bloom_filter(15, False)
     table.set_block_size(8 * KIB)
     table.set_cache_index_and_filter_blocks(True)
+    # Filters and indexes come in parts. Of a file of small records they take megabytes, which no shard of the
+    # block cache keeps: in one piece they were read anew by every look into that file.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(8 * KIB)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
@@ -215,7 +222,9 @@ class RocksEngine:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
         try:
-            database = Rdict(str(path / DATABASE), _options(memory or Memory(), compact))
+            options = _options(memory or Memory(), compact)
+            # By name: else one that exists is opened by the options that its files hold: no cache, no filter.
+            database = Rdict(str(path / DATABASE), options, {"default": options})
         except Exception as error:  # rocksdict raises nothing narrower
             durable.close()
             raise fault_of(error, _OPEN) from error

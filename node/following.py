@@ -10,7 +10,9 @@ All steps may be repeated: a mutation is applied once, whoever brings it, so pos
 lazily and lost answers are asked again.
 
 Rounds begin in two ways. *In the background* one sibling after the other is asked, one every
-`follow_idle_us` whatever their number, and again after `follow_pause_us` as long as there is news; a
+`follow_idle_us` whatever their number, and again after `follow_pause_us` as long as there is news, after a
+hundredth of it while a page or more is left: who falls behind a load reads ids that neither has in memory any
+more, which costs a hundred times as much, and whoever waits for it then waits for all of them. A
 mutation seen missing is given `GRACE_US` to arrive from its coordinator. *On demand* (`follow_now`) a round
 goes on to the end of the log as the sibling states it in answer to a question asked after the call; all who
 wait share it.
@@ -232,8 +234,10 @@ class Following:
         if more and not sibling.planned:
             sibling.planned = True
             pause_us = self.inside.settings.follow_pause_us
-            behind = sibling.end > sibling.position.after
-            self.inside.timer(pause_us // 10 if behind else pause_us, "follow_again", sibling.peer)
+            behind = sibling.end - sibling.position.after
+            if behind > 0:
+                pause_us //= 10 if behind <= limits.FOLLOW_IDS_MAX else 100
+            self.inside.timer(pause_us, "follow_again", sibling.peer)
 
     def _on_again(self, peer: PeerId) -> None:
         sibling = self._sibling(peer)

@@ -58,6 +58,16 @@ def test_pages_follow_each_other_until_the_end_of_a_long_log() -> None:
     assert world[B].following.position(A) == Position(log_name(A), 5_000)
 
 
+def test_who_is_pages_behind_does_not_rest_between_them() -> None:
+    world = ReplicaWorld(settings=Settings(follow_idle_us=SECOND // 10))
+    mutations = [world.mutation(f"k{i}", "v") for i in range(5_000)]
+    world[A].apply(*mutations)
+    world[B].apply(*mutations)
+    world[B].run_background(trees=False)
+    took_us = world.until(lambda: world[B].following.position(A).after == 5_000, 60 * SECOND)
+    assert took_us < 0.4 * SECOND, "10 pages"
+
+
 def test_an_idle_peer_asks_one_sibling_per_tick_whatever_their_number() -> None:
     settings = Settings(follow_idle_us=2 * SECOND)
     world = world_following(settings=settings)

@@ -21,11 +21,13 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     """A row as it is now: its key (lsm/keys.py) and its document as JSON text, None if it is gone.
 
     `due_us` is when a part of it expires, so that the row should be looked at again; 0 for never.
+    `is_gone_then` says that nothing is left of the document at that time, so that nobody need look.
     """
 
     key: bytes
     document: bytes | None
     due_us: int = 0
+    is_gone_then: bool = False
 
 
 def hash_of(document: bytes) -> bytes:
@@ -61,6 +63,11 @@ class Durable(Visible, Protocol):
 
     def write(self, changes: Sequence[Change], covers: int) -> None:
         """Make all these changes durable, together with `covers`, or none of it. Later ones of a key win."""
+
+    def expire(self, now_us: int) -> bool:
+        """Make durable that what is gone by now (`Change.is_gone_then`) is not there; with it whatever was
+        added. Whether there was any.
+        """
 
     def reload(self) -> None:
         """See what is durable."""
@@ -105,6 +112,9 @@ class Changeable(Visible, Protocol):
 
     def adopt(self) -> None:
         """See what `fold` wrote where it is now, and no longer where it was shown."""
+
+    def expire(self, now_us: int) -> bool:
+        """Take out whatever is gone by now, visibly and durably; whether there was any. Not beside `fold`."""
 
     def shown(self) -> tuple[int, int]:
         """How many rows, and bytes, were shown and are not adopted yet."""

@@ -138,6 +138,7 @@ class Kept(msgspec.Struct):
     documents: dict[bytes, bytes] = {}
     covers: int = 0
     due_us: dict[bytes, int] = {}
+    gone_us: dict[bytes, int] = {}
 
 
 class NaiveSegments(NaiveView):
@@ -164,13 +165,26 @@ class NaiveSegments(NaiveView):
         added, self._added = self._added, []
         for change in (*added, *changes):
             kept.due_us.pop(change.key, None)
+            kept.gone_us.pop(change.key, None)
             if change.document is None:
                 kept.documents.pop(change.key, None)
             else:
                 kept.documents[change.key] = change.document
                 if change.due_us:
                     kept.due_us[change.key] = change.due_us
+                    if change.is_gone_then:
+                        kept.gone_us[change.key] = change.due_us
         kept.covers = covers
+
+    def expire(self, now_us: int) -> bool:
+        """Look at all."""
+        kept = self._kept
+        if all(at > now_us for at in kept.gone_us.values()):
+            return False
+        self.write((), kept.covers)
+        gone = [key for key, at in kept.gone_us.items() if at <= now_us]
+        self.write([Change(key, None) for key in gone], kept.covers)
+        return True
 
     def reload(self) -> None:
         """See what is kept."""

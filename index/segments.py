@@ -17,6 +17,7 @@ document. So there are
     s0-s7    the text of all further paths, by a hash of the path; terms are prefixed by the path
     source   the document, stored
     due      when a part of it expires, a column
+    gone     the same, if nothing is left of it then
 
 Paths beyond the first 32 with text lose nothing but speed: their candidates come less well sorted. Memory
 depends on none of this.
@@ -48,6 +49,7 @@ from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import Preparer, Text
 from index.query import ALL, WHOLE, Fuzzy, Statistics, TermKey, TokenRanges
+from index.segment_files import damaged_files
 from index.tiers import Tiers
 from index.viewing import View
 from lsm.keys import token_of
@@ -56,7 +58,6 @@ OWN_FIELDS: Final = 32
 SHARED_FIELDS: Final = 8
 WRITER_BYTES: Final = 80_000_000
 """What a commit may take of memory before it becomes several segments: some 25,000 documents of 1 KiB."""
-FOOTER_MAGIC: Final = 1_337
 KNOWN_BITS: Final = 1 << 22
 """Of the filter that remembers what was added to an index that began empty: half a MiB."""
 MARKER: Final = "\x00marker"
@@ -85,6 +86,7 @@ def _schema() -> tantivy.Schema:
     builder.add_text_field("key", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("token", fast=True)
     builder.add_integer_field("due", fast=True)
+    builder.add_integer_field("gone", fast=True)
     builder.add_text_field(VALUES, tokenizer_name="split", index_option="basic")
     for name in ("all", "whole", *_OWN, *_SHARED):
         builder.add_text_field(name, tokenizer_name="split", index_option="position")
@@ -133,6 +135,7 @@ class TantivySegments:
             raise CorruptionError(f"the marker of an inverted index is damaged: {error}") from error
         self._engine = Engine(searcher, marker, bool(found))
         self._seen = _Seen(View(self._engine, self._rules), marker.covers)
+        self._written = marker.covers
         self._places.update(marker.places)
 
     # --- changing
@@ -169,8 +172,19 @@ class TantivySegments:
             writer.commit()
 
         self._write(commit)
+        self._written = covers
 
-    def _write(self, what: Callable[[tantivy.IndexWriter], None]) -> None:
+    def expire(self, now_us: int) -> bool:
+        """Delete what is gone by now, by one question: a mass that expires at once is thousands of rows."""
+        engine = self._engine
+        gone = engine.within("gone", 1, now_us)
+        if not engine.count(gone):
+            return False
+        self._write(lambda writer: writer.delete_documents_by_query(gone))
+        self.write((), self._written)
+        return True
+
+    def _write(self, what: Callable[[tantivy.IndexWriter], object]) -> None:
         """Do something with the writer. Raises StoreError."""
         try:
             writer = self._writer
@@ -194,6 +208,8 @@ class TantivySegments:
         }
         if change.due_us:
             fields["due"] = change.due_us
+            if change.is_gone_then:
+                fields["gone"] = change.due_us
         stacked: list[tuple[str, Text]] = []
         for physical, text in prepared.texts:
             if text.tokens is None and physical not in fields:
@@ -373,51 +389,6 @@ class TantivyPlace:
         if not self._directory.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in self._directory.iterdir()))
-
-
-def damaged_files(directory: Path) -> tuple[str, ...]:
-    """The names of files of the last commit that are not as they were written.
-
-    Each ends in a footer: JSON with the CRC-32 of what is before it, its length, and a magic number. It is
-    computed when a file is written, and checked by nobody who reads it.
-    """
-    found = []
-    meta = msgspec.json.decode((directory / "meta.json").read_bytes(), type=_Meta)
-    segments = {one.segment_id.replace("-", "") for one in meta.segments}
-    for file in sorted(directory.iterdir()):
-        if file.name.partition(".")[0] not in segments:
-            continue
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            continue  # merged away
-        if not _is_whole(data):
-            found.append(file.name)
-    return tuple(found)
-
-
-class _Segment(msgspec.Struct, frozen=True):
-    segment_id: str
-
-
-class _Meta(msgspec.Struct, frozen=True):
-    segments: tuple[_Segment, ...]
-
-
-class _Footer(msgspec.Struct, frozen=True):
-    crc: int
-
-
-def _is_whole(data: bytes) -> bool:
-    length, magic = int.from_bytes(data[-8:-4], "little"), int.from_bytes(data[-4:], "little")
-    end = len(data) - 8 - length
-    if magic != FOOTER_MAGIC or end < 0:
-        return False
-    try:
-        footer = msgspec.json.decode(data[end : end + length], type=_Footer)
-    except msgspec.DecodeError:
-        return False
-    return crc32(memoryview(data)[:end]) == footer.crc
 
 
 def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:

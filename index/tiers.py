@@ -10,6 +10,7 @@ the index on disk by one commit, which nobody waits for; meanwhile more is shown
     fold()             write young as it is now                             slow, beside shows
     adopt()            see what was written; young without it               at once
     commit(changes)    write young + changes, see it, young is empty        for many changes
+    expire(now)        both without what is gone by now                     for many documents with a TTL
     add(changes)       begin with that, before all of them are there
 
 A row that is young is hidden in the old tier, whether it is there in an older version or has gone. So a
@@ -116,6 +117,19 @@ class Tiers:
         self._has_added = False
         self._durable.reload()
         self._now = self._seen({}, covers)
+
+    def expire(self, now_us: int) -> bool:
+        """Take out what is gone by now. What was added and is committed with it covers nothing yet."""
+        young = self._now.young
+        left = {
+            key: Change(key, None) if each.is_gone_then and each.due_us <= now_us else each
+            for key, each in young.changes.items()
+        }
+        if not self._durable.expire(now_us) and left == young.changes:
+            return False
+        self._durable.reload()
+        self._now = self._seen(left, young.covers, young.documents)
+        return True
 
     def shown(self) -> tuple[int, int]:
         """How many rows, and bytes."""

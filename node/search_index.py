@@ -75,7 +75,11 @@ REST_US = 30 * limits.SECOND_US
 RETRY_US = 2 * limits.SECOND_US
 
 DUE_MAX = 200
-"""Expired rows that are looked at together."""
+"""Expired rows that are looked at together. Of more, those of which nothing is left are taken out unseen, and
+the others are looked at in rounds of DUE_MANY.
+"""
+
+DUE_MANY = 2_000
 
 DocumentOf = Callable[[bytes, bytes | None, int], Change]
 """Key, row bytes (None: it is gone), now: the row as a change of an index. Pure, since jobs call it."""
@@ -132,6 +136,7 @@ class OneIndex:
         self.next_due_us = 0
         self._due_reads = 0
         self._due_read = False
+        self._is_thinned = False
         self._committed_us = 0
         self._is_awake = False
         self._is_unwanted = False
@@ -170,6 +175,7 @@ class OneIndex:
             "commit": self._committed,
             "add": self._was_added,
             "due": self._due,
+            "expire": self._expired,
             "rest": self._ignore,
         }
         handlers[what](result)
@@ -202,7 +208,7 @@ class OneIndex:
     def _forget(self) -> None:
         """What was not committed is read again."""
         self.pending, self.pending_bytes = {}, 0
-        self._is_folded, self._shown = False, (0, 0)
+        self._is_folded, self._shown, self._is_thinned = False, (0, 0), False
         self._added = self._added_bytes = 0
         self._due_read = False
 
@@ -341,7 +347,8 @@ class OneIndex:
             self._is_folded = False
             self._show(segments.adopt)
         elif 0 < self.next_due_us <= now_us and not self._due_read:
-            self._job("due", partial(segments.due, now_us, DUE_MAX))
+            count = DUE_MANY if self._is_thinned else DUE_MAX + 1
+            self._job("due", partial(segments.due, now_us, count))
         elif self.pending or self._added:
             self._bring_in(segments)
         else:
@@ -482,6 +489,11 @@ class OneIndex:
 
     def _due(self, keys: tuple[bytes, ...]) -> None:
         """Look at these rows again. Until they are brought in the index stays due: searches wait for it."""
+        if len(keys) > DUE_MAX and not self._is_thinned:
+            if not self._folding:  # its end asks again
+                self._expire()
+            return
+        self._is_thinned = False
         self._due_reads = len(keys)
         if not keys:
             self.next_due_us = 0  # the commit that follows says
@@ -489,6 +501,26 @@ class OneIndex:
         for key in keys:
             part = Slice(self.table, key, b"", b"", True, 1, SLICE_BYTES)
             self._inside.submit(("inverted_due", self.name, key), Read(part, digest=False))
+
+    def _expire(self) -> None:
+        """Take out all of which nothing is left."""
+        segments = self.segments
+        assert segments is not None, "it is open"
+        self._is_committing = True
+        now_us = self._inside.clock.now_us()
+
+        def job() -> tuple[int, int, tuple[int, int]]:
+            segments.expire(now_us)
+            return now_us, segments.next_due_us(), segments.shown()
+
+        self._job("expire", job)
+
+    def _expired(self, result: tuple[int, int, tuple[int, int]]) -> None:
+        now_us, self.next_due_us, self._shown = result
+        self._is_thinned = 0 < self.next_due_us <= now_us
+        self._committed_us, self._is_awake = self._inside.world.monotonic_us(), True
+        self.go_on()
+        self._owner.settle(self)
 
     def on_due(self, outcome: Outcome, key: bytes) -> None:
         """A row as it is now."""

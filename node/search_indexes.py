@@ -485,7 +485,10 @@ def change_of(collection: Collection, key: bytes, data: bytes | None, now_us: in
         return Change(key, None)
     cells = cells_of(collection, decode_row(data))
     due = [cell.dead_from_us for cell in cells if cell.value is not None and cell.dead_from_us > now_us]
-    return Change(key, text_of(cells, now_us), min(due, default=0))
+    if not due:
+        return Change(key, text_of(cells, now_us))
+    first_us = min(due)
+    return Change(key, text_of(cells, now_us), first_us, text_of(cells, first_us) is None)
 
 
 def rules_of(table: Table) -> Rules | MappingFault:

@@ -42,8 +42,8 @@ from index.analysis.words import (
 Tokenize = Callable[[str], list[Token]]
 Flat = Callable[[str], "list[str] | None"]
 
-VERSION: Final = 3
-"""Counts up when indexes hold other terms than before: indexes with the old ones are built anew."""
+VERSION: Final = 4
+"""Counts up when indexes hold other terms or columns than before: old ones are built anew."""
 
 TYPES: Final = (
     "standard",

@@ -100,6 +100,40 @@ def test_what_is_shown_is_taken_back_by_a_crash_and_what_is_folded_is_not(of: st
     tiers.close()
 
 
+@pytest.mark.parametrize("of", ["naive", "real"])
+def test_what_is_gone_at_once_is_taken_out_of_both_tiers_and_what_was_added(of: str, tmp_path: Path) -> None:
+    rules, kept = rules_of(), Kept({}, 0, {})
+
+    def opened() -> Tiers:
+        durable = NaiveSegments(rules, kept) if of == "naive" else TantivySegments(rules, tmp_path / "a")
+        return Tiers(rules, durable)
+
+    def found(tiers: Tiers) -> list[int]:
+        answer = tiers.search(Ask(All(), Statistics(), 100), WHOLE)
+        assert isinstance(answer, Found) and answer.total == len(answer.hits) == tiers.documents()
+        return sorted(names.index(hit.key) for hit in answer.hits)
+
+    names = [corpora.key_of(n) for n in range(10)]
+    text, stays, goes, part = b'{"a": "x"}', (0, False), (50, True), (50, False)
+    tiers = opened()
+    tiers.commit([Change(names[n], text, *when) for n, when in enumerate((stays, goes, goes, part))], 5)
+    tiers.show([Change(names[2], text), Change(names[4], text, *goes), Change(names[0], text, *goes)], 6)
+    assert not tiers.expire(49) and found(tiers) == [0, 1, 2, 3, 4] and tiers.next_due_us() == 50
+    assert tiers.expire(50) and found(tiers) == [2, 3] and tiers.covers() == 6
+    assert tiers.due(50, 9) == (names[3],), "somebody looks at what is left of it"
+    assert not tiers.expire(50)
+    tiers.add([Change(names[1], text, 70, True), Change(names[5], text, 70, True), Change(names[2], text)])
+    tiers.commit([Change(names[3], text, 60, True)], 9)
+    tiers.add([Change(names[3], text), Change(names[6], text)])
+    assert tiers.expire(70) and tiers.covers() == 9 and set(found(tiers)) >= {2}
+    tiers.commit([], 12)
+    assert found(tiers) == [2, 3, 6] and tiers.covers() == 12 and not tiers.next_due_us()
+    tiers.close()
+    tiers = opened()
+    assert found(tiers) == [2, 3, 6] and tiers.covers() == 12
+    tiers.close()
+
+
 def test_words_of_both_tiers_are_told(tmp_path: Path) -> None:
     rules = rules_of()
     tiers = Tiers(rules, TantivySegments(rules, tmp_path / "a"))

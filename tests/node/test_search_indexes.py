@@ -13,9 +13,13 @@ from documents import operations
 from documents.collections import CollectionSettings, CollectionSpec, alter_collection
 from index.query import All, Match
 from jepsen_like.scenarios import Scenario
+from node import search_index
 from node.search_indexes import SearchIndexes
+from server.rest.documents import MERGE_PATCH, edit_of
 from sim.real import node_of
 from tests.node.search_world import SearchScenario
+
+Patch = pytest.MonkeyPatch
 
 
 class Indexed(SearchScenario):
@@ -186,6 +190,36 @@ def test_what_expires_is_not_found_any_more(s: Indexed) -> None:
     s.run(8)
     assert s.found(All()) == ["m2"]
     assert s.search(All(), size=0).total == 1  # type: ignore[union-attr]
+
+
+def test_a_mass_that_expires_at_once_is_taken_out_unseen(s: Indexed, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(search_index, "DUE_MAX", 5)
+    monkeypatch.setattr(search_index, "DUE_MANY", 7)
+    short = operations.Wanted(ttl_s=6)
+    patch = edit_of(MERGE_PATCH, b'{"x": "left"}', 1_000)
+    for n in range(12):
+        for planned in (
+            operations.put(s.collection(), f"m{n}", b'{"x": "left"}', short),
+            operations.put(s.collection(), f"p{n}", b'{"n": 1}', short),
+            operations.edit(s.collection(), f"p{n}", patch),
+        ):
+            assert isinstance(planned, operations.Operation)
+            s.ask(planned.request)
+    index = s.indexes()._current[s.collection().table]
+    read, looked_at = index.on_due, []
+
+    def on_due(outcome: Outcome, key: bytes) -> None:
+        looked_at.append(key)
+        read(outcome, key)
+
+    index.on_due = on_due  # type: ignore[method-assign]
+    assert s.search(Match("x", "left"), size=0).total == 24  # type: ignore[union-attr]
+    assert s.search(Match("n", "1"), size=0).total == 12  # type: ignore[union-attr]
+    s.run(8)
+    for at in range(3):
+        assert len(s.found(Match("x", "left"), at=at, size=20)) == 12
+        assert s.found(Match("n", "1"), at=at) == []
+    assert len(looked_at) == 12, "those of which something is left"
 
 
 def test_a_search_waits_while_what_expired_is_read_again(s: Indexed) -> None:

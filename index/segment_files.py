@@ -1,8 +1,7 @@
-"""The files of an inverted index as tantivy leaves them: which of them are not as they were written."""
+"""The files of an inverted index as tantivy leaves them: which there are, and whether they are whole."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 from zlib import crc32
 
@@ -11,25 +10,10 @@ import msgspec
 FOOTER_MAGIC: Final = 1_337
 
 
-def damaged_files(directory: Path) -> tuple[str, ...]:
-    """The names of files of the last commit that are not as they were written.
-
-    Each ends in a footer: JSON with the CRC-32 of what is before it, its length, and a magic number. It is
-    computed when a file is written, and checked by nobody who reads it.
-    """
-    found = []
-    meta = msgspec.json.decode((directory / "meta.json").read_bytes(), type=_Meta)
-    segments = {one.segment_id.replace("-", "") for one in meta.segments}
-    for file in sorted(directory.iterdir()):
-        if file.name.partition(".")[0] not in segments:
-            continue
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            continue  # merged away
-        if not _is_whole(data):
-            found.append(file.name)
-    return tuple(found)
+def segments_of(meta: bytes) -> frozenset[str]:
+    """What the names of the files of the last commit begin with, by its meta.json."""
+    segments = msgspec.json.decode(meta, type=_Meta).segments
+    return frozenset(one.segment_id.replace("-", "") for one in segments)
 
 
 class _Segment(msgspec.Struct, frozen=True):
@@ -44,7 +28,12 @@ class _Footer(msgspec.Struct, frozen=True):
     crc: int
 
 
-def _is_whole(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
+    """Whether a file is as it was written.
+
+    Each ends in a footer: JSON with the CRC-32 of what is before it, its length, and a magic number. It is
+    computed when a file is written, and checked by nobody who reads it.
+    """
     length, magic = int.from_bytes(data[-8:-4], "little"), int.from_bytes(data[-4:], "little")
     end = len(data) - 8 - length
     if magic != FOOTER_MAGIC or end < 0:

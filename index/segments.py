@@ -49,7 +49,7 @@ from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import Preparer, Text
 from index.query import ALL, WHOLE, Fuzzy, Statistics, TermKey, TokenRanges
-from index.segment_files import damaged_files
+from index.segment_files import is_whole, segments_of
 from index.tiers import Tiers
 from index.viewing import View
 from lsm.keys import token_of
@@ -389,6 +389,21 @@ class TantivyPlace:
         if not self._directory.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in self._directory.iterdir()))
+
+
+def damaged_files(directory: Path) -> tuple[str, ...]:
+    """The names of files of the last commit that are not as they were written."""
+    found = []
+    segments = segments_of((directory / "meta.json").read_bytes())
+    for file in sorted(directory.iterdir()):
+        if file.name.partition(".")[0] in segments:
+            try:
+                data = file.read_bytes()
+            except FileNotFoundError:
+                continue  # merged away
+            if not is_whole(data):
+                found.append(file.name)
+    return tuple(found)
 
 
 def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:

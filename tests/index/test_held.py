@@ -9,8 +9,7 @@ import pytest
 from index.changing import Change, hash_of
 from index.mapping import DEFAULT, Rules, compile_mapping
 from index.naive_segments import Kept, NaiveSegments
-from index.segment_files import damaged_files
-from index.segments import TantivyPlace, TantivySegments
+from index.segments import TantivyPlace, TantivySegments, damaged_files
 from index.tiers import Tiers
 from lsm.keys import TOKEN_MAX, TOKEN_MIN, row_key, token_of
 from ring.tokens import token_of as token_of_partition

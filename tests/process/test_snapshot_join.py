@@ -1,7 +1,7 @@
 """A subscriber joins by `from=snapshot` while all rows are being overwritten: its final copy is the table.
 
 It breaks off every so often and goes on at another peer from its last cursor, in the scan and after it. By
-default with few rows; `SULLAE_SNAPSHOT_ROWS=1000000` is what `docs/streams.md` tells of, and takes some
+default with few rows; `SULLAE_SNAPSHOT_ROWS=1000000` is what `docs/changes.md` tells of, and takes some
 minutes. Nobody's memory grows with the table: neither that of who scans nor of who is scanned.
 """
 

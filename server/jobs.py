@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from core.jobs import result_of
 from core.ports import Ticket
+from server.background_threads import BackgroundThreads
 
 JOB_THREADS = 4
+LONG_S = 0.005
+"""A job that took so long may have had a library make threads."""
 
 
 class Jobs:
@@ -20,6 +24,7 @@ class Jobs:
         self._loop = loop
         self._on_done = on_done
         self._closed = False
+        self._background = BackgroundThreads()
         self._threads = ThreadPoolExecutor(JOB_THREADS, thread_name_prefix="job")
 
     def run(self, ticket: Ticket, job: Callable[[], Any]) -> None:
@@ -27,12 +32,15 @@ class Jobs:
         self._threads.submit(self._do, ticket, job)
 
     def _do(self, ticket: Ticket, job: Callable[[], Any]) -> None:
+        began_s = time.monotonic()
         try:
             result = result_of(job)
         except BaseException as error:  # noqa: BLE001  # it is raised again, where bugs end the process
             self._call(self._raise, error)
         else:
             self._call(self._done, ticket, result)
+        if time.monotonic() - began_s > LONG_S:
+            self._background.step_back()
 
     def _done(self, ticket: Ticket, result: Any) -> None:
         if not self._closed:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
+from index.changing import Change
+from index.segments import TantivySegments
 from server.jobs import Jobs
+from tests.index.corpora import key_of
+from tests.index.test_tiers import rules_of
 
 
 async def test_results_come_back_on_the_loop_in_any_order() -> None:
@@ -38,3 +44,32 @@ async def test_a_bug_in_a_job_reaches_the_loop() -> None:
             await asyncio.sleep(0.001)
     assert isinstance(met[0], ZeroDivisionError) and len(met) == 1
     jobs.close()
+
+
+async def test_threads_that_merge_segments_step_back_after_the_job_that_made_them(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    met: list[Any] = []
+    jobs = Jobs(loop, lambda ticket, result: met.append(result))
+    index = TantivySegments(rules_of(), tmp_path / "index")
+
+    def job() -> None:
+        for number in range(3):
+            index.commit([Change(key_of(n), b'{"a": "storm"}') for n in range(number, 300)], number + 1)
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    jobs.run(("inverted", "index", "commit"), job)
+    async with asyncio.timeout(20):
+        while not (met and nice_of("merge_thread") == {max(10, own)}):
+            await asyncio.sleep(0.001)
+    assert nice_of("python") <= {own}
+    jobs.close()
+    index.close()
+
+
+def nice_of(name: str) -> set[int]:
+    """The nice values of the threads of this process whose names begin so."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().startswith(name):
+            found.add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
+    return found

@@ -12,7 +12,7 @@ from index.changing import Change
 from index.segments import TantivySegments
 from server.jobs import Jobs
 from tests.index.corpora import key_of
-from tests.index.test_tiers import rules_of
+from tests.index.test_segments import rules_of
 
 
 async def test_results_come_back_on_the_loop_in_any_order() -> None:

@@ -21,6 +21,10 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 - `items()` ends silently at a damaged block; an iterator says so in `status()`, which `scan` always asks.
 - Log files are written over, not made anew (`recycle`): a sync then waits for no commit of the file system's
   journal. Three appenders beside each other: p99 of a sync 30 ms, worst 100; writing over: 12 and 20.
+- A new log file, even an old one under a new name, makes the next sync wait for the file system's journal,
+  and that for the table files of whoever else writes there: 30 to 100 ms. Replicas of the same rows would all
+  fill their memtables in the same moment, so that no quorum could do without the slow ones. So each memtable
+  is written to a table file at a size of its own, below the largest, drawn from the database's identity.
 - What follows a damaged record of the write-ahead log is dropped when the database is opened, since in a log
   that is written over nothing else can be told from a torn tail, which is what a power cut leaves. So the
   last durable sequence number is kept a second time, in a file beside the database: if the log ends before
@@ -30,8 +34,10 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +72,10 @@ BLOCK_CACHE_BYTES = 64 * MIB
 WAL_BYTES_MAX = 64 * MIB
 LOGS_RECYCLED = 3
 """So many log files of 16 MiB and more are kept to be written over."""
+FULL_FIRST = LOGS_RECYCLED + 1
+"""So many memtables are filled up, so that those that follow do not outgrow the log files they write over."""
+FULL_SHARE_MIN, FULL_SHARE_MAX = 0.65, 0.95
+"""All others are written to a table file at a share of their bytes between these."""
 DURABLE_SYNC_US = 100_000
 OPEN_FILES_MAX = 512
 APART_BYTES = 64 * KIB
@@ -77,6 +87,9 @@ DELETIONS_WINDOW = 4_096
 
 DATABASE, DURABLE = "db", "durable"
 """The database's directory in a peer's, and the file that holds the last durable sequence number."""
+
+_MEMTABLE_BYTES = "rocksdb.cur-size-active-mem-table"
+_MEMTABLES_WAITING = "rocksdb.num-immutable-mem-table"
 
 _READ, _WRITE, _SYNC, _OPEN = "read", "write", "sync", "open"
 
@@ -184,7 +197,7 @@ class RocksEngine:
     All but `sync` and `fetch` belong to one thread, and `sync` to one at a time.
     """
 
-    def __init__(self, database: Rdict, durable: _DurableFile) -> None:
+    def __init__(self, database: Rdict, durable: _DurableFile, memtable_bytes: int) -> None:
         """Use `open`."""
         self._db = database
         self._durable = durable
@@ -197,6 +210,7 @@ class RocksEngine:
         self._failed = ""
         self._full = False
         self._path = Path(database.path())
+        self._turns = _Turns((self._path / "IDENTITY").read_bytes(), memtable_bytes)
 
     @classmethod
     def open(
@@ -221,8 +235,9 @@ class RocksEngine:
         if not is_new and not durable.existed:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
+        memory = memory or Memory()
         try:
-            options = _options(memory or Memory(), compact)
+            options = _options(memory, compact)
             # By name: else one that exists is opened by the options that its files hold: no cache, no filter.
             database = Rdict(str(path / DATABASE), options, {"default": options})
         except Exception as error:  # rocksdict raises nothing narrower
@@ -237,7 +252,7 @@ class RocksEngine:
             if damage:
                 raise CorruptionError(f"{damage}; {text}")
             raise AmnesiaError(f"{path / DATABASE}: {text}: acknowledged writes are missing")
-        return cls(database, durable)
+        return cls(database, durable, memory.memtable_bytes)
 
     # --- reading
 
@@ -401,6 +416,8 @@ class RocksEngine:
         except Exception as error:
             self._failed = f"a sync failed: {error}"
             raise fault_of(error, _SYNC) from error
+        if not self._full:
+            self._turns.take(self._db)
 
     def health(self) -> dict[str, int]:
         """What RocksDB says of itself, in bytes and counts.
@@ -484,6 +501,35 @@ def _sync_logs(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class _Turns:
+    """When a memtable is written to a table file before it is full: no two databases all in step."""
+
+    def __init__(self, identity: bytes, memtable_bytes: int) -> None:
+        self._identity, self._memtable_bytes = identity, memtable_bytes
+        self._taken, self._held_bytes = 0, 0
+        self._due_bytes = memtable_bytes
+
+    def take(self, database: Rdict) -> None:
+        """Begin to write the memtable to a file if it is its turn; from the thread that syncs."""
+        held_bytes = int(database.property_int_value(_MEMTABLE_BYTES) or 0)
+        if held_bytes < self._held_bytes // 2:  # another memtable: this one was full, or it was its turn
+            self._taken += 1
+            self._due_bytes = int(self._memtable_bytes * self._share())
+        self._held_bytes = held_bytes
+        # While an older one is being written RocksDB would let us wait.
+        if held_bytes < self._due_bytes or database.property_int_value(_MEMTABLES_WAITING):
+            return
+        self._due_bytes = self._memtable_bytes  # asked for once
+        with contextlib.suppress(Exception):  # RocksDB does it when it is full, and tells the next write
+            database.flush(False)
+
+    def _share(self) -> float:
+        if self._taken < FULL_FIRST:
+            return 1.0
+        drawn = zlib.crc32(self._identity + self._taken.to_bytes(8, "big")) / 2**32
+        return FULL_SHARE_MIN + (FULL_SHARE_MAX - FULL_SHARE_MIN) * drawn
 
 
 class _DurableFile:

@@ -23,8 +23,9 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
   journal. Three appenders beside each other: p99 of a sync 30 ms, worst 100; writing over: 12 and 20.
 - A new log file, even an old one under a new name, makes the next sync wait for the file system's journal,
   and that for the table files of whoever else writes there: 30 to 100 ms. Replicas of the same rows would all
-  fill their memtables in the same moment, so that no quorum could do without the slow ones. So each memtable
-  is written to a table file at a size of its own, below the largest, drawn from the database's identity.
+  fill their memtables, and compact their files, in the same moment, so that no quorum could do without the
+  slow ones. So each memtable is written to a table file at a size of its own, below the largest, and each
+  engine compacts by a number of files of its own, both drawn (`Turns`).
 - What follows a damaged record of the write-ahead log is dropped when the database is opened, since in a log
   that is written over nothing else can be told from a torn tail, which is what a power cut leaves. So the
   last durable sequence number is kept a second time, in a file beside the database: if the log ends before
@@ -76,6 +77,8 @@ FULL_FIRST = LOGS_RECYCLED + 1
 """So many memtables are filled up, so that those that follow do not outgrow the log files they write over."""
 FULL_SHARE_MIN, FULL_SHARE_MAX = 0.65, 0.95
 """All others are written to a table file at a share of their bytes between these."""
+COMPACTED_MIN, COMPACTED_MAX = 8, 13
+"""A compaction begins at a number of young files between these."""
 DURABLE_SYNC_US = 100_000
 OPEN_FILES_MAX = 512
 APART_BYTES = 64 * KIB
@@ -141,7 +144,7 @@ class Memory(msgspec.Struct, frozen=True):
     memtable_bytes: int = MEMTABLE_BYTES
 
 
-def _options(memory: Memory, compact: bool = True) -> Options:
+def _options(memory: Memory, compact: bool, files_first: int) -> Options:
     table = BlockBasedOptions()
     table.set_block_cache(Cache(memory.block_cache_bytes))
     # A write looks for its row first, in ten young files: with 10 bits a key every thirtieth write of a new
@@ -173,7 +176,7 @@ def _options(memory: Memory, compact: bool = True) -> Options:
     # Every flush overlaps all rows, so each compaction of the youngest level rewrites the next one as well.
     # With 10 files instead of 4 per compaction a sustained load costs 238 us per write in place of 383 and
     # its p99 is 0.17 s instead of 0.61; filters keep reads from looking into files in vain.
-    options.set_level_zero_file_num_compaction_trigger(10)
+    options.set_level_zero_file_num_compaction_trigger(files_first)
     options.set_level_zero_slowdown_writes_trigger(30)
     options.set_level_zero_stop_writes_trigger(50)
     # What a queue leaves behind would be stepped over by each read of its head until it is compacted away.
@@ -197,7 +200,7 @@ class RocksEngine:
     All but `sync` and `fetch` belong to one thread, and `sync` to one at a time.
     """
 
-    def __init__(self, database: Rdict, durable: _DurableFile, memtable_bytes: int) -> None:
+    def __init__(self, database: Rdict, durable: _DurableFile, turns: Turns) -> None:
         """Use `open`."""
         self._db = database
         self._durable = durable
@@ -210,7 +213,7 @@ class RocksEngine:
         self._failed = ""
         self._full = False
         self._path = Path(database.path())
-        self._turns = _Turns((self._path / "IDENTITY").read_bytes(), memtable_bytes)
+        self._turns = turns
 
     @classmethod
     def open(
@@ -236,8 +239,9 @@ class RocksEngine:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
         memory = memory or Memory()
+        turns = Turns(os.urandom(8), memory.memtable_bytes)
         try:
-            options = _options(memory, compact)
+            options = _options(memory, compact, turns.files)
             # By name: else one that exists is opened by the options that its files hold: no cache, no filter.
             database = Rdict(str(path / DATABASE), options, {"default": options})
         except Exception as error:  # rocksdict raises nothing narrower
@@ -252,7 +256,7 @@ class RocksEngine:
             if damage:
                 raise CorruptionError(f"{damage}; {text}")
             raise AmnesiaError(f"{path / DATABASE}: {text}: acknowledged writes are missing")
-        return cls(database, durable, memory.memtable_bytes)
+        return cls(database, durable, turns)
 
     # --- reading
 
@@ -503,11 +507,14 @@ def _sync_logs(path: Path) -> None:
             os.close(descriptor)
 
 
-class _Turns:
-    """When a memtable is written to a table file before it is full: no two databases all in step."""
+class Turns:
+    """When a memtable is written to a table file before it is full, and how many of these are compacted
+    together (`files`): no two engines do it all in step.
+    """
 
-    def __init__(self, identity: bytes, memtable_bytes: int) -> None:
-        self._identity, self._memtable_bytes = identity, memtable_bytes
+    def __init__(self, drawn: bytes, memtable_bytes: int) -> None:
+        self._drawn, self._memtable_bytes = drawn, memtable_bytes
+        self.files = COMPACTED_MIN + drawn[0] % (COMPACTED_MAX - COMPACTED_MIN + 1)
         self._taken, self._held_bytes = 0, 0
         self._due_bytes = memtable_bytes
 
@@ -528,7 +535,7 @@ class _Turns:
     def _share(self) -> float:
         if self._taken < FULL_FIRST:
             return 1.0
-        drawn = zlib.crc32(self._identity + self._taken.to_bytes(8, "big")) / 2**32
+        drawn = zlib.crc32(self._drawn + self._taken.to_bytes(8, "big")) / 2**32
         return FULL_SHARE_MIN + (FULL_SHARE_MAX - FULL_SHARE_MIN) * drawn
 
 

@@ -566,7 +566,8 @@ def test_memtables_are_written_at_sizes_that_differ_from_engine_to_engine() -> N
 
 def test_a_memtable_that_is_not_full_is_written_when_it_is_its_turn(tmp_path: Path) -> None:
     engine = RocksEngine.open(tmp_path, lambda: 0, Memory(MIB, MIB))
-    logs, written, sizes = {"000004.log"}, 0, []
+    logs, written = {"000004.log"}, 0
+    sizes: list[int] = []
     while len(sizes) < FULL_FIRST + 4:
         engine.write([(b"%08d" % written, os.urandom(48 * KIB))])
         written += 1

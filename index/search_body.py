@@ -120,7 +120,10 @@ def _timeout_ms(body: Body) -> int:
     if text and match is None:
         raise RefusedError("timeout is such as 500ms, 2s or 1m", "body")
     given = 0 if match is None else int(match[1]) * {"ms": 1, "s": 1_000, "m": 60_000}[match[2]]
-    return body.integer("timeout_ms", min(given, TIMEOUT_MS_MAX), 0, TIMEOUT_MS_MAX)
+    timeout_ms = body.integer("timeout_ms", min(given, TIMEOUT_MS_MAX), 0, TIMEOUT_MS_MAX)
+    if not timeout_ms and (text or "timeout_ms" in body.object()):
+        raise RefusedError(f"a timeout is 1 to {TIMEOUT_MS_MAX} milliseconds", "body")
+    return timeout_ms
 
 
 def _post_filter(body: Body) -> Query | None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+import msgspec
 from aiohttp import web
 
+from core.json_values import JsonError, checked
 from server.rest.problems import ProblemError
 
 SMALL_BYTES = 64 * 1024
+
+Wanted = TypeVar("Wanted")
+
+_PAIRS: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str).decode
 
 
 class Budget:
@@ -62,6 +72,58 @@ def _expected(request: web.BaseRequest, expect: str) -> None:
         raise ProblemError("expectation-failed", f"only 100-continue can be expected; found {expect[:60]!r}")
     if request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def check_encoding(request: web.BaseRequest) -> None:
+    """Raise a ProblemError (415) for a body that is compressed: a few bytes could be gigabytes."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip()
+    if encoding.lower() not in ("identity", ""):
+        detail = f"send the body as it is, without Content-Encoding: {encoding[:60]}"
+        error = ProblemError("content-encoding-not-supported", detail)
+        error.headers["Accept-Encoding"] = "identity"
+        raise error
+
+
+def object_of(body: bytes, what: str) -> dict[str, Any]:
+    """The JSON object that a body is; a ProblemError if it is none, or has a name twice. `what` it is for."""
+    try:
+        found = checked(body)
+    except JsonError as error:
+        raise ProblemError("bad-body", f"{what}: {error}") from None
+    if type(found) is not dict:
+        raise ProblemError("bad-body", f"{what} must be a JSON object")
+    return found
+
+
+def decoded_body(decoder: msgspec.json.Decoder[Wanted], body: bytes, what: str) -> Wanted:
+    """A body of known members; a ProblemError if it is none, or has a name twice. `what` it is for."""
+    object_of(body, what)
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError("bad-body", f"{what}: {error}") from None
+
+
+def check_names(line: bytes, members: Iterable[object]) -> None:
+    """Raise a ProblemError for a line that has a name twice, of which a parser would take the last, silently.
+
+    `line` is a JSON object, `members` the values of those that it was found to have: text, number, or
+    msgspec.Raw for what is checked, or kept as it is, elsewhere. Each name has two quotation marks, and so
+    has each text: a line with no more than these has no name twice. Others are looked at closer.
+    """
+    quotes = 0
+    for member in members:
+        if member is not None:
+            quotes += 4 if type(member) is str else 2
+            if type(member) is msgspec.Raw:
+                quotes += bytes(member).count(b'"')
+    if line.count(b'"') == quotes:
+        return
+    seen: set[str] = set()
+    for name, _ in _PAIRS(line.decode()):
+        if name in seen:
+            raise ProblemError("bad-body", f"this line has the name {name[:60]!r} twice")
+        seen.add(name)
 
 
 def _too_large(kind: str, limit: int) -> ProblemError:

@@ -21,9 +21,12 @@ _ADDRESS: Final = re.compile(r"[0-9.]+|\[[0-9a-fA-F:.]+\]|[^.]+|.+\.localhost\.?
 _HOST_LINE: Final = re.compile(rb"(?:^|\n)[Hh][Oo][Ss][Tt]: ([^\r]*)")
 
 
-def check(method: str, headers: Mapping[str, str], on_loopback: bool) -> None:
-    """Raise a ProblemError (403) for a request that a page of elsewhere has made."""
-    host = headers.get("Host", "")
+def check(method: str, headers: Mapping[str, str], on_loopback: bool, authority: str | None = None) -> None:
+    """Raise a ProblemError (403) for a request that a page of elsewhere has made.
+
+    `authority` is whom the request's target names, if it does: that counts then, and not `Host`.
+    """
+    host = headers.get("Host", "") if authority is None else authority
     if on_loopback and is_foreign_name(host):
         raise ProblemError(
             "not-permitted",

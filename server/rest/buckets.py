@@ -15,6 +15,7 @@ from kv.buckets import Bucket, BucketSpec
 from node.metadata_state import State
 from node.node import Node
 from server.bridge import Bridge
+from server.rest.bodies import decoded_body
 from server.rest.problems import ProblemError, invalid, problem_of
 
 METADATA_TIMEOUT_US: Final = 10_000_000
@@ -120,10 +121,7 @@ class Buckets:
 
     async def put(self, name: str, body: bytes) -> tuple[bool, dict[str, Any]]:
         """Have a bucket be so: whether it is new, and its description."""
-        try:
-            wanted = _decoder.decode(body) if body.strip() else _Body()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProblemError("bad-body", f"a bucket's description: {error}") from None
+        wanted = decoded_body(_decoder, body, "a bucket's description") if body.strip() else _Body()
         self._must_serve()
         spec = BucketSpec(
             name,

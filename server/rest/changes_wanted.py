@@ -16,7 +16,7 @@ from query.document_filter import cost_of, parse_filter
 from query.document_match import predicate
 from query.refusals import Refusal
 from server.rest.problems import ProblemError
-from server.rest.targets import decoded
+from server.rest.targets import decoded, number
 from streams.cursor import Cursor, decode_cursor, laid_over
 from streams.formats import FORMS, PLAIN
 from streams.groups import NAME_CHARS_MAX, PARTS, PARTS_MAX
@@ -28,7 +28,6 @@ MEMBER_PARAMETERS: Final = ("group", "member", "ack", "session", "parts")
 OPERATIONS: Final = ("insert", "update", "delete", "expire", "truncate", "read")
 FILTER_CHARS_MAX: Final = 64 * 1024
 
-SESSION_S_MAX: Final = 300
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
 _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d)")
@@ -83,7 +82,7 @@ def wanted_of(query: str, headers: Mapping[str, str], now_us: int) -> Wanted:
         operations=_operations(found.get("op", "")),
         condition=_condition(found["filter"]) if "filter" in found else None,
         part=_part(found["part"]) if "part" in found else (1, 1),
-        limit=_limit(found["limit"]) if "limit" in found else 0,
+        limit=number("limit", found["limit"]) if "limit" in found else 0,
         joining=_joining(found, start),
     )
 
@@ -102,9 +101,9 @@ def _joining(found: Mapping[str, str], start: str) -> tuple[str, str, int, int, 
             "bad-query", "a group begins at now, start, snapshot, a time or 10m, and keeps its own cursor"
         )
     member = checked_name("member", found["member"]) if "member" in found else ""
-    session_s = _number("session", found.get("session", "0"), SESSION_S_MAX)
+    session_s = number("session", found.get("session", "0"))
     auto = _among("ack", found.get("ack", "manual"), ("manual", "auto")) == "auto"
-    parts = parts_of(_number("parts", found.get("parts", str(PARTS)), PARTS_MAX))
+    parts = number("parts", found.get("parts", str(PARTS)))
     return checked_name("group", found["group"]), member, parts, session_s * 1_000_000, auto
 
 
@@ -129,12 +128,6 @@ def start_of(text: str, now_us: int) -> tuple[str, int]:
     if start not in (NOW, START, SNAPSHOT):
         raise ProblemError("bad-query", "a group begins at now, start, snapshot, a time or 10m")
     return start, since_us
-
-
-def _number(name: str, text: str, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) > most:
-        raise ProblemError("bad-query", f"{name} is a whole number up to {most}; found {text[:60]!r}")
-    return int(text)
 
 
 def _start(text: str, now_us: int) -> tuple[str, Cursor | None, int]:
@@ -180,12 +173,6 @@ def _part(text: str) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ProblemError("bad-query", f"part is one of so many, as 2/3; found {text[:60]!r}")
     return int(match[1]), int(match[2])
-
-
-def _limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
-        raise ProblemError("bad-limit", f"limit is a whole number from 1; found {text[:60]!r}")
-    return int(text)
 
 
 @lru_cache(64)

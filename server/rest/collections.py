@@ -18,6 +18,7 @@ from index.mapping import MappingFault, compile_mapping, parse_mapping
 from node.metadata_state import State
 from node.node import Node
 from server.bridge import Bridge
+from server.rest.bodies import decoded_body
 from server.rest.buckets import kept
 from server.rest.problems import ProblemError, invalid, problem_of
 
@@ -130,7 +131,7 @@ class Collections:
 
     async def put(self, name: str, body: bytes) -> tuple[bool, dict[str, Any]]:
         """Have a collection be so: whether it is new, and its description."""
-        wanted = _decoded(body)
+        wanted = decoded_body(_decoder, body, "a collection's description") if body.strip() else _Body()
         self._must_serve()
         collection = self.find(name)
         spec = _spec(name, wanted, None if collection is None else collection.settings)
@@ -154,13 +155,6 @@ class Collections:
         """All collections."""
         self._must_serve()
         return [describe(collection) for collection in documents.every(self._node.metadata.state)]
-
-
-def _decoded(body: bytes) -> _Body:
-    try:
-        return _decoder.decode(body) if body.strip() else _Body()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError("bad-body", f"a collection's description: {error}") from None
 
 
 def _spec(name: str, wanted: _Body, there: CollectionSettings | None) -> CollectionSpec:

@@ -32,7 +32,7 @@ from cql_lite.running import Run
 from cql_lite.session import Session
 from cql_lite.types_scalar import json_string
 from server.cql import CqlService
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, decoded_body, read_body
 from server.rest.idempotency import key_of
 from server.rest.problems import ProblemError
 
@@ -89,10 +89,7 @@ class CqlRoute:
         """The answer to a request; raises ProblemError."""
         operation_id = key_of(request)
         data = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
-        try:
-            body = self._decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProblemError("bad-body", f"the body is no request for CQL: {error}") from None
+        body = decoded_body(self._decoder, data, "the request for CQL")
         query = wire.Query(body.query, self._parameters(body))
         payload: wire.Payload = {} if operation_id is None else {PAYLOAD_KEY: operation_id}
         warnings: list[str] = []

@@ -105,7 +105,7 @@ class Documents:
         collection, body = await self._body(request, name)
         how = Wanted(wanted.level, wanted.ttl_s, condition)
         of = self._operation(request, query, body)
-        done = await self.done(operations.put(collection, document_id, body, how), wanted, of)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted, of, len(body))
         return web.Response(status=204, headers=_headers(done.tag))
 
     async def post(self, request: web.BaseRequest, name: str, query: str) -> web.Response:
@@ -119,7 +119,7 @@ class Documents:
         of = self._operation(request, query, body)
         document_id = new_id() if of is None else id_of_key(name, of.id)
         how = Wanted(wanted.level, wanted.ttl_s)
-        done = await self.done(operations.put(collection, document_id, body, how), wanted, of)
+        done = await self.done(operations.put(collection, document_id, body, how), wanted, of, len(body))
         headers = _headers(done.tag, JSON)
         headers["Location"] = f"/v1/docs/{name}/{document_id}"
         return web.Response(status=201, body=orjson.dumps({"id": document_id}), headers=headers)
@@ -135,9 +135,6 @@ class Documents:
         return self._collections.find(name) or await self._collections.used(name), body
 
     async def _read(self, request: web.BaseRequest, name: str) -> bytes:
-        encoding = request.headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            raise ProblemError("content-encoding-not-supported", "send the body as it is")
         collection = self._collections.find(name)
         limit = self._settings.value_bytes_max
         if collection is not None:
@@ -165,7 +162,7 @@ class Documents:
                 collection = await self._collections.used(name)
         how = Wanted(wanted.level, wanted.ttl_s, condition, wanted.returning)
         of = self._operation(request, query, body)
-        done = await self.done(operations.edit(collection, document_id, edit, how), wanted, of)
+        done = await self.done(operations.edit(collection, document_id, edit, how), wanted, of, len(body))
         if wanted.returning:
             return web.Response(body=done.text or b"null", headers=_headers(done.tag, JSON))
         return web.Response(status=204, headers=_headers(done.tag))
@@ -190,12 +187,16 @@ class Documents:
         return self._idempotency.operation(key, fingerprint(request.method, path, query, body, *counts))
 
     async def done(
-        self, operation: Operation | Invalid, wanted: Options, of: OperationId | None = None
+        self,
+        operation: Operation | Invalid,
+        wanted: Options,
+        of: OperationId | None = None,
+        body_bytes: int = 0,
     ) -> Done:
         """Have it done; a ProblemError if it cannot be or its condition does not hold."""
         if isinstance(operation, Invalid):
             raise invalid(operation)
-        timeout_us = wanted.write_timeout_us(self._settings)
+        timeout_us = wanted.write_timeout_us(self._settings, body_bytes)
         answer = await self._idempotency.ask(self._bridge, operation.request, of, timeout_us)
         if not isinstance(answer, (Written, Judged)):
             raise refused(answer, operation.collection)

@@ -18,12 +18,14 @@ from typing import Any, Final
 
 import msgspec
 import orjson
+from msgspec.structs import astuple
 
 from core.requests import Answer, Invalid, Judged, OperationId, RowsRead, Written
 from core.settings import Settings
 from documents import operations
 from documents.collections import Collection
 from documents.operations import Condition, NotMet, Operation, Wanted
+from server.rest.bodies import check_names
 from server.rest.bulk import LINE_OVERHEAD, Item, UnmadeError
 from server.rest.collections import Collections
 from server.rest.documents import JSON_PATCH, MERGE_PATCH, UPDATE, edit_of, refused
@@ -70,6 +72,7 @@ class DocumentLines:
     def plan(self, data: bytes, item: Item, of: OperationId | None) -> None:
         """Say what a line asks."""
         line = _decoder.decode(data)
+        check_names(data, (member for member in astuple(line) if member is not _NOTHING))
         document_id = line.id
         if document_id is None and line.op == "put":
             document_id = new_id() if of is None else id_of_key(self.place, of.id)

@@ -8,14 +8,22 @@ aiohttp was given anything of which it is not certain where it ends, the connect
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from server.rest.problems import ProblemError
 from server.rest.quick import Quick, Verdict, split
+
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_ENDLESS: Final = re.compile(rb"0*[1-9a-fA-F][0-9a-fA-F]{10,}[;\r]")
+"""A chunk of a tebibyte or more: nobody means to send one, and no body may have one."""
+_BEYOND: Final = b"F" * 17 + b"\r\n"
+"""What the parser itself refuses as too large for a chunk."""
 
 
 class _Connection(RequestHandler):
@@ -36,16 +44,42 @@ class _Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several, or of none."""
         if self._long_way or not data:  # aiohttp calls this itself, with nothing, to parse what it holds
-            super().data_received(data)
+            self._parse(data)
         elif self._asked is not None or self._paused:
             self._behind += data
             assert self.transport is not None
             self.transport.pause_reading()
         elif not self._is_idle():
             self._long_way = split(data) is None
-            super().data_received(data)
+            self._parse(data)
         else:
             self._take(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Have aiohttp do it, and end a body in which the parser lost its way."""
+        at = self._endless_at(data)
+        super().data_received(data if at is None else data[:at] + _BEYOND)
+        wrong = getattr(self._messages[-1][0], "exc", None) if self._messages else None
+        if wrong is None:
+            return
+        before = self._messages[-2][1] if len(self._messages) > 1 else None
+        if before is None and self._current_request is not None:
+            before = self._current_request.content
+        if before is not None and not before.is_eof():  # this body would never end
+            before.set_exception(self._told(wrong, str(wrong)), wrong)
+            before.feed_eof()
+
+    def _endless_at(self, data: bytes) -> int | None:
+        """Where in `data` the first chunk of a body begins, if it says that it does not end."""
+        request, at = self._current_request, 0
+        if request is None:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or _CHUNKED.search(data, 0, end + 2) is None:
+                return None
+            at = end + 4
+        elif request.content.total_bytes or request.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return None
+        return None if _ENDLESS.match(data, at) is None else at
 
     def _is_idle(self) -> bool:
         """Whether aiohttp has answered all it was given."""
@@ -67,7 +101,7 @@ class _Connection(RequestHandler):
         self._asked = None
         self._manager_of().ended(self)
         self._long_way = verdict is Verdict.OTHER
-        super().data_received(data)
+        self._parse(data)
 
     def _manager_of(self) -> HttpServer:
         manager = self._manager
@@ -94,7 +128,7 @@ class _Connection(RequestHandler):
             self._loop.call_soon(self._give, request)
 
     def _give(self, request: bytes) -> None:
-        super().data_received(request)
+        self._parse(request)
         if self._behind:
             self._long_way = True
             self._go_on()
@@ -139,13 +173,34 @@ class _Connection(RequestHandler):
         """Called by aiohttp for bytes that are no request, and for what a handler raised."""
         if status != 400 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        text = " ".join((message or str(exc)).split())[:300]
-        server = self._manager
-        assert isinstance(server, HttpServer)
-        server.malformed(f"{request.remote}: {text}; connection closed")
-        response = ProblemError("bad-request", text).response()
+        response = self._told(exc, message or str(exc)).response()
         response.force_close()
         return response
+
+    def _told(self, wrong: BaseException | None, message: str) -> ProblemError:
+        """The problem of bytes that are no HTTP; the log hears of it, with some of the bytes."""
+        server, peer = self._manager_of(), None
+        if self.transport is not None:
+            peer = self.transport.get_extra_info("peername")
+        text = " ".join(message.split())[:300]
+        server.malformed(f"{peer[0] if peer else 'a client'}: {text}; connection closed")
+        return problem_of_bytes(wrong, message, server.target_bytes_max)
+
+
+def problem_of_bytes(wrong: BaseException | None, message: str, target_bytes_max: int) -> ProblemError:
+    """What to tell the sender of bytes that the parser refused, in words without those bytes."""
+    if isinstance(wrong, LineTooLong):
+        limit = wrong.args[1]
+        if limit == target_bytes_max:
+            detail = f"the request's target (path and query) has more than {limit} bytes"
+            return ProblemError("target-too-long", detail, limit_bytes=limit)
+        detail = f"a header has more than {limit} bytes"
+        return ProblemError("headers-too-large", detail, limit_bytes=limit)
+    if message.startswith("Too many headers"):
+        return ProblemError("headers-too-large", "the request has too many headers")
+    words = message.replace("Bad status line:", "").partition(":\n")[0].partition(": b'")[0]
+    text = " ".join(words.split())[:200]
+    return ProblemError("bad-request", f"this is no HTTP request: {text[:1].lower()}{text[1:]}")
 
 
 class HttpServer(web.Server):
@@ -166,6 +221,7 @@ class HttpServer(web.Server):
     ) -> None:
         super().__init__(handler, **options)
         self.malformed = malformed
+        self.target_bytes_max: int = options["max_line_size"]
         self.quick = quick
         self.began = began
         self.ended = ended

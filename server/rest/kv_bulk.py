@@ -17,11 +17,13 @@ import binascii
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from core.requests import Answer, Invalid, OperationId, ReadRequest, RowsRead, WriteRequest, Written
 from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
+from server.rest.bodies import check_names
 from server.rest.buckets import Buckets
 from server.rest.bulk import LINE_OVERHEAD, Item, UnmadeError
 from server.rest.problems import ProblemError, invalid, problem_of
@@ -31,13 +33,16 @@ TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
 
 
+_NOTHING: Final = msgspec.Raw(b"")
+
+
 class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One operation."""
 
     op: str
     key: str
     value: str | None = None
-    json: msgspec.Raw = msgspec.Raw(b"")
+    json: msgspec.Raw = _NOTHING
     base64: str | None = None
     content_type: str | None = None
     ttl: int | None = None
@@ -61,6 +66,7 @@ class KvLines:
     def plan(self, data: bytes, item: Item, of: OperationId | None) -> None:
         """Say what a line asks."""
         line = _decoder.decode(data)
+        check_names(data, (member for member in astuple(line) if member is not _NOTHING))
         item.name = line.key
         if line.op == "put":
             bucket = self._buckets.find(self.place)
@@ -79,7 +85,7 @@ class KvLines:
 
     def _request(self, line: Line, bucket: Bucket) -> WriteRequest | ReadRequest | Invalid:
         level = self._wanted.level
-        given = (line.value is not None) + (line.base64 is not None) + bool(bytes(line.json))
+        given = (line.value is not None) + (line.base64 is not None) + (line.json is not _NOTHING)
         if line.op == "put":
             if given != 1:
                 raise ProblemError("bad-body", "a put has exactly one of value, json and base64")

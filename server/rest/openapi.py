@@ -68,7 +68,8 @@ _PARAMETERS = {
     "timeout_ms": _parameter(
         "timeout_ms",
         "query",
-        "How long to wait for them.",
+        "How long to wait for them; if not said, as configured: 5 s for a read, 2 s for a write and 1 s more "
+        "per MiB of its body.",
         {"type": "integer", "minimum": 1, "maximum": 600_000},
     ),
     "ttl": _parameter(
@@ -142,6 +143,7 @@ def _values() -> dict[str, Any]:
                     "bad-ttl",
                     "precondition-failed",
                     "value-too-large",
+                    "target-too-long",
                     "content-encoding-not-supported",
                     "conditional-not-supported",
                     "bucket-not-created",

@@ -8,6 +8,7 @@ from index.aggregation_dsl import AGGREGATIONS
 from index.bounds import WINDOW_MAX
 from index.query_dsl import QUERIES
 from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.rest.targets import TIMEOUT_MS_MAX
 
 ABOUT = f"""
 Every collection is searched, without declaring anything: strings as text and as keywords (`name.keyword`),
@@ -175,7 +176,7 @@ def schemas() -> dict[str, Any]:
         "allow_partial": _BOOLEAN,
         "ids": {"type": "array", "items": TEXT},
         "consistency": TEXT,
-        "timeout_ms": {"type": "integer"},
+        "timeout_ms": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX},
     }
     return {
         "SearchBody": {"type": "object", "properties": asked},

@@ -59,6 +59,8 @@ _REASONS: Final = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+_AS_TOLD: Final = "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n"
+"""As server/rest/values.py answers, too."""
 
 
 class Verdict(Enum):
@@ -158,7 +160,7 @@ class Quick:
             body = data[match.end() :]
             kind = content_type or kv.OCTETS
             request = kv.put(bucket, key, body, kind, wanted.level, ttl_s=wanted.ttl_s)
-            timeout_us = wanted.write_timeout_us(self._settings)
+            timeout_us = wanted.write_timeout_us(self._settings, size)
         else:
             request = kv.get(bucket, key, wanted.level)
             timeout_us = wanted.read_timeout_us(self._settings)
@@ -174,7 +176,8 @@ class Quick:
             elif len(found) > ANSWER_BYTES_MAX:
                 client.declined(data)
             else:
-                fields = f"Content-Type: application/json\r\nContent-Length: {len(found)}\r\n"
+                fields = "X-Content-Type-Options: nosniff\r\nContent-Type: application/json\r\n"
+                fields += f"Content-Length: {len(found)}\r\n"
                 client.answered(_head("200 OK", fields) + found)
 
         number = None if self.search is None else self.search.begin(name, query, told)
@@ -224,7 +227,7 @@ class _Asked:
         kind, size = value.content_type or kv.OCTETS, len(value.value)
         if size > ANSWER_BYTES_MAX or not (kind.isascii() and kind.isprintable()):
             return 0, b""
-        fields = f"ETag: {value.etag}\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n"
+        fields = f"ETag: {value.etag}\r\n{_AS_TOLD}Content-Type: {kind}\r\nContent-Length: {size}\r\n"
         return 200, _head("200 OK", fields) + value.value
 
 
@@ -235,7 +238,7 @@ def _head(status: str, fields: str) -> bytes:
 
 def _problem(problem: ProblemError) -> bytes:
     body = orjson.dumps(problem.body())
-    fields = f"Content-Type: {PROBLEM_JSON}\r\n"
+    fields = f"Content-Type: {PROBLEM_JSON}\r\nX-Content-Type-Options: nosniff\r\n"
     fields += "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
     if problem.status == 503:
         fields += f"Retry-After: {RETRY_AFTER_S}\r\n"

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from core import limits
 from core.consistency import Level
-from core.json_values import JsonError, parse
+from core.json_values import JsonError, checked, parse
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchRequest
 from core.settings import Settings
 from documents.collections import Collection
@@ -45,7 +45,7 @@ from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
 from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.search_shown import Shown
-from server.rest.targets import decoded, options
+from server.rest.targets import decoded, number, options
 
 SEARCH: Final = "/v1/search/"
 BODY_BYTES_MAX: Final = 1 * limits.MIB
@@ -117,7 +117,7 @@ class SearchRoutes:
     async def _body(self, request: web.BaseRequest) -> Any:
         data = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
         try:
-            return _askable(parse(data)) if data.strip() else {}
+            return _askable(checked(data, BODY_BYTES_MAX)) if data.strip() else {}
         except JsonError as error:
             raise ProblemError("bad-body", f"the search is no JSON: {error}") from None
 
@@ -329,9 +329,7 @@ def body_of_query(query: str) -> dict[str, Any]:
                 raise ProblemError("bad-query", f"{name} is true or false; found {value[:60]!r}")
             found[name] = value != "false"
         elif name in _NUMBERS:
-            if not value.isdecimal() or len(value) > 9:
-                raise ProblemError("bad-query", f"{name} is a whole number; found {value[:60]!r}")
-            found[name] = int(value)
+            found[name] = number(name, value, "bad-query")
         elif name in _LISTS:
             found[name] = _listed(name, value)
         elif name == "highlight":

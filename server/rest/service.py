@@ -26,7 +26,7 @@ from server.bridge import Bridge
 from server.cql import CqlService
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import browsers, buckets as buckets_module
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, check_encoding, object_of, read_body
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk, Room
 from server.rest.changes import CHANGES, ChangesRoute
@@ -220,8 +220,11 @@ class RestService:
         self._busy[protocol] = request
         self._seen[protocol] = (time.monotonic(), 0)
         operation, level, status = "other", "", 499
+        response: web.StreamResponse | None = None
         try:
-            browsers.check(request.method, request.headers, self._on_loopback)
+            authority = getattr(request, "authority", None)
+            browsers.check(request.method, request.headers, self._on_loopback, authority)
+            check_encoding(request)
             path, _, query = request.raw_path.partition("?")
             async with session_of(request, self._node):
                 if path.startswith(_KV):
@@ -253,6 +256,8 @@ class RestService:
             status = 500
             response = ProblemError("internal-error", "this peer's log says more").response()
         finally:
+            if response is not None and request.content.exception() is not None:
+                response.force_close()
             del self._busy[protocol]
             self._seen[protocol] = (time.monotonic(), 0)
             us = (time.perf_counter_ns() - begun_ns) // 1000
@@ -367,12 +372,7 @@ class RestService:
         arguments: Any = {}
         if request.method == "POST":
             body = await read_body(request, ADMIN_BODY_BYTES_MAX, self._budget, "body-too-large")
-            try:
-                arguments = orjson.loads(body) if body.strip() else {}
-            except orjson.JSONDecodeError as error:
-                raise ProblemError("bad-body", f"the arguments are no JSON: {error}") from None
-            if not isinstance(arguments, dict):
-                raise ProblemError("bad-body", "the arguments are a JSON object")
+            arguments = object_of(body, "the arguments") if body.strip() else {}
         answer = await self._bridge.ask(AdminRequest(verb, arguments), ADMIN_TIMEOUT_US)
         if not isinstance(answer, Told):
             raise problem_of(answer)

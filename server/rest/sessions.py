@@ -14,12 +14,14 @@ bridge: between them lie all routes, which need not know. The answer's header is
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
 
 from core.requests import MetadataRequest, Request as NodeRequest
 from core.session import Token, decode_tokens, encode_token
@@ -35,6 +37,9 @@ REACH_US: Final = 3_000_000
 
 _DEFINITIONS: Final = ("/v1/buckets/", "/v1/collections/")
 """Who is told here that something is so already wants it to be so elsewhere, too."""
+
+
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class Session:
@@ -71,19 +76,29 @@ class Request(web.BaseRequest):
     session: Session | None = None
     is_held_up: bool = False
     """Whether it is us who do not go on: what it waits for is the node."""
+    authority: str | None = None
+    """Whom the target names, if it is in absolute form; it counts instead of `Host` (RFC 9112, 3.2.2)."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers["X-Content-Type-Options"] = "nosniff"
         header = None if self.session is None else self.session.header()
         if header is not None:
             response.headers[HEADER] = header
 
 
 def request_factory(
-    message: object, payload: object, protocol: object, writer: object, task: asyncio.Task[None]
+    message: RawRequestMessage, payload: object, protocol: object, writer: object, task: asyncio.Task[None]
 ) -> web.BaseRequest:
     """As aiohttp's own, of our class."""
     loop = asyncio.get_running_loop()
-    return Request(message, payload, protocol, writer, task, loop)  # type: ignore[arg-type]
+    authority = None
+    absolute = _ABSOLUTE.match(message.path)
+    if absolute is not None:
+        authority, target = absolute[1], message.path[absolute.end() :]
+        message = message._replace(path=target if target[:1] == "/" else "/" + target)
+    found = Request(message, payload, protocol, writer, task, loop)  # type: ignore[arg-type]
+    found.authority = authority
+    return found
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from aiohttp import web
 
 from core.schema import PARTITION, Table
 from node.node import Node
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, decoded_body, read_body
 from server.rest.changes_shown import time_text
 from server.rest.problems import ProblemError
 from server.rest.targets import decoded, options
@@ -124,10 +124,7 @@ class SinksRoute:
                 return web.Response(status=204, headers={"Server": "sullae"})
 
     async def _put(self, records: SinkRecords, name: str, body: bytes) -> web.Response:
-        try:
-            wanted = _decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProblemError("bad-body", f"a sink's description: {error}") from None
+        wanted = decoded_body(_decoder, body, "a sink's description")
         _check(wanted)
         while True:
             kept = await records.get(name)

@@ -29,7 +29,7 @@ from core.metadata import Change
 from core.requests import Changed, MetadataRequest, Restored, RestoreRequest, Written
 from node.node import Node
 from server.bridge import Bridge
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, decoded_body, read_body
 from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.targets import decoded, options
 from server.snapshots.taking import About, Manifest, SnapshotError, Snapshots
@@ -55,6 +55,9 @@ T = TypeVar("T")
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     name: str
+
+
+_decoder = msgspec.json.Decoder(_Body)
 
 
 class SnapshotRoutes:
@@ -91,10 +94,7 @@ class SnapshotRoutes:
         method, snapshots = request.method, self._snapshots
         if not names and method == "POST":
             body = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
-            try:
-                wanted = msgspec.json.decode(body, type=_Body)
-            except msgspec.DecodeError as error:
-                raise ProblemError("bad-body", f'such as {{"name": "tonight"}}: {error}') from None
+            wanted = decoded_body(_decoder, body, 'a snapshot, such as {"name": "tonight"}')
             return _json(told(await self._apart(lambda: snapshots.take(wanted.name, self._about()))), 201)
         if not names and method == "GET":
             found = await self._apart(snapshots.list)

@@ -24,7 +24,7 @@ from core.requests import Told
 from core.streaming import ACK, FORGET, HEARTBEAT, LEAVE, LIST, MAKE, SHOW, GroupRequest
 from node.node import Node
 from server.bridge import Bridge
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, decoded_body, read_body
 from server.rest.changes import FAMILIES, subscribed_table
 from server.rest.changes_shown import time_text
 from server.rest.changes_stream import refusal_of
@@ -118,10 +118,7 @@ class StreamsRoute:
 
 
 def _body(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError("bad-body", f"the body: {error}") from None
+    return decoded_body(msgspec.json.Decoder(kind), data, "the body")
 
 
 def _ack(place: tuple[str, str], body: _AckBody) -> GroupRequest:

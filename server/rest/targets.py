@@ -13,15 +13,33 @@ from urllib.parse import unquote
 
 import msgspec
 
+from core import limits
 from core.consistency import Level
 from core.settings import Settings
+from index.bounds import WINDOW_MAX
 from server.rest.problems import ProblemError
+from streams.groups import PARTS_MAX
 
 TIMEOUT_MS_MAX: Final = 600_000
 LIMIT_MAX: Final = 2**31 - 1
+SESSION_S_MAX: Final = 300
 QUERY_CHARS_MAX: Final = 256 * 1024
 
+BOUNDS: Final = {
+    "timeout_ms": ("bad-timeout", 1, TIMEOUT_MS_MAX),
+    "ttl": ("bad-ttl", 0, limits.TTL_S_MAX),
+    "limit": ("bad-limit", 1, LIMIT_MAX),
+    "size": ("bad-query", 0, WINDOW_MAX),
+    "from": ("bad-query", 0, WINDOW_MAX),
+    "session": ("bad-query", 0, SESSION_S_MAX),
+    "parts": ("bad-group", 1, PARTS_MAX),
+}
+"""Of every number in a query: the problem of one that is out of bounds, the least, the greatest."""
+PER_MIB_US: Final = limits.SECOND_US
+"""So much longer than otherwise a write is waited for, for each MiB of its body, unless it says how long."""
+
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WHOLE = re.compile(r"-?[0-9]{1,15}")
 
 READ_PARAMETERS: Final = ("consistency", "timeout_ms")
 WRITE_PARAMETERS: Final = ("consistency", "ttl", "timeout_ms")
@@ -42,9 +60,11 @@ class Options(msgspec.Struct, frozen=True):
     returning: bool = False
     documents: bool = True
 
-    def write_timeout_us(self, settings: Settings) -> int:
-        """How long to wait for a write's outcome."""
-        return settings.write_timeout_us if self.timeout_us is None else self.timeout_us
+    def write_timeout_us(self, settings: Settings, body_bytes: int = 0) -> int:
+        """How long to wait for the outcome of a write that has so large a body."""
+        if self.timeout_us is not None:
+            return self.timeout_us
+        return settings.write_timeout_us + body_bytes // limits.MIB * PER_MIB_US
 
     def read_timeout_us(self, settings: Settings) -> int:
         """How long to wait for a read's answer."""
@@ -89,11 +109,11 @@ def _options(query: str, allowed: tuple[str, ...]) -> Options:
         found[name] = decoded(value.replace("+", " "), "query")
     return Options(
         level=_level(found["consistency"]) if "consistency" in found else Level.QUORUM,
-        ttl_s=_ttl_s(found["ttl"]) if "ttl" in found else None,
-        timeout_us=_timeout_us(found["timeout_ms"]) if "timeout_ms" in found else None,
+        ttl_s=number("ttl", found["ttl"]) if "ttl" in found else None,
+        timeout_us=number("timeout_ms", found["timeout_ms"]) * 1000 if "timeout_ms" in found else None,
         prefix=found.get("prefix", ""),
         after=found.get("after", ""),
-        limit=_limit(found["limit"]) if "limit" in found else LIMIT_MAX,
+        limit=number("limit", found["limit"]) if "limit" in found else LIMIT_MAX,
         returning=_one_of("return", found.get("return", "nothing"), ("nothing", "document")) == 1,
         documents=_one_of("documents", found.get("documents", "true"), ("false", "true")) == 1,
     )
@@ -110,9 +130,15 @@ def _level(text: str) -> Level:
         raise ProblemError("bad-level", f"no level is called {text[:60]!r}; there are: {known}") from None
 
 
-def _whole(text: str, kind: str, what: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,12}", text):
-        raise ProblemError(kind, f"{what} must be a whole number; found {text[:60]!r}")
+def number(name: str, text: str, kind: str = "") -> int:
+    """A whole number within the bounds that a parameter has (`BOUNDS`); a ProblemError for anything else.
+
+    `kind` is the problem's, if it is not the parameter's own.
+    """
+    own, least, most = BOUNDS[name]
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        detail = f"{name} must be a whole number from {least} to {most}; found {text[:60]!r}"
+        raise ProblemError(kind or own, detail)
     return int(text)
 
 
@@ -122,19 +148,3 @@ def _one_of(name: str, text: str, known: tuple[str, ...]) -> int:
     return known.index(text)
 
 
-def _ttl_s(text: str) -> int:
-    return _whole(text, "bad-ttl", "ttl (seconds)")
-
-
-def _timeout_us(text: str) -> int:
-    timeout_ms = _whole(text, "bad-timeout", "timeout_ms")
-    if not 1 <= timeout_ms <= TIMEOUT_MS_MAX:
-        raise ProblemError("bad-timeout", f"timeout_ms must be 1 to {TIMEOUT_MS_MAX}; found {timeout_ms}")
-    return timeout_ms * 1000
-
-
-def _limit(text: str) -> int:
-    limit = _whole(text, "bad-limit", "limit")
-    if not 1 <= limit <= LIMIT_MAX:
-        raise ProblemError("bad-limit", f"limit must be 1 to {LIMIT_MAX}; found {limit}")
-    return limit

@@ -21,6 +21,8 @@ from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, opti
 DELETE_PARAMETERS = ("consistency", "timeout_ms")
 LARGE_BYTES = 256 * 1024
 LARGE_WRITE_S = 120.0
+SANDBOX_HEADER, SANDBOX = "Content-Security-Policy", "sandbox"
+"""A browser shows a stored page, but runs none of its scripts: they would act as pages of this origin."""
 
 
 class Values:
@@ -41,17 +43,13 @@ class Values:
         condition = condition_of(request)
         if "Content-Range" in headers:
             raise ProblemError("bad-request", "a part of a value cannot be written: leave Content-Range out")
-        encoding = headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            detail = f"send the value without Content-Encoding: {encoding[:60]}, or as a type of its own"
-            raise ProblemError("content-encoding-not-supported", detail)
         body = await read_body(request, self._settings.value_bytes_max, self._budget, "value-too-large")
         bucket = self._buckets.find(bucket_name) or await self._buckets.used(bucket_name)
         content_type = headers.get("Content-Type", kv.OCTETS)
         write = kv.put(bucket, key, body, content_type, wanted.level, ttl_s=wanted.ttl_s)
         asked = _asked(bucket, write, condition)
         of = self._operation(request, query, body, content_type)
-        return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings))
+        return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings, len(body)))
 
     async def delete(
         self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str
@@ -114,6 +112,7 @@ class Values:
         if "If-None-Match" in headers and _matches(headers["If-None-Match"], etag):
             return web.Response(status=304, headers=found)
         found["Content-Type"] = value.content_type or kv.OCTETS
+        found[SANDBOX_HEADER] = SANDBOX
         response = web.Response(body=value.value, headers=found)
         if len(value.value) >= LARGE_BYTES:
             await self._write_large(request, response, len(value.value))

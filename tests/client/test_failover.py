@@ -89,6 +89,15 @@ async def test_what_is_not_the_same_twice_is_sent_again_under_the_same_key_to_th
     assert "timeout_ms=" in asked[0].target
 
 
+async def test_a_large_body_has_more_time() -> None:
+    async with peers(always(ok)) as [peer], client(peer, attempt_timeout_s=3, timeout_s=4) as db:
+        await db.kv("b").put("k", b"v")
+        await db.kv("b").put("k", bytes(5 * 1024 * 1024))
+        await db.kv("b").put("k", bytes(5 * 1024 * 1024), timeout_s=6)
+    waits = [one.target.partition("timeout_ms=")[2] for one in peer.asked if one.method == "PUT"]
+    assert waits == ["3000", "8000", "6000"]
+
+
 async def test_every_operation_has_a_key_of_its_own() -> None:
     async with peers(always(ok)) as [peer], client(peer) as db:
         for _ in range(3):

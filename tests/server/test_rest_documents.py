@@ -409,7 +409,7 @@ def test_a_collection_is_described_altered_and_dropped() -> None:
         (b'{"replication_factor":9}', "bad-replication-factor"),
         (b'{"schema":5}', "bad-collection"),
         (b'{"schema":{"type":"nope"}}', "bad-collection"),
-        (b'{"schema":{"type":"object","type":"array"}}', "bad-collection"),
+        (b'{"schema":{"type":"object","type":"array"}}', "bad-body"),
         (b'{"schema":{"$ref":"http://127.0.0.1:1/x"}}', "bad-collection"),
         (b'{"schema":{"$ref":"file:///etc/hostname"}}', "bad-collection"),
         (b'{"schema":{"pattern":"(a"}}', "bad-collection"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 
@@ -16,6 +17,7 @@ from tests.server.rest_client import door, head
 
 BULK = b"POST /v1/kv/demo/_bulk HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 
+CHUNKED = b"PUT /v1/kv/demo/k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%s"
 MALFORMED = {
     "a frame of the peers' port": b"SULLAE\x01\x00\x00\x00\x00\x05hello",
     "tls": bytes.fromhex("1603010200010001fc0303") + bytes(64),
@@ -32,7 +34,12 @@ MALFORMED = {
     "a target too long": b"GET /v1/kv/demo/" + b"x" * 2_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "a header folded": b"GET /v1/health HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
     "a space before the colon": b"GET /v1/health HTTP/1.1\r\nHost: x\r\nX : a\r\n\r\n",
+    "a chunk without end": CHUNKED % b"FFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n",
+    "a chunk beyond all sizes": CHUNKED % b"FFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n",
+    "a chunk of a negative size": CHUNKED % b"-1\r\na\r\n0\r\n\r\n",
+    "a chunk longer than it says": CHUNKED % b"1\r\nabc\r\n0\r\n\r\n",
 }
+STATUS = {"a header too long": 431, "too many headers": 431, "a target too long": 414}
 
 
 @pytest.mark.parametrize("name", list(MALFORMED))
@@ -43,10 +50,34 @@ def test_malformed_bytes_cost_one_connection_and_one_line(name: str) -> None:
             before = dict(ask.node.rows)
             told = await ask.raw(MALFORMED[name])
             assert told is not None, "the connection is still open"
-            assert not told or told.split(b" ")[1] == b"400", told
+            assert not told or int(told.split(b" ")[1]) == STATUS.get(name, 400), told
+            assert not re.search(rb"bytearray|b\\?'|\^", told.partition(b"\r\n\r\n")[2]), "in words"
             assert len(ask.lines) == 1
             assert ask.node.rows == before
             assert (await ask("GET", "/v1/kv/demo/there")).body == b"v"
+
+    run(work())
+
+
+@pytest.mark.parametrize("size", [b"FFFFFFFFFFFFFFFF", b"0FFFFFFFFFFFFFFFFFF", b"zz", b"5\r\nhello\r\n-1"])
+def test_a_body_that_goes_wrong_after_its_head_is_answered_at_once(size: bytes) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            for target in (b"/v1/kv/demo/k", b"/v1/docs/demo/k", b"/v1/kv/demo/_bulk"):
+                method = b"POST" if target.endswith(b"bulk") else b"PUT"
+                reader, writer = await ask.open()
+                writer.write(CHUNKED.replace(b"PUT /v1/kv/demo/k", method + b" " + target) % b"")
+                await until(lambda: bool(ask.service._busy), "the head was read")
+                writer.write(size + b"\r\nabc\r\n")
+                told = await reader.read()
+                writer.close()
+                if method == b"PUT":
+                    assert told.startswith(b"HTTP/1.1 400 ") and told.count(b"HTTP/1.") == 1, told
+                else:  # its answer was begun: the last line says it
+                    assert b'"status":400' in told and told.endswith(b"0\r\n\r\n"), told
+                await until(lambda: not ask.service._busy, "no request is left over")
+            assert len(ask.lines) == 3
+            assert not ask.node.rows
 
     run(work())
 
@@ -70,6 +101,11 @@ def test_malformed_bytes_cost_one_connection_and_one_line(name: str) -> None:
         '{"op":"get","key":"k"}'.encode("utf-16"),
         b'{"op":"put","key":"\xc0\xaf","value":"v"}',
         b"{" + b",".join(b'"x%d":1' % n for n in range(10_000)) + b"}",
+        b'{"op":"put","key":"k","key":"l","value":"v"}',
+        b'{"op":"put","key":"k","k\\u0065y":"l","value":"v"}',
+        b'{"op":"put","key":"k","value":null,"value":"v"}',
+        b'{"op":"put","key":"k","value":"v","ttl":1,"ttl":2}',
+        b'{"op":"put","key":"k","json":1,"json":{"op":1}}',
     ],
 )
 def test_lines_that_are_no_operation_are_told_so(line: bytes) -> None:

@@ -49,11 +49,11 @@ class Settings:
     consistency: Consistency | None = None
     """For every request that does not say its own."""
     timeout_s: float = 10.0
-    """For a whole operation, with all its attempts and pauses."""
+    """For a whole operation, with all its attempts and pauses; 1 s more for each MiB that it sends."""
     scan_timeout_s: float = 60.0
     """The same for what looks at many documents: find, count, distinct, aggregate, search, CQL."""
     attempt_timeout_s: float = 3.0
-    """For one attempt: what a peer is given to answer before another one is asked."""
+    """For one attempt: what a peer is given to answer before another one is asked; 1 s more per MiB sent."""
     connect_timeout_s: float = 1.0
     attempts_max: int = 12
     backoff: Backoff = field(default_factory=Backoff)

@@ -42,6 +42,13 @@ REFRESH_PAUSE_S: Final = 0.5
 DOWN_REFRESH_S: Final = 2.0
 """While a peer is said to be down, others are asked so often whether it is back."""
 BEHIND_ATTEMPTS_MAX: Final = 5
+PER_MIB_S: Final = 1.0
+"""So much longer a peer may take for each MiB that it is sent (a peer of itself gives writes as much)."""
+
+
+def _more_s(call: Call) -> float:
+    """How much longer than others a request may take for its size."""
+    return len(call.body or b"") // LARGE_BYTES * PER_MIB_S
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,9 @@ class Transport:
     def _whole(self, call: Call) -> Call:
         """With what all requests have: how long a peer may wait, and a key if one is needed."""
         settings = self.settings
-        total_s = call.timeout_s or (settings.scan_timeout_s if call.is_scan else settings.timeout_s)
+        total_s = call.timeout_s or (
+            settings.scan_timeout_s if call.is_scan else settings.timeout_s + _more_s(call)
+        )
         headers = dict(call.headers)
         query = call.query
         if call.takes_timeout:
@@ -198,7 +207,7 @@ class Transport:
         """How long one attempt may take: of a scan half of all, so that another peer still can."""
         if call.goes_on:
             return total_s
-        return total_s / 2 if call.is_scan else min(total_s, self.settings.attempt_timeout_s)
+        return total_s / 2 if call.is_scan else min(total_s, self.settings.attempt_timeout_s + _more_s(call))
 
     async def _request(self, call: Call, span: Span) -> Reply:
         assert call.timeout_s is not None

@@ -59,7 +59,7 @@ class FakePeer:
             self.runner = None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        asked = Asked(request.method, request.raw_path, dict(request.headers), await request.read())
+        asked = Asked(request.method, request.raw_path, dict(request.headers), await request.content.read())
         self.asked.append(asked)
         answer = await self.script(asked)
         if answer is None:

@@ -27,7 +27,7 @@ def test_what_a_member_says() -> None:
         (f"group={'a' * 49}", "bad-group"),
         ("group=etl&member=%20", "bad-group"),
         ("group=etl&parts=0", "bad-group"),
-        ("group=etl&parts=257", "bad-query"),
+        ("group=etl&parts=257", "bad-group"),
         ("group=etl&session=301", "bad-query"),
         ("group=etl&session=x", "bad-query"),
         ("group=etl&ack=perhaps", "bad-query"),

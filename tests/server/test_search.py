@@ -309,7 +309,7 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
     ("POST", "movies", {"query": {"terms": {"a": list(range(100_000))}}}, "bad-query", "at most"),
     ("POST", "movies", {"query": {"regexp": {"t": "(a+)+$((b{999}){999}){999}"}}}, "bad-query", "regexp"),
     ("POST", "movies", {"query": {"wildcard": {"t": "*a" * 20_000}}}, "bad-query", "at most"),
-    ("POST", "movies", nested(60), "bad-query", "nested"),
+    ("POST", "movies", nested(60), "bad-body", "nested"),
     ("POST", "movies", nested(40_000), "bad-body", "no JSON"),
     ("POST", "movies", b"[" * 500_000, "bad-body", "no JSON"),
     ("POST", "movies", {"query": {"$where": "while(1);"}}, "bad-query", "$where"),

@@ -49,7 +49,7 @@ INSERT: Final = "INSERT INTO bench.plain (k, v) VALUES (?, ?)"
 SELECT: Final = "SELECT v FROM bench.plain WHERE k = ?"
 
 
-class _Taker:
+class Taker:
     """A world that keeps what it is given, instead of the node's own."""
 
     def __init__(self, world: Any) -> None:
@@ -168,7 +168,7 @@ class _Stages:
 
     def round(self, values: Sequence[tuple[bytes, ...]]) -> None:
         """All stations for these values."""
-        world = _Taker(self.node.inside.world)
+        world = Taker(self.node.inside.world)
         before, self.node.inside.world = self.node.inside.world, world  # type: ignore[assignment]
         execute = wire.Execute.opcode
         frames = []
@@ -222,7 +222,7 @@ class _Stages:
             self.executor.end_sync(token)
         return self.executor.take_released()
 
-    def _answer(self, world: _Taker, outcomes: Sequence[tuple[Ticket, Any]]) -> None:
+    def _answer(self, world: Taker, outcomes: Sequence[tuple[Ticket, Any]]) -> None:
         """The replicas say what ours says; two of three are a quorum."""
         answers: list[tuple[PeerId, Message]] = []
         for peer, message in world.sent:

@@ -119,7 +119,7 @@ class TantivySegments:
         self._seen: _Seen
         self._places: dict[str, str] = {}
         self.reload()
-        self._preparer = Preparer(rules, partial(_placed, self._places))
+        self.preparer = Preparer(rules, partial(_placed, self._places))
         self._known = None if self._engine.marker.covers or self._engine.documents else _Known()
 
     def reload(self) -> None:
@@ -155,7 +155,7 @@ class TantivySegments:
                 if self._known is None or self._known.may_have(change.key):
                     writer.delete_documents_by_term("key", name)
                 if change.document is not None:
-                    writer.add_document(self._document(name, change))
+                    writer.add_document(self.document(change))
 
         self._write(add)
 
@@ -196,12 +196,12 @@ class TantivySegments:
             text = f"an inverted index cannot be written: {error}"
             raise (DiskFullError(text) if NO_SPACE in str(error) else CorruptionError(text)) from error
 
-    def _document(self, name: str, change: Change) -> tantivy.Document:
-        assert change.document is not None
-
-        prepared = self._preparer.prepare(parse(change.document))
+    def document(self, change: Change) -> tantivy.Document:
+        """A row, which is there, as what is indexed of it."""
+        assert change.document is not None, "it is there"
+        prepared = self.preparer.prepare(parse(change.document))
         fields: dict[str, Any] = {
-            "key": name,
+            "key": change.key.decode("latin-1"),
             "token": token_of(change.key),
             VALUES: prepared.terms,
             "source": change.document,

@@ -37,6 +37,7 @@ LEAVES_AT_ONCE = 4 * LEAVES_PER_BRANCH
 """Up to so many leaves are read one by one and together, whatever parts they are asked for in."""
 
 _MASK = 2**64 - 1
+_NOTHING = bytes(8 * LEAVES_PER_BRANCH + 8)
 _BRANCHES_MAX = 2**13
 """Branches kept in memory, of 64 sums each: 6 MiB at most."""
 
@@ -65,21 +66,29 @@ def _name(table: int, branch: int) -> int:
     return table << 12 | branch
 
 
+def _zeros() -> array[int]:
+    """A branch without anything in it."""
+    return array("Q", _NOTHING)
+
+
 class HashTree:
     """The sums of one engine, with those of the branches in use kept in memory.
 
-    A branch is read whole, by one scan, when it is first changed. Use: `stage` adds to a batch; after the
+    A branch is read whole, by one scan, when it is first changed; not where nothing at all was stored of the
+    table when it was first looked at, as with one that is new: its branches begin empty. Use: `stage` adds to a batch; after the
     engine took the batch, `commit`; otherwise drop what stage returned.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._branches: dict[int, array[int]] = {}
+        self._empty: dict[int, bool] = {}
+        """Tables: whether whatever is stored of them is in memory, too."""
 
     def keys_needed(self, table: int, leaf: int) -> tuple[bytes, ...]:
         """The ends of what a change in this leaf has to read from the engine."""
         branch = leaf // LEAVES_PER_BRANCH
-        if table << 12 | branch in self._branches:
+        if table << 12 | branch in self._branches or self._empty.get(table):
             return ()
         first = branch * LEAVES_PER_BRANCH
         return tree_key(table, _LEAF, first), tree_key(table, _LEAF, first + LEAVES_PER_BRANCH - 1)
@@ -121,7 +130,11 @@ class HashTree:
 
     def branch(self, table: int, leaf: int) -> array[int] | None:
         """The sums of the branch in which a leaf lies, if they are in memory: for `change`."""
-        return self._branches.get(table << 12 | leaf // LEAVES_PER_BRANCH)
+        name = table << 12 | leaf // LEAVES_PER_BRANCH
+        found = self._branches.get(name)
+        if found is None and self._empty.get(table):
+            found = self._branches[name] = _zeros()
+        return found
 
     @staticmethod
     def change(leaves: array[int], table: int, leaf: int, delta: int, puts: Puts) -> None:
@@ -143,14 +156,28 @@ class HashTree:
     def forget(self) -> None:
         """What is in memory is not what is stored: read it again."""
         self._branches.clear()
+        self._empty.clear()
 
     def trim(self) -> None:
         """Keep no more than is to be kept; not within a group of writes, whose sums are in memory only."""
         while len(self._branches) > _BRANCHES_MAX:
-            del self._branches[next(iter(self._branches))]
+            name = next(iter(self._branches))
+            del self._branches[name]
+            self._empty[name >> 12] = False
+
+    def _is_empty(self, table: int) -> bool:
+        """Whether nothing is stored of a table but what is in memory."""
+        empty = self._empty.get(table)
+        if empty is None:
+            empty = next(self._scan(table, _LEAF, 0, LEAVES), None) is None
+            self._empty[table] = empty
+        return empty
 
     def _load(self, table: int, branch: int) -> array[int]:
-        leaves = array("Q", bytes(8 * LEAVES_PER_BRANCH + 8))
+        leaves = _zeros()
+        if self._is_empty(table):
+            self._branches[_name(table, branch)] = leaves
+            return leaves
         first = branch * LEAVES_PER_BRANCH
         end = tree_key(table, _LEAF, first + LEAVES_PER_BRANCH)
         for key, value in self._engine.scan(tree_key(table, _LEAF, first), end):

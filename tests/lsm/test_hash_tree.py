@@ -86,3 +86,26 @@ def test_the_whole_ring_is_the_sum_of_all() -> None:
     assert tree.hashes(1, 0, LEAVES, 2) == (1, 5)
     tree.forget()
     assert tree.hashes(1, 0, LEAVES, 2) == (1, 5)
+
+
+def test_a_new_table_is_looked_at_once_and_again_after_what_is_in_memory_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a load into a new collection scans for nothing, once for each of thousands of branches."""
+    engine = CountingEngine()
+    tree = HashTree(engine)
+    first = [branch * LEAVES_PER_BRANCH for branch in range(20)]
+    for leaf in first:
+        change(tree, engine, 1, {leaf: 7})
+        assert tree.branch(1, leaf + 1) is not None
+    assert engine.scans == 1 and not tree.keys_needed(1, 40 * LEAVES_PER_BRANCH)
+    monkeypatch.setattr("lsm.hash_tree._BRANCHES_MAX", 5)
+    tree.trim()
+    assert tree.keys_needed(1, 40 * LEAVES_PER_BRANCH) and tree.branch(1, first[0]) is None
+    for leaf in first:
+        change(tree, engine, 1, {leaf: 1, leaf + 2: 5})
+    tree.forget()
+    change(tree, engine, 1, {first[3]: 1})
+    stored = {leaf: 8 for leaf in first} | {leaf + 2: 5 for leaf in first} | {first[3]: 9}
+    assert tree.leaves(1) == stored
+    assert tree.hashes(1, 0, LEAVES, 1) == (sum(stored.values()),)

@@ -75,8 +75,9 @@ class HashTree:
     """The sums of one engine, with those of the branches in use kept in memory.
 
     A branch is read whole, by one scan, when it is first changed; not where nothing at all was stored of the
-    table when it was first looked at, as with one that is new: its branches begin empty. Use: `stage` adds to a batch; after the
-    engine took the batch, `commit`; otherwise drop what stage returned.
+    table when it was first looked at, as with one that is new: its branches begin empty.
+
+    Use: `stage` adds to a batch; after the engine took the batch, `commit`; otherwise drop what stage returned.
     """
 
     def __init__(self, engine: Engine) -> None:

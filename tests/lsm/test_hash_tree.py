@@ -106,6 +106,6 @@ def test_a_new_table_is_looked_at_once_and_again_after_what_is_in_memory_was_dro
         change(tree, engine, 1, {leaf: 1, leaf + 2: 5})
     tree.forget()
     change(tree, engine, 1, {first[3]: 1})
-    stored = {leaf: 8 for leaf in first} | {leaf + 2: 5 for leaf in first} | {first[3]: 9}
+    stored = dict.fromkeys(first, 8) | {leaf + 2: 5 for leaf in first} | {first[3]: 9}
     assert tree.leaves(1) == stored
     assert tree.hashes(1, 0, LEAVES, 1) == (sum(stored.values()),)

@@ -77,7 +77,8 @@ class HashTree:
     A branch is read whole, by one scan, when it is first changed; not where nothing at all was stored of the
     table when it was first looked at, as with one that is new: its branches begin empty.
 
-    Use: `stage` adds to a batch; after the engine took the batch, `commit`; otherwise drop what stage returned.
+    Use: `stage` adds to a batch; after the engine took the batch, `commit`; otherwise drop what `stage`
+    returned.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -21,6 +21,7 @@ from core.commands import Digest
 from core.consistency import Need, need
 from jepsen_like.run import Verdict, options_of, run, without_later
 from lsm.commit import Commit
+from lsm.plain import PlainReads
 from lsm.reading import digest_of, read_slice
 from lsm.store import Store
 from node.anti_entropy import AntiEntropy
@@ -176,7 +177,11 @@ PLANTS = (
         ("lost", "stale"),
     ),
     Plant(
-        "read before it is durable", ((Store, "_read", _read_undurable),), "register", 44, ("stale", "back")
+        "read before it is durable",
+        ((Store, "_read", _read_undurable), (PlainReads, "read", _do_nothing)),
+        "register",
+        44,
+        ("stale", "back"),
     ),
     Plant(
         "read repair skipped", ((ReadOperation, "_repair", _merge_without_repair),), "register", 5, ("back",)

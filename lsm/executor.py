@@ -29,7 +29,7 @@ from typing import NamedTuple
 import msgspec
 
 from core import limits
-from core.commands import Applied, AppliedMany, Apply, ApplyMany, Command, Failed, Outcome, Why
+from core.commands import Applied, AppliedMany, Apply, ApplyMany, Command, Failed, Outcome, Read, Why
 from core.ports import Ticket
 from lsm.commit import Commit, Waiting
 from lsm.store import Plan, Store
@@ -135,6 +135,14 @@ class Executor:
                     self._group_bytes += len(command.mutation)
                     if self._group_bytes > GROUP_BYTES_MAX:
                         self._end_group()
+                    continue
+            elif type(command) is Read:
+                read = self.store.plain_reads.read(command, self._behind)
+                if read is not None:
+                    if self._group is None:
+                        self.commit.add(ticket, *read)
+                    else:
+                        self._group.append((ticket, *read))
                     continue
             self._take(ticket, self.store.plan(command))
         self._end_group()

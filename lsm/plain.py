@@ -1,4 +1,5 @@
-"""The short way of most writes: one row of a table that is nothing but rows, met for the first time.
+"""The short way of most writes: one row of a table that is nothing but rows, met for the first time; and
+of most reads: one row of such a table.
 
 It is the hot path of the whole store. What it does is what `Store.plan` and `Store.run` do for such an
 Apply, in one function: no plan, no batch of its own, no list of what is staged. It decides before it touches
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.cell import NO_VERSION
-from core.commands import Applied, Apply, Outcome
+from core.commands import Applied, Apply, Digest, Outcome, Read, Rows
 from core.errors import CorruptionError, DiskFullError, StallError
 from core.limits import KIB, VALUE_BYTES_MAX
 from core.mutation import decode_mutation
@@ -29,7 +30,7 @@ from lsm.conflict import newer_met
 from lsm.faults import mutation_fault
 from lsm.hash_tree import leaf_of, record_hash
 from lsm.log import EVENT, SUPERSEDED
-from lsm.reading import stored_row
+from lsm.reading import digest_of, stored_row
 
 if TYPE_CHECKING:
     from core.cell import Version
@@ -43,6 +44,8 @@ APPLIED = Applied(None, True)
 """What nearly all writes lead to."""
 
 _token = Struct(">Q")
+_TERMINATOR = keys.escaped(b"")
+_ROW_END = _TERMINATOR + keys.ROW_SUFFIX
 
 
 def _is_ordinary(row: Row) -> bool:
@@ -145,3 +148,36 @@ class PlainWrites:
     @staticmethod
     def _outcome(met: Version) -> Applied:
         return APPLIED if met == NO_VERSION else Applied(met, True)
+
+
+class PlainReads:
+    """The short way out of one store."""
+
+    def __init__(self, store: Store) -> None:
+        """Made last by a store of itself."""
+        self._engine, self._newest = store.engine, store.unsynced.newest
+        self._floors, self._lost, self._info = store.floors, store.lost, store.info
+
+    def read(self, command: Read, behind: Mapping[bytes, Sized]) -> tuple[Outcome, int] | None:
+        """The outcome and on which sequence number it depends; None if the general way is to say.
+
+        `behind` is that of `PlainWrites.apply`.
+        """
+        wanted = command.slice
+        if not wanted.point or self._lost.ranges or (self._floors.tables and not command.digest):
+            return None
+        info, key = self._info(wanted.table), wanted.first
+        if info is None or info.has_clustering or wanted.partition or not key.startswith(info.prefix):
+            return None
+        if not key.endswith(_ROW_END) or key.find(_TERMINATOR, keys.PARTITION_AT) != len(key) - len(_ROW_END):
+            return None
+        if behind and key[:-1] in behind:
+            return None
+        try:
+            is_near, data = self._engine.near(key)
+        except (CorruptionError, StallError, DiskFullError):
+            return None
+        if not is_near:
+            return None
+        rows = Rows(() if data is None else ((key, data),), None, False)
+        return (Digest(digest_of(rows)) if command.digest else rows), self._newest(key)

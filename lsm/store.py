@@ -85,7 +85,7 @@ from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.moved_log import log_moved
 from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
-from lsm.plain import PlainWrites
+from lsm.plain import PlainReads, PlainWrites
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
 from lsm.trimming import Trimming
@@ -195,7 +195,7 @@ class Store:
             **healing.handlers,
             **moving.handlers,
         }
-        self.plain = PlainWrites(self)
+        self.plain, self.plain_reads = PlainWrites(self), PlainReads(self)
 
     # --- planning
 

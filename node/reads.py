@@ -29,7 +29,7 @@ from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from lsm.keys import token_of
 from lsm.reading import digest_of
 from node.slices import Lacking, SliceResult, cut_at, merge_slices, result_of, within_range
-from node.tally import Needs, Tally, reachable
+from node.tally import Needs, Place, Tally, reachable
 from node.writes import no_such_table
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ class Reads:
             (_, old), (_, new) = wanted.sides
             preferred.sort(key=lambda peer: not (peer in old and peer in new))
         operation.send(preferred, deadline_us)
+
+    def known_need(self, state: object, place: Place) -> Need | None:
+        """What a level needs of these replicas, if a read has counted it under this state, and all live."""
+        return self._needs.of(state, place)
 
     def preferred(self, alive: list[PeerId], placement: TablePlacement) -> list[PeerId]:
         """In the order of asking: ourselves, our datacentre, the others; who was slow just now comes last."""

@@ -20,6 +20,7 @@ from core.consistency import Level, valid_for_reads
 from core.requests import Answer, Invalid, ReadRequest, ReadRow, RowsRead, ScanRequest
 from core.row import exists
 from lsm.keys import partition_prefix, token_of as token_of_key, token_range_bounds
+from node.lone_reads import LoneReads
 from node.slices import SliceResult
 from node.writes import no_such_table
 from ring.tokens import token_of
@@ -44,6 +45,7 @@ class Scans:
         self._reads = reads
         self._paxos = paxos
         self._inside = reads.inside
+        self._lone = LoneReads(reads)
         self._scans: dict[int, RingScan] = {}
 
     def read(self, request: ReadRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
@@ -67,6 +69,17 @@ class Scans:
             reverse=request.reverse,
         )
         now_us = request.now_us or self._inside.clock.now_us()
+        if request.point and not is_serial and request.trace is None:
+
+            def row(result: SliceResult | ReadFailure) -> None:
+                reply(_point(result, now_us))
+
+            replicas, level = placement.replicas(token), request.level
+            if not self._lone.begin(
+                part, placement, replicas, level=level, deadline_us=deadline_us, finish=row
+            ):
+                self._reads.begin(part, replicas, level, deadline_us, row)
+            return
 
         def begin(part: Slice, finish: Finish) -> None:
             if is_serial:

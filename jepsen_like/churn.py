@@ -14,7 +14,10 @@ be killed, and comes back after a while. While there is one replica, no director
 flips: nobody else has what it holds.
 
 Any workload can be run so: `NAME+churn` is one (jepsen_like/simulate.py), whose seed draws the shape of the
-cluster (one datacentre or two), the kinds of moves and how often somebody is killed.
+cluster (one datacentre or two), the kinds of moves and how often somebody is killed. Such a run begins with a
+tour: an add, a replace with the same address, one with another, RF to 1 and back, in an order that the seed
+draws, and a kill at each of the three epochs. It lasts until it has seen all of them; one that has not after
+a while ends all the same, and says what it has not seen.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ CLEAN_US = 60 * SECOND
 OWED_US = 300 * SECOND
 """What was owed to a peer that is gone is delivered to all its successors, page by page."""
 KINDS = ("add", "remove", "replace", "elsewhere", "move", "replicate")
+REPLACING = ("replace", "elsewhere")
 PHASES = (PREPARE, HAND_OVER, FINISH)
+TOUR_US = 240 * SECOND
+"""So much longer a run lasts, at the most, until its tour is over."""
 MACHINES_MAX = 7
 """In one datacentre; in more of them each may have one more than at the beginning."""
 
@@ -67,6 +73,9 @@ class Churn:
         self.done: list[str] = []
         self.kills: dict[str, int] = {}
         """How many were killed as a phase began."""
+        self.tour: list[str] = []
+        """Kinds that come first, in this order."""
+        self._is_toured = False
         self._running = False
         self._plan: Callable[[Node], BeginMove | None] | None = None
         self._kind = ""
@@ -87,6 +96,28 @@ class Churn:
         """Begin nothing more; what has begun comes to its end."""
         self._running = False
 
+    def plan_tour(self) -> None:
+        """Begin with each kind that any workload has to live through, in an order of the seed's."""
+        draw = Random(f"{self.cluster.options.seed}:tour")
+        order = ["add", "replace", "elsewhere", "replicate"]
+        draw.shuffle(order)
+        for kind in order:
+            self.tour.append(kind)
+            if kind == "replicate":
+                self.tour += ["move"] * draw.randrange(2) + ["replicate"]
+        self._is_toured = True
+
+    @property
+    def missed(self) -> list[str]:
+        """What a tour has to see and has not seen yet; empty if there is none."""
+        if not self._is_toured:
+            return []
+        kinds = [kind for kind in ("add", "replace", "elsewhere") if kind not in self.done]
+        fewer = any(kind.endswith(">1") for kind in self.done)
+        more = any(kind.startswith("replicate 1>") for kind in self.done)
+        kinds += ["fewer replicas"] * (not fewer) + ["more replicas"] * (not more)
+        return kinds + [f"a kill at {phase}" for phase in PHASES if phase not in self.kills]
+
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
@@ -94,8 +125,11 @@ class Churn:
 
     @property
     def lacks_a_copy(self) -> bool:
-        """Whether a directory was emptied whose place is not filled yet, or there is but one copy."""
-        return self._is_single() or (self._plan is not None and self._kind in ("replace", "elsewhere"))
+        """Whether a directory was emptied whose place is not filled yet, or is about to be, or there is but
+        one copy.
+        """
+        kind = self._kind if self._plan is not None else self.tour[0] if self.tour else ""
+        return kind in REPLACING or self._is_single()
 
     def _is_single(self) -> bool:
         """Whether some rows have, or are about to have, one replica in a datacentre."""
@@ -120,7 +154,9 @@ class Churn:
             self._begin(self._next_kind())
 
     def _next_kind(self) -> str:
-        """Any; with one replica mostly the way back, so that a run sees both."""
+        """That of the tour; then any, with one replica mostly the way back, so that a run sees both."""
+        if self.tour:
+            return self.tour[0]
         back = "replicate" in self.kinds and self._is_single() and self.random.random() < 0.5
         return "replicate" if back else self.random.choice(self.kinds)
 
@@ -140,12 +176,13 @@ class Churn:
             MACHINES_MAX, cluster.options.peers + cluster.options.datacentres
         ):
             return
-        replaces = kind in ("replace", "elsewhere")
+        replaces = kind in REPLACING
         if replaces and (self._is_single() or any(is_damaged(machine) for machine in machines)):
             return  # two copies would be lost at once, and of what these two acknowledged nobody had any
         node = self._best()
         if kind == "replicate" and node is None:
             return
+        self.tour = self.tour[1:]
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
         before = node.metadata.state.last_move if node is not None else None
         if before is not None:  # it may be one that does not know yet of the end that was seen last
@@ -276,12 +313,15 @@ class Churn:
         return True
 
     def _maybe_kill(self, node: Node) -> None:
-        if not self._running or self.random.random() >= self.kill:
+        phase = self._phase if node.metadata.state.move is not None else FINISH
+        likely = max(self.kill, 0.7) if f"a kill at {phase}" in self.missed else self.kill
+        if not self._running or self.random.random() >= likely:
             return
         victim = self.random.randrange(len(self.cluster.machines))
         if self._after is not None and victim == len(self.cluster.machines) - 1:
             return
-        phase = self._phase if node.metadata.state.move is not None else FINISH
+        if self.cluster.machines[victim].process is None:
+            return
         self.kills[phase] = self.kills.get(phase, 0) + 1
         self.cluster.kill(victim)
         self.cluster.scheduler.after(self.random.randrange(1, 3 * SECOND), self._back, victim)
@@ -305,6 +345,11 @@ class ChurnNemesis(Nemesis):
     """All faults, and churn beside them."""
 
     churn: Churn
+
+    def last(self, duration_us: int) -> None:
+        """As Nemesis; and until what the churn has to see is seen."""
+        super().last(duration_us)
+        self.cluster.run_until(lambda: not self.churn.missed, TOUR_US)
 
     def start(self, duration_us: int, **more: Any) -> None:
         """As Nemesis."""
@@ -386,6 +431,7 @@ def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = Fa
     began = time.process_time()
     this = ChurnRun(shape.options, workload.removesuffix(CHURN), RealSoftware(), trace)
     churn = this.churn(shape.kinds, shape.kill)
+    churn.plan_tour()
     problems = this.go(seconds * SECOND)
     verdict = verdict_of_run(this, problems, seconds, time.process_time() - began)
     moves = {kind: churn.done.count(kind) for kind in sorted(churn.done)}
@@ -396,6 +442,7 @@ def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = Fa
         options=f"{verdict.options} kinds={','.join(shape.kinds)}",
         moves=moves,
         phase_kills=kills,
+        missed=churn.missed,
     )
 
 

@@ -71,6 +71,10 @@ class Nemesis:
             at_us = int(duration_us * (number + 0.3 + 0.4 * self.random.random())) // cuts
             self.cluster.scheduler.after(at_us, self._scheduled, "power_all")
 
+    def last(self, duration_us: int) -> None:
+        """Let things go wrong for so long."""
+        self.cluster.run_for(duration_us)
+
     def stop(self) -> None:
         """No new faults."""
         self._running = False

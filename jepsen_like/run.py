@@ -139,6 +139,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Moves of ranges that ended, by kind."""
     phase_kills: dict[str, int] = {}
     """How many were killed as each phase of a move began (jepsen_like/churn.py)."""
+    missed: list[str] = []
+    """What churn has to see in each run, and did not get to in this one."""
     live_us: int = -1
     converged_us: int = -1
     trace: str = ""
@@ -168,11 +170,12 @@ class Verdict(msgspec.Struct, kw_only=True):
         )
 
     def _churn(self) -> str:
-        if not self.moves and not self.phase_kills:
+        if not self.moves and not self.phase_kills and not self.missed:
             return ""
         moves = ", ".join(f"{count} {kind}" for kind, count in self.moves.items()) or "none"
         kills = ", ".join(f"{count} at {phase}" for phase, count in self.phase_kills.items()) or "none"
-        return f" | moves: {moves}; kills: {kills}"
+        missed = f"; NOT REACHED: {', '.join(self.missed)}" if self.missed else ""
+        return f" | moves: {moves}; kills: {kills}{missed}"
 
     def replay(self) -> str:
         """The one command that does it again."""
@@ -201,7 +204,7 @@ class Run:
         self.session.load(self.workload.step)
         self.cluster.run_for(HEALTHY_US)
         self.nemesis.start(safety_us)
-        self.cluster.run_for(safety_us)
+        self.nemesis.last(safety_us)
         self.nemesis.heal()
         problems = self.liveness()
         self.session.stop_load()

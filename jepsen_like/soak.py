@@ -40,6 +40,8 @@ class Line(msgspec.Struct, kw_only=True):
     moved: dict[str, int] = {}
     """By kind."""
     phase_kills: dict[str, int] = {}
+    missed: list[int] = []
+    """Seeds of runs with churn that did not get to all of it, though they lasted longer for that."""
     kills: int = 0
     power_cuts: int = 0
     real_s: float
@@ -55,15 +57,20 @@ def soak(
     ledger: Path = LEDGER,
     say: Say = print,
     workloads: Sequence[str] = tuple(WORKLOADS),
+    *,
+    seeds: int = BATCH,
+    seconds: int = SECONDS_PER_SEED,
 ) -> bool:
-    """Simulate at least so many virtual hours, the workloads in turn; True if all were green."""
+    """Simulate at least so many virtual hours, the workloads in turn, so many seeds of each at a time; True
+    if all were green.
+    """
     commit, at, done, green = _commit(), _next_seed(ledger), 0.0, True
     while done < hours:
         lines = {name: _empty(commit, name, at) for name in workloads}
-        jobs = [(seed, name, SECONDS_PER_SEED, False) for seed in range(at, at + BATCH) for name in workloads]
+        jobs = [(seed, name, seconds, False) for seed in range(at, at + seeds) for name in workloads]
         for verdict in verdicts(jobs, workers):
             _count(lines[verdict.workload], verdict, say)
-        at += BATCH
+        at += seeds
         done += sum(line.virtual_hours for line in lines.values())
         green = green and not any(line.red for line in lines.values())
         with ledger.open("ab") as file:  # batch by batch, so that who is interrupted keeps what was done
@@ -101,7 +108,10 @@ def _count(line: Line, verdict: Verdict, say: Say) -> None:
     for sums, counts in ((line.moved, verdict.moves), (line.phase_kills, verdict.phase_kills)):
         for name, count in counts.items():
             sums[name] = sums.get(name, 0) + count
+    line.missed += [verdict.seed] * bool(verdict.missed)
     line.real_s = round(line.real_s + verdict.real_s, 1)
+    if verdict.missed and verdict.green:
+        say(verdict.line())
     if not verdict.green:
         line.red.append(verdict.seed)
         line.verdict = "red"
@@ -227,6 +237,8 @@ def main() -> int:
         default=",".join(WORKLOADS),
         help="names, separated by commas; NAME+churn for one with churn",
     )
+    parser.add_argument("--seeds", type=int, default=BATCH, help="of each workload at a time")
+    parser.add_argument("--seconds", type=int, default=SECONDS_PER_SEED, help="of faults under each seed")
     parser.add_argument("--figures", action="store_true", help="print the sums of the ledger, and do nothing")
     given = parser.parse_args()
     if given.figures:
@@ -235,7 +247,8 @@ def main() -> int:
     names = given.workloads.split(",")
     if unknown := [name for name in names if name.removesuffix(CHURN) not in WORKLOADS]:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(WORKLOADS)}")
-    return 0 if soak(given.hours, given.workers, workloads=names) else 1
+    green = soak(given.hours, given.workers, workloads=names, seeds=given.seeds, seconds=given.seconds)
+    return 0 if green else 1
 
 
 if __name__ == "__main__":

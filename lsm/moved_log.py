@@ -3,7 +3,9 @@
 Who is given a range merges its rows, and then takes over the logs of those who had it. What was admitted at
 or below the floor is not written here, since what it wrote is among the rows already, or dead and purged. A
 reader of changes from their beginning wants it all the same: it is logged under its id as one that changes
-nothing, with the row as it is, so that the last image of a row stays what the row is.
+nothing, with the row as it is, so that the last image of a row stays what the row is. What of it has run out
+is judged as of all that this log has told, not of when the mutation was admitted (lsm/expiring.py): else a
+row that was told to be gone would be there again.
 """
 
 from __future__ import annotations
@@ -21,14 +23,23 @@ from lsm.reading import stored_header, stored_row
 
 if TYPE_CHECKING:
     from core.ports import Engine
+    from lsm.expiring import Expiring
     from lsm.writing import Info
 
 
 def log_moved(
-    engine: Engine, log: ChangeLog, mutation: Mutation, data: bytes, *, info: Info, prefix: bytes
+    engine: Engine,
+    log: ChangeLog,
+    mutation: Mutation,
+    data: bytes,
+    *,
+    info: Info,
+    prefix: bytes,
+    expiring: Expiring,
 ) -> tuple[Outcome, int]:
     """Log a mutation (its bytes are `data`) of a partition (`prefix`) that moved here; its rows stay."""
     images = []
+    puts: list[tuple[bytes, bytes | None]] = []
     header = None
     if info.has_clustering:
         found = engine.get(prefix + keys.HEADER_SUFFIX)
@@ -42,9 +53,10 @@ def log_moved(
         if floor != NO_VERSION:
             row = normal(row.deletion, row.cells, floor)
             held = None if row == EMPTY_ROW else encode_row(row)
-        flags = flags_of((row, row, addition), floor, mutation.admitted_us)
+        stored = prefix + suffix, row, held
+        now_us = expiring.before_write(puts, stored, info.changes, mutation.admitted_us)
+        flags = flags_of((row, row, addition), floor, now_us)
         images.append(image_of(info.changes, suffix, held, held, flags))
-    puts: list[tuple[bytes, bytes | None]] = []
     log.stage(puts, SUPERSEDED, mutation, data, images, id_key=keys.mutation_id_key(mutation.id))
     try:
         sequence = engine.write(puts)

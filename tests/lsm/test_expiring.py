@@ -5,10 +5,13 @@ from __future__ import annotations
 from core.cell import VALUE, Cell
 from core.commands import Apply, LogChanges, LogRead, MergeRows, Outcome
 from core.expiring import Expired, ExpireRows
+from core.moving import TakeFloors
 from core.mutation import UPDATE, Mutation, encode_mutation
 from core.row import Row
 from core.schema import PARTITION, REGULAR, Column, Table, TableOptions
 from lsm import keys
+from lsm.floors import FloorRange, encode_ranges
+from lsm.hash_tree import LEAVES
 from lsm.keys import ROW_SUFFIX
 from lsm.memory import MemoryEngine
 from lsm.store import Store
@@ -31,6 +34,8 @@ class Log:
         self.engine = MemoryEngine()
         self.store = Store(self.engine, {7: TABLE}.get)
         self.sequence = 0
+        self.moves = False
+        """Whether what is written comes with the log of a range that moved here."""
 
     def write(self, at_us: int, a: int | None = None, b: int | None = None, key: str = "k") -> None:
         """Write columns that die at these times (0: never), admitted at `at_us`."""
@@ -44,7 +49,7 @@ class Log:
         self.apply(encode_mutation(mutation))
 
     def apply(self, data: bytes) -> None:
-        self.store.execute(Apply(data))
+        self.store.execute(Apply(data, followed=self.moves, moved=self.moves))
 
     def sweep(self, now_us: int, rows_max: int = 100) -> Outcome:
         found = self.store.execute(ExpireRows(now_us, rows_max))
@@ -117,6 +122,25 @@ def test_what_was_told_to_be_gone_stays_so_when_the_row_is_repaired() -> None:
     log.store.execute(MergeRows(7, stored))  # as a repair that brings nothing new
     log.sweep(200)
     assert log.told() == [("update", 150, False, False)]
+
+
+def test_a_log_that_moved_here_does_not_bring_back_what_was_told_to_be_gone() -> None:
+    """Its mutations from below the floor are logged with the row as it is, which has run out by now."""
+    swept, written, late = Log(), Log(), Log()
+    for log in (swept, written, late):
+        log.write(10, a=100)
+    swept.sweep(120)
+    written.write(150, b=105)  # dead as it came, after it was told that `a` ran out
+    floor = TakeFloors(((7, encode_ranges((FloorRange(0, LEAVES, 130, 130, 130),))),))
+    for log in (swept, written, late):
+        log.store.execute(floor)
+        log.moves = True
+    for log in (swept, written):
+        log.write(90, b=0)
+        last = log.events()[-1]
+        assert last.superseded and last.before is None and last.after is None
+    late.write(120, b=0)
+    assert late.told()[1:] == [(ENDED, 100, True, False), ("update", 120, False, False)]
 
 
 def test_what_is_replaced_or_deleted_does_not_run_out() -> None:

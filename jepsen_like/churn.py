@@ -16,7 +16,8 @@ flips: nobody else has what it holds.
 Any workload can be run so: `NAME+churn` is one (jepsen_like/simulate.py), whose seed draws the shape of the
 cluster (one datacentre or two), the kinds of moves and how often somebody is killed. Such a run begins with a
 tour: an add, a replace with the same address, one with another, RF to 1 and back, in an order that the seed
-draws, and a kill at each of the three epochs. It lasts until it has seen all of them; one that has not after
+draws, and a kill at each of the three epochs; at each of them a second move is asked for, which has to be
+refused. It lasts until it has seen all of them; one that has not after
 a while ends all the same, and says what it has not seen.
 """
 
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from core.metadata import BeginMove, StepMove
-from core.requests import MetadataRequest
+from core.requests import Changed, MetadataRequest
 from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.checkers import Problem
 from jepsen_like.nemesis import Nemesis, Undo, is_damaged
@@ -42,7 +43,7 @@ from node.move_plans import Newcomer, PlanError
 from node.moving import complement
 from node.moving_ring import FINISH, HAND_OVER, PREPARE
 from node.node import Node
-from sim.cluster import SimCluster
+from sim.cluster import Reply, SimCluster
 from sim.options import Options
 from sim.real import RealSoftware, node_of
 
@@ -69,6 +70,7 @@ class Churn:
         self.cluster = cluster
         self.kinds = kinds
         self.random = Random(f"{cluster.options.seed}:churn")
+        self._rivals = Random(f"{cluster.options.seed}:rivals")
         self.kill = kill
         self.done: list[str] = []
         self.kills: dict[str, int] = {}
@@ -84,6 +86,9 @@ class Churn:
         self._after: Callable[[], None] | None = None
         self._next_us = 0
         self._before = 0
+        self._rival: BeginMove | None = None
+        self.overlaps: list[str] = []
+        """Second moves that were begun while one was under way."""
         self.retired = -1
         """A machine whose peer was removed; -1: none."""
 
@@ -275,6 +280,7 @@ class Churn:
         if state.move is not None:
             if state.move.phase != self._phase:
                 self._phase = state.move.phase
+                self._ask_for_a_second(node)
                 self._maybe_kill(node)
             return
         if ended > self._before:
@@ -299,6 +305,23 @@ class Churn:
             return
         index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
         self.cluster.request(index, MetadataRequest(begin), 5 * SECOND, lambda _: None)
+        name = self._rivals.choice(node.metadata.state.members).name
+        self._rival = move_plans.move(node.metadata.state, name, self.cluster.options.settings.num_tokens)
+
+    def _ask_for_a_second(self, node: Node) -> None:
+        """A move that overlaps the one under way, which has to be refused."""
+        state, rival = node.metadata.state, self._rival
+        if rival is None or not self._is_toured:
+            return
+        phase = self._phase
+
+        def told(reply: Reply) -> None:
+            if isinstance(reply.answer, Changed) and not reply.answer.code:
+                self.overlaps.append(f"{rival.kind} was begun in epoch {reply.answer.epoch}, while {phase}")
+
+        index = next(m.index for m in self.cluster.machines if m.peer == node.inside.identity.peer)
+        again = msgspec.structs.replace(rival, base=state.moved_epoch)
+        self.cluster.request(index, MetadataRequest(again), 5 * SECOND, told)
 
     def _may_begin(self, node: Node, begin: BeginMove) -> bool:
         """Whether who is given ranges has deleted what it gave up before."""
@@ -384,6 +407,9 @@ class ChurnRun(Run):
     def convergence(self) -> list[Problem]:
         """As Run; and moves have ended, and nobody holds what it gave up."""
         assert isinstance(self.nemesis, ChurnNemesis)
+        overlaps = self.nemesis.churn.overlaps
+        if overlaps:
+            return [Problem("overlapped", f"two moves at once: {overlaps}")]
         if not self.nemesis.churn.idle:
             states = [node_of(self.cluster, i).metadata.state for i in self.cluster.running()]
             moves = [(s.epoch, s.move.phase if s.move else "-") for s in states]

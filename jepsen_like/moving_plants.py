@@ -15,14 +15,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from zlib import crc32
 
+import msgspec
+
 from core.consistency import Level, Need, need
 from core.messages import ApplyMutation, Message
+from core.metadata import BeginMove
 from core.ports import PeerId
 from core.settings import Settings
 from jepsen_like.checkers import Problem
-from jepsen_like.churn import ChurnRun
+from jepsen_like.churn import CHURN, ChurnRun, run_with_churn
+from jepsen_like.run import Verdict
 from jepsen_like.workloads.set_workload import PLAIN, SetWorkload
 from node import moving_stream
+from node.metadata_moves import MembersDraft
 from node.moving import Moving
 from node.moving_ring import MovingRing, Replicas, Sides
 from node.moving_stream import Stream
@@ -123,6 +128,17 @@ def kept() -> Undo:
     return _patch(Moving, "_clean", nothing)
 
 
+def two_at_once() -> Undo:
+    """A move may begin while another one is under way."""
+    whole = MembersDraft._begin
+
+    def begin(self: MembersDraft, change: BeginMove) -> None:
+        self.move = None
+        whole(self, msgspec.structs.replace(change, base=self._base))
+
+    return _patch(MembersDraft, "_begin", begin)
+
+
 def undrained() -> Undo:
     """Nobody follows the old replicas once more under hand-over: that is for what ONE acknowledged."""
 
@@ -139,6 +155,7 @@ PLANTS: Final[dict[str, Callable[[], Undo]]] = {
     "met among the old": met_among_the_old,
     "at once": at_once,
     "kept": kept,
+    "two at once": two_at_once,
 }
 
 
@@ -150,6 +167,15 @@ def caught(plant: str, workload: str, seed: int, kinds: tuple[str, ...], seconds
         run = ChurnRun(options, workload, RealSoftware(), False)
         run.churn(kinds, kill=0.5)
         return [problem.name for problem in run.go(seconds * SECOND)]
+    finally:
+        undo()
+
+
+def caught_on_tour(plant: str, workload: str, seed: int) -> Verdict:
+    """A run of all kinds of moves (jepsen_like/churn.py) with this bug ("" for no plant)."""
+    undo = PLANTS[plant]() if plant else (lambda: None)
+    try:
+        return run_with_churn(seed, workload + CHURN, 1)
     finally:
         undo()
 

@@ -46,6 +46,8 @@ class Plant(NamedTuple):
     seed: int
     problems: tuple[str, ...]
     seconds: int = 10
+    shape: tuple[tuple[str, Any], ...] = ()
+    """Options of the run (sim/options.py) that are not the seed's: where it takes a fault of its own."""
 
 
 @contextmanager
@@ -77,19 +79,23 @@ def verdict_of(plant: Plant, seed: int, with_bug: bool) -> Verdict:
     Faults of kinds that came later are left out: recorded seeds stay what they are.
     """
     if not with_bug:
-        return _sound(plant.workload, seed, plant.seconds)
+        return _sound(plant.workload, seed, plant.seconds, plant.shape)
     with planted(plant):
-        return _run(plant.workload, seed, plant.seconds)
+        return _run(plant.workload, seed, plant.seconds, plant.shape)
 
 
-def _run(workload: str, seed: int, seconds: int) -> Verdict:
-    return run(seed, workload, seconds, options=without_later(options_of(seed, workload)))
+Shape = tuple[tuple[str, Any], ...]
+
+
+def _run(workload: str, seed: int, seconds: int, shape: Shape) -> Verdict:
+    options = msgspec.structs.replace(without_later(options_of(seed, workload)), **dict(shape))
+    return run(seed, workload, seconds, options=options)
 
 
 @cache
-def _sound(workload: str, seed: int, seconds: int) -> Verdict:
-    """Without a bug: one run for all plants of this workload and seed."""
-    return _run(workload, seed, seconds)
+def _sound(workload: str, seed: int, seconds: int, shape: Shape) -> Verdict:
+    """Without a bug: one run for all plants of this workload, seed and shape."""
+    return _run(workload, seed, seconds, shape)
 
 
 def catch(plant: Plant, seeds_max: int = 20) -> Verdict | None:

@@ -3,7 +3,8 @@
 Keys are few and written over and over, with values that are used once, and deleted. Two subscribers read
 from the beginning, moving from peer to peer with their cursors; at the end others read everything from the
 start, one at each peer. Of each: nothing acknowledged is lost, nothing is invented, and its last image of
-each key is the row. What holds within a stream is judged while it is read (jepsen_like/subscriber.py).
+each key is the row. What holds within a stream is judged while it is read (jepsen_like/subscriber.py). Some
+values have a time to live: none is read after it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class ChangesWorkload(Puts):
             return False
         self.bucket = bucket
         self.finals: dict[str, Found | None] = {}
+        self._lives_s: dict[int, int] = {}
+        """Values with a time to live."""
+        self._immortal: list[Problem] = []
         self._drain_until_us = 0
         self.readers = [self._reader(f"reader-{n}", NOW) for n in range(2)]
         cluster = session.cluster
@@ -67,7 +71,10 @@ class ChangesWorkload(Puts):
 
     def _ttl_s(self) -> int | None:
         random = self.session.random
-        return random.randint(1, TTL_S_MAX) if random.randrange(6) == 0 else None
+        if random.randrange(6):
+            return None
+        self._lives_s[self.written] = random.randint(1, TTL_S_MAX)
+        return self._lives_s[self.written]
 
     def _delete(self) -> None:
         session = self.session
@@ -93,15 +100,24 @@ class ChangesWorkload(Puts):
 
     def _final_get(self, key: str) -> None:
         operation = self.session.begin("final_get", key, None, 0)
+        asked_us = self.session.cluster.machines[0].clock.read_us()
 
         def done(end: End) -> None:
             self.session.end(operation, end)
             if end.status == OK:
                 self.finals[key] = end.result
+                self._judge_life(end.result, asked_us)
             else:
                 self.session.cluster.scheduler.after(SECOND, self._final_get, key)
 
         self.session.door.get(0, self.bucket, key, Level.ALL, done)
+
+    def _judge_life(self, found: Found | None, asked_us: int) -> None:
+        """A value is dead its time to live after its version at the latest, by the clock of who reads."""
+        lives_s = None if found is None else self._lives_s.get(int(found.value))
+        if found is not None and lives_s and found.version[0] + lives_s * SECOND <= asked_us:
+            text = f"{found} was to live for {lives_s} s, and is read at {asked_us}"
+            self._immortal.append(Problem("immortal", text))
 
     def finished(self) -> bool:
         """All reads are there, and readers have all they should have, or had time enough for it."""
@@ -113,7 +129,7 @@ class ChangesWorkload(Puts):
 
     def problems(self) -> list[Problem]:
         """All readers judged."""
-        found: list[Problem] = []
+        found: list[Problem] = [*self._immortal]
         written = self._writes(("put", "probe_write", "delete"), OK)
         for reader in self.readers:
             reader.close()

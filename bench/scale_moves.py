@@ -1,4 +1,6 @@
-"""What a change of the metadata and a peer that joins cost, in a simulated cluster of N peers (bench/scale.py).
+"""What a change of the metadata and a peer that joins cost, in simulated clusters of N peers.
+
+    python -m bench.scale_moves              10, 100 and 1,000 peers; writes docs/
 
 A table is created: how long until the client hears of it and until every peer knows, and what is sent for
 it. Then a peer with an empty directory knocks and is admitted: how long until each of the three epochs of its
@@ -10,12 +12,18 @@ What an idle cluster says meanwhile (liveness, following) is not counted.
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
+from bench.figures import dots, stacked_bars
+from bench.scale import BREAK_US, LENGTH_BYTES, PEERS_PER_MACHINE, bear
 from core.consistency import Level
 from core.limits import SECOND_US
 from core.messages import (
@@ -37,6 +45,7 @@ from core.messages import (
 )
 from core.moving_messages import MoveAsk, MoveTold
 from core.requests import Changed, MetadataRequest
+from jepsen_like.door import End
 from jepsen_like.history import OK
 from jepsen_like.session import Session
 from kv.buckets import BucketSpec, create_bucket
@@ -44,15 +53,17 @@ from node import move_plans
 from node.move_plans import Newcomer
 from node.moving_ring import HAND_OVER, PREPARE
 from sim.cluster import Reply, SimCluster
-from sim.real import node_of
+from sim.options import NetworkOptions, Options
+from sim.real import RealSoftware, node_of
 
-LENGTH_BYTES = 4
 ROWS_PER_PEER = 10
 """Put through each peer; with three replicas each holds three times as many."""
 ROW_BYTES = 1_000
 VNODES = 16
 PATIENCE_US = 300 * SECOND_US
 AT_ONCE = 50
+JOINED_S_MAX = 30.0
+ROWS_RATIO_MAX = 8.0
 METADATA, QUESTIONS, ROWS = "metadata", "how far are you", "rows and logs"
 COST_NAMES = (METADATA, QUESTIONS, ROWS)
 
@@ -83,6 +94,15 @@ class Changes(msgspec.Struct, kw_only=True):
     phases_s: dict[str, float]
     """Until all know: prepared, handed over, ended."""
     join: Cost
+
+
+class Measured(msgspec.Struct, kw_only=True):
+    """One cluster."""
+
+    peers: int
+    seed: int
+    loss: float
+    changes: Changes
 
 
 class _Meter:
@@ -119,8 +139,10 @@ def measure_changes(cluster: SimCluster) -> Changes:
     request = create_bucket(BucketSpec("another"), node_of(cluster, 0).metadata.state.members)
     assert isinstance(request, MetadataRequest)
     table_s = _change(cluster, request, begun_us)
-    epoch = node_of(cluster, 0).metadata.state.epoch
-    table_known_s = _all(cluster, lambda index: node_of(cluster, index).metadata.state.epoch >= epoch, begun_us)
+    epoch = _epoch(cluster, 0)
+    table_known_s = _all(
+        cluster, lambda index: node_of(cluster, index).metadata.state.epoch >= epoch, begun_us
+    )
     table = meter.end()
 
     newcomer = cluster.add_machine()
@@ -146,6 +168,10 @@ def measure_changes(cluster: SimCluster) -> Changes:
         phases_s=phases_s,
         join=meter.end(),
     )
+
+
+def _epoch(cluster: SimCluster, index: int) -> int:
+    return node_of(cluster, index).metadata.state.epoch
 
 
 def _is_in(cluster: SimCluster, index: int, first: int, phases: tuple[str, ...]) -> bool:
@@ -192,10 +218,115 @@ def _fill(cluster: SimCluster) -> None:
     left = list(range(ROWS_PER_PEER * (last + 1)))
     value = b"v" * ROW_BYTES
     while left:
-        batch, ends = left[-AT_ONCE:], []
+        batch, ends = left[-AT_ONCE:], list[End]()
         del left[-AT_ONCE:]
         for number in batch:
             session.door.put(number % (last + 1), bucket, (f"k{number}", value), Level.QUORUM, ends.append)
-        assert cluster.run_until(lambda e=ends, n=len(batch): len(e) == n, PATIENCE_US)  # type: ignore[misc]
+        count = len(batch)
+        assert cluster.run_until(lambda e=ends, n=count: len(e) == n, PATIENCE_US)  # type: ignore[misc]
         left += [number for number, end in zip(batch, ends, strict=True) if end.status != OK]
     cluster.run_for(10 * SECOND_US)
+
+
+def _measure(peers: int, seed: int, loss: float) -> Measured:
+    options = Options(
+        seed=seed,
+        peers=peers,
+        racks=max(3, -(-peers // PEERS_PER_MACHINE)),
+        network=NetworkOptions(loss=loss, break_us=BREAK_US),
+    )
+    cluster = SimCluster(options, RealSoftware())
+    cluster.start_all()
+    bear(cluster)
+    return Measured(peers=peers, seed=seed, loss=loss, changes=measure_changes(cluster))
+
+
+def broken_promises(all_measured: Sequence[Measured]) -> list[str]:
+    """What does not hold of what docs/scale.md says; empty if all does."""
+    broken = []
+    base = min(all_measured, key=lambda measured: measured.peers)
+    for measured in all_measured:
+        took_s = measured.changes.phases_s["ended"]
+        if took_s > JOINED_S_MAX:
+            broken.append(f"{measured.peers} peers: a newcomer was in only after {took_s} s")
+        ratio = measured.changes.join.kib[ROWS] / base.changes.join.kib[ROWS]
+        if ratio > ROWS_RATIO_MAX:
+            broken.append(f"{measured.peers} peers: {ratio:.1f} times the rows and logs of {base.peers}")
+    return broken
+
+
+def figures(all_measured: Sequence[Measured]) -> dict[str, str]:
+    """The figures by file name: time and traffic of a join, and of a table that is created."""
+    by_size = {f"{measured.peers:,} peers": measured.changes for measured in all_measured}
+    return {
+        "scale-join-time.svg": dots(
+            "A newcomer: until all know that ... (and that a table was created)",
+            "s",
+            {
+                label: {
+                    "a table is there": [changes.table_known_s],
+                    **{words: [seconds] for words, seconds in changes.phases_s.items()},
+                }
+                for label, changes in by_size.items()
+            },
+        ),
+        "scale-join-traffic.svg": stacked_bars(
+            "A newcomer: what is sent for it, per peer",
+            "KiB",
+            {
+                f"{m.peers:,} peers": {name: kib / m.peers for name, kib in m.changes.join.kib.items()}
+                for m in all_measured
+            },
+        ),
+    }
+
+
+def _rows(measured: Measured) -> dict[str, str]:
+    changes = measured.changes
+    table, join = changes.table, changes.join
+    return {
+        "peers": f"{measured.peers:,}",
+        "table created: the client knows (s)": f"{changes.table_s:.3f}",
+        "table created: all know (s)": f"{changes.table_known_s:.2f}",
+        "sent for it, KiB per peer": f"{sum(table.kib.values()) / measured.peers:.2f}",
+        "sent for it by the busiest, KiB": f"{table.kib_busiest:,.0f}",
+        "join: planning it, CPU seconds": f"{changes.plan_cpu_s:.2f}",
+        **{f"join: all know that it is {words} (s)": f"{s:.2f}" for words, s in changes.phases_s.items()},
+        **{f"join: {name}, KiB": f"{kib:,.0f}" for name, kib in join.kib.items()},
+        "join: sent by the busiest, KiB": f"{join.kib_busiest:,.0f}",
+        "join: CPU seconds of all": f"{join.cpu_s:.1f}",
+    }
+
+
+def table(all_measured: Sequence[Measured]) -> str:
+    """The figures as a Markdown table."""
+    columns = [_rows(measured) for measured in all_measured]
+    lines = [f"| {name} | " + " | ".join(column[name] for column in columns) + " |" for name in columns[0]]
+    return "\n".join([lines[0], "|---|" + "---:|" * len(all_measured), *lines[1:]])
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure changes of simulated clusters of up to 1,000 peers."
+    )
+    parser.add_argument("--peers", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--loss", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", default="docs", help='folder for scale-join.json and the figures; "": none')
+    given = parser.parse_args()
+    all_measured = [_measure(peers, given.seed, given.loss) for peers in given.peers]
+    sys.stdout.write(table(all_measured) + "\n")
+    if given.out:
+        folder = Path(given.out)
+        text = json.dumps(msgspec.to_builtins(all_measured), indent=1) + "\n"
+        (folder / "scale-join.json").write_text(text, encoding="utf-8")
+        for name, figure in figures(all_measured).items():
+            (folder / name).write_text(figure, encoding="utf-8")
+    broken = broken_promises(all_measured)
+    sys.stdout.write("".join(f"BROKEN: {line}\n" for line in broken))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
@@ -20,19 +19,15 @@ from core.mutation import decode_mutation, encode_mutation, restamped
 from core.requests import Written
 from core.row import decode_row, encode_row
 from jepsen_like.plants import Plant, _do_nothing
-from lsm.floors import Floors
 from lsm.keys import HEADER_SUFFIX, prefix_end
 from lsm.log import ChangeLog
 from lsm.memory import MemoryEngine
 from node.following import Following
-from node.hints import Hints, _Replay
+from node.hints import _Replay
 from node.reads import ReadOperation
 from node.writes import WriteOperation
 
-GHOSTS = ("ghost", "stale", "diverged", "back", "phantom")
-
 _hint = WriteOperation._hint
-_add = Hints.add
 _send = _Replay._send
 _send_repair = ReadOperation._send_repair
 _parts_that_differ = node.tree_run.parts_that_differ
@@ -46,13 +41,6 @@ def _count_a_hint(self: Any, peer: bytes) -> None:
     _hint(self, peer)
     if peer != self._parent.me and self._reply is not None and self._tally.add(peer):
         self._answer(Written(self._version()))
-
-
-def _keep_nine_of_ten(self: Any, peer: bytes, table: int, mutation: bytes, done: Any = None) -> None:
-    if crc32(mutation) % 10:
-        _add(self, peer, table, mutation, done)
-    elif done is not None:
-        done(True)
 
 
 def _stamped_as_it_is_delivered(self: Any, op: int, letter: Any) -> None:
@@ -90,10 +78,6 @@ def _scan_up_to_the_damage(self: Any, first: bytes, end: bytes, reverse: bool = 
         yield from _scan(self, first, end, reverse)
     except CorruptionError:
         return
-
-
-def _refuse_nothing(*_: Any, **__: Any) -> int:
-    return 0
 
 
 def _an_hour_later(row: Any, version: Any, times_us: Any, dies_us: int) -> Any:
@@ -136,7 +120,6 @@ REPLICA_PLANTS = (
         1,
         ("stale", "back"),
     ),
-    Plant("one hint in ten dropped", ((Hints, "add", _keep_nine_of_ten),), "set-any", 1, ("lost",)),
     Plant(
         "hints delivered under a new timestamp",
         ((_Replay, "_send", _stamped_as_it_is_delivered),),
@@ -148,25 +131,24 @@ REPLICA_PLANTS = (
         "repaired under the time of the repair",
         ((ReadOperation, "_send_repair", _repair_as_of_now),),
         "register",
-        1,
+        3,
         ("stale", "back", "diverged"),
     ),
     Plant(
         "the last part of a hash tree not compared",
         ((node.tree_run, "parts_that_differ", _all_but_the_last), (Following, "_begin", _do_nothing)),
         "set",
-        1,
+        2,
         ("diverged",),
     ),
     Plant(
         "a scan ends at a damaged record",
         ((MemoryEngine, "scan", _scan_up_to_the_damage),),
         "set",
-        1,
+        2,
         ("lost", "stale", "diverged", "damaged"),
         shape=(("faults", ("bit_flip",)), ("fault_period_us", limits.SECOND_US)),
     ),
-    Plant("hints applied after the purge", ((Floors, "refuses", _refuse_nothing),), "deletes", 1, GHOSTS, 20),
     Plant(
         "a time to live ends an hour late",
         ((node.mutation_building, "_row", _an_hour_later),),

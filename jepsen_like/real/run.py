@@ -31,7 +31,7 @@ from jepsen_like.run import BIRTH_US, CONVERGENCE_US, HEALTHY_US, Run, Verdict, 
 from jepsen_like.session import SECOND, Session
 from jepsen_like.workloads import Workload
 from sim.cluster import SimCluster
-from sim.options import Options
+from sim.options import FAULTS as KINDS, MORE_FAULTS, Options
 
 Say = Callable[[str], None]
 
@@ -50,35 +50,8 @@ REAL_WORKLOADS = (
 )
 """Those that can be run against real peers, beside a composite one of all."""
 
-REAL_FAULTS = (
-    "kill",
-    "kill_all",
-    "power",
-    "power_all",
-    "pause",
-    "halves",
-    "isolate",
-    "bridge",
-    "ring",
-    "one_way",
-    "slow_link",
-    "loss",
-    "reset",
-    "clock",
-    "slow_disk",
-    "full_disk",
-    "sync_error",
-    "delay",
-    "duplicate",
-    "reorder",
-    "clog",
-    "storm",
-    "rolling",
-    "stutter",
-    "strobe",
-    "all_at_once",
-)
-"""Kinds of faults that a real cluster can be given."""
+REAL_FAULTS = tuple(kind for kind in (*KINDS, *MORE_FAULTS) if kind != "bit_flip")
+"""Kinds of faults that a real cluster can be given: bits are flipped by tests of their own."""
 
 NETWORK_FAULTS = (
     "halves",

@@ -41,7 +41,7 @@ BACKLOG_MAX = 100_000
 """Packets under way; more are lost, as in any switch."""
 
 TCP = 6
-FIN, SYN, RST, ACK = 1, 2, 4, 16
+SYN, RST, ACK = 2, 4, 16
 _PORTS = Struct(">HHII")
 _WORDS = Struct(">10H")
 

@@ -7,6 +7,7 @@ same name, or to another column of the same name, ever shows: ids are never give
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -33,6 +34,8 @@ RECENT = 50
 DDL_OF = 12
 """One operation of so many changes the schema."""
 FAMILY = "kv"
+PROBED = "probed"
+"""The table that stays."""
 PAGE_ROWS = 500
 FINAL_PATIENCE_US = 30 * SECOND
 
@@ -49,16 +52,73 @@ Rows = dict[int, dict[int, bytes]]
 """What a table holds: number of the row -> column id -> value."""
 
 
-class SchemaWorkload:
-    """See above. The key of an operation is the table's name."""
+class SchemaLoad(ABC):
+    """What clients do, however peers are asked (jepsen_like/real/workloads/schema.py is the other way)."""
 
     kinds: tuple[str, ...] = ("write", "read", "create", "add_column")
+    session: Session
 
     def __init__(self) -> None:
         self._next = 0
         self._written: list[Operation] = []
-        self._left: dict[int, bool] = {}
+        """Writes that were acknowledged."""
         self._begun = False
+
+    def step(self) -> None:
+        """Mostly writes and reads."""
+        draw = self.session.random.randrange
+        name, dice = f"t{draw(TABLES)}", draw(DDL_OF)
+        if dice == 0:
+            self._change(name)
+        elif dice < 2 * DDL_OF // 3:
+            self._write("write", name, -1)
+        else:
+            self._read("read", -1)
+
+    def probe(self, peer: int) -> None:
+        """A row of the table that stays, and a look at one."""
+        self._write("probe_write", PROBED, peer)
+        self._read("probe_read", peer)
+
+    def _change(self, name: str) -> None:
+        """One schema change of this table, as drawn."""
+        draw = self.session.random.randrange
+        column = f"x{draw(EXTRA_COLUMNS)}"
+        self._alter(_kind_of(draw(12)), name, column)
+
+    def _recent(self) -> Operation | None:
+        """A write that was acknowledged lately."""
+        recent = self._written[-RECENT:]
+        return recent[self.session.random.randrange(len(recent))] if recent else None
+
+    @abstractmethod
+    def _alter(self, kind: str, name: str, column: str) -> None:
+        """Do a schema change of this kind."""
+
+    @abstractmethod
+    def _write(self, kind: str, name: str, peer: int) -> None:
+        """Add a row; one that is acknowledged goes to `_written`."""
+
+    @abstractmethod
+    def _read(self, kind: str, peer: int) -> None:
+        """Read one of the recent rows."""
+
+
+def _kind_of(dice: int) -> str:
+    """A kind of schema change; of twelve four create, four add a column."""
+    if dice < 4:
+        return "create"
+    if dice < 6:
+        return "drop" if dice == 4 else "truncate"
+    return "add_column" if dice < 10 else "drop_column"
+
+
+class SchemaWorkload(SchemaLoad):
+    """See above. The key of an operation is the table's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left: dict[int, bool] = {}
         self.finals: dict[int, Rows] = {}
 
     def setup(self, session: Session) -> bool:
@@ -75,7 +135,7 @@ class SchemaWorkload:
             else:
                 self.session.cluster.scheduler.after(SECOND // 5, self._create_probed, made)
 
-        self.session.door.ask(0, MetadataRequest(self._table("probed")), judge)
+        self.session.door.ask(0, MetadataRequest(self._table(PROBED)), judge)
 
     # --- load
 
@@ -99,43 +159,24 @@ class SchemaWorkload:
             replication=replication_of(members, factor) if members else None,
         )
 
-    def step(self) -> None:
-        """Mostly writes and reads."""
-        draw = self.session.random.randrange
-        name, dice = f"t{draw(TABLES)}", draw(DDL_OF)
-        if dice == 0:
-            self._change(name)
-        elif dice < 2 * DDL_OF // 3:
-            self._write("write", name, -1)
-        else:
-            self._read("read", -1)
-
-    def probe(self, peer: int) -> None:
-        """A row of the table that stays, and a look at one."""
-        self._write("probe_write", "probed", peer)
-        self._read("probe_read", peer)
-
-    def _change(self, name: str) -> None:
-        """One schema change, as drawn."""
+    def _alter(self, kind: str, name: str, column: str) -> None:
         session = self.session
-        draw = session.random.randrange
-        keyspace, column = self._table(name).keyspace, f"x{draw(EXTRA_COLUMNS)}"
-        kind, change = self._drawn(draw(12), keyspace, name, column)
+        change = self._change_of(kind, self._table(name).keyspace, name, column)
         operation = session.begin(kind, name, column)
         session.door.ask(operation.peer, MetadataRequest(change), partial(session.end, operation))
 
-    def _drawn(self, dice: int, keyspace: str, name: str, column: str) -> tuple[str, Change]:
-        if dice < 4:
-            return "create", self._table(name)
-        if dice < 5:
-            return "drop", DropTable(keyspace, name)
-        if dice < 6:
-            return "truncate", TruncateTable(keyspace, name)
-        if dice < 10:
+    def _change_of(self, kind: str, keyspace: str, name: str, column: str) -> Change:
+        if kind == "create":
+            return self._table(name)
+        if kind == "drop":
+            return DropTable(keyspace, name)
+        if kind == "truncate":
+            return TruncateTable(keyspace, name)
+        if kind == "add_column":
             columns = (Column(0, column, "text", REGULAR),)
-            return "add_column", AddColumns(keyspace, name, columns, if_not_exists=True)
+            return AddColumns(keyspace, name, columns, if_not_exists=True)
         now_us = self.session.cluster.machines[0].clock.read_us()
-        return "drop_column", DropColumns(keyspace, name, (column,), dropped_us=now_us)
+        return DropColumns(keyspace, name, (column,), dropped_us=now_us)
 
     def _write(self, kind: str, name: str, peer: int) -> None:
         session = self.session
@@ -162,11 +203,11 @@ class SchemaWorkload:
         """A row that was acknowledged lately."""
         session = self.session
         operation = session.begin(kind, "", None, peer)
-        recent = self._written[-RECENT:]
-        if not recent:
+        recent = self._recent()
+        if recent is None:
             session.end(operation, End(FAIL, None, "nothing was written yet"))
             return
-        put: Put = recent[session.random.randrange(len(recent))].value
+        put: Put = recent.value
         operation.value = put
 
         def done(end: End) -> None:

@@ -99,18 +99,12 @@ class SessionWorkload:
         def made(end: End) -> None:
             if end.status == OK:
                 client.made.append(name)
-                client.token = client.token.seen(end.result.epoch)
             self._end(client, operation, end)
 
-        spec = BucketSpec(name, self._factor)
-        if operation.peer in self.session.cluster.running():
-            self.session.door.create_bucket(operation.peer, spec, made)
-        else:
-            made(End(FAIL, None, "refused"))
+        self._make(client, operation, made)
 
     def _write(self, client: Client, kind: str, place: tuple[str, str], peer: int = -1) -> None:
         self._next += 1
-        value = b"%d" % self._next
         level = LEVELS[self.session.random.randrange(len(LEVELS))]
         operation = self._begin(client, kind, place, peer)
 
@@ -119,12 +113,7 @@ class SessionWorkload:
                 client.floors[place] = max(client.floors.get(place, NO_VERSION), end.result)
             self._end(client, operation, end)
 
-        def request(bucket: Bucket) -> Request:
-            made = operations.put(bucket, place[1], value, CONTENT_TYPE, level)
-            assert isinstance(made, WriteRequest), made
-            return made
-
-        self._ask(client, operation, request, written)
+        self._put(client, operation, level, written)
 
     def _read(
         self, client: Client, kind: str, place: tuple[str, str], peer: int = -1, again: bool = False
@@ -134,30 +123,65 @@ class SessionWorkload:
 
         def read(end: End) -> None:
             if end.status == OK:
-                end = end._replace(result=self._judged(client, place, operation, end))
+                self._judge(client, operation, end.result)
                 self._final_left -= again
             elif again:
                 self.session.cluster.scheduler.after(SECOND, self._read, client, kind, place, peer, True)
             self._end(client, operation, end)
 
-        def request(bucket: Bucket) -> Request:
-            made = operations.get(bucket, place[1], level)
-            assert isinstance(made, ReadRequest), made
-            return made
+        self._get(client, operation, level, read)
 
-        self._ask(client, operation, request, read)
-
-    def _judged(self, client: Client, place: tuple[str, str], operation: Operation, end: End) -> Version:
-        """The version that a read shows, no older than what the session knows."""
-        answer = end.result[-1]
-        bucket = self.session.door.bucket(place[0])
-        value = None if bucket is None else operations.value_of(bucket, answer)
-        version = NO_VERSION if value is None else value.version
+    def _judge(self, client: Client, operation: Operation, version: Version) -> None:
+        """The version that a read shows is no older than what the session knows."""
+        place = operation.key
         floor = client.floors.get(place, NO_VERSION)
         if version < floor:
             self._problems.append(Problem("back", f"{operation!r} shows {version}, after {floor}"))
         client.floors[place] = max(floor, version)
-        return version
+
+    # --- how peers are asked; the key of an operation is a bucket, or a bucket and a key
+
+    def _make(self, client: Client, operation: Operation, then: Then) -> None:
+        """Create the bucket that is the operation's key."""
+
+        def made(end: End) -> None:
+            if end.status == OK:
+                client.token = client.token.seen(end.result.epoch)
+            then(end)
+
+        spec = BucketSpec(operation.key, self._factor)
+        if operation.peer in self.session.cluster.running():
+            self.session.door.create_bucket(operation.peer, spec, made)
+        else:
+            made(End(FAIL, None, "refused"))
+
+    def _put(self, client: Client, operation: Operation, level: Level, then: Then) -> None:
+        """Write a value that is used once; ok brings its version."""
+        value = b"%d" % self._next
+
+        def request(bucket: Bucket) -> Request:
+            made = operations.put(bucket, operation.key[1], value, CONTENT_TYPE, level)
+            assert isinstance(made, WriteRequest), made
+            return made
+
+        self._ask(client, operation, request, then)
+
+    def _get(self, client: Client, operation: Operation, level: Level, then: Then) -> None:
+        """Read; ok brings the version of what is there."""
+
+        def request(bucket: Bucket) -> Request:
+            made = operations.get(bucket, operation.key[1], level)
+            assert isinstance(made, ReadRequest), made
+            return made
+
+        def read(end: End) -> None:
+            bucket = self.session.door.bucket(operation.key[0])
+            if end.status == OK:
+                value = None if bucket is None else operations.value_of(bucket, end.result[-1])
+                end = end._replace(result=NO_VERSION if value is None else value.version)
+            then(end)
+
+        self._ask(client, operation, request, read)
 
     def _ask(
         self, client: Client, operation: Operation, make: Callable[[Bucket], Request], then: Then

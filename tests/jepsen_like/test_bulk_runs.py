@@ -60,9 +60,7 @@ def test_what_is_written_in_bulk_is_judged_as_what_is_written_alone(
     workload: str, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gatherer = Gatherer(SimCluster.request)
-    monkeypatch.setattr(
-        SimCluster, "request", lambda cluster, *given: gatherer.request(cluster, *given)
-    )
+    monkeypatch.setattr(SimCluster, "request", lambda cluster, *given: gatherer.request(cluster, *given))
     arguments = ["simulate", "--workload", workload, "--seed", str(seed), "--seconds", "15"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert simulate.main() == 0, capsys.readouterr().out

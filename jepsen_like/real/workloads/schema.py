@@ -24,16 +24,12 @@ from jepsen_like.door import End
 from jepsen_like.history import FAIL, INFO, NEVER, OK, Operation
 from jepsen_like.real.workloads import KEYSPACE, defined, door_of
 from jepsen_like.session import SECOND, Session
+from jepsen_like.workloads.schema import EXTRA_COLUMNS, PROBED, TABLES, SchemaLoad
 
-TABLES = 3
-EXTRAS = ("x0", "x1")
-RECENT = 50
-DDL_OF = 12
-"""One operation of so many changes the schema."""
+EXTRAS = tuple(f"x{number}" for number in range(EXTRA_COLUMNS))
 PAGE_ROWS = 5_000
 FINAL_PATIENCE_US = 30 * SECOND
 EMPTYING = ("drop", "truncate")
-PROBED = "probed"
 
 Cells = Mapping[str, str | None]
 Rows = dict[int, Cells]
@@ -47,17 +43,13 @@ class Put(NamedTuple):
     extras: tuple[str, ...]
 
 
-class RealSchemaWorkload:
+class RealSchemaWorkload(SchemaLoad):
     """See the top of the file. The key of an operation is the table's name, its value a `Put` or a column."""
 
-    kinds: tuple[str, ...] = ("write", "read", "create", "add_column")
-
     def __init__(self) -> None:
-        self._next = 0
-        self._written: list[Operation] = []
+        super().__init__()
         self._token = Token(full=False)
         self._left: dict[str, bool] = {}
-        self._begun = False
         self.finals: dict[str, Rows | None] = {}
         """Of each table; None: it is not there."""
 
@@ -68,29 +60,9 @@ class RealSchemaWorkload:
 
     # --- load
 
-    def step(self) -> None:
-        """Mostly writes and reads."""
-        draw = self.session.random.randrange
-        name, dice = f"t{draw(TABLES)}", draw(DDL_OF)
-        if dice == 0:
-            self._change(name)
-        elif dice < 2 * DDL_OF // 3:
-            self._write("write", name, -1)
-        else:
-            self._read("read", -1)
-
-    def probe(self, peer: int) -> None:
-        """A row of the table that stays, and a look at one."""
-        self._write("probe_write", PROBED, peer)
-        self._read("probe_read", peer)
-
-    def _change(self, name: str) -> None:
-        """One schema change, as drawn."""
-        session = self.session
-        column = EXTRAS[session.random.randrange(len(EXTRAS))]
-        kind, text = _drawn(session.random.randrange(12), name, column)
-        operation = session.begin(kind, name, column)
-        self._ask(operation, text, INFO, partial(session.end, operation))
+    def _alter(self, kind: str, name: str, column: str) -> None:
+        operation = self.session.begin(kind, name, column)
+        self._ask(operation, _text_of(kind, name, column), INFO, partial(self.session.end, operation))
 
     def _write(self, kind: str, name: str, peer: int) -> None:
         session = self.session
@@ -111,12 +83,11 @@ class RealSchemaWorkload:
     def _read(self, kind: str, peer: int) -> None:
         """A row that was acknowledged lately."""
         session = self.session
-        recent = self._written[-RECENT:]
-        if not recent:
+        write = self._recent()
+        if write is None:
             operation = session.begin(kind, "", None, peer)
             session.end(operation, End(FAIL, None, "nothing was written yet"))
             return
-        write = recent[session.random.randrange(len(recent))]
         operation = session.begin(kind, write.key, write.value, peer)
         text = f"SELECT * FROM {KEYSPACE}.{write.key} WHERE key = '{write.value.number}'"
 
@@ -186,16 +157,15 @@ def _create(name: str) -> str:
     return f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.{name} (key text PRIMARY KEY, n text)"
 
 
-def _drawn(dice: int, name: str, column: str) -> tuple[str, str]:
-    if dice < 4:
-        return "create", _create(name)
-    if dice < 5:
-        return "drop", f"DROP TABLE IF EXISTS {KEYSPACE}.{name}"
-    if dice < 6:
-        return "truncate", f"TRUNCATE {KEYSPACE}.{name}"
-    if dice < 10:
-        return "add_column", f"ALTER TABLE {KEYSPACE}.{name} ADD IF NOT EXISTS {column} text"
-    return "drop_column", f"ALTER TABLE {KEYSPACE}.{name} DROP IF EXISTS {column}"
+def _text_of(kind: str, name: str, column: str) -> str:
+    table = f"{KEYSPACE}.{name}"
+    return {
+        "create": _create(name),
+        "drop": f"DROP TABLE IF EXISTS {table}",
+        "truncate": f"TRUNCATE {table}",
+        "add_column": f"ALTER TABLE {table} ADD IF NOT EXISTS {column} text",
+        "drop_column": f"ALTER TABLE {table} DROP IF EXISTS {column}",
+    }[kind]
 
 
 def rows_of(rows: Iterable[Mapping[str, Any]]) -> Rows:

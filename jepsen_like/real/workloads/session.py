@@ -5,16 +5,16 @@ from __future__ import annotations
 import urllib.parse
 from typing import Any
 
-from core.cell import NO_VERSION, Version
+from core.cell import NO_VERSION
 from core.consistency import Level
 from core.session import Token, decode_tokens, encode_token
 from jepsen_like.checkers import Problem
-from jepsen_like.door import CONTENT_TYPE, End
+from jepsen_like.door import CONTENT_TYPE, End, Then
 from jepsen_like.history import FAIL, INFO, OK, Operation
 from jepsen_like.real.door import Answer, version_of
 from jepsen_like.real.workloads import door_of, insisted
-from jepsen_like.session import SECOND, Session
-from jepsen_like.workloads.session import LEVELS, SESSIONS, Client, SessionWorkload
+from jepsen_like.session import Session
+from jepsen_like.workloads.session import SESSIONS, Client, SessionWorkload
 from kv.buckets import BucketSpec
 
 
@@ -37,50 +37,26 @@ class RealSessionWorkload(SessionWorkload):
         request, door = ("GET", "/v1/buckets/sessions", None), door_of(self.session)
         return insisted(self.session, lambda _, then: door.http(peer, request, FAIL, then))
 
-    def _create(self, client: Client) -> None:
-        self._made += 1
-        name = f"made{self._made}"
-        operation = self._begin(client, "create", name)
-
-        def made(end: End) -> None:
-            if end.status == OK:
-                client.made.append(name)
-            self._finish(client, operation, end, None)
-
+    def _make(self, client: Client, operation: Operation, then: Then) -> None:
         body = {} if self._factor is None else {"replication_factor": self._factor}
-        self._send(client, operation, ("PUT", f"/v1/buckets/{name}", body), INFO, made)
+        request = ("PUT", f"/v1/buckets/{operation.key}", body)
+        self._send(client, operation, request, INFO, lambda end: then(end._replace(result=None)))
 
-    def _write(self, client: Client, kind: str, place: tuple[str, str], peer: int = -1) -> None:
-        self._next += 1
-        operation = self._begin(client, kind, place, peer)
-
+    def _put(self, client: Client, operation: Operation, level: Level, then: Then) -> None:
         def written(end: End) -> None:
-            version = NO_VERSION
-            if end.status == OK:
-                version = version_of(end.result.etag)
-                client.floors[place] = max(client.floors.get(place, NO_VERSION), version)
-            self._finish(client, operation, end, version)
+            then(end._replace(result=version_of(end.result.etag) if end.status == OK else None))
 
-        self._send(client, operation, ("PUT", self._path(place), self._next), INFO, written)
+        self._send(client, operation, ("PUT", _path(operation, level), self._next), INFO, written)
 
-    def _read(
-        self, client: Client, kind: str, place: tuple[str, str], peer: int = -1, again: bool = False
-    ) -> None:
-        operation = self._begin(client, kind, place, peer)
-
+    def _get(self, client: Client, operation: Operation, level: Level, then: Then) -> None:
         def read(end: End) -> None:
             answer: Answer = end.result
             if answer.status == 404:
                 end = self._missing(operation, answer)
             version = version_of(answer.etag) if answer.status == 200 else NO_VERSION
-            if end.status == OK:
-                self._judge(client, place, operation, version)
-                self._final_left -= again
-            elif again:
-                self.session.cluster.scheduler.after(SECOND, self._read, client, kind, place, peer, True)
-            self._finish(client, operation, end, version)
+            then(end._replace(result=version if end.status == OK else None))
 
-        self._send(client, operation, ("GET", self._path(place), None), FAIL, read)
+        self._send(client, operation, ("GET", _path(operation, level), None), FAIL, read)
 
     def _missing(self, operation: Operation, answer: Answer) -> End:
         """No such key is an answer; no such bucket is what the session knows better."""
@@ -88,17 +64,6 @@ class RealSessionWorkload(SessionWorkload):
             return End(OK, None, "")
         self._problems.append(Problem("unseen_schema", f"{operation!r}: {answer.problem} there"))
         return End(FAIL, None, answer.problem)
-
-    def _judge(self, client: Client, place: tuple[str, str], operation: Operation, version: Version) -> None:
-        floor = client.floors.get(place, NO_VERSION)
-        if version < floor:
-            self._problems.append(Problem("back", f"{operation!r} shows {version}, after {floor}"))
-        client.floors[place] = max(floor, version)
-
-    def _path(self, place: tuple[str, str]) -> str:
-        level: Level = LEVELS[self.session.random.randrange(len(LEVELS))]
-        key = urllib.parse.quote(place[1], safe="")
-        return f"/v1/kv/{place[0]}/{key}?consistency={level.name.lower()}"
 
     def _send(
         self, client: Client, operation: Operation, request: tuple[str, str, Any], unknown: str, then: Any
@@ -115,5 +80,7 @@ class RealSessionWorkload(SessionWorkload):
             headers["Content-Type"] = CONTENT_TYPE
         door_of(self.session).http(operation.peer, request, unknown, done, headers)
 
-    def _finish(self, client: Client, operation: Operation, end: End, result: Any) -> None:
-        self._end(client, operation, end._replace(result=result if end.status == OK else None))
+
+def _path(operation: Operation, level: Level) -> str:
+    bucket, key = operation.key
+    return f"/v1/kv/{bucket}/{urllib.parse.quote(key, safe='')}?consistency={level.name.lower()}"

@@ -106,19 +106,23 @@ class Measured(msgspec.Struct, kw_only=True):
 
 
 class _Meter:
-    """Counts what peers send from now on; a part of the cluster's hook for losses, of which it makes none."""
+    """Counts what peers send from now on, of rows and logs what a newcomer asks for and is told. It takes the
+    place of the cluster's hook for losses, and makes none.
+    """
 
-    def __init__(self, cluster: SimCluster) -> None:
+    def __init__(self, cluster: SimCluster, newcomer: int = -1) -> None:
         self._cluster = cluster
+        self._newcomer = newcomer
         self._cpu = time.process_time()
         self.bytes: Counter[str] = Counter()
         self.by_sender: Counter[int] = Counter()
         cluster.network.drop = self._sent
 
-    def _sent(self, source: int, _: int, message: Message) -> bool:
-        if not isinstance(message, _IDLE):
+    def _sent(self, source: int, target: int, message: Message) -> bool:
+        purpose = _PURPOSES.get(type(message), ROWS)
+        if purpose != ROWS or (self._newcomer in (source, target) and not isinstance(message, _IDLE)):
             size = LENGTH_BYTES + len(encode_message(message))
-            self.bytes[_PURPOSES.get(type(message), ROWS)] += size
+            self.bytes[purpose] += size
             self.by_sender[source] += size
         return False
 
@@ -150,7 +154,7 @@ def measure_changes(cluster: SimCluster) -> Changes:
     name = cluster.machines[newcomer].place.name
     node = node_of(cluster, 0)
     assert cluster.run_until(lambda: name in node.identity.waiting, PATIENCE_US), "it does not knock"
-    meter, begun_us, cpu = _Meter(cluster), cluster.now_us, time.process_time()
+    meter, begun_us, cpu = _Meter(cluster, newcomer), cluster.now_us, time.process_time()
     hello = node.identity.waiting[name]
     one = Newcomer(hello.peer, hello.name, hello.address, hello.datacentre, hello.rack)
     begin = move_plans.add(node.metadata.state, [one], VNODES)
@@ -175,7 +179,7 @@ def _epoch(cluster: SimCluster, index: int) -> int:
 
 
 def _is_in(cluster: SimCluster, index: int, first: int, phases: tuple[str, ...]) -> bool:
-    """Whether a peer knows that the move that began with this epoch is in one of these phases or has ended."""
+    """Whether a peer knows that the move that began with this epoch is in one of these phases or is over."""
     state = node_of(cluster, index).metadata.state
     if state.epoch < first:
         return False

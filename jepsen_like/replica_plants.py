@@ -155,6 +155,7 @@ REPLICA_PLANTS = (
         "changes",
         1,
         ("immortal",),
+        3,
     ),
     Plant(
         "event ids of the moment",
@@ -162,6 +163,7 @@ REPLICA_PLANTS = (
         "changes",
         1,
         ("doubled",),
+        3,
     ),
     Plant(
         "a cursor is resumed one further",
@@ -169,6 +171,7 @@ REPLICA_PLANTS = (
         "changes",
         1,
         ("lost", "chain", "unlike"),
+        3,
     ),
     Plant(
         "events of a key overtake each other",
@@ -176,5 +179,6 @@ REPLICA_PLANTS = (
         "changes",
         1,
         ("reorder", "chain"),
+        3,
     ),
 )

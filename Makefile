@@ -83,7 +83,8 @@ bench: $(STAMP) ## measure a real cluster on this machine
 	@exec $(BIN)/python -m bench $(ARGS)
 
 scale: $(STAMP) ## 1,000 simulated peers; writes the figures of docs/scale.md
-	@exec $(BIN)/python -m bench.scale $(ARGS)
+	@$(BIN)/python -m bench.scale $(ARGS)
+	@$(BIN)/python -m bench.scale_moves
 
 clean:          ## remove what was built, never data
 	rm -rf $(VENV) .venv-scylla .venv-cqlsh build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info client/src/*.egg-info

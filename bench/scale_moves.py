@@ -232,7 +232,8 @@ def _fill(cluster: SimCluster) -> None:
     cluster.run_for(10 * SECOND_US)
 
 
-def _measure(peers: int, seed: int, loss: float) -> Measured:
+def measure(peers: int, seed: int, loss: float) -> Measured:
+    """Run one cluster."""
     options = Options(
         seed=seed,
         peers=peers,
@@ -319,7 +320,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="docs", help='folder for scale-join.json and the figures; "": none')
     given = parser.parse_args()
-    all_measured = [_measure(peers, given.seed, given.loss) for peers in given.peers]
+    all_measured = [measure(peers, given.seed, given.loss) for peers in given.peers]
     sys.stdout.write(table(all_measured) + "\n")
     if given.out:
         folder = Path(given.out)

@@ -185,7 +185,7 @@ class Churn:
         if replaces and (self._is_single() or any(is_damaged(machine) for machine in machines)):
             return  # two copies would be lost at once, and of what these two acknowledged nobody had any
         node = self._best()
-        if kind == "replicate" and node is None:
+        if kind == "replicate" and (node is None or self._is_behind(node)):
             return
         self.tour = self.tour[1:]
         self._kind, self._phase, self._asked_us, self._after = kind, "", 0, None
@@ -235,6 +235,13 @@ class Churn:
         if hello is None or node.metadata.state.member(hello.peer) is not None:
             return None
         return plan(Newcomer(hello.peer, hello.name, hello.address, hello.datacentre, hello.rack))
+
+    def _is_behind(self, node: Node) -> bool:
+        """Whether a node does not know yet of the end that was seen last, and so not how many replicas there
+        are.
+        """
+        last = node.metadata.state.last_move
+        return (0 if last is None else last.id) < self._before
 
     def _can_spare_the_last(self) -> bool:
         """Whether its datacentre has enough peers without it."""
@@ -372,7 +379,7 @@ class ChurnNemesis(Nemesis):
     def last(self, duration_us: int) -> None:
         """As Nemesis; and until what the churn has to see is seen."""
         super().last(duration_us)
-        self.cluster.run_until(lambda: not self.churn.missed, TOUR_US)
+        self.cluster.run_until(lambda: not self.churn.missed or bool(self.churn.overlaps), TOUR_US)
 
     def start(self, duration_us: int, **more: Any) -> None:
         """As Nemesis."""

@@ -24,6 +24,7 @@ from core.ports import PeerId
 from core.settings import Settings
 from jepsen_like.checkers import Problem
 from jepsen_like.churn import CHURN, ChurnRun, run_with_churn
+from jepsen_like.plants import forget_states
 from jepsen_like.run import Verdict
 from jepsen_like.workloads.set_workload import PLAIN, SetWorkload
 from node import moving_stream
@@ -136,7 +137,14 @@ def two_at_once() -> Undo:
         self.move = None
         whole(self, msgspec.structs.replace(change, base=self._base))
 
-    return _patch(MembersDraft, "_begin", begin)
+    undo = _patch(MembersDraft, "_begin", begin)
+    forget_states()
+
+    def mend() -> None:
+        undo()
+        forget_states()
+
+    return mend
 
 
 def undrained() -> Undo:

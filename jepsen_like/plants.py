@@ -59,16 +59,17 @@ def planted(plant: Plant) -> Iterator[None]:
     before = [(owner, name, owner.__dict__[name]) for owner, name, _ in plant.patches]
     for owner, name, replacement in plant.patches:
         setattr(owner, name, replacement)
-    _forget()
+    forget_states()
     try:
         yield
     finally:
         for owner, name, original in before:
             setattr(owner, name, original)
-        _forget()
+        forget_states()
 
 
-def _forget() -> None:
+def forget_states() -> None:
+    """Forget the states of metadata that this process remembers."""
     node.metadata_state._apply_birth.cache_clear()
     node.metadata_state._apply_changes.cache_clear()
 

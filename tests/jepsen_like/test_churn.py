@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jepsen_like.churn import ChurnRun
-from jepsen_like.moving_plants import caught, caught_alone
+from jepsen_like.churn import PHASES, ChurnRun
+from jepsen_like.moving_plants import caught, caught_alone, caught_on_tour
 from jepsen_like.nemesis import is_damaged
 from sim.options import Options
 from sim.real import RealSoftware
@@ -78,3 +78,36 @@ def test_bits_of_one_disk_and_the_rows_of_a_replaced_peer_are_not_lost_at_once()
     assert flipped == [False, True]
     churn._begin("replace")
     assert churn.idle, "a peer was emptied although another one has lost something"
+
+
+def test_a_workload_goes_through_all_kinds_of_moves_with_a_kill_at_each_epoch() -> None:
+    verdict = caught_on_tour("", "cas-register", 1)
+    assert verdict.green, verdict.problems
+    assert verdict.missed == []
+    assert {"add", "replace", "elsewhere", "replicate 3>1", "replicate 1>3"} <= {*verdict.moves}
+    assert {*verdict.phase_kills} == {*PHASES}
+
+
+def test_two_moves_at_once_are_seen() -> None:
+    verdict = caught_on_tour("two at once", "cas-register", 1)
+    assert "overlapped" in [problem.name for problem in verdict.problems]
+
+
+def test_a_tour_that_did_not_get_far_says_what_it_has_not_seen() -> None:
+    run = ChurnRun(Options.draw(1), "set", RealSoftware(), False)
+    churn = run.churn(("add",), kill=0.0)
+    assert churn.missed == [], "nothing was planned"
+    churn.plan_tour()
+    churn.done += ["add", "replace", "replicate 3>1"]
+    churn.kills["prepare"] = 1
+    assert churn.missed == ["elsewhere", "more replicas", "a kill at hand_over", "a kill at finish"]
+    orders = set()
+    for seed in range(40):
+        other = ChurnRun(Options.draw(seed), "set", RealSoftware(), False).churn(("add",), kill=0.0)
+        other.plan_tour()
+        orders.add(tuple(other.tour))
+        kinds = [kind for kind in other.tour if kind != "move"]
+        down = kinds.index("replicate")
+        assert kinds[down + 1] == "replicate", "no directory is emptied while there is one replica"
+        assert sorted(kinds) == ["add", "elsewhere", "replace", "replicate", "replicate"]
+    assert len(orders) > 10

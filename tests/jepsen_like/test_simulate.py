@@ -35,10 +35,14 @@ def test_moves_and_kills_of_a_run_are_in_its_line_and_in_the_ledger() -> None:
         phase_kills={"prepare": 2, "hand_over": 1},
     )
     assert "moves: 1 replicate 1>3, 2 replicate 3>1; kills: 2 at prepare, 1 at hand_over" in verdict.line()
+    assert "NOT REACHED" not in verdict.line()
+    verdict.missed = ["elsewhere", "a kill at finish"]
+    assert "; NOT REACHED: elsewhere, a kill at finish" in verdict.line()
     line = _empty("abc", "set+churn", 1)
     for _ in range(2):
         _count(line, verdict, lambda _: None)
     assert (line.moves, line.moved["replicate 3>1"], line.phase_kills["prepare"]) == (6, 4, 4)
+    assert line.missed == [1, 1]
 
 
 def test_a_machine_that_is_removed_may_come_back() -> None:

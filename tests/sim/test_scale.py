@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from bench import scale
+from bench import scale, scale_moves
 from bench.figures import dots, nice_maximum, stacked_bars
 from bench.scale import Crash, Measured
 
@@ -40,6 +40,32 @@ def test_each_kind_of_idle_traffic_is_constant_per_peer(measured: dict[int, Meas
     assert few["liveness"] > 10
     assert measured[200].messages_per_peer_s <= 1.1 * measured[10].messages_per_peer_s
     assert measured[200].connections_per_peer <= 120
+
+
+@pytest.fixture(scope="module")
+def grown() -> dict[int, scale_moves.Measured]:
+    return {peers: scale_moves.measure(peers, seed=1, loss=0.01) for peers in (6, 24)}
+
+
+def test_a_newcomer_is_given_as_much_however_many_peers_there_are(
+    grown: dict[int, scale_moves.Measured],
+) -> None:
+    assert scale_moves.broken_promises(list(grown.values())) == []
+    for one in grown.values():
+        seconds = list(one.changes.phases_s.values())
+        assert list(one.changes.phases_s) == ["prepared", "handed over", "ended"]
+        assert 0 < seconds[0] <= seconds[1] <= seconds[2]
+        held = scale_moves.ROWS_PER_PEER * scale_moves.ROW_BYTES / 1024
+        assert one.changes.join.kib[scale_moves.ROWS] > held, (
+            "a share of three replicas, and the log beside it"
+        )
+        assert 0 < one.changes.table_s <= one.changes.table_known_s
+    slow = msgspec.structs.replace(grown[24].changes, phases_s={"ended": scale_moves.JOINED_S_MAX + 1})
+    named = scale_moves.broken_promises([grown[6], msgspec.structs.replace(grown[24], changes=slow)])
+    assert named == [f"24 peers: a newcomer was in only after {scale_moves.JOINED_S_MAX + 1} s"]
+    assert "| join: how far are you, KiB |" in scale_moves.table(list(grown.values()))
+    for figure in scale_moves.figures(list(grown.values())).values():
+        assert _parsed(figure).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_a_broken_promise_is_named() -> None:

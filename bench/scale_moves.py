@@ -44,11 +44,9 @@ from core.messages import (
     encode_message,
 )
 from core.moving_messages import MoveAsk, MoveTold
-from core.requests import Changed, MetadataRequest
-from jepsen_like.door import End
-from jepsen_like.history import OK
-from jepsen_like.session import Session
-from kv.buckets import BucketSpec, create_bucket
+from core.requests import Changed, MetadataRequest, WriteRequest, Written
+from kv.buckets import BucketSpec, create_bucket, find
+from kv.operations import put
 from node import move_plans
 from node.move_plans import Newcomer
 from node.moving_ring import HAND_OVER, PREPARE
@@ -213,22 +211,29 @@ def _change(cluster: SimCluster, request: MetadataRequest, begun_us: int) -> flo
 
 def _fill(cluster: SimCluster) -> None:
     """Rows of which every peer holds about as many."""
-    session = Session(cluster, "scale")
-    bucket = session.make_bucket(BucketSpec("rows"))
+    node, begun_us = node_of(cluster, 0), cluster.now_us
+    request = create_bucket(BucketSpec("rows"), node.metadata.state.members)
+    assert isinstance(request, MetadataRequest)
+    _change(cluster, request, begun_us)
+    bucket = find(node.metadata.state, "rows")
     assert bucket is not None
-    table, last = bucket.table, len(cluster.machines) - 1
-    begun_us = cluster.now_us
+    table, peers = bucket.table, len(cluster.machines)
     _all(cluster, lambda index: table in node_of(cluster, index).metadata.state.tables, begun_us)
-    left = list(range(ROWS_PER_PEER * (last + 1)))
-    value = b"v" * ROW_BYTES
+    left = list(range(ROWS_PER_PEER * peers))
     while left:
-        batch, ends = left[-AT_ONCE:], list[End]()
+        batch, replies = left[-AT_ONCE:], list[tuple[int, Reply]]()
         del left[-AT_ONCE:]
         for number in batch:
-            session.door.put(number % (last + 1), bucket, (f"k{number}", value), Level.QUORUM, ends.append)
+            write = put(bucket, f"k{number}", b"v" * ROW_BYTES, "text/plain", Level.QUORUM)
+            assert isinstance(write, WriteRequest)
+
+            def done(reply: Reply, number: int = number, replies: list[tuple[int, Reply]] = replies) -> None:
+                replies.append((number, reply))
+
+            cluster.request(number % peers, write, 10 * SECOND_US, done)
         count = len(batch)
-        assert cluster.run_until(lambda e=ends, n=count: len(e) == n, PATIENCE_US)  # type: ignore[misc]
-        left += [number for number, end in zip(batch, ends, strict=True) if end.status != OK]
+        assert cluster.run_until(lambda r=replies, n=count: len(r) == n, PATIENCE_US)  # type: ignore[misc]
+        left += [number for number, reply in replies if not isinstance(reply.answer, Written)]
     cluster.run_for(10 * SECOND_US)
 
 

@@ -62,13 +62,13 @@ class Expiring:
     """What of a store's rows has run out, and how far that is logged."""
 
     def __init__(self, engine: Engine, log: ChangeLog) -> None:
-        self._engine = engine
+        self.engine = engine
         self._log = log
         self.reload()
 
     def reload(self) -> None:
         """Find how far the log tells of it."""
-        kept = self._engine.get(SWEPT_KEY)
+        kept = self.engine.get(SWEPT_KEY)
         self.swept_us = 0 if kept is None else int.from_bytes(kept, "big")
 
     def before_write(
@@ -82,7 +82,7 @@ class Expiring:
         untold = []
         for at_us in moments(stored, self.swept_us):
             note_key = keys.expiry_key(at_us, key)
-            note = self._engine.get(note_key)
+            note = self.engine.get(note_key)
             if note == TOLD:
                 judged_us = max(judged_us, at_us)
             elif note is not None:
@@ -99,7 +99,7 @@ class Expiring:
         """
         for at_us in moments(row, self.swept_us)[:AHEAD_MAX]:
             note_key = keys.expiry_key(at_us, key)
-            is_told = at_us <= after_us or self._engine.get(note_key) == TOLD
+            is_told = at_us <= after_us or self.engine.get(note_key) == TOLD
             puts.append((note_key, TOLD if is_told else b""))
 
     def _stage(self, puts: Puts, row: tuple[bytes, Row, bytes], changes: str, at_us: int) -> None:
@@ -118,7 +118,7 @@ class Expiring:
         puts: Puts = []
         found, last_us, count, is_cut = 0, self.swept_us, 0, False
         end = keys.EXPIRY + (command.now_us + 1).to_bytes(8, "big")
-        for key, note in self._engine.scan(keys.EXPIRY, end):
+        for key, note in self.engine.scan(keys.EXPIRY, end):
             if count == command.rows_max:
                 is_cut = True
                 break

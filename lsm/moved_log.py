@@ -22,22 +22,18 @@ from lsm.log import SUPERSEDED, ChangeLog
 from lsm.reading import stored_header, stored_row
 
 if TYPE_CHECKING:
-    from core.ports import Engine
     from lsm.expiring import Expiring
     from lsm.writing import Info
 
 
 def log_moved(
-    engine: Engine,
-    log: ChangeLog,
-    mutation: Mutation,
-    data: bytes,
-    *,
-    info: Info,
-    prefix: bytes,
-    expiring: Expiring,
+    expiring: Expiring, log: ChangeLog, mutation: Mutation, data: bytes, *, where: tuple[Info, bytes]
 ) -> tuple[Outcome, int]:
-    """Log a mutation (its bytes are `data`) of a partition (`prefix`) that moved here; its rows stay."""
+    """Log a mutation (its bytes are `data`) that moved here; its rows stay. `where` are what is known of its
+    table and the prefix of its partition.
+    """
+    info, prefix = where
+    engine = expiring.engine
     images = []
     puts: list[tuple[bytes, bytes | None]] = []
     header = None

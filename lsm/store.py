@@ -398,9 +398,7 @@ class Store:
                 data, order = command.mutation, plan.order
                 done = self._writer.apply(mutation, data, info, order, followed=command.followed)
                 if command.moved and isinstance(done[0], Failed) and done[0].why == Why.BELOW_FLOOR:
-                    told = self._writer.expiring
-                    rest = mutation, data
-                    done = log_moved(self.engine, self.log, *rest, info=info, prefix=order, expiring=told)
+                    done = log_moved(self._writer.expiring, self.log, mutation, data, where=(info, order))
                 return (MENDING, done[1]) if plan.lost and isinstance(done[0], Applied) else done
             if isinstance(plan.command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch):
                 return self._paxos_step(plan.command, plan.mutation)

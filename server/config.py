@@ -194,8 +194,8 @@ def _compose(text: str) -> Node:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = f"not YAML: {error.problem or error.context}"
-        raise _WrongError(mark.line + 1 if mark else 1, problem) from None
+        line = mark.line + 1 if mark else 1
+        raise _WrongError(line, f"not YAML: {error.problem or error.context}{_advice(text, line)}") from None
     except (YAMLError, ValueError) as error:
         # The reader (characters that may not occur) and number conversions in directives have no marks.
         position = getattr(error, "position", None)
@@ -204,6 +204,18 @@ def _compose(text: str) -> Node:
     if not isinstance(root, Node):
         raise _WrongError(1, "the file is empty; it must name at least `cluster` and `peers`")
     return root
+
+
+def _advice(text: str, line: int) -> str:
+    """What is likely wrong on this line, or before it, in words of one who wrote the file."""
+    lines = [each.partition(" #")[0].rstrip() for each in text.split("\n")]
+    for number in range(1, min(line, len(lines)) + 1):
+        content = lines[number - 1].lstrip()
+        if _NO_KEY.fullmatch(content):
+            return f"; is line {number} without a colon and a space after its key?"
+        if content.count('"') % 2 or (content.count("'") % 2 and '"' not in content):
+            return f"; is a quotation mark open on line {number}?"
+    return "; is the line indented as those beside it, with every bracket closed?"
 
 
 def _refuse_tabs(text: str) -> None:
@@ -270,6 +282,8 @@ Parser = Callable[[Node, str], Any]
 """What a setting's text means: takes the node and the setting's name, raises `_WrongError`."""
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{NAME_CHARS_MAX - 1}}}")
+_NO_KEY = re.compile(r"[A-Za-z_]+(?: +[^:]*|:[^ \t].*)")
+"""A line that was meant to be a key and its value, but lacks the colon, or the space after it."""
 _AMOUNT = re.compile(r"([0-9]{1,15}) ?([A-Za-z]{1,3})")
 _DURATIONS_US: Final = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
 _SIZES_BYTES: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -432,11 +446,14 @@ def _peers(node: Node, folder: Path) -> tuple[PeerConfig, ...]:
         raise _WrongError(node, "peers must name at least one peer")
     names: dict[str, Node] = {}
     addresses: dict[str, Node] = {}
+    folders: dict[str, Node] = {}
     peers = []
     for peer_node in nodes:
         peer = _peer(peer_node, folder)
         _refuse_second(names, peer.name, peer_node, "is the name of two peers")
         _refuse_second(addresses, peer.address, peer_node, "is the address of two peers (ports are shared)")
+        if peer.data is not None:
+            _refuse_second(folders, str(peer.data), peer_node, "is the data directory of two peers")
         peers.append(peer)
     return tuple(peers)
 

@@ -175,7 +175,7 @@ class Scenario:
         changes: str | None = None,
     ) -> Bucket:
         """Create a bucket, known to all running peers, and remember it by its name."""
-        spec = BucketSpec(name, factor, 0, ordered, changes)
+        spec = BucketSpec(name, factor, 0, ordered=ordered, changes=changes)
         end = self.wait(lambda then: self.door.create_bucket(at, spec, then))
         assert end.status == OK, end
         found = self.door.bucket(name)

@@ -47,7 +47,7 @@ class SetWorkload:
         self.session = session
         factor = session.cluster.options.replication
         for name in (PLAIN, ROWS):
-            spec = BucketSpec(f"set-{name}", None if factor == 3 else factor, 0, name == ROWS)
+            spec = BucketSpec(f"set-{name}", None if factor == 3 else factor, 0, ordered=name == ROWS)
             bucket = session.make_bucket(spec)
             if bucket is None:
                 return False

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import msgspec
 import orjson
 
 from core import limits
-from core.families import DEFAULT_FACTOR
-from core.requests import Changed, Invalid, MetadataRequest
+from core.requests import Invalid, MetadataRequest
 from documents import collections as documents
 from documents.collections import Collection, CollectionSettings, CollectionSpec
 from documents.schemas import schema_problem
 from index.mapping import MappingFault, compile_mapping, parse_mapping
-from node.metadata_state import State
 from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import decoded_body
 from server.rest.buckets import kept
-from server.rest.problems import ProblemError, invalid, problem_of
+from server.rest.families import RestFamily
+from server.rest.problems import ProblemError, invalid
 
-METADATA_TIMEOUT_US: Final = 10_000_000
 BODY_BYTES_MAX: Final = 2 * limits.COLLECTION_SETTINGS_BYTES_MAX
 
 
@@ -42,119 +39,35 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-class Collections:
-    """The collections of the cluster, as this node's metadata has them."""
+class Collections(RestFamily[Collection, CollectionSpec]):
+    """The collections of the cluster."""
+
+    made_by = "the first document put"
 
     def __init__(self, node: Node, bridge: Bridge) -> None:
-        self._node = node
-        self._bridge = bridge
-        self._state: State | None = None
-        self._found: dict[str, Collection] = {}
-        self._creating: dict[str, asyncio.Task[Collection]] = {}
+        super().__init__(node, bridge, documents.FAMILY)
 
-    def find(self, name: str) -> Collection | None:
-        """The collection, or None; looked up once per epoch."""
-        state = self._node.metadata.state
-        if state is not self._state:
-            self._state = state
-            self._found = {}
-        collection = self._found.get(name)
-        if collection is None:
-            collection = documents.find(state, name)
-            if collection is not None:  # names that are not there are the client's to invent
-                self._found[name] = collection
-        return collection
+    def spec(self, name: str) -> CollectionSpec:
+        """A collection with the defaults."""
+        return CollectionSpec(name)
 
-    def known(self, name: str) -> Collection:
-        """The collection, or a ProblemError."""
-        collection = self.find(name)
-        if collection is None:
-            problem = documents.check_name(name)
-            if problem is not None:
-                raise invalid(problem)
-            self._must_serve()
-            raise ProblemError(
-                "no-such-collection", f"there is no collection {name}; the first document put makes it"
-            )
-        return collection
-
-    def _must_serve(self) -> None:
-        """Who is not ready does not know which collections there are."""
-        ready, why = self._node.ready()
-        if not ready:
-            raise ProblemError("not-ready", why)
-
-    async def used(self, name: str) -> Collection:
-        """The collection, made with the defaults if it is not there; who wants it meanwhile shares that."""
-        collection = self.find(name)
-        if collection is not None:
-            return collection
-        task = self._creating.get(name)
-        if task is None:
-            task = self._creating[name] = asyncio.ensure_future(self._first_use(name))
-            task.add_done_callback(lambda _: self._creating.pop(name, None))
-        return await asyncio.shield(task)
-
-    async def _first_use(self, name: str) -> Collection:
-        try:
-            await self._change(self._creation(CollectionSpec(name)))
-        except ProblemError as error:
-            if error.status < 500:
-                raise
-            detail = f"the collection {name} could not be made, so nothing was written: {error.detail}"
-            raise ProblemError("collection-not-created", detail) from error
-        return self._made(name)
-
-    def _made(self, name: str) -> Collection:
-        collection = self.find(name)
-        if collection is None:
-            raise ProblemError("collection-exists", f"a table {name} that is no collection has this name")
-        return collection
-
-    def _creation(self, spec: CollectionSpec) -> MetadataRequest | Invalid:
-        state = self._node.metadata.state
-        keyspace = state.keyspaces.get(documents.KEYSPACE)
-        factors = () if keyspace is None else keyspace.replication.factors
-        default = max((n for _, n in factors), default=DEFAULT_FACTOR)
-        return documents.create_collection(spec, state.members, default)
-
-    async def _change(self, request: MetadataRequest | Invalid) -> None:
-        if isinstance(request, Invalid):
-            raise invalid(request)
-        answer = await self._bridge.ask(request, METADATA_TIMEOUT_US)
-        if not isinstance(answer, Changed) or answer.error:
-            if isinstance(answer, Changed) and answer.code == "already_exists":
-                raise ProblemError("collection-exists", answer.error)
-            raise problem_of(answer)
+    def creation(self, spec: CollectionSpec, default_factor: int) -> MetadataRequest | Invalid:
+        """The schema change that makes a collection."""
+        return documents.create_collection(spec, self._node.metadata.state.members, default_factor)
 
     # --- /v1/collections
 
     async def put(self, name: str, body: bytes) -> tuple[bool, dict[str, Any]]:
         """Have a collection be so: whether it is new, and its description."""
         wanted = decoded_body(_decoder, body, "a collection's description") if body.strip() else _Body()
-        self._must_serve()
-        collection = self.find(name)
-        spec = _spec(name, wanted, None if collection is None else collection.settings)
-        is_new = collection is None
-        if collection is None:
-            await self._change(self._creation(spec))
-            collection = self._made(name)
-        problem = documents.conflict(collection, spec)
-        if problem is not None:
-            raise invalid(problem)
-        if not documents.is_set_so(collection, spec):
-            await self._change(documents.alter_collection(collection, spec))
-            collection = self.find(name) or collection
-        return is_new, describe(collection)
-
-    async def drop(self, name: str) -> None:
-        """Remove a collection and all that it holds."""
-        await self._change(documents.drop_collection(self.known(name)))
+        self.must_serve()
+        there = self.find(name)
+        spec = _spec(name, wanted, None if there is None else there.settings)
+        return there is None, describe(await self.be(there, spec))
 
     def listed(self) -> list[dict[str, Any]]:
         """All collections."""
-        self._must_serve()
-        return [describe(collection) for collection in documents.every(self._node.metadata.state)]
+        return [describe(collection) for collection in self.every()]
 
 
 def _spec(name: str, wanted: _Body, there: CollectionSettings | None) -> CollectionSpec:
@@ -166,12 +79,19 @@ def _spec(name: str, wanted: _Body, there: CollectionSettings | None) -> Collect
         said["schema"] = wanted.schema
     if wanted.mapping is not msgspec.UNSET:
         said["mapping"] = wanted.mapping
-    kept = wanted.changes, wanted.changes_retention_s, wanted.changes_retention_bytes
-    if not said:
-        return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, None, *kept)
-    settings = msgspec.structs.replace(there or documents.DEFAULTS, **said)
-    _check_settings(settings)
-    return CollectionSpec(name, wanted.replication_factor, wanted.default_ttl_s, settings, *kept)
+    settings = None
+    if said:
+        settings = msgspec.structs.replace(there or documents.DEFAULTS, **said)
+        _check_settings(settings)
+    return CollectionSpec(
+        name,
+        replication_factor=wanted.replication_factor,
+        default_ttl_s=wanted.default_ttl_s,
+        changes=wanted.changes,
+        changes_kept_s=wanted.changes_retention_s,
+        changes_kept_bytes=wanted.changes_retention_bytes,
+        settings=settings,
+    )
 
 
 def _check_settings(settings: CollectionSettings) -> None:

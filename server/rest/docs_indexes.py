@@ -17,8 +17,9 @@ from node.node import Node
 from node.unique_building import BUILT, FAILED, Note, note_in, note_request
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
-from server.rest.collections import METADATA_TIMEOUT_US, Collections
+from server.rest.collections import Collections
 from server.rest.documents import JSON
+from server.rest.families import METADATA_TIMEOUT_US
 from server.rest.problems import ProblemError, invalid, not_allowed, problem_of
 from server.rest.targets import decoded, options
 

@@ -211,7 +211,7 @@ def test_a_document_does_not_grow_without_end_by_merges_that_do_not_look_at_it(
 
 def test_settings_of_a_collection_travel_in_its_options(docs: Docs) -> None:
     settings_text = CollectionSettings(msgspec.Raw(b'{"type":"object"}'), max_document_bytes=20)
-    request = alter_collection(docs.collection, Spec("docs", None, 7, settings_text))
+    request = alter_collection(docs.collection, Spec("docs", None, 7, settings=settings_text))
     assert not isinstance(request, Invalid)
     s = Scenario()
     s.start()

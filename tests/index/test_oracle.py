@@ -164,7 +164,7 @@ def loses_writes(to: int, _source: int, target: int, message: Message) -> bool:
 def alter(s: SearchScenario, mapping: bytes) -> None:
     """Change the collection's mapping: another index is built."""
     settings = CollectionSettings(mapping=msgspec.Raw(mapping))
-    change = alter_collection(s.collection(), CollectionSpec("movies", None, 0, settings))
+    change = alter_collection(s.collection(), CollectionSpec("movies", None, 0, settings=settings))
     answer = s.ask(change).answer  # type: ignore[arg-type]
     assert isinstance(answer, Changed) and not answer.error
 

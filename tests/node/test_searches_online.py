@@ -25,7 +25,7 @@ def test_a_changed_mapping_is_built_beside_the_old_index_which_serves_meanwhile(
     s = told()
     assert s.found(Match("title", "runs")) == []
     settings = CollectionSettings(mapping=msgspec.Raw(b'{"analyzer": "english"}'))
-    change = alter_collection(s.collection(), CollectionSpec("movies", None, 0, settings))
+    change = alter_collection(s.collection(), CollectionSpec("movies", None, 0, settings=settings))
     answer = s.ask(change).answer  # type: ignore[arg-type]
     assert isinstance(answer, Changed) and not answer.error
     for step in range(200):

@@ -70,8 +70,10 @@ def held_replicas(s: Scenario) -> None:
 def lost_messages(s: Scenario) -> None:
     """What is said to one replica is lost, and what another answers."""
     s.lose(
-        lambda source, target, message: (target == 1 and isinstance(message, ApplyMutations))
-        or (source == 2 and isinstance(message, MutationApplied))
+        lambda source, target, message: (
+            (target == 1 and isinstance(message, ApplyMutations))
+            or (source == 2 and isinstance(message, MutationApplied))
+        )
     )
 
 

@@ -72,6 +72,9 @@ class Durable(Visible, Protocol):
     def reload(self) -> None:
         """See what is durable."""
 
+    def refresh(self) -> bool:
+        """See what is durable in the files that it is in by now, where these were merged; whether they were."""
+
     def having(self, keys: Sequence[bytes]) -> tuple[bytes, ...]:
         """Those of these rows that it holds, or has held lately."""
 
@@ -122,8 +125,11 @@ class Changeable(Visible, Protocol):
     def damaged(self) -> tuple[str, ...]:
         """Read all files; those that are not what was written."""
 
+    def refresh(self) -> None:
+        """Let go of files that were merged into others since; not beside `fold`."""
+
     def rest(self) -> None:
-        """There is nothing to change for a while: let go of what only changing needs."""
+        """There is nothing to change for a while: let go of what only changing needs. It refreshes, too."""
 
     def close(self) -> None:
         """Let go of files and memory; what is durable stays."""

@@ -194,6 +194,10 @@ class NaiveSegments(NaiveView):
         self._ordered = None
         self._covers = kept.covers
 
+    def refresh(self) -> bool:
+        """There are no files."""
+        return False
+
     def commit(self, changes: Sequence[Change], covers: int) -> None:
         """Write, and see it."""
         self.write(changes, covers)

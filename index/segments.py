@@ -56,8 +56,8 @@ from lsm.keys import token_of
 
 OWN_FIELDS: Final = 32
 SHARED_FIELDS: Final = 8
-WRITER_BYTES: Final = 80_000_000
-"""What a commit may take of memory before it becomes several segments: some 25,000 documents of 1 KiB."""
+WRITER_BYTES: Final = 50_000_000
+"""What a commit may take of memory before it becomes several segments: some 15,000 documents of 1 KiB."""
 KNOWN_BITS: Final = 1 << 22
 """Of the filter that remembers what was added to an index that began empty: half a MiB."""
 MARKER: Final = "\x00marker"
@@ -125,7 +125,7 @@ class TantivySegments:
     def reload(self) -> None:
         """See what is durable."""
         self._index.reload()
-        searcher = self._index.searcher()
+        searcher = self._searcher = self._index.searcher()
         found = searcher.search(tantivy.Query.term_query(_SCHEMA, "key", MARKER), 1).hits
         marker = Marker(0, {})
         try:
@@ -137,6 +137,17 @@ class TantivySegments:
         self._seen = _Seen(View(self._engine, self._rules), marker.covers)
         self._written = marker.covers
         self._places.update(marker.places)
+
+    def refresh(self) -> bool:
+        """See the same in the files that it was merged into. The old ones are gone from the directory, but not
+        from disk and memory while they are open: as much as the index itself.
+        """
+        before = self._searcher.num_segments
+        self._index.reload()
+        if self._index.searcher().num_segments == before:
+            return False
+        self.reload()
+        return True
 
     # --- changing
 

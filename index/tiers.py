@@ -139,6 +139,13 @@ class Tiers:
     def rest(self) -> None:
         """Nothing will be written for a while."""
         self._durable.rest()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See the same in fewer files, if it is."""
+        if self._durable.refresh():
+            young = self._now.young
+            self._now = self._seen(young.changes, young.covers, young.documents)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -147,7 +147,7 @@ class View:
         self._filters: dict[TokenRanges, EngineQuery | None] = {}
         self._counts: dict[TokenRanges, int] = {}
         self._lengths: dict[tuple[str, TokenRanges], FieldLength] = {}
-        self._weighs_as = self
+        self._weighs_as: View | None = None  # itself: a view has files open, and must go when it is not used
 
     def without(self, hidden: Sequence[bytes]) -> View:
         """The same without these rows."""
@@ -209,7 +209,7 @@ class View:
 
     def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
         """Exactly as the naive twin counts, but where only few are hidden."""
-        if self._weighs_as is not self:
+        if self._weighs_as is not None:
             return self._weighs_as.statistics(terms, fields, ranges)
         engine = self._engine
         frequencies: dict[TermKey, int] = {}
@@ -503,7 +503,7 @@ class View:
             if place[1]:
                 return Bounds(0.0, 2.0)
             ours = average_length(ask.statistics, name)
-            local = self._weighs_as._length(name, WHOLE_RING)
+            local = (self._weighs_as or self)._length(name, WHOLE_RING)
             theirs = max(0.01, local.terms / everything)
             high, low = max(high, ours / theirs), min(low, ours / theirs)
         if any(isinstance(each, Boosting) for each in walk(ask.query)):  # estimates do not lower

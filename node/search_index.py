@@ -50,8 +50,8 @@ SHOW_BYTES_MAX = limits.MIB
 
 FOLD_ROWS = 128
 FOLD_US = limits.SECOND_US
-GATHER_ROWS = 25_000
-GATHER_BYTES = 40 * limits.MIB
+GATHER_ROWS = 15_000
+GATHER_BYTES = 24 * limits.MIB
 GATHER_US = 4 * limits.SECOND_US
 """So many rows, or for so long, gather for one commit while nobody waits for them. What a commit adds is one
 segment, and every eight of a size are merged into one, which costs as much as half of what adding them did.
@@ -71,6 +71,9 @@ again.
 
 REST_US = 30 * limits.SECOND_US
 """After so long without a change an index lets go of what writing takes: some threads and MiB."""
+
+REFRESH_US = 2 * limits.SECOND_US
+"""Until then it looks so often whether files have been merged, to let go of the old ones."""
 
 RETRY_US = 2 * limits.SECOND_US
 
@@ -137,7 +140,7 @@ class OneIndex:
         self._due_reads = 0
         self._due_read = False
         self._is_thinned = False
-        self._committed_us = 0
+        self._committed_us = self._refreshed_us = 0
         self._is_awake = False
         self._is_unwanted = False
         self._build_end = 0
@@ -177,6 +180,7 @@ class OneIndex:
             "due": self._due,
             "expire": self._expired,
             "rest": self._ignore,
+            "refresh": self._ignore,
         }
         handlers[what](result)
 
@@ -403,6 +407,9 @@ class OneIndex:
         elif self._is_awake and self._since_us(self._committed_us) > REST_US:
             self._is_awake = False
             self._job("rest", segments.rest)
+        elif self._is_awake and self._since_us(max(self._committed_us, self._refreshed_us)) > REFRESH_US:
+            self._refreshed_us = self._inside.world.monotonic_us()
+            self._job("refresh", segments.refresh)
 
     def _changes(self) -> Callable[[], list[Change]]:
         """What is pending, as a function that makes changes of it."""

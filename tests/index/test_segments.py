@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from core.errors import CorruptionError
-from index.aggregation import Partials
+from index.aggregation import Partials, TermsOf
 from index.asking import Ask, Found, Segments
 from index.changing import Change
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
@@ -19,6 +20,7 @@ from index.naive_segments import Kept, NaiveSegments
 from index.query import (
     ALL,
     EXACT,
+    NUMBER,
     TEXT,
     After,
     Bool,
@@ -31,6 +33,7 @@ from index.query import (
     TokenRanges,
 )
 from index.segments import TantivySegments
+from index.tiers import Tiers
 from lsm.keys import TOKEN_MAX, TOKEN_MIN
 from tests.index import corpora
 
@@ -243,3 +246,32 @@ def test_random_queries_find_something(tmp_path: Path) -> None:
         assert isinstance(found, Found)
         hits += bool(found.hits)
     assert hits > 40
+
+
+def test_files_that_were_merged_are_let_go_of_without_waiting_for_the_garbage_collector(
+    tmp_path: Path,
+) -> None:
+    tiers = Tiers(rules_of(), TantivySegments(rules_of(), tmp_path / "a"))
+    gc.disable()
+    try:
+        for number in range(9):
+            some = range(50 * number, 50 * number + 50)
+            tiers.commit(
+                [Change(corpora.key_of(n), b'{"n": %d, "a": "storm"}' % n) for n in some], number + 1
+            )
+        ask = Ask(Term("a", TEXT, "storm"), Statistics(), 10, aggregations=(("n", TermsOf("n", NUMBER)),))
+        found = tiers.search(ask, WHOLE)
+        assert isinstance(found, Found) and found.total == 450
+        tiers.show([Change(corpora.key_of(0), None)], 10)
+        del found
+        tiers.rest()
+        assert not [line for line in open_files() if str(tmp_path) in line and "(deleted)" in line]
+        assert tiers.documents() == 449 and tiers.covers() == 10
+    finally:
+        gc.enable()
+    tiers.close()
+
+
+def open_files() -> list[str]:
+    """The files that this process maps, one a line."""
+    return Path("/proc/self/maps").read_text().splitlines()

@@ -73,7 +73,7 @@ class Durable(Visible, Protocol):
         """See what is durable."""
 
     def refresh(self) -> bool:
-        """See what is durable in the files that it is in by now, where these were merged; whether they were."""
+        """See what is durable in the files that it was merged into since; whether it was."""
 
     def having(self, keys: Sequence[bytes]) -> tuple[bytes, ...]:
         """Those of these rows that it holds, or has held lately."""

@@ -139,8 +139,8 @@ class TantivySegments:
         self._places.update(marker.places)
 
     def refresh(self) -> bool:
-        """See the same in the files that it was merged into. The old ones are gone from the directory, but not
-        from disk and memory while they are open: as much as the index itself.
+        """See the same in the files that it was merged into. The old ones are gone from the directory, but
+        not from disk and memory while they are open: as much as the index itself.
         """
         before = self._searcher.num_segments
         self._index.reload()

@@ -123,7 +123,7 @@ class FindQuery(msgspec.Struct, frozen=True):
 
 def find_query(collection: Collection, body: dict[str, Value]) -> FindQuery | Invalid:
     """The page that a body asks for: filter, sort, projection, limit, skip and cursor."""
-    condition = parse_filter(body.get("filter", {}))
+    condition = parse_filter(body.get("filter", {}), expressions=True)
     if isinstance(condition, Refusal):
         return refused("bad_filter", condition)
     sort = body.get("sort") or []
@@ -364,7 +364,7 @@ class FilterQuery(msgspec.Struct, frozen=True):
 
 def filter_query(body: dict[str, Value], with_path: bool = False) -> FilterQuery | Invalid:
     """The filter, and for a distinct the path, of a body."""
-    condition = parse_filter(body.get("filter", {}))
+    condition = parse_filter(body.get("filter", {}), expressions=True)
     if isinstance(condition, Refusal):
         return refused("bad_filter", condition)
     path = body.get("path", "")

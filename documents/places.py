@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from core.json_values import Value, type_name
 from documents.cells import Path
 from documents.edits import EditError
+from documents.positional import is_mark
 from query.document_values import MISSING, path_text, position_of
 
 PADDING_MAX: Final = 10_000
@@ -30,8 +31,10 @@ class Named(Protocol):
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a path means the same whatever the document is: no key could be a position in an array."""
-    return all(position_of(key) is None for key in path)
+    """Whether a path means the same whatever the document is: no key could be a position in an array, or
+    stand for some.
+    """
+    return all(position_of(key) is None and not is_mark(key) for key in path)
 
 
 class Place:

@@ -31,7 +31,7 @@ from query.document_projection import ID, Projection, parse_projection, projecto
 from query.document_sort import Sort, parse_sort, place, sort_values
 from query.document_values import MISSING, NUMBER, TEXT, Path, leaves, order_key, parse_path, rank
 from query.pipeline import Part as PipelinePart, Pipeline, parse_pipeline
-from query.refusals import Refusal
+from query.refusals import Refusal, RefusedError
 
 FIND, COUNT, DISTINCT, AGGREGATE = "find", "count", "distinct", "aggregate"
 
@@ -144,8 +144,8 @@ def _started(program: Program, collection: Collection, below: Below) -> Runner:
     if program.kind == AGGREGATE:
         pipeline: Pipeline = _good(parse_pipeline(parse(program.stages)))
         return _Aggregating(_Look(collection, pipeline.filter, with_id=True), pipeline.part(below))
-    wanted: Filter = _good(parse_filter(parse(program.filter)))
-    with_id = any(b"_id" in text for text in (program.filter, program.sort, program.path.encode()))
+    wanted: Filter = _good(parse_filter(parse(program.filter), expressions=True))
+    with_id = any(b"_id" in text or b"$$" in text for text in (program.filter, program.sort, program.path.encode()))
     look = _Look(collection, wanted, with_id)
     if program.kind == FIND:
         projection = _good(parse_projection(parse(program.projection))) if program.projection else None
@@ -190,7 +190,11 @@ class _Look:
             return MISSING
         if self._with_id and isinstance(document, dict):
             document[ID] = id_of(key)
-        return document if self._meets(document) else MISSING
+        try:
+            return document if self._meets(document) else MISSING
+        except RefusedError as error:
+            self.refused = (error.refusal.where, f"{error.refusal.reason} (document {id_of(key)[:60]!r})")
+            return MISSING
 
     def tag_at(self, row: Row, now_us: int) -> str:
         """The document's entity tag."""

@@ -1,7 +1,8 @@
 """Update operators: `{"$set": {"a.b": 1}, "$inc": {"n": 2}}`, in the words of MongoDB.
 
 Paths are keys separated by dots, `\\.` is a dot within a key (query/document_values.py). Within an array a
-key of digits is a position. No path of an update may be above another, so the order of operators is nothing.
+key of digits is a position, and `$[]`, `$[name]` and `$` stand for elements (documents/positional.py). No
+path of an update may be above another, so the order of operators is nothing.
 
 `$set`, `$unset` and `$currentDate` do not depend on the document unless a key of digits might be a position:
 they are written as pieces and merge with what others write. All others, and whatever stands beside them, take
@@ -29,6 +30,7 @@ from documents.arrays import ARRAY_OPERATORS, Act
 from documents.cells import Path, Piece, set_pieces
 from documents.edits import Edit, Edited, EditError, parsed
 from documents.places import Place, is_plain
+from documents.positional import NOWHERE, Positions, is_mark
 from query.document_values import MISSING, order_key, parse_path, path_text
 
 
@@ -44,6 +46,8 @@ class Step(msgspec.Struct, frozen=True):
     """A second path: where `$rename` leads."""
 
 
+ID_STAYS: Final = "the id of a document is its key, and stays: PUT it under another, and delete this one"
+
 Compile = Callable[[Path, Value, str, int], Step]
 
 
@@ -52,24 +56,31 @@ def update(text: bytes, now_us: int, bytes_max: int = limits.DOCUMENT_BYTES_MAX)
     return update_of(parsed(text, bytes_max), now_us, len(text))
 
 
-def update_of(operators: Value, now_us: int, size: int = 0) -> Edit:
+def update_of(operators: Value, now_us: int, size: int = 0, positions: Positions = NOWHERE) -> Edit:
     """The update that a JSON value is; raises EditError, also from its `apply`."""
     steps = _steps(operators, now_us)
-    _check_apart(steps)
+    _check_apart([(step.path, step.other) for step in steps])
+    positions.check([step.path for step in steps])
+    marked = any(is_mark(key) for step in steps for key in step.path)
 
     def apply(document: Value) -> Edited:
         is_new = document is MISSING
         holder: dict[str, Value] = {} if is_new else {"": document}
         touched: list[Path] = []
-        for step in steps:
+        for step, path in _expanded(document) if marked else ((step, step.path) for step in steps):
             try:
-                step.act(Place(holder, step, touched), is_new)
+                step.act(Place(holder, step, touched).at(path), is_new)
             except decimal.DecimalException:
                 detail = f"the result has more than {limits.NUMBER_TEXT_DIGITS_MAX} digits"
                 raise EditError(
                     "patch_conflict", f"{step.operator} {path_text(step.path)}: {detail}"
                 ) from None
         return Edited(holder.get("", MISSING), touched)
+
+    def _expanded(document: Value) -> list[tuple[Step, Path]]:
+        found = [(step, path) for step in steps for path in positions.expand(document, step.path)]
+        _check_apart([(path, step.other) for step, path in found])
+        return found
 
     pieces: tuple[Piece, ...] | None = None
     if all(step.piece is not None and is_plain(step.path) for step in steps):
@@ -99,17 +110,21 @@ def path_of(text: str, where: str) -> Path:
     path = parse_path(text)
     if isinstance(path, str):
         raise EditError("bad_patch", f"{where}: {path}")
-    for key in path:
-        if key.startswith("$"):
-            detail = "a key cannot begin with $ here"
-            if key[1:2] in ("", "["):
-                detail = f"{key[:20]} is not supported: name an element by its number, as in a.0.b"
-            raise EditError("bad_patch", f"{where} {text[:60]}: {detail}")
+    if path[0] == "_id":
+        raise EditError("bad_patch", f"{where} {text[:60]}: {ID_STAYS}")
+    for at, key in enumerate(path):
+        if not key.startswith("$") or (at and where != "$rename" and is_mark(key)):
+            continue
+        detail = "a key cannot begin with $ here"
+        if key[1:2] in ("", "["):
+            detail = "elements are $, $[] and $[name], below an array"
+            detail += ", and nothing is renamed into one or out of one" if where == "$rename" else ""
+        raise EditError("bad_patch", f"{where} {text[:60]}: {detail}")
     return path
 
 
-def _check_apart(steps: list[Step]) -> None:
-    paths = sorted([step.path for step in steps] + [step.other for step in steps if step.other is not None])
+def _check_apart(places: list[tuple[Path, Path | None]]) -> None:
+    paths = sorted([path for path, _ in places] + [other for _, other in places if other is not None])
     for above, below in pairwise(paths):
         if below[: len(above)] == above:
             detail = f"{path_text(above)[:60]} and {path_text(below)[:60]} are at or above one another"

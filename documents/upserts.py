@@ -14,6 +14,7 @@ import msgspec
 from core.json_values import Value
 from documents.cells import Path
 from documents.edits import EditError, merged
+from documents.positional import NOWHERE, Positions
 from documents.updates import path_of, update_of
 from query.document_filter import And, Compare, Filter
 from query.document_values import MISSING, path_text
@@ -28,8 +29,19 @@ class Upsert(msgspec.Struct, frozen=True):
     document: Value
 
 
-def upsert_of(condition: Filter, change: Value, now_us: int) -> Upsert:
-    """What an update (operators, or a merge patch) makes; raises EditError."""
+def split_id(change: Value) -> tuple[Value, Value]:
+    """The id that `$setOnInsert` has for a new document (MISSING: none), and the change without it."""
+    on_insert = change.get("$setOnInsert") if type(change) is dict else None
+    if type(on_insert) is not dict or "_id" not in on_insert:
+        return MISSING, change
+    rest = {name: value for name, value in on_insert.items() if name != "_id"}
+    return on_insert["_id"], {**change, "$setOnInsert": rest}
+
+
+def upsert_of(
+    condition: Filter, change: Value, now_us: int, made_id: Value = MISSING, positions: Positions = NOWHERE
+) -> Upsert:
+    """What an update (operators, or a merge patch) makes, under `made_id` if it is one; raises EditError."""
     if type(change) is not dict:
         raise EditError("bad_patch", "an upsert is made by operators or a merge patch, not by a JSON Patch")
     equal: dict[Path, Value] = {}
@@ -38,8 +50,12 @@ def upsert_of(condition: Filter, change: Value, now_us: int) -> Upsert:
             raise EditError("bad_patch", f"the filter wants two values of {path_text(path)[:60]}")
         equal[path] = value
     document_id = equal.pop(ID, None)
+    if made_id is not MISSING:
+        if document_id is not None and document_id != made_id:
+            raise EditError("bad_patch", "the filter and $setOnInsert want two ids of one document")
+        document_id = made_id
     if document_id is not None and type(document_id) is not str:
-        raise EditError("bad_patch", "an id is text, so the filter's _id cannot be that of a new document")
+        raise EditError("bad_patch", "an id is text, so this _id cannot be that of a new document")
     operators = all(name.startswith("$") for name in change) and bool(change)
     changed = [path_of(text, name) for name, paths in change.items() for text in paths] if operators else []
     kept = {path: value for path, value in equal.items() if not any(_meet(path, other) for other in changed)}
@@ -48,7 +64,7 @@ def upsert_of(condition: Filter, change: Value, now_us: int) -> Upsert:
         return Upsert(document_id, merged(base, change))
     if kept:
         change = {**change, "$setOnInsert": {**change.get("$setOnInsert", {}), **_by_text(kept)}}
-    document = update_of(change, now_us).apply(MISSING).document
+    document = update_of(change, now_us, positions=positions).apply(MISSING).document
     return Upsert(document_id, {} if document is MISSING else document)
 
 

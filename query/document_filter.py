@@ -9,21 +9,24 @@ meets all. `$ne`, `$nin` and `$not` are the negations of the whole. Values compa
 `{"$gt": 5}` is never true of a text. `null` is equal to null and to what is missing. How values compare and
 where paths lead: query/document_values.py.
 
-What is taken is bounded, and everything else refused with the place where it stands. Nothing in a filter is
-ever executed: `$where`, `$expr` and `$function` are refused.
+`$expr` is an expression of aggregations (query/expressions.py) over the whole document, taken where a
+request asks about documents, and not in what is judged later: indexes, `$pull`, array filters. What is taken
+is bounded, and everything else refused with the place where it stands. Nothing in a filter is ever executed:
+`$where` and `$function` are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from core.json_values import exact, is_number
 from query.document_values import Path, Value, parse_path
+from query.expressions import Expression, Parser
+from query.numbers import whole as whole
 from query.refusals import Refusal, RefusedError, member, refusable, shown
-from query.regex import compiled
+from query.regex import STEPS_TIMES_BYTES_MAX as STEPS_TIMES_BYTES_MAX, compiled
 
 CLAUSES_MAX: Final = 1_000
 DEPTH_MAX: Final = 50
@@ -34,8 +37,6 @@ STEPS_MAX: Final = 20_000
 """Of all patterns of a filter: compiling takes about 2 us for each."""
 CLAUSES_TIMES_VALUES_MAX: Final = 4_000_000
 """What judging one document may cost (about 50 ns each)."""
-STEPS_TIMES_BYTES_MAX: Final = 64_000_000
-"""The same for patterns (about 5 ns each, and that only for the worst of them)."""
 
 
 class Compare(msgspec.Struct, frozen=True, tag=True):
@@ -103,6 +104,13 @@ class ElemMatch(msgspec.Struct, frozen=True, tag=True):
     is_value: bool
 
 
+class Expr(msgspec.Struct, frozen=True, tag=True):
+    """`$expr`: an expression that is true of the document; may raise RefusedError where it is judged."""
+
+    value: Value
+    expression: Expression
+
+
 class And(msgspec.Struct, frozen=True, tag=True):
     """All hold; true if there are none."""
 
@@ -121,7 +129,7 @@ class Not(msgspec.Struct, frozen=True, tag=True):
     filter: Filter
 
 
-Filter = Compare | In | Exists | TypeIs | Matches | Size | Mod | ElemMatch | And | Or | Not
+Filter = Compare | In | Exists | TypeIs | Matches | Size | Mod | ElemMatch | Expr | And | Or | Not
 
 ALL: Final = And(())
 """The filter that every document meets."""
@@ -139,7 +147,14 @@ TYPES: Final = {
 decimal.
 """
 
-CODE: Final = ("$where", "$expr", "$function", "$accumulator")
+CODE: Final = ("$where", "$function", "$accumulator")
+EXPRESSION_CLAUSES: Final = 20
+"""What judging an expression is counted as; what it may do itself is bounded in query/expressions.py."""
+EXTENDED: Final = (
+    "$date", "$oid", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal", "$binary", "$uuid",
+    "$timestamp", "$regularExpression", "$undefined", "$minKey", "$maxKey",
+)  # fmt: skip
+"""What MongoDB's extended JSON writes values as."""
 
 PATH_OPERATORS: Final = (
     *COMPARISONS, "$ne", "$in", "$nin", "$not", "$exists", "$type", "$regex", "$options", "$elemMatch",
@@ -148,9 +163,12 @@ PATH_OPERATORS: Final = (
 TOP_OPERATORS: Final = ("$and", "$or", "$nor", "$comment")
 
 
-def parse_filter(value: Value, where: str = "filter") -> Filter | Refusal:
-    """The filter that a JSON value is, or why it is none. `where` names it in refusals."""
-    return refusable(lambda: _Parser().query(value, where, 0))
+def parse_filter(value: Value, where: str = "filter", expressions: bool = False) -> Filter | Refusal:
+    """The filter that a JSON value is, or why it is none. `where` names it in refusals.
+
+    `expressions`: `$expr` is taken; whoever judges documents takes a RefusedError then.
+    """
+    return refusable(lambda: _Parser(expressions).query(value, where, 0))
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -180,13 +198,17 @@ def cost_of(condition: Filter) -> Cost:
     if isinstance(condition, (Not, ElemMatch)):
         inner = cost_of(condition.filter)
         return Cost(inner.clauses + 1, inner.steps)
+    if isinstance(condition, Expr):
+        return Cost(EXPRESSION_CLAUSES)
     return Cost(1, condition.steps if isinstance(condition, Matches) else 0)
 
 
 class _Parser:
     """Counts what a filter has in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, expressions: bool) -> None:
+        self._expressions = Parser() if expressions else None
+        self._elements = 0
         self._clauses = 0
         self._listed = 0
         self._patterns = 0
@@ -216,12 +238,16 @@ class _Parser:
     def _logical(self, name: str, operand: Value, where: str, depth: int) -> list[Filter]:
         if name == "$comment":
             return []
+        if name == "$expr":
+            return [self._expression(operand, where)]
         if name in CODE:
             raise RefusedError(where, f"{name} is not supported: nothing in a filter is executed")
         if name in PATH_OPERATORS:
             raise RefusedError(where, f'{name} stands under a path: {{"path": {{"{name}": ...}}}}')
         if name in {"$text", "$search"}:
             raise RefusedError(where, "search by keyword is another request: /v1/search")
+        if name == "$jsonSchema":
+            raise RefusedError(where, "$jsonSchema is not supported: ask with $type and $exists")
         if name not in TOP_OPERATORS:
             raise RefusedError(where, _unknown(name, TOP_OPERATORS[:3]))
         if not isinstance(operand, list) or not operand:
@@ -232,6 +258,12 @@ class _Parser:
         if name == "$and":
             return list(filters)
         return [Or(filters)] if name == "$or" else [Not(Or(filters))]
+
+    def _expression(self, value: Value, where: str) -> Expr:
+        if self._expressions is None or self._elements:
+            raise RefusedError(where, "$expr is not supported here: it is asked of whole documents")
+        self._count(EXPRESSION_CLAUSES, where)
+        return Expr(value, self._expressions.expression(value, where))
 
     # --- conditions on a path
 
@@ -244,6 +276,8 @@ class _Parser:
         found: list[Filter] = []
         for name, argument in operand.items():
             here = member(where, name)
+            if name in EXTENDED:
+                raise RefusedError(here, _extended(name))
             if not name.startswith("$"):
                 detail = f"the member {name[:60]!r} stands beside operators: compare with $eq for an object"
                 raise RefusedError(here, detail)
@@ -252,6 +286,10 @@ class _Parser:
                     raise RefusedError(here, "$options stands beside $regex")
                 continue
             self._count(1, here)
+            if name in _COMPARING and isinstance(argument, dict) and len(argument) == 1:
+                first = next(iter(argument))
+                if first in EXTENDED:
+                    raise RefusedError(member(here, first), _extended(first))
             if name in COMPARISONS:
                 found.append(Compare(path, COMPARISONS[name], argument))
             elif name == "$ne":
@@ -339,7 +377,10 @@ class _Parser:
         if names and names[0] not in CODE:
             inner = self._conditions((), argument, where, depth + 1)
             return ElemMatch(path, _all(inner), is_value=True)
-        return ElemMatch(path, self.query(argument, where, depth + 1), is_value=False)
+        self._elements += 1
+        found = self.query(argument, where, depth + 1)
+        self._elements -= 1
+        return ElemMatch(path, found, is_value=False)
 
     # --- bounds
 
@@ -359,6 +400,13 @@ class _Parser:
 
 def _all(filters: list[Filter]) -> Filter:
     return filters[0] if len(filters) == 1 else And(tuple(filters))
+
+
+_COMPARING: Final = (*COMPARISONS, "$ne")
+
+
+def _extended(name: str) -> str:
+    return f"there is no {name} here: dates and ids are text, numbers are written as they are, of any size"
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
@@ -417,18 +465,3 @@ _SIMPLE: Final[dict[str, Callable[[Path, Value, str], Filter]]] = {
     "$size": _size,
     "$mod": _mod,
 }
-
-
-WHOLE_DIGITS_MAX: Final = 1_000
-
-
-def whole(value: Any) -> int | None:
-    """The whole number that a value is, 2.0 being one; None for anything else, or one beyond 1,000 digits."""
-    if not is_number(value):
-        return None
-    if isinstance(value, int):
-        return value
-    number = exact(value)
-    if number.adjusted() > WHOLE_DIGITS_MAX:
-        return None
-    return int(number) if number == number.to_integral_value() else None

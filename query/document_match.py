@@ -16,6 +16,7 @@ from query.document_filter import (
     Compare,
     ElemMatch,
     Exists,
+    Expr,
     Filter,
     In,
     Matches,
@@ -37,6 +38,7 @@ from query.document_values import (
     order_key,
     rank,
 )
+from query.expression_functions import truthy
 from query.regex import compiled
 
 Predicate = Callable[[Value], bool]
@@ -52,6 +54,9 @@ def predicate(condition: Filter) -> Predicate:
     if isinstance(condition, Not):
         holds = predicate(condition.filter)
         return lambda document: not holds(document)
+    if isinstance(condition, Expr):
+        compute = condition.expression
+        return lambda document: truthy(compute(document))
     if isinstance(condition, Exists):
         return _exists(condition.path)
     if isinstance(condition, Size):

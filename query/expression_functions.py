@@ -12,9 +12,8 @@ from typing import Final
 
 from core.json_values import is_number, number_text
 from query import numbers
-from query.document_filter import whole
 from query.document_values import MISSING, Value, equal, order_key
-from query.numbers import NotComputableError
+from query.numbers import NotComputableError, whole
 from query.refusals import shown
 
 TEXT_CHARS_MAX: Final = 16 * 1024 * 1024

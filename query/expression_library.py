@@ -11,12 +11,13 @@ from __future__ import annotations
 import decimal
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from core.json_values import is_number
 from query import numbers
-from query.document_filter import STEPS_TIMES_BYTES_MAX, whole
-from query.document_values import MISSING, Value, order_key
+from query.document_values import MISSING, Path, Value, lookup, order_key, parse_path
+from query.expression_calendar import FUNCTIONS as CALENDAR, NAMED as CALENDAR_NAMED
 from query.expression_dates import FUNCTIONS as DATES, date_text
 from query.expression_functions import (
     ELEMENTS_MAX,
@@ -28,9 +29,9 @@ from query.expression_functions import (
     text_of,
     truthy,
 )
-from query.numbers import NotComputableError
+from query.numbers import NotComputableError, whole
 from query.refusals import shown
-from query.regex import compiled
+from query.regex import STEPS_TIMES_BYTES_MAX, compiled
 
 RANGE_MAX: Final = 100_000
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -236,7 +237,35 @@ def _same(values: Sequence[Value]) -> Value:
     return all(one == sets[0] for one in sets[1:])
 
 
+def _sorted_array(value: Value, by: Value) -> Value:
+    """Elements by themselves (1, -1), or by what paths lead to in them: {"a.b": -1}."""
+    if is_nothing(value):
+        return None
+    keys = list(by.items()) if isinstance(by, dict) and by else [("", by)]
+    found = list(_array(value))
+    for text, direction in reversed(keys):
+        path, way = parse_path(text) if text else (), whole(direction)
+        if isinstance(path, str) or way not in (1, -1):
+            raise NotComputableError('sortBy is 1 or -1, or paths with these like {"score": -1}')
+        found.sort(key=partial(_key_at, path), reverse=way == -1)
+    return found
+
+
+def _key_at(path: Path, item: Value) -> tuple[Any, ...]:
+    return order_key(lookup(item, path))
+
+
 # --- objects
+
+
+def _with_member(field: Value, holder: Value, value: Value) -> Value:
+    if is_nothing(holder):
+        return None
+    if not isinstance(field, str) or not isinstance(holder, dict):
+        raise NotComputableError("$setField takes the name of a member, an object and a value")
+    if value is MISSING:
+        return {name: item for name, item in holder.items() if name != field}
+    return {**holder, field: value}
 
 
 def _merged(values: Sequence[Value]) -> Value:
@@ -276,6 +305,7 @@ def _member_of(field: Value, holder: Value) -> Value:
 
 FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     **DATES,
+    **CALENDAR,
     "$pow": (2, 2, on_numbers(_power)),
     "$exp": (1, 1, _transcendental(_CONTEXT.exp)),
     "$ln": (1, 1, _transcendental(_CONTEXT.ln)),
@@ -320,5 +350,8 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Function]]] = {
     "$regexMatch": (("input", "regex"), ("options",), _matches),
     "$dateToString": (("date",), ("format",), date_text),
     "$getField": (("field", "input"), (), _member_of),
+    "$setField": (("field", "input", "value"), (), _with_member),
+    "$sortArray": (("input", "sortBy"), (), _sorted_array),
+    **CALENDAR_NAMED,
 }
 """Functions whose arguments have names: those needed, others, and what takes them in this order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
-from core.json_values import exact
+from core.json_values import exact, is_number
 from core.limits import NUMBER_EXPONENT_MAX
 
 Number = int | Decimal
@@ -145,3 +145,17 @@ def deviation(count: int, total: Number, squares: Number, sample: bool) -> Numbe
 def decimal_quotient(a: Number, b: Number) -> Decimal:
     """The quotient with all the digits that a root needs."""
     return _finite(_EXACT.divide(decimal(a), decimal(b)))
+
+WHOLE_DIGITS_MAX: Final = 1_000
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a value is, 2.0 being one; None for anything else, or one beyond 1,000 digits."""
+    if not is_number(value):
+        return None
+    if isinstance(value, int):
+        return value
+    number = exact(value)
+    if number.adjusted() > WHOLE_DIGITS_MAX:
+        return None
+    return int(number) if number == number.to_integral_value() else None

@@ -33,7 +33,23 @@ from query.refusals import Refusal, RefusedError, member, refusable, shown
 
 STAGES_MAX: Final = 50
 
-_CANNOT: Final = ("$lookup", "$graphLookup", "$unionWith", "$merge", "$out")
+_JOINS: Final = "documents of several collections are not joined: ask one after the other"
+_WRITES: Final = "a pipeline only reads: write what it gives with _bulk"
+_CANNOT: Final = {
+    "$lookup": _JOINS,
+    "$graphLookup": _JOINS,
+    "$unionWith": _JOINS,
+    "$merge": _WRITES,
+    "$out": _WRITES,
+    "$search": "search by keyword is another request: /v1/search",
+    "$geoNear": "there is no search by place",
+    "$setWindowFields": "there are no windows: $group what is asked for",
+    "$redact": "use $match and $project",
+    "$densify": "there are no gaps filled: $group by what there is",
+    "$fill": "use $addFields with $ifNull",
+    "$indexStats": "GET /v1/docs/COLLECTION/_indexes tells about indexes",
+    "$collStats": "GET /v1/collections/COLLECTION tells about a collection",
+}
 FACETS_MAX: Final = 20
 _FACET: Final = "$facet"
 
@@ -220,7 +236,7 @@ def _stages(value: Value, where: str, facets: bool = True) -> list[Stage]:
             continue
         make = STAGES.get(name)
         if make is None:
-            why = "is not supported" if name in _CANNOT else "is no stage"
+            why = f"is not supported: {_CANNOT[name]}" if name in _CANNOT else "is no stage"
             why = "cannot stand within a $facet" if name == _FACET else why
             raise RefusedError(here, f"{name[:60]} {why}; there are {', '.join(STAGES)}, {_FACET}")
         stages += make(parser, argument, member(here, name))

@@ -11,6 +11,7 @@ import msgspec
 
 from core.json_values import is_number
 from query.accumulators import ACCUMULATORS, Make, Memory
+from query.accumulators_chosen import CHOSEN
 from query.document_filter import Filter, cost_of, parse_filter, whole
 from query.document_match import predicate
 from query.document_projection import ID, parse_projection, projector
@@ -77,7 +78,7 @@ def _or_refused(found: Any) -> Any:
 
 def _match(parser: Parser, argument: Value, where: str) -> list[Stage]:
     del parser
-    condition: Filter = _or_refused(parse_filter(argument, where))
+    condition: Filter = _or_refused(parse_filter(argument, where, expressions=True))
     holds, cost = predicate(condition), cost_of(condition)
     spent = cost.clauses + 100 * cost.steps
 
@@ -277,12 +278,15 @@ def _accumulated(parser: Parser, argument: Value, where: str) -> Fields:
         if "." in name or name.startswith("$"):
             raise RefusedError(here, "a member of a group has a name without dots and without $ before it")
         ((operator, operand),) = item.items()
+        at = member(here, operator)
+        configure = CHOSEN.get(operator)
+        if configure is not None:
+            found.append((name, *configure(parser, operator, operand, at), at))
+            continue
         make = ACCUMULATORS.get(operator)
         if make is None:
-            raise RefusedError(
-                here, f"there is no accumulator {operator[:60]}; there are {', '.join(ACCUMULATORS)}"
-            )
-        at = member(here, operator)
+            known = ", ".join((*ACCUMULATORS, *CHOSEN))
+            raise RefusedError(here, f"there is no accumulator {operator[:60]}; there are {known}")
         if operator == "$count":
             if operand != {}:
                 raise RefusedError(at, "$count takes {}")

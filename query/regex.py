@@ -21,6 +21,8 @@ PATTERNS_KEPT: Final = 128
 PROGRAM_STEPS_MAX: Final = 2_000
 """Steps of a compiled pattern: at worst each is tried at each byte of a text (about 5 ns)."""
 FLAGS: Final = "imsx"
+STEPS_TIMES_BYTES_MAX: Final = 64_000_000
+"""Steps of patterns times bytes of text: what judging one document may cost (at worst about 5 ns each)."""
 
 
 class Regex:

@@ -5,6 +5,8 @@
     _aggregate  {"pipeline"}                _update     {"filter", "update", "limit", "cursor", "upsert"}
     _delete     {"filter", "limit", "cursor"}
 
+`array_filters` (MongoDB's `arrayFilters`) says which elements `$[name]` means in an update.
+
 Filters are judged where the documents are; what does not match never travels. Without an index that fits,
 at most `documents_scanned_max` documents are looked at unless `allow_scan` says so. With `explain` the
 answer also says how documents were found and what each peer did for it.
@@ -33,7 +35,7 @@ from core.schema import Table
 from core.settings import Settings
 from documents import operations
 from documents.collections import DOCUMENT_COLUMN, Collection
-from documents.edits import EditError
+from documents.edits import Edit, EditError
 from documents.finding import (
     PAGE_BYTES_MAX,
     AggregateFold,
@@ -49,14 +51,17 @@ from documents.finding import (
 from documents.finding_plans import SCAN, Plan, order_plan, plan_of
 from documents.indexes import schema_name
 from documents.operations import Condition, NotMet, Operation, Wanted
-from documents.upserts import upsert_of
+from documents.positional import NOWHERE, Positions, array_filters
+from documents.updates import ID_STAYS, update_of
+from documents.upserts import split_id, upsert_of
 from documents.values import id_of
 from index.entries_json import value_term
 from node.node import Node
 from query.document_filter import Filter, cost_of
 from query.document_match import predicate
 from query.document_projection import ID
-from query.document_values import path_text
+from query.document_values import MISSING, path_text
+from query.refusals import RefusedError
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
@@ -76,12 +81,23 @@ CHANGES_AT_ONCE: Final = 16
 PAGE: Final = 200
 
 _COMMON: Final = ("filter", "level", "allow_scan", "explain")
+_ARRAY_FILTERS: Final = ("array_filters", "arrayFilters")
 _MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     "_find": (*_COMMON, "projection", "sort", "limit", "skip", "cursor"),
     "_count": _COMMON,
     "_distinct": (*_COMMON, "path"),
     "_aggregate": ("pipeline", "level", "allow_scan", "explain"),
-    "_update": ("filter", "level", "allow_scan", "update", "limit", "cursor", "multi", "upsert"),
+    "_update": (
+        "filter",
+        "level",
+        "allow_scan",
+        "update",
+        "limit",
+        "cursor",
+        "multi",
+        "upsert",
+        *_ARRAY_FILTERS,
+    ),
     "_delete": ("filter", "level", "allow_scan", "limit", "cursor", "multi"),
 }
 
@@ -326,8 +342,8 @@ class DocumentQueries:
         update = asked.body.get("update")
         if not isinstance(update, (dict, list)):
             raise ProblemError("bad-body", "_update takes update: operators, a merge patch, or a JSON Patch")
-        kind = JSON_PATCH if isinstance(update, list) else JSON
-        edit = edit_of(kind, render(update), asked.collection.settings.max_document_bytes)
+        made_id, update = split_id(update) if asked.body.get("upsert", False) else (MISSING, update)
+        edit, positions = self._edit(asked, update)
         how = Wanted(asked.level, existing=True)
 
         def plan(document_id: str) -> Operation | Invalid:
@@ -336,15 +352,34 @@ class DocumentQueries:
         counts = await self._change(asked, plan)
         members = {"matched": counts.matched, "modified": counts.changed, "cursor": counts.cursor}
         if asked.body.get("upsert", False):
-            made = None if counts.matched or counts.cursor else await self._upsert(asked, update)
-            members["upserted"] = made
+            is_there = counts.matched or counts.cursor
+            members["upserted"] = None if is_there else await self._upsert(asked, update, made_id, positions)
         return render(members)
 
-    async def _upsert(self, asked: _Asked, change: Value) -> str:
+    def _edit(self, asked: _Asked, update: Value) -> tuple[Edit, Positions]:
+        """What is done to each document that the filter finds, and which elements are meant by it."""
+        bytes_max = asked.collection.settings.max_document_bytes
+        named = asked.body.get("array_filters", asked.body.get("arrayFilters"))
+        operators = isinstance(update, dict) and all(name.startswith("$") for name in update)
+        if not update or not operators:
+            if named:
+                raise ProblemError("bad-patch", "array filters belong to operators: to $[name] in a path")
+            if isinstance(update, dict) and "_id" in update:
+                raise ProblemError("bad-patch", ID_STAYS)
+            kind = JSON_PATCH if isinstance(update, list) else JSON
+            return edit_of(kind, render(update), bytes_max), NOWHERE
+        try:
+            condition = _good(filter_query(asked.body)).condition
+            positions = Positions(array_filters(named) if named is not None else {}, condition)
+            return update_of(update, time.time_ns() // 1000, len(render(update)), positions), positions
+        except EditError as error:
+            raise invalid(Invalid(error.code, str(error))) from None
+
+    async def _upsert(self, asked: _Asked, change: Value, made_id: Value, positions: Positions) -> str:
         """Make the document that an update of nothing makes; its id."""
         condition = _good(filter_query(asked.body)).condition
         try:
-            upsert = upsert_of(condition, change, time.time_ns() // 1000)
+            upsert = upsert_of(condition, change, time.time_ns() // 1000, made_id, positions)
         except EditError as error:
             raise invalid(Invalid(error.code, str(error))) from None
         document_id = upsert.id or new_id()
@@ -450,7 +485,10 @@ def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRea
             return False
         if isinstance(value, dict):
             value[ID] = document.id
-        return meets(value)
+        try:
+            return meets(value)
+        except RefusedError:  # an expression that cannot be computed of it any more
+            return False
 
     return holds
 

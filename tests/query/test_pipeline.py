@@ -315,14 +315,66 @@ def test_peers_send_groups_and_first_documents_not_all() -> None:
         assert len(state) == most
 
 
+SALES = [
+    {"item": "a", "price": 10, "more": {"x": 1}},
+    {"item": "b", "price": 20.5, "more": {"y": 2}},
+    {"item": "c", "price": 5, "more": None},
+    {"item": "a", "price": 7},
+    {"item": "d", "price": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("accumulator", "result"),
+    [
+        ({"$firstN": {"input": "$price", "n": 2}}, [10, 20.5]),
+        ({"$lastN": {"input": "$price", "n": 2}}, [7, None]),
+        ({"$maxN": {"input": "$price", "n": 2}}, [20.5, 10]),
+        ({"$minN": {"input": "$price", "n": 9}}, [5, 7, 10, 20.5]),
+        ({"$top": {"output": "$item", "sortBy": {"price": -1}}}, "b"),
+        ({"$topN": {"n": 2, "output": ["$item", "$price"], "sortBy": {"price": 1}}}, [["d", None], ["c", 5]]),
+        ({"$bottom": {"output": "$item", "sortBy": {"price": -1}}}, "d"),
+        ({"$bottomN": {"n": 2, "output": "$item", "sortBy": {"price": 1}}}, ["a", "b"]),
+        ({"$median": {"input": "$price", "method": "approximate"}}, 7),
+        ({"$percentile": {"input": "$price", "p": [0, 0.5, 1], "method": "approximate"}}, [5, 7, 20.5]),
+        ({"$percentile": {"input": "$none", "p": [0.5]}}, [None]),
+        ({"$mergeObjects": "$more"}, {"x": 1, "y": 2}),
+    ],
+)
+def test_accumulators_that_choose(accumulator: Any, result: Any) -> None:
+    stages = [{"$group": {"_id": None, "r": accumulator}}]
+    assert run(stages, SALES) == [{"_id": None, "r": result}]
+    name = next(iter(accumulator))
+    if name not in ("$firstN", "$lastN"):  # which follow the order in which documents come
+        assert run(stages, SALES, parts=3) == [{"_id": None, "r": result}]
+
+
+def test_an_expression_as_a_filter() -> None:
+    documents = [{"spent": 450, "budget": 400}, {"spent": 100, "budget": 400}, {"spent": 1}]
+    over = {"$match": {"$expr": {"$gt": ["$spent", "$budget"]}}}
+    assert run([over, {"$project": {"spent": 1}}], documents) == [{"spent": 450}, {"spent": 1}]
+    both = {"$match": {"budget": 400, "$or": [{"$expr": {"$lt": ["$spent", 200]}}, {"x": 1}]}}
+    assert run([{"$limit": 9}, both], documents) == [documents[1]]
+    divided = {"$match": {"$expr": {"$divide": [1, {"$subtract": ["$spent", 1]}]}}}
+    failed = run([{"$limit": 9}, divided], documents)
+    assert isinstance(failed, Refusal)
+    assert "cannot divide by 0" in failed.text
+
+
 REFUSED: list[tuple[Any, str]] = [
     ({}, "pipeline: a pipeline is an array of stages"),
     ([{"$limit": 1}] * 51, "a pipeline has at most 50 stages"),
-    ([{"$lookup": {}}], "pipeline[0]: $lookup is not supported; there are $match"),
+    ([{"$lookup": {}}], "$lookup is not supported: documents of several collections are not joined"),
+    ([{"$out": "x"}], "$out is not supported: a pipeline only reads"),
+    ([{"$match": {"$expr": {"$nope": 1}}}], "pipeline[0].$match.$expr.$nope: $nope is not supported"),
+    ([{"$group": {"_id": 1, "n": {"$firstN": {"input": "$a", "n": 0}}}}], "n is a whole number from 1"),
+    ([{"$group": {"_id": 1, "n": {"$top": {"output": "$a"}}}}], "$top takes an object with output, sortBy"),
+    ([{"$group": {"_id": 1, "n": {"$percentile": {"input": "$a", "p": [2]}}}}], "numbers from 0 to 1"),
     ([{"$nonsense": {}}], "pipeline[0]: $nonsense is no stage"),
     ([{"$match": {"$where": "1"}}], "pipeline[0].$match.$where: $where is not supported"),
     ([{"$group": {"n": {"$sum": 1}}}], "pipeline[0].$group: $group takes"),
-    ([{"$group": {"_id": 1, "n": {"$median": 1}}}], "there is no accumulator $median"),
+    ([{"$group": {"_id": 1, "n": {"$median": 1}}}], "$median takes an object with input"),
+    ([{"$group": {"_id": 1, "n": {"$mode": 1}}}], "there is no accumulator $mode; there are $sum"),
     ([{"$limit": 0}], "pipeline[0].$limit: a whole number from 1"),
     (
         [{"$project": {"x": {"$function": "1"}}}],

@@ -390,3 +390,63 @@ def test_one_of_many_and_what_changes_nothing() -> None:
             assert found["modified"] == changed, "those beside the one that could not be changed count, too"
 
     run(work())
+
+
+def test_an_update_by_filter_changes_the_elements_that_it_means() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/movies/m1", b'{"parts": [{"n": 1, "s": 5}, {"n": 2, "s": 8}]}')
+
+            async def changed(body: Any) -> Any:
+                assert (await post(ask, "_update", body)).json()["modified"] == 1
+                return [one["s"] for one in (await ask("GET", "/v1/docs/movies/m1")).json()["parts"]]
+
+            each = {"filter": {"_id": "m1"}, "update": {"$inc": {"parts.$[].s": 1}}}
+            assert await changed(each) == [6, 9]
+            named = {"filter": {}, "update": {"$set": {"parts.$[p].s": 0}}}
+            assert await changed({**named, "array_filters": [{"p.s": {"$gt": 6}}]}) == [6, 0]
+            assert await changed({**named, "arrayFilters": [{"p.n": 1}]}) == [0, 0]
+            found = {"filter": {"parts.n": 2}, "update": {"$set": {"parts.$.s": 7}}}
+            assert await changed(found) == [0, 7]
+            unused = await post(ask, "_update", {**each, "array_filters": [{"p": 1}]})
+            assert problem(unused) == (400, "bad-patch")
+            assert "the array filter 'p' is not used" in unused.json()["detail"]
+
+    run(work())
+
+
+def test_an_update_leaves_the_id_and_an_upsert_may_give_it() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/movies/m1", b'{"a": 1}')
+            for update in ({"$set": {"_id": "x"}}, {"_id": "x"}, {"$unset": {"_id": ""}}):
+                refused = await post(ask, "_update", {"filter": {}, "update": update})
+                assert problem(refused) == (400, "bad-patch")
+                assert "the id of a document is its key" in refused.json()["detail"]
+            body = {"filter": {"k": 2}, "update": {"$setOnInsert": {"_id": "new", "n": 1}, "$set": {"s": 1}}}
+            made = await post(ask, "_update", {**body, "upsert": True})
+            assert made.json()["upserted"] == "new"
+            assert (await ask("GET", "/v1/docs/movies/new")).json() == {"k": 2, "n": 1, "s": 1}
+            again = await post(ask, "_update", {**body, "upsert": True})
+            assert (again.json()["matched"], again.json()["upserted"]) == (1, None)
+
+    run(work())
+
+
+def test_an_expression_over_the_whole_document_finds_and_says_what_it_cannot_compute() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            newer = {"filter": {"$expr": {"$gt": ["$year", {"$multiply": ["$score", 300]}]}}}
+            found = (await post(ask, "_find", newer)).json()["documents"]
+            assert [one["id"] for one in found] == ["m3"]
+            assert (await post(ask, "_count", {"filter": {"$expr": {"$eq": ["$_id", "m2"]}}})).json() == {
+                "count": 1
+            }
+            updated = await post(ask, "_update", {**newer, "update": {"$set": {"new": True}}})
+            assert updated.json()["modified"] == 1
+            failed = await post(ask, "_find", {"filter": {"$expr": {"$add": ["$title", 1]}}})
+            assert problem(failed) == (400, "bad-query")
+            assert "filter.$expr.$add: a number belongs here" in failed.json()["detail"]
+
+    run(work())

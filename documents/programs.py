@@ -145,7 +145,8 @@ def _started(program: Program, collection: Collection, below: Below) -> Runner:
         pipeline: Pipeline = _good(parse_pipeline(parse(program.stages)))
         return _Aggregating(_Look(collection, pipeline.filter, with_id=True), pipeline.part(below))
     wanted: Filter = _good(parse_filter(parse(program.filter), expressions=True))
-    with_id = any(b"_id" in text or b"$$" in text for text in (program.filter, program.sort, program.path.encode()))
+    asking = (program.filter, program.sort, program.path.encode())
+    with_id = any(b"_id" in text or b"$$" in text for text in asking)
     look = _Look(collection, wanted, with_id)
     if program.kind == FIND:
         projection = _good(parse_projection(parse(program.projection))) if program.projection else None

@@ -13,7 +13,7 @@ any.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -189,6 +189,17 @@ class TopHitsOf(msgspec.Struct, frozen=True, tag="top_hits"):
     offset: int = 0
 
 
+class PipelineOf(msgspec.Struct, frozen=True, tag="pipeline"):
+    """What is computed of the answers of others, when those are whole (index/pipelines.py): no peer sees it.
+
+    `paths` lead to what it is computed of, by name ("" if there is one); `options` are those of its kind.
+    """
+
+    kind: str
+    paths: tuple[tuple[str, str], ...]
+    options: dict[str, Any] = {}
+
+
 Aggregation = (
     TermsOf
     | RangesOf
@@ -202,6 +213,7 @@ Aggregation = (
     | PercentilesOf
     | DistinctOf
     | TopHitsOf
+    | PipelineOf
 )
 
 Aggregations = tuple[tuple[str, Aggregation], ...]

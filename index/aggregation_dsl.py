@@ -21,6 +21,7 @@ from index.aggregation import (
     HistogramOf,
     NestedOf,
     PercentilesOf,
+    PipelineOf,
     RangesOf,
     StatsOf,
     TermsOf,
@@ -33,6 +34,8 @@ from index.fields import DATE_US_MAX
 from index.finishing import shown_date
 from index.instants import CALENDAR, SECOND_US, read_iso, resolve_date
 from index.options import Body, check_field, check_value
+from index.pipeline_dsl import PIPELINES, REFUSED, check_paths, read_pipeline
+from index.pipelines import PARENTS
 from index.query import DATE, NUMBER
 from index.query_dsl import read_query
 from index.regexes import term_regex
@@ -84,6 +87,7 @@ class _Reader:
             if not isinstance(name, str) or not 0 < len(name) <= 256 or name in ("doc_count", "key"):
                 raise RefusedError("an aggregation's name is text of 1 to 256 characters", path)
             found.append((name, self._one(each, f"{path}.{name}", depth)))
+        check_paths(tuple(found), path)
         return tuple(found)
 
     def _one(self, body: Any, path: str, depth: int) -> Aggregation:
@@ -95,9 +99,13 @@ class _Reader:
                 'an aggregation has one kind, such as {"terms": {...}}, and perhaps aggs', path
             )
         kind = kinds[0]
+        if kind in PIPELINES:
+            return self._pipeline(body, kind, path, depth)
+        if kind in REFUSED:
+            raise RefusedError(f"the aggregation {kind} is not supported: {REFUSED[kind]}", path)
         reader = _READERS.get(kind)
         if reader is None:
-            kinds_text = ", ".join(_READERS)
+            kinds_text = ", ".join(AGGREGATIONS)
             raise RefusedError(f"there is no aggregation {str(kind)[:40]!r}; there are: {kinds_text}", path)
         inner = body.get("aggs", body.get("aggregations"))
         inside = self.all(inner, f"{path}.aggs", depth + 1) if inner is not None else ()
@@ -106,9 +114,23 @@ class _Reader:
             raise RefusedError("global stands at the top, in no other aggregation", path)
         if inside and kind not in _BUCKETED:
             raise RefusedError(f"{kind} has no buckets, so nothing can be asked inside", path)
+        if kind in _ALONE and any(isinstance(one, PipelineOf) and one.kind in PARENTS for _, one in inside):
+            raise RefusedError(f"{kind} has one bucket, so nothing is computed of one after the other", path)
         found = reader(options, kind, inside, self._now_us)
         if kind not in ("filter", "filters"):
             options.leftover()
+        return found
+
+
+    @staticmethod
+    def _pipeline(body: Any, kind: str, path: str, depth: int) -> Aggregation:
+        if kind in PARENTS and not depth:
+            raise RefusedError(f"{kind} stands in the aggregation whose buckets it looks at", path)
+        if "aggs" in body or "aggregations" in body:
+            raise RefusedError(f"{kind} has no buckets, so nothing can be asked inside", path)
+        options = Body(body[kind], f"{path}.{kind}", depth)
+        found = read_pipeline(options, kind)
+        options.leftover()
         return found
 
 
@@ -422,5 +444,7 @@ _BUCKETED: Final = (
     "global",
 )
 
-AGGREGATIONS: Final = tuple(_READERS)
+_ALONE: Final = ("filter", "missing", "nested", "global")
+
+AGGREGATIONS: Final = (*_READERS, *PIPELINES)
 """The kinds of aggregations."""

@@ -28,6 +28,7 @@ from index.aggregation import (
     Partial,
     Partials,
     PercentilesOf,
+    PipelineOf,
     RangesOf,
     StatsOf,
     TermsOf,
@@ -89,7 +90,9 @@ class _Budget:
 
 
 def _all(aggregations: Aggregations, matched: Sequence[Matched], budget: _Budget) -> Partials:
-    return {name: _one(each, matched, budget) for name, each in aggregations}
+    return {
+        name: _one(each, matched, budget) for name, each in aggregations if not isinstance(each, PipelineOf)
+    }
 
 
 def _one(asked: Aggregation, matched: Sequence[Matched], budget: _Budget) -> Partial:
@@ -107,7 +110,7 @@ def _one(asked: Aggregation, matched: Sequence[Matched], budget: _Budget) -> Par
             Hit(each.key, each.score, sort_values(asked.sort, each.score, each.values)) for each in matched
         ]
         return Top(tuple(sorted_hits(hits, asked.sort, asked.offset + asked.size)), len(hits))
-    assert not isinstance(asked, GlobalOf), "a question of its own"
+    assert not isinstance(asked, GlobalOf | PipelineOf), "a question of its own"
     return _buckets(asked, matched, budget)
 
 

@@ -15,6 +15,7 @@ from index.query import (
     Boosting,
     Constant,
     DisMax,
+    FunctionScore,
     Phrase,
     Query,
     Statistics,
@@ -40,6 +41,8 @@ def explain(query: Query, statistics: Statistics, held: Held) -> dict[str, Any]:
 
 
 def _scored(query: Query) -> tuple[Query, ...]:
+    if isinstance(query, FunctionScore):
+        return (query.query,)
     return () if isinstance(query, Constant) else children(query)
 
 
@@ -58,6 +61,8 @@ def _said(query: Query) -> str:
         return f"the first, multiplied by {query.factor:g} if the second matches"
     if isinstance(query, All):
         return "every document scores 1"
+    if isinstance(query, FunctionScore):
+        return f"{len(query.functions)} functions ({query.score_mode}), then {query.boost_mode} with this"
     if isinstance(query, Constant):
         return f"constant {query.score:g} where {_said(query.query)} matches"
     return f"{type(query).__name__.lower()} on {getattr(query, 'field', 'documents')}: constant 1"

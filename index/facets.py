@@ -27,6 +27,7 @@ from index.aggregation import (
     Partial,
     Partials,
     PercentilesOf,
+    PipelineOf,
     RangesOf,
     StatsOf,
     TermsOf,
@@ -119,7 +120,9 @@ class Facets:
 
     def partials(self, aggregations: Aggregations, query: EngineQuery) -> Partials:
         """The partial answers over these documents. Raises Unsuited; RefusedError for too many buckets."""
-        return {name: self._one(asked, query) for name, asked in aggregations}
+        return {
+            name: self._one(asked, query) for name, asked in aggregations if not isinstance(asked, PipelineOf)
+        }
 
     def _step(self) -> None:
         self._steps += 1

@@ -23,6 +23,7 @@ from index.query import (
     Constant,
     DisMax,
     Exists,
+    FunctionScore,
     Fuzzy,
     Ids,
     InFields,
@@ -129,6 +130,7 @@ class Finder:
             Bool: self._bool,
             DisMax: self._dis_max,
             Boosting: lambda each: self.query(each.positive),
+            FunctionScore: self._scored,
             Constant: lambda each: self._tools.constant(self.query(each.query), each.score),
             Boost: lambda each: self._tools.boost(self.query(each.query), each.factor),
         }
@@ -262,6 +264,11 @@ class Finder:
         """What matches by any fields."""
         self.is_exact = False
         return self._flat(self.query(without_exclusions(query.query)))
+
+    def _scored(self, query: FunctionScore) -> EngineQuery:
+        """Functions may change any score, so every match is judged."""
+        self.is_exact = False
+        return self.query(query.query)
 
     def _nested(self, query: Nested) -> EngineQuery:
         """The engine knows no objects: it finds what matches by several of them together, too."""

@@ -26,6 +26,7 @@ from index.aggregation import (
     Partial,
     Partials,
     PercentilesOf,
+    PipelineOf,
     RangesOf,
     Sketch,
     StatsOf,
@@ -40,6 +41,7 @@ from index.date_formats import date_format, shown_iso
 from index.instants import SECOND_US, format_instant, next_begin
 from index.merging import merge_all
 from index.ordering import rank_of
+from index.pipelines import with_parents, with_siblings
 from index.query import DATE, Hit, SortValue
 from index.sketches import count_distinct, quantile, rank_of as share_below
 
@@ -49,13 +51,20 @@ ShowHits = Callable[[TopHitsOf, tuple[Hit, ...]], list[dict[str, Any]]]
 
 def finish(aggregations: Aggregations, partials: Partials, show: ShowHits) -> dict[str, Any]:
     """The answer by name; raises RefusedError if a histogram's holes are too many to fill."""
-    return {name: _one(asked, partials[name], show) for name, asked in aggregations}
+    found = {
+        name: _one(asked, partials[name], show)
+        for name, asked in aggregations
+        if not isinstance(asked, PipelineOf)
+    }
+    return with_siblings(aggregations, found)
 
 
 def top_hits(aggregations: Aggregations, partials: Partials) -> list[tuple[TopHitsOf, Hit]]:
     """The documents that will be shown, so that they can be fetched before."""
     found: list[tuple[TopHitsOf, Hit]] = []
     for name, asked in aggregations:
+        if isinstance(asked, PipelineOf):
+            continue
         partial = partials[name]
         if isinstance(asked, TopHitsOf) and isinstance(partial, Top):
             found += [(asked, hit) for hit in partial.hits]
@@ -82,7 +91,7 @@ def _one(asked: Aggregation, partial: Partial, show: ShowHits) -> dict[str, Any]
         total = {"value": partial.total, "relation": "eq"}
         return {"hits": {"total": total, "max_score": best, "hits": hits[asked.offset :]}}
     assert isinstance(partial, Buckets)
-    return _bucketed(asked, partial, show)
+    return with_parents(getattr(asked, "inside", ()), _bucketed(asked, partial, show))
 
 
 def _percentiles(asked: PercentilesOf, partial: Sketch) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from index.query import (
     TEXT,
     Bool,
     Boosting,
+    FunctionScore,
     Fuzzy,
     Phrase,
     Prefix,
@@ -145,6 +146,8 @@ def _positive(query: Query) -> Iterable[Query]:
         inner: tuple[Query, ...] = query.must + query.should + query.filter
     elif isinstance(query, Boosting):
         inner = (query.positive,)
+    elif isinstance(query, FunctionScore):
+        inner = (query.query,)
     else:
         inner = children(query)
     if not inner:

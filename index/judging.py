@@ -17,6 +17,7 @@ from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
 from index.encoding import encoded, escaped, unescaped
 from index.fields import WHOLE_CHARS_MAX, Fields, fields_of, strings_of_all, texts_of_all, whole_of
+from index.function_scores import function_score
 from index.globs import fits, parts_of
 from index.mapping import Rules
 from index.nested import objects_at
@@ -34,6 +35,7 @@ from index.query import (
     Constant,
     DisMax,
     Exists,
+    FunctionScore,
     Fuzzy,
     Ids,
     InFields,
@@ -453,6 +455,10 @@ _MODES: Final[dict[str, Callable[[list[float]], float]]] = {
 }
 
 
+def _function_score(query: FunctionScore, statistics: Statistics) -> Scorer:
+    return function_score(query, statistics, compile_query)
+
+
 def _nested(query: Nested, statistics: Statistics) -> Scorer:
     inside, combined = compile_query(query.query, statistics), _MODES[query.mode]
 
@@ -498,4 +504,5 @@ _COMPILERS: Final[dict[type, Callable[[Any, Statistics], Scorer]]] = {
     Boosting: _boosting,
     Constant: _constant,
     Boost: _boost,
+    FunctionScore: _function_score,
 }

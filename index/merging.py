@@ -24,6 +24,7 @@ from index.aggregation import (
     Partial,
     Partials,
     PercentilesOf,
+    PipelineOf,
     RangesOf,
     Sketch,
     StatsOf,
@@ -39,7 +40,9 @@ from index.sketches import merge_distinct, merge_sketches
 def merge_all(aggregations: Aggregations, parts: Sequence[Partials]) -> Partials:
     """The partial answers over all documents of these parts."""
     return {
-        name: merge_one(asked, [part[name] for part in parts if name in part]) for name, asked in aggregations
+        name: merge_one(asked, [part[name] for part in parts if name in part])
+        for name, asked in aggregations
+        if not isinstance(asked, PipelineOf)
     }
 
 
@@ -55,7 +58,7 @@ def merge_one(asked: Aggregation, parts: Sequence[Partial]) -> Partial:
         tops = [part for part in parts if isinstance(part, Top)]
         hits = sorted_hits((hit for top in tops for hit in top.hits), asked.sort, asked.offset + asked.size)
         return Top(tuple(hits), sum(top.total for top in tops))
-    assert not isinstance(asked, GlobalOf), "a question of its own"
+    assert not isinstance(asked, GlobalOf | PipelineOf), "questions of their own"
     found: dict[tuple[int, SortValue], list[Bucket]] = {}
     buckets = [part for part in parts if isinstance(part, Buckets)]
     if isinstance(asked, RangesOf | Filtered | Without | NestedOf):  # in the order asked, even if empty

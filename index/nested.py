@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from index.query import All, Bool, Boost, Boosting, Constant, DisMax, Query
+from index.query import All, Bool, Boost, Boosting, Constant, DisMax, FunctionScore, Query
 
 OBJECTS_MAX: Final = 10_000
 """Objects of one document that are looked at."""
@@ -55,6 +55,8 @@ def without_exclusions(query: Query) -> Query:
         return without_exclusions(query.positive)
     if isinstance(query, Constant):
         return Constant(without_exclusions(query.query), query.score)
+    if isinstance(query, FunctionScore):
+        return without_exclusions(query.query)
     if isinstance(query, Boost):
         return Boost(without_exclusions(query.query), query.factor)
     return query

@@ -193,6 +193,44 @@ class Constant(msgspec.Struct, frozen=True, tag="constant"):
     score: float = 1.0
 
 
+class ScoreFunction(msgspec.Struct, frozen=True):
+    """One function of a FunctionScore, for the documents that match `filter` (None: all), times `weight`.
+
+    `kind` is `weight`, `field` (the least value of a field, times `factor`, as `shape` says: log1p, ...),
+    `random` (of the row's key and `seed`), or `decay`: by the distance of a value from `origin` beyond
+    `offset` (`shape` gauss, exp, linear: `decay` at `scale`); `mode` chooses among several values. Dates are
+    microseconds.
+    """
+
+    kind: str
+    filter: Query | None = None
+    weight: float = 1.0
+    field: str = ""
+    view: str = "number"
+    shape: str = ""
+    factor: float = 1.0
+    missing: float | None = None
+    seed: int | None = None
+    origin: float | str = 0.0
+    scale: float = 1.0
+    offset: float = 0.0
+    decay: float = 0.5
+    mode: str = "min"
+
+
+class FunctionScore(msgspec.Struct, frozen=True, tag="function_score"):
+    """What matches the query with a score that functions change, combined by `score_mode` to at most
+    `boost_max` and with the query's own by `boost_mode`; what then scores below `least` does not match.
+    """
+
+    query: Query
+    functions: tuple[ScoreFunction, ...] = ()
+    score_mode: str = "multiply"
+    boost_mode: str = "multiply"
+    boost_max: float = 3.4e38
+    least: float | None = None
+
+
 class Nested(msgspec.Struct, frozen=True, tag="nested"):
     """Documents of which one object at this path matches by itself. `mode` says which score of those that do
     counts: avg, max, min, sum, or none (0).
@@ -367,6 +405,7 @@ Planned = (
     | DisMax
     | Boosting
     | Constant
+    | FunctionScore
     | Boost
     | Nested
     | InFields
@@ -473,6 +512,8 @@ def children(query: Query) -> tuple[Query, ...]:
         return query.queries
     if isinstance(query, Boosting):
         return (query.positive, query.negative)
+    if isinstance(query, FunctionScore):
+        return (query.query, *(each.filter for each in query.functions if each.filter is not None))
     if isinstance(query, Constant | Boost | Nested | InFields):
         return (query.query,)
     return ()

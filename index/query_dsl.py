@@ -21,6 +21,7 @@ from index.bounds import (
     RefusedError,
     check_size,
 )
+from index.function_dsl import read_function_score
 from index.options import Body, check_field, check_value
 from index.query import (
     ALL,
@@ -68,7 +69,7 @@ def read_query(body: Any, path: str, depth: int) -> Query:
     if not isinstance(body, dict) or len(body) != 1:
         raise RefusedError('a query is an object with one member, such as {"match": {...}}', path)
     ((kind, inner),) = body.items()
-    reader = _READERS.get(kind)
+    reader = _script if kind in ("script_score", "script") else _READERS.get(kind)
     if reader is None:
         raise RefusedError(f"there is no query {kind[:40]!r}; there are: {', '.join(_READERS)}", path)
     options = Body(inner, f"{path}.{kind}", depth)
@@ -384,6 +385,14 @@ def _boosting(body: Body) -> Query:
     return body.done(Boosting(positive, negative, body.number("negative_boost", 1.0, 0.0, 1.0)))
 
 
+def _function_score(body: Body) -> Query:
+    return read_function_score(body, read_query)
+
+
+def _script(body: Body) -> Query:
+    raise RefusedError("there are no scripts: function_score has weights, fields and decay", body.path)
+
+
 def _nested(body: Body) -> Query:
     path = check_field(body.need("path"), body.path)
     mode = body.one_of("score_mode", ("avg", "max", "min", "sum", "none"), "avg")
@@ -427,6 +436,7 @@ _READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
     "boosting": _boosting,
     "constant_score": _constant_score,
     "nested": _nested,
+    "function_score": _function_score,
     "more_like_this": _more_like_this,
 }
 

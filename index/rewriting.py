@@ -42,6 +42,7 @@ from index.query import (
     DocumentIds,
     Equals,
     Exists,
+    FunctionScore,
     Fuzzy,
     Ids,
     InFields,
@@ -57,6 +58,7 @@ from index.query import (
     Query,
     Range,
     Regexp,
+    ScoreFunction,
     SortKey,
     Term,
     Terms,
@@ -166,6 +168,9 @@ class Rewriter:
             return Constant(self.planned(query.query), query.score)
         if isinstance(query, Boost):
             return Boost(self.planned(query.query), query.factor)
+        if isinstance(query, FunctionScore):
+            functions = tuple(self._function(each) for each in query.functions)
+            return replace(query, query=self.planned(query.query), functions=functions)
         if isinstance(query, Nested):
             return Nested(query.path, self.planned(query.query), query.mode)
         if isinstance(query, InFields):
@@ -175,6 +180,19 @@ class Rewriter:
         if isinstance(query, MatchPhrase):
             return self._weighed(query.field, self._named(self._phrase(query), query.field, query.text))
         return self._leaf(query)
+
+    def _function(self, one: ScoreFunction) -> ScoreFunction:
+        """With its field's path, its origin as a number, and a seed."""
+        path, _ = self.views(one.field) if one.field else ("", ())
+        origin = one.origin
+        if isinstance(origin, str):
+            at = int(origin) * 1000 if origin.isdecimal() else resolve_date(origin, self._now_us)
+            if at is None:
+                raise RefusedError(f"a date belongs here, such as 2024-01-01 or now-7d: {origin[:40]!r}")
+            origin = float(at)
+        only = None if one.filter is None else self.planned(one.filter)
+        seed = self._now_us if one.seed is None else one.seed
+        return replace(one, filter=only, field=path, origin=origin, seed=seed)
 
     def _weighed(self, field: str, query: Planned) -> Planned:
         """With the boost that the mapping gives the field."""

@@ -12,6 +12,7 @@ from index.aggregation import (
     GlobalOf,
     NestedOf,
     PercentilesOf,
+    PipelineOf,
     StatsOf,
     TermsOf,
     TopHitsOf,
@@ -34,6 +35,8 @@ def _all(rewriter: Rewriter, asked: Aggregations) -> Aggregations:
 
 
 def _one(rewriter: Rewriter, asked: Aggregation) -> Aggregation:
+    if isinstance(asked, PipelineOf):
+        return asked
     if isinstance(asked, TopHitsOf):
         return replace(asked, sort=tuple(map(rewriter.sort_key, asked.sort)))
     if isinstance(asked, Filtered):

@@ -14,6 +14,7 @@ from index.aggregation import (
     GlobalOf,
     NestedOf,
     PercentilesOf,
+    PipelineOf,
     StatsOf,
     TopHitsOf,
     Without,
@@ -77,6 +78,8 @@ class Needs:
     def add(self, aggregations: Aggregations) -> None:
         """Name what these name, too."""
         for _, asked in aggregations:
+            if isinstance(asked, PipelineOf):
+                continue
             if isinstance(asked, Filtered):
                 self.queries.update(dict.fromkeys(query for _, query in asked.filters))
             elif isinstance(asked, Without):

@@ -22,7 +22,7 @@ from index.aggregation_dsl import parse_aggregations
 from index.bounds import WINDOW_MAX, QueryError, RefusedError, check_size
 from index.highlight_dsl import Highlight, read_highlight
 from index.options import Body
-from index.query import All, Query, SortKey, SortValue
+from index.query import All, FunctionScore, Query, SortKey, SortValue
 from index.query_dsl import read_query
 from index.query_string import Options, Problem, parse_query_string
 from index.sort_dsl import Source, read_sort, read_source
@@ -87,12 +87,15 @@ def _read(body: Body, now_us: int) -> SearchBody:
     if given is not None:
         query = read_query(given, "query", 0)
         check_size(query)
+    least = body.number("min_score", 0.0, 0.0, 3.4e38) if body.take("min_score") is not None else None
     lenient, operator = body.boolean("lenient", False), body.one_of("default_operator", ("or", "and"), "or")
     fields = body.fields()
     if fields and text is None:
         raise RefusedError("fields are where q is searched; documents are shown by _source", "body.fields")
     if text is not None:
         query, problems = _of_text(text, lenient, operator, fields)
+    if least is not None:
+        query = FunctionScore(query, least=least)
     return SearchBody(
         query,
         body.integer("size", 10, 0, WINDOW_MAX),

@@ -374,7 +374,7 @@ class _Parser:
         if not isinstance(argument, dict):
             raise RefusedError(where, f"$elemMatch takes a filter or operators; found {shown(argument)}")
         names = [key for key in argument if key.startswith("$") and key not in TOP_OPERATORS]
-        if names and names[0] not in CODE:
+        if names and names[0] not in (*CODE, "$expr"):
             inner = self._conditions((), argument, where, depth + 1)
             return ElemMatch(path, _all(inner), is_value=True)
         self._elements += 1

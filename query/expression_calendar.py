@@ -8,9 +8,9 @@ a day or whatever the unit is has begun between two dates, in UTC, as MongoDB do
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from query.document_values import MISSING, Value
 from query.expression_functions import Function, date_parts, is_nothing
@@ -31,10 +31,11 @@ _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturda
 AMOUNT_MAX: Final = 10**12
 
 
-def _at(*parts: Any) -> datetime:
-    year, month, *rest = parts
-    day, *clock = rest or (1,)
-    return datetime(year, month, day, *clock, tzinfo=UTC)
+def _moment(year: int, month: int, day: int = 1, clock: Sequence[int] = (0, 0, 0, 0)) -> datetime:
+    """The moment; `clock` is hours, minutes, seconds and microseconds, which carry over."""
+    hour, minute, second, microsecond = clock
+    of_day = timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microsecond)
+    return datetime(year, month, day, tzinfo=UTC) + of_day
 
 
 def _read(value: Value) -> tuple[datetime, str] | None:
@@ -46,7 +47,7 @@ def _read(value: Value) -> tuple[datetime, str] | None:
     fraction, zone = (found[1] or "", found[2] or "Z") if found else ("", "Z")
     try:
         microsecond = int(fraction[:6].ljust(6, "0"))
-        return _at(*parts[:6], microsecond), zone
+        return _moment(parts[0], parts[1], parts[2], (*parts[3:6], microsecond)), zone
     except ValueError:
         raise NotComputableError(f"there is no such date: {shown(value)}") from None
 
@@ -105,7 +106,7 @@ def _added(sign: int) -> Function:
 
 
 def _days_in(year: int, month: int) -> int:
-    first = _at(year, month)
+    first = _moment(year, month)
     return 31 if month == 12 else (datetime(year, month + 1, 1, tzinfo=UTC) - first).days
 
 
@@ -149,7 +150,7 @@ def _truncated(date: Value, unit: Value, size: Value, first: Value) -> Value:
         year, month = 2000 + months // 12, months % 12 + 1
         if year < 1:
             raise NotComputableError("there is no such date: years are 1 to 9999")
-        return _text(_at(year, month), written)
+        return _text(_moment(year, month), written)
     origin = datetime(2000, 1, 1, tzinfo=UTC)
     if name == "week":
         origin += timedelta(days=(_first_day(first) - origin.weekday()) % 7)
@@ -159,14 +160,14 @@ def _truncated(date: Value, unit: Value, size: Value, first: Value) -> Value:
 def _from_parts(*parts: Value) -> Value:
     if any(part is None for part in parts):
         return None
-    fields = [
-        default if part is MISSING else whole(part)
-        for part, default in zip(parts, (1, 1, 1, 0, 0, 0, 0), strict=True)
-    ]
-    if None in fields:
-        raise NotComputableError("a date's parts are whole numbers")
+    fields: list[int] = []
+    for part, default in zip(parts, (1, 1, 1, 0, 0, 0, 0), strict=True):
+        number = default if part is MISSING else whole(part)
+        if number is None or abs(number) > AMOUNT_MAX:
+            raise NotComputableError(f"a date's parts are whole numbers; found {shown(part)}")
+        fields.append(number)
     try:
-        at = _at(*fields[:6], fields[6] * 1000)
+        at = _moment(fields[0], fields[1], fields[2], (*fields[3:6], fields[6] * 1000))
     except (ValueError, OverflowError):
         raise NotComputableError("there is no such date: its parts are those of a calendar") from None
     return _text(at, "Z")
@@ -175,7 +176,11 @@ def _from_parts(*parts: Value) -> Value:
 def _to_date(value: Value) -> Value:
     """A date's text in UTC, to the millisecond; of a number, so many milliseconds after 1970."""
     number = whole(value)
-    at = _moved(datetime(1970, 1, 1, tzinfo=UTC), _milliseconds(number)) if number is not None else _in_utc(value)
+    at = (
+        _moved(datetime(1970, 1, 1, tzinfo=UTC), _milliseconds(number))
+        if number is not None
+        else _in_utc(value)
+    )
     return None if at is None else _text(at, "Z")
 
 

@@ -437,7 +437,7 @@ def test_an_expression_over_the_whole_document_finds_and_says_what_it_cannot_com
     async def work() -> None:
         async with door() as ask:
             await fill(ask)
-            newer = {"filter": {"$expr": {"$gt": ["$year", {"$multiply": ["$score", 300]}]}}}
+            newer = {"filter": {"score": 6.25, "$expr": {"$gt": ["$year", {"$multiply": ["$score", 300]}]}}}
             found = (await post(ask, "_find", newer)).json()["documents"]
             assert [one["id"] for one in found] == ["m3"]
             assert (await post(ask, "_count", {"filter": {"$expr": {"$eq": ["$_id", "m2"]}}})).json() == {

@@ -7,8 +7,8 @@ They are computed of the answers of others, when those are whole, in the form in
     parents     cumulative_sum derivative serial_diff bucket_script bucket_selector bucket_sort: of the
                 buckets of the aggregation that they stand in, one after the other
 
-A path is names with `>` between them, `.member` of a metric that has several, `_count`, or `_key`. A script is
-an expression of numbers (index/formulas.py) and nothing else.
+A path is names with `>` between them, `.member` of a metric that has several, `_count`, or `_key`. A script
+is an expression of numbers (index/formulas.py) and nothing else.
 """
 
 from __future__ import annotations
@@ -231,12 +231,21 @@ def _selected(_name: str, one: PipelineOf, keyed: Keyed) -> Keyed:
 
 
 def _sorted(_name: str, one: PipelineOf, keyed: Keyed) -> Keyed:
+    """By the last path first, as sorting keeps the order of equals; those without a value are left out."""
     for path, descending in reversed(one.options["sort"]):
-        there = [each for each in keyed if _value(each[1], path) is not None]
-        there.sort(key=lambda each: _value(each[1], path) or 0.0, reverse=descending)
-        keyed = there if one.options["gap_policy"] == "skip" else keyed
+        valued = [(_rank(each[1], path), each) for each in keyed]
+        there = [(rank, each) for rank, each in valued if rank is not None]
+        there.sort(key=lambda pair: pair[0], reverse=descending)
+        keyed = [each for _, each in there]
     first, size = one.options["from"], one.options["size"]
     return keyed[first:] if size is None else keyed[first : first + size]
+
+
+def _rank(bucket: Shown, path: str) -> tuple[int, Any] | None:
+    if path == "_key" and isinstance(bucket.get("key"), str):
+        return 1, bucket["key"]
+    value = _value(bucket, path)
+    return None if value is None else (0, value)
 
 
 _PARENTS: Final[dict[str, Callable[[str, PipelineOf, Keyed], Keyed]]] = {

@@ -253,6 +253,7 @@ bodies = st.recursive(
 @given(
     st.sampled_from(
         ["terms", "range", "date_range", "histogram", "date_histogram", "filters", "avg", "top_hits"]
+        + ["avg_bucket", "bucket_script", "bucket_sort", "derivative"]
     ),
     bodies,
 )

@@ -491,3 +491,27 @@ def test_all_of_it_is_described() -> None:
         ref["$ref"].split("/")[-1] for ref in api["paths"]["/v1/search/{collections}"]["get"]["parameters"]
     ]:
         assert name in api["components"]["parameters"]
+
+
+def test_scores_by_functions_order_hits_and_the_least_cuts_them(call: Call) -> None:
+    newest = {"function_score": {"query": {"match": {"genres": "sf"}}, "boost_mode": "replace",
+                                 "field_value_factor": {"field": "year"}}}  # fmt: skip
+    found = call("POST", "movies", {"query": newest})
+    assert ids(found) == ["m2", "m1", "m0"]
+    assert found["hits"]["max_score"] == 1979
+    counted = {"n": {"value_count": {"field": "year"}}}
+    cut = call("POST", "movies", {"query": newest, "min_score": 1972, "aggs": counted})
+    assert ids(cut) == ["m2", "m1"]
+    assert cut["hits"]["total"]["value"] == cut["aggregations"]["n"]["value"] == 2
+    by_chance = {"function_score": {"random_score": {"seed": 5}}}
+    orders = [ids(call("POST", "movies", {"query": by_chance}, at=peer)) for peer in (0, 1, 2)]
+    assert orders[0] == orders[1] == orders[2] and len(orders[0]) == 5
+
+
+def test_aggregations_of_aggregations_cross_peers(call: Call) -> None:
+    decades = {"histogram": {"field": "year", "interval": 10},
+               "aggs": {"sum": {"cumulative_sum": {"buckets_path": "_count"}}}}  # fmt: skip
+    most = {"max_bucket": {"buckets_path": "decades>_count"}}
+    found = call("POST", "movies", {"size": 0, "aggs": {"decades": decades, "most": most}})["aggregations"]
+    assert [bucket["sum"]["value"] for bucket in found["decades"]["buckets"]] == [2, 4, 4, 4, 4, 5]
+    assert found["most"] == {"value": 2, "keys": ["1960.0", "1970.0"]}

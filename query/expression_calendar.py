@@ -3,13 +3,14 @@
 Dates are texts as of ISO 8601; what is made of one has its time zone (Z if it has none), and milliseconds. A
 month's end stays one: a month after 31 January is the last of February. `$dateDiff` counts how often a year,
 a day or whatever the unit is has begun between two dates, in UTC, as MongoDB does.
+
+A moment is microseconds since 1970 in the proleptic Gregorian calendar; the years 1 to 9999 are taken.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from query.document_values import MISSING, Value
@@ -18,64 +19,112 @@ from query.numbers import NotComputableError, whole
 from query.refusals import shown
 
 _REST: Final = re.compile(r"(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?$", re.ASCII)
+_DAY_US: Final = 86_400_000_000
 _FIXED: Final = {
-    "week": timedelta(days=7),
-    "day": timedelta(days=1),
-    "hour": timedelta(hours=1),
-    "minute": timedelta(minutes=1),
-    "second": timedelta(seconds=1),
-    "millisecond": timedelta(milliseconds=1),
+    "week": 7 * _DAY_US,
+    "day": _DAY_US,
+    "hour": 3_600_000_000,
+    "minute": 60_000_000,
+    "second": 1_000_000,
+    "millisecond": 1_000,
 }
 _MONTHS: Final = {"year": 12, "quarter": 3, "month": 1}
-_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAYS_PER_400_YEARS: Final = 146_097
 AMOUNT_MAX: Final = 10**12
+NO_DATE: Final = "there is no such date: years are 1 to 9999, and days those of their month"
 
 
-def _moment(year: int, month: int, day: int = 1, clock: Sequence[int] = (0, 0, 0, 0)) -> datetime:
-    """The moment; `clock` is hours, minutes, seconds and microseconds, which carry over."""
-    hour, minute, second, microsecond = clock
-    of_day = timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microsecond)
-    return datetime(year, month, day, tzinfo=UTC) + of_day
+# --- days and months
 
 
-def _read(value: Value) -> tuple[datetime, str] | None:
-    """The time as it is written, as if that were in UTC, and its zone."""
+def _days_in(year: int, month: int) -> int:
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return 29 if month == 2 and leap else _MONTH_DAYS[month - 1]
+
+
+def _day_number(year: int, month: int, day: int) -> int:
+    """Days since 1970. Years begin in March here, so that the leap day is their last."""
+    if month < 3:
+        year, month = year - 1, month + 12
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * (month - 3) + 2) // 5 + day - 1
+    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return era * _DAYS_PER_400_YEARS + day_of_era - 719_468
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year, month and day of a number of days since 1970."""
+    era, day_of_era = divmod(days + 719_468, _DAYS_PER_400_YEARS)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    return year_of_era + era * 400 + (month <= 2), month, day
+
+
+def _moment(year: int, month: int, day: int = 1, clock_us: int = 0) -> int:
+    if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= _days_in(year, month)):
+        raise NotComputableError(NO_DATE)
+    return _checked(_day_number(year, month, day) * _DAY_US + clock_us)
+
+
+_FIRST_US: Final = _day_number(1, 1, 1) * _DAY_US
+_END_US: Final = _day_number(10_000, 1, 1) * _DAY_US
+
+
+def _checked(at_us: int) -> int:
+    if not _FIRST_US <= at_us < _END_US:
+        raise NotComputableError(NO_DATE)
+    return at_us
+
+
+def _clock_us(parts: Sequence[int]) -> int:
+    hour, minute, second = parts
+    return ((hour * 60 + minute) * 60 + second) * 1_000_000
+
+
+# --- texts
+
+
+def _read(value: Value) -> tuple[int, str] | None:
+    """The moment as it is written, as if that were in UTC, and its zone."""
     parts = date_parts(value)
     if parts is None:
         return None
     found = _REST.search(value if len(value) > 10 else "")
     fraction, zone = (found[1] or "", found[2] or "Z") if found else ("", "Z")
-    try:
-        microsecond = int(fraction[:6].ljust(6, "0"))
-        return _moment(parts[0], parts[1], parts[2], (*parts[3:6], microsecond)), zone
-    except ValueError:
-        raise NotComputableError(f"there is no such date: {shown(value)}") from None
+    below_us = int(fraction[:6].ljust(6, "0"))
+    return _moment(parts[0], parts[1], parts[2], _clock_us(parts[3:6]) + below_us), zone
 
 
-def _in_utc(value: Value) -> datetime | None:
+def _in_utc(value: Value) -> int | None:
     found = _read(value)
     if found is None:
         return None
-    at, zone = found
+    at_us, zone = found
     if zone == "Z":
-        return at
+        return at_us
     minutes = int(zone[1:3]) * 60 + int(zone[-2:])
-    return _moved(at, timedelta(minutes=-minutes if zone[0] == "+" else minutes))
+    return _checked(at_us + (-minutes if zone[0] == "+" else minutes) * _FIXED["minute"])
 
 
-def _moved(at: datetime, by: timedelta) -> datetime:
-    try:
-        return at + by
-    except OverflowError:
-        raise NotComputableError("there is no such date: years are 1 to 9999") from None
+def _text(at_us: int, zone: str) -> str:
+    days, below_us = divmod(_checked(at_us), _DAY_US)
+    year, month, day = _civil(days)
+    seconds, rest_us = divmod(below_us, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    clock = f"{minutes // 60:02}:{minutes % 60:02}:{second:02}.{rest_us // 1000:03}"
+    return f"{year:04}-{month:02}-{day:02}T{clock}{zone}"
 
 
-def _text(at: datetime, zone: str) -> str:
-    return f"{at.replace(tzinfo=None).isoformat(timespec='milliseconds')}{zone}"
+# --- functions
 
 
 def _unit(value: Value) -> str:
-    if not isinstance(value, str) or value not in _FIXED.keys() | _MONTHS.keys():
+    if not isinstance(value, str) or (value not in _FIXED and value not in _MONTHS):
         raise NotComputableError(f"a unit is one of {', '.join((*_MONTHS, *_FIXED))}; found {shown(value)}")
     return value
 
@@ -85,76 +134,72 @@ def _added(sign: int) -> Function:
         found = _read(date)
         if found is None or is_nothing(unit) or is_nothing(amount):
             return None
-        at, written = found
+        at_us, zone = found
         name, number = _unit(unit), whole(amount)
         if number is None or abs(number) > AMOUNT_MAX:
             raise NotComputableError(f"an amount is a whole number; found {shown(amount)}")
         number *= sign
         if name in _FIXED:
-            try:
-                return _text(_moved(at, _FIXED[name] * number), written)
-            except OverflowError:
-                raise NotComputableError("there is no such date: years are 1 to 9999") from None
-        months = at.year * 12 + at.month - 1 + _MONTHS[name] * number
-        year, month = divmod(months, 12)
-        if not 1 <= year <= 9999:
-            raise NotComputableError("there is no such date: years are 1 to 9999")
-        day = min(at.day, _days_in(year, month + 1))
-        return _text(at.replace(year=year, month=month + 1, day=day), written)
+            return _text(at_us + _FIXED[name] * number, zone)
+        days, below_us = divmod(at_us, _DAY_US)
+        year, month, day = _civil(days)
+        year, month = divmod(year * 12 + month - 1 + _MONTHS[name] * number, 12)
+        last = _days_in(year, month + 1)
+        return _text(_moment(year, month + 1, min(day, last), below_us), zone)
 
     return apply
 
 
-def _days_in(year: int, month: int) -> int:
-    first = _moment(year, month)
-    return 31 if month == 12 else (datetime(year, month + 1, 1, tzinfo=UTC) - first).days
-
-
-def _since(at: datetime, unit: str, first_day: int) -> int:
-    """How many of the unit have begun by then."""
-    if unit in _MONTHS:
-        return (at.year * 12 + at.month - 1) // _MONTHS[unit]
-    if unit == "week":
-        return (at.toordinal() - 1 - first_day) // 7
-    return (at - datetime(1, 1, 1, tzinfo=UTC)) // _FIXED[unit]
-
-
-def _first_day(value: Value) -> int:
+def _weekday(value: Value) -> int:
+    """That a week begins with: 0 is Monday."""
     if value is MISSING or value is None:
-        return _DAYS.index("sunday")
-    for at, name in enumerate(_DAYS):
+        return _WEEKDAYS.index("sunday")
+    for at, name in enumerate(_WEEKDAYS):
         if isinstance(value, str) and len(value) > 2 and name.startswith(value.lower()):
             return at
     raise NotComputableError(f"startOfWeek is the name of a day; found {shown(value)}")
+
+
+def _begun(at_us: int, unit: str, weekday: int) -> int:
+    """How many of the unit have begun by then."""
+    days = at_us // _DAY_US
+    if unit in _MONTHS:
+        year, month, _ = _civil(days)
+        return (year * 12 + month - 1) // _MONTHS[unit]
+    if unit == "week":
+        return (days + 3 - weekday) // 7  # 1970 began with a Thursday
+    return at_us // _FIXED[unit]
 
 
 def _difference(start: Value, end: Value, unit: Value, first: Value) -> Value:
     one, other = _in_utc(start), _in_utc(end)
     if one is None or other is None or is_nothing(unit):
         return None
-    name, day = _unit(unit), _first_day(first)
-    return _since(other, name, day) - _since(one, name, day)
+    name, weekday = _unit(unit), _weekday(first)
+    return _begun(other, name, weekday) - _begun(one, name, weekday)
+
+
+_BINS_US: Final = _day_number(2000, 1, 1) * _DAY_US
+"""Where bins of `$dateTrunc` begin, as MongoDB's; 2000 began with a Saturday."""
 
 
 def _truncated(date: Value, unit: Value, size: Value, first: Value) -> Value:
     found = _read(date)
     if found is None or is_nothing(unit):
         return None
-    at, written = found
+    at_us, zone = found
     name, count = _unit(unit), 1 if size is MISSING else whole(size)
     if count is None or not 1 <= count <= AMOUNT_MAX:
         raise NotComputableError(f"binSize is a whole number above 0; found {shown(size)}")
     if name in _MONTHS:
-        months = (at.year - 2000) * 12 + at.month - 1  # bins begin at 2000, as MongoDB's
+        year, month, _ = _civil(at_us // _DAY_US)
+        months = (year - 2000) * 12 + month - 1
         months -= months % (_MONTHS[name] * count)
-        year, month = 2000 + months // 12, months % 12 + 1
-        if year < 1:
-            raise NotComputableError("there is no such date: years are 1 to 9999")
-        return _text(_moment(year, month), written)
-    origin = datetime(2000, 1, 1, tzinfo=UTC)
+        return _text(_moment(2000 + months // 12, months % 12 + 1), zone)
+    origin_us = _BINS_US
     if name == "week":
-        origin += timedelta(days=(_first_day(first) - origin.weekday()) % 7)
-    return _text(_moved(at, -((at - origin) % (_FIXED[name] * count))), written)
+        origin_us += (_weekday(first) - _WEEKDAYS.index("saturday")) % 7 * _DAY_US
+    return _text(at_us - (at_us - origin_us) % (_FIXED[name] * count), zone)
 
 
 def _from_parts(*parts: Value) -> Value:
@@ -166,28 +211,15 @@ def _from_parts(*parts: Value) -> Value:
         if number is None or abs(number) > AMOUNT_MAX:
             raise NotComputableError(f"a date's parts are whole numbers; found {shown(part)}")
         fields.append(number)
-    try:
-        at = _moment(fields[0], fields[1], fields[2], (*fields[3:6], fields[6] * 1000))
-    except (ValueError, OverflowError):
-        raise NotComputableError("there is no such date: its parts are those of a calendar") from None
-    return _text(at, "Z")
+    clock_us = _clock_us(fields[3:6]) + fields[6] * 1000
+    return _text(_moment(fields[0], fields[1], fields[2], clock_us), "Z")
 
 
 def _to_date(value: Value) -> Value:
     """A date's text in UTC, to the millisecond; of a number, so many milliseconds after 1970."""
     number = whole(value)
-    at = (
-        _moved(datetime(1970, 1, 1, tzinfo=UTC), _milliseconds(number))
-        if number is not None
-        else _in_utc(value)
-    )
-    return None if at is None else _text(at, "Z")
-
-
-def _milliseconds(number: int) -> timedelta:
-    if abs(number) > 10**15:
-        raise NotComputableError("there is no such date: years are 1 to 9999")
-    return timedelta(milliseconds=number)
+    at_us = number * 1000 if number is not None else _in_utc(value)
+    return None if at_us is None else _text(at_us, "Z")
 
 
 FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {"$toDate": (1, 1, _to_date)}

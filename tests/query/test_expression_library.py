@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from query.pipeline import parse_pipeline
 from query.refusals import Refusal
@@ -191,3 +193,23 @@ def test_named_arguments_are_checked() -> None:
         parsed = parse_pipeline([{"$project": {"r": expression}}])
         assert isinstance(parsed, Refusal)
         assert "takes an object with" in parsed.text
+
+
+@given(
+    st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)),  # noqa: DTZ001 - as it is written
+    st.sampled_from(["week", "day", "hour", "minute", "second", "millisecond"]),
+    st.integers(-(10**5), 10**5),
+)
+def test_calendars_are_those_of_python(at: datetime, unit: str, amount: int) -> None:
+    text = at.isoformat(timespec="milliseconds")
+    at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+    try:
+        wanted = (at + amount * timedelta(**{f"{unit}s": 1})).isoformat(timespec="milliseconds") + "Z"
+    except OverflowError:
+        wanted = ""
+    found = run({"$dateAdd": {"startDate": text, "unit": unit, "amount": amount}})
+    assert found == wanted if wanted else "there is no such date" in found
+    monday = (at - timedelta(days=at.weekday())).date() if at.toordinal() > 7 else None
+    if monday is not None:
+        week = {"$dateTrunc": {"date": text, "unit": "week", "startOfWeek": "mon"}}
+        assert run(week) == f"{monday.isoformat()}T00:00:00.000Z"

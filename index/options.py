@@ -16,6 +16,14 @@ from index.zones import zone_of
 FUZZINESS: Final = re.compile(r"AUTO(:\d{1,3},\d{1,3})?|[012]", re.ASCII | re.IGNORECASE)
 
 
+_DIGITS: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
+
+
+def _of_digits(value: Any) -> Any:
+    """A number, also where it is written as text, as Elasticsearch takes it and its own examples have it."""
+    return float(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+
+
 class Body:
     """The options of one query: taken one by one, what is left over is refused."""
 
@@ -86,7 +94,7 @@ class Body:
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """An option that is a number in [low, high]."""
-        value = self.take(name, default)
+        value = _of_digits(self.take(name, default))
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise RefusedError(f"{name} is a number from {low:g} to {high:g}", self.path)
         return float(value)
@@ -172,7 +180,7 @@ class Body:
 
     def done(self, query: Query) -> Query:
         """The query with its boost; an option that nobody took is refused."""
-        boost = self.take("boost", 1.0)
+        boost = _of_digits(self.take("boost", 1.0))
         self.take("_name")
         self.leftover()
         if isinstance(boost, bool) or not isinstance(boost, int | float) or not is_boost(float(boost)):

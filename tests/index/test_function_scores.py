@@ -39,6 +39,7 @@ TWO = {"query": {"constant_score": {"filter": {"match_all": {}}, "boost": 2}}}
     ("function", "expected"),
     [
         ({"weight": 4}, 4),
+        ({"weight": "4", "boost": "2.5"}, 10),
         ({"query": {"term": {"tags": "z"}}, "weight": 4}, None),
         ({"functions": WEIGHTS}, 15),
         ({"functions": WEIGHTS, "score_mode": "sum"}, 8),
@@ -106,6 +107,7 @@ def test_chance_has_a_seed() -> None:
         ({"exp": {"a": {"origin": "0", "scale": "10"}}}, "numbers, or times such as 10d"),
         ({"random_score": {"seed": []}}, "seed is a whole number"),
         ({"wieght": 1}, "wieght"),
+        ({"weight": 1, "boost": "five"}, "boost is 0 to"),
     ],
 )
 def test_what_is_no_function_is_refused(function: Any, said: str) -> None:

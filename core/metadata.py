@@ -205,6 +205,13 @@ class Recover(msgspec.Struct, frozen=True, tag="recover"):
     voters: tuple[bytes, ...]
 
 
+class ChangeAddress(msgspec.Struct, frozen=True, tag="change_address"):
+    """A member is to be reached at another address: it was started there, with the directory that it had."""
+
+    peer: bytes
+    address: str
+
+
 class Move(msgspec.Struct, frozen=True):
     """Ranges on their way: what BeginMove said, in which epoch (`id`), and how far it is.
 
@@ -230,7 +237,7 @@ class Move(msgspec.Struct, frozen=True):
         )
 
 
-OF_MEMBERS = (BeginMove, StepMove, Recover)
+OF_MEMBERS = (BeginMove, StepMove, Recover, ChangeAddress)
 """What changes the members, and not the schema."""
 
 Change = (
@@ -253,6 +260,7 @@ Change = (
     | BeginMove
     | StepMove
     | Recover
+    | ChangeAddress
 )
 
 

@@ -22,6 +22,7 @@ from core.messages import Accept, Accepted, Decided, Message, Prepare, Promise, 
 from core.metadata import Birth, Change, Entry, Epoch
 from core.ports import PeerId
 from core.requests import Changed, Unready
+from node.addresses import OwnAddress
 from node.birth import Midwife
 from node.identity import IdentityPart, given_up_text
 from node.inside import Inside
@@ -55,6 +56,7 @@ class Metadata:
         self._midwife.propose = self._proposer.start
         self._queue = Queue(inside, self.log, self._propose)
         self._origin = Origin(inside, self.log, self._queue)
+        self._own_address = OwnAddress(inside, self.log, self._origin)
         self.recovery = Recovery(inside, self.log, self._given_up, self._propose)
         self.recovery.next_id = self._origin.next_id
         self._acceptor.generation = lambda: len(self.log.state.lineages)
@@ -112,6 +114,7 @@ class Metadata:
         """Called in on_start: tell the world the members' addresses, or begin to look for them."""
         if self.born:
             self.log.tell_addresses()
+            self._own_address.start()
         self._midwife.start()
 
     def set_alive(self, alive: Callable[[PeerId], bool]) -> None:

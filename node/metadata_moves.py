@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from core.metadata import BeginMove, Change, Move, Recover, StepMove
+from core.metadata import BeginMove, Change, ChangeAddress, Move, Recover, StepMove
 from core.ports import PeerId
 from core.requests import Changed
 from core.schema import Member
@@ -46,6 +46,8 @@ class MembersDraft:
         self._epoch = before.epoch + 1
         self._base = before.moved_epoch
         self.changed = False
+        self.moved = False
+        """Whether rows may live elsewhere, or others vote."""
         self.members = before.members
         self.voters = before.voters
         self.former = before.former
@@ -63,6 +65,8 @@ class MembersDraft:
                 self._begin(change)
             elif isinstance(change, Recover):
                 self._recover(change)
+            elif isinstance(change, ChangeAddress):
+                self._readdress(change)
             else:
                 assert isinstance(change, StepMove), change
                 self._step(change)
@@ -71,7 +75,22 @@ class MembersDraft:
         except RefusedError as refused:
             return Changed(self._epoch, str(refused), refused.code)
         self.changed = True
+        self.moved = self.moved or not isinstance(change, ChangeAddress)
         return Changed(self._epoch, "", "")
+
+    def _readdress(self, change: ChangeAddress) -> None:
+        known = {member.peer: member for member in self.members}
+        if change.peer not in known:
+            raise RefusedError("no_such_peer", "who is at another address is no member")
+        if known[change.peer].address == change.address:
+            raise NothingToDoError("same_address")
+        for member in self.members:
+            if member.address == change.address and not member.name.endswith(REPLACED):
+                raise RefusedError("already_exists", f"{member.name} is known to be at {change.address}")
+        self.members = tuple(
+            msgspec.structs.replace(m, address=change.address) if m.peer == change.peer else m
+            for m in self.members
+        )
 
     # --- beginning
 
@@ -79,7 +98,7 @@ class MembersDraft:
         if self.move is not None:
             text = "ranges move already: wait until that is finished, or abort it"
             raise RefusedError("move_under_way", text)
-        if change.base != self._base or self.changed:
+        if change.base != self._base or self.moved:
             raise RefusedError("plan_outdated", "the ring has changed since this was planned: plan it again")
         self._check(change)
         added = []

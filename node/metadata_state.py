@@ -521,11 +521,12 @@ class _Draft:
             state._rings = before._rings
         state.voters, state.former, state.next_number = draft.voters, draft.former, draft.next_number
         state.lost = draft.lost
-        if draft.lost != before.lost:  # who is lost is not called, and rings say so
+        if draft.lost != before.lost:  # rings say who is lost
             state._rings = {}
+        if draft.lost:  # nor is it called
             state.addresses = tuple(pair for pair in state.addresses if pair[0] not in draft.lost)
         state.move, state.last_move = draft.move, draft.last_move
-        state.moved_epoch = before.epoch + 1
+        state.moved_epoch = before.epoch + 1 if draft.moved else before.moved_epoch
 
     def _forget(self) -> None:
         """Keep the newest results; dictionaries keep the order of insertion, which is that of the log."""

@@ -117,6 +117,8 @@ class Transport:
         self._server: asyncio.Server | None = None
         self._links: dict[str, Link] = {}
         self._by_peer: dict[PeerId, Link] = {}
+        self._moved: dict[PeerId, str] = {}
+        """Members that were heard from elsewhere than the members' addresses have it."""
         self._heard: dict[tuple[PeerId, int], Incoming] = {}
         self._connected: dict[PeerId, bool] = {}
         self._strangers: dict[Incoming, None] = {}
@@ -244,7 +246,9 @@ class Transport:
     def know(self, addresses: Sequence[tuple[PeerId, str]]) -> None:
         """The members; what leads elsewhere and is not needed any more is closed."""
         me = self.hooks.hello().peer
-        members = {peer: address for peer, address in addresses if peer != me}
+        told = dict(addresses)
+        self._moved = {peer: at for peer, at in self._moved.items() if told.get(peer, at) != at}
+        members = {peer: self._moved.get(peer, address) for peer, address in addresses if peer != me}
         for peer, link in list(self._by_peer.items()):
             if members.get(peer) != link.address:
                 del self._by_peer[peer]
@@ -346,9 +350,12 @@ class Transport:
         self._heard[hello.peer, incoming.kind] = incoming
         if old is not None:
             old.close()
-        if hello.peer not in self._by_peer:
-            self._by_peer[hello.peer] = self._link_to(hello.address)
-        self._by_peer[hello.peer].alive()
+        link = self._by_peer.get(hello.peer)
+        if link is None:
+            link = self._by_peer[hello.peer] = self._link_to(hello.address)
+        elif link.address != hello.address:  # the newest start is elsewhere, whatever still seems to stand
+            link = self._follow(link, hello.peer, self._link_to(hello.address))
+        link.alive()
         self.update(hello.peer)
 
     def incoming_gone(self, incoming: Incoming) -> None:
@@ -363,9 +370,22 @@ class Transport:
         """A link's small connection is up."""
         link.peer = hello.peer
         known = self._by_peer.get(hello.peer)
-        if known is None or not known.up():
+        if known is None:
             self._by_peer[hello.peer] = link
+        elif known is not link and not known.up():
+            self._follow(known, hello.peer, link)
         self.update(hello.peer)
+
+    def _follow(self, old: Link, peer: PeerId, link: Link) -> Link:
+        """A peer is elsewhere than it was known to be: until the members are told so, it is reached there."""
+        if old.expected == peer:  # else it is no member, or not known as one yet
+            self._moved[peer] = link.address
+            link.expected = peer
+            if self._links.get(old.address) is old:
+                del self._links[old.address]
+            old.close()
+        self._by_peer[peer] = link
+        return link
 
     def update(self, peer: PeerId) -> None:
         """Tell the node if a peer became reachable both ways, or ceased to be."""

@@ -13,6 +13,7 @@ from core.metadata import (
     AlterTable,
     Birth,
     Change,
+    ChangeAddress,
     Changes,
     CreateKeyspace,
     CreateTable,
@@ -272,3 +273,18 @@ def test_ranges_partition_the_tokens_and_shared_ones_are_shared() -> None:
     assert placement.datacentre(one) == "dc1"
     assert placement.datacentre(b"?") == ""
     assert state.neighbours(b"?") == ()
+
+
+def test_a_member_is_known_at_another_address_and_nothing_else_changes() -> None:
+    log = Log(born())
+    before = log.state
+    second, third = before.members[1:3]
+    assert not log.change(ChangeAddress(second.peer, "10.9.9.9")).error
+    assert dict(log.state.addresses) == {**dict(before.addresses), second.peer: "10.9.9.9"}
+    assert log.state.by_name(second.name) == msgspec.structs.replace(second, address="10.9.9.9")
+    assert log.state.moved_epoch == before.moved_epoch, "plans of moves and requests hold"
+    assert log.state.voters == before.voters
+    assert log.change(ChangeAddress(second.peer, "10.9.9.9")).code == "same_address"
+    taken = log.change(ChangeAddress(third.peer, "10.9.9.9"))
+    assert taken.code == "already_exists" and second.name in taken.error
+    assert log.change(ChangeAddress(b"?" * 16, "10.9.9.8")).code == "no_such_peer"

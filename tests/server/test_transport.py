@@ -303,6 +303,29 @@ def test_who_was_refused_as_a_stranger_is_tried_at_once_when_it_is_known() -> No
     run(work())
 
 
+def test_who_starts_elsewhere_is_called_back_there_whatever_the_members_say() -> None:
+    async def work() -> None:
+        a, b = await stations(2)
+        before = [(a.peer, a.node.address), (b.peer, b.node.address)]
+        await meet(a, b)
+        await b.transport.stop()
+        moved = Station(2, addresses(3)[2], a.transport.options.port)
+        await moved.transport.start()
+        moved.transport.know(before)
+        moved.transport.dial(a.node.address)
+        await until(lambda: a.transport.connected() == 1 == moved.transport.connected())
+        a.transport.know(before)  # another epoch, which does not tell of it yet
+        assert a.transport.connected() == 1
+        assert a.transport.send(b.peer, PingNack(1), SMALL)
+        await until(lambda: moved.node.messages)
+        a.transport.know([(a.peer, a.node.address), (b.peer, moved.node.address)])
+        a.transport.know(before)  # what is said later counts: nobody is heard from elsewhere any more
+        assert a.transport.connected() == 1 or not a.transport.send(b.peer, PingNack(2), SMALL)
+        await stop(a, moved)
+
+    run(work())
+
+
 def test_an_address_that_changed_hands_and_oneself() -> None:
     async def work() -> None:
         a, b = await stations(2)

@@ -37,22 +37,26 @@ class ChangesWorkload(Puts):
 
     def setup(self, session: Session) -> bool:
         """A bucket with images, and two readers that are listening."""
-        self.session = session
-        self.written = 0
+        self._start(session)
         factor = session.cluster.options.replication
         spec = BucketSpec("changes", None if factor == 3 else factor, changes="new_and_old")
         bucket = session.make_bucket(spec)
         if bucket is None:
             return False
         self.bucket = bucket
+        self.readers = [self._reader(f"reader-{n}", NOW) for n in range(2)]
+        cluster = session.cluster
+        return cluster.run_until(lambda: all(reader.cursor for reader in self.readers), OPENED_US)
+
+    def _start(self, session: Session) -> None:
+        self.session = session
+        self.written = 0
         self.finals: dict[str, Found | None] = {}
+        self.readers: list[Subscriber] = []
         self._lives_s: dict[int, int] = {}
         """Values with a time to live."""
         self._immortal: list[Problem] = []
         self._drain_until_us = 0
-        self.readers = [self._reader(f"reader-{n}", NOW) for n in range(2)]
-        cluster = session.cluster
-        return cluster.run_until(lambda: all(reader.cursor for reader in self.readers), OPENED_US)
 
     def _reader(self, name: str, start: str, peer: int = -1) -> Subscriber:
         reader = Subscriber(self.session.cluster, self.bucket, name, start)

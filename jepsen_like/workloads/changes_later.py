@@ -43,11 +43,7 @@ class ChangesLaterWorkload(ChangesWorkload):
 
     def setup(self, session: Session) -> bool:
         """A bucket that keeps nothing for subscribers, and when that is to change."""
-        self.session = session
-        self.written = 0
-        self.finals = {}
-        self.readers = []
-        self._drain_until_us = 0
+        self._start(session)
         self._since = NEVER
         """What is invoked after this is in the stream."""
         factor = session.cluster.options.replication

@@ -216,7 +216,8 @@ class _Asked:
     def _worded(self, answer: Answer) -> tuple[int, bytes]:
         """Status and bytes; no bytes if this is more than can be worded here."""
         if type(answer) is Written:
-            return 204, _head("204 No Content", f"ETag: {kv.etag(answer.version)}\r\n")
+            fields = f"ETag: {kv.etag(answer.version)}\r\nX-Content-Type-Options: nosniff\r\n"
+            return 204, _head("204 No Content", fields)
         if type(answer) is not RowsRead:
             problem = problem_of(answer)
             return problem.status, _problem(problem)

@@ -119,14 +119,10 @@ def test_a_crash_of_the_code_under_test_is_a_verdict(monkeypatch: pytest.MonkeyP
     assert "--workload set --seed 3 --seconds 5" in said[2]
 
 
-def test_the_ledger_grows_and_seeds_are_not_spent_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jepsen_like.soak.SECONDS_PER_SEED", 3)
-    monkeypatch.setattr("jepsen_like.soak.BATCH", 1)
-    ledger = tmp_path / "ledger.ndjson"
-    assert soak(0.001, 1, ledger, lambda text: None)
-    assert soak(0.001, 1, ledger, lambda text: None)
+def test_the_ledger_grows_and_seeds_are_not_spent_twice(tmp_path: Path) -> None:
+    ledger, said = tmp_path / "ledger.ndjson", list[str]()
+    for _ in range(2):
+        assert soak(0.001, 1, ledger, said.append, seeds=1, seconds=3), said
     lines = [msgspec.json.decode(line, type=Line) for line in ledger.read_bytes().splitlines()]
     assert [line.workload for line in lines] == [*WORKLOADS, *WORKLOADS]
     assert all(line.verdict == "green" and line.operations >= line.ok > 0 for line in lines)

@@ -66,7 +66,7 @@ class _Connection(RequestHandler):
         if before is None and self._current_request is not None:
             before = self._current_request.content
         if before is not None and not before.is_eof():  # this body would never end
-            before.set_exception(self._told(wrong, str(wrong)), wrong)
+            before.set_exception(self._told(wrong, wrong.message), wrong)
             before.feed_eof()
 
     def _endless_at(self, data: bytes) -> int | None:

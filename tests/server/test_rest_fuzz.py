@@ -73,6 +73,7 @@ def test_a_body_that_goes_wrong_after_its_head_is_answered_at_once(size: bytes) 
                 writer.close()
                 if method == b"PUT":
                     assert told.startswith(b"HTTP/1.1 400 ") and told.count(b"HTTP/1.") == 1, told
+                    assert b"chunk size" in told and b"b'" not in told, "in words"
                 else:  # its answer was begun: the last line says it
                     assert b'"status":400' in told and told.endswith(b"0\r\n\r\n"), told
                 await until(lambda: not ask.service._busy, "no request is left over")

@@ -8,14 +8,13 @@ Exit status: 0 done; 1 could not be done; 2 wrong usage; 4 the answer is no (no 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import cluster, jepsen, recovering, repair, restarting, sinks, snapshot, streams
-from cli.output import Failure, print_failure
+from cli.ending import run as run_to_the_end
 
 app = typer.Typer(
     name="sullae",
@@ -582,11 +581,7 @@ def version(*, json: Json = False) -> None:
 
 def main() -> None:
     """The entry point: run the command, end with its exit status."""
-    try:
-        app()
-    except Failure as failure:
-        print_failure(failure, as_json="--json" in sys.argv)
-        sys.exit(failure.exit_status)
+    run_to_the_end(app)
 
 
 if __name__ == "__main__":

@@ -143,8 +143,6 @@ def _values() -> dict[str, Any]:
                     "bad-ttl",
                     "precondition-failed",
                     "value-too-large",
-                    "target-too-long",
-                    "content-encoding-not-supported",
                     "conditional-not-supported",
                     "bucket-not-created",
                     *_NEVER_WRITTEN,

@@ -64,6 +64,7 @@ _COLLECTION = content(JSON, {"$ref": "#/components/schemas/Collection"})
 _KEYED = ("bad-idempotency-key", "idempotency-key-in-use", "idempotency-key-reused")
 _REFUSED = (
     *_KEYED,
+    "not-found",
     "bad-id",
     "bad-document",
     "too-deep",

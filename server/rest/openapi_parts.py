@@ -15,13 +15,17 @@ BUCKET_NAME = {"type": "string", "pattern": f"^[A-Za-z0-9][A-Za-z0-9_-]{{0,{limi
 GROUP_NAME = {"type": "string", "pattern": f"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,{limits.NAME_CHARS_MAX - 1}}}$"}
 TAGS = {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*"){0,99})$'}
 """Entity tags, as If-Match and If-None-Match have them."""
-IDEMPOTENCY_KEY = {"type": "string", "pattern": r'^"[ !#-[\]-~]+"$', "maxLength": ID_BYTES_MAX}
+IDEMPOTENCY_KEY = {"type": "string", "pattern": r'^"[ !#-[\]-~]+"$', "maxLength": ID_BYTES_MAX + 2}
 SETTABLE: dict[str, Any] = {
     "replication_factor": {"type": ["integer", "null"], "minimum": 1, "maximum": 99},
     "default_ttl_s": {"type": ["integer", "null"], "minimum": 0, "maximum": limits.TTL_S_MAX},
     "changes": {"type": ["string", "null"], "enum": [*CHANGES, None]},
-    "changes_retention_s": {"type": ["integer", "null"], "minimum": 0},
-    "changes_retention_bytes": {"type": ["integer", "null"], "minimum": 0},
+    "changes_retention_s": {"type": ["integer", "null"], "minimum": 0, "maximum": limits.CHANGES_KEPT_S_MAX},
+    "changes_retention_bytes": {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "maximum": limits.CHANGES_KEPT_BYTES_MAX,
+    },
 }
 """What buckets and collections can be set to alike."""
 NEVER_WRITTEN = ("unavailable", "overloaded", "not-ready", "replicas-failed")
@@ -75,8 +79,8 @@ _METHODS = ("get", "head", "put", "post", "patch", "delete")
 
 
 def completed(paths: dict[str, Any]) -> dict[str, Any]:
-    """`paths` with the problems that any request may meet: a malformed path, query, body or session, a web
-    page of elsewhere (403), a peer that does not serve.
+    """`paths` with the problems that any request may meet: a malformed path, query, body or session, too long
+    a target or headers, a web page of elsewhere (403), a compressed body, a peer that does not serve.
     """
     return {path: _completed_item(path, item) for path, item in paths.items()}
 
@@ -87,8 +91,10 @@ def _completed_item(path: str, item: dict[str, Any]) -> dict[str, Any]:
         if method not in item:
             continue
         kinds = ["bad-query", "bad-session", "bad-request", "not-permitted"]
-        kinds += ["bad-path"] if "{" in path else []
-        kinds += ["bad-body", "body-too-large"] if "requestBody" in item[method] else []
+        kinds += ["bad-path", "target-too-long"] if "{" in path else []
+        kinds += ["headers-too-large"]
+        if "requestBody" in item[method]:
+            kinds += ["bad-body", "body-too-large", "content-encoding-not-supported"]
         kinds += ["not-ready", "overloaded"] if path.startswith("/v1/") else []
         responses = _with_problems(item[method]["responses"], kinds, has_body=method != "head")
         found[method] = {**item[method], "responses": responses}

@@ -72,7 +72,7 @@ decode_touched: Callable[[bytes], Touched] = msgspec.msgpack.Decoder(Touched).de
 
 
 def restamped(mutation: Mutation, old_us: int, version: Version) -> Mutation:
-    """Attempt 1 of a mutation stamped at `old_us`, which is admitted anew.
+    """The next attempt of a mutation stamped at `old_us`, which is admitted anew.
 
     Made anew at `version`, what was relative to the stamp stays so; what has a client's timestamp (writer 0)
     keeps it. What is dead from its admission on is so from the new one.

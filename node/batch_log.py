@@ -69,6 +69,15 @@ class BatchWrite(WriteOperation):
 
     newer: Version | None
 
+    def begin_above(self, above: bool) -> None:
+        """Whether the batch was stamped above all that replicas had met already."""
+        self._above = above
+
+    @property
+    def is_above(self) -> bool:
+        """Whether who acknowledged it has said all that it had met."""
+        return self._above
+
     def _stamp_again(self, newer: Version) -> None:
         """Only the whole batch may be: say so, and what was met."""
         self.newer = newer
@@ -86,7 +95,9 @@ class BatchApply:
 
     When all are answered, `done(failure, newer)` is called: why one is not where it belongs at the level
     (None if all are), and the newest version that hides something of the batch. With `finally_lost` a
-    mutation that replicas refuse for good is given up, so that the others end.
+    mutation that replicas refuse for good is given up, so that the others end. `above`: the batch was stamped
+    above all that replicas had met; whether it can be afterwards, `is_seen` says: what is below a floor is
+    refused before anything is looked at.
     """
 
     def __init__(
@@ -97,8 +108,11 @@ class BatchApply:
         *,
         finally_lost: bool,
         trace: Trace | None = None,
+        above: bool = False,
     ) -> None:
         self._log = log
+        self._above = above
+        self.is_seen = True
         self._trace = trace
         self._level = level
         self._done = done
@@ -133,12 +147,14 @@ class BatchApply:
             reply=lambda answer: self._on_answer(write, mutation, answer),
         )
         write.newer = None
+        write.begin_above(self._above)
         replicas = placement.writers(mutation.token)
         write.send(replicas, [peer for peer in replicas if log.swim.is_alive(peer)], deadline_us)
 
     def _on_answer(self, write: BatchWrite, mutation: Mutation, answer: Answer) -> None:
         if isinstance(answer, Written):
             if write.newer is not None:
+                self.is_seen = self.is_seen and write.is_above
                 self._newer = write.newer if self._newer is None else max(self._newer, write.newer)
         elif isinstance(answer, Invalid) and answer.code == "no_such_table":
             pass  # dropped meanwhile: nobody will miss it

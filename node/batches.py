@@ -312,6 +312,8 @@ class LoggedBatch:
         self._stamp_us = mutations[0].admitted_us
         self._attempt = 0
         self._again = False
+        self._above = False
+        self._apply_now: BatchApply | None = None
         self._pairs: tuple[tuple[int, bytes], ...] = ()
         self._needed = min(HOLDERS, len(parent.metadata.state.members))
         self._candidates: list[PeerId] = []
@@ -425,13 +427,17 @@ class LoggedBatch:
         if self._trace is not None:
             self._trace.tell("The batch is in the batch log: sending its mutations")
         log = self._parent.log
-        apply = BatchApply(log, level, self._on_applied, finally_lost=False, trace=self._trace)
+        ended, above = self._on_applied, self._above
+        apply = BatchApply(log, level, ended, finally_lost=False, trace=self._trace, above=above)
+        self._apply_now = apply
         apply.send(self._mutations, self._deadline_us)
 
     def _on_applied(self, failure: Answer | None, newer: Version | None) -> None:
         if failure is not None:
             self._answer(self._certain(failure))  # the holders see to it
-        elif newer is not None and self._attempt == 0 and not self._again:
+        elif newer is not None and not self._above and not self._again:
+            assert self._apply_now is not None, "who else calls this"
+            self._above = self._apply_now.is_seen
             self._stamp_again(newer)
         else:
             self._answer(Written(self._version()))
@@ -456,7 +462,7 @@ class LoggedBatch:
                 restamped(m, self._stamp_us, (stamp_us, m.start)) if m.stamped else m for m in self._mutations
             ]
             self._stamp_us = stamp_us
-            self._attempt = 1
+            self._attempt += 1
             parent.inside.count("batches_stamped_again")
             self._store(tuple((m.table, encode_mutation(m)) for m in self._mutations))
 

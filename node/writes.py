@@ -6,10 +6,11 @@ is told (for ANY at once, since they count): a hint of what was refused everywhe
 rules beyond counting:
 
 - *Stamped again.* If replicas met newer versions than ours before we acknowledged, the write is made anew
-  above the newest of them (attempt 1), once. The newest is known when the level is met: a single replica may
+  above the newest of them, once. The newest is known when the level is met: a single replica may
   have met an older one than the last that was acknowledged, but no quorum can. So whoever reads at QUORUM
   after a QUORUM write sees it, whatever the clocks say. It does not apply to timestamps that clients give:
-  those mean what they say.
+  those mean what they say. What is admitted below a floor is refused before anything is looked at: it is
+  made anew above the floor, and, if it then meets newer versions, once more.
 - *Unknown is not failed.* A timeout says that the write may be there. `Broken(unknown=False)` says that no
   replica has it or ever will: only if each one refused definitely, and no earlier attempt was taken.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from core import limits
+from core.cell import NO_VERSION
 from core.commands import Applied, Apply, Failed, Outcome, Why
 from core.consistency import Level, Need, valid_for_writes
 from core.messages import ApplyMutation, MutationApplied, MutationsApplied, OperationFailed, Stale
@@ -194,6 +196,7 @@ class WriteOperation:
     """One write on its way to its replicas."""
 
     __slots__ = (
+        "_above",
         "_alive",
         "_bytes",
         "_failed",
@@ -247,6 +250,7 @@ class WriteOperation:
         self._restamping = False
         self._sent_twice = False
         self._newer: Version | None = None
+        self._above = False  # stamped again above all that replicas had met
         self._replicas: tuple[PeerId, ...] = ()
         self._alive: list[PeerId] = []
 
@@ -323,7 +327,7 @@ class WriteOperation:
     def _on_applied(self, peer: PeerId, newer: Version | None) -> None:
         self._pending.remove(peer)
         mutation = self._mutation
-        if newer is not None and mutation.stamped and mutation.attempt == 0:
+        if newer is not None and mutation.stamped and not self._above:
             self._newer = newer if self._newer is None else max(self._newer, newer)
         met = self._tally.add(peer)
         if self._reply is None and self._pending:
@@ -333,7 +337,8 @@ class WriteOperation:
     def _go_on(self, met: bool) -> None:
         """Answer if the level is met; or give up if it cannot be any more."""
         if met and self._reply is not None:
-            if self._newer is not None and self._mutation.attempt == 0:
+            if self._newer is not None and not self._above:
+                self._above = True
                 self._stamp_again(self._newer)
                 return
             self._answer(Written(self._version()))
@@ -455,7 +460,8 @@ class WriteOperation:
 
     def _on_failed(self, peer: PeerId, message: OperationFailed) -> None:
         if message.why == Why.BELOW_FLOOR and self._mutation.attempt == 0 and self._reply is not None:
-            self._stamp_again((message.floor_us, 0))
+            met, self._newer = self._newer, None  # nobody has said yet what else is above the floor
+            self._stamp_again(max((message.floor_us, 0), met or NO_VERSION))
             return
         self._pending.remove(peer)
         self._failed[peer] = message

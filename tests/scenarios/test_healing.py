@@ -280,29 +280,58 @@ def test_a_floor_waits_for_a_replica_that_is_away_and_says_so() -> None:
     assert s.until(lambda: tombstones(s, "b") == [0, 0, 0], 60)
 
 
-def test_a_write_below_the_floor_is_stamped_again_and_written() -> None:
+def a_floor_is_raised_just_now(monkeypatch: Patch) -> list[int]:
+    """The next write, by when it is admitted, comes below the floor."""
+    delayed: list[int] = []
+    original = Floors.refuses
+
+    def refuses(self: Floors, table: int, token: int, admitted_us: int, *, followed: bool) -> int:
+        limit_us = original(self, table, token, admitted_us, followed=followed)
+        if not followed and delayed in ([], [admitted_us]):
+            delayed[:] = [admitted_us]
+            return admitted_us
+        return limit_us
+
+    monkeypatch.setattr(Floors, "refuses", refuses)
+    return delayed
+
+
+def with_a_floor() -> Scenario:
+    """Three peers of which something was purged."""
     s = Scenario(settings=QUICK)
     s.start()
     s.bucket("b")
     assert s.put("b", "gone", b"v").status == OK
     assert s.delete("b", "gone").status == OK
     assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
-    delayed: list[int] = []
-    original = Floors.refuses
+    return s
 
-    def refuses(self: Floors, table: int, token: int, admitted_us: int, *, followed: bool) -> int:
-        limit_us = original(self, table, token, admitted_us, followed=followed)
-        if not followed and delayed in ([], [admitted_us]):  # as if a floor had been raised just now
-            delayed[:] = [admitted_us]
-            return admitted_us
-        return limit_us
 
-    Floors.refuses = refuses  # type: ignore[method-assign]
-    try:
-        assert s.put("b", "k", b"v", level=Level.ALL).status == OK
-    finally:
-        Floors.refuses = original  # type: ignore[method-assign]
+def test_a_write_below_the_floor_is_stamped_again_and_written(monkeypatch: Patch) -> None:
+    s = with_a_floor()
+    delayed = a_floor_is_raised_just_now(monkeypatch)
+    assert s.put("b", "k", b"v", level=Level.ALL).status == OK
     assert delayed
     end = s.get("b", "k", level=Level.ALL)
     assert end.status == OK and end.result.value == b"v"
     assert s.cluster.events.get("writes_stamped_again", 0) >= 1
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_write_below_the_floor_goes_above_what_was_acknowledged_before_it(
+    monkeypatch: Patch, batched: bool
+) -> None:
+    """Through a coordinator whose clock is behind the floor, and behind those who wrote before."""
+    s = with_a_floor()
+    s.set_clock(1, 20)
+    for key in ("k", "l"):
+        assert s.put("b", key, b"before", at=1).status == OK
+    delayed = a_floor_is_raised_just_now(monkeypatch)
+    if batched:
+        pairs = [("k", b"after"), ("l", b"after")]
+        end = s.wait(lambda then: s.door.put_all(0, s.buckets["b"], pairs, Level.QUORUM, then))
+    else:
+        end = s.put("b", "k", b"after", at=0)
+    assert end.status == OK and delayed
+    found = [s.get("b", key, at=peer).result.value for key in ("k", "l")[: 1 + batched] for peer in range(3)]
+    assert found == [b"after"] * len(found)

@@ -99,6 +99,8 @@ HEALTHY_US = 2 * SECOND
 LIVENESS_US = 30 * SECOND
 CONVERGENCE_US = 60 * SECOND
 FINAL_US = 180 * SECOND
+FINAL_PER_OPERATION_US = SECOND // 50
+"""What a long run has written is read page by page, and of a hundred pages some are asked for twice."""
 
 
 def named(workload: str) -> Workload:
@@ -264,7 +266,8 @@ class Run:
     def final(self) -> list[Problem]:
         """The final reads."""
         self.workload.final()
-        if self.cluster.run_until(self.workload.finished, FINAL_US):
+        patience_us = FINAL_US + FINAL_PER_OPERATION_US * len(self.session.history.operations)
+        if self.cluster.run_until(self.workload.finished, patience_us):
             return []
         return [Problem("unknown", "a final read did not come")]
 

@@ -305,7 +305,8 @@ class Moving:
     def _merge(self, state: State, move: Move, now_us: int) -> None:
         if self._runner is None and now_us >= self._not_before_us:
             if self._stream is None:
-                self._stream = Stream(state, self.me, self.inside.settings.move_bytes_per_s)
+                current = lambda: self.metadata.state  # noqa: E731
+                self._stream = Stream(current, self.me, self.inside.settings.move_bytes_per_s)
             self._progress = self._stream.progress
             self._run(self._merged_steps(self._stream, move), now_us)
 

@@ -15,6 +15,9 @@ is given the answer; whatever fails ends it, and it begins again after a while. 
 to go on where it was: hashes of what is here already are equal, ids that are held are not missing. As long as
 this process lives it remembers all the same which tables of a source are merged, and how far its log: where
 one question in a hundred is never answered, hundreds of questions in a row would never come to their end.
+
+Tables that are dropped or emptied meanwhile are passed over. Those that are made meanwhile need no merging:
+whoever writes to them knows of the move, and writes to all replicas, old and new.
 """
 
 from __future__ import annotations
@@ -202,16 +205,20 @@ def choose_sources(
 class Stream:
     """The steps of one peer for one move."""
 
-    def __init__(self, state: State, me: PeerId, bytes_per_s: int) -> None:
-        """`state` is that of the move's first epoch, or a later one under the same phase."""
+    def __init__(self, current: Callable[[], State], me: PeerId, bytes_per_s: int) -> None:
+        """`current` gives the state of now: that of the move's first epoch, or a later one under the same
+        phase.
+        """
+        state = current()
         assert state.move is not None
         self._state = state
+        self._current = current
         self._me = me
         self._move = state.move
         self._bytes_per_s = bytes_per_s
         self._merged: dict[tuple[PeerId, int, tuple[TokenPair, ...]], bool] = {}
-        self._followed: dict[tuple[PeerId, tuple[Piece, ...]], int] = {}
-        """Up to which offset of a source's log."""
+        self._followed: dict[PeerId, tuple[dict[Piece, None], int]] = {}
+        """Of a source's log: which pieces, up to which offset."""
         self.progress = Progress()
 
     def steps(self) -> Steps:
@@ -222,13 +229,37 @@ class Stream:
         for source, pieces in plan.items():
             for table, pairs in _by_table(pieces).items():
                 if (source, table, tuple(pairs)) not in self._merged:
-                    yield from self._paxos_of_all(source, table, pairs)
-                    for number in range(PASSES_MAX):
-                        if (yield from self._rows(source, table, pairs, number)) == 0:
-                            break
+                    yield from self._unless_gone((table,), self._table(source, table, pairs))
                     self._merged[source, table, tuple(pairs)] = True
                 self.progress.ranges_done += len(pairs)
-            yield from self._tail(source, pieces)
+            while left := [piece for piece in pieces if not self._is_gone(piece[0])]:
+                tables = tuple(dict.fromkeys(table for table, _ in left))
+                if (yield from self._unless_gone(tables, self._tail(source, left))):
+                    break
+
+    def _table(self, source: PeerId, table: int, pairs: list[TokenPair]) -> Steps:
+        """All but the log."""
+        yield from self._paxos_of_all(source, table, pairs)
+        for number in range(PASSES_MAX):
+            if (yield from self._rows(source, table, pairs, number)) == 0:
+                break
+
+    def _is_gone(self, table: int) -> bool:
+        return table not in self._current().tables
+
+    def _unless_gone(self, tables: Sequence[int], steps: Steps) -> Steps:
+        """Take steps; what fails because one of these tables is gone by now has not failed. Whether all were
+        taken.
+        """
+        if any(self._is_gone(table) for table in tables):
+            return False
+        try:
+            yield from steps
+        except StreamError:
+            if not any(self._is_gone(table) for table in tables):
+                raise
+            return False
+        return True
 
     def floors(self) -> Steps:
         """The first of it: what a quorum of the old replicas promised is kept to from now on.
@@ -294,7 +325,7 @@ class Stream:
         found = []
         for table in sorted(self._state.tables):
             placement = self._state.placement(table)
-            if placement is None or placement.moving is None:
+            if self._is_gone(table) or placement is None or placement.moving is None:
                 continue
             for pair, sides in placement.moving.moving():
                 if must_merge(self._me, sides, placement):
@@ -395,8 +426,9 @@ class Stream:
     def _tail(self, source: PeerId, pieces: list[Piece]) -> Steps:
         """Mutations of the source's log that we never held, in its order."""
         ranges = tuple((table, tuple(pairs)) for table, pairs in _by_table(pieces).items())
-        known = source, tuple(pieces)
-        after = self._followed.get(known, 0)
+        known, offset = self._followed.get(source, ({}, 0))
+        after = offset if all(piece in known for piece in pieces) else 0
+        known = dict.fromkeys(pieces)
         end = None
         while True:
             page: Followed = yield Ask(
@@ -413,7 +445,8 @@ class Stream:
                     yield from self._fetch(source, lacking)
             if page.next_after >= end or page.next_after == after:
                 return
-            after = self._followed[known] = page.next_after
+            after = page.next_after
+            self._followed[source] = known, after
 
     def _fetch(self, source: PeerId, lacking: dict[int, None]) -> Steps:
         offsets = tuple(lacking)
@@ -424,7 +457,7 @@ class Stream:
         for offset, data in fetched.mutations:
             if offset in lacking:
                 del lacking[offset]
-                if decode_mutation(data).table in self._state.tables:
+                if not self._is_gone(decode_mutation(data).table):
                     commands.append(Apply(data, followed=True, moved=True))
         if commands:
             yield Own(tuple(commands), Applied)

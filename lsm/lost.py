@@ -124,7 +124,9 @@ def where(plan: Plan) -> list[Span]:
             return [(wanted.table, leaf, leaf + 1)]
         first = leaf_of(keys.token_of(wanted.first)) if len(wanted.first) >= 13 else 0
         inside = wanted.end.startswith(keys.table_prefix(wanted.table)) and len(wanted.end) >= 13
-        end = leaf_of(keys.token_of(wanted.end)) + 1 if inside else LEAVES
+        end = LEAVES
+        if inside:  # no row has the token of an end that is no more than a token
+            end = leaf_of(keys.token_of(wanted.end) - (len(wanted.end) == 13)) + 1
         return [(wanted.table, first, end)]
     if isinstance(command, MergeRows):
         leaves = sorted({leaf_of(keys.token_of(key)) for key, _ in command.rows})

@@ -62,7 +62,11 @@ class MovingRing:
         self.written = (*written, written[0]) if written else ((),)
         self.sides: tuple[Sides | None, ...] = (*sides, sides[0]) if sides else (None,)
         self.pairs = _pairs(self.tokens)
-        self.ranges = tuple((pair, self.lookup[self._index(pair[1])]) for pair in self.pairs)
+        # Range by range, in the order of their last tokens; what follows the last one is the first one's.
+        self.ranges = tuple(zip(self.pairs, self.lookup, strict=False))
+        self._moving = tuple(
+            (pair, both) for pair, both in zip(self.pairs, self.sides, strict=False) if both is not None
+        )
         self._shared: dict[tuple[PeerId, PeerId, bool], tuple[TokenPair, ...]] = {}
 
     def datacentre(self, peer: PeerId) -> str:
@@ -78,12 +82,7 @@ class MovingRing:
 
     def moving(self) -> tuple[tuple[TokenPair, Sides], ...]:
         """The ranges that move, ascending."""
-        found = []
-        for pair in self.pairs:
-            sides = self.sides_of(pair[1])
-            if sides is not None:
-                found.append((pair, sides))
-        return tuple(found)
+        return self._moving
 
     def neighbours(self, peer: PeerId) -> tuple[PeerId, ...]:
         """All who share a range with this member, as it was or as it will be; ascending by id."""
@@ -103,8 +102,7 @@ class MovingRing:
         if known is None:
             table = self.written if written else self.lookup
             joined: list[TokenPair] = []
-            for first, last in self.pairs:
-                replicas = table[self._index(last)]
+            for (first, last), replicas in zip(self.pairs, table, strict=False):
                 if one not in replicas or other not in replicas:
                     continue
                 if joined and joined[-1][1] + 1 == first:

@@ -33,6 +33,7 @@ from core.commands import (
     Apply,
     Command,
     Done,
+    Failed,
     Hashes,
     LogMissing,
     Merged,
@@ -40,6 +41,7 @@ from core.commands import (
     Missing,
     Slice,
     TreeHashes,
+    Why,
 )
 from core.consistency import quorum
 from core.healing import PaxosMerge
@@ -74,10 +76,10 @@ class Own(msgspec.Struct, frozen=True):
     """Have our store do these, all at once; an outcome of another kind is a failure. Answered with a list."""
 
     commands: tuple[Command, ...]
-    kind: type
+    kind: type | tuple[type, ...]
 
 
-def own(command: Command, kind: type) -> Steps:
+def own(command: Command, kind: type | tuple[type, ...]) -> Steps:
     """Have our store do this."""
     outcomes: list[Any] = yield Own((command,), kind)
     return outcomes[0]
@@ -406,6 +408,11 @@ class Stream:
         return differing
 
     def _copy(self, source: PeerId, table: int, span: tuple[int, int]) -> Steps:
+        """All rows of these leaves.
+
+        Rows are refused that were read before a floor was raised. Leaves of several groups of replicas have
+        floors of their own, and a page of all of them is as old as the oldest: then they are read apart.
+        """
         first, end = token_range_bounds(table, slice_start(span[0]), slice_end(span[1] - 1))
         while True:
             part = Slice(table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
@@ -415,7 +422,15 @@ class Stream:
                 SliceRead,
             )
             if page.rows:
-                yield from own(MergeRows(table, page.rows, page.settled_us), Merged)
+                merge = MergeRows(table, page.rows, page.settled_us)
+                merged: Merged | Failed = yield from own(merge, (Merged, Failed))
+                if isinstance(merged, Failed):
+                    if merged.why != Why.FENCED or span[1] - span[0] == 1:
+                        raise StreamError(f"own store: {merged}")
+                    middle = sum(span) // 2
+                    yield from self._copy(source, table, (span[0], middle))
+                    yield from self._copy(source, table, (middle, span[1]))
+                    return
                 yield from self._rest(sum(len(key) + len(data) for key, data in page.rows))
             if not page.more or not page.rows:
                 return

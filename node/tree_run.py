@@ -18,7 +18,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.commands import Command, Failed, Hashes, Merged, MergeRows, Outcome, Read, Rows, Slice, TreeHashes
+from core.commands import (
+    Command,
+    Failed,
+    Hashes,
+    Merged,
+    MergeRows,
+    Outcome,
+    Read,
+    Rows,
+    Slice,
+    TreeHashes,
+    Why,
+)
 from core.healing_messages import Repair, TreeAnswer, TreeAsk
 from core.messages import Message, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
 from core.ports import PeerId, TimerId
@@ -67,8 +79,9 @@ class TreeRun:
         "_batch",
         "_end_key",
         "_equal",
-        "_followed",
         "_first",
+        "_followed",
+        "_leaves",
         "_mostly",
         "_own",
         "_parent",
@@ -114,6 +127,7 @@ class TreeRun:
         self._followed = False
         self._equal: list[Span] = []
         self._settled_us = 0
+        self._leaves: Span = (0, 0)
 
     def begin(self) -> None:
         """Compare the hashes of the whole."""
@@ -159,7 +173,7 @@ class TreeRun:
     def on_own(self, outcome: Outcome) -> None:
         """Our store's answer to the present question."""
         if isinstance(outcome, Failed):
-            self._end(failure=f"own store: {outcome.why}: {outcome.detail}")
+            self._fail(outcome.why, f"own store: {outcome.why}: {outcome.detail}")
         elif self.op in self._parent.inside.operations:
             self._own = outcome
             self._go_on_if_both()
@@ -172,10 +186,22 @@ class TreeRun:
         if kind is Stale:
             self.on_timeout()  # the epochs that we lacked are adopted by now
         elif kind is OperationFailed:
-            self._end(failure=f"the sibling: {message.why}: {message.detail}")
+            self._fail(message.why, f"the sibling: {message.why}: {message.detail}")
         elif kind in (TreeAnswer, SliceRead, MutationApplied):
             self._theirs = message
             self._go_on_if_both()
+
+    def _fail(self, why: str, text: str) -> None:
+        """End; but rows of leaves that have floors of their own, and were refused together as too old for the
+        newest of these, are compared once more apart.
+        """
+        first, end = self._leaves
+        if why == Why.FENCED and self._up is not None and end - first > 1:
+            self._close()
+            self._up._suspects += [(first, (first + end) // 2), ((first + end) // 2, end)]
+            self._next_leaves()
+        else:
+            self._end(failure=text)
 
     def _go_on_if_both(self) -> None:
         if self._own is not None and self._theirs is not None:
@@ -310,7 +336,8 @@ class TreeRun:
         if not self._up._suspects:
             self._end()
             return
-        self._first, self._end_key = self._keys_of(self._up._suspects.pop())
+        self._leaves = self._up._suspects.pop()
+        self._first, self._end_key = self._keys_of(self._leaves)
         self._go(self._ask_page)
 
     def _keys_of(self, span: Span) -> tuple[bytes, bytes]:

@@ -223,6 +223,16 @@ def test_what_is_not_settled_everywhere_is_settled_nowhere() -> None:
     assert store.execute(GarbageDue(5, half)) == IsDue(False, (9, 9, 9))
 
 
+def test_rows_of_some_leaves_are_as_old_as_these_and_not_as_the_next() -> None:
+    store = Store(MemoryEngine(), TABLES.get)
+    for step in FloorStep:
+        assert store.execute(RaiseFloor(step, 9, ((PLAIN.id, ((keys.TOKEN_MIN, -1),)),))) == Done()
+    for last_token, settled_us in ((-1, 9), (0, 0)):
+        wanted = Slice(PLAIN.id, *keys.token_range_bounds(PLAIN.id, -1_000, last_token), b"", False, 1, 10**6)
+        outcome = store.execute(Read(wanted, False))
+        assert isinstance(outcome, Rows) and outcome.settled_us == settled_us
+
+
 def test_a_step_looks_at_its_own_ranges_and_not_at_the_next() -> None:
     store = Store(MemoryEngine(), TABLES.get)
     left = ((PLAIN.id, ((keys.TOKEN_MIN, -1),)),)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import pytest
 
 from core.cell import Cell
+from core.commands import MergeRows
+from core.healing import FloorStep, RaiseFloor
 from core.healing_messages import Repair, TreeAsk
 from core.messages import Message, ReadSlice
 from core.metadata import Changes, DropTable, Epoch, Proposal
@@ -184,6 +186,27 @@ def test_a_dropped_table_is_not_compared_and_holds_no_gap_open() -> None:
     world.until(lambda: bool(done), 60 * SECOND)
     assert done == [True]
     assert [key[1] for key in world[A].trees.status()] == [WIDE, WIDE]
+
+
+@pytest.mark.parametrize("lacking", [A, B])
+def test_leaves_with_floors_of_their_own_are_made_equal_apart(lacking: PeerId) -> None:
+    """Rows that are read together are as old as the oldest of their leaves, and too old for the newest."""
+    world = ReplicaWorld(settings=FAST, peers=(A, B))
+    halves = ((keys.TOKEN_MIN, -1), (0, keys.TOKEN_MAX))
+    for peer in (A, B):
+        for step in FloorStep:
+            for age_s, half in zip((2, 1), halves, strict=True):
+                raised = RaiseFloor(step, WALL_US - age_s * SECOND, ((FLAT, (half,)),))
+                world[peer].store.execute(raised)
+    full = B if lacking == A else A
+    rows = tuple(row(f"k{i}", "v") for i in range(40))
+    world[full].store.execute(MergeRows(FLAT, rows, WALL_US))
+    world[full].engine.sync()
+    world[A].swim.set(C, alive=False)
+    world[A].run_background(following=False)
+    world.until(world.equal, 30 * SECOND)
+    assert len(world[lacking].rows()) == len(rows)
+    assert not [line for line in world[A].lines if "anti_entropy_failed" in line]
 
 
 def test_a_row_that_cannot_be_read_is_said_once() -> None:

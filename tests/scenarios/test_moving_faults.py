@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.consistency import Level
+from core.healing import FloorStep, RaiseFloor
 from core.healing_messages import TreeAsk
 from core.messages import Message
 from core.moving_messages import TailAsk
@@ -20,7 +21,10 @@ from lsm import keys
 from node import move_plans
 from node.move_runner import RETRIES
 from node.moving import Moving
+from ring.tokens import slice_end, slice_of, slice_start, token_of
+from sim.clock import EPOCH_US
 from sim.options import NetworkOptions
+from tests.scenarios.telling import executor
 from tests.scenarios.test_counterexamples_moving import (
     SETTINGS,
     D,
@@ -144,6 +148,23 @@ def test_a_damaged_replica_gets_its_rows_back_before_it_is_the_only_one() -> Non
     assert ended(s, 1)
     ends = [s.get("b", f"k{number}", at=1) for number in range(12)]
     assert [end.result.value if end.result else None for end in ends] == [b"v"] * 12
+
+
+def test_leaves_whose_floors_were_raised_at_other_times_are_merged_apart() -> None:
+    """What is read of several at once is as old as the oldest, and is refused where the floor is newer."""
+    s = three_and_a_newcomer()
+    names = [f"k{number}" for number in range(20)]
+    assert all(s.put("b", name, b"v", level=Level.ALL).status == OK for name in names)
+    leaves = [slice_of(token_of(name.encode())) for name in names]
+    table, before_us = s.buckets["b"].table, EPOCH_US
+    newer = tuple((slice_start(leaf), slice_end(leaf)) for leaf in leaves[::2])
+    for peer in range(3):
+        for floor_us, pairs in ((before_us - 2, ((keys.TOKEN_MIN, keys.TOKEN_MAX),)), (before_us - 1, newer)):
+            for step in FloorStep:
+                executor(s, peer).store.execute(RaiseFloor(step, floor_us, ((table, pairs),)))
+    replace(s, 2, at=0)
+    assert ended(s, 0)
+    assert len([key for key in s.stored(D, "b") if not key.endswith(keys.HEADER_SUFFIX)]) == len(names)
 
 
 # --- slow and lossy links

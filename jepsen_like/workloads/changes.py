@@ -44,7 +44,7 @@ class ChangesWorkload(Puts):
         if bucket is None:
             return False
         self.bucket = bucket
-        self.readers = [self._reader(f"reader-{n}", NOW) for n in range(2)]
+        self.readers += [self._reader(f"reader-{n}", NOW) for n in range(2)]
         cluster = session.cluster
         return cluster.run_until(lambda: all(reader.cursor for reader in self.readers), OPENED_US)
 

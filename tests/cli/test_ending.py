@@ -30,7 +30,7 @@ ending.run(app)
 
 
 def ended(*arguments: bytes | str, **how: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         cwd=HERE,
         env={**os.environ, **ASCII},
@@ -39,6 +39,7 @@ def ended(*arguments: bytes | str, **how: object) -> subprocess.CompletedProcess
         timeout=60,
         **how,  # type: ignore[call-overload]
     )
+    return done
 
 
 def test_a_locale_that_knows_only_ascii_escapes_and_takes_arguments_as_utf_8() -> None:

@@ -73,6 +73,8 @@ class Rows(Terms):
         filtering = self.accept("ALLOW")
         if filtering:
             self.expect("FILTERING", "ALLOW")
+        if self.accept("BYPASS"):  # a hint of ScyllaDB's, which changes no result
+            self.expect("CACHE", "BYPASS")
         self.following = (
             "AND, GROUP BY, ORDER BY, PER PARTITION LIMIT, LIMIT, ALLOW FILTERING (in this order) or "
             if where
@@ -308,7 +310,8 @@ class Rows(Terms):
         while True:
             up = self.ups[self.index]
             if up not in allowed:
-                self.fail(f"{' or '.join(allowed)} after USING")
+                hint = "how long to wait is said to the driver, for each request" if up == "TIMEOUT" else ""
+                self.fail(f"{' or '.join(allowed)} after USING", hint)
             if up in found:
                 self.fail(f"one {up}")
             self.index += 1

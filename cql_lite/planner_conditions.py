@@ -27,7 +27,7 @@ from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
 from cql_lite.planner_where import column_of
-from cql_lite.types import BOOLEAN, INT, JSON, Collection, ListType, MapType, UserType
+from cql_lite.types import BOOLEAN, INT, JSON, Collection, ListType, MapType, Type, UserType
 from lsm.keys import STATIC_SUFFIX, split_row_key
 from query.comparisons import HOLDS
 
@@ -96,10 +96,12 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
             f"IF compares by =, !=, <, <=, >, >=, IN, CONTAINS and CONTAINS KEY, not {operator}"
         )
     term = compile_term(condition.value, subject.type, name, scope)
-    compare, holds = subject.type.compare, HOLDS[operator]
+    compare, holds, none = subject.type.compare, HOLDS[operator], _none_of(subject.type)
 
     def judge(record: Record, context: Context) -> bool:
         left, right = subject.evaluate(record, context), _given(term(context), name)
+        if left is None and right is not None:
+            left = none
         if left is None or right is None:
             if right is None and operator not in (ast.EQ, ast.NE):
                 raise InvalidRequestError(f'Invalid comparison with null for operator "{operator}" of {name}')
@@ -147,8 +149,13 @@ def _checked(target: ast.Target, subject: Compiled, expressions: Expressions) ->
     return Compiled(subject.type, evaluate)
 
 
+def _none_of(of: Type) -> bytes | None:
+    """What a column of the type is where it has no cells: a collection that is not frozen is empty."""
+    return of.pack([]) if isinstance(of, Collection) and of.is_multicell else None
+
+
 def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> Judge:
-    of = subject.type
+    of, none = subject.type, _none_of(subject.type)
     if isinstance(right, ast.InList):
         terms: list[Term] = [compile_term(item, of, name, scope) for item in right.items]
         options: Callable[[Context], list[bytes | None]] = lambda context: [  # noqa: E731
@@ -163,8 +170,9 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
             return [] if value is None else list(whole.unpack(value))
 
     def judge(record: Record, context: Context) -> bool:
-        left = subject.evaluate(record, context)
+        found = subject.evaluate(record, context)
         for option in options(context):
+            left = none if found is None and option is not None else found
             if left is None or option is None:
                 if left is option:
                     return True

@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UnsetType
 
-from cql_lite import ast, planner_composed, planner_floor
+from cql_lite import ast, planner_composed, planner_floor, planner_masks
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
 from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
 from cql_lite.planner_lives import LIVES, life
-from cql_lite.planner_numbers import NUMBERS, common, computed, converted, encoded, is_number, quotient
+from cql_lite.planner_numbers import NUMBERS, common, computed, converted, encoded, is_number, plus, quotient
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import (
@@ -329,9 +329,11 @@ class Expressions:
             return self._floor(expression.arguments)
         if name in ("fromjson", "from_json"):
             return self._from_json(expression, expected)
+        if name in planner_masks.NAMES:
+            return planner_masks.mask(name, expression.arguments, self.compile)
         builder = FUNCTIONS.get(name)
         if builder is None:
-            known = (*FUNCTIONS, *AGGREGATES, *LIVES, "token")
+            known = (*FUNCTIONS, *AGGREGATES, *LIVES, *planner_masks.NAMES, "token")
             close = meant(name, map(str.upper, known))
             perhaps = f": did you mean {close.lower()}()?" if close else ""
             called = f"{name} called" if self.layout is None else f"'{name}'"
@@ -455,7 +457,7 @@ class Expressions:
             return encoded(quotient(converted(total_, result), converted(count, result), result), result)
 
         finish = total if name == "sum" else average
-        return self._folded(result, lambda context: Sum(number(context), finish))
+        return self._folded(result, lambda context: Sum(number(context), finish, plus(of)))
 
     def _folded(self, of: Type, make: MakeAggregate) -> Compiled:
         assert self.layout is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from core.schema import CLUSTERING, SIMPLE_INDEX
+from core.schema import CLUSTERING, PARTITION, SIMPLE_INDEX, STATIC
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
@@ -64,6 +64,15 @@ def why_filtering(where: Where, relation: ast.Relation) -> str:
     )
 
 
+def filters_rows(where: Where) -> bool:
+    """Whether anything that is filtered belongs to a row, not to its partition."""
+    return any(
+        not isinstance(r.left, ast.Target)
+        or column_of(where.view, r.left.column).kind not in (PARTITION, STATIC)
+        for r in where.others
+    )
+
+
 def _restricts(where: Where, name: str) -> bool:
     return any(isinstance(r.left, ast.Target) and r.left.column == name for r in where.others)
 
@@ -72,8 +81,8 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
     left = relation.left
     if not isinstance(left, ast.Target):
         raise InvalidRequestError(
-            "a relation of several columns filters nothing: restrict the columns before them too, "
-            "or one by one"
+            "Multi-column slice restrictions cannot be used for filtering: restrict the columns before "
+            "these, too, or each by itself"
         )
     subject = _subject(left, layout, expressions)
     operator = relation.operator

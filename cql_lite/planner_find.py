@@ -286,7 +286,10 @@ class FindPlan:
     def __init__(
         self, view: TableView, where: Where, restrictions: Sequence[Restriction], *, in_order: bool
     ) -> None:
-        """`in_order`: rows of a partition have to come one after the other."""
+        """`in_order`: rows come in the order of the table, which an index has for one value only.
+
+        So it is where a partition or a range of tokens is named: clients go on after the last token they saw.
+        """
         self._view = view
         self._where = where
         self._restrictions = restrictions

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from cql_lite.errors import FunctionError, InvalidRequestError
-from cql_lite.planner_numbers import converted, encoded, is_number, quotient
+from cql_lite.planner_numbers import converted, encoded, is_number, narrowed, plus, quotient
 from cql_lite.planner_rows import Record
 from cql_lite.planner_terms import MAY_BE_EMPTY, Context, assignable, thawed
 from cql_lite.types import (
@@ -247,16 +248,34 @@ def _math(function: Callable[[Any], Any]) -> Builder:
     return build
 
 
+def _abs(number: Any) -> Any:
+    return number.copy_abs() if isinstance(number, Decimal) else abs(number)
+
+
 def _natural_log(number: Any) -> Any:
-    return number.ln() if isinstance(number, Decimal) else math.log(number)
+    return number.ln() if isinstance(number, Decimal) else _logarithm(number, math.log)
 
 
 def _log10(number: Any) -> Any:
-    return number.log10() if isinstance(number, Decimal) else math.log10(number)
+    return number.log10() if isinstance(number, Decimal) else _logarithm(number, math.log10)
+
+
+def _logarithm(number: Any, function: Callable[[Any], float]) -> float:
+    """That of zero and of negative floats is what IEEE 754 says."""
+    if isinstance(number, float) and number <= 0:
+        return math.nan if number else -math.inf
+    return function(number)
 
 
 def _exp(number: Any) -> Any:
-    return number.exp() if isinstance(number, Decimal) else math.exp(number)
+    if isinstance(number, Decimal):
+        return number.exp()
+    try:
+        return math.exp(number)
+    except OverflowError:
+        if isinstance(number, float):
+            return math.inf
+        raise
 
 
 def _round(number: Any) -> Any:
@@ -323,7 +342,7 @@ def _collection_total(mean: bool) -> Builder:
 
         def found(value: bytes) -> bytes:
             numbers = [element.decode(part) for part in of.unpack(value)]
-            total = sum(numbers, converted(0, element))
+            total = reduce(plus(element), numbers, converted(0, element))
             if mean and numbers:
                 total = quotient(total, converted(len(numbers), element), element)
             return encoded(total, element)
@@ -401,7 +420,7 @@ FUNCTIONS: Final[dict[str, Builder]] = {
     "mintimeuuid": _bound_uuid(b"\x80" * 8, 0),
     "maxtimeuuid": _bound_uuid(b"\x7f" * 8, 9_999),
     "tojson": _to_json,
-    "abs": _math(abs),
+    "abs": _math(_abs),
     "exp": _math(_exp),
     "log": _math(_natural_log),
     "log10": _math(_log10),
@@ -443,7 +462,7 @@ def cast(argument: Compiled, of: Type) -> Compiled:
     if thawed(source) == thawed(of):
         return Compiled(of, argument.evaluate)
     if is_number(source) and is_number(of):
-        return unary(argument, of, lambda value: encoded(converted(source.decode(value), of), of))
+        return unary(argument, of, lambda value: encoded(narrowed(source.decode(value), of), of))
     if of in (TEXT, SCALARS["ascii"]):
         return unary(argument, of, lambda value: _text_of(source, value).encode())
     read = milliseconds(source)

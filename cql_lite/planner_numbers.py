@@ -1,9 +1,16 @@
-"""Arithmetic on CQL numbers: which type comes out, and what is refused."""
+"""Arithmetic on CQL numbers: which type comes out, what is refused, and what CAST makes of numbers.
+
+Sums, differences and products of decimals are exact (up to DIGITS_MAX digits). Results that are out of the
+bounds of their type are refused; only CAST cuts off, as Cassandra's does.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import (
+    MAX_EMAX,
+    MIN_EMIN,
     Context as DecimalContext,
     Decimal,
     DivisionByZero,
@@ -11,6 +18,7 @@ from decimal import (
     Overflow,
     localcontext,
 )
+from operator import add
 from typing import Any, Final
 
 from cql_lite.errors import InvalidRequestError
@@ -33,7 +41,15 @@ NUMBERS: Final = (*INTEGERS, FLOAT, DOUBLE, DECIMAL, COUNTER)
 DIGITS: Final = 34
 """Of a quotient of decimals (IEEE 754 decimal128)."""
 
+DIGITS_MAX: Final = 10_000
+"""Of a sum, difference or product of decimals, and of a decimal that becomes an integer."""
+
 _CONTEXT: Final = DecimalContext(prec=DIGITS)
+_EXACT: Final = DecimalContext(prec=DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_EXACTLY: Final = {"+": _EXACT.add, "-": _EXACT.subtract, "*": _EXACT.multiply}
+FLOAT_BOUND: Final = 2.0**128 - 2.0**103
+"""From here on numbers are infinite as floats of 32 bits."""
+_BITS: Final[dict[Type, int]] = {TINYINT: 8, SMALLINT: 16, INT: 32, BIGINT: 64}
 
 
 def is_number(of: Type) -> bool:
@@ -57,30 +73,61 @@ def converted(value: Any, of: Type) -> Any:
     """A Python number as one of this type; a fraction is cut off for integers."""
     try:
         if of in INTEGERS or of == COUNTER:
+            if isinstance(value, Decimal) and value and value.adjusted() > DIGITS_MAX:
+                raise OverflowError
             return int(value)
         if of == DECIMAL:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise OverflowError
             return value if isinstance(value, Decimal) else Decimal(str(value))
         return float(value)
     except (ValueError, OverflowError, InvalidOperation):
         raise InvalidRequestError(f"{value} is no value of type {of}") from None
 
 
-def computed(operator: str, left: Any, right: Any, of: Type) -> Any:
-    """left operator right, both of type `of`; raises ArithmeticError."""
+def narrowed(value: Any, of: Type) -> Any:
+    """A number as CAST makes it one of this type, which in a narrow type may be another number.
+
+    Integers keep their low bits. A float that is no int or bigint becomes the nearest one (NaN becomes 0),
+    and what is even narrower keeps that one's low bits. Raises InvalidRequestError if nothing is left.
+    """
+    if of == COUNTER:
+        of = BIGINT
+    bits = _BITS.get(of)
+    if bits is None:
+        return converted(value, of)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return 0
+        bound = 1 << (max(bits, 32) - 1)
+        value = -bound if value <= -bound else bound - 1 if value >= bound else int(value)
+    low = int(converted(value, VARINT)) & ((1 << bits) - 1)
+    return low - (1 << bits) if low >> (bits - 1) else low
+
+
+def computed(sign: str, left: Any, right: Any, of: Type) -> Any:
+    """`left sign right`, both of type `of`; raises ArithmeticError."""
     try:
-        if operator == "+":
+        if of == DECIMAL and sign in _EXACTLY:
+            return _EXACTLY[sign](left, right)
+        if sign == "+":
             return left + right
-        if operator == "-":
+        if sign == "-":
             return left - right
-        if operator == "*":
+        if sign == "*":
             return left * right
-        if operator == "/":
+        if sign == "/":
             return quotient(left, right, of)
         return _remainder(left, right, of)
     except (ZeroDivisionError, DivisionByZero, InvalidOperation):
-        raise ArithmeticError("/ by zero" if not right else f"{left} {operator} {right}") from None
+        raise ArithmeticError("/ by zero" if not right else f"{left} {sign} {right}") from None
     except (OverflowError, Overflow):
-        raise ArithmeticError(f"{left} {operator} {right} is out of bounds") from None
+        raise ArithmeticError(f"{left} {sign} {right} is out of bounds") from None
+
+
+def plus(of: Type) -> Callable[[Any, Any], Any]:
+    """How numbers of the type are added."""
+    return _EXACT.add if of == DECIMAL else add
 
 
 def quotient(left: Any, right: Any, of: Type) -> Any:
@@ -108,7 +155,12 @@ def _remainder(left: Any, right: Any, of: Type) -> Any:
 
 
 def encoded(value: Any, of: Type) -> bytes:
-    """Wire bytes of a number; raises InvalidRequestError if it is out of the type's bounds."""
+    """Wire bytes of a number; raises InvalidRequestError if it is out of the type's bounds.
+
+    There are none for floats: what is too large is infinite.
+    """
+    if of == FLOAT and abs(value) >= FLOAT_BOUND:
+        value = math.copysign(math.inf, value)
     try:
         return of.encode(value)
     except InvalidValueError as error:

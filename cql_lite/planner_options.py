@@ -44,7 +44,7 @@ def _no_option(name: str, value: object) -> str:
     known = (*KEPT_OPTIONS, "comment", "changes", "compaction", "compression", "caching")
     if name in known:
         return f"Invalid value for option '{name}': {value}"
-    return f"Unknown property '{name}': a table has no option {name} = {value}"
+    return f"Unknown property '{name}': a table has no option {name}"
 
 
 def _whole(option: ast.Option, most: int) -> int:

@@ -227,7 +227,7 @@ class SchemaPlanner:
                 )
                 raise ConfigurationError(
                     f"{what}: a keyspace has replication (a map) and durable_writes (true or false), "
-                    f"not {option.name} = {option.value}"
+                    f"not {option.name}"
                 )
         return replication, durable
 

@@ -20,7 +20,7 @@ from core.schema import CLUSTERING, PARTITION, STATIC
 from cql_lite import ast, planner_floor, planner_paging
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions, column_value
-from cql_lite.planner_filters import compile_filters, why_filtering
+from cql_lite.planner_filters import compile_filters, filters_rows, why_filtering
 from cql_lite.planner_find import FindPlan, check_like, from_find, index_for, restriction, target_of
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_match import from_match, match_of
@@ -102,12 +102,19 @@ class SelectPlan:
         self._near: Near | None = None
         self._reverse, self._sort = self._compile_order()
         self._check_distinct()
+        kind = "SELECT DISTINCT" if statement.distinct else "aggregate"
+        if statement.per_partition_limit and (statement.distinct or self._folds_all):
+            raise InvalidRequestError(f"PER PARTITION LIMIT is not allowed with {kind} queries")
         self.markers: tuple[MarkerSpec, ...] = self._markers.specs()
         self.key_markers = key_markers(view, statement.where)
         self.columns = self._result_columns()
         self._wants_static = self._layout.needs_static or (view.has_static and not self._where.restricts_rows)
         self._project = self._projection()
         self._is_point = self._where.names_partitions and self._where.names_rows and self._is_plain()
+
+    @property
+    def _folds_all(self) -> bool:
+        return bool(self._expressions.aggregates) and self._group is None
 
     # --- what cql_lite/quick.py makes a shorter way of
 
@@ -181,7 +188,8 @@ class SelectPlan:
             return None, others
         scope = self._expressions.scope
         made = [(relation, restriction(self.view, relation, scope)) for relation in others]
-        in_order = bool(statement.group_by or statement.per_partition_limit or statement.distinct)
+        by_partition = statement.group_by or statement.per_partition_limit or statement.distinct
+        in_order = bool(by_partition or where.names_partitions or where.tokens)
         checks = [one for _, one in made if one is not None]
         plan = FindPlan(self.view, where, checks, in_order=in_order)
         return plan, [relation for relation, one in made if one is None]
@@ -202,7 +210,7 @@ class SelectPlan:
                 "SELECT DISTINCT queries must request all the partition key columns (missing "
                 f"{', '.join(missing)})"
             )
-        if self._where.restricts_rows:
+        if self._where.restricts_rows or (self._virtual is None and filters_rows(self._where)):
             raise InvalidRequestError(
                 "SELECT DISTINCT with WHERE clause only supports restriction by partition key and/or "
                 "static columns."
@@ -403,9 +411,8 @@ class _Run:
         self._context = context
         self._options = options
         statement = plan._statement
-        is_folded = bool(plan._expressions.aggregates) and plan._group is None
         is_sorted = plan._sort is not None or plan._near is not None
-        pages = options.page_rows > 0 and not is_folded and not is_sorted and plan._virtual is None
+        pages = options.page_rows > 0 and not plan._folds_all and not is_sorted and plan._virtual is None
         self._page_rows = options.page_rows if pages else 0
         self._fingerprint = _fingerprint(plan, context)
         state = None

@@ -120,6 +120,10 @@ def present(value: bytes | None, of: Type) -> bytes:
     return value
 
 
+def _json_or_null(of: Type, value: bytes | None) -> str:
+    return "null" if value is None else of.to_json(value)
+
+
 # --- collections
 
 
@@ -145,6 +149,10 @@ class Collection(Nested, frozen=True):
         return f"frozen<{text}>" if self.frozen else text
 
     def unpack(self, data: bytes) -> list[bytes]:
+        return [present(value, self) for value in self.parts(data)]
+
+    def parts(self, data: bytes) -> list[bytes | None]:
+        """The parts of a value that a SELECT has put together: some may be null."""
         if len(data) < 4:
             raise InvalidValueError(f"a value of type {self} is cut off")
         count = i32.unpack_from(data)[0] * self.per_element
@@ -154,7 +162,7 @@ class Collection(Nested, frozen=True):
         at = 4
         for _ in range(count):
             value, at = read_sized(data, at, self)
-            values.append(present(value, self))
+            values.append(value)
         if at != len(data):
             raise InvalidValueError(f"a value of type {self} has bytes after its end")
         return values
@@ -264,7 +272,7 @@ class Sequenced(Collection, frozen=True, kw_only=True):
         return self.build([present(self.element.from_literal(item, leaf), self) for item in items])
 
     def to_json(self, data: bytes) -> str:
-        return f"[{', '.join(self.element.to_json(value) for value in self.unpack(data))}]"
+        return f"[{', '.join(_json_or_null(self.element, value) for value in self.parts(data))}]"
 
     def from_json(self, text: bytes) -> bytes | None:
         items = self.json_parts(text, JSON_LIST)
@@ -377,10 +385,11 @@ class MapType(Collection, frozen=True, kw_only=True):
 
     def to_json(self, data: bytes) -> str:
         entries = []
-        for key, value in self.pairs(data):
-            name = self.keys.to_json(key)
+        parts = self.parts(data)
+        for key, value in zip(parts[::2], parts[1::2], strict=True):
+            name = self.keys.to_json(present(key, self))
             name = name if name.startswith('"') else json_string(name)
-            entries.append(f"{name}: {self.values.to_json(value)}")
+            entries.append(f"{name}: {_json_or_null(self.values, value)}")
         return f"{{{', '.join(entries)}}}"
 
     def from_json(self, text: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ and scale are the door's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import add
 from typing import Any
 
 Row = Any
@@ -55,9 +56,16 @@ class Extreme:
 class Sum:
     """The sum of numbers, and how many there were: `finish(sum, count)` makes the result."""
 
-    def __init__(self, value: Callable[[Row], Value], finish: Callable[[Value, int], Value]) -> None:
+    def __init__(
+        self,
+        value: Callable[[Row], Value],
+        finish: Callable[[Value, int], Value],
+        plus: Callable[[Value, Value], Value] = add,
+    ) -> None:
+        """`plus` adds two numbers: decimals by default lose digits."""
         self._value = value
         self._finish = finish
+        self._plus = plus
         self._sum: Value = 0
         self._count = 0
 
@@ -65,7 +73,7 @@ class Sum:
         """Add a number."""
         value = self._value(row)
         if value is not None:
-            self._sum += value
+            self._sum = self._plus(self._sum, value)
             self._count += 1
 
     def result(self) -> Value:

@@ -152,6 +152,19 @@ def test_a_static_condition_shows_the_static_value_of_a_row_that_is_not_there(cq
     assert found == [{"[applied]": False, "v": None, "s": 50}]
 
 
+def test_a_collection_without_elements_is_an_empty_one(cql: Cql) -> None:
+    def applied(condition: str, *bound: Any) -> Any:
+        return cql.run(f"UPDATE m SET f = {{'z': 1}} WHERE k = 50 IF {condition}", *bound)[0]["[applied]"]
+
+    for condition in ("l = []", "l = null", "l != [1]", "l < [1]", "l >= []", "l IN ([1], [])", "m = {}"):
+        assert applied(condition), condition
+    assert applied("l = ?", ())
+    for condition in ("l != []", "l > []", "l != null", "l IN ([1])", "f = null"):
+        assert not applied(condition), condition
+    cql.run("DELETE FROM m WHERE k = 50")
+    assert not applied("f = {}"), "a frozen one has a value or none"
+
+
 def test_ranges_and_partitions_are_deleted_under_a_condition(cql: Cql) -> None:
     for c in range(4):
         cql.run("INSERT INTO r (k, c, v) VALUES (7, ?, 1)", c)
@@ -197,6 +210,13 @@ def test_what_else_is_refused(cql: Cql, text: str, kind: type[wire.Error], said:
     error = cql.error(text)
     assert isinstance(error, kind), error
     assert said in error.message
+
+
+def test_a_hint_for_another_s_cache_is_taken(cql: Cql) -> None:
+    assert len(cql.run("SELECT c FROM r WHERE k = 1 BYPASS CACHE")) == 5
+    assert len(cql.run("SELECT c FROM r WHERE v > 10 ALLOW FILTERING BYPASS CACHE")) == 4
+    error = cql.error("INSERT INTO m (k) VALUES (1) USING TIMEOUT 5s")
+    assert "driver" in error.message
 
 
 def test_an_id_of_a_table_is_no_option_to_keep(cql: Cql) -> None:

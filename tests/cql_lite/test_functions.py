@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -71,6 +74,57 @@ def test_sums_and_means_of_collections(cql: Cql) -> None:
     assert (value(cql, "collection_sum(s)"), value(cql, "collection_avg(s)")) == (2.0, 1.0)
     assert value(cql, "collection_sum(l)", k=2) is None
     assert "numbers" in cql.error("SELECT collection_sum(m) FROM f").message
+
+
+NUMBERS: list[tuple[str, Any]] = [
+    ("CAST((double) NaN AS int)", 0),
+    ("CAST((double) Infinity AS int)", 2**31 - 1),
+    ("CAST((double) -1e30 AS bigint)", -(2**63)),
+    ("CAST((double) 1e30 AS smallint)", -1),
+    ("CAST((bigint) 4294967297 AS int)", 1),
+    ("CAST(300 AS tinyint)", 44),
+    ("CAST((decimal) -1.9 AS int)", -1),
+    ("CAST((double) 1e300 AS float)", math.inf),
+    ("CAST((float) 1e38 AS varint)", int(struct.unpack(">f", struct.pack(">f", 1e38))[0])),
+    ("(float) 3e38 * (float) 2", math.inf),
+    ("log((double) 0)", -math.inf),
+    ("exp((double) 1000)", math.inf),
+    ("log10((decimal) 100)", Decimal(2)),
+    ("abs((decimal) -12345678901234567890.12345678901234567890)",
+     Decimal("12345678901234567890.12345678901234567890")),
+    ("(decimal) 12345678901234567890.1234567890 + (decimal) 0.00000000000000000001",
+     Decimal("12345678901234567890.12345678900000000001")),
+    ("(decimal) 12345678901234567890.5 * (decimal) 10000000000.5",
+     Decimal("123456789018518518355617283945.25")),
+    ("-((decimal) 12345678901234567890.12345678901234567890)",
+     Decimal("-12345678901234567890.12345678901234567890")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "expected"), NUMBERS)
+def test_numbers_out_of_the_ordinary(cql: Cql, expression: str, expected: Any) -> None:
+    assert value(cql, expression) == expected
+
+
+def test_sums_of_decimals_lose_no_digits(cql: Cql) -> None:
+    large, small = "12345678901234567890.1234567890", "0.00000000000000000001"
+    total = Decimal("12345678901234567890.12345678900000000001")
+    assert value(cql, f"collection_sum((list<decimal>) [{large}, {small}])") == total
+    made = f"SELECT sum((decimal) {large} + CAST(k AS decimal)) AS x FROM f"
+    assert cql.run(made) == [{"x": Decimal("24691357802469135783.2469135780")}]
+
+
+def test_what_is_no_number_of_a_type(cql: Cql) -> None:
+    for expression in (
+        "CAST((double) NaN AS varint)", "CAST((double) Infinity AS decimal)",
+        "CAST((decimal) 1E2000000000 AS varint)", "log(0)", "(int) 2147483647 + (int) 1",
+    ):  # fmt: skip
+        assert cql.error(f"SELECT {expression} FROM f WHERE k = 1").message
+
+
+def test_json_of_what_is_put_together(cql: Cql) -> None:
+    assert value(cql, "toJson([k, collection_count(l)])", k=2) == "[2, null]"
+    assert value(cql, "toJson({'a': k, 'b': collection_count(l)})", k=2) == '{"a": 2, "b": null}'
 
 
 def test_similarities_of_vectors(cql: Cql) -> None:

@@ -82,6 +82,22 @@ def test_an_index_answers_what_filtering_answers(cql: Cql, where: str) -> None:
     assert all(len(page) == 4 for page in pages[:-1])
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "p = 1 AND q = 'q1' AND v >= 0", "p IN (1, 2, 3) AND q = 'q1' AND v IN (0, 1, 2, 3, 77)",
+        "token(p, q) > -3000000000000000000 AND v > 0", "token(p, q) <= 0 AND t < 'text 5'",
+    ],
+)  # fmt: skip
+def test_where_keys_are_named_rows_keep_the_order_of_the_table(cql: Cql, where: str) -> None:
+    """Else who asks for the rows after the last token that was seen would miss some."""
+    wanted = cql.run(f"SELECT * FROM plain WHERE {where} ALLOW FILTERING")
+    assert len(wanted) >= 3
+    assert cql.run(f"SELECT * FROM indexed WHERE {where}") == wanted
+    assert cql.run(f"SELECT * FROM indexed WHERE {where} LIMIT 3") == wanted[:3]
+    assert [row for page in cql.pages(f"SELECT * FROM indexed WHERE {where}", 2) for row in page] == wanted
+
+
 def test_the_oracle_of_these_tests_finds_something(cql: Cql) -> None:
     empty = [w for w in SERVED if not cql.run(f"SELECT * FROM plain WHERE {w} ALLOW FILTERING")]
     assert empty == ["v = 1234", "l CONTAINS 9"]

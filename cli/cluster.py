@@ -61,13 +61,13 @@ def ask_verb(place: Place, verb: str, arguments: dict[str, Any] | None = None) -
 def _held_bytes(place: Place) -> int | None:
     """What all peers hold, as far as they answer."""
     from cli.places import urls_to_try
-    from cli.rest import url_of
+    from cli.rest import beside
     from cli.status import about_itself, ask
 
     urls, config = place
     answer, told = ask(urls_to_try(urls or [], config), "status")
-    port = int(answer.url.rsplit(":", 1)[-1].strip("/") or 80)
-    sizes = [about_itself(url_of(str(p["address"]), port)).get("load_bytes") for p in told.get("peers", [])]
+    peers = told.get("peers", [])
+    sizes = [about_itself(beside(answer.url, str(p["address"]))).get("load_bytes") for p in peers]
     known = [int(size) for size in sizes if size is not None]
     return sum(known) * len(sizes) // len(known) if known else None
 

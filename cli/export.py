@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli import load
+from cli import https, load
 from cli.load import Progress, Tally
 from cli.native.client import Client, Endpoint, NobodyError, Prepared
 from cli.native.connection import Access, LostError, RefusedError
@@ -265,7 +265,7 @@ def export(wanted: Wanted, endpoints: Sequence[Endpoint], *, as_json: bool) -> i
 
 
 async def _exported(wanted: Wanted, endpoints: Sequence[Endpoint]) -> Tally:
-    client = Client(endpoints, Access())
+    client = Client(endpoints, Access(https.for_cql()))
     try:
         await client.connected()
         schema = await read_schema(client)

@@ -531,22 +531,26 @@ def simulate(
 def cert(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("certificates"),
     *,
+    client: Annotated[
+        list[str] | None, typer.Option("--client", metavar="NAME", help="Of a client; may be repeated.")
+    ] = None,
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
     """Make the certificates of the cluster.
 
     That is an authority of its own and a certificate for each peer of the configuration. What is there is
-    never overwritten: run it again after adding a peer.
+    never overwritten: run it again after adding a peer, or to make one for a client of REST and CQL.
 
     \b
     Examples:
       sullae cert
+      sullae cert --client shop
       sullae cert /etc/sullae/tls --config /etc/sullae/cluster.yml
     """
     from cli.cert import cert as run
 
-    raise typer.Exit(run(folder, config, as_json=json))
+    raise typer.Exit(run(folder, config, client or [], as_json=json))
 
 
 @app.command()

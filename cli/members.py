@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from cli.rest import url_of
+from cli.rest import beside
 from cli.status import ask
 
 
@@ -23,6 +22,6 @@ def members_of(urls: Sequence[str]) -> tuple[list[Member], str]:
     All have the same REST port. Raises Failure if nobody answers.
     """
     answer, told = ask(urls, "status")
-    port = urlsplit(answer.url).port or 80
-    found = [Member(str(peer["name"]), url_of(str(peer["address"]), port)) for peer in told.get("peers", [])]
+    peers = told.get("peers", [])
+    found = [Member(str(peer["name"]), beside(answer.url, str(peer["address"]))) for peer in peers]
     return sorted(found), str(told.get("cluster", ""))

@@ -55,13 +55,22 @@ def data_of(peer: PeerConfig, data: Path) -> Path:
 def urls_to_try(given: Sequence[str], config: Path) -> list[str]:
     """Where peers may be found: what was given, else every peer of the configuration, else this machine."""
     if given:
+        if config.exists() and any(url.startswith("https:") for url in given):
+            urls_of(read_config(config))  # whose certificates lie there
         return [checked_url(url) for url in given]
     if config.exists():
-        cluster = read_config(config)
-        return [url_of(peer.address, cluster.ports.rest) for peer in cluster.peers]
+        return urls_of(read_config(config))
     if config != CONFIG:
         read_config(config)  # a file that was asked for by name and is not there is an error
     return [DEFAULT_URL]
+
+
+def urls_of(config: ClusterConfig) -> list[str]:
+    """The REST URL of each founding peer."""
+    from cli import https
+
+    tls = https.go_by(config.tls)
+    return [url_of(peer.address, config.ports.rest, tls=tls) for peer in config.peers]
 
 
 def cql_endpoints(given: str | None, config: Path) -> list[tuple[str, int]]:
@@ -70,6 +79,7 @@ def cql_endpoints(given: str | None, config: Path) -> list[tuple[str, int]]:
 
     if given is None and (config.exists() or config != CONFIG):
         cluster = read_config(config)
+        urls_of(cluster)  # whose certificates, if they speak TLS
         return [(peer.address, cluster.ports.cql) for peer in cluster.peers]
     return endpoints_of(given, None)
 

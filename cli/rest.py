@@ -111,8 +111,16 @@ class Peer:
 
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_TIMEOUT_S)
+        host, timeout_s = parts.hostname or "", CONNECT_TIMEOUT_S
+        if parts.scheme == "https":
+            from cli import https
+
+            tls = https.context()
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=timeout_s, context=tls
+            )
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
         try:
             connection.connect()
         except OSError as error:
@@ -230,10 +238,17 @@ def checked_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def url_of(address: str, port: int) -> str:
+def url_of(address: str, port: int, *, tls: bool = False) -> str:
     """The REST URL of an IP address."""
     host = f"[{address}]" if ":" in address else address
-    return f"http://{host}:{port}"
+    return f"http{'s' if tls else ''}://{host}:{port}"
+
+
+def beside(url: str, address: str) -> str:
+    """The REST URL of another peer: as this one's, at its address."""
+    parts = urlsplit(url)
+    is_secured = parts.scheme == "https"
+    return url_of(address, parts.port or (443 if is_secured else 80), tls=is_secured)
 
 
 def segment(text: str) -> str:
@@ -245,6 +260,13 @@ def reason_of(error: BaseException) -> str:
     """Why a connection failed, in a few words."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
+    if type(error).__module__ == "ssl":
+        import ssl
+
+        from cli import https
+
+        if isinstance(error, ssl.SSLError):
+            return https.reason_of(error)
     if isinstance(error, TimeoutError | socket.timeout):
         return "no answer in time"
     if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError):

@@ -12,11 +12,10 @@ import concurrent.futures
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table, say
 from cli.places import urls_to_try
-from cli.rest import Answer, Cluster, Peer, UnreachableError, expect, url_of
+from cli.rest import Answer, Cluster, Peer, UnreachableError, beside, expect
 from core.limits import MIB
 
 ASK_TIMEOUT_S: Final = 2.0
@@ -29,9 +28,8 @@ def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
     """Show the peers; the exit status says whether all are up."""
     answer, told = ask(urls_to_try(urls, config), "status")
     peers = told.get("peers", [])
-    port = urlsplit(answer.url).port or 80
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        own = list(pool.map(lambda peer: about_itself(url_of(str(peer["address"]), port)), peers))
+        own = list(pool.map(lambda peer: about_itself(beside(answer.url, str(peer["address"]))), peers))
     rows = [row_of(peer, itself) for peer, itself in zip(peers, own, strict=True)]
     good = bool(rows) and all(row["state"] == "up" for row in rows)
     head = {key: told.get(key) for key in ("cluster", "cluster_id", "epoch", "ready", "why_not")}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
+import shlex
 import signal
 import time
 from dataclasses import dataclass
@@ -22,11 +23,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from cli import output, places
+from cli import https, output, places
 from cli.children import Child, Event
 from cli.node import node_command
 from cli.output import Failure
-from cli.rest import url_of
 from cli.sample import Sample
 from cli.telling import Telling
 
@@ -68,13 +68,14 @@ def up(options: Options) -> int:
         crew = [
             Child(
                 peer.name,
-                url_of(peer.address, config.ports.rest),
+                url,
                 _node_command(options, peer.name),
                 options.data / f"{peer.name}.log",
             )
-            for peer in config.peers
+            for peer, url in zip(config.peers, places.urls_of(config), strict=True)
         ]
         shell = ["shell", config.peers[0].address, str(config.ports.cql)]
+        shell += https.options("--ssl-ca", "--ssl-cert", "--ssl-key")
         return _Supervisor(options, config.name, crew, shell).run()
 
 
@@ -299,18 +300,19 @@ def _to_try(urls: list[str], *, sample: bool) -> list[str]:
     """Lines for a shell, each of which works as it stands."""
     second, third = urls[1 % len(urls)], urls[2 % len(urls)]
     lines = [
-        f"curl -X PUT --data 'hello, ring' {urls[0]}/v1/kv/demo/a%2Fb",
-        f"curl -i {third}/v1/kv/demo/a%2Fb",
+        f"-X PUT --data 'hello, ring' {urls[0]}/v1/kv/demo/a%2Fb",
+        f"-i {third}/v1/kv/demo/a%2Fb",
     ]
     if sample:
         lines += [
-            f"curl {second}/v1/kv/movies/the-land-girls-1998",
-            f"curl '{third}/v1/kv/cities?prefix=KR/&limit=5'",
-            f'curl {second}/v1/docs/movies/_find -d \'{{"filter": {{"IMDB Rating": {{"$gte": 9}}}}}}\'',
-            f"curl -G {third}/v1/search/movies --data-urlencode 'q=space -horror' -d size=3",
-            f"curl -G {urls[0]}/v1/search/cities --data-urlencode 'q=서울'",
+            f"{second}/v1/kv/movies/the-land-girls-1998",
+            f"'{third}/v1/kv/cities?prefix=KR/&limit=5'",
+            f'{second}/v1/docs/movies/_find -d \'{{"filter": {{"IMDB Rating": {{"$gte": 9}}}}}}\'',
+            f"-G {third}/v1/search/movies --data-urlencode 'q=space -horror' -d size=3",
+            f"-G {urls[0]}/v1/search/cities --data-urlencode 'q=서울'",
         ]
-    return lines
+    curl = shlex.join(["curl", *https.options("--cacert", "--cert", "--key")])
+    return [f"{curl} {line}" for line in lines]
 
 
 def _how(status: int) -> str:

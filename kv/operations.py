@@ -146,9 +146,15 @@ class Condition(msgspec.Struct, frozen=True):
     def holds(self, value: Value | None) -> bool:
         """Whether it holds of what the key holds."""
         tag = None if value is None else value.etag
-        if self.match is not None and not _among(tag, self.match):
-            return False
-        return self.none_match is None or not _among(tag, _strong(self.none_match))
+        return self.matches(tag) and not self.is_there(tag)
+
+    def matches(self, tag: str | None) -> bool:
+        """Whether one of the tags that must match does, or none must."""
+        return self.match is None or _among(tag, self.match)
+
+    def is_there(self, tag: str | None) -> bool:
+        """Whether one of the tags that may not match does."""
+        return self.none_match is not None and _among(tag, _strong(self.none_match))
 
 
 def _among(tag: str | None, tags: tuple[str, ...]) -> bool:

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
+
+Clients = Literal["plain", "encrypted", "certificate"]
+CLIENTS: Final[tuple[Clients, ...]] = ("plain", "encrypted", "certificate")
+"""How REST and CQL are spoken: without TLS; with it, to everybody; only to who shows a certificate."""
 
 
 class CertificateError(Exception):
@@ -15,7 +20,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PeerTls:
-    """The three files one peer needs to speak to the others."""
+    """The three files that one peer needs to speak to the others, or a client to speak to peers."""
 
     authority: Path
     certificate: Path
@@ -26,10 +31,12 @@ class PeerTls:
 class TlsConfig:
     """Where the certificates lie: `ca.pem`, `ca.key`, and per peer `peer-NAME.pem` and `peer-NAME.key`.
 
-    `ca.key` is needed only to make certificates, and better kept elsewhere.
+    `ca.key` is needed only to make certificates, and better kept elsewhere. Clients of REST and CQL have
+    `client-NAME.pem` and `client-NAME.key`.
     """
 
     folder: Path
+    clients: Clients = "plain"
 
     @property
     def authority(self) -> Path:
@@ -44,3 +51,7 @@ class TlsConfig:
     def for_peer(self, name: str) -> PeerTls:
         """The files of the peer called `name`."""
         return PeerTls(self.authority, self.folder / f"peer-{name}.pem", self.folder / f"peer-{name}.key")
+
+    def for_client(self, name: str) -> PeerTls:
+        """The files of the client called `name`."""
+        return PeerTls(self.authority, self.folder / f"client-{name}.pem", self.folder / f"client-{name}.key")

@@ -5,6 +5,9 @@ connection if its certificate was signed by this authority alone (the system's a
 URI in its subject alternative name, that it is a member of this cluster: `sullae://cluster/NAME/peer/PEER`.
 Addresses are not part of what is believed, so a peer may move; they are there for tools that look.
 
+A client of REST and CQL gets a certificate of the same authority that names no peer (`sullae cert --client`),
+so whoever has it is served, and is no member.
+
 Invariants:
 - Private keys are created with mode 0600, never readable in between, and an existing file is never
   overwritten: a second run adds certificates for new peers under the authority that is there.
@@ -17,13 +20,14 @@ import datetime
 import ipaddress
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 AUTHORITY_DAYS: Final = 3650
 PEER_DAYS: Final = 1825
+RENEW_DAYS: Final = 30
+"""A certificate that ends sooner is said to."""
 CLOCK_SLACK: Final = datetime.timedelta(days=1)
 """Certificates begin this much before now: peers' clocks need not agree to talk."""
 
@@ -51,8 +57,9 @@ class _Authority:
 # ------------------------------------------------------------------------------------------------ making
 
 
-def make_certificates(folder: Path, config: ClusterConfig) -> list[Path]:
-    """Make in `folder` what is missing of the authority and of a certificate and key for each peer.
+def make_certificates(folder: Path, config: ClusterConfig, clients: Sequence[str] = ()) -> list[Path]:
+    """Make in `folder` what is missing of the authority and of a certificate and key for each peer, and for
+    each of these clients.
 
     Returns the files that were made, none if all were there. Raises `CertificateError` where the folder holds
     another cluster's authority, half of a pair of files, or cannot be written.
@@ -62,7 +69,9 @@ def make_certificates(folder: Path, config: ClusterConfig) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         made, authority = _authority(tls, config.name)
         for peer in config.peers:
-            made += _peer_files(tls.for_peer(peer.name), authority, config.name, peer)
+            made += _signed_files(tls.for_peer(peer.name), authority, config.name, peer)
+        for client in clients:
+            made += _signed_files(tls.for_client(client), authority, config.name, client)
     except OSError as error:
         raise CertificateError(f"{error.filename or folder}: {error.strerror or error}") from error
     return made
@@ -89,20 +98,24 @@ def _authority(tls: TlsConfig, cluster: str) -> tuple[list[Path], _Authority]:
     return [tls.authority, tls.authority_key], _Authority(certificate, key)
 
 
-def _peer_files(files: PeerTls, authority: _Authority, cluster: str, peer: PeerConfig) -> list[Path]:
+def _signed_files(files: PeerTls, authority: _Authority, cluster: str, owner: PeerConfig | str) -> list[Path]:
+    """Certificate and key of a peer, or of a client by its name, made unless they are there."""
     if _pair_exists(files.certificate, files.key):
         return []
     key = ec.generate_private_key(ec.SECP256R1())
-    uris = [_cluster_uri(cluster), f"{_cluster_uri(cluster)}/peer/{quote(peer.name, safe='')}"]
+    if isinstance(owner, str):
+        name, kind, peer = owner, "client", None
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    else:
+        name, kind, peer = owner.name, "peer", owner
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    uris = [_cluster_uri(cluster), f"{_cluster_uri(cluster)}/{kind}/{quote(name, safe='')}"]
     issuer_key = authority.key.public_key()
     builder = (
-        _builder(_common_name(peer.name), authority.certificate.subject, key.public_key(), PEER_DAYS)
+        _builder(_common_name(name), authority.certificate.subject, key.public_key(), PEER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(_alternative_names(uris, peer), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
@@ -221,13 +234,82 @@ def internode_context(tls: PeerTls, *, server_side: bool) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if server_side:
         context.num_tickets = 0  # a resumed session would skip looking at the certificate again
+    _load(context, tls)
+    return context
+
+
+def client_context(tls: PeerTls, *, required: bool) -> ssl.SSLContext:
+    """The TLS context of REST and CQL: TLS 1.2 or later, because of drivers that know nothing newer.
+
+    With `required`, a client shows a certificate of the cluster's authority. Raises `CertificateError`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    _load(context, tls)
+    return context
+
+
+def own_client_context(tls: PeerTls) -> ssl.SSLContext:
+    """The TLS context with which a peer asks its own REST port, under its own certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _load(context, tls)
+    return context
+
+
+def _load(context: ssl.SSLContext, tls: PeerTls) -> None:
     try:
         context.load_verify_locations(cafile=tls.authority)
         context.load_cert_chain(tls.certificate, tls.key)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(str(path) for path in (tls.authority, tls.certificate, tls.key))
         raise CertificateError(f"one of {files} cannot be used: {error}") from error
-    return context
+
+
+def check_peer(files: PeerTls, cluster: str, peer: str, now: datetime.datetime) -> str:
+    """Look at a peer's own certificate before others do; a warning if it ends soon, or "".
+
+    Raises `CertificateError`, saying what to do, if nobody would believe it.
+    """
+    try:
+        authority, certificate = _load_certificate(files.authority), _load_certificate(files.certificate)
+    except OSError as error:
+        raise CertificateError(f"{error.filename}: {error.strerror or error}; {_MAKE}") from error
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        text = f"{files.certificate} was not signed by {files.authority.name}: another authority made it"
+        raise CertificateError(f"{text}; {_RENEW}") from None
+    identity = peer_identity(certificate.public_bytes(serialization.Encoding.DER))
+    if identity != (cluster, peer):
+        text = f"{files.certificate} is of the peer {identity[1]} of the cluster {identity[0]}"
+        raise CertificateError(f"{text}, not of {peer} of {cluster}")
+    for path, one in ((files.authority, authority), (files.certificate, certificate)):
+        if now < one.not_valid_before_utc:
+            begins = f"{one.not_valid_before_utc:%Y-%m-%d}"
+            raise CertificateError(f"{path} is not valid before {begins}; is the clock right?")
+        if now > one.not_valid_after_utc:
+            raise CertificateError(f"{path} expired on {one.not_valid_after_utc:%Y-%m-%d}; {_RENEW}")
+    return next(iter(_ending(((files.authority, authority), (files.certificate, certificate)), now)), "")
+
+
+_MAKE: Final = "`sullae cert` makes it"
+_RENEW: Final = "move it and its key away, and `sullae cert` makes another where ca.key is"
+
+
+def ending(folder: Path, now: datetime.datetime) -> list[str]:
+    """What to say of certificates in this folder that have ended, or will soon."""
+    paths = sorted(folder.glob("*.pem"))
+    return list(_ending([(path, _load_certificate(path)) for path in paths], now))
+
+
+def _ending(certificates: Iterable[tuple[Path, x509.Certificate]], now: datetime.datetime) -> Iterator[str]:
+    for path, certificate in certificates:
+        end = certificate.not_valid_after_utc
+        if end - now < datetime.timedelta(days=RENEW_DAYS):
+            yield f"{path} {'expires' if end > now else 'expired'} on {end:%Y-%m-%d}: {_RENEW}"
 
 
 def peer_identity(der: bytes) -> tuple[str, str]:

@@ -28,7 +28,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from core.limits import KIB, MIB, NAME_CHARS_MAX, SECOND_US, VALUE_BYTES_MAX
 from core.settings import Settings
-from server.certificate_files import TlsConfig
+from server.certificate_files import CLIENTS, TlsConfig
 
 FILE_BYTES_MAX: Final = 1 << 20
 """A larger configuration file is refused unread."""
@@ -560,7 +560,10 @@ def _fields(values: dict[str, Node], known: dict[str, tuple[str, Parser]]) -> di
 
 
 def _tls(node: Node, folder: Path) -> TlsConfig:
-    values = _mapping(node, "tls", ("folder",))
+    values = _mapping(node, "tls", ("folder", "clients"))
     if "folder" not in values:
         raise _WrongError(node, "tls must have the key folder")
-    return TlsConfig(folder=_path(values["folder"], "folder", folder))
+    place = _path(values["folder"], "folder", folder)
+    if "clients" not in values:
+        return TlsConfig(place)
+    return TlsConfig(place, _one_of(*CLIENTS)(values["clients"], "clients"))

@@ -35,7 +35,7 @@ from server.frames import (
     kind_of_preamble,
     preamble,
 )
-from server.tls_end import TlsEnd
+from server.tls_end import TlsEnd, why
 
 if TYPE_CHECKING:
     from server.link import Link
@@ -243,7 +243,7 @@ class Incoming(Connection):
         except ssl.SSLError as error:
             self.transport.write(tls.pending())
             if not self.closed:
-                text = f"{self.remote()}: not TLS as this cluster's peers speak it: {error.reason or error}"
+                text = f"{self.remote()}: not TLS as this cluster's peers speak it: {why(error)}"
                 self.owner.counters.malformed += 1
                 self.owner.log("warning", "tls_refused", f"{text}; connection closed")
                 self.close()

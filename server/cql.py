@@ -15,6 +15,7 @@ peers that died or came back.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -32,6 +33,7 @@ from cql_lite.tracing import traced as with_trace
 from node.node import Node
 from node.rumours import ALIVE, DEAD
 from server.bridge import Bridge
+from server.client_tls import ClientTls, Secured
 from server.cql_traces import Traces, packed_address
 from server.metrics import Metrics
 
@@ -99,12 +101,15 @@ class CqlService:
 
     # --- life
 
-    async def start(self, address: str, port: int) -> None:
-        """Listen; raises OSError if the address or port cannot be had."""
+    async def start(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, with TLS if it is given; raises OSError if the address or port cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Client(self), address, port, backlog=1024, reuse_address=True
-        )
+        secured = None if tls is None else ClientTls(tls, lambda text: self.complain(f"CQL: {text}", None))
+
+        def made() -> Client | Secured:
+            return Client(self) if secured is None else secured(Client(self))
+
+        self._server = await loop.create_server(made, address, port, backlog=1024, reuse_address=True)
 
     @property
     def port(self) -> int:

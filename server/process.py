@@ -58,6 +58,7 @@ from server.disk import Disk
 from server.jobs import Jobs
 from server.metrics import Metrics, Sample, resident_bytes
 from server.rest.service import RestService
+from server.security import Tls, tls_of, unsafe
 from server.sinks.running import Sinks, Terms
 from server.snapshots.taking import Snapshots
 from server.transport import Transport, TransportOptions
@@ -102,8 +103,8 @@ READ_LATER = (keys.system_key(b"hint/"), keys.system_key(b"batch/"))
 def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_format: str) -> int:
     """Run the peer called `name` with its data in `data` until SIGINT or SIGTERM; the exit status.
 
-    `log_format` is json or text. Off loopback it refuses to start without `insecure`, because REST has no
-    users yet; peers speak TLS among themselves if the configuration has certificates.
+    `log_format` is json or text. Off loopback it refuses to start without `insecure`, unless peers speak TLS
+    among themselves and clients show certificates.
     """
     logs.configure(log_format, config.process.log_level)
     journal = logs.logger(name)
@@ -111,12 +112,12 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         journal.critical("run without -O: assertions guard what is stored", code="optimized")
         return EXIT_CONFIG
     allocator.settle()
-    problem = _unsafe(config, insecure)
+    problem = unsafe(config, insecure)
     if problem:
         journal.critical(problem, code="insecure")
         return EXIT_CONFIG
     try:
-        tls = _tls(config, name)
+        tls = tls_of(config, name, journal)
     except CertificateError as error:
         journal.critical(str(error), code="certificate")
         return EXIT_CONFIG
@@ -136,7 +137,7 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
             return EXIT_STORE
 
 
-def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: Any) -> int:
+def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: Tls) -> int:
     """From opening the store to closing it; the exit status, or MEND."""
     try:
         memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
@@ -152,26 +153,6 @@ def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: A
     process = PeerProcess(config, config.peer(name), opened, journal, data)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process.run(tls))
-
-
-def _unsafe(config: ClusterConfig, insecure: bool) -> str:
-    """Why this configuration may not be run, or nothing."""
-    if insecure or config.on_loopback_only:
-        return ""
-    if config.tls is None:
-        return (
-            "peers off loopback need certificates (`sullae cert`, then `tls` in cluster.yml), or --insecure"
-        )
-    return "REST and CQL off loopback are open to everybody who reaches them: say --insecure if that is meant"
-
-
-def _tls(config: ClusterConfig, name: str) -> Any:
-    if config.tls is None:
-        return None
-    from server.certificates import internode_context
-
-    files = config.tls.for_peer(name)
-    return internode_context(files, server_side=True), internode_context(files, server_side=False)
 
 
 def _advice(error: Exception) -> str:
@@ -251,7 +232,7 @@ class PeerProcess:
         self.cql: CqlService
         self.sinks: Sinks
 
-    async def run(self, tls: Any) -> int:
+    async def run(self, tls: Tls) -> int:
         """Build, serve until a signal, take down; the exit status."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
@@ -269,8 +250,8 @@ class PeerProcess:
             return EXIT_STORE
         try:
             await self.transport.start()
-            await self.rest.start(self.peer.address, self.config.ports.rest)
-            await self.cql.start(self.peer.address, self.config.ports.cql)
+            await self.rest.start(self.peer.address, self.config.ports.rest, tls.clients)
+            await self.cql.start(self.peer.address, self.config.ports.cql, tls.clients)
         except OSError as error:
             self.journal.critical(f"{self.peer.address}: {error}", code="port")
             await self.transport.stop()
@@ -289,7 +270,7 @@ class PeerProcess:
         await self._stop.wait()
         return await self._take_down()
 
-    def _build(self, loop: asyncio.AbstractEventLoop, tls: Any) -> None:
+    def _build(self, loop: asyncio.AbstractEventLoop, tls: Tls) -> None:
         config, peer = self.config, self.peer
         world = self.world = RealWorld(loop, WallClock.from_environment(), self.metrics, self.journal)
         node = self.node = Node(
@@ -320,7 +301,7 @@ class PeerProcess:
         indexes.durable_end = lambda: self.store.log.durable
         node.search_by(indexes, indexes.start)
         node.scrubbing.indexes = IndexScrubbing(node.inside, indexes)
-        options = TransportOptions(peer.address, config.ports.peer, config.name, tls)
+        options = TransportOptions(peer.address, config.ports.peer, config.name, tls.peers)
         self.transport = Transport(loop, options, node, world.note)
         self.bridge = Bridge(loop, node)
         world.node, world.disk, world.transport = node, self.disk, self.transport
@@ -333,9 +314,11 @@ class PeerProcess:
         self.rest.take_cql(self.cql)
         host = f"[{peer.address}]" if ":" in peer.address else peer.address
         me = f"{peer.name}/{self.identity.start:x}"
-        url = f"http://{host}:{config.ports.rest}"
+        url = f"http{'' if tls.clients is None else 's'}://{host}:{config.ports.rest}"
         process = config.process
-        terms = Terms(private=process.sink_private_addresses, secrets=process.sink_secrets)
+        terms = Terms(
+            private=process.sink_private_addresses, secrets=process.sink_secrets, tls=tls.itself
+        )
         self.sinks = Sinks(url, me, process.sink_folder or self.data / SINKS, self._sink_noted, terms)
         self.metrics.ask(self.sinks.samples)
         self.rest.take_sinks(self.sinks)

@@ -75,13 +75,17 @@ def _expected(request: web.BaseRequest, expect: str) -> None:
 
 
 def check_encoding(request: web.BaseRequest) -> None:
-    """Raise a ProblemError (415) for a body that is compressed: a few bytes could be gigabytes."""
+    """Raise a ProblemError (415, 501) for a body that is compressed: a few bytes could be gigabytes."""
     encoding = request.headers.get("Content-Encoding", "identity").strip()
     if encoding.lower() not in ("identity", ""):
         detail = f"send the body as it is, without Content-Encoding: {encoding[:60]}"
         error = ProblemError("content-encoding-not-supported", detail)
         error.headers["Accept-Encoding"] = "identity"
         raise error
+    coding = request.headers.get("Transfer-Encoding", "chunked").strip()
+    if coding.lower() != "chunked":
+        detail = f"a body may come in chunks, and in no other coding; found {coding[:60]}"
+        raise ProblemError("transfer-coding-not-supported", detail)
 
 
 def object_of(body: bytes, what: str) -> dict[str, Any]:

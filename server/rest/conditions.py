@@ -1,4 +1,4 @@
-"""Conditions on updates (RFC 9110, 13.1): If-Match and If-None-Match, decided with the write itself.
+"""Conditions (RFC 9110, 13.1): If-Match and If-None-Match; on updates they are decided with the write itself.
 
 A condition that is not understood must not be ignored: that would lose what it protects.
 """
@@ -23,10 +23,15 @@ _SEPARATOR: Final = re.compile(r"[ \t]*,[ \t,]*")
 
 def condition_of(request: web.BaseRequest) -> kv.Condition | None:
     """The condition in the headers of an update; None if there is none."""
-    headers = request.headers
-    if "If-Unmodified-Since" in headers:
+    if "If-Unmodified-Since" in request.headers:
         detail = "times are not exact enough: use If-Match with the value's ETag; nothing was written"
         raise ProblemError("conditional-not-supported", detail)
+    return read_condition_of(request)
+
+
+def read_condition_of(request: web.BaseRequest) -> kv.Condition | None:
+    """The condition in the headers of a read; None if there is none."""
+    headers = request.headers
     if "If-Match" not in headers and "If-None-Match" not in headers:
         return None
     return kv.Condition(_tags(request, "If-Match"), _tags(request, "If-None-Match"))

@@ -25,10 +25,11 @@ from documents.indexes import schema_name
 from documents.json_patch import json_patch
 from documents.operations import Condition, Done, NotMet, Operation, Wanted
 from documents.updates import update
+from kv import operations as kv
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
-from server.rest.conditions import condition_of
+from server.rest.conditions import condition_of, read_condition_of
 from server.rest.documents_ids import id_of_key, new_id
 from server.rest.idempotency import Idempotency, fingerprint, key_of
 from server.rest.problems import ProblemError, invalid, problem_of
@@ -66,7 +67,7 @@ class Documents:
         """The document, in the bytes that were put unless it was patched."""
         wanted = options(query, READ_PARAMETERS)
         collection = self._collections.known(name)
-        condition = _condition(request)
+        condition = _as_of_documents(read_condition_of(request))
         read = operations.get(collection, decoded(raw_id), wanted.level)
         if isinstance(read, Invalid):
             raise invalid(read)
@@ -258,7 +259,10 @@ def edit_of(kind: str, body: bytes, bytes_max: int) -> Edit:
 
 
 def _condition(request: web.BaseRequest) -> Condition | None:
-    condition = condition_of(request)
+    return _as_of_documents(condition_of(request))
+
+
+def _as_of_documents(condition: kv.Condition | None) -> Condition | None:
     return None if condition is None else Condition(condition.match, condition.none_match)
 
 

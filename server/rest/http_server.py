@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from server.client_tls import ClientTls, Secured
 from server.rest.problems import ProblemError
 from server.rest.quick import Quick, Verdict, split
 
@@ -198,6 +199,8 @@ def problem_of_bytes(wrong: BaseException | None, message: str, target_bytes_max
         return ProblemError("headers-too-large", detail, limit_bytes=limit)
     if message.startswith("Too many headers"):
         return ProblemError("headers-too-large", "the request has too many headers")
+    if "nvalid method" in message:
+        return ProblemError("unknown-method", "there are: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
     words = message.replace("Bad status line:", "").partition(":\n")[0].partition(": b'")[0]
     text = " ".join(words.split())[:200]
     return ProblemError("bad-request", f"this is no HTTP request: {text[:1].lower()}{text[1:]}")
@@ -215,6 +218,7 @@ class HttpServer(web.Server):
         malformed: Callable[[str], None],
         *,
         quick: Quick,
+        tls: ClientTls | None = None,
         began: Callable[[object], None],
         ended: Callable[[object], None],
         **options: Any,
@@ -223,9 +227,11 @@ class HttpServer(web.Server):
         self.malformed = malformed
         self.target_bytes_max: int = options["max_line_size"]
         self.quick = quick
+        self.tls = tls
         self.began = began
         self.ended = ended
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> RequestHandler | Secured:  # type: ignore[override]
         """The protocol of a new connection."""
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+        connection = _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+        return connection if self.tls is None else self.tls(connection)

@@ -108,6 +108,8 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "headers-too-large": (431, "There are too many headers, or one is too long"),
     "internal-error": (500, "A bug in this peer"),
     "conditional-not-supported": (501, "This condition on an update is not supported"),
+    "transfer-coding-not-supported": (501, "Bodies are taken as they are, in chunks or not"),
+    "unknown-method": (501, "There is no such method"),
     "unavailable": (503, "Too few replicas are alive; nothing was written"),
     "overloaded": (503, "Too much to do; nothing was written"),
     "not-ready": (503, "This peer does not serve now"),

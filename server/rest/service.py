@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,6 +24,7 @@ from core.consistency import Level
 from core.requests import AdminRequest, Told
 from node.node import Node
 from server.bridge import Bridge
+from server.client_tls import ClientTls
 from server.cql import CqlService
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import browsers, buckets as buckets_module
@@ -127,8 +129,8 @@ class RestService:
 
     # --- life
 
-    async def start(self, address: str, port: int) -> None:
-        """Listen; raises OSError if the address or port cannot be had."""
+    async def start(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, with TLS if it is given; raises OSError if the address or port cannot be had."""
         self._on_loopback = ipaddress.ip_address(address).is_loopback
         quick = Quick(self._bridge, self._buckets, self._settings, self._metrics, self._complain)
         quick.on_loopback = self._on_loopback
@@ -137,6 +139,7 @@ class RestService:
             self._handle,
             self._malformed,
             quick=quick,
+            tls=None if tls is None else ClientTls(tls, self._malformed),
             request_factory=request_factory,
             began=self._began,
             ended=self._ended,
@@ -245,8 +248,8 @@ class RestService:
                     response = await self._elsewhere(request, path, query)
             status = response.status
         except ProblemError as error:
-            status = error.status
-            response = error.response()
+            response = _methods(request, error) or error.response()
+            status = response.status
             if not request.content.at_eof():
                 response.force_close()
         except (ConnectionError, asyncio.CancelledError):
@@ -378,6 +381,20 @@ class RestService:
             raise problem_of(answer)
         extra = self._about() if verb == "status" else {}
         return _json({**answer.body, **extra})
+
+
+def _methods(request: web.BaseRequest, error: ProblemError) -> web.Response | None:
+    """The answer to OPTIONS: what methods there are, which a method that is not there is told anyway.
+
+    And nothing more: pages of elsewhere have no business here.
+    """
+    if request.method != "OPTIONS":
+        return None
+    every = "DELETE, GET, HEAD, PATCH, POST, PUT"
+    allowed = every if request.raw_path == "*" else error.headers.get("Allow")
+    if allowed is None:
+        return None
+    return web.Response(status=204, headers={"Server": "sullae", "Allow": allowed})
 
 
 def _other(path: str) -> str:

@@ -13,7 +13,7 @@ from kv.buckets import Bucket
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.buckets import Buckets
-from server.rest.conditions import condition_of, conditional, tag_of
+from server.rest.conditions import condition_of, conditional, read_condition_of, tag_of
 from server.rest.idempotency import Idempotency, fingerprint, key_of
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
@@ -93,6 +93,7 @@ class Values:
     async def get(self, request: web.BaseRequest, bucket_name: str, raw_key: str, query: str) -> web.Response:
         """What the key holds."""
         wanted = options(query, READ_PARAMETERS)
+        condition = read_condition_of(request)
         bucket = self._buckets.known(bucket_name)
         key = decoded(raw_key)
         read = kv.get(bucket, key, wanted.level)
@@ -105,11 +106,10 @@ class Values:
         if value is None:
             raise ProblemError("no-such-key", f"the bucket {bucket_name} holds nothing under this key")
         etag = value.etag
-        headers = request.headers
-        if "If-Match" in headers and not _matches(headers["If-Match"], etag):
+        if condition is not None and not condition.matches(etag):
             raise ProblemError("precondition-failed", f"the value's entity tag is {etag}")
         found = {"Server": "sullae", "ETag": etag}
-        if "If-None-Match" in headers and _matches(headers["If-None-Match"], etag):
+        if condition is not None and condition.is_there(etag):
             return web.Response(status=304, headers=found)
         found["Content-Type"] = value.content_type or kv.OCTETS
         found[SANDBOX_HEADER] = SANDBOX
@@ -138,10 +138,3 @@ def _asked(
     if isinstance(write, Invalid):
         raise invalid(write)
     return write if condition is None else conditional(bucket, write, condition)
-
-
-def _matches(condition: str, etag: str) -> bool:
-    """Whether a list of entity tags (or *) names this one."""
-    if condition.strip() == "*":
-        return True
-    return any(tag.strip().removeprefix("W/") == etag for tag in condition.split(","))

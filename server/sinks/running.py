@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Terms:
     """Whether sinks may go to private addresses."""
     secrets: Path | None = None
     """The folder of secrets that are files."""
+    tls: ssl.SSLContext | None = None
+    """With which our own REST address is asked, if it speaks TLS."""
 
 
 class Sinks:
@@ -82,7 +85,7 @@ class Sinks:
 
     def start(self, declared: Sequence[SinkConfig] = ()) -> None:
         """Begin to look after sinks, and see to it that those of cluster.yml are there."""
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._terms.tls or True)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**20)
         self._declarations = Declarations(self._session, self._url, declared, self._note)
         self._poller = asyncio.get_running_loop().create_task(self._poll())

@@ -237,7 +237,11 @@ def test_certificates_are_made_once(sullae: Run) -> None:
     first = sullae("cert")
     assert first.status == 0 and "made 4 files for the cluster c" in first.out and "ca.key" in first.out
     assert Path("certificates/peer-n1.key").stat().st_mode & 0o777 == 0o600
-    assert json.loads(sullae("cert", "--json").out) == {"folder": "certificates", "made": []}
+    assert json.loads(sullae("cert", "--json").out) == {"folder": "certificates", "made": [], "warnings": []}
+    more = sullae("cert", "--client", "shop")
+    assert "made 2 files" in more.out and "--cert certificates/client-shop.pem" in more.out
+    wrong = sullae("cert", "--client", "no/name")
+    assert wrong.status == 2 and "a client's name is" in wrong.err
 
 
 def test_doctor_names_who_holds_a_port(sullae: Run) -> None:

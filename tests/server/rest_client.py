@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -38,9 +39,11 @@ class Door:
         self.port = service.port
         self.node = node
         self.lines = lines
+        self.tls: ssl.SSLContext | None = None
+        """With which connections are made."""
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26)
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26, ssl=self.tls)
 
     async def raw(self, data: bytes, wait_s: float = 10.0) -> bytes | None:
         """Send these bytes and read to the end, which the service makes; None if it does not."""
@@ -107,8 +110,10 @@ def problem(reply: Reply) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def door(settings: Settings | None = None) -> AsyncIterator[Door]:
-    """A service on a fake node; a bug that it reports fails the test."""
+async def door(
+    settings: Settings | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Door]:
+    """A service on a fake node, which may speak TLS; a bug that it reports fails the test."""
     node = FakeNode(settings)
     bridge = Bridge(asyncio.get_running_loop(), node)  # type: ignore[arg-type]
     node.on_reply = bridge.on_reply
@@ -125,7 +130,7 @@ async def door(settings: Settings | None = None) -> AsyncIterator[Door]:
         complain,
         lambda: {"pid": 1},
     )
-    await service.start("127.0.0.1", 0)
+    await service.start("127.0.0.1", 0, tls)
     try:
         yield Door(service, node, lines)
     finally:

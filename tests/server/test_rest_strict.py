@@ -15,7 +15,7 @@ from server.rest.changes_wanted import wanted_of
 from server.rest.problems import ProblemError
 from server.rest.targets import BOUNDS, PER_MIB_US, number
 from tests.server.harness import run
-from tests.server.rest_client import Door, door, problem, read_reply
+from tests.server.rest_client import Door, door, head, problem, read_reply
 
 JSON = {"Content-Type": "application/json"}
 
@@ -119,6 +119,39 @@ def test_compressed_bodies_are_refused_as_a_whole(target: str) -> None:
 
 
 # --- answers that browsers take as they are told
+
+
+def test_a_body_in_a_coding_that_nobody_undoes_is_refused() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            coded = head("PUT", "/v1/kv/demo/k", None, {"Transfer-Encoding": "gzip, chunked"})
+            answer = await ask.raw(coded + b"0\r\n\r\n")
+            assert answer is not None and b" 501 " in answer and b"transfer-coding-not-supported" in answer
+            assert not ask.node.rows
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/v1/kv/demo/k", "DELETE, GET, HEAD, PUT"),
+        ("/v1/kv/demo", "GET, HEAD"),
+        ("/v1/health", "GET, HEAD"),
+        ("*", "DELETE, GET, HEAD, PATCH, POST, PUT"),
+    ],
+)
+def test_options_tells_the_methods_and_lets_no_page_of_elsewhere_in(target: str, allowed: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "PUT"}
+            for headers in ({}, preflight):
+                reply = await ask("OPTIONS", target, None, headers)
+                assert (reply.status, reply.headers["allow"]) == (204, allowed)
+                assert not [name for name in reply.headers if name.startswith("access-control")]
+            assert (await ask("OPTIONS", "/nothing")).status == 404
+
+    run(work())
 
 
 def test_browsers_take_stored_pages_for_what_they_are_and_run_no_scripts() -> None:

@@ -168,6 +168,8 @@ def test_parameters_reach_the_node() -> None:
         ),
         ("PUT", "/v1/kv/demo/k", {"Content-Encoding": "gzip"}, (415, "content-encoding-not-supported")),
         ("PUT", "/v1/kv/demo/k", {"Content-Range": "bytes 0-0/2"}, (400, "bad-request")),
+        ("BREW", "/v1/kv/demo/k", {}, (501, "unknown-method")),
+        ("get", "/v1/kv/demo/k", {}, (501, "unknown-method")),
         ("PUT", "/v1/kv/demo/k", {"Content-Type": "a/" + "b" * 300}, (400, "bad-content-type")),
         ("GET", "/v1/kv/nope/k", {}, (404, "no-such-bucket")),
         ("DELETE", "/v1/kv/nope/k", {}, (404, "no-such-bucket")),
@@ -300,7 +302,18 @@ def test_entity_tags_on_reads() -> None:
             for same in (tag, "*", f'"x", {tag}', f"W/{tag}"):
                 reply = await ask("GET", "/v1/kv/demo/k", None, {"If-None-Match": same})
                 assert (reply.status, reply.headers["etag"]) == (304, tag)
-                assert (await ask("GET", "/v1/kv/demo/k", None, {"If-Match": same})).status == 200
+                reply = await ask("GET", "/v1/kv/demo/k", None, {"If-Match": same})
+                assert reply.status == (412 if same.startswith("W/") else 200)  # strong and weak comparison
+            spread = [("If-None-Match", '"x"'), ("If-None-Match", tag)]  # two lines are one list
+            reader, writer = await ask.open()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in spread)
+            writer.write(f"GET /v1/kv/demo/k HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+            assert (await read_reply(reader)).status == 304
+            writer.close()
+            for wrong in ("x", "", '"x" "y"'):
+                for name in ("If-Match", "If-None-Match"):
+                    refused = await ask("GET", "/v1/kv/demo/k", None, {name: wrong})
+                    assert problem(refused) == (400, "bad-request")
             assert (await ask("GET", "/v1/kv/demo/k", None, {"If-None-Match": '"x"'})).status == 200
             reply = await ask("GET", "/v1/kv/demo/k", None, {"If-Match": '"x"'})
             assert problem(reply) == (412, "precondition-failed")

@@ -20,6 +20,8 @@ from server.client_tls import ClientTls, Secured
 from server.rest.problems import ProblemError
 from server.rest.quick import Quick, Verdict, split
 
+_OTHER_METHOD: Final = re.compile(r"nvalid method[^\n]*\n+\s*b['\"][A-Za-z-]{1,32} [/*h]")
+"""What the parser says of a request whose method it does not know; other bytes are no request."""
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 _ENDLESS: Final = re.compile(rb"0*[1-9a-fA-F][0-9a-fA-F]{10,}[;\r]")
 """A chunk of a tebibyte or more: nobody means to send one, and no body may have one."""
@@ -199,7 +201,7 @@ def problem_of_bytes(wrong: BaseException | None, message: str, target_bytes_max
         return ProblemError("headers-too-large", detail, limit_bytes=limit)
     if message.startswith("Too many headers"):
         return ProblemError("headers-too-large", "the request has too many headers")
-    if "nvalid method" in message:
+    if _OTHER_METHOD.search(message):
         return ProblemError("unknown-method", "there are: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
     words = message.replace("Bad status line:", "").partition(":\n")[0].partition(": b'")[0]
     text = " ".join(words.split())[:200]

@@ -51,5 +51,5 @@ def test_every_door_is_for_who_shows_a_certificate(tmp_path: Path) -> None:
             plain.sendall(b"\x04\x00\x00\x00\x05" * 4)
             assert b"CQL" not in plain.recv(100)
     log = (tmp_path / "data" / "n1.log").read_text()
-    assert re.search("what cluster.yml declares cannot be applied yet: [45]", log), "a peer asks itself by TLS"
+    assert re.search("cluster.yml declares cannot be applied yet: [45]", log), "a peer asks itself by TLS"
     assert "CQL: 127.0.0.1: it does not speak TLS; connection closed" in log

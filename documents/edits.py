@@ -7,6 +7,7 @@ value of its own, which it may change.
     documents/edits.py        RFC 7396 merge patches (always in pieces)
     documents/json_patch.py   RFC 6902 patches (never)
     documents/updates.py      update operators (in pieces unless one depends on the document)
+    documents/pipeline_updates.py   stages of an aggregation (never)
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ class Edited(msgspec.Struct):
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """See above. `bytes` is about what it holds in memory."""
+    """See above. `bytes` is about what it holds in memory. Where what it does depends on the document's id,
+    `of` makes the edit for one.
+    """
 
     apply: Callable[[Value], Edited]
     pieces: tuple[Piece, ...] | None
     bytes: int
+    of: Callable[[str], Edit] | None = None
 
 
 def parsed(text: bytes, bytes_max: int) -> Value:

@@ -27,6 +27,7 @@ from core.json_values import JsonError, Value, parse, render
 from core.ports import PeerId
 from core.requests import Invalid
 from documents.collections import Collection
+from documents.positional import found_in
 from documents.programs import (
     AGGREGATE,
     COUNT,
@@ -110,6 +111,7 @@ class FindQuery(msgspec.Struct, frozen=True):
     limit: int
     skip: int
     after: Place | None
+    now_us: int = 0
 
     @property
     def what(self) -> bytes:
@@ -121,9 +123,9 @@ class FindQuery(msgspec.Struct, frozen=True):
         return FindFold(self, ordered)
 
 
-def find_query(collection: Collection, body: dict[str, Value]) -> FindQuery | Invalid:
+def find_query(collection: Collection, body: dict[str, Value], now_us: int = 0) -> FindQuery | Invalid:
     """The page that a body asks for: filter, sort, projection, limit, skip and cursor."""
-    condition = parse_filter(body.get("filter", {}), expressions=True)
+    condition = parse_filter(body.get("filter", {}), expressions=True, now_us=now_us)
     if isinstance(condition, Refusal):
         return refused("bad_filter", condition)
     sort = body.get("sort") or []
@@ -132,9 +134,12 @@ def find_query(collection: Collection, body: dict[str, Value]) -> FindQuery | In
         return refused("bad_sort", order)
     projection, shape = body.get("projection"), None
     if projection:
-        parsed = parse_projection(projection)
+        parsed = parse_projection(projection, now_us=now_us)
         if isinstance(parsed, Refusal):
             return refused("bad_projection", parsed)
+        if any(found_in(condition, path) is None for path in parsed.firsts):
+            why = "$ needs a condition in the filter on the array before it"
+            return refused("bad_projection", Refusal("projection", why))
         shape = parsed
     limit = _count(body, "limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
     skip = _count(body, "skip", 0, 0, SKIP_MAX)
@@ -153,6 +158,7 @@ def find_query(collection: Collection, body: dict[str, Value]) -> FindQuery | In
         limit,
         skip,
         None,
+        now_us,
     )
     cursor = body.get("cursor")
     if cursor is None:
@@ -225,6 +231,7 @@ class FindFold(_Fold):
         del server
         query, last = self._query, self._held[-1][1] if len(self._held) >= self._keep else None
         program = Program(FIND, query.filter, query.sort, query.projection, self._keep, ordered=self._ordered)
+        program = msgspec.structs.replace(program, now_us=query.now_us)
         if query.after is not None:
             program = msgspec.structs.replace(program, after=query.after.values, after_key=query.after.key)
         if self.by_index:
@@ -283,9 +290,9 @@ class FindFold(_Fold):
 class CountFold(_Fold):
     """Adds up."""
 
-    def __init__(self, filter_text: bytes) -> None:
+    def __init__(self, filter_text: bytes, now_us: int = 0) -> None:
         super().__init__()
-        self._program = encode_program(Program(COUNT, filter_text))
+        self._program = encode_program(Program(COUNT, filter_text, now_us=now_us))
         self.count = 0
 
     def program(self, server: PeerId) -> bytes:
@@ -302,9 +309,9 @@ class CountFold(_Fold):
 class DistinctFold(_Fold):
     """Each value once."""
 
-    def __init__(self, filter_text: bytes, path: str) -> None:
+    def __init__(self, filter_text: bytes, path: str, now_us: int = 0) -> None:
         super().__init__()
-        self._program = encode_program(Program(DISTINCT, filter_text, path=path))
+        self._program = encode_program(Program(DISTINCT, filter_text, path=path, now_us=now_us))
         self._values = Values()
 
     def program(self, server: PeerId) -> bytes:
@@ -329,9 +336,11 @@ class DistinctFold(_Fold):
 class AggregateFold(_Fold):
     """A pipeline's end."""
 
-    def __init__(self, pipeline: Pipeline, stages: bytes, below: Callable[[int], int]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, stages: bytes, below: Callable[[int], int], now_us: int = 0
+    ) -> None:
         super().__init__()
-        self._program = encode_program(Program(AGGREGATE, stages=stages))
+        self._program = encode_program(Program(AGGREGATE, stages=stages, now_us=now_us))
         self._whole = pipeline.whole(below)
 
     def program(self, server: PeerId) -> bytes:
@@ -362,9 +371,11 @@ class FilterQuery(msgspec.Struct, frozen=True):
     path: str = ""
 
 
-def filter_query(body: dict[str, Value], with_path: bool = False) -> FilterQuery | Invalid:
+def filter_query(
+    body: dict[str, Value], with_path: bool = False, now_us: int = 0
+) -> FilterQuery | Invalid:
     """The filter, and for a distinct the path, of a body."""
-    condition = parse_filter(body.get("filter", {}), expressions=True)
+    condition = parse_filter(body.get("filter", {}), expressions=True, now_us=now_us)
     if isinstance(condition, Refusal):
         return refused("bad_filter", condition)
     path = body.get("path", "")
@@ -382,10 +393,10 @@ class AggregateQuery(msgspec.Struct, frozen=True):
     stages: bytes
 
 
-def aggregate_query(body: dict[str, Value]) -> AggregateQuery | Invalid:
+def aggregate_query(body: dict[str, Value], now_us: int = 0) -> AggregateQuery | Invalid:
     """The pipeline of a body."""
     stages = body.get("pipeline")
-    parsed = parse_pipeline(stages)
+    parsed = parse_pipeline(stages, now_us=now_us)
     if isinstance(parsed, Refusal):
         return refused("bad_pipeline", parsed)
     return AggregateQuery(parsed, render(stages))

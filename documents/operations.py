@@ -186,6 +186,7 @@ def edit(
     problem = check_id(document_id) or _check_ttl(wanted)
     if problem is not None:
         return problem
+    change = change if change.of is None else change.of(document_id)
     renews = collection.renews or bool(collection.default_ttl_s) or wanted.ttl_s is not None
     cells = writes(collection.document_column, change.pieces or ())
     write = _write(collection, document_id, cells, wanted, UPDATE)

@@ -212,6 +212,21 @@ def paths_of(condition: Filter) -> Iterator[Path]:
 # --- the element that the filter found
 
 
+def found_in(condition: Filter, array: Path) -> Callable[[list[Value]], list[Value]] | None:
+    """What leaves of an array at a path the first element that a filter found; None if it asks nothing of
+    the elements there.
+    """
+    tests = _tests(condition, array)
+    if not tests:
+        return None
+
+    def cut(items: list[Value]) -> list[Value]:
+        best = next(([item] for item in items if all(test(item) for test in tests)), None)
+        return best or next(([item] for item in items if any(test(item) for test in tests)), [])
+
+    return cut
+
+
 def _tests(condition: Filter, array: Path) -> list[Test]:
     """What a filter asks of one element of the array at a path; negations say nothing of one."""
     if isinstance(condition, And):

@@ -24,10 +24,11 @@ from core.json_values import JsonError, Value, parse, render
 from core.row import Row
 from core.schema import Keyspace, Table
 from documents.collections import Collection, collection_of
+from documents.positional import found_in
 from documents.values import cells_of, id_of, tag_of, text_of
 from query.document_filter import Filter, cost_of, parse_filter
 from query.document_match import predicate
-from query.document_projection import ID, Projection, parse_projection, projector
+from query.document_projection import ID, Project, Projection, parse_projection, projector
 from query.document_sort import Sort, parse_sort, place, sort_values
 from query.document_values import MISSING, NUMBER, TEXT, Path, leaves, order_key, parse_path, rank
 from query.pipeline import Part as PipelinePart, Pipeline, parse_pipeline
@@ -47,6 +48,7 @@ class Program(msgspec.Struct, frozen=True, array_like=True):
     `until` and `until_key` are a place beyond which nothing is wanted, as `after` and `after_key` are one
     before which nothing is. `ordered`: documents come in the order of their keys, and no other is asked
     for. `by_index`: of each range those with a number or a text come in the order of what is sorted by first.
+    `now_us` is what `$$NOW` means to all peers.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Program(msgspec.Struct, frozen=True, array_like=True):
     path: str = ""
     stages: bytes = b"[]"
     by_index: bool = False
+    now_us: int = 0
 
 
 class FoundDocument(msgspec.Struct, frozen=True, array_like=True):
@@ -142,20 +145,30 @@ def _good(parsed: Any) -> Any:
 
 def _started(program: Program, collection: Collection, below: Below) -> Runner:
     if program.kind == AGGREGATE:
-        pipeline: Pipeline = _good(parse_pipeline(parse(program.stages)))
+        pipeline: Pipeline = _good(parse_pipeline(parse(program.stages), now_us=program.now_us))
         return _Aggregating(_Look(collection, pipeline.filter, with_id=True), pipeline.part(below))
-    wanted: Filter = _good(parse_filter(parse(program.filter), expressions=True))
+    wanted: Filter = _good(parse_filter(parse(program.filter), expressions=True, now_us=program.now_us))
     asking = (program.filter, program.sort, program.path.encode())
     with_id = any(b"_id" in text or b"$$" in text for text in asking)
     look = _Look(collection, wanted, with_id)
     if program.kind == FIND:
-        projection = _good(parse_projection(parse(program.projection))) if program.projection else None
-        return _Finding(look, program, _good(parse_sort(parse(program.sort))), projection)
+        projection = _good(_shape(program)) if program.projection else None
+        project = None if projection is None else _projector(projection, wanted)
+        return _Finding(look, program, _good(parse_sort(parse(program.sort))), project)
     if program.kind == COUNT:
         return _Counting(look)
     if program.kind == DISTINCT:
         return _Distinct(look, _good(parse_path(program.path)))
     raise _NotUnderstoodError(f"there is no program {program.kind[:40]!r}")
+
+
+def _shape(program: Program) -> Projection | Refusal:
+    return parse_projection(parse(program.projection), now_us=program.now_us)
+
+
+def _projector(projection: Projection, wanted: Filter) -> Project:
+    cuts = {path: found_in(wanted, path) for path in projection.firsts}
+    return projector(projection, {path: cut for path, cut in cuts.items() if cut is not None})
 
 
 class _Look:
@@ -194,8 +207,13 @@ class _Look:
         try:
             return document if self._meets(document) else MISSING
         except RefusedError as error:
-            self.refused = (error.refusal.where, f"{error.refusal.reason} (document {id_of(key)[:60]!r})")
+            self.refuse("filter", error, key)
             return MISSING
+
+    def refuse(self, where: str, error: Exception, key: bytes) -> None:
+        """What is asked cannot be computed of this document."""
+        refusal = error.refusal if isinstance(error, RefusedError) else Refusal(where, str(error))
+        self.refused = (refusal.where, f"{refusal.reason} (document {id_of(key)[:60]!r})")
 
     def tag_at(self, row: Row, now_us: int) -> str:
         """The document's entity tag."""
@@ -208,15 +226,15 @@ class _Finding:
 
     range_over = False
 
-    def __init__(self, look: _Look, program: Program, sort: Sort, projection: Projection | None) -> None:
+    def __init__(self, look: _Look, program: Program, sort: Sort, project: Project | None) -> None:
         self._look = look
         self._sort = sort
         self._limit = program.limit
-        self._needs_value = bool(sort) or projection is not None
+        self._needs_value = bool(sort) or project is not None
         self._ordered = program.ordered and not sort
         self._by_index = program.by_index and bool(sort)
         self._keep_at = program.limit + (16 if self._by_index else program.limit + 100)
-        self._project = None if projection is None else projector(projection)
+        self._project = project
         self._after = place(sort, parse(program.after), program.after_key) if program.after_key else None
         self._until = place(sort, parse(program.until), program.until_key) if program.until_key else None
         self._held: list[tuple[Any, bytes, list[Value], str, bytes]] = []
@@ -269,7 +287,11 @@ class _Finding:
         found = []
         for _, key, values, tag, text in self._held:
             if self._project is not None:
-                text = _projected(self._project, text, id_of(key))
+                try:
+                    text = _projected(self._project, text, id_of(key))
+                except (RefusedError, JsonError) as error:
+                    self._look.refuse("projection", error, key)
+                    break
             found.append(FoundDocument(key, render(values), tag, text))
         return _encoder.encode(Part(tuple(found), b"", self._cut, self._full, self._look.refused))
 

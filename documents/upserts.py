@@ -14,6 +14,7 @@ import msgspec
 from core.json_values import Value
 from documents.cells import Path
 from documents.edits import EditError, merged
+from documents.pipeline_updates import is_pipeline, pipeline_update
 from documents.positional import NOWHERE, Positions
 from documents.updates import path_of, update_of
 from query.document_filter import And, Compare, Filter
@@ -41,9 +42,13 @@ def split_id(change: Value) -> tuple[Value, Value]:
 def upsert_of(
     condition: Filter, change: Value, now_us: int, made_id: Value = MISSING, positions: Positions = NOWHERE
 ) -> Upsert:
-    """What an update (operators, or a merge patch) makes, under `made_id` if it is one; raises EditError."""
-    if type(change) is not dict:
-        raise EditError("bad_patch", "an upsert is made by operators or a merge patch, not by a JSON Patch")
+    """What an update (operators, a pipeline, a merge patch) makes, under `made_id` if it is one.
+
+    Raises EditError.
+    """
+    if type(change) is not dict and not is_pipeline(change):
+        detail = "an upsert is made by operators, a pipeline or a merge patch, not by a JSON Patch"
+        raise EditError("bad_patch", detail)
     equal: dict[Path, Value] = {}
     for path, value in _equalities(condition):
         if path in equal and equal[path] != value:
@@ -56,6 +61,13 @@ def upsert_of(
         document_id = made_id
     if document_id is not None and type(document_id) is not str:
         raise EditError("bad_patch", "an id is text, so this _id cannot be that of a new document")
+    if type(change) is not dict:
+        base: Value = {}
+        if equal:
+            base = update_of({"$set": _by_text(equal)}, now_us).apply(MISSING).document
+        edit = pipeline_update(change, now_us)
+        assert edit.of is not None, "a pipeline is told the id"
+        return Upsert(document_id, edit.of(document_id or "").apply(base).document)
     operators = all(name.startswith("$") for name in change) and bool(change)
     changed = [path_of(text, name) for name, paths in change.items() for text in paths] if operators else []
     kept = {path: value for path, value in equal.items() if not any(_meet(path, other) for other in changed)}

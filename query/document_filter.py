@@ -163,12 +163,15 @@ PATH_OPERATORS: Final = (
 TOP_OPERATORS: Final = ("$and", "$or", "$nor", "$comment")
 
 
-def parse_filter(value: Value, where: str = "filter", expressions: bool = False) -> Filter | Refusal:
+def parse_filter(
+    value: Value, where: str = "filter", expressions: bool = False, now_us: int = 0
+) -> Filter | Refusal:
     """The filter that a JSON value is, or why it is none. `where` names it in refusals.
 
-    `expressions`: `$expr` is taken; whoever judges documents takes a RefusedError then.
+    `expressions`: `$expr` is taken, in which `$$NOW` is `now_us`; whoever judges documents takes a
+    RefusedError then.
     """
-    return refusable(lambda: _Parser(expressions).query(value, where, 0))
+    return refusable(lambda: _Parser(expressions, now_us).query(value, where, 0))
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -206,8 +209,8 @@ def cost_of(condition: Filter) -> Cost:
 class _Parser:
     """Counts what a filter has in all."""
 
-    def __init__(self, expressions: bool) -> None:
-        self._expressions = Parser() if expressions else None
+    def __init__(self, expressions: bool, now_us: int) -> None:
+        self._expressions = Parser(now_us) if expressions else None
         self._elements = 0
         self._clauses = 0
         self._listed = 0

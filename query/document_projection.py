@@ -3,15 +3,18 @@
     {"title": 1, "cast.name": 1}     only these            {"cast": 0}     all but these
     {"cast": {"$slice": 3}}          of an array so many; [skip, n] skips; -3 takes the last
     {"cast": {"$elemMatch": {...}}}  of an array the first element that meets a filter
+    {"cast.$": 1}                    of an array the first element that meets the filter of the question
+    {"total": {"$add": ["$a", "$b"]}, "who": "$name"}     what an expression gives (query/expressions.py)
 
-Paths lead into the objects of arrays. With 1s everything else is left out, with 0s it is kept; both together
-are refused. A `$slice` alone keeps all else, as in MongoDB. The document's id is not part of the document; it
-is the member `_id` of what a projection is asked about, and `"_id": 0` may stand beside 1s.
+`{"a": {"b": 1}}` is `{"a.b": 1}`. Paths lead into the objects of arrays. With 1s everything else is left out,
+with 0s it is kept; both together are refused. A `$slice` alone keeps all else, as in MongoDB. The document's
+id is not part of the document; it is the member `_id` of what a projection is asked about, and `"_id": 0` may
+stand beside 1s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -19,13 +22,19 @@ import msgspec
 from core.json_values import is_number
 from query.document_filter import ElemMatch, parse_filter, whole
 from query.document_match import predicate
-from query.document_values import Path, Value, parse_path
+from query.document_values import MISSING, Path, Value, parse_path
+from query.expressions import Expression, Parser
+from query.pipeline_stages import assigned
 from query.refusals import Refusal, RefusedError, member, refusable, shown
 
 PATHS_MAX: Final = 1_000
 ID: Final = "_id"
 
+DEPTH_MAX: Final = 50
+
 Project = Callable[[Value], Value]
+Cut = Callable[[list[Value]], list[Value]]
+"""What is left of an array."""
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -44,21 +53,36 @@ class Element(msgspec.Struct, frozen=True):
 
 
 class Projection(msgspec.Struct, frozen=True):
-    """The paths that are kept (`inclusive`) or left out, and what is done to arrays."""
+    """The paths that are kept (`inclusive`) or left out, what is done to arrays, and what is computed. Of the
+    arrays in `firsts` the element is shown that the question's filter found.
+    """
 
     inclusive: bool
     paths: tuple[Path, ...]
     slices: tuple[Slice, ...] = ()
     elements: tuple[Element, ...] = ()
     with_id: bool = True
+    computed: tuple[tuple[Path, Expression], ...] = ()
+    firsts: tuple[Path, ...] = ()
 
 
-def parse_projection(value: Value, where: str = "projection") -> Projection | Refusal:
-    """The projection that a JSON value is, or why it is none."""
-    return refusable(lambda: _parse(value, where))
+def parse_projection(value: Value, where: str = "projection", now_us: int = 0) -> Projection | Refusal:
+    """The projection that a JSON value is, or why it is none. `now_us` is what `$$NOW` means."""
+    return refusable(lambda: _parse(value, where, Parser(now_us)))
 
 
-def _parse(value: Value, where: str) -> Projection:
+def _flat(value: dict[str, Value], before: str, where: str, depth: int = 0) -> Iterator[tuple[str, Value]]:
+    """Paths and what is wanted of them; an object that is no operator stands for paths below."""
+    if depth > DEPTH_MAX:
+        raise RefusedError(where, f"a projection has at most {DEPTH_MAX} levels")
+    for key, wanted in value.items():
+        if isinstance(wanted, dict) and wanted and not any(name.startswith("$") for name in wanted):
+            yield from _flat(wanted, f"{before}{key}.", member(where, key), depth + 1)
+        else:
+            yield before + key, wanted
+
+
+def _parse(value: Value, where: str, parser: Parser) -> Projection:
     if isinstance(value, list):
         value = {str(item): 1 for item in value} if all(isinstance(item, str) for item in value) else None
     if not isinstance(value, dict):
@@ -69,24 +93,27 @@ def _parse(value: Value, where: str) -> Projection:
     dropped: list[Path] = []
     slices: list[Slice] = []
     elements: list[Element] = []
+    computed: list[tuple[Path, Expression]] = []
+    firsts: list[Path] = []
     with_id = True
-    for key, wanted in value.items():
+    for key, wanted in _flat(value, "", where):
         here = member(where, key)
-        path = parse_path(key)
-        if isinstance(path, str):
-            raise RefusedError(here, path)
-        if "$" in path:
-            raise RefusedError(
-                here, "there is no positional $ here: $elemMatch shows the element that matches"
-            )
-        if isinstance(wanted, dict):
-            if "$slice" in wanted and len(wanted) == 1:
-                slices.append(_slice(path, wanted["$slice"], here))
-            elif "$elemMatch" in wanted and len(wanted) == 1:
-                elements.append(_element(path, wanted["$elemMatch"], here))
-                kept.append(path)
-            else:
-                raise RefusedError(here, "a projection knows 1, 0, $slice and $elemMatch")
+        path = _path(key, here)
+        if path[-1] == "$":
+            path = path[:-1]
+            if not isinstance(wanted, bool | int) or not wanted or firsts:
+                raise RefusedError(here, "one path may end in $, and has a 1: the element that was found")
+            firsts.append(path)
+            kept.append(path)
+        elif isinstance(wanted, dict) and wanted.keys() == {"$slice"}:
+            slices.append(_slice(path, wanted["$slice"], here))
+        elif isinstance(wanted, dict) and wanted.keys() == {"$elemMatch"}:
+            elements.append(_element(path, wanted["$elemMatch"], here))
+            kept.append(path)
+        elif isinstance(wanted, dict) or (isinstance(wanted, str) and wanted.startswith("$")):
+            if isinstance(wanted, dict) and (not wanted or "$meta" in wanted):
+                raise RefusedError(here, "a projection knows 1, 0, $slice, $elemMatch and expressions")
+            computed.append((path, parser.expression(wanted, here)))
         elif not isinstance(wanted, bool) and not is_number(wanted):
             raise RefusedError(here, f"a path has 1 (keep) or 0 (leave out); found {shown(wanted)}")
         elif key == ID:
@@ -94,15 +121,33 @@ def _parse(value: Value, where: str) -> Projection:
         else:
             (kept if wanted else dropped).append(path)
     only_id = value.keys() == {ID} and with_id
-    if kept and dropped:
+    if (kept or computed) and dropped:
         raise RefusedError(
             where, "1s and 0s cannot stand together, but for _id: name what to keep, or what not"
         )
-    inclusive = bool(kept) or only_id
+    inclusive = bool(kept) or bool(computed) or only_id
+    _check_apart([path for path, _ in computed] + kept, where)
     _check_apart(kept + dropped if dropped else kept + [one.path for one in slices], where)
     if inclusive:
         kept += [one.path for one in slices]
-    return Projection(inclusive, tuple(kept or dropped), tuple(slices), tuple(elements), with_id)
+    return Projection(
+        inclusive,
+        tuple(kept or dropped),
+        tuple(slices),
+        tuple(elements),
+        with_id,
+        tuple(computed),
+        tuple(firsts),
+    )
+
+
+def _path(key: str, where: str) -> Path:
+    path = parse_path(key)
+    if isinstance(path, str):
+        raise RefusedError(where, path)
+    if "$" in path[:-1] or path == ("$",):
+        raise RefusedError(where, "$ stands at the end of a path, after an array")
+    return path
 
 
 def _check_apart(paths: list[Path], where: str) -> None:
@@ -140,19 +185,27 @@ def _element(path: Path, argument: Value, where: str) -> Element:
 _Tree = dict[str, "_Tree | None"]
 
 
-def projector(projection: Projection) -> Project:
-    """The projection as a function of a document; what it gives shares values with the document."""
+def projector(projection: Projection, found: Mapping[Path, Cut] | None = None) -> Project:
+    """The projection as a function of a document; what it gives shares values with the document. `found` does
+    what is done to the arrays in `firsts`. Raises RefusedError for what cannot be computed.
+    """
     tree = _tree(projection.paths)
     steps: tuple[Slice | Element, ...] = (*projection.slices, *projection.elements)
-    arrays = [_array_step(step) for step in steps]
-    inclusive = projection.inclusive
+    arrays = [_array_step(step) for step in steps] + list((found or {}).items())
+    inclusive, computed = projection.inclusive, projection.computed
 
-    def project(document: Value) -> Value:
+    def project(whole: Value) -> Value:
+        document = whole
         for path, change in arrays:
             document = _changed(document, path, change)
-        if inclusive:
-            return _kept(document, tree)
-        return _without(document, tree) if tree else document
+        if not inclusive:
+            return _without(document, tree) if tree else document
+        document = _kept(document, tree)
+        for path, expression in computed:
+            value = expression(whole)
+            if value is not MISSING:
+                document = assigned(document, path, value)
+        return document
 
     return project
 
@@ -199,7 +252,7 @@ def _without(value: Value, tree: _Tree) -> Value:
     return value
 
 
-def _array_step(step: Slice | Element) -> tuple[Path, Callable[[list[Value]], list[Value]]]:
+def _array_step(step: Slice | Element) -> tuple[Path, Cut]:
     if isinstance(step, Slice):
         skip, count = step.skip, step.count
 
@@ -212,7 +265,7 @@ def _array_step(step: Slice | Element) -> tuple[Path, Callable[[list[Value]], li
     return step.path, lambda items: next(([item] for item in items if meets([item])), [])
 
 
-def _changed(value: Value, path: Path, change: Callable[[list[Value]], list[Value]]) -> Value:
+def _changed(value: Value, path: Path, change: Cut) -> Value:
     """A copy in which the arrays that the path leads to are changed."""
     if not path:
         return change(value) if isinstance(value, list) else value

@@ -100,7 +100,8 @@ def _read(value: Value) -> tuple[int, str] | None:
     return _moment(parts[0], parts[1], parts[2], _clock_us(parts[3:6]) + below_us), zone
 
 
-def _in_utc(value: Value) -> int | None:
+def in_utc(value: Value) -> int | None:
+    """The moment that a date's text means; None of nothing."""
     found = _read(value)
     if found is None:
         return None
@@ -111,7 +112,8 @@ def _in_utc(value: Value) -> int | None:
     return _checked(at_us + (-minutes if zone[0] == "+" else minutes) * _FIXED["minute"])
 
 
-def _text(at_us: int, zone: str) -> str:
+def moment_text(at_us: int, zone: str = "Z") -> str:
+    """A moment as text of ISO 8601, to the millisecond, with what is said to be its zone."""
     days, below_us = divmod(_checked(at_us), _DAY_US)
     year, month, day = _civil(days)
     seconds, rest_us = divmod(below_us, 1_000_000)
@@ -140,12 +142,12 @@ def _added(sign: int) -> Function:
             raise NotComputableError(f"an amount is a whole number; found {shown(amount)}")
         number *= sign
         if name in _FIXED:
-            return _text(at_us + _FIXED[name] * number, zone)
+            return moment_text(at_us + _FIXED[name] * number, zone)
         days, below_us = divmod(at_us, _DAY_US)
         year, month, day = _civil(days)
         year, month = divmod(year * 12 + month - 1 + _MONTHS[name] * number, 12)
         last = _days_in(year, month + 1)
-        return _text(_moment(year, month + 1, min(day, last), below_us), zone)
+        return moment_text(_moment(year, month + 1, min(day, last), below_us), zone)
 
     return apply
 
@@ -172,7 +174,7 @@ def _begun(at_us: int, unit: str, weekday: int) -> int:
 
 
 def _difference(start: Value, end: Value, unit: Value, first: Value) -> Value:
-    one, other = _in_utc(start), _in_utc(end)
+    one, other = in_utc(start), in_utc(end)
     if one is None or other is None or is_nothing(unit):
         return None
     name, weekday = _unit(unit), _weekday(first)
@@ -195,11 +197,11 @@ def _truncated(date: Value, unit: Value, size: Value, first: Value) -> Value:
         year, month, _ = _civil(at_us // _DAY_US)
         months = (year - 2000) * 12 + month - 1
         months -= months % (_MONTHS[name] * count)
-        return _text(_moment(2000 + months // 12, months % 12 + 1), zone)
+        return moment_text(_moment(2000 + months // 12, months % 12 + 1), zone)
     origin_us = _BINS_US
     if name == "week":
         origin_us += (_weekday(first) - _WEEKDAYS.index("saturday")) % 7 * _DAY_US
-    return _text(at_us - (at_us - origin_us) % (_FIXED[name] * count), zone)
+    return moment_text(at_us - (at_us - origin_us) % (_FIXED[name] * count), zone)
 
 
 def _from_parts(*parts: Value) -> Value:
@@ -212,17 +214,17 @@ def _from_parts(*parts: Value) -> Value:
             raise NotComputableError(f"a date's parts are whole numbers; found {shown(part)}")
         fields.append(number)
     clock_us = _clock_us(fields[3:6]) + fields[6] * 1000
-    return _text(_moment(fields[0], fields[1], fields[2], clock_us), "Z")
+    return moment_text(_moment(fields[0], fields[1], fields[2], clock_us), "Z")
 
 
-def _to_date(value: Value) -> Value:
+def to_date(value: Value) -> Value:
     """A date's text in UTC, to the millisecond; of a number, so many milliseconds after 1970."""
     number = whole(value)
-    at_us = number * 1000 if number is not None else _in_utc(value)
-    return None if at_us is None else _text(at_us, "Z")
+    at_us = number * 1000 if number is not None else in_utc(value)
+    return None if at_us is None else moment_text(at_us, "Z")
 
 
-FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {"$toDate": (1, 1, _to_date)}
+FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {"$toDate": (1, 1, to_date)}
 """As those of query/expression_functions.py."""
 
 NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Value]]]] = {
@@ -231,6 +233,5 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Val
     "$dateDiff": (("startDate", "endDate", "unit"), ("startOfWeek",), _difference),
     "$dateTrunc": (("date", "unit"), ("binSize", "startOfWeek"), _truncated),
     "$dateFromParts": (("year",), ("month", "day", "hour", "minute", "second", "millisecond"), _from_parts),
-    "$dateFromString": (("dateString",), (), _to_date),
 }
 """As those of query/expression_library.py."""

@@ -16,6 +16,11 @@ _MILLISECOND: Final = re.compile(r"\d\d:\d\d:\d\d\.(\d{1,9})", re.ASCII)
 _DAYS_BEFORE: Final = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 ISO_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%LZ"
 FORMAT_CHARS_MAX: Final = 1_000
+_WRITTEN_ZONE: Final = re.compile(r"[+-]\d\d:?\d\d$", re.ASCII)
+MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+    "November", "December",
+)  # fmt: skip
 
 
 def _is_leap(year: int) -> bool:
@@ -71,8 +76,14 @@ def _iso_day(value: Value) -> Value:
     return None if date_parts(value) is None else _monday_first(value)
 
 
+def _zone(date: str) -> str:
+    """How far its clocks are ahead of UTC, as +0900."""
+    found = _WRITTEN_ZONE.search(date, 10)
+    return found[0].replace(":", "") if found else "+0000"
+
+
 def date_text(date: Value, wanted: Value) -> Value:
-    """The date in a form: %Y %m %d %H %M %S %L %j %u %w %V %G, and %% for a percent sign."""
+    """The date in a form: %Y %m %d %H %M %S %L %j %u %w %V %G %b %B %z %Z, and %% for a percent sign."""
     parts = date_parts(date)
     if parts is None or wanted is None:
         return None
@@ -85,7 +96,8 @@ def date_text(date: Value, wanted: Value) -> Value:
         "Y": f"{year:04}", "m": f"{month:02}", "d": f"{day:02}", "H": f"{hour:02}", "M": f"{minute:02}",
         "S": f"{second:02}", "L": f"{_millisecond(date):03}", "j": f"{_day_of_year(parts):03}",
         "u": str(_monday_first(date)), "w": str(day_of_week(date)), "V": f"{week:02}",
-        "G": f"{week_year:04}", "%": "%",
+        "G": f"{week_year:04}", "%": "%", "b": MONTHS[month - 1][:3], "B": MONTHS[month - 1],
+        "z": _zone(date), "Z": str(int(_zone(date)[:3]) * 60 + int(_zone(date)[0] + _zone(date)[3:])),
     }  # fmt: skip
 
     def part(match: re.Match[str]) -> str:

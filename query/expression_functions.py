@@ -216,6 +216,8 @@ def _compared(holds: Callable[[int], bool]) -> Function:
 
 
 def _order(a: Value, b: Value) -> int:
+    if a is MISSING or b is MISSING:  # nothing is below null here, as in MongoDB, though both sort alike
+        return (a is not MISSING) - (b is not MISSING)
     left, right = order_key(a), order_key(b)
     return (left > right) - (left < right)
 
@@ -289,7 +291,6 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$toLower": (1, 1, lambda a: text_of(a).lower()),
     "$toUpper": (1, 1, lambda a: text_of(a).upper()),
     "$substrCP": (3, 3, _substring),
-    "$substr": (3, 3, _substring),
     "$strLenCP": (1, 1, lambda a: len(text_of(a))),
     "$split": (2, 2, _split),
     "$toString": (1, 1, to_text),

@@ -18,7 +18,7 @@ from core.json_values import is_number
 from query import numbers
 from query.document_values import MISSING, Path, Value, lookup, order_key, parse_path
 from query.expression_calendar import FUNCTIONS as CALENDAR, NAMED as CALENDAR_NAMED
-from query.expression_dates import FUNCTIONS as DATES, date_text
+from query.expression_dates import FUNCTIONS as DATES
 from query.expression_functions import (
     ELEMENTS_MAX,
     TEXT_CHARS_MAX,
@@ -82,7 +82,8 @@ def _logarithm(value: decimal.Decimal, base: decimal.Decimal) -> decimal.Decimal
 # --- conversions
 
 
-def _to_number(value: Value) -> Value:
+def to_number(value: Value) -> Value:
+    """The number that a number, a boolean or a text is."""
     if is_nothing(value):
         return None
     if isinstance(value, bool):
@@ -94,8 +95,9 @@ def _to_number(value: Value) -> Value:
     raise NotComputableError(f"this is no number: {shown(value)}")
 
 
-def _to_whole(value: Value) -> Value:
-    found = _to_number(value)
+def to_whole(value: Value) -> Value:
+    """The same without its fraction; the text of one has none."""
+    found = to_number(value)
     if found is None:
         return None
     if isinstance(value, str) and not isinstance(found, int):
@@ -103,7 +105,8 @@ def _to_whole(value: Value) -> Value:
     return int(numbers.rounded(number_of(found), 0, decimal.ROUND_DOWN))
 
 
-def _to_bool(value: Value) -> Value:
+def to_bool(value: Value) -> Value:
+    """Whether it counts as true."""
     return None if is_nothing(value) else truthy(value)
 
 
@@ -258,7 +261,8 @@ def _key_at(path: Path, item: Value) -> tuple[Any, ...]:
 # --- objects
 
 
-def _with_member(field: Value, holder: Value, value: Value) -> Value:
+def with_member(field: Value, holder: Value, value: Value) -> Value:
+    """The object with this member, or without it if `value` is MISSING."""
     if is_nothing(holder):
         return None
     if not isinstance(field, str) or not isinstance(holder, dict):
@@ -311,11 +315,11 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$ln": (1, 1, _transcendental(_CONTEXT.ln)),
     "$log10": (1, 1, _transcendental(_CONTEXT.log10)),
     "$log": (2, 2, _transcendental(_logarithm)),
-    "$toInt": (1, 1, _to_whole),
-    "$toLong": (1, 1, _to_whole),
-    "$toDouble": (1, 1, _to_number),
-    "$toDecimal": (1, 1, _to_number),
-    "$toBool": (1, 1, _to_bool),
+    "$toInt": (1, 1, to_whole),
+    "$toLong": (1, 1, to_whole),
+    "$toDouble": (1, 1, to_number),
+    "$toDecimal": (1, 1, to_number),
+    "$toBool": (1, 1, to_bool),
     "$isNumber": (1, 1, is_number),
     "$indexOfCP": (2, 4, _index_of),
     "$strcasecmp": (2, 2, _compared_without_case),
@@ -348,9 +352,8 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Function]]] = {
     "$replaceOne": (("input", "find", "replacement"), (), _replaced(1)),
     "$replaceAll": (("input", "find", "replacement"), (), _replaced(-1)),
     "$regexMatch": (("input", "regex"), ("options",), _matches),
-    "$dateToString": (("date",), ("format",), date_text),
     "$getField": (("field", "input"), (), _member_of),
-    "$setField": (("field", "input", "value"), (), _with_member),
+    "$setField": (("field", "input", "value"), (), with_member),
     "$sortArray": (("input", "sortBy"), (), _sorted_array),
     **CALENDAR_NAMED,
 }

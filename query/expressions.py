@@ -16,14 +16,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from query.document_values import MISSING, Path, Value, lookup, parse_path
+from query.expression_calendar import moment_text
 from query.expression_functions import FUNCTIONS as PLAIN, VARIADIC as PLAIN_VARIADIC, truthy
-from query.expression_library import FUNCTIONS as MORE, NAMED, VARIADIC as MORE_VARIADIC
+from query.expression_library import (
+    FUNCTIONS as LIBRARY,
+    NAMED as LIBRARY_NAMED,
+    VARIADIC as LIBRARY_VARIADIC,
+)
 from query.expression_loops import LOOPS, Cell, Work, bound, chosen, mapped, reduced, weighed
+from query.expression_more import FUNCTIONS as MORE, NAMED as MORE_NAMED, VARIADIC as MORE_VARIADIC
+from query.expression_zones import DATED, NAMED as ZONED
 from query.numbers import NotComputableError
 from query.refusals import RefusedError, member
 
-FUNCTIONS: Final = PLAIN | MORE
-VARIADIC: Final = PLAIN_VARIADIC | MORE_VARIADIC
+FUNCTIONS: Final = PLAIN | LIBRARY | MORE
+VARIADIC: Final = PLAIN_VARIADIC | LIBRARY_VARIADIC | MORE_VARIADIC
+NAMED: Final = LIBRARY_NAMED | MORE_NAMED | ZONED
 
 Expression = Callable[[Value], Value]
 """The value for a document; MISSING if there is none. Raises RefusedError for what cannot be computed."""
@@ -35,7 +43,9 @@ DEPTH_MAX: Final = 50
 class Parser:
     """Turns JSON into expressions, and counts what a pipeline has of them in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_us: int = 0) -> None:
+        """`now_us` is what `$$NOW` means; 0: there is none."""
+        self.now_us = now_us
         self._nodes = 0
         self._variables: dict[str, Cell] = {}
         self._loops = 0
@@ -98,7 +108,7 @@ class Parser:
             return self._cond(argument, where, depth)
         if name == "$switch":
             return self._switch(argument, where, depth)
-        if name in NAMED:
+        if name in NAMED or (name in DATED and isinstance(argument, dict) and "date" in argument):
             return self._named(name, argument, where, depth)
         if name in LOOPS:
             return self._loop(name, argument, where, depth)
@@ -138,7 +148,7 @@ class Parser:
 
     def _named(self, name: str, argument: Value, where: str, depth: int) -> Expression:
         """An operator whose arguments have names; `$trim` takes its input alone, too, `$getField` a name."""
-        needed, others, function = NAMED[name]
+        needed, others, function = NAMED[name] if name in NAMED else DATED[name]
         known = (*needed, *others)
         if not (isinstance(argument, dict) and needed[0] in argument):
             if name == "$getField":
@@ -171,6 +181,9 @@ class Parser:
         if name in self._variables:
             path = field_path(rest, where) if rest else ()
             return self._variables[name].at(path, self._work, where)
+        if name == "NOW" and self.now_us and not rest:
+            now = moment_text(self.now_us)
+            return lambda document: now  # noqa: ARG005
         found = _path(text, where)
         path = field_path(rest, where) if rest else ()
         if not self._variables or len(path) < 2:
@@ -265,7 +278,7 @@ def _variable(name: Value, where: str) -> str:
 
 
 _NAME: Final = re.compile(r"[a-z\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]{0,99}")
-_OF_ONE_ARRAY: Final = ("$sum", "$avg", "$min", "$max")
+_OF_ONE_ARRAY: Final = ("$sum", "$avg", "$min", "$max", "$stdDevPop", "$stdDevSamp")
 
 
 def _nothing(_: Value) -> Value:
@@ -301,7 +314,7 @@ def _path(text: str, where: str) -> Expression:
             return lambda document: MISSING  # noqa: ARG005
         if name not in {"ROOT", "CURRENT"}:
             raise RefusedError(
-                where, f"there is no variable $${name[:60]} here; there are ROOT, CURRENT and REMOVE"
+                where, f"there is no variable $${name[:60]} here; there are ROOT, CURRENT, NOW and REMOVE"
             )
         if not rest:
             return lambda document: document

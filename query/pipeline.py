@@ -206,23 +206,19 @@ class Whole:
         return self._refusal or self._results.documents
 
 
-def parse_pipeline(value: Value, where: str = "pipeline") -> Pipeline | Refusal:
-    """The pipeline that a JSON value is, or why it is none."""
-    return refusable(lambda: _parse(value, where))
+def parse_pipeline(value: Value, where: str = "pipeline", now_us: int = 0) -> Pipeline | Refusal:
+    """The pipeline that a JSON value is, or why it is none. `now_us` is what `$$NOW` means (0: nothing)."""
+    return refusable(lambda: _matching(_stages(value, where, now_us)))
 
 
-def _parse(value: Value, where: str) -> Pipeline:
-    return _matching(_stages(value, where))
-
-
-def _stages(value: Value, where: str, facets: bool = True) -> list[Stage]:
+def _stages(value: Value, where: str, now_us: int, facets: bool = True) -> list[Stage]:
     if not isinstance(value, list):
         raise RefusedError(
             where, f'a pipeline is an array of stages as {{"$match": ...}}; found {shown(value)}'
         )
     if len(value) > STAGES_MAX:
         raise RefusedError(where, f"a pipeline has at most {STAGES_MAX} stages; this one has {len(value)}")
-    parser = Parser()
+    parser = Parser(now_us)
     stages: list[Stage] = []
     for index, item in enumerate(value):
         here = f"{where}[{index}]"
@@ -232,7 +228,7 @@ def _stages(value: Value, where: str, facets: bool = True) -> list[Stage]:
             )
         ((name, argument),) = item.items()
         if name == _FACET and facets:
-            stages.append(_facet(argument, member(here, name)))
+            stages.append(_facet(argument, member(here, name), now_us))
             continue
         make = STAGES.get(name)
         if make is None:
@@ -243,7 +239,7 @@ def _stages(value: Value, where: str, facets: bool = True) -> list[Stage]:
     return stages
 
 
-def _facet(argument: Value, where: str) -> Stage:
+def _facet(argument: Value, where: str, now_us: int) -> Stage:
     if not isinstance(argument, dict) or not 1 <= len(argument) <= FACETS_MAX:
         raise RefusedError(where, f"$facet takes an object of 1 to {FACETS_MAX} pipelines by name")
     pipelines: dict[str, Pipeline] = {}
@@ -251,7 +247,7 @@ def _facet(argument: Value, where: str) -> Stage:
         here = member(where, name)
         if not name or "." in name or name.startswith("$"):
             raise RefusedError(here, "a facet's name is not empty, has no dot and begins with no $")
-        pipelines[name] = Pipeline(ALL, tuple(_stages(value, here, facets=False)))
+        pipelines[name] = Pipeline(ALL, tuple(_stages(value, here, now_us, facets=False)))
     alone, divided = faceted(pipelines)
     return Stage(alone, divided=divided)
 

@@ -77,8 +77,7 @@ def _or_refused(found: Any) -> Any:
 
 
 def _match(parser: Parser, argument: Value, where: str) -> list[Stage]:
-    del parser
-    condition: Filter = _or_refused(parse_filter(argument, where, expressions=True))
+    condition: Filter = _or_refused(parse_filter(argument, where, expressions=True, now_us=parser.now_us))
     holds, cost = predicate(condition), cost_of(condition)
     spent = cost.clauses + 100 * cost.steps
 

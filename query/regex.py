@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import re2
 
@@ -30,10 +31,11 @@ class Regex:
     cost.
     """
 
-    __slots__ = ("_search", "steps")
+    __slots__ = ("_program", "_search", "steps")
 
-    def __init__(self, search: Callable[[str], object], steps: int) -> None:
-        self._search = search
+    def __init__(self, program: Any, steps: int) -> None:
+        self._program = program
+        self._search: Callable[[str], object] = program.search
         self.steps = steps
 
     def __call__(self, text: str) -> bool:
@@ -42,6 +44,14 @@ class Regex:
             return self._search(text) is not None
         except UnicodeEncodeError:  # half of a surrogate pair: no text, so nothing matches
             return False
+
+    def found(self, text: str, limit: int) -> list[tuple[str, int, list[str | None]]]:
+        """The first matches, none within another: what matched, from which character on, and its groups."""
+        try:
+            matches = islice(self._program.finditer(text), limit)
+            return [(match[0], match.start(), list(match.groups())) for match in matches]
+        except UnicodeEncodeError:
+            return []
 
 
 @lru_cache(PATTERNS_KEPT)
@@ -72,7 +82,7 @@ def compiled(pattern: str, flags: str) -> Regex | str:
         return "the pattern holds half of a surrogate pair"
     if program.programsize > PROGRAM_STEPS_MAX:
         return f"the pattern compiles to {program.programsize} steps; {PROGRAM_STEPS_MAX} are the limit"
-    return Regex(program.search, program.programsize)
+    return Regex(program, program.programsize)
 
 
 def literal_beginning(pattern: str, flags: str) -> str:

@@ -51,6 +51,7 @@ from documents.finding import (
 from documents.finding_plans import SCAN, Plan, order_plan, plan_of
 from documents.indexes import schema_name
 from documents.operations import Condition, NotMet, Operation, Wanted
+from documents.pipeline_updates import is_pipeline
 from documents.positional import NOWHERE, Positions, array_filters
 from documents.updates import ID_STAYS, update_of
 from documents.upserts import split_id, upsert_of
@@ -65,7 +66,7 @@ from query.refusals import RefusedError
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
-from server.rest.documents import JSON, JSON_PATCH, edit_of, refused
+from server.rest.documents import JSON, JSON_PATCH, UPDATE, edit_of, refused
 from server.rest.documents_ids import new_id
 from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, Options, options
@@ -112,6 +113,8 @@ class _Asked(msgspec.Struct, frozen=True):
     allow_scan: bool
     explain: bool
     options: Options
+    now_us: int
+    """When it came: `$$NOW`, to everybody who works on it."""
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -190,6 +193,7 @@ class DocumentQueries:
             bool(body.get("allow_scan", False)),
             bool(body.get("explain", False)),
             wanted,
+            time.time_ns() // 1000,
         )
 
     # --- asking the cluster
@@ -274,7 +278,7 @@ class DocumentQueries:
 
     async def _find(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
-        query = _good(find_query(asked.collection, asked.body))
+        query = _good(find_query(asked.collection, asked.body, asked.now_us))
         plan = self._find_plan(asked, query)
         fold, gathered = await self._page(asked, query, plan)
         documents, cursor = fold.result()
@@ -312,26 +316,26 @@ class DocumentQueries:
 
     async def _count(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
-        query = _good(filter_query(asked.body))
+        query = _good(filter_query(asked.body, now_us=asked.now_us))
         plan = self._plan(asked, query.condition)
-        fold = CountFold(query.filter)
+        fold = CountFold(query.filter, asked.now_us)
         gathered = await self._gather(asked, fold, plan)
         return self._told(asked, [("count", render(fold.count))], plan, _Done(fold, gathered, begun_ns))
 
     async def _distinct(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
-        query = _good(filter_query(asked.body, with_path=True))
+        query = _good(filter_query(asked.body, with_path=True, now_us=asked.now_us))
         plan = self._plan(asked, query.condition)
-        fold = DistinctFold(query.filter, query.path)
+        fold = DistinctFold(query.filter, query.path, asked.now_us)
         gathered = await self._gather(asked, fold, plan)
         values = _good(rendered(fold.result()))
         return self._told(asked, [("values", values)], plan, _Done(fold, gathered, begun_ns))
 
     async def _aggregate(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
-        query = _good(aggregate_query(asked.body))
+        query = _good(aggregate_query(asked.body, asked.now_us))
         plan = self._plan(asked, query.pipeline.filter)
-        fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow)
+        fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow, asked.now_us)
         gathered = await self._gather(asked, fold, plan, held=LARGE_BYTES)
         documents = _good(await asyncio.to_thread(_finished, fold))
         return self._told(asked, [("documents", documents)], plan, _Done(fold, gathered, begun_ns))
@@ -341,7 +345,7 @@ class DocumentQueries:
     async def _update(self, asked: _Asked) -> bytes:
         update = asked.body.get("update")
         if not isinstance(update, (dict, list)):
-            raise ProblemError("bad-body", "_update takes update: operators, a merge patch, or a JSON Patch")
+            raise ProblemError("bad-body", "_update takes update: operators, stages, a merge or JSON patch")
         made_id, update = split_id(update) if asked.body.get("upsert", False) else (MISSING, update)
         edit, positions = self._edit(asked, update)
         how = Wanted(asked.level, existing=True)
@@ -361,6 +365,8 @@ class DocumentQueries:
         bytes_max = asked.collection.settings.max_document_bytes
         named = asked.body.get("array_filters", asked.body.get("arrayFilters"))
         operators = isinstance(update, dict) and all(name.startswith("$") for name in update)
+        if is_pipeline(update) and not named:
+            return edit_of(UPDATE, render(update), bytes_max), NOWHERE
         if not update or not operators:
             if named:
                 raise ProblemError("bad-patch", "array filters belong to operators: to $[name] in a path")
@@ -369,7 +375,7 @@ class DocumentQueries:
             kind = JSON_PATCH if isinstance(update, list) else JSON
             return edit_of(kind, render(update), bytes_max), NOWHERE
         try:
-            condition = _good(filter_query(asked.body)).condition
+            condition = _good(filter_query(asked.body, now_us=asked.now_us)).condition
             positions = Positions(array_filters(named) if named is not None else {}, condition)
             return update_of(update, time.time_ns() // 1000, len(render(update)), positions), positions
         except EditError as error:
@@ -377,7 +383,7 @@ class DocumentQueries:
 
     async def _upsert(self, asked: _Asked, change: Value, made_id: Value, positions: Positions) -> str:
         """Make the document that an update of nothing makes; its id."""
-        condition = _good(filter_query(asked.body)).condition
+        condition = _good(filter_query(asked.body, now_us=asked.now_us)).condition
         try:
             upsert = upsert_of(condition, change, time.time_ns() // 1000, made_id, positions)
         except EditError as error:
@@ -411,7 +417,7 @@ class DocumentQueries:
             key: asked.body[key] for key in ("filter", "limit", "cursor") if key in asked.body
         }
         end_s = time.monotonic() + asked.timeout_us / 2_000_000
-        query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}))
+        query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}, asked.now_us))
         left = query.limit if "limit" in body else None
         if not asked.body.get("multi", True):
             left = 1
@@ -427,7 +433,7 @@ class DocumentQueries:
             if cursor is None or left == 0 or time.monotonic() > end_s:
                 return counts
             again = {**body, "cursor": cursor, "projection": {ID: 1}}
-            query = _good(find_query(asked.collection, again))
+            query = _good(find_query(asked.collection, again, asked.now_us))
 
     async def _change_each(
         self,

@@ -1,8 +1,9 @@
 """`/v1/docs/{collection}/{id}`: one document at a time.
 
 A PATCH is what its content type says: `application/merge-patch+json` (RFC 7396),
-`application/json-patch+json` (RFC 6902), or update operators as `application/vnd.sullae.update+json`. Plain
-`application/json` is an update if all names begin with `$`, and else a merge patch.
+`application/json-patch+json` (RFC 6902), or update operators as `application/vnd.sullae.update+json`, which
+may be a pipeline of stages, too. Plain `application/json` is an update if all names begin with `$`, or it is
+such a pipeline, and else a merge patch.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from core.requests import Answer, Invalid, Judged, OperationId, RowsRead, Writte
 from core.settings import Settings
 from documents import operations
 from documents.collections import DEFAULTS, Collection
-from documents.edits import Edit, EditError, merge_patch
+from documents.edits import Edit, EditError, merge_patch, parsed
 from documents.indexes import schema_name
 from documents.json_patch import json_patch
 from documents.operations import Condition, Done, NotMet, Operation, Wanted
-from documents.updates import update
+from documents.pipeline_updates import is_pipeline, pipeline_update
+from documents.updates import update_of
 from kv import operations as kv
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
@@ -230,6 +232,8 @@ def _json_edit(body: bytes, bytes_max: int) -> Edit:
         value = parse(body)
     except JsonError as error:
         raise EditError("bad_body", str(error)) from None
+    if is_pipeline(value):
+        return _update(body, bytes_max)
     if type(value) is not dict:
         raise EditError("bad_patch", f"{JSON} takes an object; an array of operations is {JSON_PATCH}")
     dollars = [name.startswith("$") for name in value]
@@ -239,7 +243,10 @@ def _json_edit(body: bytes, bytes_max: int) -> Edit:
 
 
 def _update(body: bytes, bytes_max: int) -> Edit:
-    return update(body, time.time_ns() // 1000, bytes_max)
+    value, now_us = parsed(body, bytes_max), time.time_ns() // 1000
+    if is_pipeline(value):
+        return pipeline_update(value, now_us, len(body))
+    return update_of(value, now_us, len(body))
 
 
 _EDITS: Final[dict[str, Callable[[bytes, int], Edit]]] = {

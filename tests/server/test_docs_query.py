@@ -450,3 +450,54 @@ def test_an_expression_over_the_whole_document_finds_and_says_what_it_cannot_com
             assert "filter.$expr.$add: a number belongs here" in failed.json()["detail"]
 
     run(work())
+
+
+def test_updates_by_a_pipeline_and_what_time_it_is() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            stages = [{"$set": {"age": {"$subtract": [2020, "$year"]}, "at": "$$NOW", "who": "$_id"}}]
+            told = await post(ask, "_update", {"filter": {"year": {"$lt": 2005}}, "update": stages})
+            assert told.json() == {"matched": 2, "modified": 2, "cursor": None}
+            kept = (await ask("GET", "/v1/docs/movies/m2")).json()
+            assert (kept["age"], kept["who"], kept["title"]) == (20, "m2", "Mid")
+            for kind in ("application/json", "application/vnd.sullae.update+json"):
+                text = json.dumps([{"$set": {"age": {"$add": ["$age", 1]}}}]).encode()
+                done = await ask("PATCH", "/v1/docs/movies/m2", text, {"Content-Type": kind})
+                assert done.status == 204
+            assert (await ask("GET", "/v1/docs/movies/m2")).json()["age"] == 22
+            since = {"$expr": {"$lt": ["$at", "$$NOW"]}}
+            assert (await post(ask, "_count", {"filter": since})).json() == {"count": 4}  # nothing is below
+            late = {"filter": {"_id": "m2"}, "projection": {"late": since["$expr"]}}
+            found = await post(ask, "_find", late)
+            assert found.json()["documents"][0]["document"] == {"late": True}
+            made = {"filter": {"_id": "m9"}, "update": [{"$set": {"n": 1}}], "upsert": True}
+            assert (await post(ask, "_update", made)).json()["upserted"] == "m9"
+            bad = {"filter": {}, "update": [{"$group": {"_id": None}}]}
+            assert problem(await post(ask, "_update", bad)) == (400, "bad-patch")
+
+    run(work())
+
+
+def test_a_projection_computes_and_shows_the_element_that_was_found() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+
+            async def shown(**body: Any) -> Any:
+                found = (await post(ask, "_find", body)).json()
+                return [one["document"] for one in found["documents"]]
+
+            genres = {"filter": {"genres": {"$in": ["crime"]}}, "projection": {"genres.$": 1}}
+            assert await shown(**genres) == [{"genres": ["crime"]}]
+            half = {"$divide": ["$year", 2]}
+            computed = await shown(filter={"_id": "m1"}, projection={"half": half, "t": "$title"})
+            assert computed == [{"half": 997.5, "t": "Old"}]
+            unfit = await post(ask, "_find", {"projection": {"genres.$": 1}})
+            assert problem(unfit) == (400, "bad-projection")
+            wrong = {"filter": {"_id": "m1"}, "projection": {"x": {"$add": ["$title", 1]}}}
+            told = await post(ask, "_find", wrong)
+            assert problem(told) == (400, "bad-query")
+            assert "projection.x" in told.json()["detail"]
+
+    run(work())

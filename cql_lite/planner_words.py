@@ -59,5 +59,7 @@ def words_for(changed: Changed, change: Change) -> str:
     text = _TEXTS.get(changed.code, "")
     if text:
         what = f"Table '{keyspace}.{name}'" if hasattr(change, "columns") else f"Keyspace '{name}'"
-        return f"{text.format(what=what, **words)}: {changed.error}"
+        sentence = text.format(what=what, **words)
+        says_more = not changed.error.startswith("there is no ") or "; " in changed.error
+        return f"{sentence}: {changed.error}" if says_more else sentence
     return changed.error

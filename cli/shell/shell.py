@@ -161,7 +161,7 @@ class Shell:
             state = shown.take(reply)
             if state is None:
                 break
-            if self.interactive and self.more is not None:
+            if self.interactive and self.more is not None and self.output.capturing is None:
                 self.output.flush()
                 asked_s = time.monotonic()
                 if not await self.more():

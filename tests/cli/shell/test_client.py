@@ -277,3 +277,16 @@ async def test_pages_are_asked_for_as_they_are_read(
         keys.send_text("q\r")
         keys.send_text("exit\r")
     assert "(2 rows" in capsys.readouterr().out
+
+
+async def test_results_that_go_to_a_file_are_not_asked_about(tmp_path: Path) -> None:
+    async def pages(request: wire.Request) -> wire.Response:
+        assert isinstance(request, wire.Query)
+        number = int(request.parameters.paging_state or b"0")
+        return rows("n", (str(number),), state=b"%d" % (number + 1) if number < 3 else None)
+
+    stub = Stub(pages)
+    async with serving(stub), talking(tmp_path, stub) as (keys, _, _):
+        keys.send_text(f"CAPTURE '{tmp_path / 'n.txt'}'\rSELECT n FROM t;\rCAPTURE OFF\rexit\r")
+        await until(lambda: stub.texts().count("SELECT n FROM t") == 4)
+    assert "(4 rows" in (tmp_path / "n.txt").read_text()

@@ -175,6 +175,104 @@ def test_every_reader_after_every_pair_of_writers(cluster: Cluster, first: str) 
         assert _hits(cluster.peers[at], f"word{n}") == [], "the word before it"
 
 
+# --- writers that decide, repeat or do several things at once: whole documents all of them
+
+
+def cql_batch(peer: Peer, name: str, title: str, n: int) -> None:
+    """A logged batch of two partitions."""
+    insert = f"INSERT INTO {TABLE} (id, doc) VALUES (?, ?)"
+    cql(
+        peer, f"BEGIN BATCH {insert}; {insert}; APPLY BATCH", name, _whole(title, n), f"{name}-twin", {"t": n}
+    )
+
+
+def if_match(peer: Peer, name: str, title: str, n: int) -> None:
+    path, body = f"/v1/docs/doors/{name}", json.dumps(_whole(title, n)).encode()
+    tag = peer.request("GET", path).headers["etag"]
+    answer = peer.request("PUT", path, body, Content_Type="application/json", If_Match=tag)
+    assert answer.status < 300, answer.body
+
+
+def repeated(peer: Peer, name: str, title: str, n: int) -> None:
+    path, body = f"/v1/docs/doors/{name}", json.dumps(_whole(title, n)).encode()
+    for _ in range(2):
+        kind = "application/json"
+        answer = peer.request("PUT", path, body, Content_Type=kind, Idempotency_Key=f"{name}-{n}")
+        assert answer.status < 300, answer.body
+
+
+def update_by_filter(peer: Peer, name: str, title: str, n: int) -> None:
+    update = {"$set": _whole(title, n), "$unset": {"kept": ""}}
+    rest(peer, "POST", "/v1/docs/doors/_update", {"filter": {"_id": name}, "update": update})
+
+
+def applied(rows: list[dict[str, Any]]) -> None:
+    assert rows[0]["[applied]"], rows
+
+
+DECIDING: dict[str, Writer] = {
+    "cql batch": cql_batch,
+    "cql batch if": lambda peer, name, t, n: applied(
+        cql(peer, f"BEGIN BATCH UPDATE {TABLE} SET doc = ? WHERE id = ? IF EXISTS; APPLY BATCH",
+            _whole(t, n), name)
+    ),
+    "cql if": lambda peer, name, t, n: applied(
+        cql(peer, f"UPDATE {TABLE} SET doc = ? WHERE id = ? IF doc['nothing'] = null", _whole(t, n), name)
+    ),
+    "if-match": if_match,
+    "repeated": repeated,
+    "update by filter": update_by_filter,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", DECIDING)
+def test_every_reader_after_writers_that_decide(cluster: Cluster, writer: str) -> None:
+    a = list(DECIDING).index(writer)
+    for b, other in enumerate(("rest put", "cql paths", "merge patch")):
+        n, at = 20_000 + 10 * a + 3 * b, (a + b) % 3
+        name = f"d{n}"
+        rest(cluster.peers[at], "PUT", f"/v1/docs/doors/{name}", KEPT)
+        for step, write in enumerate((WRITERS[other], DECIDING[writer])):
+            write(cluster.peers[at], name, f"word{n + step}", n + step)
+        all_read(cluster, at, (name, f"word{n + 1}", n + 1), [_whole(f"word{n + 1}", n + 1)])
+        WRITERS[other](cluster.peers[(at + 1) % 3], name, f"word{n + 2}", n + 2)
+        all_read(cluster, at, (name, f"word{n + 2}", n + 2), [_whole(f"word{n + 2}", n + 2)])
+
+
+BUCKET = "kv.doorstep"
+VALUES: dict[str, Callable[[Peer, str, str], Any]] = {
+    "rest": lambda peer, key, v: rest(peer, "PUT", f"/v1/kv/doorstep/{key}", v.encode(), "text/plain"),
+    "rest bulk": lambda peer, key, v: rest(
+        peer, "POST", "/v1/kv/doorstep/_bulk", json.dumps({"op": "put", "key": key, "value": v}).encode(),
+        "application/x-ndjson",
+    ),
+    "cql": lambda peer, key, v: cql(
+        peer, f"INSERT INTO {BUCKET} (key, value) VALUES (?, textAsBlob(?))", key, v
+    ),
+    "cql if": lambda peer, key, v: applied(
+        cql(peer, f"UPDATE {BUCKET} SET value = textAsBlob(?) WHERE key = ? IF value != 0x99", v, key)
+    ),
+    "cql batch": lambda peer, key, v: cql(
+        peer, f"BEGIN BATCH UPDATE {BUCKET} SET value = textAsBlob(?) WHERE key = ?; "
+        f"UPDATE {BUCKET} SET value = 0x00 WHERE key = ?; APPLY BATCH", v, key, f"{key}-twin",
+    ),
+}  # fmt: skip
+
+
+def test_a_value_of_a_bucket_is_one_row_at_every_door(cluster: Cluster) -> None:
+    rest(cluster.peers[0], "PUT", "/v1/kv/doorstep/first", b"1")
+    for a, first in enumerate(VALUES):
+        for b, second in enumerate(VALUES):
+            key, at = f"k{a}{b}", (a + b) % 3
+            VALUES[first](cluster.peers[at], key, "before")
+            VALUES[second](cluster.peers[(at + 1) % 3], key, f"after {a} {b}")
+            wanted, peer = f"after {a} {b}", cluster.peers[(at + 2) % 3]
+            assert rest(peer, "GET", f"/v1/kv/doorstep/{key}").body.decode() == wanted, (first, second)
+            query = f"SELECT blobAsText(value) AS v FROM {BUCKET} WHERE key = ?"
+            assert cql(peer, query, key) == [{"v": wanted}], (first, second)
+            assert key.encode() in rest(peer, "GET", f"/v1/kv/doorstep?prefix={key}").body
+
+
 DELETERS: dict[str, Callable[[Peer, str], Any]] = {
     "rest": lambda peer, name: rest(peer, "DELETE", f"/v1/docs/doors/{name}"),
     "cql": lambda peer, name: cql(peer, f"DELETE FROM {TABLE} WHERE id = ?", name),

@@ -35,6 +35,8 @@ Url = Annotated[
 ]
 CONFIG = Path("cluster.yml")
 POLL_S = 1.0
+ENDS = {"finish": "is finished", "aborted": "was given up"}
+"""How a move ended, by its last phase."""
 
 Place = tuple["Sequence[str] | None", Path]
 
@@ -205,10 +207,11 @@ def commit(
     told = ask_verb(place, "move_commit", {} if plan_id is None else {"plan": plan_id})
     if wait:
         _watch(place)
-    if json:
+        _tell(place, as_json=json)
+    elif json:
         print_json(told)
     else:
-        say(f"it has {'ended' if wait else 'begun'}, epoch {told['epoch']}: see `sullae cluster status`")
+        say(f"it has begun, epoch {told['epoch']}: see `sullae cluster status`")
 
 
 @app.command("abort")
@@ -233,7 +236,7 @@ def status(
     config: Config = CONFIG,
     json: Json = False,
 ) -> None:
-    """What moves and how far it is, and who waits to be admitted. Exits with 1 if a move was given up.
+    """What moves and how far it is, and who waits to be admitted. Exit status 4 if the last was given up.
 
     \b
     Examples:
@@ -243,8 +246,12 @@ def status(
     place = (url, config)
     if watch:
         _watch(place)
+    _tell(place, as_json=json)
+
+
+def _tell(place: Place, *, as_json: bool) -> None:
     told = ask_verb(place, "moves")
-    if json:
+    if as_json:
         print_json(told)
     else:
         _show(told)
@@ -290,7 +297,7 @@ def left_s(done: int, all_ranges: int, spent_s: float) -> str:
 def _show(told: dict[str, Any]) -> None:
     move, last = told.get("move"), told.get("last")
     if move is None:
-        ended = "" if last is None else f"; the last ({last['kind']}) is {last['phase']}"
+        ended = "" if last is None else f"; the last move ({last['kind']}) {ENDS[last['phase']]}"
         say(f"nothing moves{ended}")
     else:
         done, all_ranges = progress(move)
@@ -311,4 +318,5 @@ def _show(told: dict[str, Any]) -> None:
             for wait in peer.get("waits", []):
                 say(f"{peer['name']} waits {duration_text(wait['seconds'])}: {wait['text']}")
     for one in told.get("waiting", []):
-        say(f"{one['name']} at {one['address']} waits to be admitted: sullae cluster plan add {one['name']}")
+        advice = f"sullae cluster plan {one.get('verb', 'add')} {one['name']}"
+        say(f"{one['name']} at {one['address']} waits to be admitted: {advice}")

@@ -117,10 +117,10 @@ def _show(
         reason = ""
         if table in waiting:
             one = waiting[table]
-            since = f", for {duration_text(one['waiting_s'])}" if one.get("waiting_s") is not None else ""
-            reason = f"{one['waiting']} ({one['ranges']} ranges{since})"
+            waited = f", for {duration_text(one['waiting_s'])}" if one.get("waiting_s") is not None else ""
+            reason = f"{one['waiting']} ({count_text(one['ranges'], 'range')}{waited})"
         rows.append((table, proven, since, floor_text, reason))
-    print_table(("table", "ranges proven equal", "all since", "floor", "the floor waits for"), rows)
+    print_table(("table", "ranges proven equal", "since", "floor", "the floor waits for"), rows)
     for one in mending[:SHOWN_MAX]:
         why = ", ".join(f"{name} ({text})" for name, text in one["waiting"].items())
         say(f"{one['peer']} lost something of {one['table']} to damage and waits for {why}")

@@ -20,6 +20,8 @@ from core.limits import MIB
 
 ASK_TIMEOUT_S: Final = 2.0
 UNKNOWN: Final = "-"
+ANOTHER: Final = "another peer"
+"""At this address answers one that is not the member: a wiped directory, mostly."""
 DISK_LOW_BYTES: Final = 256 * MIB
 """Less than this is said."""
 
@@ -75,9 +77,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
     is_it = itself.get("peer") == peer.get("peer")
     mine = itself if is_it else {}
     if itself and not is_it:
-        state = (
-            "another peer"  # at this address answers one that is not the member: a wiped directory, mostly
-        )
+        state = ANOTHER
     elif not mine.get("ready", True):
         state = "not ready"
     elif state == "up" and not itself:
@@ -108,6 +108,8 @@ def advice_on(row: dict[str, Any]) -> str:
             f"{name} is down: the end of its log says why; start it again (sullae node {name}), or if its "
             f"disk is lost, give its place to another (sullae cluster plan replace {name})"
         )
+    if row["state"] == ANOTHER:
+        return f"{name}: another peer answers at its address: {row['why_not']}"
     if free is not None and free < DISK_LOW_BYTES:
         return (
             f"{name} has {bytes_text(free)} left on its disk: when that is full it refuses writes, and takes "
@@ -119,11 +121,12 @@ def advice_on(row: dict[str, Any]) -> str:
 def texts_of(row: dict[str, Any]) -> list[str]:
     """The same as people get it."""
     load, owns = row["load_bytes"], row["owns"]
+    why = "" if row["state"] == ANOTHER else row["why_not"]  # that takes a line of its own (`advice_on`)
     return [
         str(row["name"]),
         str(row["address"]),
         text_of(row["pid"]),
-        ": ".join(text for text in (row["state"], row["why_not"]) if text),
+        f"{row['state']}: {why}" if why else str(row["state"]),
         UNKNOWN if load is None else bytes_text(load),
         text_of(row["vnodes"]),
         UNKNOWN if owns is None else f"{owns:.1%}",

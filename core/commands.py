@@ -137,14 +137,12 @@ AT_END = -1
 
 
 class TreeHashes(msgspec.Struct, frozen=True):
-    """The hash of each of `parts` equal parts of leaves [first, end), then TREE_FANOUT of each of `also`."""
+    """The hashes of `parts` equal parts (all leaves if they are fewer) of each of these runs [first, end)."""
 
     table: int
-    first: int
-    end: int
+    spans: tuple[tuple[int, int], ...]
     parts: int
     lost_too: bool = False
-    also: tuple[tuple[int, int], ...] = ()
 
 
 class SystemWrite(msgspec.Struct, frozen=True):
@@ -447,9 +445,10 @@ class Mutations(msgspec.Struct, frozen=True):
 
 
 class Hashes(msgspec.Struct, frozen=True):
-    """One 64-bit hash per part; 0 for a part without rows."""
+    """One 64-bit hash per part, 0 for one without rows; and in about how many places each has rows."""
 
     hashes: tuple[int, ...]
+    filled: tuple[int, ...] = ()
 
 
 class Records(msgspec.Struct, frozen=True):

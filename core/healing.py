@@ -132,5 +132,19 @@ class Scrubbed(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-HealingCommand = RaiseFloor | GarbageDue | Purge | PaxosScan | PaxosMerge | Scrub
+class ReadLeaves(msgspec.Struct, frozen=True):
+    """The rows of some runs of leaves [first, end) of a table, in their order, behind the key `after` up to
+    the key `until` (b"": to the end). Answered with core.commands.Rows, cut at the limits of a slice.
+
+    Who mends asks for what may lack rows, too (`lost_too`, lsm/lost.py).
+    """
+
+    table: int
+    spans: tuple[tuple[int, int], ...]
+    after: bytes
+    until: bytes
+    lost_too: bool = False
+
+
+HealingCommand = RaiseFloor | GarbageDue | Purge | PaxosScan | PaxosMerge | Scrub | ReadLeaves
 HealingOutcome = FloorBlocked | IsDue | Purged | PaxosPage | Scrubbed

@@ -19,22 +19,54 @@ class Repair(msgspec.Struct, frozen=True, array_like=True, tag=45):
 
 
 class TreeAsk(msgspec.Struct, frozen=True, array_like=True, tag=64):
-    """The hashes of `parts` equal parts of the leaves [first, end) of a table, then of each of `also`."""
+    """The hashes of `parts` equal parts (no more than leaves) of each of some runs of leaves of a table.
+
+    `spans` are these runs in ascending order, each as its distance from the end of the one before and its
+    length (node/comparing.py). With a salt, short hashes are wanted.
+    """
 
     op: int
     epoch: int
     table: int
-    first: int
-    end: int
     parts: int
-    also: tuple[tuple[int, int], ...] = ()
+    salt: int
+    spans: tuple[int, ...]
 
 
 class TreeAnswer(msgspec.Struct, frozen=True, array_like=True, tag=65):
-    """One hash per part."""
+    """One hash per part, all of one width, one behind the other."""
 
     op: int
-    hashes: tuple[int, ...]
+    hashes: bytes
+
+
+class RowsAsk(msgspec.Struct, frozen=True, array_like=True, tag=68):
+    """These are the hashes, under this salt, of my rows in these runs of leaves (as in TreeAsk), behind the
+    key `after` up to the key `until` (b"": to the end): which rows do I lack? Answered with RowsTold.
+    """
+
+    op: int
+    epoch: int
+    table: int
+    salt: int
+    spans: tuple[int, ...]
+    after: bytes
+    until: bytes
+    hashes: bytes
+
+
+class RowsTold(msgspec.Struct, frozen=True, array_like=True, tag=69):
+    """The rows that you lack, and the positions of those of your hashes of which I have no row.
+
+    I looked up to the key `until` (b"": all that you asked for); beyond it neither says anything.
+    `settled_us` as in commands.Rows.
+    """
+
+    op: int
+    rows: tuple[tuple[bytes, bytes], ...]
+    lacking: tuple[int, ...]
+    until: bytes
+    settled_us: int
 
 
 class PaxosStateAsk(msgspec.Struct, frozen=True, array_like=True, tag=66):

@@ -24,6 +24,8 @@ from core.healing_messages import (
     PaxosStateAsk,
     PaxosStateTold,
     Repair,
+    RowsAsk,
+    RowsTold,
     TreeAnswer,
     TreeAsk,
 )
@@ -561,7 +563,7 @@ Message = (
     | Followed
     | Fetch
     | Fetched
-    | TreeAsk
+    | TreeAsk | RowsAsk | RowsTold
     | TreeAnswer
     | PaxosStateAsk
     | PaxosStateTold

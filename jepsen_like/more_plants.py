@@ -56,7 +56,7 @@ MORE_PLANTS = (
         "column ids given again",
         ((SchemaDraft, "_next_column_id", _column_ids_again),),
         "schema",
-        1,
+        22,
         ("phantom", "ghost"),
         20,
     ),

@@ -30,7 +30,7 @@ from node.writes import WriteOperation
 _hint = WriteOperation._hint
 _send = _Replay._send
 _send_repair = ReadOperation._send_repair
-_parts_that_differ = node.tree_run.parts_that_differ
+_split = node.tree_run.split
 _scan = MemoryEngine.scan
 _changes = ChangeLog.changes
 _lanes_of = node.subscriptions._lanes_of
@@ -67,9 +67,9 @@ def _repair_as_of_now(self: Any, peer: bytes) -> None:
     _send_repair(self, peer)
 
 
-def _all_but_the_last(span: Any, own: Any, theirs: Any) -> Any:
+def _all_but_the_last(span: Any, *hashes: Any) -> Any:
     """The last part of a span of leaves is never compared."""
-    return [(part, by_rows) for part, by_rows in _parts_that_differ(span, own, theirs) if part[1] != span[1]]
+    return tuple([part for part in parts if part[1] != span[1]] for parts in _split(span, *hashes))
 
 
 def _scan_up_to_the_damage(self: Any, first: bytes, end: bytes, reverse: bool = False) -> Iterator[Any]:
@@ -136,7 +136,7 @@ REPLICA_PLANTS = (
     ),
     Plant(
         "the last part of a hash tree not compared",
-        ((node.tree_run, "parts_that_differ", _all_but_the_last), (Following, "_begin", _do_nothing)),
+        ((node.tree_run, "split", _all_but_the_last), (Following, "_begin", _do_nothing)),
         "set",
         2,
         ("diverged",),

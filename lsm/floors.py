@@ -22,7 +22,7 @@ by `merged`, durably, before it applies or serves anything of it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -208,6 +208,19 @@ class Floors:
                 return 0
             least, at = min(least, one.settled_us), one.end
         return least if at >= end else 0
+
+    def pieces(self, table: int, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The leaves [first, end) cut where heights change: (first, end, settled)."""
+        at = first
+        for one in self.tables.get(table, ()):
+            if one.end <= at or one.first >= end:
+                continue
+            if at < one.first:
+                yield at, one.first, 0
+            at = min(one.end, end)
+            yield max(first, one.first), at, one.settled_us
+        if at < end:
+            yield at, end, 0
 
     # --- the steps of a round
 

@@ -36,6 +36,8 @@ _TOTAL = LEAVES_PER_BRANCH
 LEAVES_AT_ONCE = 4 * LEAVES_PER_BRANCH
 """Up to so many leaves are read one by one and together, whatever parts they are asked for in."""
 
+SPARSE_BRANCHES = 64
+
 _MASK = 2**64 - 1
 _NOTHING = bytes(8 * LEAVES_PER_BRANCH + 8)
 _BRANCHES_MAX = 2**13
@@ -60,6 +62,11 @@ def leaf_tokens(leaf: int) -> tuple[int, int]:
 def record_hash(key: bytes, value: bytes) -> int:
     """64 bits over key and value; the key's length keeps one from running into the other."""
     return mmh3.hash64(len(key).to_bytes(4, "big") + key + value, 0, True, False)[0]
+
+
+def _added(sums: list[int]) -> tuple[int, int]:
+    """The sum of sums, and how many of them are not 0."""
+    return sum(sums) & _MASK, len(sums) - sums.count(0)
 
 
 def _name(table: int, branch: int) -> int:
@@ -188,23 +195,28 @@ class HashTree:
         self._branches[_name(table, branch)] = leaves
         return leaves
 
-    def hashes(self, table: int, first: int, end: int, parts: int) -> tuple[int, ...]:
-        """The sum of each of `parts` equal parts of the leaves [first, end)."""
+    def sums(self, table: int, first: int, end: int, parts: int) -> list[tuple[int, int]]:
+        """Of each of `parts` equal parts of the leaves [first, end) its sum, and about in how many places
+        there are rows: leaves, or branches where there are so many that few of them mean few rows.
+        """
         bounds = [first + (end - first) * i // parts for i in range(parts + 1)]
         if end - first > LEAVES_AT_ONCE:
-            return tuple(self._part(table, a, b) for a, b in pairwise(bounds))
+            return [self._part(table, a, b) for a, b in pairwise(bounds)]
         leaves = self._leaves(table, first, end)
-        return tuple(sum(leaves[a - first : b - first]) & _MASK for a, b in pairwise(bounds))
+        return [_added(leaves[a - first : b - first]) for a, b in pairwise(bounds)]
 
-    def _part(self, table: int, first: int, end: int) -> int:
+    def _part(self, table: int, first: int, end: int) -> tuple[int, int]:
         size = LEAVES_PER_BRANCH
         first_branch, end_branch = -(-first // size), end // size
         if first_branch >= end_branch:
-            return sum(self._leaves(table, first, end)) & _MASK
-        total = sum(self._leaves(table, first, first_branch * size))
-        total += self._totals(table, first_branch, end_branch)
-        total += sum(self._leaves(table, end_branch * size, end))
-        return total & _MASK
+            return _added(self._leaves(table, first, end))
+        total, filled = _added(self._totals(table, first_branch, end_branch))
+        if end_branch - first_branch < SPARSE_BRANCHES:
+            filled *= size  # any number of leaves may be filled in each
+        for a, b in ((first, first_branch * size), (end_branch * size, end)):
+            more, places = _added(self._leaves(table, a, b))
+            total, filled = (total + more) & _MASK, filled + places
+        return total, filled
 
     def _leaves(self, table: int, first: int, end: int) -> list[int]:
         """The sums of some leaves: of branches in memory from there, of all others by one scan each."""
@@ -223,21 +235,22 @@ class HashTree:
             first += count
         return found
 
-    def _totals(self, table: int, first: int, end: int) -> int:
-        """The sum of the sums of some branches; those that are not in memory are scanned run by run."""
-        total, run, branches = 0, first, self._branches
+    def _totals(self, table: int, first: int, end: int) -> list[int]:
+        """The sums of some branches; those that are not in memory are scanned run by run."""
+        found: list[int] = []
+        run, branches = first, self._branches
         for branch in range(first, end):
             name = table << 12 | branch
             if name in branches:
-                total += branches[name][_TOTAL]
                 if run < branch:
-                    total += self._stored(table, run, branch)
+                    found += self._stored(table, run, branch)
+                found.append(branches[name][_TOTAL])
                 run = branch + 1
-        return total + self._stored(table, run, end)
+        return found + self._stored(table, run, end)
 
-    def _stored(self, table: int, first: int, end: int) -> int:
-        """The sum of what is stored of branches."""
-        return sum(value for _, value in self._scan(table, _BRANCH, first, end))
+    def _stored(self, table: int, first: int, end: int) -> list[int]:
+        """What is stored of branches."""
+        return [value for _, value in self._scan(table, _BRANCH, first, end)]
 
     def _scan(self, table: int, level: int, first: int, end: int) -> Iterator[tuple[int, int]]:
         """(index, sum) of what is stored of a level."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from core.commands import Done, Failed, Hashes, Outcome, TreeHashes, Why
+from core.commands import Done, Failed, Hashes, Outcome, Rows, Slice, TreeHashes, Why
 from core.healing import (
     FloorStep,
     GarbageDue,
@@ -17,13 +17,15 @@ from core.healing import (
     Purge,
     Purged,
     RaiseFloor,
+    ReadLeaves,
     Scrub,
 )
-from core.limits import TREE_FANOUT
+from core.limits import SLICE_BYTES_MAX, SLICE_ROWS_MAX
 from lsm import keys
-from lsm.hash_tree import LEAVES, leaf_of
+from lsm.hash_tree import LEAVES, leaf_of, leaf_tokens
 from lsm.paxos_moving import no_fault, paxos_merged, paxos_page
 from lsm.purge import is_due
+from lsm.reading import read_slice
 from lsm.scrub import Scrubber
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from lsm.writing import Info, Writer
 
 MENDING = Failed(Why.MENDING, "what was damaged here is being given back by other replicas")
+
+NOTHING_SETTLED_US = 2**63 - 1
+"""Of a page without rows, from which nothing can come that was deleted."""
 
 Ran = tuple[Outcome, int]
 """An outcome, and the sequence number on which it depends."""
@@ -65,6 +70,7 @@ class Healing:
         self._info = info
         self.handlers: dict[type, Callable[[Any], Ran]] = {
             TreeHashes: self._tree_hashes,
+            ReadLeaves: self._read_leaves,
             RaiseFloor: self._raise_floor,
             GarbageDue: self._garbage_due,
             Purge: self._purge,
@@ -74,14 +80,50 @@ class Healing:
         }
 
     def _tree_hashes(self, command: TreeHashes) -> Ran:
-        found: list[int] = []
-        spans = [(command.first, command.end, command.parts)]
-        spans += [(first, end, min(TREE_FANOUT, end - first)) for first, end in command.also]
-        for first, end, parts in spans:
-            if not (0 <= first < end <= LEAVES and 0 < parts <= end - first):
-                return Failed(Why.MALFORMED, f"no {parts} parts of leaves {first} to {end}"), 0
-            found += self._tree.hashes(command.table, first, end, parts)
-        return Hashes(tuple(found)), self._unsynced.newest(keys.table_prefix(command.table))
+        found: list[tuple[int, int]] = []
+        for first, end in command.spans:
+            if not (0 <= first < end <= LEAVES and 0 < command.parts):
+                return Failed(Why.MALFORMED, f"no {command.parts} parts of leaves {first} to {end}"), 0
+            parts = min(command.parts, end - first)
+            found += self._tree.sums(command.table, first, end, parts)
+        outcome = Hashes(tuple(sum_ for sum_, _ in found), tuple(filled for _, filled in found))
+        return outcome, self._unsynced.newest(keys.table_prefix(command.table))
+
+    def _read_leaves(self, command: ReadLeaves) -> Ran:
+        table = command.table
+        info = self._info(table)
+        if info is None:
+            return Failed(Why.NO_TABLE, f"there is no table {table}"), 0
+        if not command.spans or any(not 0 <= first < end <= LEAVES for first, end in command.spans):
+            return Failed(Why.MALFORMED, "no runs of leaves"), 0
+        pieces = [piece for span in command.spans for piece in self._floors.pieces(table, *span)]
+        return self._page(command, pieces, info), self._unsynced.newest(keys.table_prefix(table))
+
+    def _page(self, command: ReadLeaves, pieces: list[tuple[int, int, int]], info: Info) -> Rows:
+        """The rows of (first leaf, end leaf, settled), all of one `settled`: those with another are left to
+        the next page, for a page counts as settled as its least, and would be refused at higher floors.
+        """
+        rows: list[tuple[bytes, bytes]] = []
+        bytes_left, settled_us = SLICE_BYTES_MAX, NOTHING_SETTLED_US
+        for first_leaf, end_leaf, piece_settled_us in pieces:
+            first_token, last_token = leaf_tokens(first_leaf)[0], leaf_tokens(end_leaf - 1)[1]
+            first, end = keys.token_range_bounds(command.table, first_token, last_token)
+            first = max(first, command.after + b"\0") if command.after else first
+            end = min(end, command.until + b"\0") if command.until else end
+            if first >= end:
+                continue
+            rows_left = SLICE_ROWS_MAX - len(rows)
+            if rows and (rows_left <= 0 or bytes_left <= 0 or piece_settled_us != settled_us):
+                return Rows(tuple(rows), None, True, settled_us)
+            part = Slice(command.table, first, end, b"", False, rows_left, bytes_left)
+            page = read_slice(self._engine, part, info.has_clustering)
+            if page.rows:
+                settled_us = piece_settled_us
+            rows += page.rows
+            if page.more:
+                return Rows(tuple(rows), None, True, settled_us)
+            bytes_left -= sum(len(key) + len(data) for key, data in page.rows)
+        return Rows(tuple(rows), None, False, settled_us)
 
     def _raise_floor(self, command: RaiseFloor) -> Ran:
         spans = [

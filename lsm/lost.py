@@ -28,7 +28,7 @@ from core.commands import (
     Sweep,
     TreeHashes,
 )
-from core.healing import PaxosScan
+from core.healing import PaxosScan, ReadLeaves
 from core.ports import Engine
 from lsm import keys
 from lsm.hash_tree import LEAVES, leaf_of
@@ -134,8 +134,8 @@ def where(plan: Plan) -> list[Span]:
     if isinstance(command, PaxosPrepare | PaxosAccept | PaxosCommit | PaxosFetch | Sweep):
         leaf = leaf_of(keys.token_of(command.partition))
         return [(command.table, leaf, leaf + 1)]
-    if isinstance(command, TreeHashes):
-        return [(command.table, *span) for span in ((command.first, command.end), *command.also)]
+    if isinstance(command, TreeHashes | ReadLeaves):
+        return [(command.table, *span) for span in command.spans]
     if isinstance(command, Find):
         spans = ((command.first_token, command.last_token), *command.also)
         return [(command.table, leaf_of(first), leaf_of(last) + 1) for first, last in spans]

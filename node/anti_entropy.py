@@ -16,8 +16,8 @@ without being in the way of the others, in single runs of leaves, of which one t
 other.
 
 Where the hashes differ the sibling's log is followed first, since a mutation under its own id is better
-than its state. Then the run descends by `TREE_FANOUT` to leaves, lets what is in flight arrive, and
-compares the rows of the leaves that differed: what the sibling lacks is sent to it, what we lack is merged
+than its state. Then the run descends to parts that hold few rows, lets what is in flight arrive, and
+compares these by the hashes of their rows: what the sibling lacks is sent to it, what we lack is merged
 here, both only where rows differ, and no more than `ROWS_PER_SECOND_MAX` are looked at. A part that is
 empty on one side is not descended into.
 
@@ -32,14 +32,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from core import limits
-from core.commands import Failed, Hashes, Outcome, TreeHashes
-from core.healing_messages import TreeAnswer, TreeAsk
+from core.commands import Failed, Hashes, Outcome, Rows, TreeHashes, Why
+from core.healing import ReadLeaves
+from core.healing_messages import RowsAsk, RowsTold, TreeAnswer, TreeAsk
 from core.messages import OperationFailed, Stale
 from core.ports import PeerId, TimerId
+from node.comparing import Span, pack_hashes, told_rows, unpack_spans
 from node.following import Following
 from node.inside import Inside
 from node.tree_run import TreeRun
-from node.views import MetadataView, SwimView
+from node.views import MetadataView, SwimView, lane_for
 from ring.tokens import slice_end, slice_of, slice_start
 
 URGENT_PAUSE_US = 50_000
@@ -47,9 +49,6 @@ URGENT_PAUSE_US = 50_000
 
 RUNS_MAX = 4
 """Comparisons under way at once; the rate of the rows looked at is shared by them."""
-
-Span = tuple[int, int]
-"""Leaves [first, end)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,11 +91,13 @@ class AntiEntropy:
         self._failing: dict[tuple[PeerId, int], str] = {}
         following.on_gap = self.mend_gap
         inside.on_message(TreeAsk, self._on_ask)
+        inside.on_message(RowsAsk, self._on_rows_ask)
         inside.on_timer("tree_next", self._on_next)
         inside.on_timer("tree_step", lambda op: self._with_run(op, TreeRun.on_pause_over))
         inside.on_timer("tree_timeout", lambda op: self._with_run(op, TreeRun.on_timeout))
         inside.on_stored("tree_own", self._on_own)
         inside.on_stored("tree_serve", self._on_served)
+        inside.on_stored("tree_rows_serve", self._on_rows_served)
 
     def start(self) -> None:
         """Begin, at a moment of this peer's own."""
@@ -296,11 +297,13 @@ class AntiEntropy:
 
     # --- serving
 
-    def _on_ask(self, peer: PeerId, message: TreeAsk) -> None:
+    def _is_served(self, peer: PeerId, message: TreeAsk | RowsAsk) -> bool:
+        """Whether to answer now; if not, it is refused, or parked until we have caught up."""
         metadata, inside = self.metadata, self.inside
         if message.epoch > metadata.state.epoch:
-            metadata.catch_up(peer, message.epoch, lambda: self._on_ask(peer, message))
-            return
+            handler = inside.message_handlers[type(message)]
+            metadata.catch_up(peer, message.epoch, lambda: handler(peer, message))
+            return False
         lacking = None
         if message.epoch < metadata.state.epoch:
             lacking = metadata.stale_for(message.table, message.epoch)
@@ -308,18 +311,63 @@ class AntiEntropy:
             inside.send(peer, Stale(message.op, lacking))
         elif metadata.state.placement(message.table) is None:
             inside.send(peer, OperationFailed(message.op, "no_such_table", "there is no such table here"))
-        elif not 0 < message.parts <= limits.TREE_FANOUT or len(message.also) >= limits.TREE_SPANS_MAX:
-            inside.send(
-                peer, OperationFailed(message.op, "overloaded", "a tree is asked for in too many parts")
-            )
+        elif len(message.spans) > 2 * limits.TREE_SPANS_MAX:
+            self._refuse(peer, message.op, "a tree is asked for in too many parts")
         else:
-            span = message.first, message.end, message.parts
-            command = TreeHashes(message.table, *span, also=message.also)
-            inside.submit(("tree_serve", peer, message.op), command)
+            return True
+        return False
 
-    def _on_served(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _refuse(self, peer: PeerId, op: int, text: str) -> None:
+        self.inside.send(peer, OperationFailed(op, "overloaded", text))
+
+    def _on_ask(self, peer: PeerId, message: TreeAsk) -> None:
+        if self._is_served(peer, message):
+            try:
+                spans = unpack_spans(message.spans)
+                if not 0 < message.parts <= limits.TREE_FANOUT:
+                    raise ValueError("a tree is asked for in too many parts")
+            except ValueError as error:
+                self._refuse(peer, message.op, str(error))
+                return
+            ticket = "tree_serve", peer, message.op, message.salt
+            self.inside.submit(ticket, TreeHashes(message.table, spans, message.parts))
+
+    def _on_served(self, outcome: Outcome, peer: PeerId, op: int, salt: int) -> None:
         if isinstance(outcome, Hashes):
-            self.inside.send(peer, TreeAnswer(op, outcome.hashes))
+            self.inside.send(peer, TreeAnswer(op, pack_hashes(outcome.hashes, salt)))
+        else:
+            self._failed(outcome, peer, op)
+
+    def _on_rows_ask(self, peer: PeerId, message: RowsAsk) -> None:
+        if self._is_served(peer, message):
+            try:
+                spans = unpack_spans(message.spans)
+            except ValueError as error:
+                self._refuse(peer, message.op, str(error))
+                return
+            command = ReadLeaves(message.table, spans, message.after, message.until)
+            self.inside.submit(("tree_rows_serve", peer, message), command)
+
+    def _on_rows_served(self, outcome: Outcome, peer: PeerId, asked: RowsAsk) -> None:
+        metadata, op, lacking_epochs = self.metadata, asked.op, None
+        if asked.epoch < metadata.state.epoch:
+            lacking_epochs = metadata.stale_for(asked.table, asked.epoch)
+        if lacking_epochs is not None:  # rows moved while this waited in our queues
+            self.inside.send(peer, Stale(op, lacking_epochs))
+        elif isinstance(outcome, Rows):
+            until = outcome.rows[-1][0] if outcome.more else b""
+            rows, lacking = told_rows(outcome.rows, asked.hashes, asked.salt)
+            size = sum(len(key) + len(data) + 16 for key, data in rows)
+            told = RowsTold(op, rows, lacking, until, outcome.settled_us)
+            self.inside.send(peer, told, lane_for(size))
         else:
             assert isinstance(outcome, Failed), outcome
-            self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))
+            if outcome.why is Why.CORRUPT and self.inside.on_damage is not None:
+                spans = unpack_spans(asked.spans)
+                self.inside.log("error", "damaged_data", outcome.detail)
+                self.inside.on_damage(asked.table, slice_start(spans[0][0]), slice_end(spans[-1][1] - 1))
+            self._failed(outcome, peer, op)
+
+    def _failed(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+        assert isinstance(outcome, Failed), outcome
+        self.inside.send(peer, OperationFailed(op, outcome.why, outcome.detail))

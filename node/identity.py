@@ -131,7 +131,7 @@ def _not_a_member(theirs: Hello, state: State) -> Refused | None:
     if state.by_name(theirs.name) is not None:
         text = (
             f"peer {theirs.name!r} is a member with another identity: this directory is empty or another's; "
-            "restore its directory, or replace the peer"
+            f"restore its directory, or replace the peer (sullae cluster plan replace {theirs.name})"
         )
         return Refused(text, final=True, code=WIPED)
     if not theirs.cluster:

@@ -27,7 +27,8 @@ from core.messages import OperationFailed, Stale
 from core.ports import PeerId
 from lsm.hash_tree import LEAVES
 from lsm.lost import LOST_PREFIX, Lost, decode_lost
-from node.anti_entropy import AntiEntropy, Job, Span
+from node.anti_entropy import AntiEntropy, Job
+from node.comparing import Span
 from node.views import lane_for
 from ring.tokens import slice_end, slice_of, slice_start
 
@@ -109,8 +110,8 @@ class Mending:
     def start(self) -> None:
         """Begin, if there is anything to mend."""
         if self._lost:
-            text = f"{len(self._lost)} ranges of rows were damaged here: other replicas give them back"
-            self._inside.log("warning", "mending", text)
+            what = "; ".join(map(self._text, self._lost.values()))
+            self._inside.log("warning", "mending", f"damage took rows here, which others give back: {what}")
             self._inside.timer(1, "mend")
         self._inside.count("lost_ranges_now", len(self._lost))
 
@@ -141,7 +142,7 @@ class Mending:
         ]
 
     def _why(self, source: _Source) -> str:
-        return "is compared with" if self._swim.is_alive(source.peer) else "is down"
+        return "is being compared with" if self._swim.is_alive(source.peer) else "is down"
 
     def accept_loss(self) -> int:
         """An operator says that what no other replica has is gone; returns how many ranges were."""
@@ -278,8 +279,18 @@ class Mending:
         if self._planned_epoch != self._metadata.state.epoch:
             return
         if key in self._lost and key not in self._given_back and all(map(self._is_whole, self._pieces[key])):
-            self._inside.log("info", "mended", f"other replicas have given back {self._lost[key]}")
+            text = f"other replicas have given back {self._text(self._lost[key])}"
+            self._inside.log("info", "mended", text)
             self._give_back(key)
+
+    def _text(self, lost: Lost) -> str:
+        tables = self._metadata.state.tables
+        names = [f"{t.keyspace}.{t.name}" for t in tables.values() if lost.hits(t.id, 0, LEAVES)]
+        if lost.first_table != lost.last_table:
+            return f"parts of {', '.join(names) or 'what is no row'}"
+        first, end = lost.leaves_of(lost.first_table, LEAVES)
+        name = names[0] if names else f"table {lost.first_table}"
+        return f"{name}, tokens {slice_start(first)} to {slice_end(end - 1)}"
 
     def _is_whole(self, piece: _Piece) -> bool:
         placement = self._metadata.state.placement(piece.table)

@@ -78,7 +78,13 @@ class MoveVerbs:
         names = {member.peer: member.name for member in state.members}
         found: dict[str, Any] = {
             "waiting": [
-                {"name": hello.name, "address": hello.address, "rack": hello.rack, "peer": hello.peer.hex()}
+                {
+                    "name": hello.name,
+                    "address": hello.address,
+                    "rack": hello.rack,
+                    "peer": hello.peer.hex(),
+                    "verb": "replace" if state.by_name(hello.name) is not None else "add",
+                }
                 for hello in self._node.identity.waiting.values()
                 if state.member(hello.peer) is None
             ],

@@ -53,6 +53,7 @@ from core.mutation import decode_mutation
 from core.ports import PeerId
 from lsm.floors import decode_ranges, encode_ranges
 from lsm.keys import token_of, token_range_bounds
+from node.comparing import pack_spans, unpack_hashes
 from node.metadata_state import State, TablePlacement
 from node.moving_ring import Replicas, Sides, TokenPair
 from ring.tokens import slice_end, slice_of, slice_start
@@ -379,22 +380,24 @@ class Stream:
         while spans:
             batch = spans[-SPANS_AT_ONCE:]
             del spans[-SPANS_AT_ONCE:]
-            (a, b), also = batch[0], tuple(batch[1:])
-            parts = min(limits.TREE_FANOUT, b - a)
-            ours: Hashes = yield from own(TreeHashes(table, a, b, parts, False, also), Hashes)
+            asked = tuple(sorted(batch))
+            ours: Hashes = yield from own(TreeHashes(table, asked, limits.TREE_FANOUT), Hashes)
             theirs: TreeAnswer = yield Ask(
                 source,
-                lambda op, epoch, a=a, b=b, n=parts, also=also: TreeAsk(op, epoch, table, a, b, n, also),  # type: ignore[misc]
+                lambda op, epoch, asked=asked: TreeAsk(  # type: ignore[misc]
+                    op, epoch, table, limits.TREE_FANOUT, 0, pack_spans(asked)
+                ),
                 TreeAnswer,
             )
-            if len(ours.hashes) != len(theirs.hashes):
+            others = unpack_hashes(theirs.hashes, 0)
+            if len(ours.hashes) != len(others):
                 raise StreamError("hashes of other parts than asked")
             at = 0
-            for a, b in batch:
+            for a, b in asked:
                 parts = min(limits.TREE_FANOUT, b - a)
                 bounds = [a + (b - a) * i // parts for i in range(parts + 1)]
                 for i in range(parts):
-                    mine, other = ours.hashes[at + i], theirs.hashes[at + i]
+                    mine, other = ours.hashes[at + i], others[at + i]
                     if other in (mine, 0):
                         continue  # equal, or nothing there that we could lack
                     span = bounds[i], bounds[i + 1]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from core.bulk_messages import MutationsTold
 from core.finding import FindRequest
 from core.gathering import GatherRequest
-from core.healing_messages import PaxosStateTold, TreeAnswer
+from core.healing_messages import PaxosStateTold, RowsTold, TreeAnswer
 from core.hlc import HybridClock
 from core.lag import LagTold
 from core.messages import (
@@ -130,6 +130,7 @@ ANSWERS = (
     Followed,
     Fetched,
     TreeAnswer,
+    RowsTold,
     PaxosStateTold,
     PaxosTold,
     Searched,

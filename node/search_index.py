@@ -327,7 +327,8 @@ class OneIndex:
         if self.state != FOLLOWING or outcome.next_after <= self.read_to:
             return
         if outcome.first > self.read_to + 1:
-            self._inside.log("warning", "inverted", f"index {self.name}: the log no longer reaches back")
+            text = f"index {self.name}: the log no longer reaches back, so it is built anew over the rows"
+            self._inside.log("warning", "inverted", text)
             self.rebuild()
             return
         prefix = table_prefix(self.table)

@@ -4,43 +4,45 @@ The run is a sequence of steps. A step asks the sibling and our own store the sa
 operation number, waits for both answers, and decides what comes next; a step that is not answered is taken
 again, a few times:
 
-    hashes of a span of leaves  -> the parts that differ: narrower spans, or leaves to be compared by rows
-    a page of rows of a span    -> the rows that differ, merged: to whom lacks them
-    repairs on both sides       -> the next page, after a pause that bounds the rate
+    whole hashes of the runs of leaves    -> those that differ; the others are proven equal
+    short hashes of parts of these        -> the parts that differ: narrower ones, or few rows
+    hashes of our rows in many of these   -> the rows that we lack, and which of ours the sibling lacks
+    repairs on both sides                 -> the next rows, after a pause that bounds the rate
 
-A page may be cut on either side. Rows beyond the first cut are unknown on that side, and are left to the
-next page.
+Where somebody waits for the outcome (`Job.done`), because this replica is to count as one that has all,
+what differed is gone through once more with whole hashes: short ones may have hidden something.
+
+Rows are looked at in pages, which may be cut on either side. Rows beyond the first cut are unknown on that
+side, and are left to the next page. What is said to find the rows that differ is small beside them
+(node/comparing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from core import limits
-from core.commands import (
-    Command,
-    Failed,
-    Hashes,
-    Merged,
-    MergeRows,
-    Outcome,
-    Read,
-    Rows,
-    Slice,
-    TreeHashes,
-    Why,
-)
-from core.healing_messages import Repair, TreeAnswer, TreeAsk
-from core.messages import Message, MutationApplied, OperationFailed, ReadSlice, SliceRead, Stale
+from core.commands import Command, Failed, Hashes, Merged, MergeRows, Outcome, Rows, TreeHashes, Why
+from core.healing import ReadLeaves
+from core.healing_messages import Repair, RowsAsk, RowsTold, TreeAnswer, TreeAsk
+from core.messages import Message, MutationApplied, OperationFailed, Stale
 from core.ports import PeerId, TimerId
-from core.row import decode_header, decode_row, encode_header, encode_row, merge_headers, merge_rows
-from lsm.keys import HEADER_SUFFIX, prefix_end, token_range_bounds
+from node.comparing import (
+    Row,
+    Span,
+    differences,
+    pack_hashes,
+    pack_spans,
+    row_hashes,
+    salt_of,
+    split,
+    unpack_hashes,
+)
 from node.views import lane_for
-from ring.tokens import slice_end, slice_start
 
 if TYPE_CHECKING:
-    from node.anti_entropy import AntiEntropy, Job, Span
+    from node.anti_entropy import AntiEntropy, Job
 
 ROWS_PER_SECOND_MAX = 4_000
 """Rows looked at in the leaves that differ: a repair of millions takes minutes and is not felt."""
@@ -50,43 +52,53 @@ TIMEOUT_US = 300_000
 
 RETRIES = 4
 
+OTHER_PARTS = "the sibling answered for other parts than asked"
+
 FOLLOW_US = 5 * limits.SECOND_US
 """How long the sibling's log may take to be followed before a descent begins all the same."""
 
 SETTLE_US = 500_000
 """Between finding leaves that differ and comparing their rows: what was in flight has arrived by then."""
 
-LEAVES_AT_ONCE_MAX = 1_024
-"""Differing leaves collected before their rows are compared."""
+SUSPECTS_AT_ONCE_MAX = 1_024
+"""Differing spans collected before their rows are compared."""
 
-LANES = 16
-"""So many leaves are compared by rows at a time: one after the other, each would wait for the network and a
-sync.
+LANES = 4
+"""So many questions for rows are under way at a time: one after the other, each would wait for the network
+and a sync.
 """
+
+ROW_SPANS_AT_ONCE = 48
+"""Spans whose rows are compared by one question."""
 
 SPANS_AT_ONCE = 24
 """Spans of leaves whose hashes are asked for in one message."""
 
-Row = tuple[bytes, bytes]
-Differing = list[tuple["Span", bool]]
-"""Spans of leaves, and whether each is to be compared by rows: leaves, and what is empty on one side."""
+NARROW = 64
+"""In spans of so many leaves fewer parts are asked for: of most of them one leaf differs."""
+
+NARROW_PARTS = 4
+NARROW_SPANS_AT_ONCE = 64
 
 
 class TreeRun:
     """A job under way."""
 
     __slots__ = (
+        "_after",
+        "_apart",
         "_batch",
-        "_end_key",
+        "_differed",
         "_equal",
-        "_first",
         "_followed",
-        "_leaves",
-        "_mostly",
         "_own",
+        "_page",
         "_parent",
+        "_part_spans",
+        "_per_lane",
         "_resume",
         "_retries",
+        "_salt",
         "_settled_us",
         "_spans",
         "_step",
@@ -96,6 +108,7 @@ class TreeRun:
         "_timer",
         "_to_merge",
         "_to_send",
+        "_tops",
         "_up",
         "job",
         "lanes",
@@ -114,24 +127,30 @@ class TreeRun:
         self._retries = 0
         self._own: Any = None
         self._theirs: Any = None
-        self._step: Callable[[], None] = self._ask_hashes
-        self._then: Callable[[Any, Any], None] = self._compare_hashes
+        self._step: Callable[[], None] = self._ask_tops
+        self._then: Callable[[Any, Any], None] = self._compare_tops
         self._resume: Callable[[], None] = self._descend
+        self._salt = 0
         self._batch: list[Span] = []
-        self._spans: list[Span] = list(reversed(job.spans))
-        self._mostly: list[tuple[Span, Differing]] = []
+        self._tops: list[Span] = list(reversed(job.spans))
+        self._differed: list[Span] = []
+        self._spans: list[Span] = []
         self._suspects: list[Span] = []
-        self._first, self._end_key = b"", b""
+        self._per_lane = 1
+        self._part_spans: tuple[Span, ...] = ()
+        self._apart: list[tuple[Span, ...]] = []
+        self._after = b""
+        self._page = Rows((), None, False)
         self._to_merge: tuple[Row, ...] = ()
         self._to_send: tuple[Row, ...] = ()
         self._followed = False
         self._equal: list[Span] = []
         self._settled_us = 0
-        self._leaves: Span = (0, 0)
 
     def begin(self) -> None:
         """Compare the hashes of the whole."""
         self._parent.inside.count("tree_runs")
+        self._salt = salt_of(self._new_op())
         self._descend()
 
     # --- steps
@@ -187,21 +206,26 @@ class TreeRun:
             self.on_timeout()  # the epochs that we lacked are adopted by now
         elif kind is OperationFailed:
             self._fail(message.why, f"the sibling: {message.why}: {message.detail}")
-        elif kind in (TreeAnswer, SliceRead, MutationApplied):
+        elif kind in (TreeAnswer, RowsTold, MutationApplied):
             self._theirs = message
             self._go_on_if_both()
 
     def _fail(self, why: str, text: str) -> None:
-        """End; but rows of leaves that have floors of their own, and were refused together as too old for the
-        newest of these, are compared once more apart.
+        """End; but rows that were refused, for floors were raised since they were read, or are not the same
+        everywhere in these leaves, are read again, and in two parts.
         """
-        first, end = self._leaves
-        if why == Why.FENCED and self._up is not None and end - first > 1:
-            self._close()
-            self._up._suspects += [(first, (first + end) // 2), ((first + end) // 2, end)]
-            self._next_leaves()
-        else:
+        count = len(self._part_spans)
+        first, end = self._part_spans[0] if count else (0, 0)
+        if why != Why.FENCED or max(count, end - first) < 2:
             self._end(failure=text)
+            return
+        self._close()
+        if count > 1:
+            self._apart += (self._part_spans[: count // 2], self._part_spans[count // 2 :])
+        else:
+            middle = (first + end) // 2
+            self._apart += (((first, middle),), ((middle, end),))
+        self._next_spans()
 
     def _go_on_if_both(self) -> None:
         if self._own is not None and self._theirs is not None:
@@ -245,122 +269,131 @@ class TreeRun:
 
     # --- hashes
 
-    def _ask_hashes(self) -> None:
-        first, end = self._batch[0]
-        table, parts, also = self.job.table, _parts(self._batch[0]), tuple(self._batch[1:])
-        op, epoch = self._new_op(), self._parent.metadata.state.epoch
-        question = TreeAsk(op, epoch, table, first, end, parts, also)
-        self._ask(TreeHashes(table, first, end, parts, True, also), question, self._compare_hashes)
-
-    def _compare_hashes(self, own: Hashes, theirs: TreeAnswer) -> None:
-        if len(own.hashes) != len(theirs.hashes):
-            self._end(failure="the sibling answered for other parts than asked")
-            return
-        if own.hashes == theirs.hashes:
-            self._equal += [span for span in self._batch if span in self.job.spans]
+    def _descend(self) -> None:
+        """Ask for the next hashes: of all runs first, then deeper and deeper, and for rows in between."""
+        if self._tops:
+            self._take(self._tops, SPANS_AT_ONCE)
+            self._go(self._ask_tops)
+        elif self._spans and len(self._suspects) < SUSPECTS_AT_ONCE_MAX:
+            narrow = _is_narrow(self._spans[-1])
+            alike = next((n for n, s in enumerate(reversed(self._spans)) if _is_narrow(s) != narrow), None)
+            count = NARROW_SPANS_AT_ONCE if narrow else SPANS_AT_ONCE
+            self._take(self._spans, count if alike is None else min(count, alike))
+            self._go(self._ask_parts)
+        elif self._suspects:
+            self._pause(SETTLE_US, self._open_lanes)
+        elif self._differed and self._salt and self.job.done is not None:
+            self._tops, self._differed, self._salt = self._differed[::-1], [], 0
             self._descend()
-        elif self._followed:
-            at = 0
-            for span in self._batch:
-                parts = _parts(span)
-                differing = parts_that_differ(
-                    span, own.hashes[at : at + parts], theirs.hashes[at : at + parts]
-                )
-                at += parts
-                if not differing and span in self.job.spans:
-                    self._equal.append(span)
-                if 2 * len(differing) >= parts > 1:
-                    self._mostly.append((span, differing))
-                else:
-                    self._split(differing)
-            self._probe_next()
         else:
+            self._end()
+
+    def _take(self, spans: list[Span], count: int) -> None:
+        self._batch = sorted(spans[-count:])
+        del spans[-count:]
+
+    def _ask_tops(self) -> None:
+        self._ask_hashes(1, 0, self._compare_tops)
+
+    def _ask_parts(self) -> None:
+        parts = NARROW_PARTS if _is_narrow(self._batch[0]) else limits.TREE_FANOUT
+        self._ask_hashes(parts, self._salt, self._compare_parts)
+
+    def _ask_hashes(self, parts: int, salt: int, then: Callable[[Hashes, TreeAnswer], None]) -> None:
+        table, spans = self.job.table, tuple(self._batch)
+        op, epoch = self._new_op(), self._parent.metadata.state.epoch
+        question = TreeAsk(op, epoch, table, parts, salt, pack_spans(spans))
+        self._ask(TreeHashes(table, spans, parts, True), question, then)
+
+    def _compare_tops(self, own: Hashes, theirs: TreeAnswer) -> None:
+        hashes = unpack_hashes(theirs.hashes, 0)
+        if len(hashes) != len(self._batch):
+            self._end(failure=OTHER_PARTS)
+            return
+        differing = [span for span, a, b in zip(self._batch, own.hashes, hashes, strict=True) if a != b]
+        if differing and not self._followed:
             self._followed = True
             now_us = self._parent.inside.world.monotonic_us()
             self._parent.following.follow_now(
-                (self.job.peer,), lambda _: self._go(self._ask_hashes), now_us + FOLLOW_US
+                (self.job.peer,), lambda _: self._go(self._ask_tops), now_us + FOLLOW_US
             )
+            return
+        self._equal += [span for span in self._batch if span not in differing]
+        self._spans += differing
+        self._differed += differing
+        self._descend()
 
-    def _probe_next(self) -> None:
-        if self._mostly:
-            self._go(self._probe)
-        else:
-            self._descend()
-
-    def _probe(self) -> None:
-        """Most parts differ: if we hold no more than a page there, rows are sooner compared than hashes."""
-        self._new_op()
-        self._ask(Read(self._slice(*self._keys_of(self._mostly[-1][0])), False, True), None, self._probed)
-
-    def _probed(self, own: Rows, _: MutationApplied) -> None:
-        span, differing = self._mostly.pop()
-        if own.more:
-            self._split(differing)
-        else:
-            self._suspects.append(span)
-        self._probe_next()
-
-    def _split(self, differing: Differing) -> None:
-        """Note the parts that differ, to be descended into or to be compared by rows."""
-        for span, by_rows in differing:
-            if not by_rows:
-                self._spans.append(span)
-            elif self._suspects and self._suspects[-1][1] == span[0]:
-                self._suspects[-1] = (self._suspects[-1][0], span[1])
-            else:
-                self._suspects.append(span)
-
-    def _descend(self) -> None:
-        if self._spans and len(self._suspects) < LEAVES_AT_ONCE_MAX:
-            self._batch = self._spans[-SPANS_AT_ONCE:]
-            del self._spans[-SPANS_AT_ONCE:]
-            self._go(self._ask_hashes)
-        elif self._suspects:
-            self._pause(SETTLE_US, self._open_lanes)
-        else:
-            self._end()
+    def _compare_parts(self, own: Hashes, theirs: TreeAnswer) -> None:
+        salt, at = self._salt, 0
+        mine, others = unpack_hashes(pack_hashes(own.hashes, salt), salt), unpack_hashes(theirs.hashes, salt)
+        if len(mine) != len(others):
+            self._end(failure=OTHER_PARTS)
+            return
+        parts = NARROW_PARTS if _is_narrow(self._batch[0]) else limits.TREE_FANOUT
+        for span in self._batch:
+            end = at + min(parts, span[1] - span[0])
+            deeper, by_rows = split(span, mine[at:end], others[at:end], own.filled[at:end])
+            self._spans += deeper
+            self._suspects += by_rows
+            at = end
+        self._descend()
 
     # --- rows
 
     def _open_lanes(self) -> None:
         self._new_op()
+        self._suspects.sort()
         count = min(LANES, len(self._suspects))
+        self._per_lane = min(ROW_SPANS_AT_ONCE, -(-len(self._suspects) // count))
         self.lanes = [TreeRun(self._parent, self.job, self) for _ in range(count)]
         for lane in tuple(self.lanes):
             if lane in self.lanes:  # else an earlier one has ended them all
-                lane._next_leaves()
+                lane._salt = self._salt
+                lane._next_spans()
 
-    def _next_leaves(self) -> None:
-        """Of a lane: the next leaves that differ."""
+    def _next_spans(self) -> None:
+        """Of a lane: the next spans that differ."""
         assert self._up is not None
-        if not self._up._suspects:
+        suspects, count = self._up._suspects, self._up._per_lane
+        self._after = b""
+        if self._apart:
+            self._part_spans = self._apart.pop()
+        elif suspects:
+            self._part_spans = tuple(suspects[-count:])
+            del suspects[-count:]
+        else:
             self._end()
             return
-        self._leaves = self._up._suspects.pop()
-        self._first, self._end_key = self._keys_of(self._leaves)
-        self._go(self._ask_page)
+        self._go(self._read_page)
 
-    def _keys_of(self, span: Span) -> tuple[bytes, bytes]:
-        return token_range_bounds(self.job.table, slice_start(span[0]), slice_end(span[1] - 1))
+    def _read_page(self) -> None:
+        self._new_op()
+        self._ask(ReadLeaves(self.job.table, self._part_spans, self._after, b"", True), None, self._ask_rows)
 
-    def _slice(self, first: bytes, end: bytes) -> Slice:
-        return Slice(self.job.table, first, end, b"", False, limits.SLICE_ROWS_MAX, limits.SLICE_BYTES_MAX)
+    def _ask_rows(self, own: Rows, _: MutationApplied) -> None:
+        self._page = own
+        until = own.rows[-1][0] if own.more else b""
+        op, epoch, salt = self._new_op(), self._parent.metadata.state.epoch, self._salt
+        spans, hashes = pack_spans(self._part_spans), row_hashes(own.rows, salt)
+        question = RowsAsk(op, epoch, self.job.table, salt, spans, self._after, until, hashes)
+        self._ask(None, question, self._compare_rows)
 
-    def _ask_page(self) -> None:
-        page = self._slice(self._first, self._end_key)
-        op, epoch = self._new_op(), self._parent.metadata.state.epoch
-        self._ask(Read(page, False, True), ReadSlice(op, epoch, page, False), self._compare_page)
-
-    def _compare_page(self, own: Rows, theirs: SliceRead) -> None:
-        cuts = [side.rows[-1][0] for side in (own, theirs) if side.more and side.rows]
-        last = min(cuts) if cuts else None
-        self._settled_us = min(own.settled_us, theirs.settled_us)
-        self._to_merge, self._to_send = differences(_until(own.rows, last), _until(theirs.rows, last))
-        seen = max(len(own.rows), len(theirs.rows))
-        self._resume = self._next_leaves
-        if last is not None:
-            self._first = last + b"\0"
+    def _compare_rows(self, _: Merged, theirs: RowsTold) -> None:
+        rows, sent, until = self._page.rows, dict(theirs.rows), theirs.until
+        lacking = dict.fromkeys(theirs.lacking)
+        mine = {
+            key: data
+            for at, (key, data) in enumerate(rows)
+            if key in sent or (at in lacking and (not until or key <= until))  # it looked no further
+        }
+        self._settled_us = min(self._page.settled_us, theirs.settled_us)
+        self._to_merge, self._to_send = differences(mine, sent)
+        cut = until or (rows[-1][0] if self._page.more else b"")
+        self._resume = self._next_spans
+        if cut:
+            self._after = cut
             self._resume = self._next_page
+        seen = max(len(rows), len(sent))
         self._parent.inside.count("tree_rows_compared", seen)
         if self._to_merge or self._to_send:
             self._go(self._repair)
@@ -368,7 +401,7 @@ class TreeRun:
             self._rest(seen)
 
     def _next_page(self) -> None:
-        self._go(self._ask_page)
+        self._go(self._read_page)
 
     def _repair(self) -> None:
         table = self.job.table
@@ -392,51 +425,5 @@ class TreeRun:
         self._pause(share_us * self._parent.runs * lanes, self._resume)
 
 
-def _until(rows: tuple[Row, ...], last: bytes | None) -> dict[bytes, bytes]:
-    return {key: data for key, data in rows if last is None or key <= last}
-
-
-def differences(
-    mine: Mapping[bytes, bytes], theirs: Mapping[bytes, bytes]
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """What I lack of theirs and what they lack of mine: (key, bytes) in key order, rows merged where both
-    have one.
-    """
-    to_me: list[Row] = []
-    to_them: list[Row] = []
-    for key in sorted({**mine, **theirs}):
-        a, b = mine.get(key), theirs.get(key)
-        if a == b:
-            continue
-        if a is not None and b is not None:
-            merged = merged_bytes(key, a, b)
-        else:
-            merged = mine[key] if b is None else b
-        if merged != a:
-            to_me.append((key, merged))
-        if merged != b:
-            to_them.append((key, merged))
-    return tuple(to_me), tuple(to_them)
-
-
-def merged_bytes(key: bytes, a: bytes, b: bytes) -> bytes:
-    """The merge of two rows, or of two partition headers, of one key."""
-    if key[prefix_end(key) :] == HEADER_SUFFIX:
-        return encode_header(merge_headers(decode_header(a), decode_header(b)))
-    return encode_row(merge_rows(decode_row(a), decode_row(b)))
-
-
-def _parts(span: Span) -> int:
-    return min(limits.TREE_FANOUT, span[1] - span[0])
-
-
-def parts_that_differ(span: Span, own: tuple[int, ...], theirs: tuple[int, ...]) -> Differing:
-    """The parts of a span of leaves whose hashes are not equal."""
-    first, end = span
-    bounds = [first + (end - first) * i // len(own) for i in range(len(own) + 1)]
-    found: Differing = []
-    for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
-        if a != b:
-            part = (bounds[i], bounds[i + 1])
-            found.append((part, not a or not b or part[1] - part[0] == 1))
-    return found
+def _is_narrow(span: Span) -> bool:
+    return span[1] - span[0] <= NARROW

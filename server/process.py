@@ -133,7 +133,8 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         mended_s = [at_s for at_s in mended_s if now_s - at_s < MENDINGS_WITHIN_S] + [now_s]
         if len(mended_s) > MENDINGS_MAX:
             text = f"damage was met {len(mended_s)} times in {MENDINGS_WITHIN_S / 60:.0f} minutes"
-            journal.critical(f"{text}: replace the disk, then rebuild the peer", code="disk_fails")
+            advice = f"replace the disk, then the peer (sullae cluster plan replace {name})"
+            journal.critical(f"{text}: {advice}", code="disk_fails")
             return EXIT_STORE
 
 
@@ -143,11 +144,12 @@ def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: T
         memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
         opened = open_store(data, secrets.token_bytes(16), monotonic_us, memory)
     except (StoreError, OSError) as error:
-        journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
+        journal.critical(f"{error}; {_advice(error, name)}", code="store_not_opened")
         return EXIT_STORE
     if opened.mended is not None:
         mended = opened.mended
-        text = f"what could be read of the store was copied: {mended.records} records, {mended.holes} holes"
+        holes = "1 hole" if mended.holes == 1 else f"{mended.holes} holes"
+        text = f"what could be read of the store was copied: {mended.records} records, {holes}"
         lost = [[*msgspec.structs.astuple(one)] for one in mended.lost]
         journal.warning(text, code="store_copied", lost=lost, log_forgotten=mended.log_forgotten)
     process = PeerProcess(config, config.peer(name), opened, journal, data)
@@ -155,12 +157,13 @@ def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: T
         return runner.run(process.run(tls))
 
 
-def _advice(error: Exception) -> str:
-    """What to do about a store that does not open."""
+def _advice(error: Exception, name: str) -> str:
+    """What to do about a peer's store that does not open."""
+    rebuild = f"start the peer with an empty directory, then `sullae cluster plan replace {name}`, `commit`"
     if isinstance(error, AmnesiaError):
-        return "this directory has lost what it acknowledged: do not start it again, rebuild the peer"
+        return f"this directory has lost what it acknowledged: do not start it again, {rebuild}"
     if isinstance(error, CorruptionError):
-        return "the disk or a copy damaged it: keep it for inspection, rebuild the peer from its replicas"
+        return f"the disk or a copy damaged it: keep it for inspection, {rebuild}"
     if isinstance(error, DiskFullError):
         return "free some space and start again"
     if isinstance(error, FormatError):
@@ -246,7 +249,7 @@ class PeerProcess:
             if isinstance(error, CorruptionError):
                 self._note_damage(str(error))
                 return MEND
-            self.journal.critical(f"{error}; {_advice(error)}", code="store_not_opened")
+            self.journal.critical(f"{error}; {_advice(error, self.peer.name)}", code="store_not_opened")
             return EXIT_STORE
         try:
             await self.transport.start()

@@ -14,7 +14,8 @@ import pytest
 from cli.main import main
 
 RANGE = {"table": "kv.b", "first_token": -5, "last_token": 7, "equal_s": {"n2": 3.0, "n3": None}}
-FLOOR = {"table": "kv.b", "replicas": ["n1", "n2"], "ranges": 1, "floor_age_s": 90.5, "waiting": "n3 down"}
+FLOOR = {"table": "kv.b", "replicas": ["n1", "n2"], "ranges": 1, "floor_age_s": 90.5}
+FLOOR |= {"waiting": "n3 down", "waiting_s": 200}
 LOST = {"table": "kv.b", "first_token": 0, "last_token": 1, "merged": ["n2"], "waiting": {"n3": "is down"}}
 
 
@@ -74,7 +75,8 @@ def test_what_waits_and_what_is_mended_is_said_and_makes_the_answer_no(
     peer.answers["repair"] = {"proven_equal_s": {}, "ranges": [RANGE], "floors": [FLOOR], "mending": [LOST]}
     assert sullae(monkeypatch, "repair", "status", "--url", peer.url) == 4
     shown = said(capsys)
-    for text in ("kv.b", "1 of 2", "n3 down", "n1 lost something of kv.b", "n3 (is down)"):
+    waits = "n3 down (1 range, for 3 min 20 s)"
+    for text in ("kv.b", "1 of 2", "3.0 s ago", waits, "n1 lost something of kv.b", "n3 (is down)"):
         assert text in shown
     healthy = {
         "ranges": [{**RANGE, "equal_s": {"n2": 3.0}}],

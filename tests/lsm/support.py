@@ -33,7 +33,7 @@ def check_tree(store: Store) -> None:
                 expected[leaf] = (expected.get(leaf, 0) + record_hash(key, value)) % 2**64
         assert store.tree.leaves(table) == {leaf: total for leaf, total in expected.items() if total}
         for first, end, parts in ((0, LEAVES, 16), (3, LEAVES - 5, 7), (LEAVES // 2, LEAVES // 2 + 3, 3)):
-            outcome = store.execute(TreeHashes(table, first, end, parts))
+            outcome = store.execute(TreeHashes(table, ((first, end),), parts))
             assert isinstance(outcome, Hashes)
             inside = sum(total for leaf, total in expected.items() if first <= leaf < end) % 2**64
             assert sum(outcome.hashes) % 2**64 == inside

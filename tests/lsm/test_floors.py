@@ -28,12 +28,21 @@ from core.commands import (
     Slice,
     Why,
 )
-from core.healing import FloorBlocked, FloorStep, GarbageDue, IsDue, Purge, Purged, RaiseFloor
+from core.healing import (
+    FloorBlocked,
+    FloorStep,
+    GarbageDue,
+    IsDue,
+    Purge,
+    Purged,
+    RaiseFloor,
+    ReadLeaves,
+)
 from core.mutation import UPDATE, Mutation, encode_mutation
 from core.row import Header, RangeTombstone, Row, Tombstone, decode_row, encode_row, is_empty
 from lsm import keys
 from lsm.floors import FloorRange, Ranges, merged, raised
-from lsm.hash_tree import LEAVES
+from lsm.hash_tree import LEAVES, leaf_of, leaf_tokens
 from lsm.log import SUPERSEDED
 from lsm.memory import MemoryEngine
 from lsm.purge import due_of, purged
@@ -351,3 +360,48 @@ def test_what_moves_here_below_the_floor_is_logged_as_superseded_and_written_now
     assert store.execute(Apply(above, followed=True, moved=True)) == Applied(None, fresh=True)
     assert len(read(store).rows) == 1, "what is above is written as ever"
     check_tree(store)
+
+
+def test_a_page_of_leaves_ends_where_another_height_begins() -> None:
+    """It would else be as old as the least settled of its leaves, and be refused where floors are higher."""
+    store = Store(MemoryEngine(), TABLES.get)
+    quarter = LEAVES // 4
+    tokens = [leaf_tokens(part * quarter)[0] for part in range(4)]
+    for step in FloorStep:
+        raised_at = ((PLAIN.id, ((tokens[1], tokens[2] - 1),)),)
+        assert store.execute(RaiseFloor(step, 9, raised_at)) == Done()
+    names = sorted((token_of(b"%d" % n), b"%d" % n) for n in range(40))
+    rows = tuple(
+        (keys.row_key(PLAIN.id, token, name), encode_row(Row(None, (Cell(1, (), VALUE, 50, 7, 0, b"v"),))))
+        for token, name in names
+    )
+    assert store.execute(MergeRows(PLAIN.id, rows, 50)) == Merged(40)
+    after, pages = b"", []
+    while True:
+        page = store.execute(ReadLeaves(PLAIN.id, ((0, LEAVES - 1), (LEAVES - 1, LEAVES)), after, b""))
+        assert isinstance(page, Rows) and page.rows
+        pages.append(page)
+        if not page.more:
+            break
+        after = page.rows[-1][0]
+    assert sum((page.rows for page in pages), ()) == rows
+    assert [page.settled_us for page in pages] == [0, 9, 0]
+    for page in pages:
+        assert {quarter <= leaf_of(keys.token_of(key)) < 2 * quarter for key, _ in page.rows} == {
+            page.settled_us == 9
+        }
+    until = pages[1].rows[-1][0]
+    second = store.execute(ReadLeaves(PLAIN.id, ((0, LEAVES),), pages[0].rows[-1][0], until))
+    assert isinstance(second, Rows) and second.rows == pages[1].rows and not second.more
+    empty = store.execute(ReadLeaves(PLAIN.id, ((0, LEAVES),), rows[-1][0], b""))
+    assert isinstance(empty, Rows) and not empty.rows and empty.settled_us > 10**18
+
+
+def test_pieces_cover_the_leaves_that_are_asked_for() -> None:
+    store = Store(MemoryEngine(), TABLES.get)
+    assert list(store.floors.pieces(PLAIN.id, 3, 9)) == [(3, 9, 0)]
+    for step in FloorStep:
+        store.execute(RaiseFloor(step, 9, ((PLAIN.id, ((leaf_tokens(4)[0], leaf_tokens(6)[1]),)),)))
+    assert list(store.floors.pieces(PLAIN.id, 3, 9)) == [(3, 4, 0), (4, 7, 9), (7, 9, 0)]
+    assert list(store.floors.pieces(PLAIN.id, 5, 6)) == [(5, 6, 9)]
+    assert list(store.floors.pieces(PLAIN.id, 7, 8)) == [(7, 8, 0)]

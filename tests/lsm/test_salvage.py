@@ -86,7 +86,7 @@ def test_what_is_whole_is_copied_as_it_is_with_the_hash_tree_that_was_there() ->
     copy, salvaged = copied(engine)
     assert salvaged.lost == () and salvaged.holes == 0 and not salvaged.log_forgotten
     assert copy.tree.leaves(PLAIN.id) == store.tree.leaves(PLAIN.id)
-    everything = TreeHashes(PLAIN.id, 0, LEAVES, 16)
+    everything = TreeHashes(PLAIN.id, ((0, LEAVES),), 16)
     assert copy.execute(everything) == store.execute(everything)
     assert whole_table(copy) == whole_table(store)
     assert copy.log.end == store.log.end

@@ -276,7 +276,7 @@ def test_more_refusals() -> None:
         (Read(msgspec.structs.replace(point_slice("a"), first=b"Ssecret"), False), Why.MALFORMED),
         (MergeRows(WIDE.id, ((b"Ssecret", encode_row(row())),)), Why.MALFORMED),
         (MergeRows(WIDE.id, ((keys.row_key(WIDE.id, 1, b"p", suffix("a")), b"\xc1"),)), Why.MALFORMED),
-        (TreeHashes(1, 5, 5, 1), Why.MALFORMED),
+        (TreeHashes(1, ((5, 5),), 1), Why.MALFORMED),
     ):
         outcome = store.execute(command)
         assert isinstance(outcome, Failed) and outcome.why is why, command

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from core.cell import Cell
 from core.commands import Apply, Command, MergeRows, TreeHashes
-from core.healing_messages import TreeAnswer
+from core.healing_messages import RowsTold, TreeAnswer
 from core.hlc import HybridClock
 from core.messages import (
     Fetched,
@@ -53,7 +53,7 @@ MS, SECOND = 1_000, 1_000_000
 FLAT, WIDE = 1, 2
 A, B, C = PEERS
 WALL_US = 1_700_000_000 * SECOND
-ANSWERS = (SliceRead, MutationApplied, OperationFailed, Followed, Fetched, TreeAnswer)
+ANSWERS = (SliceRead, MutationApplied, OperationFailed, Followed, Fetched, TreeAnswer, RowsTold)
 
 
 class TestMetadata:
@@ -252,6 +252,12 @@ class Peer:
         self.store.execute(MergeRows(table, tuple(rows)))
         self.engine.sync()
 
+    def take_store_of(self, other: Peer) -> None:
+        """Have a copy of all that it stored, as if all of it had come here, too."""
+        self.engine.write(tuple(other.engine.scan(b"", b"\xff")))
+        self.engine.sync()
+        self.start()
+
     def rows(self) -> dict[bytes, bytes]:
         """All records of rows and headers."""
         return dict(self.engine.scan(keys.ROW, keys.successor(keys.ROW)))
@@ -261,7 +267,7 @@ class Peer:
         return self.engine.keys(keys.MUTATION_ID, keys.successor(keys.MUTATION_ID))
 
     def root(self, table: int) -> Any:
-        return self.store.execute(TreeHashes(table, 0, 2**18, 1))
+        return self.store.execute(TreeHashes(table, ((0, 2**18),), 1))
 
 
 class ReplicaWorld:

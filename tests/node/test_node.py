@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from core.messages import Message
 from core.requests import AdminRequest, Invalid, Told
 from jepsen_like.scenarios import Scenario
 from kv import buckets
@@ -46,3 +49,11 @@ def test_unknown_verbs_name_the_known_ones() -> None:
     assert isinstance(replies[0], Invalid)
     assert "status" in replies[0].detail
     assert all(isinstance(reply, Told) for reply in replies[1:])
+
+
+def test_every_message_that_a_peer_may_be_sent_is_known() -> None:
+    """One that lacks would stop the peer that gets it. Who connects is asked before, by the transport."""
+    scenario = Scenario(peers=3, seed=5)
+    scenario.start()
+    handlers = node_of(scenario.cluster, 0).inside.message_handlers
+    assert [kind.__name__ for kind in get_args(Message) if kind not in handlers] == ["Hello", "Refused"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+import node.comparing
 import node.mutation_building
 import node.subscriptions
 import node.tree_run
@@ -30,7 +31,7 @@ from node.writes import WriteOperation
 _hint = WriteOperation._hint
 _send = _Replay._send
 _send_repair = ReadOperation._send_repair
-_split = node.tree_run.split
+_split = node.comparing.split
 _scan = MemoryEngine.scan
 _changes = ChangeLog.changes
 _lanes_of = node.subscriptions._lanes_of

@@ -157,7 +157,8 @@ def test_status_says_why_a_peer_does_not_serve(sullae: Run, cluster: FakeCluster
 def test_status_says_who_answers_in_the_place_of_a_member(sullae: Run, cluster: FakeCluster) -> None:
     cluster.status.update(peer="cc", ready=False, why_not="this directory is empty or another's")
     outcome = sullae("status", "--url", cluster.url)
-    assert outcome.status == 4 and "another peer: this directory is empty" in outcome.out
+    assert outcome.status == 4 and "another peer" in outcome.out
+    assert "another peer answers at its address: this directory is empty" in outcome.err
     row = json.loads(sullae("status", "--url", cluster.url, "--json").out)["peers"][0]
     assert (row["pid"], row["state"]) == (None, "another peer")
 

@@ -154,7 +154,7 @@ PAXOS_PLANTS = (
         WRONG,
     ),
     Plant("unfinished proposal skipped", ((*_VIEW, _nothing_unfinished),), "append", 1, WRONG),
-    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "cas-register", 27, WRONG, 20),
+    Plant("condition judged on an old row", ((*_VIEW, _nobody_behind),), "cas-register", 156, WRONG, 20),
     Plant(
         "SERIAL read without a round",
         ((CasOperation, "_on_view", _answer_what_was_looked_at),),
@@ -163,7 +163,7 @@ PAXOS_PLANTS = (
         WRONG,
         shape=COMMITS_LOST,
     ),
-    Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 20, WRONG, 20),
+    Plant("no empty proposal", ((CasOperation, "_say", _always_calm),), "append", 45, WRONG, 20),
     Plant("applied inverted on timeout", ((Phases, "_end", _timeout_means_no),), "append", 3, WRONG),
     Plant("stamped anew on completion", ((CasOperation, "_finish_for", _stamped_anew),), "append", 3, WRONG),
     Plant(

@@ -563,8 +563,7 @@ Message = (
     | Followed
     | Fetch
     | Fetched
-    | TreeAsk | RowsAsk | RowsTold
-    | TreeAnswer
+    | TreeAsk | TreeAnswer | RowsAsk | RowsTold
     | PaxosStateAsk
     | PaxosStateTold
     | BoundAsk

@@ -244,7 +244,7 @@ def test_a_step_of_a_round_is_asked_for_again_when_a_message_is_lost() -> None:
 
 
 def a_hint_that_comes_after_the_deletion_was_over() -> tuple[bytes | None, list[int]]:
-    """CE 16: written while 2 was away, deleted when it was back, and then 0's hint for 2 is delivered."""
+    """Written while 2 was away, deleted when it was back, and then 0's hint for 2 is delivered."""
     s = Scenario(settings={**QUICK, **UNCOMPARED, "hint_replay_pause_us": 20_000_000})
     s.start()
     s.bucket("b")
@@ -260,7 +260,7 @@ def a_hint_that_comes_after_the_deletion_was_over() -> tuple[bytes | None, list[
     return (None if end.result is None else end.result.value), tombstones(s, "b")
 
 
-def test_counterexample_16_a_late_hint_brings_nothing_back() -> None:
+def test_a_hint_that_comes_after_the_deletion_was_over_brings_nothing_back() -> None:
     assert a_hint_that_comes_after_the_deletion_was_over() == (None, [0, 0, 0])
 
 

@@ -56,8 +56,10 @@ OWED_US = 300 * SECOND
 KINDS = ("add", "remove", "replace", "elsewhere", "move", "replicate")
 REPLACING = ("replace", "elsewhere")
 PHASES = (PREPARE, HAND_OVER, FINISH)
-TOUR_US = 240 * SECOND
+TOUR_US = 480 * SECOND
 """So much longer a run lasts, at the most, until its tour is over."""
+LONE = ("set-any",)
+"""Workloads to which one disk's word is enough: no directory is emptied, as it might be the only one."""
 MACHINES_MAX = 7
 """In one datacentre; in more of them each may have one more than at the beginning."""
 
@@ -77,6 +79,8 @@ class Churn:
         """How many were killed as a phase began."""
         self.tour: list[str] = []
         """Kinds that come first, in this order."""
+        self.sights: tuple[str, ...] = ("add", *REPLACING, "replicate")
+        """What a tour has to see."""
         self._is_toured = False
         self._running = False
         self._plan: Callable[[Node], BeginMove | None] | None = None
@@ -104,7 +108,7 @@ class Churn:
     def plan_tour(self) -> None:
         """Begin with each kind that any workload has to live through, in an order of the seed's."""
         draw = Random(f"{self.cluster.options.seed}:tour")
-        order = ["add", "replace", "elsewhere", "replicate"]
+        order = list(self.sights)
         draw.shuffle(order)
         for kind in order:
             self.tour.append(kind)
@@ -117,7 +121,7 @@ class Churn:
         """What a tour has to see and has not seen yet; empty if there is none."""
         if not self._is_toured:
             return []
-        kinds = [kind for kind in ("add", "replace", "elsewhere") if kind not in self.done]
+        kinds = [kind for kind in self.sights if kind not in (*self.done, "replicate")]
         fewer = any(kind.endswith(">1") for kind in self.done)
         more = any(kind.startswith("replicate 1>") for kind in self.done)
         kinds += ["fewer replicas"] * (not fewer) + ["more replicas"] * (not more)
@@ -455,6 +459,8 @@ def shape_of(seed: int, workload: str) -> ChurnShape:
     kinds = tuple(kind for kind in KINDS if draw.random() < 0.5) or KINDS
     if "remove" in kinds and "add" not in kinds:
         kinds = ("add", *kinds)  # who was removed comes back, and the next can be
+    if workload.removesuffix(CHURN) in LONE:
+        kinds = tuple(kind for kind in kinds if kind not in REPLACING) or ("add",)
     return ChurnShape(options, kinds, draw.choice((0.3, 0.5, 0.7)))
 
 
@@ -464,6 +470,8 @@ def run_with_churn(seed: int, workload: str, seconds: int = 60, trace: bool = Fa
     began = time.process_time()
     this = ChurnRun(shape.options, workload.removesuffix(CHURN), RealSoftware(), trace)
     churn = this.churn(shape.kinds, shape.kill)
+    if workload.removesuffix(CHURN) in LONE:
+        churn.sights = tuple(kind for kind in churn.sights if kind not in REPLACING)
     churn.plan_tour()
     problems = this.go(seconds * SECOND)
     verdict = verdict_of_run(this, problems, seconds, time.process_time() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jepsen_like.churn import PHASES, ChurnRun
+from jepsen_like.churn import PHASES, REPLACING, ChurnRun, shape_of
 from jepsen_like.moving_plants import caught, caught_alone, caught_on_tour
 from jepsen_like.nemesis import is_damaged
 from sim.options import Options
@@ -111,3 +111,14 @@ def test_a_tour_that_did_not_get_far_says_what_it_has_not_seen() -> None:
         assert kinds[down + 1] == "replicate", "no directory is emptied while there is one replica"
         assert sorted(kinds) == ["add", "elsewhere", "replace", "replicate", "replicate"]
     assert len(orders) > 10
+
+
+def test_no_directory_is_emptied_where_one_disk_s_word_is_enough() -> None:
+    for seed in range(20):
+        assert not {*REPLACING} & {*shape_of(seed, "set-any+churn").kinds}
+    assert any({*REPLACING} & {*shape_of(seed, "set+churn").kinds} for seed in range(20))
+    churn = ChurnRun(Options.draw(1), "set-any", RealSoftware(), False).churn(("add",), kill=0.0)
+    churn.sights = ("add", "replicate")
+    churn.plan_tour()
+    assert {*churn.tour} - {"move"} == {"add", "replicate"}
+    assert churn.missed[:3] == ["add", "fewer replicas", "more replicas"]

@@ -58,6 +58,9 @@ class StageMetadata:
     def stale_for(self, table: int, epoch: int) -> tuple[Epoch, ...] | None:
         return self.stale
 
+    def epochs_after(self, epoch: int) -> tuple[Epoch, ...]:
+        return self.stale or ()
+
 
 class StageSwim:
     """Everybody is alive but those named dead."""

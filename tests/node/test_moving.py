@@ -6,6 +6,7 @@ import pytest
 
 from core.consistency import Level, need
 from core.metadata import BeginMove, Birth, Changes, CreateTable, Epoch, Proposal, StepMove
+from core.moving_messages import FloorsTold
 from core.ports import InitialPeer
 from core.schema import NETWORK_TOPOLOGY, PARTITION, REGULAR, Column, Member, Replication, TableOptions
 from node import move_plans
@@ -14,7 +15,7 @@ from node.metadata_state import UNBORN, State, apply
 from node.move_plans import Newcomer, PlanError
 from node.moving import complement
 from node.moving_ring import ABORTED, FINISH, HAND_OVER
-from node.moving_stream import choose_sources, meets_quorums, must_merge
+from node.moving_stream import AskAll, Stream, choose_sources, meets_quorums, must_merge
 from node.tally import Tally
 
 PEERS = tuple(bytes([n]) * 16 for n in (1, 2, 3))
@@ -188,6 +189,16 @@ def test_fewer_replicas_have_every_remaining_one_merge_a_quorum() -> None:
         others = choose_sources(stays, sides, sides[0], placement)
         assert others is not None and meets_quorums([stays, *others], sides[0], placement)
         assert choose_sources(stays, sides, [stays], placement) is None
+
+
+def test_a_newcomer_merges_of_those_who_hold_the_plan_durably() -> None:
+    """Who forgot it in a crash would acknowledge anew what is planned without the newcomer."""
+    state = joining()
+    assert state.move is not None
+    (want,) = [next(Stream(lambda: state, NEW.peer, 1).steps())]
+    assert isinstance(want, AskAll)
+    known = [want.accepts(FloorsTold(1, (), state.move.id + later)) for later in (-1, 0, 1)]
+    assert known == [False, True, True]
 
 
 def test_all_tokens_are_owned_or_foreign() -> None:

@@ -9,11 +9,12 @@ import pytest
 import node.replica
 from core.commands import Applied, Apply, Digest, PaxosPrepare, Read, Slice
 from core.consistency import Level
-from core.messages import ApplyMutation, DigestRead, MutationApplied, PaxosAsk, ReadSlice
+from core.messages import ApplyMutation, DigestRead, MutationApplied, PaxosAsk, ReadSlice, Stale
 from core.mutation import UPDATE
 from core.requests import RowWrite, Write, WriteRequest
 from node.replica import Replica
 from tests.node.stage import B, C, Stage
+from tests.node.test_moving import joining
 
 FLAT = 1
 
@@ -88,3 +89,26 @@ def test_coordinators_say_how_long_they_wait() -> None:
     stage.writes.begin(write, stage.monotonic + 500_000, stage.answer)
     sent = stage.take(ApplyMutation)
     assert [message.left_us for _, message in sent] == [500_000] * 2
+
+
+def a_write_in_the_queue_when_ranges_begin_to_move(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """What is said of it when the store has done it; a newcomer may have been told of our rows before."""
+    peer = Peer(monkeypatch)
+    peer.write(1)
+    peer.stage.metadata.state = joining()
+    assert peer.stage.metadata.state.moved_epoch > peer.epoch
+    peer.stage.stored(Applied(None, True))
+    return [type(message) for kind in (Stale, MutationApplied) for _, message in peer.stage.take(kind)]
+
+
+def test_counterexample_28_what_was_planned_before_ranges_moved_does_not_count_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert a_write_in_the_queue_when_ranges_begin_to_move(monkeypatch) == [Stale]
+
+
+def test_counterexample_28_if_it_counted_two_would_vouch_for_what_a_newcomer_was_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Replica, "_is_outdated", lambda *_: False)
+    assert a_write_in_the_queue_when_ranges_begin_to_move(monkeypatch) == [MutationApplied]

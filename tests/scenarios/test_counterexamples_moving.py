@@ -119,9 +119,9 @@ def test_counterexample_22_if_rows_alone_move_a_cursor_finds_nothing(monkeypatch
 # --- 28: both sets, and what is planned before does not count
 
 
-def a_write_to_one_who_stays_and_the_newcomer(monkeypatch: Patch) -> bool:
-    """While both are written: whether a write is acknowledged of which 0 and 2, whom readers ask, have
-    nothing.
+def a_write_to_one_who_stays_and_another(monkeypatch: Patch, lacking: tuple[int, int]) -> bool:
+    """While both are written: whether a write is acknowledged of which two have nothing, whom readers may ask
+    later or ask now.
     """
     monkeypatch.setattr(Moving, "_may_hand_over", lambda *_: False)
     s = three_and_a_newcomer(hints=False)
@@ -130,20 +130,38 @@ def a_write_to_one_who_stays_and_the_newcomer(monkeypatch: Patch) -> bool:
     assert s.until(lambda: all(s.state(peer).move is not None for peer in range(4)))
     assert s.until(lambda: s.node(0).moving.told.get(newcomer) is not None)
     assert s.until(lambda: s.node(D).moving.tell(0).merged != 0)
-    s.lose(writes_lost_to(0, 2))
-    acknowledged = s.put("b", "k", b"v", at=1).status == OK
-    assert [held(s, peer, "b") for peer in range(4)] == [{}, {"k": b"v"}, {}, {"k": b"v"}]
+    s.lose(writes_lost_to(*lacking))
+    through = next(peer for peer in (0, 1) if peer not in lacking)
+    acknowledged = s.put("b", "k", b"v", at=through).status == OK
+    assert [held(s, peer, "b") for peer in range(4)] == [
+        {} if peer in lacking else {"k": b"v"} for peer in range(4)
+    ]
     return acknowledged
 
 
-def test_counterexample_28_a_level_is_met_among_the_old_and_among_the_new(monkeypatch: Patch) -> None:
-    assert not a_write_to_one_who_stays_and_the_newcomer(monkeypatch)
+OF_THE_OLD, OF_THE_NEW = (0, 2), (1, D)
+"""Of each side two, whom a quorum of readers may consist of."""
+
+
+@pytest.mark.parametrize("lacking", [OF_THE_OLD, OF_THE_NEW])
+def test_counterexample_28_a_level_is_met_among_the_old_and_among_the_new(
+    monkeypatch: Patch, lacking: tuple[int, int]
+) -> None:
+    assert not a_write_to_one_who_stays_and_another(monkeypatch, lacking)
 
 
 def test_counterexample_28_met_among_the_new_alone_the_old_do_not_show_it(monkeypatch: Patch) -> None:
     undo = moving_plants.met_among_the_new()
     try:
-        assert a_write_to_one_who_stays_and_the_newcomer(monkeypatch)
+        assert a_write_to_one_who_stays_and_another(monkeypatch, OF_THE_OLD)
+    finally:
+        undo()
+
+
+def test_counterexample_28_met_among_the_old_alone_the_new_will_not_show_it(monkeypatch: Patch) -> None:
+    undo = moving_plants.met_among_the_old()
+    try:
+        assert a_write_to_one_who_stays_and_another(monkeypatch, OF_THE_NEW)
     finally:
         undo()
 

@@ -190,7 +190,9 @@ def _simulated_figures(lines: list[Line]) -> str:
             name or "all",
             f"{sum(line.seed_end - line.seed_first for line in chosen):,}",
             f"{sum(line.virtual_hours for line in chosen):.1f}",
-            *_sums(chosen, ("operations", "faults", "moves", "kills", "power_cuts")),
+            *_sums(chosen, ("operations", "faults", "moves")),
+            f"{sum(line.kills + sum(line.phase_kills.values()) for line in chosen):,}",
+            *_sums(chosen, ("power_cuts",)),
             _red(chosen),
             chosen[-1].commit if chosen else "",
         )

@@ -336,8 +336,9 @@ def make_place(urls: Sequence[str], place: Place) -> None:
 
 
 def is_there(urls: Sequence[str], place: Place) -> bool:
-    """Whether there is such a bucket or collection."""
-    return Cluster(urls).request("GET", place.settings_path).status != NOT_FOUND
+    """Whether there is such a bucket or collection; a `Failure` if there can be none."""
+    answer = Cluster(urls).request("GET", place.settings_path)
+    return answer.status != NOT_FOUND and bool(expect(answer))
 
 
 @contextlib.contextmanager

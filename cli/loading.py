@@ -60,7 +60,9 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
         try:
             tally = loader.run()
         except Failure as failure:
-            if job.state.exists() and not failure.hint:
+            if failure.code in ("bad_header", "no_key_column"):
+                job.state.unlink(missing_ok=True)  # nothing of it can be loaded
+            elif job.state.exists() and not failure.hint:
                 failure.hint = "what is loaded is noted: the same command goes on from there"
             raise
         finally:
@@ -69,7 +71,7 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
         print_json({**_where(job), "complete": True, **dataclasses.asdict(tally)})
     else:
         print(load.summary(tally, job))
-    return 0
+    return ANSWERED_NO_EXIT if tally.rejected else 0
 
 
 def _where(job: load.Job) -> dict[str, str]:

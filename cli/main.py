@@ -318,7 +318,7 @@ def load(
 
     A record's key is one of its fields, its value (or document) the JSON. A load that was interrupted
     goes on when the same command is given again. Lines that are no record, or that the cluster refuses, go
-    to FILE.rejects with the reason. CSV values are kept as text.
+    to FILE.rejects with the reason; then the exit status is 4. CSV values are kept as text.
 
     \b
     Examples:

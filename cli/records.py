@@ -162,7 +162,7 @@ def _checked(offset: int, line: int, value: bytes, key: str) -> Record | Reject:
     except (ValueError, RecursionError) as error:
         return reject(f"not JSON: {error}")
     if not isinstance(record, dict):
-        return reject("not a JSON object")
+        return reject("not a JSON object" + (" but an array: one a line" if isinstance(record, list) else ""))
     found, reason = key_text(record.get(key), key)
     return Record(offset, line, found, value) if not reason else reject(reason)
 
@@ -193,13 +193,18 @@ def _csv(source: Source, key: str, delimiter: str, begin: tuple[int, int]) -> It
     try:
         columns = next(reader, [])
     except csv.Error as error:
-        raise Failure(f"{source.path}: the first line is not CSV: {error}", code="bad_file") from None
+        raise Failure(f"{source.path}: the first line is not CSV: {error}", code="bad_header") from None
     if key not in columns:
+        other = next((mark for mark in ";|\t" if len(columns) == 1 and mark in columns[0]), "")
+        hint = f"it is separated by {other!r}, but should be by commas (tsv: by tabs)" if other else ""
         raise Failure(
             f"{source.path}: no column is named {key}; there are {', '.join(columns) or 'none'}",
-            hint="say which column is the key: --key COLUMN",
+            hint=hint or "say which column is the key: --key COLUMN",
             code="no_key_column",
         )
+    twice = next((name for at, name in enumerate(columns) if name in columns[:at]), None)
+    if twice is not None:
+        raise Failure(f"{source.path}: two columns are named {twice}", hint="rename one", code="bad_header")
     if begin[0]:
         source.skip_to(*begin)
     while True:

@@ -271,6 +271,8 @@ def reason_of(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError):
         return "the connection was closed"
+    if isinstance(error, http.client.BadStatusLine | http.client.UnknownProtocol):
+        return "it does not speak HTTP"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from server.rest.openapi_parts import (
     BUCKET_NAME,
     IDEMPOTENCY_KEY,
     NEVER_WRITTEN as _NEVER_WRITTEN,
+    SCAN_LEVELS,
     SETTABLE,
     TAGS,
     TEXT as _TEXT,
@@ -31,6 +32,7 @@ from server.rest.openapi_parts import (
     refs as _refs,
 )
 from server.rest.problems import TITLES
+from server.rest.targets import LIMIT_MAX
 
 _INTRODUCTION = f"""
 Keys and values on a cluster of equal peers; any peer answers for all. A bucket is made by the first PUT to
@@ -65,6 +67,12 @@ _PARAMETERS = {
         _LEVELS,
     ),
     "read_consistency": _parameter("consistency", "query", "How many replicas must answer.", _READ_LEVELS),
+    "scan_consistency": _parameter(
+        "consistency",
+        "query",
+        "How many replicas of each range must answer.",
+        {**_LEVELS, "enum": SCAN_LEVELS},
+    ),
     "timeout_ms": _parameter(
         "timeout_ms",
         "query",
@@ -80,7 +88,9 @@ _PARAMETERS = {
     ),
     "prefix": _parameter("prefix", "query", "Only keys that begin so.", _TEXT),
     "after": _parameter("after", "query", "The cursor at which an earlier listing ended.", _TEXT),
-    "limit": _parameter("limit", "query", "At most so many keys.", {"type": "integer", "minimum": 1}),
+    "limit": _parameter(
+        "limit", "query", "At most so many keys.", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}
+    ),
     "if_none_match": _parameter("If-None-Match", "header", "Answer 304 if the value has this tag.", TAGS),
     "only_if_match": _parameter(
         "If-Match", "header", "Only if the key holds a value with one of these tags (*: any value).", TAGS
@@ -102,7 +112,7 @@ _CONDITIONS = (
     "have one order that everybody sees. An update without a condition at the same time is outside of it."
 )
 _UPDATED = ("only_if_match", "only_if_none_match", "idempotency_key")
-_BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_BYTES: dict[str, Any] = {"*/*": {}}  # so says OpenAPI 3.1 what is as it is, whatever its type
 _JSON_OBJECT = _content("application/json", {"type": "object"})
 _BUCKET = _content("application/json", {"$ref": "#/components/schemas/Bucket"})
 
@@ -182,7 +192,7 @@ def _listing() -> dict[str, Any]:
                 "all, else what to give as `after` to go on. A listing that breaks off ends with a problem "
                 "that has a cursor."
             ),
-            "parameters": _refs("prefix", "after", "limit", "read_consistency", "timeout_ms"),
+            "parameters": _refs("prefix", "after", "limit", "scan_consistency", "timeout_ms"),
             "responses": {
                 "200": _answer("The keys.", _content("application/x-ndjson", _TEXT)),
                 **_problems("bad-cursor", "no-such-bucket", "timeout", *_NEVER_WRITTEN),
@@ -206,7 +216,7 @@ def _bulk() -> dict[str, Any]:
                 "what is not known then is told as `outcome-unknown`."
             ),
             "parameters": _refs("consistency", "ttl", "timeout_ms", "idempotency_key"),
-            "requestBody": {"required": True, "content": lines},
+            "requestBody": {"content": lines},
             "responses": {
                 "200": _answer(
                     "Outcomes: key, status and etag, for a get the value, or a problem's members.",

@@ -61,9 +61,7 @@ PARAMETERS = openapi_queries.PARAMETERS | {
 _ANY: dict[str, Any] = {}
 _DOCUMENT = content(JSON, _ANY)
 _COLLECTION = content(JSON, {"$ref": "#/components/schemas/Collection"})
-_KEYED = ("bad-idempotency-key", "idempotency-key-in-use", "idempotency-key-reused")
 _REFUSED = (
-    *_KEYED,
     "not-found",
     "bad-id",
     "bad-document",
@@ -189,7 +187,7 @@ def _collection_of_documents() -> dict[str, Any]:
                 'last is `{"cursor": ...}`: null if that was all, else what to give as `after` to go on. A '
                 "listing that breaks off ends with a problem that has a cursor."
             ),
-            "parameters": refs("after", "limit", "documents", "read_consistency"),
+            "parameters": refs("after", "limit", "documents", "scan_consistency"),
             "responses": {
                 "200": answer("The documents.", content("application/x-ndjson", TEXT)),
                 **problems("bad-cursor", "no-such-collection", "timeout", *NEVER_WRITTEN),
@@ -223,7 +221,7 @@ def _bulk() -> dict[str, Any]:
                 "what is not known then is told as `outcome-unknown`."
             ),
             "parameters": refs("consistency", "document_ttl", "timeout_ms", "idempotency_key"),
-            "requestBody": {"required": True, "content": lines},
+            "requestBody": {"content": lines},
             "responses": {
                 "200": answer(
                     "Outcomes: id, status and etag, for a get the document, or a problem's members.",
@@ -306,7 +304,7 @@ def schemas() -> dict[str, Any]:
     settable = {
         **SETTABLE,
         "max_document_bytes": {"type": "integer", "minimum": 1, "maximum": limits.VALUE_BYTES_MAX},
-        "schema": {"type": ["object", "boolean", "null"]},
+        "schema": {"type": ["object", "null"]},
         "mapping": {"type": ["object", "null"]},
     }
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import limits
+from core.consistency import Level
 from core.schema import CHANGES
 from query.once import ID_BYTES_MAX
 from server.rest.problems import PROBLEM_JSON, TITLES
@@ -15,7 +16,20 @@ BUCKET_NAME = {"type": "string", "pattern": f"^[A-Za-z0-9][A-Za-z0-9_-]{{0,{limi
 GROUP_NAME = {"type": "string", "pattern": f"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,{limits.NAME_CHARS_MAX - 1}}}$"}
 TAGS = {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*"){0,99})$'}
 """Entity tags, as If-Match and If-None-Match have them."""
-IDEMPOTENCY_KEY = {"type": "string", "pattern": r'^"[ !#-[\]-~]+"$', "maxLength": ID_BYTES_MAX + 2}
+IDEMPOTENCY_KEY = {
+    "type": "string",
+    "anyOf": [
+        {"pattern": r'^"[ !#-[\]-~]+"$', "maxLength": ID_BYTES_MAX + 2},
+        {"pattern": r"^[!#-+.-[\]-~-]+$", "maxLength": ID_BYTES_MAX},
+    ],
+}
+"""In quotes or without."""
+KEYED = ("bad-idempotency-key", "idempotency-key-in-use", "idempotency-key-reused")
+"""What a request with an idempotency key may be answered besides."""
+SCAN_LEVELS = [each.value for each in Level if each not in (Level.ANY, Level.SERIAL, Level.LOCAL_SERIAL)]
+"""Of what reads more than one partition."""
+FILLED = {"type": "string", "minLength": 1}
+"""Text that may not be empty."""
 SETTABLE: dict[str, Any] = {
     "replication_factor": {"type": ["integer", "null"], "minimum": 1, "maximum": 99},
     "default_ttl_s": {"type": ["integer", "null"], "minimum": 0, "maximum": limits.TTL_S_MAX},
@@ -95,6 +109,7 @@ def _completed_item(path: str, item: dict[str, Any]) -> dict[str, Any]:
         kinds += ["headers-too-large"]
         if "requestBody" in item[method]:
             kinds += ["bad-body", "body-too-large", "content-encoding-not-supported"]
+        kinds += KEYED if refs("idempotency_key")[0] in item[method].get("parameters", []) else []
         kinds += ["not-ready", "overloaded"] if path.startswith("/v1/") else []
         responses = _with_problems(item[method]["responses"], kinds, has_body=method != "head")
         found[method] = {**item[method], "responses": responses}

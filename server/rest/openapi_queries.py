@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from core import limits
-from core.consistency import Level
 from documents.finding import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX
 from documents.indexes import EXPIRE_S_MAX
 from query.document_filter import CLAUSES_MAX, PATH_OPERATORS
 from query.pipeline_parts import STAGES
 from server.rest.documents import JSON
 from server.rest.openapi_parts import (
+    FILLED,
     NEVER_WRITTEN,
+    SCAN_LEVELS,
     TEXT,
     UNIQUE_REFUSED,
     answer,
@@ -37,7 +38,7 @@ _NAME = {
     "pattern": "^[A-Za-z0-9_][A-Za-z0-9_-]*$",
     "maxLength": limits.INDEX_NAME_CHARS_MAX,
 }
-_LEVEL = {"type": "string", "enum": [level.value for level in Level if level is not Level.ANY]}
+_LEVEL = {"type": ["string", "null"], "enum": [*SCAN_LEVELS, None]}
 PARAMETERS = {"index": parameter("index", "path", "The index's name.", _NAME)}
 
 _OBJECT = {"type": "object"}
@@ -63,7 +64,7 @@ def _question(name: str, summary: str, body: str, found: dict[str, Any], *kinds:
     properties = {**found, "explain": _OBJECT} if "changes" not in more else found
     told = {"type": "object", "properties": properties}
     return {
-        "parameters": refs("collection", "read_consistency", "timeout_ms"),
+        "parameters": refs("collection", "scan_consistency", "timeout_ms"),
         "post": {
             "operationId": name,
             "summary": summary,
@@ -196,6 +197,9 @@ def schemas() -> dict[str, Any]:
         "unique": _BOOLEAN,
         "expire_after_s": expires,
     }
+    cursor = {"type": ["string", "null"], "minLength": 1}
+    named = {"type": "array", "items": _OBJECT, "description": "Which elements `$[name]` means in paths."}
+    stage = {"type": "object", "minProperties": 1, "maxProperties": 1}
     duplicates = {"type": "array", "items": {"type": "array", "items": TEXT}}
     return {
         "Find": _body(
@@ -204,23 +208,25 @@ def schemas() -> dict[str, Any]:
             sort={"type": ["object", "array", "null"]},
             limit=limit,
             skip={"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
-            cursor={"type": ["string", "null"]},
+            cursor=cursor,
             **asked,
         ),
         "Filtered": _body(filter=_OBJECT, **asked),
-        "Distinct": _body(("path",), path=TEXT, filter=_OBJECT, **asked),
-        "Aggregate": _body(("pipeline",), pipeline={"type": "array", "items": _OBJECT}, **asked),
+        "Distinct": _body(("path",), path=FILLED, filter=_OBJECT, **asked),
+        "Aggregate": _body(("pipeline",), pipeline={"type": "array", "items": stage}, **asked),
         "Update": _body(
             ("filter", "update"),
             filter=_OBJECT,
             update={"type": ["object", "array"], "description": "Operators, a merge patch, or a JSON Patch."},
             limit=limit,
-            cursor=TEXT,
+            cursor=cursor,
             multi=multi,
             upsert={**_BOOLEAN, "description": "Make a document where none meets the filter."},
+            array_filters=named,
+            arrayFilters=named,
             **common,
         ),
-        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=TEXT, multi=multi, **common),
+        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=cursor, multi=multi, **common),
         "FoundDocument": {
             "type": "object",
             "required": ["etag", "document"],

@@ -7,7 +7,7 @@ from typing import Any
 from index.aggregation_dsl import AGGREGATIONS
 from index.bounds import WINDOW_MAX
 from index.query_dsl import QUERIES
-from server.rest.openapi_parts import TEXT, answer, content, parameter, problems, refs
+from server.rest.openapi_parts import FILLED, TEXT, answer, content, parameter, problems, refs
 from server.rest.targets import TIMEOUT_MS_MAX
 
 ABOUT = f"""
@@ -54,7 +54,7 @@ PARAMETERS = {
         {"type": "string", "enum": ["or", "and"], "default": "or"},
     ),
     "lenient": parameter("lenient", "query", "Forgive errors of the query string.", _BOOLEAN),
-    "highlight": parameter("highlight", "query", "Fields in which to mark what matched.", TEXT),
+    "highlight": parameter("highlight", "query", "Fields in which to mark what matched.", FILLED),
     "source": parameter("_source", "query", "Fields of documents to show; true or false.", TEXT),
     "search_ids": parameter("ids", "query", "Only these documents: only their replicas are asked.", TEXT),
     "explain": parameter("explain", "query", "Say how each score comes about.", _BOOLEAN),
@@ -74,15 +74,19 @@ def _found(description: str, name: str) -> dict[str, Any]:
     return {"200": answer(description, content(_JSON, {"$ref": f"#/components/schemas/{name}"}))}
 
 
-def _operation(name: str, summary: str, description: str, shape: str) -> dict[str, Any]:
+def _operation(name: str, summary: str, description: str, shapes: tuple[str, str]) -> dict[str, Any]:
+    body, told = shapes
     return {
         "parameters": refs("collection"),
         "post": {
             "operationId": name,
             "summary": summary,
             "description": description,
-            "requestBody": {"content": content(_JSON, _OBJECT)},
-            "responses": {**_found("What came of it.", shape), **problems(*_REFUSED, "bad-body")},
+            "requestBody": {
+                "required": True,
+                "content": content(_JSON, {"$ref": f"#/components/schemas/{body}"}),
+            },
+            "responses": {**_found("What came of it.", told), **problems(*_REFUSED, "bad-body")},
         },
     }
 
@@ -116,7 +120,7 @@ def paths() -> dict[str, Any]:
             "What an analyzer makes of a text",
             'The body is `{"text", "analyzer"}` or `{"text", "field"}`, `"search": true`: as searches do. '
             "Each token has `token`, `start_offset`, `end_offset` (characters), `type` and `position`.",
-            "Tokens",
+            ("Analyzed", "Tokens"),
         ),
         "/v1/search/{collection}/_suggest": _operation(
             "suggest",
@@ -125,13 +129,13 @@ def paths() -> dict[str, Any]:
             '`"refresh": true` to see what was written a moment ago. Of a text the answer has `suggestions`, '
             "per word its `options`, the likeliest first; of a prefix `completions`; each with its number of "
             "`documents`.",
-            "Suggestions",
+            ("SuggestBody", "Suggestions"),
         ),
         "/v1/search/{collection}/_explain": _operation(
             "explainScore",
             "Why a document has its score",
             "The body is that of a search, with the document's `id`.",
-            "Explanation",
+            ("ExplainBody", "Explanation"),
         ),
     }
 
@@ -161,6 +165,7 @@ def schemas() -> dict[str, Any]:
         "from": _SIZE,
         "sort": {},
         "search_after": {},
+        "min_score": {"type": "number", "minimum": 0},
         "default_operator": {"enum": ["or", "and"]},
         "lenient": _BOOLEAN,
         "fields": {"type": "array", "items": TEXT, "description": "Where q is searched."},
@@ -178,8 +183,27 @@ def schemas() -> dict[str, Any]:
         "consistency": TEXT,
         "timeout_ms": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX},
     }
+    analyzed = {"text": TEXT, "analyzer": {"type": ["string", "null"]}, "field": FILLED, "search": _BOOLEAN}
+    begun: dict[str, Any] = {"field": FILLED, "size": {"type": "integer", "minimum": 1}, "refresh": _BOOLEAN}
     return {
         "SearchBody": {"type": "object", "properties": asked},
+        "ExplainBody": {
+            "type": "object",
+            "properties": {"id": FILLED, **asked},
+            "required": ["id"],
+            "anyOf": [{"required": ["query"]}, {"required": ["q"]}],
+        },
+        "Analyzed": {
+            "type": "object",
+            "properties": analyzed,
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+        "SuggestBody": {
+            "type": "object",
+            "properties": {"text": FILLED, "prefix": FILLED, **begun},
+            "oneOf": [{"required": ["text"]}, {"required": ["prefix"]}],
+        },
         "Hits": {"type": "object", "properties": found},
         "Tokens": {"type": "object", "properties": {"analyzer": TEXT, "tokens": listed}},
         "Suggestions": {"type": "object", "properties": {"suggestions": listed, "completions": listed}},

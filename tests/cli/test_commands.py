@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,6 +232,42 @@ def test_load_reports_in_text_and_json(sullae: Run, cluster: FakeCluster) -> Non
     assert (told["bucket"], told["complete"], told["loaded"], told["rejected"]) == ("people", True, 2, 0)
     dry = sullae("load", "people.csv", "--dry-run", "--key", "email", "--json")
     assert json.loads(dry.out)["loaded"] == 2
+
+
+def test_a_load_with_rejects_says_so_by_its_exit_and_a_broken_file_leaves_nothing(
+    sullae: Run, cluster: FakeCluster
+) -> None:
+    at = ("--url", cluster.url)
+    Path("some.ndjson").write_text('{"id":"a"}\n[{"id":"b"}]\n')
+    outcome = sullae("load", "some.ndjson", *at)
+    assert outcome.status == 4 and "1 record loaded" in outcome.out and "1 line rejected" in outcome.out
+    assert "but an array: one a line" in Path("some.ndjson.rejects").read_text()
+    for name, text, said in (
+        ("empty.csv", "", "there are none"),
+        ("semi.csv", "id;name\n1;a\n", "it is separated by ';'"),
+        ("open.csv", 'id,"x\n', "the first line is not CSV"),
+        ("twice.csv", "id,name,id\n1,a,2\n", "two columns are named id"),
+    ):
+        Path(name).write_text(text)
+        broken = sullae("load", name, *at)
+        assert broken.status == 1 and said in broken.err and "goes on from there" not in broken.err
+        assert not Path(f"{name}.loading").exists()
+
+
+def test_what_speaks_no_http_is_said_to(sullae: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"\x84\x00\x00\x00\x00\x00\x00\x00\n\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        outcome = sullae("kv", "get", "a", "b", "--url", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        answering.join()
+    assert outcome.status == 1 and "it does not speak HTTP" in outcome.err
 
 
 def test_certificates_are_made_once(sullae: Run) -> None:

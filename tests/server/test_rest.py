@@ -17,7 +17,9 @@ from core.requests import (
     RowsRead,
     Unready,
 )
-from server.rest import service as service_module
+from index.bounds import QueryError
+from index.search_body import parse_body
+from server.rest import docs_query, service as service_module
 from server.rest.openapi import document
 from server.rest.problems import TITLES
 from tests.server.harness import run, until
@@ -186,6 +188,17 @@ def test_the_description_is_whole_and_true() -> None:
                         assert str(reply.status) in item[method]["responses"], (method, path, reply)
 
     run(work())
+
+
+def test_the_described_bodies_are_those_that_are_taken() -> None:
+    shapes = document()["components"]["schemas"]
+    names = {"find": "Find", "count": "Filtered", "distinct": "Distinct", "aggregate": "Aggregate"}
+    for verb, name in {**names, "update": "Update", "delete": "Delete"}.items():
+        assert set(shapes[name]["properties"]) == set(docs_query._MEMBERS[f"_{verb}"]), verb
+    refused = parse_body({"nobody knows this": 1}, now_us=0)
+    assert isinstance(refused, QueryError)
+    members = refused.detail.partition("there are: ")[2].split(", ")
+    assert set(shapes["SearchBody"]["properties"]) == {*members, "_source"}
 
 
 def test_idle_connections_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:

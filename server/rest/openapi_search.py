@@ -183,10 +183,24 @@ def schemas() -> dict[str, Any]:
         "consistency": TEXT,
         "timeout_ms": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX},
     }
+    return {
+        "SearchBody": {"type": "object", "properties": asked},
+        "Hits": {"type": "object", "properties": found},
+        "Tokens": {"type": "object", "properties": {"analyzer": TEXT, "tokens": listed}},
+        "Suggestions": {"type": "object", "properties": {"suggestions": listed, "completions": listed}},
+        "Explanation": {
+            "type": "object",
+            "properties": {"_id": TEXT, "matched": _BOOLEAN, "explanation": _OBJECT},
+        },
+        **_smaller_bodies(asked),
+    }
+
+
+def _smaller_bodies(asked: dict[str, Any]) -> dict[str, Any]:
+    """The bodies of what is about words; `asked` are the members of a search."""
     analyzed = {"text": TEXT, "analyzer": {"type": ["string", "null"]}, "field": FILLED, "search": _BOOLEAN}
     begun: dict[str, Any] = {"field": FILLED, "size": {"type": "integer", "minimum": 1}, "refresh": _BOOLEAN}
     return {
-        "SearchBody": {"type": "object", "properties": asked},
         "ExplainBody": {
             "type": "object",
             "properties": {"id": FILLED, **asked},
@@ -203,12 +217,5 @@ def schemas() -> dict[str, Any]:
             "type": "object",
             "properties": {"text": FILLED, "prefix": FILLED, **begun},
             "oneOf": [{"required": ["text"]}, {"required": ["prefix"]}],
-        },
-        "Hits": {"type": "object", "properties": found},
-        "Tokens": {"type": "object", "properties": {"analyzer": TEXT, "tokens": listed}},
-        "Suggestions": {"type": "object", "properties": {"suggestions": listed, "completions": listed}},
-        "Explanation": {
-            "type": "object",
-            "properties": {"_id": TEXT, "matched": _BOOLEAN, "explanation": _OBJECT},
         },
     }

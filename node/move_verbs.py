@@ -206,6 +206,13 @@ class MoveVerbs:
         if plan is None or arguments.get("plan", self._plan_id) != self._plan_id:
             reply(Invalid("bad_argument", "this peer has no such plan (any more): plan it again, here"))
             return
+        state = self._node.metadata.state
+        if state.move is not None:
+            reply(Invalid("bad_argument", "ranges move already: wait until that is finished, or abort it"))
+            return
+        if plan.base != state.moved_epoch:  # who it admits may be a member by now: it fits this ring no more
+            reply(Invalid("bad_argument", "the ring has changed since this was planned: plan it again"))
+            return
         self._begin(plan, reply, self._told)
 
     def _begin(self, plan: BeginMove, reply: Reply, told: Callable[[Changed | Unready], Answer]) -> None:

@@ -13,7 +13,7 @@ from core.healing import FloorStep, RaiseFloor
 from core.healing_messages import TreeAsk
 from core.messages import Message
 from core.moving_messages import TailAsk
-from core.requests import Restored, RestoreRequest, Written
+from core.requests import AdminRequest, Invalid, Restored, RestoreRequest, Told, Written
 from core.schema import NETWORK_TOPOLOGY, Replication
 from jepsen_like.history import OK
 from jepsen_like.scenarios import Scenario
@@ -165,6 +165,20 @@ def test_leaves_whose_floors_were_raised_at_other_times_are_merged_apart() -> No
     replace(s, 2, at=0)
     assert ended(s, 0)
     assert len([key for key in s.stored(D, "b") if not key.endswith(keys.HEADER_SUFFIX)]) == len(names)
+
+
+def test_a_plan_that_was_carried_out_is_not_carried_out_again() -> None:
+    """Whom it admits is a member by then; and while ranges move nothing else is begun."""
+    s = three_and_a_newcomer()
+    name = s.cluster.machines[D].place.name
+    assert s.until(lambda: name in s.node(0).identity.waiting)
+    assert isinstance(s.ask(AdminRequest("move_plan", {"kind": "add", "names": [name]}), at=0).answer, Told)
+    assert isinstance(s.ask(AdminRequest("move_commit"), at=0).answer, Told)
+    again = s.ask(AdminRequest("move_commit"), at=0).answer
+    assert isinstance(again, Invalid) and "move already" in again.detail
+    assert ended(s, 0)
+    again = s.ask(AdminRequest("move_commit"), at=0).answer
+    assert isinstance(again, Invalid) and "plan it again" in again.detail
 
 
 # --- slow and lossy links

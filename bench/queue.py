@@ -42,8 +42,12 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
         began = time.monotonic()
         deleting = asyncio.create_task(_all(session, urls, "delete", items))
         during: list[float] = []
+        unanswered = 0
         while not deleting.done():
-            during.append(await _head_ms(session, urls[0]))
+            try:
+                during.append(await _head_ms(session, urls[0]))
+            except aiohttp.ClientResponseError:
+                unanswered += 1
             await asyncio.sleep(0.25)
         await deleting
         deleted_s = time.monotonic() - began
@@ -62,6 +66,7 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
         "deletions per second": round(items / deleted_s),
         "head while deleting, p50 ms": round(statistics.median(during), 2) if during else None,
         "head while deleting, worst ms": round(max(during), 2) if during else None,
+        "head while deleting, not answered": unanswered,
         "head right after the last deletion, ms": round(first_ms, 2),
         "head once purged, p50 ms": round(statistics.median(latest), 2),
         "head once purged, worst ms": round(max(latest), 2),

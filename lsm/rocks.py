@@ -85,6 +85,8 @@ APART_BYTES = 64 * KIB
 """Values so large are kept apart from the table files."""
 DELETIONS_WINDOW = 4_096
 """A table file with so many records of which half are deletions is compacted at once."""
+DELETIONS_REST_US = 2_000_000
+"""So long after the last of so many they are written to one: in the memtable each reader steps over them."""
 
 """Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""
 
@@ -239,7 +241,7 @@ class RocksEngine:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
         memory = memory or Memory()
-        turns = Turns(os.urandom(8), memory.memtable_bytes)
+        turns = Turns(os.urandom(8), memory.memtable_bytes, monotonic_us)
         try:
             options = _options(memory, compact, turns.files)
             # By name: else one that exists is opened by the options that its files hold: no cache, no filter.
@@ -355,11 +357,14 @@ class RocksEngine:
             return self._group_sequence
         batch = WriteBatch(raw_mode=True)
         put = batch.put
+        deletions = 0
         for key, value in puts:
-            if value is None:
-                batch.delete(key)
-            else:
+            if value is not None:
                 put(key, value)
+                continue
+            batch.delete(key)
+            deletions += 1
+        self._turns.deleted(deletions)
         return self._write(batch)
 
     def begin_group(self) -> None:
@@ -512,11 +517,17 @@ class Turns:
     together (`files`): no two engines do it all in step.
     """
 
-    def __init__(self, drawn: bytes, memtable_bytes: int) -> None:
-        self._drawn, self._memtable_bytes = drawn, memtable_bytes
+    def __init__(self, drawn: bytes, memtable_bytes: int, monotonic_us: Callable[[], int] = int) -> None:
+        self._drawn, self._memtable_bytes, self._monotonic_us = drawn, memtable_bytes, monotonic_us
+        self._deletions, self._deleted_us = 0, 0
         self.files = COMPACTED_MIN + drawn[0] % (COMPACTED_MAX - COMPACTED_MIN + 1)
         self._taken, self._held_bytes = 0, 0
         self._due_bytes = memtable_bytes
+
+    def deleted(self, count: int) -> None:
+        """So many records are deleted now."""
+        if count:
+            self._deletions, self._deleted_us = self._deletions + count, self._monotonic_us()
 
     def take(self, database: Rdict) -> None:
         """Begin to write the memtable to a file if it is its turn; from the thread that syncs."""
@@ -524,11 +535,14 @@ class Turns:
         if held_bytes < self._held_bytes // 2:  # another memtable: this one was full, or it was its turn
             self._taken += 1
             self._due_bytes = int(self._memtable_bytes * self._share())
+            self._deletions = 0
         self._held_bytes = held_bytes
+        rest_us = self._monotonic_us() - self._deleted_us if self._deletions > DELETIONS_WINDOW else 0
         # While an older one is being written RocksDB would let us wait.
-        if held_bytes < self._due_bytes or database.property_int_value(_MEMTABLES_WAITING):
+        is_due = held_bytes >= self._due_bytes or rest_us > DELETIONS_REST_US
+        if not is_due or database.property_int_value(_MEMTABLES_WAITING):
             return
-        self._due_bytes = self._memtable_bytes  # asked for once
+        self._due_bytes, self._deletions = self._memtable_bytes, 0  # asked for once
         with contextlib.suppress(Exception):  # RocksDB does it when it is full, and tells the next write
             database.flush(False)
 

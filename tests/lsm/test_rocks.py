@@ -22,7 +22,17 @@ from core.errors import (
 )  # fmt: skip
 from core.limits import KIB, MIB
 from lsm.directory import FORMAT_STAMP, open_store
-from lsm.rocks import FULL_FIRST, FULL_SHARE_MAX, FULL_SHARE_MIN, Memory, RocksEngine, Turns, fault_of
+from lsm.rocks import (
+    DELETIONS_REST_US,
+    DELETIONS_WINDOW,
+    FULL_FIRST,
+    FULL_SHARE_MAX,
+    FULL_SHARE_MIN,
+    Memory,
+    RocksEngine,
+    Turns,
+    fault_of,
+)
 
 PEER, OTHER = b"p" * 16, b"q" * 16
 EVERY = (b"", b"\xff")
@@ -562,6 +572,26 @@ def test_memtables_are_written_at_sizes_that_differ_from_engine_to_engine() -> N
         assert len(set(later)) > 5, "each at a size of its own"
     assert len({tuple(engine.sizes) for engine in engines}) == 3
     assert len({Turns(bytes([number] * 8), MIB).files for number in range(20)}) > 3
+
+
+def test_many_deletions_do_not_stay_in_a_memtable_where_each_reader_steps_over_them(tmp_path: Path) -> None:
+    now_us = [0]
+    engine = RocksEngine.open(tmp_path, lambda: now_us[0])
+    items = [b"%08d" % number for number in range(2 * DELETIONS_WINDOW)]
+    engine.write([(item, b"") for item in items])
+    engine.flush()
+    engine.write([(item, None) for item in items[:DELETIONS_WINDOW]])
+    now_us[0] += 2 * DELETIONS_REST_US
+    engine.sync()
+    engine.write([(item, None) for item in items[DELETIONS_WINDOW:]])
+    now_us[0] += DELETIONS_REST_US
+    engine.sync()
+    log = max((tmp_path / "db").glob("*.log"))
+    now_us[0] += 1
+    assert max((tmp_path / "db").glob("*.log")) == log, "neither for few, nor while they go on"
+    engine.sync()
+    assert max((tmp_path / "db").glob("*.log")) > log, "another memtable, with a log of its own"
+    engine.close()
 
 
 def test_a_memtable_that_is_not_full_is_written_when_it_is_its_turn(tmp_path: Path) -> None:

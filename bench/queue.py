@@ -42,12 +42,8 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
         began = time.monotonic()
         deleting = asyncio.create_task(_all(session, urls, "delete", items))
         during: list[float] = []
-        unanswered = 0
         while not deleting.done():
-            try:
-                during.append(await _head_ms(session, urls[0]))
-            except aiohttp.ClientResponseError:
-                unanswered += 1
+            during.append(await _head_ms(session, urls[0]))
             await asyncio.sleep(0.25)
         await deleting
         deleted_s = time.monotonic() - began
@@ -66,7 +62,6 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
         "deletions per second": round(items / deleted_s),
         "head while deleting, p50 ms": round(statistics.median(during), 2) if during else None,
         "head while deleting, worst ms": round(max(during), 2) if during else None,
-        "head while deleting, not answered": unanswered,
         "head right after the last deletion, ms": round(first_ms, 2),
         "head once purged, p50 ms": round(statistics.median(latest), 2),
         "head once purged, worst ms": round(max(latest), 2),
@@ -103,9 +98,10 @@ async def _bulk(session: aiohttp.ClientSession, url: str, operation: str, number
 
 
 async def _head_ms(session: aiohttp.ClientSession, url: str) -> float:
-    """Read the first item of the queue, at QUORUM."""
+    """Read the first item of the queue, at QUORUM; what is not answered in time counts until it is."""
     began = time.perf_counter()
-    async with session.get(f"{url}/v1/kv/{BUCKET}", params={"limit": "1"}) as answer:
-        answer.raise_for_status()
-        await answer.read()
-    return (time.perf_counter() - began) * 1000
+    while True:
+        async with session.get(f"{url}/v1/kv/{BUCKET}", params={"limit": "1"}) as answer:
+            await answer.read()
+        if answer.status < 300:
+            return (time.perf_counter() - began) * 1000

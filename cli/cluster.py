@@ -226,7 +226,7 @@ def abort(url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
     if json:
         print_json(told)
     else:
-        say(f"given up, epoch {told['epoch']}: all is as it was before")
+        say(f"given up, epoch {told['epoch']}: all is as before; newcomers need an empty directory now")
 
 
 @app.command("status")

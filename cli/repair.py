@@ -18,7 +18,7 @@ import typer
 from cli.output import ANSWERED_NO_EXIT, bytes_text, count_text, duration_text, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 app = typer.Typer(
     no_args_is_help=True, help="How equal replicas are, and what deletions wait for.", rich_markup_mode=None
@@ -34,7 +34,14 @@ Url = Annotated[
 CONFIG = Path("cluster.yml")
 ASK_TIMEOUT_S = 10.0
 POLL_S = 0.5
+PAUSE_MAX_S, PAUSE_GROWS = 30.0, 1.2
+"""A scrub takes seconds or hours: it is said ever less often how far it is."""
+AGAIN_S = 60.0
+"""So long a peer that does not answer any more is waited for: who meets damage starts again to mend it."""
 SHOWN_MAX = 20
+
+Answers = dict[str, dict[str, Any] | None]
+"""What each peer says, by name; None for one that does not answer."""
 
 
 def _peers(urls: Sequence[str] | None, config: Path) -> list[tuple[str, str]]:
@@ -211,31 +218,49 @@ def scrub(
     if not peers:
         raise Failure(f"there is no peer {peer}", code="no_such_peer")
     told = _ask_all(peers, "scrub", {"bytes_per_s": pace * 2**20})
-    while wait and any(answer and answer["running"] for answer in told.values()):
-        if not json:
-            say("  ".join(_progress(name, answer) for name, answer in told.items()))
-        time.sleep(POLL_S)
-        told = _ask_all(peers, "scrub_status")
+    if wait:
+        told = _watch(peers, told, (lambda _: None) if json else say)
     if json:
         print_json({"peers": told})
     else:
         for name, answer in told.items():
             say(_result(name, answer))
-    bad = [a for a in told.values() if a is None or (a["last"] or {}).get("problems")]
+    bad = [a for a in told.values() if a is None or a["last"] is None or a["last"].get("problems")]
     if wait and bad:
         raise typer.Exit(ANSWERED_NO_EXIT)
 
 
+def _watch(peers: Sequence[tuple[str, str]], told: Answers, tell: Callable[[str], None]) -> Answers:
+    """Until no peer scrubs any more, and whoever met damage is there again."""
+    begun = [name for name, answer in told.items() if answer]
+    until_s, pause_s = 0.0, POLL_S
+    while True:
+        missing = [name for name in begun if told[name] is None]
+        if any(answer and answer["running"] for answer in told.values()):
+            until_s = time.monotonic() + AGAIN_S
+        elif not missing or time.monotonic() > until_s:
+            return told
+        tell("  ".join(_progress(name, answer) for name, answer in told.items()))
+        time.sleep(pause_s)
+        pause_s = min(PAUSE_MAX_S, pause_s * PAUSE_GROWS)
+        told = _ask_all(peers, "scrub_status")
+
+
 def _progress(name: str, answer: dict[str, Any] | None) -> str:
     if answer is None:
-        return f"{name}: no answer; one that found damage starts anew to mend it (see its log)"
+        return f"{name}: no answer; one that met damage starts again to mend it"
     return f"{name}: {bytes_text(answer['bytes'])} read, {count_text(answer['problems'], 'problem')}"
 
 
 def _result(name: str, answer: dict[str, Any] | None) -> str:
     last = (answer or {}).get("last")
     if last is None:
-        return f"{name}: no answer" if answer is None else _progress(name, answer)
+        if answer is None or answer["running"]:
+            return f"{name}: no answer" if answer is None else _progress(name, answer)
+        return (
+            f"{name}: started again meanwhile. If it met damage (see its log), the others give back what was "
+            "lost: see `sullae repair status`, and scrub it once more"
+        )
     found = "".join(f"\n  {text}" for text in last["found"][:SHOWN_MAX])
     what = f"{count_text(last['records'], 'record')}, {bytes_text(last['bytes'])}"
     what += f", {count_text(last.get('documents', 0), 'document')} compared with their index"

@@ -167,7 +167,7 @@ def _advice(error: Exception, name: str) -> str:
     if isinstance(error, DiskFullError):
         return "free some space and start again"
     if isinstance(error, FormatError):
-        return "give the peer its own directory, or a version that knows this one"
+        return "stop who uses it, or give the peer a directory of its own, or a version that knows this one"
     return "check the path and its permissions"
 
 

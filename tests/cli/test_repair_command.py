@@ -109,3 +109,17 @@ def test_a_scrub_is_begun_and_its_result_told(
     assert ("scrub", {"bytes_per_s": 5 * 2**20}) in peer.asked
     shown = said(capsys)
     assert "9 records" in shown and "1 problem" in shown and "leaf 3 was wrong" in shown
+
+
+def test_a_peer_that_starts_again_for_damage_while_it_is_scrubbed_is_waited_for(
+    peer: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = {"running": True, "bytes": 5, "problems": 0, "last": None}
+    answers = (running, running, None, None, running | {"running": False})
+    told = iter([{"n1": answer} for answer in answers])
+    monkeypatch.setattr("cli.repair._ask_all", lambda *_: next(told))
+    monkeypatch.setattr("cli.repair.POLL_S", 0.001)
+    assert sullae(monkeypatch, "scrub", "--url", peer.url) == 4
+    shown = said(capsys)
+    assert "n1: no answer; one that met damage starts again to mend it" in shown
+    assert "n1: started again meanwhile" in shown and "sullae repair status" in shown

@@ -2,8 +2,8 @@
 
 Each peer computes a `Partial` over its own documents; partials of disjoint documents add up by
 index/merging.py, in any order, to that of all of them, and only then become the answer in Elasticsearch's
-form. What cannot be added up exactly in little space is kept as a sketch: percentiles as a DDSketch
-(Masson et al. 2019, relative error of values 1 %), cardinality as a set of 64-bit hashes, and above
+form. What cannot be added up exactly in little space is kept as a sketch: percentiles of many values as a
+DDSketch (Masson et al. 2019, relative error of values 1 %), cardinality as a set of 64-bit hashes, and above
 DISTINCT_EXACT_MAX as HyperLogLog (Flajolet et al. 2007, 2^14 registers, standard error 0.8 %).
 
 Buckets are keyed by values. The `inside` of a bucket aggregation is computed per bucket. A document with
@@ -31,6 +31,7 @@ BUCKETS_IN_ALL_MAX: Final = 65_536
 DISTINCT_EXACT_MAX: Final = 4_096
 HLL_BITS: Final = 14
 SKETCH_ACCURACY: Final = 0.01
+SKETCH_EXACT_MAX: Final = 500
 
 
 # --- asked
@@ -117,6 +118,29 @@ class DatesOf(msgspec.Struct, frozen=True, tag="date_histogram"):
     format: str = ""
 
 
+class Source(msgspec.Struct, frozen=True):
+    """What a composite combines: the keys of buckets of TermsOf, HistogramOf or DatesOf. With `missing`
+    documents without any have null.
+    """
+
+    name: str
+    of: TermsOf | HistogramOf | DatesOf
+    descending: bool = False
+    missing: bool = False
+    missing_first: bool = True
+
+
+class CompositeOf(msgspec.Struct, frozen=True, tag="composite"):
+    """A bucket per combination of what its sources say of a document: the first `size` after `after`
+    (index/composites.py).
+    """
+
+    sources: tuple[Source, ...]
+    size: int = 10
+    after: tuple[SortValue, ...] | None = None
+    inside: Aggregations = ()
+
+
 class Filtered(msgspec.Struct, frozen=True, tag="filters"):
     """A bucket per named query (planned, where peers see it), and one of the name `other`, if there is one,
     for what is in none.
@@ -172,6 +196,15 @@ class PercentilesOf(msgspec.Struct, frozen=True, tag="percentiles"):
     keyed: bool = True
 
 
+class WeightedOf(msgspec.Struct, frozen=True, tag="weighted_avg"):
+    """The average of numbers that count as often as another number of the same document says."""
+
+    value: str
+    weight: str
+    value_missing: float | None = None
+    weight_missing: float | None = None
+
+
 class DistinctOf(msgspec.Struct, frozen=True, tag="cardinality"):
     """How many different values there are."""
 
@@ -205,12 +238,14 @@ Aggregation = (
     | RangesOf
     | HistogramOf
     | DatesOf
+    | CompositeOf
     | Filtered
     | Without
     | NestedOf
     | GlobalOf
     | StatsOf
     | PercentilesOf
+    | WeightedOf
     | DistinctOf
     | TopHitsOf
     | PipelineOf
@@ -232,8 +267,8 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Buckets(msgspec.Struct, frozen=True, tag="buckets"):
-    """Of TermsOf, HistogramOf, DatesOf (keys are values) and RangesOf, Filtered, Without, NestedOf (keys are
-    names).
+    """Of TermsOf, HistogramOf, DatesOf, CompositeOf (keys are values), RangesOf, Filtered, Without, NestedOf
+    (keys are names).
 
     `others` counts the documents of buckets that were dropped, `error` is the greatest count that a dropped
     one can have.
@@ -255,9 +290,17 @@ class Moments(msgspec.Struct, frozen=True, tag="moments"):
     dates: Moments | None = None
 
 
+class Weighted(msgspec.Struct, frozen=True, tag="weighted"):
+    """Of WeightedOf: the sum of values times weights, and that of weights."""
+
+    total: float = 0.0
+    weights: float = 0.0
+
+
 class Sketch(msgspec.Struct, frozen=True, tag="sketch"):
-    """Of PercentilesOf: how many values have which logarithm (base (1 + a) / (1 - a) of accuracy a, rounded
-    up), positive and negative (of the absolute value), how many are 0, and the least and greatest.
+    """Of PercentilesOf: all values, ascending, where they are few (SKETCH_EXACT_MAX); else how many have
+    which logarithm (base (1 + a) / (1 - a) of accuracy a, rounded up), positive and negative (of the absolute
+    value), how many are 0, and the least and greatest.
     """
 
     positive: dict[int, int] = {}
@@ -265,6 +308,7 @@ class Sketch(msgspec.Struct, frozen=True, tag="sketch"):
     zeros: int = 0
     low: float | None = None
     high: float | None = None
+    exact: tuple[float, ...] = ()
 
 
 class Distinct(msgspec.Struct, frozen=True, tag="distinct"):
@@ -281,7 +325,7 @@ class Top(msgspec.Struct, frozen=True, tag="top"):
     total: int
 
 
-Partial = Buckets | Moments | Sketch | Distinct | Top
+Partial = Buckets | Moments | Weighted | Sketch | Distinct | Top
 
 Partials = dict[str, Partial]
 """By name. In a Bucket they stand one level down, so this is as deep as the question was."""

@@ -29,6 +29,7 @@ from index.aggregation import (
     Without,
 )
 from index.bounds import AGGREGATION_DEPTH_MAX, AGGREGATIONS_MAX, TERMS_MAX, QueryError, RefusedError
+from index.composite_dsl import read_composite, read_weighted
 from index.date_formats import date_format
 from index.fields import DATE_US_MAX
 from index.finishing import shown_date
@@ -110,8 +111,8 @@ class _Reader:
         inner = body.get("aggs", body.get("aggregations"))
         inside = self.all(inner, f"{path}.aggs", depth + 1) if inner is not None else ()
         options = Body(body[kind], f"{path}.{kind}", depth)
-        if kind == "global" and depth:
-            raise RefusedError("global stands at the top, in no other aggregation", path)
+        if kind in ("global", "composite") and depth:
+            raise RefusedError(f"{kind} stands at the top, in no other aggregation", path)
         if inside and kind not in _BUCKETED:
             raise RefusedError(f"{kind} has no buckets, so nothing can be asked inside", path)
         if kind in _ALONE and any(isinstance(one, PipelineOf) and one.kind in PARENTS for _, one in inside):
@@ -120,7 +121,6 @@ class _Reader:
         if kind not in ("filter", "filters"):
             options.leftover()
         return found
-
 
     @staticmethod
     def _pipeline(body: Any, kind: str, path: str, depth: int) -> Aggregation:
@@ -412,6 +412,20 @@ def _top_hits(body: Body, _kind: str, _inside: Aggregations, _now_us: int) -> Ag
     return TopHitsOf(size, sort, source, body.integer("from", 0, 0, 1000))
 
 
+def _composite(body: Body, _kind: str, inside: Aggregations, now_us: int) -> Aggregation:
+    def interval(options: Body, kind: str) -> Any:
+        return (_histogram if kind == "histogram" else _date_histogram)(options, kind, (), now_us)
+
+    def date(value: Any, of: DatesOf, path: str) -> int:
+        return _date(value, of.zone, of.format, now_us, path)
+
+    return read_composite(body, inside, interval, date)
+
+
+def _weighted(body: Body, _kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
+    return read_weighted(body)
+
+
 _Read = Callable[[Body, str, Aggregations, int], Aggregation]
 
 _READERS: Final[Mapping[str, _Read]] = {
@@ -430,6 +444,8 @@ _READERS: Final[Mapping[str, _Read]] = {
     "percentile_ranks": _percentiles,
     "cardinality": _cardinality,
     "top_hits": _top_hits,
+    "composite": _composite,
+    "weighted_avg": _weighted,
 }
 _BUCKETED: Final = (
     "terms",
@@ -442,6 +458,7 @@ _BUCKETED: Final = (
     "missing",
     "nested",
     "global",
+    "composite",
 )
 
 _ALONE: Final = ("filter", "missing", "nested", "global")

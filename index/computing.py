@@ -18,6 +18,7 @@ from index.aggregation import (
     Bucket,
     Buckets,
     Choice,
+    CompositeOf,
     DatesOf,
     DistinctOf,
     Filtered,
@@ -34,9 +35,12 @@ from index.aggregation import (
     TermsOf,
     Top,
     TopHitsOf,
+    Weighted,
+    WeightedOf,
     Without,
 )
 from index.bounds import RefusedError
+from index.composites import combinations, key_of, page, values_of
 from index.encoding import escaped
 from index.floats import total_of
 from index.instants import begin_of
@@ -110,6 +114,8 @@ def _one(asked: Aggregation, matched: Sequence[Matched], budget: _Budget) -> Par
             Hit(each.key, each.score, sort_values(asked.sort, each.score, each.values)) for each in matched
         ]
         return Top(tuple(sorted_hits(hits, asked.sort, asked.offset + asked.size)), len(hits))
+    if isinstance(asked, WeightedOf):
+        return _weighted(asked, matched)
     assert not isinstance(asked, GlobalOf | PipelineOf), "a question of its own"
     return _buckets(asked, matched, budget)
 
@@ -144,7 +150,24 @@ def moments_of(numbers: Sequence[float]) -> Moments:
     return Moments(len(numbers), total, float(min(numbers)), float(max(numbers)), squares)
 
 
-_Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | Filtered | Without | NestedOf
+def _weighted(asked: WeightedOf, matched: Sequence[Matched]) -> Weighted:
+    products: list[float] = []
+    weights: list[float] = []
+    for each in matched:
+        weighing = _numbers(each, asked.weight, NUMBER)
+        if len(weighing) > 1:
+            raise RefusedError(f"weighted_avg: {asked.weight[:60]!r} has several values: a weight is one")
+        weight = weighing[0] if weighing else asked.weight_missing
+        values = _numbers(each, asked.value, NUMBER)
+        if not values and asked.value_missing is not None:
+            values = [asked.value_missing]
+        if weight is not None:
+            products += [float(value) * weight for value in values]
+            weights += [float(weight)] * len(values)
+    return Weighted(total_of(products), total_of(weights))
+
+
+_Bucketed = TermsOf | RangesOf | HistogramOf | DatesOf | CompositeOf | Filtered | Without | NestedOf
 
 
 def _buckets(asked: _Bucketed, matched: Sequence[Matched], budget: _Budget) -> Buckets:
@@ -163,6 +186,8 @@ def _buckets(asked: _Bucketed, matched: Sequence[Matched], budget: _Budget) -> B
         return Buckets((_bucket("", objects, asked, budget),))
     if isinstance(asked, RangesOf):
         return Buckets(tuple(_range_bucket(asked, one, matched, budget) for one in asked.ranges))
+    if isinstance(asked, CompositeOf):
+        return _combined(asked, matched, budget)
     found: dict[tuple[int, Value], list[Matched]] = {}
     keys_of = _keys_of(asked)
     for each in matched:
@@ -177,6 +202,20 @@ def _buckets(asked: _Bucketed, matched: Sequence[Matched], budget: _Budget) -> B
         sum(len(held) for _, held in dropped),
         len(dropped[0][1]) if dropped else 0,
     )
+
+
+def _combined(asked: CompositeOf, matched: Sequence[Matched], budget: _Budget) -> Buckets:
+    keys_of = [_keys_of(one.of) for one in asked.sources]
+    found: dict[str, list[Matched]] = {}
+    for each in matched:
+        lists: list[list[SortValue]] = []
+        for one, keys in zip(asked.sources, keys_of, strict=True):
+            held: list[SortValue] = list(keys(each))
+            lists.append(held or ([None] if one.missing else []))
+        for key in dict.fromkeys(map(key_of, combinations(lists))):
+            found.setdefault(key, []).append(each)
+    chosen = [key_of(values) for values in page(asked, map(values_of, found))]
+    return Buckets(tuple(_bucket(key, found[key], asked, budget) for key in chosen))
 
 
 def _bucket(key: SortValue, held: Sequence[Matched], asked: _Bucketed, budget: _Budget) -> Bucket:

@@ -17,6 +17,7 @@ from index.aggregation import (
     Aggregations,
     Bucket,
     Buckets,
+    CompositeOf,
     DatesOf,
     Distinct,
     Filtered,
@@ -33,9 +34,11 @@ from index.aggregation import (
     TermsOf,
     Top,
     TopHitsOf,
+    Weighted,
     Without,
 )
 from index.bounds import RefusedError
+from index.composites import page, values_of
 from index.computing import date_bucket, instant_at, local_of, step_of
 from index.date_formats import date_format, shown_iso
 from index.instants import SECOND_US, format_instant, next_begin
@@ -84,6 +87,8 @@ def _one(asked: Aggregation, partial: Partial, show: ShowHits) -> dict[str, Any]
         return _percentiles(asked, partial)
     if isinstance(partial, Distinct):
         return {"value": count_distinct(partial)}
+    if isinstance(partial, Weighted):
+        return {"value": partial.total / partial.weights if partial.weights else None}
     if isinstance(partial, Top):
         assert isinstance(asked, TopHitsOf)
         hits = show(asked, partial.hits)
@@ -156,6 +161,10 @@ def _bucketed(asked: Any, partial: Buckets, show: ShowHits) -> dict[str, Any]:
         return {"buckets": list(named.values()) if asked.anonymous else named}
     if isinstance(asked, RangesOf):
         return _keyed(asked, [_range(asked, i, b, show) for i, b in enumerate(shown)], "key", keeps=False)
+    if isinstance(asked, CompositeOf):
+        keys = [_combined_key(asked, b.key) for b in shown]
+        buckets = [{"key": key, **_content(asked, b, show)} for key, b in zip(keys, shown, strict=True)]
+        return {**({"after_key": keys[-1]} if keys else {}), "buckets": buckets}
     if not isinstance(asked, TermsOf):
         key = "key_as_string" if isinstance(asked, DatesOf) else "key"
         return _keyed(asked, [{**_key(asked, b.key), **_content(asked, b, show)} for b in shown], key)
@@ -183,6 +192,18 @@ def _content(asked: Any, bucket: Bucket, show: ShowHits) -> dict[str, Any]:
     return {"doc_count": bucket.count, **finish(asked.inside, bucket.inside, show)}
 
 
+def _combined_key(asked: CompositeOf, key: SortValue) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one, value in zip(asked.sources, values_of(key), strict=True):
+        is_date = isinstance(one.of, DatesOf) or (isinstance(one.of, TermsOf) and one.of.view == DATE)
+        if is_date and isinstance(value, int):
+            form = isinstance(one.of, DatesOf) and one.of.format
+            found[one.name] = shown_date(one.of, value) if form else value // 1000
+        else:
+            found[one.name] = float(value) if isinstance(one.of, HistogramOf) and value is not None else value
+    return found
+
+
 def _key(asked: Any, key: SortValue) -> dict[str, Any]:
     if isinstance(asked, DatesOf) or (isinstance(asked, TermsOf) and asked.view == DATE):
         assert isinstance(key, int)
@@ -203,9 +224,9 @@ def _range(asked: RangesOf, index: int, bucket: Bucket, show: ShowHits) -> dict[
     return {**found, **_content(asked, bucket, show)}
 
 
-def shown_date(asked: TermsOf | DatesOf | RangesOf, at_us: int) -> str:
+def shown_date(asked: TermsOf | DatesOf | RangesOf | HistogramOf, at_us: int) -> str:
     """A date in the format and the zone that were asked for."""
-    if isinstance(asked, TermsOf):
+    if isinstance(asked, TermsOf | HistogramOf):
         return format_instant(at_us)
     form = date_format(asked.format) if asked.format else None
     assert not isinstance(form, str), "it was checked"
@@ -214,6 +235,9 @@ def shown_date(asked: TermsOf | DatesOf | RangesOf, at_us: int) -> str:
 
 def _shown(asked: Aggregation, partial: Buckets) -> list[Bucket]:
     """Buckets as they are shown: ordered, those that count, cut to size, holes filled."""
+    if isinstance(asked, CompositeOf):
+        held = {values_of(bucket.key): bucket for bucket in partial.buckets}
+        return [held[values] for values in page(asked, held)]
     if isinstance(asked, TermsOf):
         enough = [bucket for bucket in partial.buckets if bucket.count >= asked.count_min]
         return _ordered(asked, enough)[: asked.size]

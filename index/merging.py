@@ -30,6 +30,8 @@ from index.aggregation import (
     StatsOf,
     Top,
     TopHitsOf,
+    Weighted,
+    WeightedOf,
     Without,
 )
 from index.ordering import rank_of, sorted_hits
@@ -58,6 +60,9 @@ def merge_one(asked: Aggregation, parts: Sequence[Partial]) -> Partial:
         tops = [part for part in parts if isinstance(part, Top)]
         hits = sorted_hits((hit for top in tops for hit in top.hits), asked.sort, asked.offset + asked.size)
         return Top(tuple(hits), sum(top.total for top in tops))
+    if isinstance(asked, WeightedOf):
+        sums = [part for part in parts if isinstance(part, Weighted)]
+        return Weighted(sum(part.total for part in sums), sum(part.weights for part in sums))
     assert not isinstance(asked, GlobalOf | PipelineOf), "questions of their own"
     found: dict[tuple[int, SortValue], list[Bucket]] = {}
     buckets = [part for part in parts if isinstance(part, Buckets)]

@@ -49,6 +49,31 @@ from index.query_string import SLOP_MAX, Options, parse_query_string
 from index.regexes import FLAGS as REGEX_FLAGS, term_regex
 from index.simple_query_string import FLAGS as SIMPLE_FLAGS, parse_simple
 
+_PLACES: Final = "there is no search by place"
+_JOINS: Final = "there are no joins: keep what belongs together in one document, and ask nested"
+_VECTORS: Final = "there is no search by vectors"
+REFUSED: Final = {
+    "span": "use match_phrase with slop",
+    "intervals": "use match_phrase with slop",
+    "terms_set": "use bool with should and minimum_should_match",
+    "pinned": "use bool with should: ids with a boost, and the query",
+    "distance_feature": "use function_score with gauss, exp or linear",
+    "rank_feature": "use function_score with field_value_factor",
+    "wrapper": "write the query itself",
+    "percolate": "search when documents come: the change stream tells of them",
+    "has_child": _JOINS,
+    "has_parent": _JOINS,
+    "parent_id": _JOINS,
+    "geo": _PLACES,
+    "shape": _PLACES,
+    "knn": _VECTORS,
+    "sparse_vector": _VECTORS,
+    "semantic": _VECTORS,
+    "common": "use match",
+    "type": "name the collection in the path",
+}
+"""Queries that are not there, and what to do instead."""
+
 KINDS: Final = ("best_fields", "most_fields", "cross_fields", "phrase", "phrase_prefix", "bool_prefix")
 
 
@@ -69,7 +94,12 @@ def read_query(body: Any, path: str, depth: int) -> Query:
     if not isinstance(body, dict) or len(body) != 1:
         raise RefusedError('a query is an object with one member, such as {"match": {...}}', path)
     ((kind, inner),) = body.items()
+    kind = str(kind)
     reader = _script if kind in ("script_score", "script") else _READERS.get(kind)
+    if reader is None:
+        why = REFUSED.get(kind.partition("_")[0] if kind.startswith(("span_", "geo_")) else kind)
+        if why is not None:
+            raise RefusedError(f"the query {kind[:40]} is not supported: {why}", path)
     if reader is None:
         raise RefusedError(f"there is no query {kind[:40]!r}; there are: {', '.join(_READERS)}", path)
     options = Body(inner, f"{path}.{kind}", depth)
@@ -169,6 +199,16 @@ def _multi_match(body: Body) -> Query:
             body.zero_terms(),
         )
     )
+
+
+def _combined_fields(body: Body) -> Query:
+    fields = body.fields()
+    if not fields:
+        raise RefusedError("fields is missing", body.path)
+    operator, minimum = body.one_of("operator", ("or", "and"), "or"), body.minimum()
+    body.without_effect("auto_generate_synonyms_phrase_query")
+    text, zero = body.text("query", needed=True), body.zero_terms()
+    return body.done(AnyOf(fields, text, "cross_fields", operator, minimum, zero_terms=zero))
 
 
 def _string_options(body: Body, lenient: bool) -> Options:
@@ -287,6 +327,8 @@ def _terms(body: Body) -> Query:
     field = check_field(names[0], body.path)
     values = body.take(field)
     path = f"{body.path}.{field}"
+    if isinstance(values, dict) and values.keys() & {"id", "path"}:
+        raise RefusedError("values are not looked up in another document: GET it, and list them here", path)
     if not isinstance(values, list) or len(values) > TERMS_MAX:
         raise RefusedError(f"terms is a list of at most {TERMS_MAX} values", path)
     checked = tuple(check_value(value, f"{path}[{i}]") for i, value in enumerate(values))
@@ -295,15 +337,20 @@ def _terms(body: Body) -> Query:
 
 def _range(body: Body) -> Query:
     field, options = body.field("")
-    low, include_low = _bound(options, "gt", "gte")
-    high, include_high = _bound(options, "lt", "lte")
+    low, include_low = _bound(options, ("gt", "gte"), "from", "include_lower")
+    high, include_high = _bound(options, ("lt", "lte"), "to", "include_upper")
     options.one_of("relation", ("intersects", "within", "contains"), "intersects")
     zone, form = options.zone(), options.date_format()
     return options.done(Compare(field, low, high, include_low, include_high, zone, form))
 
 
-def _bound(options: Body, strict: str, included: str) -> tuple[Value | None, bool]:
+def _bound(options: Body, names: tuple[str, str], old: str, includes: str) -> tuple[Value | None, bool]:
+    (strict, included), before = names, options.take(old)
     outside, inside = options.take(strict), options.take(included)
+    if before is not None or includes in options.object():  # as it was called in older versions
+        if outside is not None or inside is not None:
+            raise RefusedError(f"either {strict}, {included} or {old}, not both", options.path)
+        inside, outside = (before, None) if options.boolean(includes, True) else (None, before)
     if outside is not None and inside is not None:
         raise RefusedError(f"either {strict} or {included}, not both", options.path)
     value = inside if outside is None else outside
@@ -397,6 +444,8 @@ def _nested(body: Body) -> Query:
     path = check_field(body.need("path"), body.path)
     mode = body.one_of("score_mode", ("avg", "max", "min", "sum", "none"), "avg")
     body.without_effect("ignore_unmapped")
+    if body.take("inner_hits") is not None:
+        raise RefusedError("inner_hits is not supported: look at _source", body.path)
     return body.done(Nested(path, _query(body, "query"), mode))
 
 
@@ -415,6 +464,7 @@ def _match_none(body: Body) -> Query:
 _READERS: Final[Mapping[str, Callable[[Body], Query]]] = {
     "match": _match,
     "multi_match": _multi_match,
+    "combined_fields": _combined_fields,
     "match_phrase": _match_phrase,
     "match_phrase_prefix": _match_phrase_prefix,
     "match_bool_prefix": _match_bool_prefix,

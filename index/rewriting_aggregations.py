@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from index.aggregation import (
     Aggregation,
     Aggregations,
+    CompositeOf,
     DistinctOf,
     Filtered,
     GlobalOf,
@@ -16,6 +17,7 @@ from index.aggregation import (
     StatsOf,
     TermsOf,
     TopHitsOf,
+    WeightedOf,
 )
 from index.bounds import QueryError, RefusedError
 from index.query import DATE, NUMBER
@@ -44,6 +46,11 @@ def _one(rewriter: Rewriter, asked: Aggregation) -> Aggregation:
         return replace(asked, filters=filters, inside=_all(rewriter, asked.inside))
     if isinstance(asked, NestedOf | GlobalOf):
         return replace(asked, inside=_all(rewriter, asked.inside))
+    if isinstance(asked, WeightedOf):
+        (value, _), (weight, _) = rewriter.views(asked.value), rewriter.views(asked.weight)
+        return replace(asked, value=value, weight=weight)
+    if isinstance(asked, CompositeOf):
+        return _composite(rewriter, asked)
     path, views = rewriter.views(asked.field)
     found = replace(asked, field=path)
     only_dates = DATE in views and NUMBER not in views
@@ -54,3 +61,15 @@ def _one(rewriter: Rewriter, asked: Aggregation) -> Aggregation:
     if isinstance(found, DistinctOf | StatsOf | PercentilesOf):
         return found
     return replace(found, inside=_all(rewriter, found.inside))
+
+
+def _composite(rewriter: Rewriter, asked: CompositeOf) -> CompositeOf:
+    sources = tuple(replace(one, of=_one(rewriter, one.of)) for one in asked.sources)
+    after = asked.after
+    if after is not None:  # of terms that are dates they come as milliseconds
+        dates = [isinstance(one.of, TermsOf) and one.of.view == DATE for one in sources]
+        pairs = zip(after, dates, strict=True)
+        after = tuple(
+            value * 1000 if is_date and isinstance(value, int) else value for value, is_date in pairs
+        )
+    return replace(asked, sources=sources, after=after, inside=_all(rewriter, asked.inside))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from index.aggregation import (
     Aggregations,
+    CompositeOf,
     DistinctOf,
     Filtered,
     GlobalOf,
@@ -17,6 +18,7 @@ from index.aggregation import (
     PipelineOf,
     StatsOf,
     TopHitsOf,
+    WeightedOf,
     Without,
 )
 from index.answering import Match, Scorers
@@ -89,10 +91,16 @@ class Needs:
             elif isinstance(asked, NestedOf):
                 self.nested.setdefault(asked.path, Needs(())).add(asked.inside)
                 continue
+            elif isinstance(asked, WeightedOf):
+                self.values.update(dict.fromkeys(((asked.value, "number"), (asked.weight, "number"))))
+            elif isinstance(asked, CompositeOf):
+                for source in asked.sources:
+                    for view in ("", "number", "date", getattr(source.of, "view", "")):
+                        self.values[source.of.field, view] = None
             elif not isinstance(asked, GlobalOf):
                 for view in ("", "number", "date", getattr(asked, "view", "")):
                     self.values[asked.field, view] = None
-            if not isinstance(asked, StatsOf | PercentilesOf | DistinctOf | TopHitsOf):
+            if not isinstance(asked, StatsOf | PercentilesOf | DistinctOf | TopHitsOf | WeightedOf):
                 self.add(asked.inside)
 
     def _add_sort(self, keys: Sequence[SortKey]) -> None:

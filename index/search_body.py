@@ -19,6 +19,7 @@ import msgspec
 from core.consistency import Level
 from index.aggregation import Aggregations, Filtered, GlobalOf
 from index.aggregation_dsl import parse_aggregations
+from index.body_members import check_members, named_queries, read_collapse, read_fields
 from index.bounds import WINDOW_MAX, QueryError, RefusedError, check_size
 from index.highlight_dsl import Highlight, read_highlight
 from index.options import Body
@@ -34,7 +35,8 @@ PARTITIONS_MAX: Final = 1_000
 
 class SearchBody(msgspec.Struct, frozen=True):
     """What is asked. `ids` are documents to which the search is restricted, and routed. `post` narrows the
-    hits, not what is aggregated.
+    hits, not what is aggregated. Values of the fields in `shown` stand beside the source. Of each value of
+    `collapse` one hit is shown; of `named` queries it is told which ones a hit matches.
     """
 
     query: Query = All()
@@ -53,6 +55,9 @@ class SearchBody(msgspec.Struct, frozen=True):
     timeout_ms: int = 0
     problems: tuple[Problem, ...] = ()
     post: Query | None = None
+    shown: tuple[str, ...] = ()
+    collapse: str = ""
+    named: tuple[tuple[str, Query], ...] = ()
 
     @property
     def globals(self) -> Aggregations:
@@ -87,11 +92,11 @@ def _read(body: Body, now_us: int) -> SearchBody:
     if given is not None:
         query = read_query(given, "query", 0)
         check_size(query)
+    check_members(body)
     least = body.number("min_score", 0.0, 0.0, 3.4e38) if body.take("min_score") is not None else None
     lenient, operator = body.boolean("lenient", False), body.one_of("default_operator", ("or", "and"), "or")
-    fields = body.fields()
-    if fields and text is None:
-        raise RefusedError("fields are where q is searched; documents are shown by _source", "body.fields")
+    fields = body.fields() if text is not None else ()
+    shown = () if text is not None else read_fields(body.take("fields", []))
     if text is not None:
         query, problems = _of_text(text, lenient, operator, fields)
     if least is not None:
@@ -112,7 +117,10 @@ def _read(body: Body, now_us: int) -> SearchBody:
         _level(body.take("consistency", "quorum")),
         _timeout_ms(body),
         problems,
-        _post_filter(body),
+        shown=shown,
+        collapse=read_collapse(body),
+        named=(*named_queries(given), *named_queries(body.take("post_filter"))),
+        post=_post_filter(body),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from index.globs import fits, parts_of
+from index.rewriting import KEYWORD
 from index.sort_dsl import Source
 
 
@@ -17,6 +18,31 @@ def filtered(document: Any, source: Source) -> Any:
         return document
     includes, excludes = (tuple(parts_of(each, plain=True) for each in patterns) for patterns in source)
     return _kept(document, "", (includes, excludes), included=not includes)
+
+
+def field_values(document: Any, fields: tuple[str, ...]) -> dict[str, list[Any]]:
+    """By path, the values of the fields that these patterns name; `title.keyword` is `title`, as it is."""
+    leaves: dict[str, list[Any]] = {}
+    _collect(document, "", leaves)
+    found: dict[str, list[Any]] = {}
+    for field in fields:
+        plain = field.removesuffix(KEYWORD)
+        pattern = parts_of(plain, plain=True)
+        for path, values in leaves.items():
+            if fits(pattern, path):
+                found[field if "*" not in field else path] = values
+    return found
+
+
+def _collect(value: Any, path: str, leaves: dict[str, list[Any]]) -> None:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            _collect(member, f"{path}.{name}" if path else name, leaves)
+    elif isinstance(value, list):
+        for each in value:
+            _collect(each, path, leaves)
+    elif value is not None:
+        leaves.setdefault(path, []).append(value)
 
 
 _Patterns = tuple[tuple[tuple[str | int, ...], ...], tuple[tuple[str | int, ...], ...]]

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Final
 
 import mmh3
 
-from index.aggregation import DISTINCT_EXACT_MAX, HLL_BITS, SKETCH_ACCURACY, Distinct, Sketch
+from index.aggregation import (
+    DISTINCT_EXACT_MAX,
+    HLL_BITS,
+    SKETCH_ACCURACY,
+    SKETCH_EXACT_MAX,
+    Distinct,
+    Sketch,
+)
 from index.floats import GREATEST, as_float
 from index.query import Value
 
@@ -29,6 +37,20 @@ _ALPHA: Final = 0.7213 / (1 + 1.079 / _REGISTERS)
 
 def sketch_of(values: Iterable[float]) -> Sketch:
     """The sketch of these numbers."""
+    numbers = iter(values)
+    first = sorted(map(as_float, islice(numbers, SKETCH_EXACT_MAX + 1)))
+    if len(first) <= SKETCH_EXACT_MAX:
+        return _exact(first)
+    return _counted(chain(first, numbers))
+
+
+def _exact(ascending: list[float]) -> Sketch:
+    if not ascending:
+        return Sketch()
+    return Sketch(low=ascending[0], high=ascending[-1], exact=tuple(ascending))
+
+
+def _counted(values: Iterable[float]) -> Sketch:
     positive: dict[int, int] = {}
     negative: dict[int, int] = {}
     zeros = 0
@@ -48,6 +70,11 @@ def sketch_of(values: Iterable[float]) -> Sketch:
 
 def merge_sketches(parts: Iterable[Sketch]) -> Sketch:
     """The sketch of all values."""
+    parts = list(parts)
+    few = sum(len(part.exact) for part in parts)
+    if few <= SKETCH_EXACT_MAX and all(part.exact or part.low is None for part in parts):
+        return _exact(sorted(value for part in parts for value in part.exact))
+    parts = [_counted(part.exact) if part.exact else part for part in parts]
     positive: dict[int, int] = {}
     negative: dict[int, int] = {}
     zeros = 0
@@ -64,7 +91,9 @@ def merge_sketches(parts: Iterable[Sketch]) -> Sketch:
 
 
 def _ascending(sketch: Sketch) -> list[tuple[float, int]]:
-    """(middle, count) of all buckets, by value."""
+    """(middle, count) of all buckets, by value; of few values themselves."""
+    if sketch.exact:
+        return [(value, 1) for value in sketch.exact]
     found = [(-_middle(bucket), count) for bucket, count in sorted(sketch.negative.items(), reverse=True)]
     if sketch.zeros:
         found.append((0.0, sketch.zeros))

@@ -5,6 +5,9 @@
     POST /v1/search/{collection}/_analyze         what an analyzer makes of a text
     POST /v1/search/{collection}/_suggest         other spellings, completions
     POST /v1/search/{collection}/_explain         why a document has its score, or does not match
+    ...  /v1/search/{collections}/_search         as without it
+    ...  /v1/search/{collections}/_count          how many documents match
+    POST /v1/search/_msearch                      several searches, as lines
 
 Several collections are named with commas between them.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -44,12 +48,16 @@ from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
 from server.rest.problems import ProblemError, not_allowed, problem_of
+from server.rest.search_hits import collapsed, counting, matched_queries
 from server.rest.search_shown import Shown
 from server.rest.targets import decoded, number, options
 
 SEARCH: Final = "/v1/search/"
 BODY_BYTES_MAX: Final = 1 * limits.MIB
 COLLECTIONS_MAX: Final = 100
+SEARCHES_MAX: Final = 100
+"""Searches of one request, done one after the other."""
+TEXTS_APART: Final = 101
 DEPTH_MAX: Final = 300
 """Levels of a body that are looked at for numbers; what is deeper than a search may be is refused later."""
 _OF_WORDS: Final = ("standard", "korean")
@@ -57,6 +65,11 @@ _OF_WORDS: Final = ("standard", "korean")
 _FLAGS: Final = ("lenient", "explain", "refresh", "allow_partial")
 _NUMBERS: Final = ("size", "from", "timeout_ms")
 _LISTS: Final = ("fields", "sort", "_source", "ids")
+_OF_COUNTS: Final = (
+    *("query", "q", "default_operator", "lenient", "fields", "min_score", "ids"),
+    *("consistency", "timeout", "timeout_ms", "refresh", "allow_partial"),
+)
+_OF_HEADS: Final = ("index", "search_type", "preference", "request_cache", "ignore_unavailable")
 _TEXTS: Final = ("q", "default_operator", "consistency", "search_after")
 
 
@@ -90,21 +103,23 @@ class SearchRoutes:
     @staticmethod
     def label(path: str) -> str:
         """What a request is called in the metrics."""
-        return "search" if "/" not in path[len(SEARCH) :] else "search_operation"
+        _, _, operation = path[len(SEARCH) :].partition("/")
+        return "search" if operation in ("", "_search") else "search_operation"
 
     async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """Answer a request for a path that this takes."""
-        raw_names, slash, operation = path[len(SEARCH) :].partition("/")
-        if slash:
-            act = {"_analyze": self._analyze, "_suggest": self._suggest, "_explain": self._explain}.get(
-                operation
+        raw_names, _, operation = path[len(SEARCH) :].partition("/")
+        act = {"_analyze": self._analyze, "_suggest": self._suggest, "_explain": self._explain}.get(operation)
+        many = "_msearch" in (raw_names, operation) and operation in ("", "_msearch")
+        if act is None and not many and operation not in ("", "_search", "_count"):
+            raise ProblemError(
+                "not-found", "there are _search, _count, _msearch, _analyze, _explain and _suggest"
             )
-            if act is None:
-                raise ProblemError("not-found", "there are _analyze, _explain and _suggest")
-            if request.method != "POST":
-                raise not_allowed("POST")
+        if (act is not None or many) and request.method != "POST":
+            raise not_allowed("POST")
+        if many:
             options(query, ())
-            return await act(self._collections.known(decoded(raw_names)), await self._body(request))
+            return await self._many(decoded(raw_names) if operation else "", request)
         if request.method in {"GET", "HEAD"}:
             given = body_of_query(query)
         elif request.method == "POST":
@@ -112,7 +127,10 @@ class SearchRoutes:
             given = await self._body(request)
         else:
             raise not_allowed("GET, HEAD, POST")
-        return await self._search(decoded(raw_names), given)
+        names = decoded(raw_names)
+        if act is not None:
+            return await act(self._collections.known(names), given)
+        return _json(await (self._counted if operation == "_count" else self._searched)(names, given))
 
     async def _body(self, request: web.BaseRequest) -> Any:
         data = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
@@ -143,21 +161,63 @@ class SearchRoutes:
         """The JSON of its answer."""
         return Shown(planned.body, answer, planned.collections, self._rules, self._name_of).json(took_us, ())
 
-    async def _search(self, names: str, given: Any) -> web.Response:
-        begun_ns = time.perf_counter_ns()
+    def _named(self, names: str) -> dict[int, Collection]:
         listed = list(dict.fromkeys(names.split(",")))
         if len(listed) > COLLECTIONS_MAX:
             raise ProblemError("bad-query", f"at most {COLLECTIONS_MAX} collections are searched at once")
-        collections = {known.table: known for known in map(self._collections.known, listed)}
+        return {known.table: known for known in map(self._collections.known, listed)}
+
+    async def _searched(self, names: str, given: Any) -> bytes:
+        begun_ns = time.perf_counter_ns()
+        collections = self._named(names)
         body = self._parsed(given)
-        answers = await asyncio.gather(*(self._ask(each, collections) for each in _questions(body)))
-        took_us = (time.perf_counter_ns() - begun_ns) // 1_000
+
+        def ask(one: SearchBody) -> Awaitable[SearchAnswer]:
+            return self._ask(one, collections)
+
+        hits, *others = _questions(body)
+        first = collapsed(ask, hits) if body.collapse else ask(hits)
+        answers = await asyncio.gather(first, *map(ask, others))
         shown = Shown(body, answers[0], collections, self._rules, self._name_of)
-        aggregated = [Shown(body, each, collections, self._rules, self._name_of) for each in answers]
+        if body.named:
+            shown.matched = await matched_queries(ask, body, answers[0])
+        took_us = (time.perf_counter_ns() - begun_ns) // 1_000
+        aggregating = answers[1:] if body.collapse else answers
+        aggregated = [Shown(body, each, collections, self._rules, self._name_of) for each in aggregating]
         try:
-            return _json(shown.json(took_us, [one for each in aggregated for one in each.aggregations()]))
+            return shown.json(took_us, [one for each in aggregated for one in each.aggregations()])
         except RefusedError as refused:
             raise _refused(refused.error) from None
+
+    async def _counted(self, names: str, given: Any) -> bytes:
+        """How many documents match; of the members of a body those that say which."""
+        if not isinstance(given, dict):
+            raise ProblemError("bad-body", 'a body is {"query": {...}}')
+        for name in given:
+            if name not in _OF_COUNTS:
+                detail = f"a count has no {str(name)[:60]!r}; there are: {', '.join(_OF_COUNTS)}"
+                raise ProblemError("bad-query", detail)
+        body = replace(self._parsed(given), size=0, source=False)
+        return orjson.dumps({"count": (await self._ask(body, self._named(names))).total})
+
+    async def _many(self, names: str, request: web.BaseRequest) -> web.Response:
+        """Searches as lines: what is searched, then the body, and so on."""
+        begun_ns = time.perf_counter_ns()
+        data = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        if not lines or len(lines) % 2 or len(lines) > 2 * SEARCHES_MAX:
+            detail = f'1 to {SEARCHES_MAX} searches, each as two lines: {{"index": "..."}} and a body'
+            raise ProblemError("bad-body", detail)
+        found: list[bytes] = []
+        for at in range(0, len(lines), 2):
+            try:
+                listed = _collections_of(_line(lines[at]), names)
+                found.append(await self._searched(listed, _line(lines[at + 1])))
+            except ProblemError as problem:
+                found.append(orjson.dumps(problem.body()))
+        took_us = (time.perf_counter_ns() - begun_ns) // 1_000
+        told = b'{"took":%d,"took_us":%d,"responses":[%s]}' % (took_us // 1_000, took_us, b",".join(found))
+        return _json(told)
 
     def _parsed(self, given: Any) -> SearchBody:
         body = parse_body(given, now_us=self._node.inside.clock.now_us())
@@ -180,6 +240,7 @@ class SearchRoutes:
         if isinstance(after, QueryError):
             raise _refused(after, "bad-cursor")
         needs_rows = body.source is not False or body.highlight is not None or body.explain
+        needs_rows = needs_rows or bool(body.shown)
         query = body.query
         if body.post is not None:
             query = Bool(must=(query,), filter=(body.post,))
@@ -211,13 +272,15 @@ class SearchRoutes:
     # --- beside searching
 
     async def _analyze(self, collection: Collection, given: Any) -> web.Response:
-        if not isinstance(given, dict) or not isinstance(given.get("text"), str):
+        texts = given.get("text") if isinstance(given, dict) else None
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts):
             raise ProblemError(
                 "bad-body", 'a body is {"text": "...", "analyzer": "..."} or {"text", "field"}'
             )
         unknown = [name for name in given if name not in ("text", "analyzer", "field", "search")]
-        text, field, name = given["text"], given.get("field", ALL), given.get("analyzer")
-        if unknown or len(text) > TEXT_CHARS_MAX or not isinstance(field, str):
+        field, name = given.get("field", ALL), given.get("analyzer")
+        if unknown or sum(map(len, texts)) > TEXT_CHARS_MAX or not isinstance(field, str):
             detail = f"there are text (to {TEXT_CHARS_MAX} characters), analyzer, field and search"
             raise ProblemError("bad-body", detail)
         rules = self._rules(collection.table)
@@ -228,17 +291,24 @@ class SearchRoutes:
             analyzer = rules.analyzer(str(name))
             if isinstance(analyzer, AnalyzerFault):
                 raise ProblemError("bad-query", analyzer.detail)
-        tokens = analyzer.query_tokens(text) if is_search else analyzer.tokens(text)
-        shown = [
-            {
-                "token": token.term,
-                "start_offset": token.start,
-                "end_offset": token.end,
-                "type": token_type(token.term),
-                "position": token.position,
-            }
-            for token in tokens
-        ]
+        shown: list[dict[str, Any]] = []
+        start, position = 0, 0
+        for text in texts:  # several are as the values of an array: far apart
+            tokens = analyzer.query_tokens(text) if is_search else analyzer.tokens(text)
+            shown += [
+                {
+                    "token": token.term,
+                    "start_offset": start + token.start,
+                    "end_offset": start + token.end,
+                    "type": token_type(token.term),
+                    "position": position + token.position,
+                }
+                for token in tokens
+            ]
+            start, position = (
+                start + len(text) + 1,
+                position + TEXTS_APART + max((token.position for token in tokens), default=0),
+            )
         return _json(orjson.dumps({"analyzer": analyzer.name, "tokens": shown}))
 
     async def _suggest(self, collection: Collection, given: Any) -> web.Response:
@@ -301,14 +371,12 @@ def _questions(body: SearchBody) -> list[SearchBody]:
     what `post_filter` does not narrow; and those of all documents.
     """
     local, beyond = body.locals, body.globals
-    counting = replace(body, post=None, size=0, offset=0, sort=(), after=None, source=False)
-    counting = replace(counting, highlight=None, explain=False)
-    if body.post is None or not local:
+    if not local or (body.post is None and not body.collapse):
         found = [replace(body, aggregations=local)]
     else:
-        found = [replace(body, aggregations=()), replace(counting, aggregations=local)]
+        found = [replace(body, aggregations=()), replace(counting(body), aggregations=local)]
     if beyond:
-        found.append(replace(counting, query=All(), ids=(), aggregations=beyond))
+        found.append(replace(counting(body), query=All(), ids=(), aggregations=beyond))
     return found
 
 
@@ -340,6 +408,23 @@ def body_of_query(query: str) -> dict[str, Any]:
             known = ", ".join((*_TEXTS, *_NUMBERS, *_FLAGS, *_LISTS, "highlight"))
             raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {known}")
     return found
+
+
+def _line(data: bytes) -> Any:
+    try:
+        return _askable(checked(data, BODY_BYTES_MAX))
+    except JsonError as error:
+        raise ProblemError("bad-body", f"this line is no JSON: {error}") from None
+
+
+def _collections_of(head: Any, names: str) -> str:
+    """What the line before a search says: its collections, or those of the path."""
+    index = head.get("index", names) if isinstance(head, dict) else None
+    listed = ",".join(index) if isinstance(index, list) and all(isinstance(n, str) for n in index) else index
+    unknown = [name for name in head if name not in _OF_HEADS] if isinstance(head, dict) else []
+    if not isinstance(listed, str) or not listed or unknown:
+        raise ProblemError("bad-body", 'the line before a search is {"index": "..."}, or {} for the path\'s')
+    return listed
 
 
 def _listed(name: str, value: str) -> Any:

@@ -22,7 +22,7 @@ from index.merging import merge_all
 from index.ordering import sorted_hits
 from index.query import ALL, SCORE, Hit
 from index.search_body import SearchBody, encode_cursor
-from index.showing import filtered
+from index.showing import field_values, filtered
 from index.sort_dsl import Source
 
 
@@ -45,6 +45,8 @@ class Shown:
         self._name_of = name_of
         self._searched = {each.table: each for each in answer.tables}
         self._markers: dict[int, Marker] = {}
+        self.matched: dict[bytes, list[str]] = {}
+        """By key, the names of the queries that a hit matches."""
 
     def json(self, took_us: int, aggregated: Sequence[tuple[str, Any]]) -> bytes:
         """The whole answer, with these aggregations."""
@@ -64,7 +66,7 @@ class Shown:
         if body.aggregations:
             by_name = dict(aggregated)
             found["aggregations"] = {name: by_name[name] for name, _ in body.aggregations}
-        if answer.hits and body.size and len(answer.hits) == body.size:
+        if answer.hits and body.size and len(answer.hits) == body.size and not body.collapse:
             last = answer.hits[-1]
             at = (last.sort if body.sort else (last.score,), last.key)
             found["next"] = encode_cursor(tuple(self._collections), body, at)
@@ -93,6 +95,11 @@ class Shown:
             found["_source"] = shown_source(text, self._body.source)
         if self._body.sort:
             found["sort"] = list(hit.sort)
+        if self._body.named:
+            found["matched_queries"] = self.matched.get(hit.key, [])
+        fields = (*self._body.shown, *((self._body.collapse,) if self._body.collapse else ()))
+        if fields and text is not None:
+            found["fields"] = orjson.Fragment(render(field_values(parse(text), fields)))
         if text is None or (self._body.highlight is None and not self._body.explain):
             return found
         try:

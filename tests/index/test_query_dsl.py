@@ -118,7 +118,14 @@ WRONG: list[tuple[Any, str, str]] = [
     ([], "query", "an object with one member"),
     ({"match": {"t": "a"}, "term": {}}, "query", "an object with one member"),
     ({"regexp": {"t": {"value": "a", "flags": "MOST"}}}, "query.regexp.t", "there is no flag 'MOST'"),
-    ({"nested": {"path": "p", "query": A, "inner_hits": {}}}, "query.nested", "'inner_hits'"),
+    ({"nested": {"path": "p", "query": A, "inner_hits": {}}}, "query.nested", "inner_hits is"),
+    ({"intervals": {"t": {}}}, "query", "intervals is not supported: use match_phrase"),
+    ({"span_near": {"clauses": []}}, "query", "span_near is not supported: use match_phrase"),
+    ({"geo_distance": {"at": "1,2"}}, "query", "geo_distance is not supported: there is no search by place"),
+    ({"has_child": {}}, "query", "has_child is not supported: there are no joins"),
+    ({"terms": {"t": {"index": "i", "id": "1", "path": "p"}}}, "query.terms.t", "not looked up in another"),
+    ({"range": {"t": {"from": 1, "gte": 2}}}, "query.range.t", "either gt, gte or from"),
+    ({"combined_fields": {"query": "a"}}, "query.combined_fields", "fields is missing"),
     ({"match": {"t": {"query": "a", "lenient": []}}}, "query.match.t", "lenient is"),
     ({"match": {"t": {"query": "a", "zero_terms_query": "some"}}}, "query.match.t", "is one of"),
     ({"query_string": {"query": "*a", "allow_leading_wildcard": False}}, "query.query_string.query", "begin"),
@@ -253,3 +260,11 @@ def test_operators_of_the_simple_query_string_can_be_switched_off(
     flags: tuple[str, ...], text: str, query: Query
 ) -> None:
     assert parse_simple(text, Options((("t", 1.0),), flags=flags)) == query
+
+
+def test_older_words_mean_what_they_are_called_now() -> None:
+    older = {"range": {"n": {"from": 1, "to": 5, "include_lower": False}}}
+    assert parse_query(older) == parse_query({"range": {"n": {"gt": 1, "lte": 5}}})
+    fields = {"query": "a b", "fields": ["t^2", "u"], "operator": "and"}
+    crossing = {"multi_match": {**fields, "type": "cross_fields"}}
+    assert parse_query({"combined_fields": fields}) == parse_query(crossing)

@@ -28,7 +28,7 @@ REFUSED: Final = {
     "ext": "there are no extensions",
     "stats": "there are metrics at /metrics",
 }
-_ONLY_FALSE: Final = {
+ONLY_FALSE: Final = {
     "track_scores": 'sort by ["...", "_score"] to have scores beside an order by fields',
     "version": "GET the document for its entity tag",
     "seq_no_primary_term": "GET the document for its entity tag",
@@ -45,7 +45,7 @@ def check_members(body: Body) -> None:
     for name in body.object():
         if name in REFUSED:
             raise RefusedError(f"{name} is not supported: {REFUSED[name]}", f"body.{name}")
-    for name, why in _ONLY_FALSE.items():
+    for name, why in ONLY_FALSE.items():
         if body.boolean(name, False):
             raise RefusedError(f"{name} is not supported: {why}", f"body.{name}")
     body.without_effect(*WITHOUT_EFFECT)

@@ -97,7 +97,7 @@ def _scripted(body: Body, kind: str, options: dict[str, Any]) -> PipelineOf:
 
 def _sort(body: Body) -> dict[str, Any]:
     given = body.take("sort", [])
-    found: list[tuple[str, bool]] = []
+    found: list[list[str | bool]] = []  # as they come out of a message
     for each in given if isinstance(given, list) else [given]:
         if isinstance(each, str):
             each = {each: "asc"}
@@ -107,7 +107,7 @@ def _sort(body: Body) -> dict[str, Any]:
         way = way.get("order", "asc") if isinstance(way, dict) else way
         if way not in ("asc", "desc"):
             raise RefusedError("an order is asc or desc", body.path)
-        found.append((path, way == "desc"))
+        found.append([path, way == "desc"])
     size = body.integer("size", 1, 1, BUCKETS_MAX) if body.take("size") is not None else None
     return {"sort": found, "from": body.integer("from", 0, 0, BUCKETS_MAX), "size": size}
 

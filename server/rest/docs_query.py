@@ -83,7 +83,7 @@ PAGE: Final = 200
 
 _COMMON: Final = ("filter", "level", "allow_scan", "explain")
 _ARRAY_FILTERS: Final = ("array_filters", "arrayFilters")
-_MEMBERS: Final[dict[str, tuple[str, ...]]] = {
+MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     "_find": (*_COMMON, "projection", "sort", "limit", "skip", "cursor"),
     "_count": _COMMON,
     "_distinct": (*_COMMON, "path"),
@@ -175,7 +175,7 @@ class DocumentQueries:
             raise ProblemError("bad-body", str(error)) from None
         if not isinstance(body, dict):
             raise ProblemError("bad-body", f"{operation} takes a JSON object")
-        known = _MEMBERS[operation]
+        known = MEMBERS[operation]
         for key in body:
             if key not in known:
                 raise ProblemError(

@@ -146,9 +146,10 @@ def _patch(conditions: list[dict[str, str]]) -> dict[str, Any]:
             "operators: `$set`, `$unset`, `$inc`, `$mul`, `$bit`, `$min`, `$max`, `$push` (`$each`, "
             "`$position`, `$slice`, `$sort`), `$addToSet`, `$pull`, `$pullAll`, `$pop`, `$rename`, "
             "`$currentDate`, `$setOnInsert`. In their paths dots separate keys, `\\.` is a dot and a number "
-            "names an element of an array. `application/json` is an update if all names "
-            "begin with `$`, else a merge patch. A merge patch or an update makes the document if there is "
-            "none; with `If-Match: *` it does not. Repeating a merge patch or `$set` is safe; `$inc` or "
+            "names an element of an array. An update may also be an array of stages (`$set`, "
+            "`$unset`, `$project`). `application/json` is an update if all names begin with `$`, or if "
+            "it is such an array, else a merge patch. A merge patch or an update makes the document if there "
+            "is none; with `If-Match: *` it does not. Repeating a merge patch or `$set` is safe; `$inc` or "
             "`$push` are done once, however often they are sent, with an Idempotency-Key."
         ),
         "parameters": [*refs("document_ttl", "return"), *conditions],
@@ -321,7 +322,7 @@ def schemas() -> dict[str, Any]:
                 "document": _ANY,
                 "merge": _ANY,
                 "patch": {"type": "array"},
-                "update": {"type": "object"},
+                "update": {"type": ["object", "array"]},
                 "ttl": integer,
                 "if_match": TEXT,
                 "if_none_match": TEXT,

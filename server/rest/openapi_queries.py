@@ -27,7 +27,7 @@ ABOUT = f"""
 Filters are those of MongoDB's query language: {", ".join(PATH_OPERATORS)}, and `$and`, `$or`, `$nor` of
 filters, up to {CLAUSES_MAX} clauses. `_id` is the document's id; `\\.` is a dot within a key. Values compare
 within their type, numbers exactly; patterns take linear time. Nothing in a filter is executed. Stages of
-aggregations are {", ".join(STAGES)}.
+aggregations are {", ".join(STAGES)}, `$facet`.
 
 Each range of the ring is served by one replica, after it has seen all that was acknowledged at QUORUM before.
 Where no index fits, only so many documents are looked at unless `allow_scan` is given.
@@ -217,7 +217,10 @@ def schemas() -> dict[str, Any]:
         "Update": _body(
             ("filter", "update"),
             filter=_OBJECT,
-            update={"type": ["object", "array"], "description": "Operators, a merge patch, or a JSON Patch."},
+            update={
+                "type": ["object", "array"],
+                "description": "Operators, a merge patch, a JSON Patch, or stages of a pipeline.",
+            },
             limit=limit,
             cursor=cursor,
             multi=multi,

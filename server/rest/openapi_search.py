@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from index.aggregation_dsl import AGGREGATIONS
+from index.body_members import ONLY_FALSE, WITHOUT_EFFECT
 from index.bounds import WINDOW_MAX
 from index.query_dsl import QUERIES
 from server.rest.openapi_parts import FILLED, TEXT, answer, content, parameter, problems, refs
@@ -115,6 +116,42 @@ def paths() -> dict[str, Any]:
                 "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
             },
         },
+        "/v1/search/{collections}/_search": {
+            "parameters": refs("collections"),
+            "post": {
+                "operationId": "searchAsElsewhere",
+                "summary": "The same as without _search",
+                "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SearchBody"})},
+                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
+            },
+        },
+        "/v1/search/{collections}/_count": {
+            "parameters": refs("collections"),
+            "get": {
+                "operationId": "countByText",
+                "summary": "How many documents a query string finds",
+                "parameters": refs("q", "default_operator", "lenient", "refresh", "allow_partial"),
+                "responses": {**_found("The count.", "SearchCount"), **problems(*_REFUSED)},
+            },
+            "post": {
+                "operationId": "countMatches",
+                "summary": "How many documents a query finds",
+                "requestBody": {"content": content(_JSON, _OBJECT)},
+                "responses": {**_found("The count.", "SearchCount"), **problems(*_REFUSED, "bad-body")},
+            },
+        },
+        "/v1/search/_msearch": {
+            "post": {
+                "operationId": "searchSeveral",
+                "summary": "Several searches, one after the other",
+                "description": (
+                    'Two lines for each: `{"index": "movies"}`, or a list of collections, and the body of a '
+                    "search. `responses` has an answer or a problem for each, in their order."
+                ),
+                "requestBody": {"required": True, "content": content("application/x-ndjson", _OBJECT)},
+                "responses": {**_found("The answers.", "SeveralHits"), **problems("bad-query", "bad-body")},
+            },
+        },
         "/v1/search/{collection}/_analyze": _operation(
             "analyze",
             "What an analyzer makes of a text",
@@ -145,6 +182,7 @@ def schemas() -> dict[str, Any]:
     number = {"type": ["number", "null"]}
     listed = {"type": "array", "items": _OBJECT}
     hit = {"_index": TEXT, "_id": TEXT, "_score": number, "_source": {}, "sort": {"type": "array"}}
+    hit |= {"fields": _OBJECT, "matched_queries": {"type": "array", "items": TEXT}}
     total = {"type": "object", "properties": {"value": {"type": "integer"}, "relation": TEXT}}
     hits = {"type": "array", "items": {"type": "object", "properties": {**hit, "highlight": _OBJECT}}}
     found = {
@@ -168,12 +206,16 @@ def schemas() -> dict[str, Any]:
         "min_score": {"type": "number", "minimum": 0},
         "default_operator": {"enum": ["or", "and"]},
         "lenient": _BOOLEAN,
-        "fields": {"type": "array", "items": TEXT, "description": "Where q is searched."},
+        "fields": {"type": "array", "description": "Where q is searched; without q, fields to show."},
         "aggs": _OBJECT,
         "aggregations": _OBJECT,
         "post_filter": _OBJECT,
+        "min_score": {"type": "number", "minimum": 0},
+        "collapse": {**_OBJECT, "description": 'One hit per value: `{"field": "author"}`.'},
         "highlight": _OBJECT,
         "track_total_hits": {},
+        **{name: {"enum": [False]} for name in ONLY_FALSE},
+        **{name: {"description": "Changes nothing."} for name in WITHOUT_EFFECT},
         "timeout": TEXT,
         "_source": {},
         "explain": _BOOLEAN,
@@ -185,6 +227,8 @@ def schemas() -> dict[str, Any]:
     }
     return {
         "SearchBody": {"type": "object", "properties": asked},
+        "SearchCount": {"type": "object", "properties": {"count": {"type": "integer"}}},
+        "SeveralHits": {"type": "object", "properties": {"took": {"type": "integer"}, "responses": listed}},
         "Hits": {"type": "object", "properties": found},
         "Tokens": {"type": "object", "properties": {"analyzer": TEXT, "tokens": listed}},
         "Suggestions": {"type": "object", "properties": {"suggestions": listed, "completions": listed}},

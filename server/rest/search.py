@@ -191,6 +191,7 @@ class SearchRoutes:
 
     async def _counted(self, names: str, given: Any) -> bytes:
         """How many documents match; of the members of a body those that say which."""
+        collections = self._named(names)
         if not isinstance(given, dict):
             raise ProblemError("bad-body", 'a body is {"query": {...}}')
         for name in given:
@@ -198,7 +199,7 @@ class SearchRoutes:
                 detail = f"a count has no {str(name)[:60]!r}; there are: {', '.join(_OF_COUNTS)}"
                 raise ProblemError("bad-query", detail)
         body = replace(self._parsed(given), size=0, source=False)
-        return orjson.dumps({"count": (await self._ask(body, self._named(names))).total})
+        return orjson.dumps({"count": (await self._ask(body, collections)).total})
 
     async def _many(self, names: str, request: web.BaseRequest) -> web.Response:
         """Searches as lines: what is searched, then the body, and so on."""

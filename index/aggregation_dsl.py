@@ -100,6 +100,8 @@ class _Reader:
                 'an aggregation has one kind, such as {"terms": {...}}, and perhaps aggs', path
             )
         kind = kinds[0]
+        if not isinstance(body.get("meta", {}), dict):
+            raise RefusedError("meta is an object: it stands beside the answer as it is", path)
         if kind in PIPELINES:
             return self._pipeline(body, kind, path, depth)
         if kind in REFUSED:

@@ -62,6 +62,21 @@ def finish(aggregations: Aggregations, partials: Partials, show: ShowHits) -> di
     return with_siblings(aggregations, found)
 
 
+def with_meta(asked: Any, found: dict[str, Any]) -> None:
+    """Put the `meta` of aggregations as they were asked (JSON, understood) beside what was found."""
+    for name, one in asked.items():
+        answer = found.get(name)
+        if not isinstance(answer, dict):
+            continue
+        if "meta" in one:
+            answer["meta"] = one["meta"]
+        inside = one.get("aggs", one.get("aggregations"))
+        if inside:
+            buckets = answer.get("buckets", [answer])
+            for bucket in buckets.values() if isinstance(buckets, dict) else buckets:
+                with_meta(inside, bucket)
+
+
 def top_hits(aggregations: Aggregations, partials: Partials) -> list[tuple[TopHitsOf, Hit]]:
     """The documents that will be shown, so that they can be fetched before."""
     found: list[tuple[TopHitsOf, Hit]] = []

@@ -285,8 +285,8 @@ class Ordered:
 class Bucketed:
     """`$bucketAuto`: documents in `count` groups of about one size, by the order of a value.
 
-    Equal values are never parted, so there may be fewer groups. A group's `_id` is its least value and that
-    of the next group (of the last one, its greatest).
+    Equal values are never parted, so there may be fewer groups, and the last takes what is left over. A
+    group's `_id` is its least value and that of the next group (of the last one, its greatest).
     """
 
     def __init__(
@@ -316,10 +316,11 @@ class Bucketed:
     def end(self) -> None:
         """Hand the groups on."""
         self._held.sort(key=lambda held: held[:2])
-        size = max(1, round(len(self._held) / self._count))
-        at = 0
+        size = max(1, (2 * len(self._held) + self._count) // (2 * self._count))
+        at = given = 0
         while at < len(self._held):
-            end = min(at + size, len(self._held))
+            given += 1
+            end = len(self._held) if given == self._count else min(at + size, len(self._held))
             while end < len(self._held) and self._held[end][0] == self._held[end - 1][0]:
                 end += 1
             bounds = {"min": self._held[at][2], "max": self._held[min(end, len(self._held) - 1)][2]}

@@ -92,30 +92,8 @@ def _operation(name: str, summary: str, description: str, shapes: tuple[str, str
     }
 
 
-def paths() -> dict[str, Any]:
-    """What there is, by path."""
+def _others() -> dict[str, Any]:
     return {
-        "/v1/search/{collections}": {
-            "parameters": refs("collections"),
-            "get": {
-                "operationId": "searchByText",
-                "summary": "Find documents by a query string",
-                "parameters": refs(*[name for name in PARAMETERS if name != "collections"])
-                + refs("consistency", "timeout_ms"),
-                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED)},
-            },
-            "post": {
-                "operationId": "search",
-                "summary": "Find documents by a query in JSON",
-                "description": (
-                    f"The body has what the GET has as parameters, and `query` ({', '.join(QUERIES)}), "
-                    f"`aggs` ({', '.join(AGGREGATIONS)}, within each other), `post_filter`, `highlight` "
-                    "and `search_after`. What is not known is refused, with its path."
-                ),
-                "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SearchBody"})},
-                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
-            },
-        },
         "/v1/search/{collections}/_search": {
             "parameters": refs("collections"),
             "post": {
@@ -152,6 +130,34 @@ def paths() -> dict[str, Any]:
                 "responses": {**_found("The answers.", "SeveralHits"), **problems("bad-query", "bad-body")},
             },
         },
+    }
+
+
+def paths() -> dict[str, Any]:
+    """What there is, by path."""
+    return {
+        "/v1/search/{collections}": {
+            "parameters": refs("collections"),
+            "get": {
+                "operationId": "searchByText",
+                "summary": "Find documents by a query string",
+                "parameters": refs(*[name for name in PARAMETERS if name != "collections"])
+                + refs("consistency", "timeout_ms"),
+                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED)},
+            },
+            "post": {
+                "operationId": "search",
+                "summary": "Find documents by a query in JSON",
+                "description": (
+                    f"The body has what the GET has as parameters, and `query` ({', '.join(QUERIES)}), "
+                    f"`aggs` ({', '.join(AGGREGATIONS)}, within each other), `post_filter`, `highlight` "
+                    "and `search_after`. What is not known is refused, with its path."
+                ),
+                "requestBody": {"content": content(_JSON, {"$ref": "#/components/schemas/SearchBody"})},
+                "responses": {**_found("Hits, best first.", "Hits"), **problems(*_REFUSED, "bad-body")},
+            },
+        },
+        **_others(),
         "/v1/search/{collection}/_analyze": _operation(
             "analyze",
             "What an analyzer makes of a text",

@@ -38,6 +38,7 @@ from index.analysis.words import standard_terms
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
 from index.fields import INT_END
+from index.finishing import with_meta
 from index.judging import Held
 from index.mapping import Rules
 from index.query import ALL, TEXT, All, Bool, DocumentIds
@@ -159,7 +160,7 @@ class SearchRoutes:
 
     def shown(self, planned: Planned, answer: SearchAnswer, took_us: int) -> bytes:
         """The JSON of its answer."""
-        return Shown(planned.body, answer, planned.collections, self._rules, self._name_of).json(took_us, ())
+        return Shown(planned.body, answer, planned.collections, self._rules, self._name_of).json(took_us, {})
 
     def _named(self, names: str) -> dict[int, Collection]:
         listed = list(dict.fromkeys(names.split(",")))
@@ -185,7 +186,9 @@ class SearchRoutes:
         aggregating = answers[1:] if body.collapse else answers
         aggregated = [Shown(body, each, collections, self._rules, self._name_of) for each in aggregating]
         try:
-            return shown.json(took_us, [one for each in aggregated for one in each.aggregations()])
+            found = dict(one for each in aggregated for one in each.aggregations())
+            with_meta(given.get("aggs", given.get("aggregations")) or {}, found)
+            return shown.json(took_us, found)
         except RefusedError as refused:
             raise _refused(refused.error) from None
 

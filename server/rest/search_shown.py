@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -48,7 +48,7 @@ class Shown:
         self.matched: dict[bytes, list[str]] = {}
         """By key, the names of the queries that a hit matches."""
 
-    def json(self, took_us: int, aggregated: Sequence[tuple[str, Any]]) -> bytes:
+    def json(self, took_us: int, aggregated: Mapping[str, Any]) -> bytes:
         """The whole answer, with these aggregations."""
         body, answer = self._body, self._answer
         by_score = not body.sort or any(key.field == SCORE for key in body.sort)
@@ -64,8 +64,7 @@ class Shown:
             },
         }
         if body.aggregations:
-            by_name = dict(aggregated)
-            found["aggregations"] = {name: by_name[name] for name, _ in body.aggregations}
+            found["aggregations"] = {name: aggregated[name] for name, _ in body.aggregations}
         if answer.hits and body.size and len(answer.hits) == body.size and not body.collapse:
             last = answer.hits[-1]
             at = (last.sort if body.sort else (last.score,), last.key)

@@ -217,7 +217,16 @@ def test_automatic_buckets_part_no_equal_values(values: list[int], buckets: int,
     assert all(bucket["_id"]["min"] == bucket["all"][0] for bucket in found)
     assert found[-1]["_id"]["max"] == max(values)
     distinct = len(set(values)) == len(values)
-    assert not distinct or max(map(len, (b["all"] for b in found))) <= len(values) // buckets + 1
+    sizes = [len(bucket["all"]) for bucket in found]
+    assert len(sizes) <= buckets
+    assert not distinct or max(sizes[:-1], default=0) <= len(values) // buckets + 1
+
+
+@pytest.mark.parametrize(("count", "buckets", "sizes"), [(7, 3, [2, 2, 3]), (5, 2, [3, 2]), (2, 5, [1, 1])])
+def test_automatic_buckets_are_no_more_than_asked(count: int, buckets: int, sizes: list[int]) -> None:
+    stage = {"$bucketAuto": {"groupBy": "$v", "buckets": buckets}}
+    found = run([stage], [{"v": n} for n in range(count)])
+    assert [group["count"] for group in found] == sizes
 
 
 def test_a_sample_is_of_the_size_asked_and_of_any_documents() -> None:

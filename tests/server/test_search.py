@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from core.requests import Answer, Request
-from server.bridge import Bridge
-from server.rest.bodies import Budget
-from server.rest.collections import Collections
 from server.rest.openapi import document as openapi
 from server.rest.problems import ProblemError
-from server.rest.search import SearchRoutes
 from tests.node.search_world import SearchScenario
-
-MOVIES: list[dict[str, Any]] = [
-    {"title": "2001: A Space Odyssey", "year": 1968, "genres": ["sf"], "plot": "A monolith on the moon"},
-    {"title": "Solaris", "year": 1972, "genres": ["sf", "drama"], "plot": "A space station above an ocean"},
-    {"title": "Alien", "year": 1979, "genres": ["sf", "horror"], "plot": "In space no one can hear you"},
-    {"title": "기생충", "year": 2019, "genres": ["drama"], "plot": "반지하 가족의 이야기"},
-    {"title": "Psycho", "year": 1960, "genres": ["horror"], "plot": "A motel, and a shower"},
-]
-
-
-EXACT = 123456789012345678901234567890
-
-
-class Content:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def read(self) -> bytes:
-        return self._data
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self._data
-
-
-class FakeRequest:
-    """As much of a request as the routes look at."""
-
-    def __init__(self, method: str, body: Any) -> None:
-        data = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
-        self.method = method
-        self.headers: dict[str, str] = {}
-        self.content_length = len(data)
-        self.content = Content(data)
-
-
-class SimBridge:
-    def __init__(self, s: SearchScenario, at: int) -> None:
-        self.s, self.at = s, at
-
-    async def ask(self, request: Request, timeout_us: int) -> Answer:
-        answer = self.s.ask(request, self.at, timeout_us / 1e6 + 1).answer
-        assert answer is not None
-        return answer
-
-
-Call = Callable[..., Any]
+from tests.server.search_rest import EXACT, MOVIES, Call, asked, filled, ids
 
 
 @pytest.fixture(scope="module")
 def world() -> SearchScenario:
-    s = SearchScenario(3)
-    s.start()
-    s.collect()
-    s.collect("books")
-    s.collect("numbers")
-    for i, movie in enumerate(MOVIES):
-        s.store(f"m{i}", movie)
-    s.store("b0", {"title": "Solaris", "author": "Lem"}, "books")
-    for i in range(3):
-        s.store(f"n{i}", {"n": EXACT + i, "few": i}, "numbers")
-    return s
-
-
-def asked(world: SearchScenario, method: str, path: str, body: Any = None, at: int = 1) -> Any:
-    """What a peer answers."""
-    node = world.node(at)
-    bridge = cast("Bridge", SimBridge(world, at))
-    routes = SearchRoutes(node, bridge, Collections(node, bridge), Budget(1 << 20), node.inside.settings)
-    path, _, query = path.partition("?")
-    request = cast("Any", FakeRequest(method, body))
-    response = asyncio.run(routes.respond(request, "/v1/search/" + path, query))
-    assert isinstance(response.body, bytes)
-    return json.loads(response.body)
+    return filled()
 
 
 @pytest.fixture
@@ -101,10 +27,6 @@ def call(world: SearchScenario) -> Call:
         return asked(world, method, path, body, at)
 
     return one
-
-
-def ids(answer: Any) -> list[str]:
-    return [hit["_id"] for hit in answer["hits"]["hits"]]
 
 
 @pytest.mark.parametrize(
@@ -523,96 +445,3 @@ def test_aggregations_of_aggregations_cross_peers(call: Call) -> None:
     found = call("POST", "movies", {"size": 0, "aggs": {"decades": decades, "most": most}})["aggregations"]
     assert [bucket["sum"]["value"] for bucket in found["decades"]["buckets"]] == [2, 4, 4, 4, 4, 5]
     assert found["most"] == {"value": 2, "keys": ["1960.0", "1970.0"]}
-
-
-def test_one_hit_per_value_of_a_field(call: Call) -> None:
-    body: dict[str, Any] = {"collapse": {"field": "genres"}, "sort": ["-year"], "_source": False}
-    found = call("POST", "movies", body)
-    assert ids(found) == ["m3", "m2"]  # the latest drama, and the latest of both sf and horror
-    assert found["hits"]["total"]["value"] == 5 and "next" not in found
-    assert [hit["fields"]["genres"] for hit in found["hits"]["hits"]] == [
-        MOVIES[n]["genres"] for n in (3, 2)
-    ]
-    aggs = {"n": {"value_count": {"field": "year"}}}
-    page = call("POST", "movies", {**body, "from": 1, "size": 1, "aggs": aggs})
-    assert ids(page) == ["m2"] and page["aggregations"] == {"n": {"value": 5}}
-    lacking = call("POST", "movies,books", {"collapse": {"field": "year"}, "q": "solaris"})
-    assert sorted(ids(lacking)) == ["b0", "m1"]
-    scored = call("POST", "movies", {"collapse": {"field": "genres.keyword"}, "q": "plot:space", "size": 1})
-    plain = call("POST", "movies", {"q": "plot:space", "size": 1})
-    assert scored["hits"]["hits"][0]["_score"] == plain["hits"]["hits"][0]["_score"]
-    assert scored["hits"]["max_score"] == plain["hits"]["max_score"]
-    with pytest.raises(ProblemError, match="go on by from"):
-        call("POST", "movies", {**body, "search_after": [1970]})
-
-
-def test_hits_say_which_named_queries_they_match_and_values_of_fields(call: Call) -> None:
-    should = [
-        {"match": {"plot": {"query": "space", "_name": "far"}}},
-        {"term": {"genres": {"value": "horror", "_name": "dark"}}},
-    ]
-    fields = ["year", "t*", "genres.keyword"]
-    body = {"query": {"bool": {"should": should}}, "fields": fields, "_source": False}
-    hits = {hit["_id"]: hit for hit in call("POST", "movies", body)["hits"]["hits"]}
-    named = {name: hit["matched_queries"] for name, hit in hits.items()}
-    assert named == {"m1": ["far"], "m2": ["far", "dark"], "m4": ["dark"]}
-    assert hits["m2"]["fields"] == {"year": [1979], "title": ["Alien"], "genres.keyword": ["sf", "horror"]}
-
-
-def test_counts_and_several_searches_at_once(call: Call) -> None:
-    query = {"match": {"plot": "space"}}
-    assert call("POST", "movies/_count", {"query": query}) == {"count": 2}
-    assert call("GET", "movies/_count?q=space") == {"count": 3}
-    assert call("GET", "movies,books/_count") == {"count": 6}
-    assert sorted(ids(call("POST", "movies/_search", {"query": query}))) == ["m1", "m2"]
-    with pytest.raises(ProblemError, match="a count has no 'size'"):
-        call("POST", "movies/_count", {"size": 1})
-    heads = [{"index": "movies"}, {"index": ["books"]}, {}, {"index": "movies"}]
-    pairs = zip(heads, [{"query": query}, {}, {}, {"x": 1}], strict=True)
-    lines = b"".join(json.dumps(each).encode() + b"\n" for pair in pairs for each in pair)
-    found = call("POST", "_msearch", lines)["responses"]
-    assert sorted(ids(found[0])) == ["m1", "m2"] and ids(found[1]) == ["b0"]
-    assert (found[2]["status"], found[3]["type"]) == (400, "bad-query")
-    within = call("POST", "books/_msearch", b"{}\n{}\n")["responses"]
-    assert ids(within[0]) == ["b0"]
-    with pytest.raises(ProblemError, match="each as two lines"):
-        call("POST", "_msearch", b"{}")
-
-
-def test_pages_of_combinations_through_the_cluster(call: Call) -> None:
-    sources = [{"g": {"terms": {"field": "genres"}}}, {"d": {"histogram": {"field": "year", "interval": 10}}}]
-    first = call("POST", "movies", {"size": 0, "aggs": {"c": {"composite": {"sources": sources, "size": 4}}}})
-    page = first["aggregations"]["c"]
-    assert [tuple(b["key"].values()) for b in page["buckets"]] == [
-        ("drama", 1970.0), ("drama", 2010.0), ("horror", 1960.0), ("horror", 1970.0)
-    ]  # fmt: skip
-    rest = {"sources": sources, "after": page["after_key"]}
-    last = call("POST", "movies", {"size": 0, "aggs": {"c": {"composite": rest}}})["aggregations"]["c"]
-    counted = [(*b["key"].values(), b["doc_count"]) for b in last["buckets"]]
-    assert counted == [("sf", 1960.0, 1), ("sf", 1970.0, 2)]
-
-
-@pytest.mark.parametrize(
-    ("member", "said"),
-    [
-        ({"rescore": {}}, "rescore is not supported: scores are those of the query"),
-        ({"knn": {}}, "knn is not supported"),
-        ({"pit": {"id": "x"}}, "pit is not supported: a page goes on by search_after"),
-        ({"profile": True}, "profile is not supported"),
-        ({"track_scores": True}, "track_scores is not supported: sort by"),
-        ({"script_fields": {}}, "there are no scripts"),
-        ({"aggs": {"a": {"auto_date_histogram": {}}}}, "say the interval: date_histogram"),
-        ({"collapse": {"field": "a", "inner_hits": {}}}, "inner_hits is not supported"),
-    ],
-)
-def test_members_of_elasticsearch_that_are_not_there_are_named(call: Call, member: Any, said: str) -> None:
-    with pytest.raises(ProblemError) as caught:
-        call("POST", "movies", member)
-    assert said in caught.value.detail and caught.value.status == 400
-
-
-def test_values_of_an_array_are_far_apart_to_an_analyzer(call: Call) -> None:
-    found = call("POST", "movies/_analyze", {"text": ["a b", "c"], "analyzer": "standard"})["tokens"]
-    assert [(t["token"], t["position"], t["start_offset"]) for t in found] == [
-        ("a", 0, 0), ("b", 1, 2), ("c", 102, 4)
-    ]  # fmt: skip

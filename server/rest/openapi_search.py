@@ -216,7 +216,6 @@ def schemas() -> dict[str, Any]:
         "aggs": _OBJECT,
         "aggregations": _OBJECT,
         "post_filter": _OBJECT,
-        "min_score": {"type": "number", "minimum": 0},
         "collapse": {**_OBJECT, "description": 'One hit per value: `{"field": "author"}`.'},
         "highlight": _OBJECT,
         "track_total_hits": {},

@@ -17,8 +17,6 @@ from core.settings import Settings
 from documents import operations
 from documents.collections import find
 from lsm.keys import ROW_SUFFIX
-from server.rest.docs_query import MEMBERS
-from server.rest.openapi import document as openapi
 from tests.server.harness import run
 from tests.server.rest_client import Door, Reply, door, problem
 
@@ -503,19 +501,3 @@ def test_a_projection_computes_and_shows_the_element_that_was_found() -> None:
             assert "projection.x" in told.json()["detail"]
 
     run(work())
-
-
-@pytest.mark.parametrize(
-    ("operation", "schema"),
-    [
-        ("_find", "Find"),
-        ("_count", "Filtered"),
-        ("_distinct", "Distinct"),
-        ("_aggregate", "Aggregate"),
-        ("_update", "Update"),
-        ("_delete", "Delete"),
-    ],
-)
-def test_every_member_of_a_question_is_described(operation: str, schema: str) -> None:
-    described = openapi()["components"]["schemas"][schema]["properties"]
-    assert sorted(described) == sorted(MEMBERS[operation])

@@ -194,7 +194,7 @@ def test_the_described_bodies_are_those_that_are_taken() -> None:
     shapes = document()["components"]["schemas"]
     names = {"find": "Find", "count": "Filtered", "distinct": "Distinct", "aggregate": "Aggregate"}
     for verb, name in {**names, "update": "Update", "delete": "Delete"}.items():
-        assert set(shapes[name]["properties"]) == set(docs_query._MEMBERS[f"_{verb}"]), verb
+        assert set(shapes[name]["properties"]) == set(docs_query.MEMBERS[f"_{verb}"]), verb
     refused = parse_body({"nobody knows this": 1}, now_us=0)
     assert isinstance(refused, QueryError)
     members = refused.detail.partition("there are: ")[2].split(", ")

@@ -12,15 +12,16 @@ from index.entries import Indexed
 from index.secondary import Judge
 from jepsen_like.plants import Plant
 from lsm import finding
-from node.find_serving import _Serving
+from node.find_serving import _Slice
 
 INEXACT = ("missing", "stale", "wrong", "phantom")
 
 _entries = Indexed.entries
 
 
-def _look_without_following(self: Any) -> None:
-    self._next_pieces()
+def _look_without_following(self: Any, why_not: str) -> None:
+    del why_not
+    self.look()
 
 
 def _never_remove(self: Any, table: Any, before: Any, after: Any) -> Any:
@@ -54,7 +55,7 @@ def _built_at_once(engine: Any, command: Any, schema: Any, entries: Any) -> Inde
 INDEX_PLANTS = tuple(
     Plant(name, patches, "index", 1, problems, 3)
     for name, patches, problems in (
-        ("not followed before looking", ((_Serving, "_follow", _look_without_following),), INEXACT),
+        ("not followed before looking", ((_Slice, "_follow", _look_without_following),), INEXACT),
         ("entry not removed on update", ((Indexed, "entries", _never_remove),), ("entries",)),
         (
             "rows not checked, entries not removed",

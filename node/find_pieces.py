@@ -21,7 +21,7 @@ from core.messages import FindSlice, FoundPart, OperationFailed, SliceFound, Sta
 from core.ports import PeerId, TimerId
 from core.requests import Answer, Broken, Invalid, Unavailable
 from lsm.keys import partition_prefix
-from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.served_work import BUILDING, NOT_FOLLOWED
 from node.tally import Tally, reachable
 
 if TYPE_CHECKING:

@@ -8,24 +8,24 @@ are judged here (index/secondary.py), so that only what is found travels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
+from core.commands import Candidates, Find
 from core.finding import Piece
 from core.messages import FindSlice, FoundPart, Message, OperationFailed, SliceFound
 from core.ports import PeerId
 from core.row import EMPTY_ROW, Row, decode_row
 from index.secondary import Judge, is_its_turn
 from lsm.keys import STATIC_SUFFIX, prefix_end, token_of
+from node.served_work import Answer, Serving, Work
 from node.serving import refusal
 from node.views import lane_for
 
 if TYPE_CHECKING:
     from core.schema import Table
-    from index.entries import Compiled, Indexed
+    from index.entries import Indexed
     from node.following import Following
     from node.index_building import IndexBuilding
     from node.inside import Inside
@@ -39,15 +39,10 @@ CUT_SHORT_MAX = 8
 looked, found or not.
 """
 
-NOT_FOLLOWED, BUILDING = "not_followed", "index_building"
-
 PIECES_MAX = 64
 """Pieces looked through by one store command, where rows come by token."""
 
-Answer = Callable[[Message], None]
-
-
-class FindServing:
+class FindServing(Serving):
     """Serves coordinators, this peer's own among them."""
 
     def __init__(
@@ -59,14 +54,9 @@ class FindServing:
         indexed: Indexed,
     ) -> None:
         """Register."""
-        self.inside = inside
-        self.metadata = metadata
-        self.following = following
-        self.building = building
-        self.indexed = indexed
-        self.runs: dict[int, _Serving] = {}
+        super().__init__(inside, metadata, following, building, indexed)
         inside.on_message(FindSlice, self._on_find)
-        inside.on_stored("find_slice", self._on_candidates)
+        inside.on_stored("find_slice", self.on_candidates)
 
     def _on_find(self, peer: PeerId, message: FindSlice) -> None:
         if message.epoch > self.metadata.state.epoch:
@@ -95,34 +85,21 @@ class FindServing:
             answer(OperationFailed(op, "overloaded", "this replica serves as many slices as it can"))
             return
         try:
-            run = _Serving(self, self.metadata.state.tables[table], message, answer)
+            run = _Slice(self, self.metadata.state.tables[table], message, answer)
         except ValueError as error:
             answer(OperationFailed(op, "malformed", str(error)))
             return
-        self.runs[run.number] = run
-        run.start()
-
-    def _on_candidates(self, outcome: Outcome, number: int) -> None:
-        run = self.runs.get(number)
-        if run is not None:
-            run.on_candidates(outcome)
+        self.begin(run)
 
 
-class _Serving:
+class _Slice(Work):
     """One slice."""
 
     def __init__(self, parent: FindServing, table: Table, message: FindSlice, answer: Answer) -> None:
         """Raises ValueError for an index or a check that this peer does not understand."""
-        self.number = parent.inside.new_op()
-        self._parent = parent
-        self._message = message
-        self._answer = answer
-        self._index: Compiled | None = None
         find = message.find
-        if find.index:
-            self._index = next((one for one in parent.indexed.of(table) if one.id == find.index), None)
-            if self._index is None:
-                raise ValueError("this peer does not know the index, or not how to read it")
+        super().__init__(parent, message, parent.index_of(table, find.index), answer)
+        self._message = message
         self._judge = Judge(table, parent.indexed.types(table), message.checks)
         wants = find.statics or find.expand or self._judge.wants_static
         self._find: Find = msgspec.structs.replace(find, statics=wants)
@@ -136,33 +113,12 @@ class _Serving:
         self._size = 0
         self._cut_short = 0
 
-    def start(self) -> None:
-        """Wait for the index to be built, then follow."""
-        parent = self._parent
-        if self._index is None:
-            self._follow()
-            return
-        until_us = parent.inside.world.monotonic_us() + self._message.timeout_us
-        parent.building.when_built(self._index.id, until_us, self._is_built)
+    @property
+    def asked_of_store(self) -> Find:
+        """The last command."""
+        return self._find
 
-    def _is_built(self, why_not: str) -> None:
-        if why_not:
-            self._end(OperationFailed(self._message.op, BUILDING, why_not))
-        else:
-            self._follow()
-
-    def _follow(self) -> None:
-        until_us = self._parent.inside.world.monotonic_us() + self._message.timeout_us
-        self._parent.following.follow_now(self._message.follow, self._followed, until_us)
-
-    def _followed(self, reached: frozenset[PeerId]) -> None:
-        missing = [peer.hex() for peer in self._message.follow if peer not in reached]
-        if missing:
-            self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
-        else:
-            self._next_pieces()
-
-    def _next_pieces(self) -> None:
+    def look(self) -> None:
         """Look through the next pieces, or answer if that is enough."""
         if not self._pieces or (self._parts and (self._is_full() or self._cut_short >= CUT_SHORT_MAX)):
             self._tell()
@@ -187,27 +143,20 @@ class _Serving:
         wanted = self._message.find
         return self._count >= wanted.rows_max or self._size >= wanted.bytes_max
 
-    def on_candidates(self, outcome: Outcome) -> None:
+    def take(self, found: Candidates) -> None:
         """What the store found: judge it, and look on if that is not enough."""
-        if not isinstance(outcome, Candidates):
-            assert isinstance(outcome, Failed), outcome
-            self._parent.inside.count("replica_failures")
-            self._have_mended(outcome)
-            name = self._parent.inside.identity.name
-            self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
-            return
-        found = self._judged(outcome)
+        rows = self._judged(found)
         at = len(self._looking)
-        if outcome.more:
-            at = self._piece_of(outcome.key)
+        if found.more:
+            at = self._piece_of(found.key)
         for number, piece in enumerate(self._looking[: at + 1]):
-            self._rows += [row for row in found if self._piece_of(row[1]) == number]
+            self._rows += [row for row in rows if self._piece_of(row[1]) == number]
             if number < at:
                 self._close_part(FoundPart(tuple(self._rows), b"", b"", False))
             else:
-                self._cut(msgspec.structs.replace(piece, term=outcome.term, key=outcome.key))
+                self._cut(msgspec.structs.replace(piece, term=found.term, key=found.key))
                 return
-        self._next_pieces()
+        self.look()
 
     def _piece_of(self, key: bytes) -> int:
         """Which of the pieces looked through a row is in."""
@@ -225,19 +174,11 @@ class _Serving:
         else:
             at = self._piece_of(piece.key)
             self._pieces = [piece, *self._looking[at + 1 :], *self._pieces]
-            self._next_pieces()
+            self.look()
 
     def _close_part(self, part: FoundPart) -> None:
         self._parts.append(part)
         self._rows = []
-
-    def _have_mended(self, outcome: Failed) -> None:
-        """Entries that cannot be read are made anew, rows compared with the siblings'."""
-        find, on_damage = self._find, self._parent.inside.on_damage
-        if isinstance(outcome, EntriesDamaged):
-            self._parent.building.rebuild(find.index)
-        elif outcome.why is Why.CORRUPT and on_damage is not None:
-            on_damage(find.table, find.first_token, find.last_token)
 
     def _tell(self) -> None:
         self._end(SliceFound(self._message.op, tuple(self._parts), tuple(self._statics.items())))
@@ -269,7 +210,3 @@ class _Serving:
         if self._find.expand:
             key, row = key[: prefix_end(key)] + STATIC_SUFFIX, static
         return is_its_turn(self._index, self._find.spans, key, row, term)
-
-    def _end(self, told: Message) -> None:
-        self._parent.runs.pop(self.number, None)
-        self._answer(told)

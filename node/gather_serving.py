@@ -13,18 +13,17 @@ ends that their logs had after the question came, and only by an index that is b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core import limits
-from core.commands import Candidates, Failed, Find, Outcome
+from core.commands import Candidates, Find
 from core.messages import Gather, GatherTold, Message, OperationFailed
 from core.ports import PeerId
 from core.row import decode_row
 from documents.programs import Runner, start_program
 from index.secondary import is_its_turn
 from lsm.keys import STATIC_SUFFIX, prefix_end
-from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.served_work import Answer, Serving, Work
 from node.serving import refusal
 from node.views import lane_for
 
@@ -47,11 +46,10 @@ TURN_US = 2_000
 PAUSE_US = 1_000
 """A program that ran so long lets others have their turn for a moment, and gets fewer rows the next time."""
 
-Answer = Callable[[Message], None]
 Ranges = tuple[tuple[int, int, bytes, bytes], ...]
 
 
-class GatherServing:
+class GatherServing(Serving):
     """Serves coordinators, this peer's own among them."""
 
     def __init__(
@@ -63,14 +61,9 @@ class GatherServing:
         indexed: Indexed,
     ) -> None:
         """Register."""
-        self.inside = inside
-        self.metadata = metadata
-        self.following = following
-        self.building = building
-        self.indexed = indexed
-        self.runs: dict[int, _Piece] = {}
+        super().__init__(inside, metadata, following, building, indexed)
         inside.on_message(Gather, self._on_gather)
-        inside.on_stored("gather_rows", self._on_candidates)
+        inside.on_stored("gather_rows", self.on_candidates)
         inside.on_timer("gather_turn", self._on_turn)
 
     def _on_gather(self, peer: PeerId, message: Gather) -> None:
@@ -99,16 +92,12 @@ class GatherServing:
         if isinstance(runner, str):
             answer(OperationFailed(message.op, "malformed", runner))
             return
-        index = None
-        if message.index:
-            index = next((one for one in self.indexed.of(table) if one.id == message.index), None)
-            if index is None:
-                why = "this peer does not know the index, or not how to read it"
-                answer(OperationFailed(message.op, "malformed", why))
-                return
-        piece = _Piece(self, message, runner, index, answer)
-        self.runs[piece.number] = piece
-        piece.start()
+        try:
+            index = self.index_of(table, message.index)
+        except ValueError as error:
+            answer(OperationFailed(message.op, "malformed", str(error)))
+            return
+        self.begin(_Piece(self, message, runner, index, answer))
 
     def _refusal(self, message: Gather) -> Message | None:
         me, op = self.inside.identity.peer, message.op
@@ -120,29 +109,22 @@ class GatherServing:
             return OperationFailed(op, "overloaded", "this replica computes as much as it can")
         return None
 
-    def _on_candidates(self, outcome: Outcome, number: int) -> None:
-        piece = self.runs.get(number)
-        if piece is not None:
-            piece.on_candidates(outcome)
-
     def _on_turn(self, number: int) -> None:
         piece = self.runs.get(number)
         if piece is not None:
             piece.work()
 
 
-class _Piece:
+class _Piece(Work):
     """One message's work."""
 
     def __init__(
         self, parent: GatherServing, message: Gather, runner: Runner, index: Compiled | None, answer: Answer
     ) -> None:
-        self.number = parent.inside.new_op()
-        self._parent = parent
+        super().__init__(parent, message, index, answer)
         self._message = message
         self._runner = runner
-        self._index = index
-        self._answer = answer
+        self._find: Find | None = None
         self._ranges: list[tuple[int, int, bytes, bytes]] = list(message.ranges)
         self._rows_max = ROWS_MAX // 2
         self._waiting: deque[tuple[bytes, bytes, bytes]] = deque()
@@ -152,41 +134,24 @@ class _Piece:
         self._began_us = parent.inside.world.monotonic_us()
         self._working_since_us = self._began_us
 
-    def start(self) -> None:
-        """Wait for the index to be built, then follow."""
-        parent = self._parent
-        if self._index is None:
-            self._follow("")
-        else:
-            parent.building.when_built(
-                self._index.id, self._began_us + self._message.timeout_us, self._follow
-            )
+    @property
+    def asked_of_store(self) -> Find:
+        """The last command."""
+        assert self._find is not None, "something was asked"
+        return self._find
 
-    def _follow(self, why_not: str) -> None:
-        if why_not:
-            self._end(OperationFailed(self._message.op, BUILDING, why_not))
-            return
-        until_us = self._began_us + self._message.timeout_us
-        self._parent.following.follow_now(self._message.follow, self._followed, until_us)
-
-    def _followed(self, reached: frozenset[PeerId]) -> None:
-        missing = [peer.hex() for peer in self._message.follow if peer not in reached]
-        if missing:
-            self._end(OperationFailed(self._message.op, NOT_FOLLOWED, " ".join(missing)))
-            return
-        self._working_since_us = self._parent.inside.world.monotonic_us()
-        self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """Read the next rows of the first range, or answer."""
         message = self._message
+        if self._find is None:  # what went before was waiting
+            self._working_since_us = self._parent.inside.world.monotonic_us()
         room = message.examined_max - self._examined
         elapsed_us = self._parent.inside.world.monotonic_us() - self._working_since_us
         if not self._ranges or room <= 0 or elapsed_us >= PIECE_US:
             self._end_with_part()
             return
         first, last, term, key = self._ranges[0]
-        find = Find(
+        self._find = Find(
             message.table,
             message.index,
             message.spans,
@@ -199,18 +164,12 @@ class _Piece:
             limits.SLICE_BYTES_MAX,
             message.now_us,
         )
-        self._parent.inside.submit(("gather_rows", self.number), find)
+        self._parent.inside.submit(("gather_rows", self.number), self._find)
 
-    def on_candidates(self, outcome: Outcome) -> None:
+    def take(self, found: Candidates) -> None:
         """Rows: run the program over them."""
-        if not isinstance(outcome, Candidates):
-            assert isinstance(outcome, Failed), outcome
-            self._parent.inside.count("replica_failures")
-            name = self._parent.inside.identity.name
-            self._end(OperationFailed(self._message.op, outcome.why, f"{name}: {outcome.detail}"))
-            return
-        self._waiting.extend(outcome.rows)
-        self._after = (outcome.term, outcome.key) if outcome.more else None
+        self._waiting.extend(found.rows)
+        self._after = (found.term, found.key) if found.more else None
         self._turns = 0
         self.work()
 
@@ -220,7 +179,7 @@ class _Piece:
         begun_us = inside.world.monotonic_us()
         took_us = 0
         while self._waiting:
-            if not self._take(*self._waiting.popleft()):
+            if not self._give(*self._waiting.popleft()):
                 self._waiting.clear()
                 self._ranges.clear()
                 self._end_with_part()
@@ -243,9 +202,9 @@ class _Piece:
         else:
             first, last, _, _ = self._ranges[0]
             self._ranges[0] = (first, last, *self._after)
-        self._look()
+        self.look()
 
-    def _take(self, term: bytes, key: bytes, data: bytes) -> bool:
+    def _give(self, term: bytes, key: bytes, data: bytes) -> bool:
         """Give a row to the program; False if it wants no more."""
         message, index = self._message, self._index
         if key[prefix_end(key) :] == STATIC_SUFFIX:
@@ -261,7 +220,3 @@ class _Piece:
         took_us = self._parent.inside.world.monotonic_us() - self._began_us
         ranges = tuple(self._ranges)
         self._end(GatherTold(self._message.op, part, ranges, self._examined, took_us))
-
-    def _end(self, told: Message) -> None:
-        self._parent.runs.pop(self.number, None)
-        self._answer(told)

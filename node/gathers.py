@@ -19,8 +19,8 @@ from core.messages import Gather, GatherTold, OperationFailed, Stale
 from core.ports import PeerId, TimerId
 from core.requests import Answer, Broken, Invalid, Timeout, Unavailable
 from lsm.keys import TERM_BYTES_MAX, token_of as token_of_key
-from node.find_serving import BUILDING, NOT_FOLLOWED
 from node.scans import check_level, joined_ranges
+from node.served_work import BUILDING, NOT_FOLLOWED
 from node.tally import Tally, reachable
 from node.writes import no_such_table
 

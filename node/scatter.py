@@ -22,9 +22,9 @@ from core.ports import PeerId
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from index.asking import BEHIND, Refused, Result, Work, decode_result, encode
 from index.query import TokenRanges
-from node.find_serving import BUILDING, NOT_FOLLOWED
 from node.scans import joined_ranges
 from node.search_cover import Liveness, Part, Piece, cover, joined, pieces_within
+from node.served_work import BUILDING, NOT_FOLLOWED
 from node.views import lane_for
 from node.writes import no_such_table
 

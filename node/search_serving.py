@@ -19,7 +19,7 @@ from core.commands import Failed
 from core.messages import Message, OperationFailed, Search, Searched
 from core.ports import PeerId
 from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
-from node.find_serving import BUILDING, NOT_FOLLOWED
+from node.served_work import BUILDING, NOT_FOLLOWED
 from node.serving import refusal
 from node.views import lane_for
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.commands import Failed, Find, Why
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
 from core.messages import GatherTold
@@ -209,3 +210,21 @@ def test_a_slow_program_takes_turns_with_others(cluster: SimCluster, monkeypatch
     monkeypatch.setattr(node, "on_timer", timed)
     assert count(cluster, 0, {"n": {"$gte": 0}}) == COUNT
     assert len(turns) > COUNT // 5
+
+
+def test_what_a_gather_finds_damaged_is_mended_and_counted_elsewhere(cluster: SimCluster) -> None:
+    node = node_of(cluster, 0)
+    damaged: list[tuple[int, int, int]] = []
+    node.inside.on_damage = lambda table, first, last: damaged.append((table, first, last))
+    serving, submit = node.gathers.serving, node.inside.submit
+
+    def failing(ticket: Any, command: Any) -> None:
+        if isinstance(command, Find):
+            serving.on_candidates(Failed(Why.CORRUPT, "a block does not have its checksum"), ticket[1])
+        else:
+            submit(ticket, command)
+
+    node.inside.submit = failing  # type: ignore[method-assign]
+    assert count(cluster, 0, {}) == COUNT
+    assert damaged and damaged[0][0] == movies(cluster).table
+    assert not serving.runs

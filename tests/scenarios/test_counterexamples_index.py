@@ -14,7 +14,7 @@ from core.requests import Answer, Changed, MetadataRequest, Written
 from core.schema import Index, IndexTarget, Table
 from cql_lite.types import BLOB
 from jepsen_like.scenarios import Scenario
-from node.find_serving import _Serving
+from node.find_serving import _Slice
 from tests.scenarios.telling import QUIET, WRITE_FAST, table_of, update
 
 Patch = pytest.MonkeyPatch
@@ -59,10 +59,11 @@ def found(answer: Answer | None) -> int:
 
 
 def not_followed(monkeypatch: Patch) -> None:
-    def look(self: Any) -> None:
-        self._next_pieces()
+    def look(self: Any, why_not: str) -> None:
+        del why_not
+        self.look()
 
-    monkeypatch.setattr(_Serving, "_follow", look)
+    monkeypatch.setattr(_Slice, "_follow", look)
 
 
 # --- 23: a search through a replica that missed the write

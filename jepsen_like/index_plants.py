@@ -12,7 +12,7 @@ from index.entries import Indexed
 from index.secondary import Judge
 from jepsen_like.plants import Plant
 from lsm import finding
-from node.find_serving import _Slice
+from node.served_work import Work
 
 INEXACT = ("missing", "stale", "wrong", "phantom")
 
@@ -55,7 +55,7 @@ def _built_at_once(engine: Any, command: Any, schema: Any, entries: Any) -> Inde
 INDEX_PLANTS = tuple(
     Plant(name, patches, "index", 1, problems, 3)
     for name, patches, problems in (
-        ("not followed before looking", ((_Slice, "_follow", _look_without_following),), INEXACT),
+        ("not followed before looking", ((Work, "_follow", _look_without_following),), INEXACT),
         ("entry not removed on update", ((Indexed, "entries", _never_remove),), ("entries",)),
         (
             "rows not checked, entries not removed",

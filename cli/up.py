@@ -116,11 +116,17 @@ class _Lock:
                 hint="stop that one first, or give this one another directory: --data DIR",
                 code="already_up",
             ) from None
+        except (FileExistsError, NotADirectoryError):
+            raise Failure(f"{self._path.parent} is no directory", code="bad_data") from None
         except OSError as error:
             raise Failure(f"{self._path}: {error.strerror or error}", code="bad_data") from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+        except OSError as error:
+            hint = "peers need room there: free some, or give another directory: --data DIR"
+            raise Failure(f"{self._path}: {error.strerror or error}", hint=hint, code="bad_data") from None
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:

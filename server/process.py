@@ -285,6 +285,10 @@ class PeerProcess:
             boot=boot_records(self.engine),
         )
 
+        if node.metadata.born and node.metadata.state.name != config.name:
+            wrong = f"this directory is of the cluster {node.metadata.state.name}, not of {config.name}"
+            raise FormatError(f"{wrong}, as cluster.yml says")
+
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)
 

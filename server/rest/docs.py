@@ -43,13 +43,15 @@ def page() -> bytes:
 
 
 def _text(text: str) -> str:
-    """Paragraphs, with what stands in backquotes as code."""
+    """Paragraphs, and lists of lines that begin with a dash, with what stands in backquotes as code."""
     found = []
     for paragraph in text.strip().split("\n\n"):
         pieces = escape(paragraph).split("`")
-        found.append(
-            "<p>" + "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces)) + "</p>"
-        )
+        words = "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+        if words.startswith("- "):
+            found.append("<ul>" + "".join(f"<li>{item}" for item in words[2:].split("\n- ")) + "</ul>")
+        else:
+            found.append(f"<p>{words}</p>")
     return "".join(found)
 
 

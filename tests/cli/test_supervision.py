@@ -115,6 +115,19 @@ def test_two_on_one_data_directory(tmp_path: Path) -> None:
             assert f"(pid {running.process.pid}) runs on data" in error["text"]
 
 
+def test_a_data_directory_that_is_none_or_is_full_is_told(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    (tmp_path / "file").write_text("")
+    with Up(tmp_path, "--data", "file") as running:
+        assert running.end() == 1
+    assert "file is no directory" in running.text
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "up.lock").symlink_to("/dev/full")
+    with Up(tmp_path, "--data", "full") as running:
+        assert running.end() == 1
+    assert "full/up.lock: " in running.text
+
+
 def test_a_port_in_use_is_named_with_its_holder(tmp_path: Path) -> None:
     _, rest = write_config(tmp_path)
     with socket.create_server(("127.0.0.2", rest)), up(tmp_path) as running:

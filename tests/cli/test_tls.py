@@ -50,6 +50,13 @@ def test_every_door_is_for_who_shows_a_certificate(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", cql)) as plain:
             plain.sendall(b"\x04\x00\x00\x00\x05" * 4)
             assert b"CQL" not in plain.recv(100)
+    other = CONFIG.replace("cluster: c", "cluster: other") % (rest, cql, peer)
+    (tmp_path / "cluster.yml").write_text(other)
+    refused = sullae(tmp_path, "node", "n1")
+    assert refused.returncode == 78 and "of the cluster c, not of n1 of other" in refused.stderr
+    (tmp_path / "cluster.yml").write_text(re.sub("tls: .*", "", other))
+    refused = sullae(tmp_path, "node", "n1")
+    assert refused.returncode == 65 and "this directory is of the cluster c, not of other" in refused.stderr
     log = (tmp_path / "data" / "n1.log").read_text()
     assert re.search("cluster.yml declares cannot be applied yet: [45]", log), "a peer asks itself by TLS"
     assert "CQL: 127.0.0.1: it does not speak TLS; connection closed" in log

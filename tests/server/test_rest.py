@@ -178,6 +178,7 @@ def test_the_description_is_whole_and_true() -> None:
             assert (await ask("GET", "/openapi.json")).json() == json.loads(json.dumps(api))
             page = (await ask("GET", "/docs")).body.decode()
             assert all(path in page for path in api["paths"])
+            assert "<li><code>event</code>" in page, "lists are lists"
             assert "http://" not in page and "https://" not in page  # nothing is fetched from elsewhere
             named = {"{bucket}": "demo", "{key}": "k", "{verb}": "status", "{collection}": "m"}
             for path, item in api["paths"].items():  # every path and method that is described is there

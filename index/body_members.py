@@ -25,7 +25,6 @@ REFUSED: Final = {
     "pit": "a page goes on by search_after; what is written meanwhile is seen where it lies after it",
     "scroll": "a page goes on by search_after",
     "slice": "a page goes on by search_after",
-    "suggest": "POST .../_suggest has other spellings of words, and how a word goes on",
     "ext": "there are no extensions",
     "stats": "there are metrics at /metrics",
 }

@@ -27,6 +27,7 @@ from index.query import All, FunctionScore, Query, SortKey, SortValue
 from index.query_dsl import read_query
 from index.query_string import Options, Problem, parse_query_string
 from index.sort_dsl import Source, read_sort, read_source
+from index.suggesting import Suggestion, read_suggestions
 
 TIMEOUT_MS_MAX: Final = 600_000
 _TIMEOUT: Final = re.compile(r"(\d{1,9})(ms|s|m)", re.ASCII)
@@ -58,6 +59,7 @@ class SearchBody(msgspec.Struct, frozen=True):
     shown: tuple[str, ...] = ()
     collapse: str = ""
     named: tuple[tuple[str, Query], ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
 
     @property
     def globals(self) -> Aggregations:
@@ -119,6 +121,7 @@ def _read(body: Body, now_us: int) -> SearchBody:
         problems,
         shown=shown,
         collapse=read_collapse(body),
+        suggestions=read_suggestions(body.take("suggest")),
         named=(*named_queries(given), *named_queries(body.take("post_filter"))),
         post=_post_filter(body),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from index.analysis.distance import within
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
@@ -15,6 +16,7 @@ from index.rewriting import KEYWORD
 CANDIDATES_MAX: Final = 5_000
 WORDS_MAX: Final = 20
 DISTANCE_MAX: Final = 2
+SUGGESTIONS_MAX: Final = 20
 
 
 class SuggestBody(msgspec.Struct, frozen=True):
@@ -50,6 +52,72 @@ def parse_suggest(body: Any) -> SuggestBody | QueryError:
         options.leftover()
     except RefusedError as refused:
         return refused.error
+    return found
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """One of those in a search's body: `term` (other spellings of the words of a text) or `completion`.
+
+    `mode` is as Elasticsearch's `suggest_mode`, `edits` how far a term may be from a word.
+    """
+
+    name: str
+    kind: str
+    field: str
+    view: str
+    text: str
+    size: int
+    mode: str = "missing"
+    edits: int = DISTANCE_MAX
+
+
+_OF_TERMS: Final = (
+    *("sort", "prefix_length", "min_word_length", "shard_size", "max_inspections", "min_doc_freq"),
+    *("max_term_freq", "string_distance", "lowercase_terms", "analyzer"),
+)
+
+
+def read_suggestions(given: Any) -> tuple[Suggestion, ...]:
+    """The member `suggest` of a body; raises RefusedError."""
+    if given is None:
+        return ()
+    if not isinstance(given, dict) or len(given) > SUGGESTIONS_MAX:
+        raise RefusedError(f"suggest is an object of at most {SUGGESTIONS_MAX} by name", "suggest")
+    text = given.get("text")
+    return tuple(_suggestion(name, each, text) for name, each in given.items() if name != "text")
+
+
+def _suggestion(name: str, given: Any, text: Any) -> Suggestion:
+    path = f"suggest.{name}"
+    options = Body(given, path, 0)
+    texts = (options.take("text"), options.take("prefix"), text)
+    text = next((one for one in texts if one is not None), None)
+    if "phrase" in options.object():
+        raise RefusedError("phrase is not supported: term suggests per word", f"{path}.phrase")
+    term, completion = options.take("term"), options.take("completion")
+    options.leftover()
+    if (term is None) == (completion is None):
+        raise RefusedError("either term or completion is needed", path)
+    if not isinstance(text, str) or not 0 < len(text) <= TEXT_CHARS_MAX:
+        raise RefusedError(f"text (or prefix) has 1 to {TEXT_CHARS_MAX} characters", path)
+    kind = "completion" if term is None else "term"
+    inner = Body(completion if term is None else term, f"{path}.{kind}", 0)
+    field = check_field(inner.need("field"), inner.path)
+    found = Suggestion(
+        name,
+        kind,
+        field.removesuffix(KEYWORD),
+        EXACT if field.endswith(KEYWORD) else TEXT,
+        text,
+        inner.integer("size", 5, 1, 100),
+    )
+    if kind == "term":
+        mode = inner.one_of("suggest_mode", ("missing", "popular", "always"), "missing")
+        found = replace(found, mode=mode, edits=inner.integer("max_edits", DISTANCE_MAX, 1, DISTANCE_MAX))
+        inner.without_effect(*_OF_TERMS)
+    else:
+        inner.boolean("skip_duplicates", True)  # they are words: each is there once
+    inner.leftover()
     return found
 
 

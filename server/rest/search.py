@@ -43,7 +43,14 @@ from index.judging import Held
 from index.mapping import Rules
 from index.query import ALL, TEXT, All, Bool, DocumentIds
 from index.search_body import PARTITIONS_MAX, SearchBody, parse_body, resolve_after
-from index.suggesting import CANDIDATES_MAX, WORDS_MAX, SuggestBody, parse_suggest, spellings
+from index.suggesting import (
+    CANDIDATES_MAX,
+    WORDS_MAX,
+    SuggestBody,
+    Suggestion,
+    parse_suggest,
+    spellings,
+)
 from node.node import Node
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
@@ -51,6 +58,7 @@ from server.rest.collections import Collections
 from server.rest.problems import ProblemError, not_allowed, problem_of
 from server.rest.search_hits import collapsed, counting, matched_queries
 from server.rest.search_shown import Shown
+from server.rest.search_suggestions import suggested
 from server.rest.targets import decoded, number, options
 
 SEARCH: Final = "/v1/search/"
@@ -187,6 +195,9 @@ class SearchRoutes:
         aggregated = [Shown(body, each, collections, self._rules, self._name_of) for each in aggregating]
         try:
             found = dict(one for each in aggregated for one in each.aggregations())
+            shown.suggested = {
+                one.name: await self._suggested(one, collections) for one in body.suggestions
+            }
             with_meta(given.get("aggs", given.get("aggregations")) or {}, found)
             return shown.json(took_us, found)
         except RefusedError as refused:
@@ -337,6 +348,28 @@ class SearchRoutes:
             near = [{"text": term, "documents": n} for term, n in spellings(word, terms, body.size)]
             listed.append({"word": word, "options": near})
         return _json(orjson.dumps({"suggestions": listed}))
+
+    async def _suggested(self, one: Suggestion, collections: dict[int, Collection]) -> list[dict[str, Any]]:
+        async def expand(
+            asked: Suggestion, prefixes: tuple[str, ...], limit: int
+        ) -> list[tuple[tuple[str, int], ...]]:
+            body = SuggestBody(asked.field, asked.view, None, None, limit, fresh=True)
+            lists = [await self._expanded(each, body, prefixes, limit) for each in collections.values()]
+            merged: list[tuple[tuple[str, int], ...]] = []
+            for terms in zip(*lists, strict=True):
+                counts: dict[str, int] = {}
+                for term, count in (pair for each in terms for pair in each):
+                    counts[term] = counts.get(term, 0) + count
+                ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+                merged.append(tuple(ordered[:limit]))
+            return merged
+
+        rules = self._rules(next(iter(collections)))
+        analyzer = rules.field(one.field).search_analyzer
+        if analyzer.name in _OF_WORDS:
+            whole_words = rules.analyzer("standard")
+            analyzer = analyzer if isinstance(whole_words, AnalyzerFault) else whole_words
+        return await suggested(one, analyzer.query_tokens(one.text), expand)
 
     async def _expanded(
         self, collection: Collection, body: SuggestBody, prefixes: tuple[str, ...], limit: int

@@ -30,7 +30,7 @@ COLLAPSED_MAX: Final = 1_000
 def counting(body: SearchBody) -> SearchBody:
     """The question without its hits."""
     found = replace(body, post=None, size=0, offset=0, sort=(), after=None, source=False, collapse="")
-    return replace(found, highlight=None, explain=False, aggregations=(), named=(), shown=())
+    return replace(found, highlight=None, explain=False, aggregations=(), named=(), shown=(), suggestions=())
 
 
 async def collapsed(ask: Ask, body: SearchBody) -> SearchAnswer:

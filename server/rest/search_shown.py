@@ -47,6 +47,8 @@ class Shown:
         self._markers: dict[int, Marker] = {}
         self.matched: dict[bytes, list[str]] = {}
         """By key, the names of the queries that a hit matches."""
+        self.suggested: dict[str, Any] = {}
+        """By name, what is suggested."""
 
     def json(self, took_us: int, aggregated: Mapping[str, Any]) -> bytes:
         """The whole answer, with these aggregations."""
@@ -65,6 +67,8 @@ class Shown:
         }
         if body.aggregations:
             found["aggregations"] = {name: aggregated[name] for name, _ in body.aggregations}
+        if self.suggested:
+            found["suggest"] = self.suggested
         if answer.hits and body.size and len(answer.hits) == body.size and not body.collapse:
             last = answer.hits[-1]
             at = (last.sort if body.sort else (last.score,), last.key)

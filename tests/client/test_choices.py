@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -13,6 +14,7 @@ from ring.tokens import token_of as their_token_of
 from server.rest.problems import TITLES
 from sullae import retrying
 from sullae.calls import document_path, path_of
+from sullae.edits import edit_of
 from sullae.errors import error_of
 from sullae.peers import Peers, beside, urls_of
 from sullae.retrying import After, Backoff, Repeat
@@ -192,3 +194,21 @@ def test_settings_are_checked_where_they_are_given() -> None:
         sullae.connect("http://a", attempts=3)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="like http"):
         sullae.connect("nonsense://a")
+
+
+# --- edits
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "repeatable"),
+    [
+        ([{"op": "add", "path": "/a", "value": 1}], "application/json-patch+json", False),
+        ([], "application/json-patch+json", False),
+        ([{"$set": {"n": "$m"}}, {"$unset": "m"}], "application/vnd.sullae.update+json", False),
+        ({"$set": {"n": 1}}, "application/vnd.sullae.update+json", True),
+        ({"n": 1}, "application/merge-patch+json", True),
+    ],
+)
+def test_the_kind_of_an_edit_is_seen(change: Any, kind: str, repeatable: bool) -> None:
+    found = edit_of(change)
+    assert (found.content_type, found.is_repeatable) == (kind, repeatable)

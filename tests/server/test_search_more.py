@@ -30,9 +30,7 @@ def test_one_hit_per_value_of_a_field(call: Call) -> None:
     found = call("POST", "movies", body)
     assert ids(found) == ["m3", "m2"]  # the latest drama, and the latest of both sf and horror
     assert found["hits"]["total"]["value"] == 5 and "next" not in found
-    assert [hit["fields"]["genres"] for hit in found["hits"]["hits"]] == [
-        MOVIES[n]["genres"] for n in (3, 2)
-    ]
+    assert [hit["fields"]["genres"] for hit in found["hits"]["hits"]] == [MOVIES[n]["genres"] for n in (3, 2)]
     aggs = {"n": {"value_count": {"field": "year"}, "meta": {"unit": "films"}}}
     page = call("POST", "movies", {**body, "from": 1, "size": 1, "aggs": aggs})
     assert ids(page) == ["m2"] and page["aggregations"] == {"n": {"value": 5, "meta": {"unit": "films"}}}
@@ -57,6 +55,34 @@ def test_hits_say_which_named_queries_they_match_and_values_of_fields(call: Call
     named = {name: hit["matched_queries"] for name, hit in hits.items()}
     assert named == {"m1": ["far"], "m2": ["far", "dark"], "m4": ["dark"]}
     assert hits["m2"]["fields"] == {"year": [1979], "title": ["Alien"], "genres.keyword": ["sf", "horror"]}
+
+
+def test_suggestions_beside_hits_in_elasticsearchs_form(call: Call) -> None:
+    body: dict[str, Any] = {
+        "size": 0,
+        "suggest": {
+            "text": "spoce Solaris",
+            "plot": {"term": {"field": "plot"}},
+            "title": {"term": {"field": "title", "suggest_mode": "always", "max_edits": 1}},
+            "begun": {"prefix": "so", "completion": {"field": "title"}},
+            "whole": {"prefix": "So", "completion": {"field": "title.keyword", "size": 1}},
+        },
+    }
+    found = call("POST", "movies", body)["suggest"]
+    assert list(found) == ["plot", "title", "begun", "whole"]
+    first, second = found["plot"]
+    assert (first["text"], first["offset"], first["length"]) == ("spoce", 0, 5)
+    assert first["options"] == [{"text": "space", "score": 0.8, "freq": 2}]
+    assert (second["text"], second["offset"], second["options"]) == ("solaris", 6, [])
+    assert [entry["options"] for entry in found["title"]] == [
+        [{"text": "space", "score": 0.8, "freq": 1}], []
+    ]  # fmt: skip
+    assert [option["text"] for option in found["begun"][0]["options"]] == ["solaris"]
+    assert found["whole"] == [
+        {"text": "So", "offset": 0, "length": 2, "options": [{"text": "Solaris", "score": 1.0}]}
+    ]
+    both = call("POST", "movies,books", body)["suggest"]
+    assert both["begun"][0]["options"] == [{"text": "solaris", "score": 2.0}]
 
 
 def test_what_is_meant_by_an_aggregation_stands_beside_its_answer(call: Call) -> None:
@@ -111,7 +137,13 @@ def test_pages_of_combinations_through_the_cluster(call: Call) -> None:
         ({"profile": True}, "profile is not supported"),
         ({"track_scores": True}, "track_scores is not supported: sort by"),
         ({"script_fields": {}}, "there are no scripts"),
-        ({"suggest": {}}, "suggest is not supported: POST .../_suggest"),
+        ({"suggest": {"s": {"text": "a", "phrase": {}}}}, "phrase is not supported: term suggests"),
+        ({"suggest": {"s": {"text": "a"}}}, "either term or completion is needed"),
+        ({"suggest": {"s": {"term": {"field": "title"}}}}, "text (or prefix) has 1 to"),
+        (
+            {"suggest": {"s": {"prefix": "a", "completion": {"field": "a", "fuzzy": {}}}}},
+            "'fuzzy' is not known",
+        ),
         ({"aggs": {"a": {"auto_date_histogram": {}}}}, "say the interval: date_histogram"),
         ({"collapse": {"field": "a", "inner_hits": {}}}, "inner_hits is not supported"),
     ],

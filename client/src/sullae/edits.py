@@ -34,6 +34,8 @@ class Edit:
 def edit_of(change: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Edit:
     """The kind of this change; raises Invalid if it mixes operators and members."""
     if not isinstance(change, Mapping):
+        if change and all(len(each) == 1 and next(iter(each)).startswith("$") for each in change):
+            return Edit(UPDATE, "update", is_repeatable=False)
         return Edit(JSON_PATCH, "patch", is_repeatable=False)
     dollars = [name.startswith("$") for name in change]
     if not any(dollars):

@@ -10,7 +10,8 @@ from index.computing import compute
 from index.fields import plain
 from index.judging import Held, Scorer, compile_query
 from index.ordering import is_after, sort_values, sorted_hits
-from index.query import BOOLEAN, EXACT, NUMBER, Hit, Query, Statistics, Value
+from index.query import BOOLEAN, EXACT, ID, NUMBER, Hit, Query, Statistics, Value
+from lsm.keys import split_row_key
 
 
 class Scorers:
@@ -44,7 +45,9 @@ class Match:
         return self.held.key
 
     def values(self, field: str, view: str) -> Sequence[Value]:
-        """Its values in a view of a field; of view "" as booleans, numbers and EXACT text."""
+        """Its values in a view of a field; of view "" as booleans, numbers, EXACT text; of `_id` its id."""
+        if field == ID:
+            return (split_row_key(self.held.key)[2].decode("utf-8", "replace"),)
         found = self.held.fields.get(field)
         if found is None:
             return ()

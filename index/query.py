@@ -463,6 +463,9 @@ class SortKey(msgspec.Struct, frozen=True, array_like=True):
     missing: Value | None = None
 
 
+ID: Final = "_id"
+"""Named as a field it is the id of a document."""
+
 SCORE: Final = "_score"
 
 SortValue = bool | int | float | str | None

@@ -26,6 +26,7 @@ from index.query import (
     BOOLEAN,
     DATE,
     EXACT,
+    ID,
     NUMBER,
     TEXT,
     WHOLE,
@@ -70,8 +71,6 @@ from index.regexes import wildcard_term_regex
 from index.zones import Zone, zone_of
 
 KEYWORD: Final = ".keyword"
-ID: Final = "_id"
-"""Named as a field it is the id of a document."""
 PLANNED_MAX: Final = 20_000
 FUZZY_SHARE: Final = 0.3
 """A word that is only similar scores this where nothing more is known (index/similar.py), so that the word

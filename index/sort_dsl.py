@@ -6,7 +6,7 @@ from typing import Any
 
 from index.bounds import SORT_KEYS_MAX, RefusedError
 from index.options import Body, check_field, check_value
-from index.query import SCORE, SortKey
+from index.query import ID, SCORE, SortKey
 
 Source = bool | tuple[tuple[str, ...], tuple[str, ...]]
 """All, nothing, or patterns of the fields to include and to exclude."""
@@ -65,9 +65,9 @@ def _key(body: Any, path: str) -> SortKey:
 
 
 def _check_name(name: str, path: str) -> None:
-    """Refuse what is no field and no score: nothing stands in an order of those here."""
-    if name.startswith("_") and name != SCORE:
-        raise RefusedError(f"there is no order by {name[:40]!r}: sort by fields and _score", path)
+    """Refuse what is no field, no id and no score: nothing stands in an order of those here."""
+    if name.startswith("_") and name not in (SCORE, ID):
+        raise RefusedError(f"there is no order by {name[:40]!r}: sort by fields, _id and _score", path)
 
 
 def read_source(body: Any, path: str) -> Source:

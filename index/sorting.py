@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from index.facets import Tools as ValueTools, Unsuited, values_of
 from index.ordering import compare
-from index.query import SCORE, After, SortKey, SortValue
+from index.query import ID, SCORE, After, SortKey, SortValue
 
 EngineQuery = Any
 Place = Any
@@ -43,10 +43,10 @@ class Sorter:
         self._limit = limit
 
     def walk(self, query: EngineQuery, keys: Sequence[SortKey], after: After | None) -> Iterator[Row]:
-        """These documents in order, those after `after` only. Raises Unsuited for an order by score, by a
-        value that stands for none, or by what several values come to.
+        """These documents in order, those after `after` only. Raises Unsuited for an order by score, by id,
+        by a value that stands for none, or by what several values come to.
         """
-        if any(key.field == SCORE or key.missing is not None for key in keys):
+        if any(key.field in (SCORE, ID) or key.missing is not None for key in keys):
             raise Unsuited
         if any(key.mode and self._tools.has_several(query, key.field) for key in keys):
             raise Unsuited

@@ -252,12 +252,18 @@ class Parser:
                 raise RefusedError(here, 'a branch is {"case": ..., "then": ...}')
             case = self.expression(branch["case"], f"{here}.case", depth + 1)
             branches.append((case, self.expression(branch["then"], f"{here}.then", depth + 1)))
-        default = self.expression(argument.get("default"), f"{where}.default", depth + 1)
+        if not branches:
+            raise RefusedError(where, "$switch has at least one branch")
+        default = None
+        if "default" in argument:
+            default = self.expression(argument["default"], f"{where}.default", depth + 1)
 
         def choose(document: Value) -> Value:
             for case, then in branches:
                 if truthy(case(document)):
                     return then(document)
+            if default is None:
+                raise RefusedError(where, "no branch fits, and there is no default")
             return default(document)
 
         return choose

@@ -156,7 +156,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"search_after": {}}, "body", "search_after is a cursor"),
     ({"highlight": {}}, "highlight", "fields is missing"),
     ({"aggs": {"a": {}}}, "aggs.a", "one kind"),
-    ({"sort": ["_id"]}, "sort[0]", "no order by '_id'"),
+    ({"sort": ["_type"]}, "sort[0]", "no order by '_type'"),
     ({"sort": [{"_script": {}}]}, "sort[0]", "no order by '_script'"),
     ({"sort": [{"a": {"mode": "most"}}]}, "sort[0].a", "mode is one of"),
     ({"sort": [{"a": {"format": "yyyy"}}]}, "sort[0].a", "'format' is not known"),

@@ -193,6 +193,13 @@ def test_a_function(expression: Any, expected: Any) -> None:
         ({"$dateToString": {"date": "$d", "format": "%q"}}, "knows no %q"),
         ({"$dateToString": {"date": "yesterday"}}, "a date is a text"),
         ({"$mergeObjects": ["$n"]}, "takes objects"),
+        ({"$switch": {"branches": [{"case": False, "then": 1}]}}, "no branch fits, and there is no default"),
+        ({"$dateToString": {"date": "$d", "timezone": "Asia/Seoul"}}, "a time zone is UTC or as +09:00"),
+        ({"$dateFromString": {"dateString": "1/2/3", "format": "%d-%m-%Y"}}, "no date of the form"),
+        ({"$convert": {"input": 1, "to": "objectId"}}, "$convert is to one of"),
+        ({"$zip": {"inputs": [[1]], "defaults": [1]}}, "defaults need useLongestLength"),
+        ({"$firstN": {"input": [1], "n": 0}}, "n is a whole number above 0"),
+        ({"$substrBytes": ["h\u00e9", 0, 2]}, "cuts a character in two"),
     ],
 )
 def test_what_cannot_be_computed_says_where(expression: Any, said: str) -> None:

@@ -159,3 +159,13 @@ def test_values_of_an_array_are_far_apart_to_an_analyzer(call: Call) -> None:
     assert [(t["token"], t["position"], t["start_offset"]) for t in found] == [
         ("a", 0, 0), ("b", 1, 2), ("c", 102, 4)
     ]  # fmt: skip
+
+
+def test_hits_in_the_order_of_their_ids(call: Call) -> None:
+    assert ids(call("POST", "movies", {"sort": ["_id"]})) == ["m0", "m1", "m2", "m3", "m4"]
+    page = call("POST", "movies,books", {"sort": [{"_id": "desc"}], "size": 3})
+    assert ids(page) == ["m4", "m3", "m2"] and page["hits"]["hits"][0]["sort"] == ["m4"]
+    rest = call("POST", "movies,books", {"sort": [{"_id": "desc"}], "size": 3, "search_after": page["next"]})
+    assert ids(rest) == ["m1", "m0", "b0"]
+    by_genre = {"sort": ["genres", {"_id": "desc"}], "query": {"term": {"genres": "sf"}}}
+    assert ids(call("POST", "movies", by_genre)) == ["m1", "m2", "m0"]

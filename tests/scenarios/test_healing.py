@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.consistency import Level
-from core.healing import FloorStep
+from core.healing import FloorStep, Purged
 from core.healing_messages import FloorAsk
 from core.messages import ApplyMutation, Message
 from jepsen_like.history import OK
@@ -15,6 +15,7 @@ from jepsen_like.scenarios import SECOND, Scenario
 from lsm import keys
 from lsm.floors import Floors
 from lsm.lost import LostRanges
+from node.floors import PURGE_ROWS_PER_S
 from sim.options import NetworkOptions
 from tests.scenarios.telling import UNCOMPARED
 
@@ -193,6 +194,20 @@ def test_deletions_are_purged_when_all_replicas_have_them() -> None:
     assert s.until(lambda: tombstones(s, "b") == [0, 0, 0])
     assert s.equal_within(30)
     assert not any(machine.engine.keys(keys.GARBAGE, b"H") for machine in s.cluster.machines)
+
+
+def test_purging_rests_no_longer_than_its_pace_asks_for(monkeypatch: Patch) -> None:
+    """A page is waited for until it is durable, which counts: else a queue grows faster than it is purged."""
+    s = Scenario(settings=ALONE)
+    s.start()
+    floors, pauses = s.node(0).floors, []
+    floors._to_purge.append((1, 0, 1))
+    floors._purge_began_us = floors._inside.world.monotonic_us()
+    s.cluster.run_for(10_000)
+    monkeypatch.setattr(type(floors._inside), "timer", lambda _, pause_us, *ticket: pauses.append(pause_us))
+    floors._on_purged(Purged(b"more", PURGE_ROWS_PER_S // 50, 1))
+    floors._on_purged(Purged(b"more", PURGE_ROWS_PER_S // 200, 1))
+    assert pauses == [20_000 - 10_000, 1]
 
 
 def test_who_missed_the_end_of_a_round_asks_for_it_though_clocks_were_set_back() -> None:

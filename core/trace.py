@@ -27,15 +27,19 @@ class TraceLine(NamedTuple):
 
 
 class Trace:
-    """The lines of one request, at most TRACE_LINES_MAX; `ops` are the numbers of its operations."""
+    """The lines of one request, at most TRACE_LINES_MAX; `ops` are the numbers of its operations.
 
-    __slots__ = ("_begun_us", "_clock", "duration_us", "id", "lines", "ops")
+    `owed` is what was asked of whom, (operation, peer), and not yet told of: empty, nothing more is to come.
+    """
+
+    __slots__ = ("_begun_us", "_clock", "duration_us", "id", "lines", "ops", "owed")
 
     def __init__(self, trace_id: bytes, clock: Callable[[], int]) -> None:
         """`trace_id` has 16 bytes; `clock` is World.monotonic_us."""
         self.id = trace_id
         self.lines: list[TraceLine] = []
         self.ops: list[int] = []
+        self.owed: set[tuple[int, PeerId]] = set()
         self.duration_us = 0
         self._clock = clock
         self._begun_us = clock()

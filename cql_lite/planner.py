@@ -200,9 +200,8 @@ def _plan_select(statement: ast.Select, catalog: Catalog, keyspace: str, text: s
         return Planned(plan, [computed.view], asks)
     view = catalog.view(place, statement.table.name)
     plan = SelectPlan(statement, view, catalog.resolver(place))
-    plan.fingerprint = hashlib.blake2b(
-        b"%d %d " % (view.id, view.epoch) + text.encode(), digest_size=8
-    ).digest()
+    by = sorted(index.id for index in view.indexes) if statement.where else []  # whose order a page may be in
+    plan.fingerprint = hashlib.blake2b(f"{view.id} {by} {text}".encode(), digest_size=8).digest()
     return Planned(plan, [view])
 
 

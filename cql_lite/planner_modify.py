@@ -87,6 +87,8 @@ class ModifyPlan:
         markers: Markers | None = None,
     ) -> None:
         """Compile; raises InvalidRequestError. Within a batch `markers` are the batch's."""
+        if view.is_counter and statement.using.timestamp is not None:
+            raise InvalidRequestError("Cannot provide custom timestamp for counter updates")
         if view.is_counter and not isinstance(statement, ast.Delete):
             raise InvalidRequestError(
                 "INSERT statements are not allowed on counter tables, use UPDATE instead: SET c = c + 1 "

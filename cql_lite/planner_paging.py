@@ -58,8 +58,8 @@ def decode(data: bytes, fingerprint: bytes) -> PagingState:
         ) from None
     if state.fingerprint != fingerprint:
         raise InvalidRequestError(
-            "Invalid value for the paging state: it is of another query, or the table has changed since: run "
-            "the query from its beginning"
+            "Invalid value for the paging state: it is of another query, or the table was emptied or its "
+            "indexes have changed since: run the query from its beginning"
         )
     return state
 

@@ -85,6 +85,7 @@ class Tracing:
                 return
             trace.ops.append(op)
         self._own[op] = (trace, self._inside.world.monotonic_us())
+        trace.owed.update((op, peer) for peer in asked)
         for peer in asked:
             if peer != self._me:
                 self._inside.world.send(peer, TraceThis(op), SMALL)
@@ -108,11 +109,13 @@ class Tracing:
         found = self._own.get(message.op)
         if found is not None:
             found[0].tell(f"{self.name(peer)} answers: {answer_text(message)}")
+            found[0].owed.discard((message.op, peer))
 
     def _on_told(self, peer: PeerId, message: TraceTold) -> None:
         found = self._own.get(message.op)
         if found is not None:
             found[0].told(peer, message.elapsed_us, message.activity)
+            found[0].owed.discard((message.op, peer))
 
     # --- the replica
 
@@ -143,6 +146,7 @@ class Tracing:
             found = self._own.get(own)
             if found is not None:
                 found[0].tell(f"{self._outcome(outcome)}, in {now_us - found[1]} us")
+                found[0].owed.discard((own, self._me))
         elif ticket[0] in REPLICA_TICKETS:
             since_us = self._others.pop((ticket[1], ticket[2]), None)
             if since_us is not None:

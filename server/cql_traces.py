@@ -1,6 +1,7 @@
 """Traces of CQL requests on one node: begun with the request, written some moments after its answer.
 
-Until then replicas that were not waited for may tell what they did. A trace is written with requests like
+Until then replicas that were not waited for may tell what they did; once all have, nothing is waited for, as
+drivers soon give up looking for a trace (that for Java after 15 ms). A trace is written with requests like
 those of a client, which nobody waits for. How many are gathered at once is bounded: beyond that a request has
 its tracing id, and no trace is ever found under it.
 """
@@ -21,6 +22,8 @@ from node.node import Node
 from server.bridge import Bridge
 
 GATHERING_S: Final = 0.05
+GATHERING_STEP_S: Final = 0.002
+"""So often it is looked whether all have told."""
 GATHERED_AT_ONCE_MAX: Final = 256
 WRITE_TIMEOUT_US: Final = 2_000_000
 SCHEMA_TIMEOUT_US: Final = 10_000_000
@@ -55,9 +58,15 @@ class Traces:
             self._node.tracing.end(of.trace)
             return
         self._gathered += 1
-        asyncio.get_running_loop().call_later(GATHERING_S, self._keep, of)
+        loop = asyncio.get_running_loop()
+        loop.call_later(GATHERING_STEP_S, self._gather, of, loop.time() + GATHERING_S)
 
-    def _keep(self, of: TracedRequest) -> None:
+    def _gather(self, of: TracedRequest, until_s: float) -> None:
+        """Keep it if nobody owes it anything, or it is late."""
+        loop = asyncio.get_running_loop()
+        if of.trace.owed and loop.time() < until_s:
+            loop.call_later(GATHERING_STEP_S, self._gather, of, until_s)
+            return
         self._node.tracing.end(of.trace)
         Run(self._guarded(of), self._ask, self._kept).start()
 

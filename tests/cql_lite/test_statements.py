@@ -11,7 +11,7 @@ import pytest
 from core.requests import ReadRequest, ScanRequest, WriteRequest
 from cql_lite import wire
 from sim.real import node_of
-from tests.cql_lite.whole import SECOND, Cql, cluster_of, settle
+from tests.cql_lite.whole import SECOND, Cql, Error, cluster_of, rows, settle
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,35 @@ def test_a_paging_state_of_another_query_is_refused(events: Cql) -> None:
     assert response.paging_state is not None
     damaged = response.paging_state[:-1] + bytes((response.paging_state[-1] ^ 1,))
     assert "damaged" in events.error("SELECT * FROM events", paging_state=damaged, page_size=2).message
+
+
+def test_pages_go_on_though_the_table_has_got_a_column(cql: Cql) -> None:
+    cql.run("CREATE TABLE growing (k int, c int, v int, PRIMARY KEY (k, c))")
+    settle(cql.cluster)
+    for c in range(5):
+        cql.run("INSERT INTO growing (k, c, v) VALUES (1, ?, ?)", c, c)
+
+    def page(text: str, state: bytes | None) -> wire.Rows:
+        found = cql.good(wire.Query(text, cql.parameters(page_size=2, paging_state=state)))
+        assert isinstance(found, wire.Rows)
+        return found
+
+    for where in ("", " WHERE k = 1", " WHERE v >= 0 ALLOW FILTERING"):
+        first = page(f"SELECT * FROM growing{where}", None)
+        cql.run(f"ALTER TABLE growing ADD new_{len(where)} int")
+        settle(cql.cluster)
+        second = page(f"SELECT * FROM growing{where}", first.paging_state)
+        third = page(f"SELECT * FROM growing{where}", second.paging_state)
+        read = [row["c"] for one in (first, second, third) for row in rows(one)]
+        assert read == [0, 1, 2, 3, 4]
+        assert f"new_{len(where)}" in rows(second)[0]
+    first = page("SELECT * FROM growing WHERE v >= 0 ALLOW FILTERING", None)
+    cql.run("CREATE INDEX ON growing (v)")
+    settle(cql.cluster)
+    with pytest.raises(Error, match="indexes have changed"):
+        page("SELECT * FROM growing WHERE v >= 0 ALLOW FILTERING", first.paging_state)
+    with pytest.raises(Error, match="another query"):
+        page("SELECT * FROM growing", first.paging_state)
 
 
 def test_ranges_and_partitions_are_deleted(cql: Cql) -> None:

@@ -16,6 +16,12 @@ from tests.cql_lite.whole import SECOND, Cql, cluster_of, settle
 
 
 def run_traced(client: Cql, request: wire.Request) -> tuple[wire.Response, bytes]:
+    """A traced request, and the id of its trace."""
+    response, of = gathered(client, request)
+    return response, of.trace.id
+
+
+def gathered(client: Cql, request: wire.Request) -> tuple[wire.Response, tracing.TracedRequest]:
     """A traced request, as server/cql.py runs one; its trace is written some moments later."""
     cluster = client.cluster
     node = node_of(cluster, client.index)
@@ -32,7 +38,7 @@ def run_traced(client: Cql, request: wire.Request) -> tuple[wire.Response, bytes
     Run(tracing.keep(of, statements, statements.peer), client._ask, kept.append).start()
     assert cluster.run_until(lambda: bool(kept), 30 * SECOND)
     assert not node.inside.traces, "nothing of a trace stays behind"
-    return got[0], of.trace.id
+    return got[0], of
 
 
 def trace(client: Cql, text: str, **more: Any) -> list[str]:
@@ -212,6 +218,25 @@ def test_who_clients_are_cannot_write_traces(cluster: SimCluster) -> None:
         "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     )
     assert isinstance(error, wire.Error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO owed (k, v) VALUES (1, 1)", "SELECT v FROM owed WHERE k = 1", "SELECT * FROM owed",
+        "INSERT INTO owed (k, v) VALUES (2, 1) IF NOT EXISTS",
+        "SELECT k FROM owed WHERE v = 1 ALLOW FILTERING",
+        "BEGIN BATCH INSERT INTO owed (k) VALUES (3); INSERT INTO owed (k) VALUES (4); APPLY BATCH",
+    ],
+)  # fmt: skip
+def test_once_all_have_told_nothing_is_waited_for(cluster: SimCluster, text: str) -> None:
+    client = Cql(cluster)
+    client.run("CREATE TABLE IF NOT EXISTS ks.owed (k int PRIMARY KEY, v int)")
+    settle(cluster)
+    client.run("USE ks")
+    _, of = gathered(client, wire.Query(text, client.parameters()))
+    assert of.trace.lines
+    assert not of.trace.owed, of.trace.lines
 
 
 def test_an_untraced_request_carries_nothing(cluster: SimCluster) -> None:

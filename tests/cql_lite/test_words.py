@@ -198,6 +198,8 @@ REFUSED: dict[type[wire.Error], list[tuple[str, str]]] = {
         ("INSERT INTO ct (k, n) VALUES (1, 1)", "INSERT statements are not allowed on counter tables"),
         ("UPDATE ct SET n = 5 WHERE k = 1", "Cannot set the value of counter column n"),
         ("UPDATE ct USING TTL 5 SET n = n + 1 WHERE k = 1", "Cannot provide custom TTL for counter updates"),
+        ("DELETE FROM ct USING TIMESTAMP 5 WHERE k = 1",
+         "Cannot provide custom timestamp for counter updates"),
         ("UPDATE ct SET n = n + 1 WHERE k = 1 IF EXISTS", "Conditional updates are not supported on counter"),
         ("UPDATE ct SET n = n + null WHERE k = 1", "Invalid null value for counter increment"),
         ("BEGIN BATCH UPDATE ct SET n = n + 1 WHERE k = 1; APPLY BATCH",

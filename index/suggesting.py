@@ -58,7 +58,8 @@ def parse_suggest(body: Any) -> SuggestBody | QueryError:
 class Suggestion(msgspec.Struct, frozen=True):
     """One of those in a search's body: `term` (other spellings of the words of a text) or `completion`.
 
-    `mode` is as Elasticsearch's `suggest_mode`, `edits` how far a term may be from a word.
+    `mode` is as Elasticsearch's `suggest_mode`, `edits` how far a term may be from a word, `length` how long
+    it is at least.
     """
 
     name: str
@@ -69,10 +70,11 @@ class Suggestion(msgspec.Struct, frozen=True):
     size: int
     mode: str = "missing"
     edits: int = DISTANCE_MAX
+    length: int = 4
 
 
 _OF_TERMS: Final = (
-    *("sort", "prefix_length", "min_word_length", "shard_size", "max_inspections", "min_doc_freq"),
+    *("sort", "prefix_length", "shard_size", "max_inspections", "min_doc_freq"),
     *("max_term_freq", "string_distance", "lowercase_terms", "analyzer"),
 )
 
@@ -113,7 +115,9 @@ def _suggestion(name: str, given: Any, text: Any) -> Suggestion:
     )
     if kind == "term":
         mode = inner.one_of("suggest_mode", ("missing", "popular", "always"), "missing")
-        found = replace(found, mode=mode, edits=inner.integer("max_edits", DISTANCE_MAX, 1, DISTANCE_MAX))
+        edits = inner.integer("max_edits", DISTANCE_MAX, 1, DISTANCE_MAX)
+        length = inner.integer("min_word_length", 4, 1, 100)
+        found = replace(found, mode=mode, edits=edits, length=length)
         inner.without_effect(*_OF_TERMS)
     else:
         inner.boolean("skip_duplicates", True)  # they are words: each is there once

@@ -49,11 +49,11 @@ def _options(asked: Suggestion, word: str, terms: tuple[tuple[str, int], ...]) -
     near = [
         _Near(distance, count, term)
         for term, count in terms
-        if term != word and (asked.mode != "popular" or count > own)
+        if term != word and len(term) >= asked.length and (asked.mode != "popular" or count > own)
         for distance in (_distance(word, term),)
         if 0 < distance <= asked.edits
     ]
-    near.sort(key=lambda one: (one.distance, -one.documents, one.term))
+    near.sort(key=lambda one: (-_score(word, one), -one.documents, one.term))
     first = near[: asked.size]
     return [{"text": one.term, "score": _score(word, one), "freq": one.documents} for one in first]
 

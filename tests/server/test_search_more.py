@@ -81,6 +81,9 @@ def test_suggestions_beside_hits_in_elasticsearchs_form(call: Call) -> None:
     assert found["whole"] == [
         {"text": "So", "offset": 0, "length": 2, "options": [{"text": "Solaris", "score": 1.0}]}
     ]
+    short = {"text": "oe", "term": {"field": "plot", "min_word_length": 1}}
+    near = call("POST", "movies", {"suggest": {"s": short}})["suggest"]["s"][0]["options"]
+    assert [(one["text"], one["score"]) for one in near] == [("on", 0.5), ("one", 0.5)]
     both = call("POST", "movies,books", body)["suggest"]
     assert both["begun"][0]["options"] == [{"text": "solaris", "score": 2.0}]
 

@@ -25,7 +25,7 @@ from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_describe import DescribePlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import Asked, Execution, KeyspaceResult, Options
-from cql_lite.planner_roles import plan_roles
+from cql_lite.planner_roles import PEER_EPOCHS, plan_roles
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import TableView, view_of
@@ -33,7 +33,6 @@ from cql_lite.planner_terms import Context, Markers, MarkerSpec
 from cql_lite.system import TABLES, Place, State, virtual_rows
 from cql_lite.types import ResolveUdt, UserType, parse_type
 
-PEER_EPOCHS: Final = "peer_epochs"
 ABOUT_PEERS: Final = ("peers", "peers_v2")
 """Tables that say of others what may have changed just now."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from core.metadata import Change
-from core.requests import Changed, MetadataRequest
+from core.requests import AdminRequest, Changed, MetadataRequest
 from core.roles import AlterRole, CreateRole, DropRole, GrantPermissions, GrantRole, Role
 from core.schema import Keyspace, Table
 from cql_lite import ast
@@ -48,6 +48,8 @@ APPLICABLE: Final[dict[str, tuple[str, ...]]] = {
     "mbean": _BEANS,
 }
 """Which permissions there are on a kind of resource."""
+PEER_EPOCHS: Final = "peer_epochs"
+"""The request (node/peer_epochs.py) that is answered once the live peers have our epoch, or are late."""
 _OPTIONS: Final = parse_type("map<text, text>")
 ROLE_COLUMNS: Final[tuple[tuple[str, Type], ...]] = (
     ("role", TEXT), ("super", BOOLEAN), ("login", BOOLEAN), ("options", _OPTIONS), ("datacenters", TEXT),
@@ -90,13 +92,14 @@ class RolePlan:
         self._keyspace = keyspace
 
     def execute(self, context: Context, options: Options) -> Execution:
-        """One request to the metadata log."""
+        """One request to the metadata log, and one that is answered once the live peers have heard of it."""
         change = self._change(context)
         (answer,) = yield (MetadataRequest(change),)
         changed = unless_failed(answer)
         assert isinstance(changed, Changed), changed
         if changed.error:
             raise InvalidRequestError(words_for(changed, change))
+        yield (AdminRequest(PEER_EPOCHS),)  # drivers wait for peers to agree on tables, not on roles
         options.warn(NOT_ENFORCED)
         return VoidResult()
 

@@ -47,6 +47,19 @@ def test_roles_are_recorded_and_listed_with_a_warning(client: Cql) -> None:
     ]
 
 
+def test_every_live_peer_knows_of_a_change_when_it_is_answered(client: Cql) -> None:
+    """Drivers take turns among peers, and wait for no agreement after such statements."""
+    for number in range(6):
+        peer = Cql(client.cluster, number % 3)
+        peer.run(f"CREATE ROLE role_{number}")
+        for other in range(3):
+            found = Cql(client.cluster, other).run(f"LIST ROLES OF role_{number}")
+            assert [row["role"] for row in found] == [f"role_{number}"]
+        Cql(client.cluster, (number + 1) % 3).run(f"GRANT SELECT ON ks.t TO role_{number}")
+        listed = Cql(client.cluster, (number + 2) % 3).run(f"LIST ALL PERMISSIONS OF role_{number}")
+        assert [row["permission"] for row in listed] == ["SELECT"]
+
+
 def test_passwords_are_kept_as_salted_hashes_and_told_to_nobody(client: Cql) -> None:
     for name in ("a", "b"):
         client.run(f"CREATE ROLE {name} WITH PASSWORD = 'secret'")

@@ -206,7 +206,8 @@ class Collection:
     ) -> Patched:
         """Edit the document in place, at the cluster.
 
-        A list is a JSON Patch (RFC 6902). A dict whose names all begin with `$` is an update:
+        A list is a JSON Patch (RFC 6902), or stages, as `[{"$set": {"sum": {"$add": ["$a", "$b"]}}}]`.
+        A dict whose names all begin with `$` is an update:
         `{"$set": {"a.b": 1}, "$inc": {"views": 1}}`. Any other dict is a merge patch (RFC 7396).
         Updates and merge patches make the document if there is none, unless `if_match="*"`. Clients that set
         different members at once all succeed; `$inc`, `$push` and the like are done once, however often the

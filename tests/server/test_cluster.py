@@ -161,7 +161,7 @@ def test_a_directory_that_lost_its_end_is_not_opened(cluster: Cluster) -> None:
     assert n1.start().wait(20) == 65
     last = n1.lines()[-1]
     assert (last["code"], last["level"]) == ("store_not_opened", "critical")
-    assert "rebuild" in last["event"]
+    assert f"`sullae cluster plan replace {n1.name}`" in last["event"]
 
 
 def test_a_port_that_is_taken_and_a_directory_in_use(cluster: Cluster) -> None:

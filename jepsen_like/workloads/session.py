@@ -168,16 +168,17 @@ class SessionWorkload:
 
     def _get(self, client: Client, operation: Operation, level: Level, then: Then) -> None:
         """Read; ok brings the version of what is there."""
+        asked: list[Bucket] = []
 
         def request(bucket: Bucket) -> Request:
+            asked.append(bucket)
             made = operations.get(bucket, operation.key[1], level)
             assert isinstance(made, ReadRequest), made
             return made
 
         def read(end: End) -> None:
-            bucket = self.session.door.bucket(operation.key[0])
             if end.status == OK:
-                value = None if bucket is None else operations.value_of(bucket, end.result[-1])
+                value = operations.value_of(asked[0], end.result[-1])
                 end = end._replace(result=NO_VERSION if value is None else value.version)
             then(end)
 

@@ -25,6 +25,7 @@ _folder: list[Path] = []
 def go_by(tls: TlsConfig | None) -> bool:
     """Note where a configuration's certificates lie; whether its clients speak TLS."""
     if tls is None or tls.clients == "plain":
+        _folder.clear()
         return False
     _folder[:] = [tls.folder]
     return True
@@ -83,7 +84,7 @@ def reason_of(error: ssl.SSLError) -> str:
         return f"its certificate is not believed: {error.verify_message} (SULLAE_CA names whom to believe)"
     reason = error.reason or ""
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return "it does not speak TLS: http, not https"
+        return "it does not speak TLS (http, not https; --no-ssl)"
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return "it wants to see a certificate (SULLAE_CERT and SULLAE_KEY; `sullae cert --client NAME`)"
     if "UNKNOWN_CA" in reason or "CERTIFICATE" in reason:

@@ -58,7 +58,9 @@ Consistency = Annotated[
 Bucket = Annotated[str, typer.Argument(help="The bucket's name.", show_default=False)]
 Key = Annotated[str, typer.Argument(help="The key as it is, slashes included.", show_default=False)]
 
-Tls = Annotated[bool, typer.Option("--ssl", help="Speak TLS.")]
+Tls = Annotated[
+    bool | None, typer.Option("--ssl/--no-ssl", help="Speak TLS; default: as the configuration has it.")
+]
 TlsCa = Annotated[Path | None, typer.Option("--ssl-ca", metavar="FILE", help="Whom to trust.")]
 TlsCert = Annotated[Path | None, typer.Option("--ssl-cert", metavar="FILE", help="Our certificate.")]
 TlsKey = Annotated[Path | None, typer.Option("--ssl-key", metavar="FILE", help="Its key.")]
@@ -425,9 +427,9 @@ def export(
 def shell(
     host: Annotated[
         str | None,
-        typer.Argument(help="A peer, or several with commas; default: 127.0.0.1.", show_default=False),
+        typer.Argument(help="A peer, or several with commas. Default: those of the configuration."),
     ] = None,
-    port: Annotated[int | None, typer.Argument(help="Default: 9042.", show_default=False)] = None,
+    port: Annotated[int | None, typer.Argument(help="Default: the configuration's, or 9042.")] = None,
     *,
     keyspace: Annotated[str, typer.Option("--keyspace", "-k", help="USE it first.")] = "",
     execute: Annotated[
@@ -450,12 +452,13 @@ def shell(
     username: Annotated[str, typer.Option("--username", "-u", metavar="NAME", help="Log in.")] = "",
     password: Password = None,
     protocol_version: ProtocolVersion = 5,
-    tls: Tls = False,
+    tls: Tls = None,
     ca: TlsCa = None,
     cert: TlsCert = None,
     key: TlsKey = None,
     verify: TlsVerify = True,
     color: Annotated[bool | None, typer.Option("--color/--no-color", help="Default: on a terminal.")] = None,
+    config: Config = CONFIG,
 ) -> None:
     """CQL at a terminal, or from -e, -f or standard input.
 
@@ -464,17 +467,17 @@ def shell(
 
     \b
     Examples:
-      sullae shell                                     a prompt at 127.0.0.1:9042
+      sullae shell                                     a prompt at a peer of cluster.yml
       sullae shell -k shop -e "SELECT * FROM users"
       sullae shell -f schema.cql 10.0.0.7 9042
       echo "SELECT * FROM shop.users;" | sullae shell --format ndjson
     """
-    from cli.shell.app import access_of, checked_format, hosts_port, level_of, run, tls_of
+    from cli.shell.app import TlsAsked, access_of, checked_format, level_of, reached, run
     from cli.shell.options import Options
 
-    context = tls_of(tls, ca, cert, key, check=verify)
+    endpoints, context = reached(host, port, config, TlsAsked(tls, ca, cert, key, verify))
     options = Options(
-        hosts_port(host, port),
+        endpoints,
         access_of(username, password, context, protocol_version),
         keyspace=keyspace,
         execute=execute,

@@ -73,15 +73,24 @@ def urls_of(config: ClusterConfig) -> list[str]:
     return [url_of(peer.address, config.ports.rest, tls=tls) for peer in config.peers]
 
 
-def cql_endpoints(given: str | None, config: Path) -> list[tuple[str, int]]:
-    """Where peers speak CQL: what was given, else every peer of the configuration, else this machine."""
+def cql_endpoints(given: str | None, config: Path, port: int | None = None) -> list[tuple[str, int]]:
+    """Where peers speak CQL: what was given, else every peer of the configuration, else this machine.
+
+    Notes the certificates of the configuration if it is a peer of it that was given, or nobody.
+    """
+    from cli import https
     from cli.shell.app import endpoints_of
 
-    if given is None and (config.exists() or config != CONFIG):
-        cluster = read_config(config)
-        urls_of(cluster)  # whose certificates, if they speak TLS
-        return [(peer.address, cluster.ports.cql) for peer in cluster.peers]
-    return endpoints_of(given, None)
+    if not config.exists() and config == CONFIG:
+        return endpoints_of(given, port)
+    cluster = read_config(config)
+    addresses = [peer.address for peer in cluster.peers]
+    found = endpoints_of(given or ",".join(f"[{one}]" for one in addresses), port or cluster.ports.cql)
+    if any(host in addresses for host, _ in found):
+        https.go_by(cluster.tls)
+    elif port is None:
+        return endpoints_of(given, None)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- ports

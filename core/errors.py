@@ -10,7 +10,8 @@
            StallError               the engine sheds writes (compaction is behind); nothing was written
            DurabilityError          a sync failed: what was written is *unknown*; the process must end
            AmnesiaError             the log is shorter than what was acknowledged: this store must be rebuilt
-           FormatError              the directory was written by an unknown version or by another peer
+           FormatError              the directory was written by an unknown version, or is in use
+             MisplacedError         it is of another peer, or of another cluster
          ProtocolError              malformed bytes from a client or a peer: costs one connection
          RequestError               what a user asked for cannot be done; the text says what to do
 
@@ -50,6 +51,10 @@ class AmnesiaError(StoreError):
 
 class FormatError(StoreError):
     """Not a directory that this peer, or this version, may open."""
+
+
+class MisplacedError(FormatError):
+    """A sound directory, of another peer or another cluster."""
 
 
 class ProtocolError(SullaeError):

@@ -29,7 +29,7 @@ REFUSED_KEY: Final = b"identity/refused"
 SELF, COPY, PROTOCOL, CLUSTER = "self", "copy", "protocol", "cluster"
 WIPED, ROLLED_BACK, STRANGER, UNKNOWN_NAME = "wiped", "rolled_back", "stranger", "unknown_name"
 BARRED, WAITING, REMOVED = "barred", "waiting", "removed"
-GIVEN_UP, FORKED = "given_up", "forked"
+GIVEN_UP, FORKED, MISPLACED = "given_up", "forked", "misplaced"
 BARRING: Final = (WIPED, ROLLED_BACK, STRANGER, REMOVED, GIVEN_UP)
 """Codes of refusals after which the one refused is not ready."""
 
@@ -119,7 +119,14 @@ def _other_lineage(theirs: Hello, state: State) -> Refused | None:
 def _not_a_member(theirs: Hello, state: State) -> Refused | None:
     if theirs.peer in state.lost:
         return Refused(given_up_text(theirs.name, state), final=True, code=GIVEN_UP)
-    if state.member(theirs.peer) is not None:
+    member = state.member(theirs.peer)
+    if member is not None and member.name != theirs.name:
+        text = (
+            f"peer {theirs.name!r} runs on the directory of peer {member.name!r}: stop it, and give "
+            "each peer the directory that it had"
+        )
+        return Refused(text, final=True, code=MISPLACED)
+    if member is not None:
         return None
     if any(peer == theirs.peer for peer, _ in state.former):
         text = (
@@ -226,8 +233,8 @@ class IdentityPart:
             put = (START_PREFIX + hello.peer, hello.start.to_bytes(8, "big"))
             self._inside.submit(("identity.stored",), SystemWrite((put,)))
         member = state.member(hello.peer)
-        if member is not None and (member.name, member.address) != (hello.name, hello.address):
-            text = f"member {member.name!r} at {member.address} now says {hello.name!r} at {hello.address}"
+        if member is not None and member.address != hello.address:
+            text = f"peer {hello.name!r}, known to be at {member.address}, is at {hello.address} now"
             self._log_once("warning", "peer_moved", hello.name, text)
         if not state.epoch:
             for peer in [p for p, old in self.hellos.items() if old.name == hello.name]:

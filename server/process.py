@@ -33,7 +33,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatError, StoreError
+from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatError, MisplacedError, StoreError
 from core.limits import MIB
 from core.ports import Identity, InitialPeer
 from core.schema import Table
@@ -46,6 +46,7 @@ from lsm.executor import Executor
 from lsm.rocks import Memory, RocksEngine
 from lsm.store import Store
 from node.index_scrubbing import IndexScrubbing
+from node.metadata_state import State
 from node.node import Node
 from node.search_indexes import SearchIndexes
 from server import allocator, logs
@@ -166,6 +167,8 @@ def _advice(error: Exception, name: str) -> str:
         return f"the disk or a copy damaged it: keep it for inspection, {rebuild}"
     if isinstance(error, DiskFullError):
         return "free some space and start again"
+    if isinstance(error, MisplacedError):
+        return f"give {name} the directory that it had (NAME in --data, or `data:` in cluster.yml)"
     if isinstance(error, FormatError):
         return "stop who uses it, or give the peer a directory of its own, or a version that knows this one"
     return "check the path and its permissions"
@@ -185,6 +188,21 @@ def initial_peers(config: ClusterConfig) -> tuple[InitialPeer, ...]:
         InitialPeer(peer.name, peer.address, peer.datacentre, peer.rack, peer.name in config.voters)
         for peer in config.peers
     )
+
+
+def _check_owner(state: State, me: Identity, cluster: str) -> None:
+    """That a directory is of this cluster, and of this peer; raises MisplacedError.
+
+    An address may change, a name may not: others know a peer by it, and two peers whose directories were
+    exchanged would each be taken for the other.
+    """
+    if state.epoch and state.name != cluster:
+        raise MisplacedError(
+            f"this directory is of the cluster {state.name}, not of {cluster}, as cluster.yml says"
+        )
+    member = state.member(me.peer)
+    if member is not None and member.name != me.name:
+        raise MisplacedError(f"this directory is of the peer {member.name}, not of {me.name}")
 
 
 def boot_records(engine: RocksEngine) -> dict[bytes, bytes]:
@@ -285,9 +303,7 @@ class PeerProcess:
             boot=boot_records(self.engine),
         )
 
-        if node.metadata.born and node.metadata.state.name != config.name:
-            wrong = f"this directory is of the cluster {node.metadata.state.name}, not of {config.name}"
-            raise FormatError(f"{wrong}, as cluster.yml says")
+        _check_owner(node.metadata.state, self.identity, config.name)
 
         def table(number: int) -> Table | None:
             return node.metadata.state.tables.get(number)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from cli.https import reason_of
 from cli.native.protocol import ClientProtocol, Reply
 from cql_lite import wire
 from cql_lite.frames import VERSIONS, MalformedError
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.protocol = ClientProtocol(version)
         self.lost: LostError | None = None
         self._on_event = on_event
+        self._is_heard = False
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._room = asyncio.Event()
@@ -79,10 +81,18 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone, and nobody will answer."""
-        self._lose(str(exc) if exc is not None else "the peer closed the connection")
+        if isinstance(exc, ssl.SSLError):
+            self._lose(_reason(exc))
+        elif self._is_heard:
+            self._lose(str(exc) if exc is not None else "the peer closed the connection")
+        else:
+            plain = self._transport is None or self._transport.get_extra_info("ssl_object") is None
+            asked = "does it speak TLS (--ssl)?" if plain else "does it want a certificate (--ssl-cert)?"
+            self._lose(f"the peer closed the connection before it said anything: {asked}")
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
+        self._is_heard = True
         try:
             replies = self.protocol.receive(bytes(data))
         except MalformedError as problem:
@@ -193,7 +203,7 @@ def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
+        return reason_of(error)
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"
     return error.strerror or str(error)

@@ -10,12 +10,15 @@ import os
 import ssl
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cli import https
 from cli.native.client import Client, Endpoint, NobodyError
 from cli.native.connection import Access, RefusedError
 from cli.output import Failure
+from cli.places import cql_endpoints
 from cli.shell.errors import UsageError, told
 from cli.shell.formatting import FORMATS, TABLE
 from cli.shell.options import DEFAULT_HOST, DEFAULT_PORT, Options
@@ -47,26 +50,50 @@ def endpoints_of(hosts: str | None, port: int | None) -> list[Endpoint]:
     return found
 
 
-def tls_of(
-    wanted: bool, ca: Path | None, cert: Path | None, key: Path | None, *, check: bool
-) -> ssl.SSLContext | None:
-    """The TLS that was asked for; raises Failure if a file is no good."""
-    if not (wanted or ca or cert or key or not check):
+@dataclass(frozen=True, slots=True)
+class TlsAsked:
+    """What the command says of TLS: None is nothing, and the configuration holds; files are the options'."""
+
+    wanted: bool | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    check: bool = True
+
+
+def tls_of(asked: TlsAsked) -> ssl.SSLContext | None:
+    """The TLS that was asked for, or is the configuration's; raises Failure if a file is no good."""
+    ca, cert, key, check = asked.ca, asked.cert, asked.key, asked.check
+    if asked.wanted is None and not (ca or cert or key) and check:
+        return https.for_cql()
+    if asked.wanted is False:
+        if ca or cert or key or not check:
+            raise Failure("--no-ssl, and an option of TLS besides: which?", exit_status=2)
         return None
-    context = ssl.create_default_context()
+    default_ca, *default_pair = (Path(file) if file else None for file in https.files())
+    authority = ca or default_ca
+    shown, its_key = (cert, key) if cert is not None else default_pair
     try:
-        if ca is not None:
-            context = ssl.create_default_context(cafile=str(ca))
-        if cert is not None:
-            context.load_cert_chain(cert, key)
+        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
+        if shown is not None:
+            context.load_cert_chain(shown, its_key)
     except (OSError, ssl.SSLError) as error:
-        raise Failure(
-            f"TLS: {error.strerror or error} ({ca or ''} {cert or ''} {key or ''})".rstrip()
-        ) from None
+        named = " ".join(str(file) for file in (authority, shown, its_key) if file is not None)
+        raise Failure(f"TLS: {error.strerror or error} ({named})") from None
     if not check:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def reached(
+    hosts: str | None, port: int | None, config: Path, asked: TlsAsked
+) -> tuple[Sequence[Endpoint], ssl.SSLContext | None]:
+    """Whom to call, and by what TLS; what was not said is as the configuration has it."""
+    if port is not None and not 0 < port < 65536:
+        raise Failure(f"{port} is no port", exit_status=2)
+    endpoints = cql_endpoints(hosts, config, port)
+    return endpoints, tls_of(asked)
 
 
 def level_of(name: str) -> Level:
@@ -140,13 +167,6 @@ async def _connect(client: Client, options: Options) -> None:
         raise Failure(text, hint=hint, code="unreachable") from None
     except RefusedError as refused:
         raise Failure(refused.error.message, code="refused") from None
-
-
-def hosts_port(hosts: str | None, port: int | None) -> Sequence[Endpoint]:
-    """See `endpoints_of`; a second argument beyond the range of ports is wrong usage."""
-    if port is not None and not 0 < port < 65536:
-        raise Failure(f"{port} is no port", exit_status=2)
-    return endpoints_of(hosts, port)
 
 
 def access_of(username: str, password: str | None, tls: ssl.SSLContext | None, version: int) -> Access:

@@ -47,6 +47,10 @@ def test_every_door_is_for_who_shows_a_certificate(tmp_path: Path) -> None:
         select = ["shell", "127.0.0.1", str(cql), "-e", "SELECT key FROM kv.b", "--json"]
         found = sullae(tmp_path, *select, *(text for pair in shown for text in pair))
         assert json.loads(found.stdout) == [{"key": "k"}]
+        by_configuration = sullae(tmp_path, "shell", "-e", "SELECT key FROM kv.b", "--json")
+        assert by_configuration.stdout == found.stdout
+        plainly = sullae(tmp_path, "shell", "--no-ssl", "-e", "SELECT key FROM kv.b")
+        assert plainly.returncode == 1 and "TLS" in plainly.stderr, plainly
         with socket.create_connection(("127.0.0.1", cql)) as plain:
             plain.sendall(b"\x04\x00\x00\x00\x05" * 4)
             assert b"CQL" not in plain.recv(100)
@@ -57,6 +61,11 @@ def test_every_door_is_for_who_shows_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "cluster.yml").write_text(re.sub("tls: .*", "", other))
     refused = sullae(tmp_path, "node", "n1")
     assert refused.returncode == 65 and "this directory is of the cluster c, not of other" in refused.stderr
+    renamed = CONFIG.replace("name: n1", "name: n2").replace("tls:", "# tls:") % (rest, cql, peer)
+    (tmp_path / "cluster.yml").write_text(renamed)
+    (tmp_path / "data" / "n1").rename(tmp_path / "data" / "n2")
+    refused = sullae(tmp_path, "node", "n2")
+    assert refused.returncode == 65 and "this directory is of the peer n1, not of n2" in refused.stderr
     log = (tmp_path / "data" / "n1.log").read_text()
     assert re.search("cluster.yml declares cannot be applied yet: [45]", log), "a peer asks itself by TLS"
     assert "CQL: 127.0.0.1: it does not speak TLS; connection closed" in log

@@ -16,7 +16,7 @@ from prompt_toolkit.output import DummyOutput
 
 from cli.native.client import Client, NobodyError, Prepared
 from cli.native.connection import Access, LostError, RefusedError, open_connection
-from cli.shell.app import tls_of
+from cli.shell.app import TlsAsked, tls_of
 from cli.shell.options import Options
 from cli.shell.output import Output
 from cli.shell.prompting import Prompt, converse
@@ -80,15 +80,15 @@ async def test_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path) -> 
     server.load_cert_chain(files.certificate, files.key)
     stub = Stub(hello)
     async with serving(stub, tls=server):
-        trusting = tls_of(False, files.authority, None, None, check=True)
+        trusting = tls_of(TlsAsked(ca=files.authority))
         client = Client([endpoint(stub)], Access(trusting))
         assert await client.rows("SELECT 1") == [("hello",)]
         client.close()
-        blind = Client([endpoint(stub)], Access(tls_of(True, None, None, None, check=False)))
+        blind = Client([endpoint(stub)], Access(tls_of(TlsAsked(True, check=False))))
         assert await blind.rows("SELECT 1") == [("hello",)]
         blind.close()
         with pytest.raises(NobodyError, match="certificate is not trusted"):
-            await Client([endpoint(stub)], Access(tls_of(True, None, None, None, check=True))).connected()
+            await Client([endpoint(stub)], Access(tls_of(TlsAsked(True)))).connected()
         with pytest.raises(NobodyError):
             await Client([endpoint(stub)], Access()).connected()
 

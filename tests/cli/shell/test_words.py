@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import pytest
 
+from cli import https
 from cli.native.client import Client
 from cli.native.connection import Access
 from cli.output import Failure
-from cli.shell.app import endpoints_of, hosts_port, level_of
+from cli.shell.app import TlsAsked, endpoints_of, level_of, reached, tls_of
 from cli.shell.commands import command_of, copy
 from cli.shell.copying import parse_copy
 from cli.shell.helping import TOPICS, help_text
@@ -16,6 +20,8 @@ from cli.shell.output import Output
 from cli.shell.shell import Shell
 from core.consistency import Level
 from cql_lite.parser import parse, split
+from server.certificates import make_certificates
+from server.config import load_config
 
 
 def shell() -> Shell:
@@ -36,8 +42,49 @@ def test_contact_points(hosts: str | None, port: int | None, expected: list[tupl
     assert endpoints_of(hosts, port) == expected
 
 
+CONFIG = """cluster: c
+peers:
+  - {name: n1, address: 127.0.0.7}
+  - {name: n2, address: "::1"}
+ports: {rest: 1, cql: 2, peer: 3}
+tls: {folder: certificates, clients: encrypted}
+"""
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "expected", "encrypted"),
+    [
+        (None, None, [("127.0.0.7", 2), ("::1", 2)], True),
+        (None, 9, [("127.0.0.7", 9), ("::1", 9)], True),
+        ("127.0.0.7", None, [("127.0.0.7", 2)], True),
+        ("cassandra.example", None, [("cassandra.example", 9042)], False),
+        ("cassandra.example", 9, [("cassandra.example", 9)], False),
+    ],
+)
+def test_whom_to_call_and_how_is_said_by_the_configuration(
+    tmp_path: Path, hosts: str | None, port: int | None, expected: list[tuple[str, int]], encrypted: bool
+) -> None:
+    config = tmp_path / "cluster.yml"
+    config.write_text(CONFIG)
+    make_certificates(tmp_path / "certificates", load_config(config))
+    try:
+        endpoints, context = reached(hosts, port, config, TlsAsked())
+        assert (list(endpoints), context is not None) == (expected, encrypted)
+        assert reached(hosts, port, config, TlsAsked(False))[1] is None
+        blind = reached(hosts, port, config, TlsAsked(check=False))[1]
+        assert blind is not None and blind.verify_mode == ssl.CERT_NONE
+    finally:
+        https.go_by(None)
+
+
 def test_wrong_arguments_are_wrong_usage() -> None:
-    for wrong in (lambda: endpoints_of("a:x", None), lambda: hosts_port("a", 0), lambda: level_of("most")):
+    none, both = Path("none.yml"), TlsAsked(False, ca=Path("ca.pem"))
+    for wrong in (
+        lambda: endpoints_of("a:x", None),
+        lambda: reached("a", 0, none, TlsAsked()),
+        lambda: level_of("most"),
+        lambda: tls_of(both),
+    ):
         with pytest.raises(Failure) as failure:
             wrong()
         assert failure.value.exit_status == 2

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from index.query import Hit, Query, SortKey, SortValue, Value
-from index.zones import UTC_ZONE, Zone
+from query.zones import UTC_ZONE, Zone
 
 BUCKETS_MAX: Final = 10_000
 """Buckets of one partial aggregation, at one peer. Terms beyond are dropped (the rarest) and counted in

@@ -41,7 +41,7 @@ from index.query import DATE, NUMBER
 from index.query_dsl import read_query
 from index.regexes import term_regex
 from index.sort_dsl import read_sort, read_source
-from index.zones import Zone, zone_of
+from query.zones import Zone, zone_of
 
 STATS: Final = ("stats", "extended_stats", "min", "max", "sum", "avg", "value_count")
 _FIXED = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)

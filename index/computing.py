@@ -48,7 +48,7 @@ from index.ordering import rank_of, sort_values, sorted_hits
 from index.query import DATE, NUMBER, Hit, Query, SortValue, Value
 from index.regexes import term_test
 from index.sketches import distinct_of, sketch_of
-from index.zones import ahead_us, instant_of
+from query.zones import ahead_us, instant_of
 
 
 class Matched(Protocol):

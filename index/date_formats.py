@@ -24,7 +24,7 @@ from index.instants import (
     next_begin,
     read_iso,
 )
-from index.zones import Zone, ahead_us, instant_of, zone_of
+from query.zones import Zone, ahead_us, instant_of, zone_of
 
 FORMAT_CHARS_MAX: Final = 200
 _MONTHS: Final = (

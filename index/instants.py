@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from index.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
+from query.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
 
 SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US

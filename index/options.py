@@ -11,7 +11,7 @@ from index.bounds import FIELD_CHARS_MAX, TEXT_CHARS_MAX, RefusedError, is_boost
 from index.date_formats import date_format
 from index.minimum import is_minimum
 from index.query import Boost, Query, Value
-from index.zones import zone_of
+from query.zones import zone_of
 
 FUZZINESS: Final = re.compile(r"AUTO(:\d{1,3},\d{1,3})?|[012]", re.ASCII | re.IGNORECASE)
 

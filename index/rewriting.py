@@ -68,7 +68,7 @@ from index.query import (
     walk,
 )
 from index.regexes import wildcard_term_regex
-from index.zones import Zone, zone_of
+from query.zones import Zone, zone_of
 
 KEYWORD: Final = ".keyword"
 PLANNED_MAX: Final = 20_000

@@ -16,6 +16,7 @@ from query.accumulators import Make, Memory
 from query.document_filter import whole
 from query.document_sort import Sort, parse_sort, place, sort_values
 from query.document_values import MISSING, Descending, Value, order_key
+from query.expression_more import percentile
 from query.expressions import Expression, Parser
 from query.refusals import Refusal, RefusedError, member, shown
 
@@ -127,15 +128,8 @@ class Percentiles:
     def result(self) -> Value:
         """One number for each share; null if there was none."""
         ordered = sorted(self._numbers, key=exact)
-        found = [self._at(ordered, share) for share in self._shares]
+        found = [percentile(ordered, share) for share in self._shares]
         return found[0] if self._alone else found
-
-    @staticmethod
-    def _at(ordered: list[Value], share: Any) -> Value:
-        if not ordered:
-            return None
-        rank = -int(-exact(share) * len(ordered) // 1)  # rounded up
-        return ordered[max(0, min(rank, len(ordered)) - 1)]
 
 
 class MergedObjects:

@@ -93,6 +93,17 @@ class Mod(msgspec.Struct, frozen=True, tag=True):
     remainder: int
 
 
+class Bits(msgspec.Struct, frozen=True, tag=True):
+    """`$bitsAllSet` and its like: of a whole number, all (or one, not `every`) of a mask's bits are 1 (or 0,
+    not `ones`); a negative number is in two's complement.
+    """
+
+    path: Path
+    mask: int
+    every: bool
+    ones: bool
+
+
 class ElemMatch(msgspec.Struct, frozen=True, tag=True):
     """`$elemMatch`: an array of which one element meets the filter.
 
@@ -129,7 +140,7 @@ class Not(msgspec.Struct, frozen=True, tag=True):
     filter: Filter
 
 
-Filter = Compare | In | Exists | TypeIs | Matches | Size | Mod | ElemMatch | Expr | And | Or | Not
+Filter = Compare | In | Exists | TypeIs | Matches | Size | Mod | Bits | ElemMatch | Expr | And | Or | Not
 
 ALL: Final = And(())
 """The filter that every document meets."""
@@ -158,7 +169,7 @@ EXTENDED: Final = (
 
 PATH_OPERATORS: Final = (
     *COMPARISONS, "$ne", "$in", "$nin", "$not", "$exists", "$type", "$regex", "$options", "$elemMatch",
-    "$all", "$size", "$mod",
+    "$all", "$size", "$mod", "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear",
 )  # fmt: skip
 TOP_OPERATORS: Final = ("$and", "$or", "$nor", "$comment")
 
@@ -249,8 +260,8 @@ class _Parser:
             raise RefusedError(where, f'{name} stands under a path: {{"path": {{"{name}": ...}}}}')
         if name in {"$text", "$search"}:
             raise RefusedError(where, "search by keyword is another request: /v1/search")
-        if name == "$jsonSchema":
-            raise RefusedError(where, "$jsonSchema is not supported: ask with $type and $exists")
+        if name in _CANNOT:
+            raise RefusedError(where, f"{name} is not supported: {_CANNOT[name]}")
         if name not in TOP_OPERATORS:
             raise RefusedError(where, _unknown(name, TOP_OPERATORS[:3]))
         if not isinstance(operand, list) or not operand:
@@ -412,6 +423,13 @@ def _extended(name: str) -> str:
     return f"there is no {name} here: dates and ids are text, numbers are written as they are, of any size"
 
 
+_CANNOT: Final = {
+    "$jsonSchema": "ask with $type and $exists; a collection may have a schema in its settings",
+    "$sampleRate": "an answer does not depend on chance: a pipeline has $sample",
+    "$near": "there is no search by place",
+}
+
+
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     return f"there is no operator {name[:60]}; there are {', '.join(known)}"
 
@@ -462,9 +480,31 @@ def _mod(path: Path, argument: Value, where: str) -> Filter:
     return Mod(path, pair[0], pair[1])
 
 
+def _bits(*, every: bool, ones: bool) -> Callable[[Path, Value, str], Filter]:
+    def parse(path: Path, argument: Value, where: str) -> Filter:
+        positions = [whole(item) for item in argument] if isinstance(argument, list) else None
+        mask = whole(argument)
+        if positions is not None:
+            mask = None if any(at is None or not 0 <= at <= BIT_MAX for at in positions) else 0
+            for at in positions if mask is not None else ():
+                mask = (mask or 0) | 1 << (at or 0)
+        if mask is None or not 0 <= mask < 1 << BIT_MAX + 1:
+            detail = f"bits are a whole number from 0, or an array of positions from 0 to {BIT_MAX}"
+            raise RefusedError(where, f"{detail}; found {shown(argument)}")
+        return Bits(path, mask, every, ones)
+
+    return parse
+
+
+BIT_MAX: Final = 1_000
+
 _SIMPLE: Final[dict[str, Callable[[Path, Value, str], Filter]]] = {
     "$exists": _exists,
     "$type": _type,
     "$size": _size,
     "$mod": _mod,
+    "$bitsAllSet": _bits(every=True, ones=True),
+    "$bitsAllClear": _bits(every=True, ones=False),
+    "$bitsAnySet": _bits(every=False, ones=True),
+    "$bitsAnyClear": _bits(every=False, ones=False),
 }

@@ -13,6 +13,7 @@ from typing import Any, Final
 from core.json_values import exact, is_number
 from query.document_filter import (
     And,
+    Bits,
     Compare,
     ElemMatch,
     Exists,
@@ -25,6 +26,7 @@ from query.document_filter import (
     Or,
     Size,
     TypeIs,
+    whole,
 )
 from query.document_values import (
     MISSING,
@@ -71,7 +73,7 @@ def predicate(condition: Filter) -> Predicate:
     return _on_any(condition.path, _test(condition))
 
 
-def _test(condition: Compare | In | TypeIs | Matches | Mod) -> Predicate:
+def _test(condition: Compare | In | TypeIs | Matches | Mod | Bits) -> Predicate:
     """The condition on one value."""
     if isinstance(condition, Compare):
         return _compare(condition.operator, condition.value)
@@ -81,6 +83,8 @@ def _test(condition: Compare | In | TypeIs | Matches | Mod) -> Predicate:
         return _type(condition.types)
     if isinstance(condition, Mod):
         return lambda value: _leaves_remainder(value, condition.divisor, condition.remainder)
+    if isinstance(condition, Bits):
+        return _bits(condition)
     program = compiled(condition.pattern, condition.options)
     assert not isinstance(program, str), "a pattern is compiled before it is taken"
     matches = program
@@ -204,6 +208,19 @@ _TYPE_TESTS: Final[dict[str, Predicate]] = {
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "decimal": lambda value: isinstance(value, (Decimal, float)),
 }
+
+
+def _bits(condition: Bits) -> Predicate:
+    mask, wanted = condition.mask, condition.mask if condition.ones else 0
+    every = condition.every
+
+    def test(value: Value) -> bool:
+        number = whole(value)
+        if number is None:
+            return False
+        return number & mask == wanted if every else number & mask != mask - wanted
+
+    return test
 
 
 def _leaves_remainder(value: Value, divisor: int, remainder: int) -> bool:

@@ -33,8 +33,8 @@ ID: Final = "_id"
 DEPTH_MAX: Final = 50
 
 Project = Callable[[Value], Value]
-Cut = Callable[[list[Value]], list[Value]]
-"""What is left of an array."""
+Cut = Callable[[list[Value]], list[Value] | None]
+"""What is left of an array; None: not even an empty one."""
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -71,13 +71,13 @@ def parse_projection(value: Value, where: str = "projection", now_us: int = 0) -
     return refusable(lambda: _parse(value, where, Parser(now_us)))
 
 
-def _flat(value: dict[str, Value], before: str, where: str, depth: int = 0) -> Iterator[tuple[str, Value]]:
+def flat(value: dict[str, Value], before: str, where: str, depth: int = 0) -> Iterator[tuple[str, Value]]:
     """Paths and what is wanted of them; an object that is no operator stands for paths below."""
     if depth > DEPTH_MAX:
         raise RefusedError(where, f"a projection has at most {DEPTH_MAX} levels")
     for key, wanted in value.items():
         if isinstance(wanted, dict) and wanted and not any(name.startswith("$") for name in wanted):
-            yield from _flat(wanted, f"{before}{key}.", member(where, key), depth + 1)
+            yield from flat(wanted, f"{before}{key}.", member(where, key), depth + 1)
         else:
             yield before + key, wanted
 
@@ -96,7 +96,7 @@ def _parse(value: Value, where: str, parser: Parser) -> Projection:
     computed: list[tuple[Path, Expression]] = []
     firsts: list[Path] = []
     with_id = True
-    for key, wanted in _flat(value, "", where):
+    for key, wanted in flat(value, "", where):
         here = member(where, key)
         path = _path(key, here)
         if path[-1] == "$":
@@ -110,7 +110,7 @@ def _parse(value: Value, where: str, parser: Parser) -> Projection:
         elif isinstance(wanted, dict) and wanted.keys() == {"$elemMatch"}:
             elements.append(_element(path, wanted["$elemMatch"], here))
             kept.append(path)
-        elif isinstance(wanted, dict) or (isinstance(wanted, str) and wanted.startswith("$")):
+        elif isinstance(wanted, dict | list | str):
             if isinstance(wanted, dict) and (not wanted or "$meta" in wanted):
                 raise RefusedError(here, "a projection knows 1, 0, $slice, $elemMatch and expressions")
             computed.append((path, parser.expression(wanted, here)))
@@ -262,7 +262,7 @@ def _array_step(step: Slice | Element) -> tuple[Path, Cut]:
 
         return step.path, cut
     meets = predicate(step.condition)
-    return step.path, lambda items: next(([item] for item in items if meets([item])), [])
+    return step.path, lambda items: next(([item] for item in items if meets([item])), None)
 
 
 def _changed(value: Value, path: Path, change: Cut) -> Value:
@@ -270,7 +270,10 @@ def _changed(value: Value, path: Path, change: Cut) -> Value:
     if not path:
         return change(value) if isinstance(value, list) else value
     if isinstance(value, dict) and path[0] in value:
-        return {**value, path[0]: _changed(value[path[0]], path[1:], change)}
+        found = _changed(value[path[0]], path[1:], change)
+        if found is None and value[path[0]] is not None:
+            return {key: item for key, item in value.items() if key != path[0]}
+        return {**value, path[0]: found}
     if isinstance(value, list):
         return [_changed(item, path, change) for item in value]
     return value

@@ -152,6 +152,11 @@ def _added(sign: int) -> Function:
     return apply
 
 
+def later(date: Value, milliseconds: int) -> Value:
+    """The date so many milliseconds after another, in its time zone."""
+    return _added(1)(date, "millisecond", milliseconds)
+
+
 def _weekday(value: Value) -> int:
     """That a week begins with: 0 is Monday."""
     if value is MISSING or value is None:
@@ -204,17 +209,34 @@ def _truncated(date: Value, unit: Value, size: Value, first: Value) -> Value:
     return moment_text(at_us - (at_us - origin_us) % (_FIXED[name] * count), zone)
 
 
-def _from_parts(*parts: Value) -> Value:
-    if any(part is None for part in parts):
+def _from_parts(year: Value, week_year: Value, *rest: Value) -> Value:
+    """Of a year, month and day, or of ISO 8601's year, week and day of the week, and a time: MongoDB's, where
+    a 13th month is the next year's first and the 0th day the last of the month before.
+    """
+    has_weeks = week_year is not MISSING
+    if has_weeks == (year is not MISSING) or any(rest[at] is not MISSING for at in _OTHERS[has_weeks]):
+        raise NotComputableError("a date has a year, month and day, or an isoWeekYear, isoWeek, isoDayOfWeek")
+    parts = (week_year, rest[2], rest[3]) if has_weeks else (year, rest[0], rest[1])
+    if any(part is None for part in (*parts, *rest[4:])):
         return None
     fields: list[int] = []
-    for part, default in zip(parts, (1, 1, 1, 0, 0, 0, 0), strict=True):
+    for part, default in zip((*parts, *rest[4:]), (1, 1, 1, 0, 0, 0, 0), strict=True):
         number = default if part is MISSING else whole(part)
         if number is None or abs(number) > AMOUNT_MAX:
             raise NotComputableError(f"a date's parts are whole numbers; found {shown(part)}")
         fields.append(number)
     clock_us = _clock_us(fields[3:6]) + fields[6] * 1000
-    return moment_text(_moment(fields[0], fields[1], fields[2], clock_us), "Z")
+    if has_weeks:
+        fourth = _moment(fields[0], 1, 4) // _DAY_US  # lies in the first week
+        days = fourth - (fourth + 3) % 7 + (fields[1] - 1) * 7 + fields[2] - 1
+    else:
+        months = fields[0] * 12 + fields[1] - 1
+        days = _moment(months // 12, months % 12 + 1) // _DAY_US + fields[2] - 1
+    return moment_text(days * _DAY_US + clock_us, "Z")
+
+
+_OTHERS: Final = {False: (2, 3), True: (0, 1)}
+"""Of the parts after the years those that a date by months, or one by weeks, does not have."""
 
 
 def to_date(value: Value) -> Value:
@@ -232,6 +254,18 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Val
     "$dateSubtract": (("startDate", "unit", "amount"), (), _added(-1)),
     "$dateDiff": (("startDate", "endDate", "unit"), ("startOfWeek",), _difference),
     "$dateTrunc": (("date", "unit"), ("binSize", "startOfWeek"), _truncated),
-    "$dateFromParts": (("year",), ("month", "day", "hour", "minute", "second", "millisecond"), _from_parts),
+    "$dateFromParts": (
+        (),
+        (
+            "year",
+            "isoWeekYear",
+            "month",
+            "day",
+            "isoWeek",
+            "isoDayOfWeek",
+            *("hour", "minute", "second", "millisecond"),
+        ),
+        _from_parts,
+    ),
 }
-"""As those of query/expression_library.py."""
+"""As those of query/expression_library.py; query/expression_zones.py gives each a time zone."""

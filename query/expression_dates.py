@@ -72,6 +72,12 @@ def _week(index: int) -> Function:
     return apply
 
 
+def _sunday_week(value: Value) -> Value:
+    """The week of the year, 0 to 53, as MongoDB's `$week`: a week begins with its Sunday."""
+    parts = date_parts(value)
+    return None if parts is None else (_day_of_year(parts) + 7 - int(day_of_week(value))) // 7
+
+
 def _iso_day(value: Value) -> Value:
     return None if date_parts(value) is None else _monday_first(value)
 
@@ -83,7 +89,7 @@ def _zone(date: str) -> str:
 
 
 def date_text(date: Value, wanted: Value) -> Value:
-    """The date in a form: %Y %m %d %H %M %S %L %j %u %w %V %G %b %B %z %Z, and %% for a percent sign."""
+    """The date in a form: %Y %m %d %H %M %S %L %j %u %w %U %V %G %b %B %z %Z, and %% for a percent sign."""
     parts = date_parts(date)
     if parts is None or wanted is None:
         return None
@@ -96,7 +102,8 @@ def date_text(date: Value, wanted: Value) -> Value:
         "Y": f"{year:04}", "m": f"{month:02}", "d": f"{day:02}", "H": f"{hour:02}", "M": f"{minute:02}",
         "S": f"{second:02}", "L": f"{_millisecond(date):03}", "j": f"{_day_of_year(parts):03}",
         "u": str(_monday_first(date)), "w": str(day_of_week(date)), "V": f"{week:02}",
-        "G": f"{week_year:04}", "%": "%", "b": MONTHS[month - 1][:3], "B": MONTHS[month - 1],
+        "G": f"{week_year:04}", "%": "%", "U": f"{_sunday_week(date):02}",
+        "b": MONTHS[month - 1][:3], "B": MONTHS[month - 1],
         "z": _zone(date), "Z": str(int(_zone(date)[:3]) * 60 + int(_zone(date)[0] + _zone(date)[3:])),
     }  # fmt: skip
 
@@ -112,6 +119,7 @@ def date_text(date: Value, wanted: Value) -> Value:
 FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$millisecond": (1, 1, _millisecond),
     "$dayOfYear": (1, 1, _of_year),
+    "$week": (1, 1, _sunday_week),
     "$isoWeek": (1, 1, _week(1)),
     "$isoWeekYear": (1, 1, _week(0)),
     "$isoDayOfWeek": (1, 1, _iso_day),

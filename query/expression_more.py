@@ -4,15 +4,18 @@ first and least elements, arrays side by side, conversions that say what stands 
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, Final
 
+from core.json_values import is_number
 from query import numbers
 from query.document_values import MISSING, Value, order_key
 from query.expression_calendar import FUNCTIONS as CALENDAR
 from query.expression_functions import ELEMENTS_MAX, Function, is_nothing, number_of, text_of, to_text
-from query.expression_library import to_bool, to_number, to_whole, with_member
+from query.expression_library import to_bool, to_whole, with_member
+from query.expression_moments import number_or_moment, whole_or_moment
 from query.numbers import NotComputableError, whole
 from query.refusals import shown
 from query.regex import STEPS_TIMES_BYTES_MAX, compiled
@@ -156,6 +159,23 @@ def _deviation(*, sample: bool) -> Function:
     return apply
 
 
+def percentile(ordered: list[Value], share: Value) -> Value:
+    """Of numbers in their order the one at or below which such a share of them lies; None of none."""
+    if not ordered:
+        return None
+    rank = numbers.rounded(numbers.multiply(number_of(share), len(ordered)), 0, decimal.ROUND_CEILING)
+    return ordered[max(0, min(int(rank), len(ordered)) - 1)]
+
+
+def _percentiles(values: Value, shares: Value, _: Value) -> Value:
+    wanted = shares if isinstance(shares, list) else []
+    if not wanted or not all(is_number(share) and 0 <= share <= 1 for share in wanted):
+        raise NotComputableError(f"p lists numbers from 0 to 1, as [0.5, 0.95]; found {shown(shares)}")
+    found = values if isinstance(values, list) else [values]
+    ordered = sorted((value for value in found if not _is_no_number(value)), key=number_of)
+    return [percentile(ordered, share) for share in wanted]
+
+
 def _is_no_number(value: Value) -> bool:
     try:
         number_of(value)
@@ -167,10 +187,10 @@ def _is_no_number(value: Value) -> bool:
 # --- conversions
 
 _TO: Final[dict[str, Callable[[Value], Value]]] = {
-    "double": to_number,
-    "decimal": to_number,
+    "double": number_or_moment,
+    "decimal": number_or_moment,
     "int": to_whole,
-    "long": to_whole,
+    "long": whole_or_moment,
     "bool": to_bool,
     "string": to_text,
     "date": CALENDAR["$toDate"][2],
@@ -220,6 +240,8 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Any
     "$regexFindAll": (("input", "regex"), ("options",), _all_matches),
     "$zip": (("inputs",), ("useLongestLength", "defaults"), _zipped),
     "$convert": (("input", "to"), ("onError", "onNull"), _converted),
+    "$percentile": (("input", "p"), ("method",), _percentiles),
+    "$median": (("input",), ("method",), lambda values, method: _percentiles(values, [0.5], method)[0]),
     "$unsetField": (("field", "input"), (), lambda field, holder: with_member(field, holder, MISSING)),
     "$firstN": (("input", "n"), (), _some(lambda values, n: values[:n])),
     "$lastN": (("input", "n"), (), _some(lambda values, n: values[-n:])),

@@ -1,8 +1,9 @@
 """Dates in time zones, and texts of other forms as dates: the `timezone`, `format`, `onNull` and `onError` of
 MongoDB's functions of dates.
 
-Zones are UTC, GMT and how far ahead of it clocks are (`+09:00`, `-0530`, `+02`): names would need a table
-that differs from machine to machine. Without one a date is read as it is written.
+Zones are UTC, GMT, how far ahead of it clocks are (`+09:00`, `-0530`, `+02`), and names of the tz database
+(`Asia/Seoul`), as the edition of it knows them that the peer has which reads the document. Without a zone a
+date is read as it is written; where one is given and a date comes out, it is in UTC.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Callable
 from typing import Final
 
 from query.document_values import MISSING, Value
-from query.expression_calendar import in_utc, moment_text, to_date
+from query.expression_calendar import NAMED as CALENDAR, in_utc, moment_text, to_date
 from query.expression_dates import FORMAT_CHARS_MAX, FUNCTIONS as PARTS, date_text
 from query.expression_functions import FUNCTIONS as PLAIN, Function, is_nothing
 from query.numbers import NotComputableError
 from query.refusals import shown
+from query.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
 
 MINUTE_US: Final = 60_000_000
-_OFFSET: Final = re.compile(r"([+-])(\d\d)(?::?([0-5]\d))?", re.ASCII)
 _PIECES: Final = {
     "Y": r"(?P<Y>\d{4})", "m": r"(?P<m>\d{1,2})", "d": r"(?P<d>\d{1,2})", "H": r"(?P<H>\d{1,2})",
     "M": r"(?P<M>\d{1,2})", "S": r"(?P<S>\d{1,2})", "L": r"(?P<L>\d{1,3})",
@@ -28,24 +29,51 @@ _PIECES: Final = {
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
-def _offset(zone: Value) -> str:
-    """A zone as +09:00."""
-    if zone in ("UTC", "GMT", "Z"):
-        return "+00:00"
-    found = _OFFSET.fullmatch(zone) if isinstance(zone, str) else None
-    if found is None or int(found[2]) > 18:
-        raise NotComputableError(f"a time zone is UTC or as +09:00 here; found {shown(zone)}")
-    return f"{found[1]}{found[2]}:{found[3] or '00'}"
+def _zone(name: Value) -> Zone:
+    """The zone of this name."""
+    found = zone_of("UTC" if name == "GMT" else name) if isinstance(name, str) and name else None
+    if found is None:
+        raise NotComputableError(f"a time zone is UTC, +09:00 or a name like Asia/Seoul; found {shown(name)}")
+    return found
 
 
-def _in_zone(date: Value, zone: Value) -> Value:
+def _in_zone(date: Value, name: Value) -> Value:
     """The same moment, as clocks there show it."""
     at_us = in_utc(date)
-    if at_us is None or zone is None:
+    if at_us is None or name is None:
         return None
-    offset = _offset(zone)
-    minutes = int(offset[1:3]) * 60 + int(offset[4:])
-    return moment_text(at_us + (minutes if offset[0] == "+" else -minutes) * MINUTE_US, offset)
+    ahead = ahead_us(_zone(name), at_us)
+    minutes = abs(ahead) // MINUTE_US
+    offset = f"{'-' if ahead < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
+    return moment_text(at_us + ahead, offset)
+
+
+def _shown_in(date: Value, zone: Zone) -> Value:
+    """What clocks there show, as if it were in UTC: for calendars."""
+    at_us = in_utc(date)
+    return None if at_us is None else moment_text(at_us + ahead_us(zone, at_us))
+
+
+def _in_calendar(of: Callable[..., Value], dates: int = 1, unit: int | None = None) -> Function:
+    """A function of so many dates, after which comes what else it takes and last a zone, by whose days and
+    months it counts. `unit`: where its unit is; hours and less are the same everywhere.
+    """
+
+    def apply(*values: Value) -> Value:
+        *rest, name = values
+        if name is MISSING:
+            return of(*rest)
+        if name is None:
+            return None
+        zone = UTC_ZONE if unit is not None and rest[unit] in _SAME_EVERYWHERE else _zone(name)
+        found = of(*(_shown_in(value, zone) if at < dates else value for at, value in enumerate(rest)))
+        local_us = in_utc(found) if isinstance(found, str) else None
+        return found if local_us is None else moment_text(instant_of(zone, local_us))
+
+    return apply
+
+
+_SAME_EVERYWHERE: Final = ("hour", "minute", "second", "millisecond")
 
 
 def _at(date: Value, zone: Value) -> Value:
@@ -85,7 +113,8 @@ def _from_text(text: Value, form: Value, zone: Value, on_error: Value, on_null: 
         written = text if form is MISSING else _read(text, form)
         has_zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", written[10:]) is not None
         if zone is not MISSING and zone is not None and not has_zone:
-            written = f"{written if len(written) > 10 else written + 'T00:00:00'}{_offset(zone)}"
+            local_us = in_utc(written)
+            return None if local_us is None else moment_text(instant_of(_zone(zone), local_us))
         return to_date(written)
     except NotComputableError:
         if on_error is MISSING:
@@ -121,7 +150,17 @@ def _month(name: str | None) -> str | None:
     return str(_MONTHS.index(low) + 1) if low in _MONTHS else None
 
 
+def _with_zone(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    needed, others, _ = CALENDAR[name]
+    return needed, (*others, "timezone")
+
+
 NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Value]]]] = {
+    "$dateAdd": (*_with_zone("$dateAdd"), _in_calendar(CALENDAR["$dateAdd"][2], 1, 1)),
+    "$dateSubtract": (*_with_zone("$dateSubtract"), _in_calendar(CALENDAR["$dateSubtract"][2], 1, 1)),
+    "$dateDiff": (*_with_zone("$dateDiff"), _in_calendar(CALENDAR["$dateDiff"][2], 2, 2)),
+    "$dateTrunc": (*_with_zone("$dateTrunc"), _in_calendar(CALENDAR["$dateTrunc"][2])),
+    "$dateFromParts": (*_with_zone("$dateFromParts"), _in_calendar(CALENDAR["$dateFromParts"][2], 0)),
     "$dateToString": (("date",), ("format", "timezone", "onNull"), _as_text),
     "$dateToParts": (("date",), ("timezone", "iso8601"), _as_parts),
     "$dateFromString": (("dateString",), ("format", "timezone", "onError", "onNull"), _from_text),

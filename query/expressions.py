@@ -24,13 +24,14 @@ from query.expression_library import (
     VARIADIC as LIBRARY_VARIADIC,
 )
 from query.expression_loops import LOOPS, Cell, Work, bound, chosen, mapped, reduced, weighed
+from query.expression_moments import FUNCTIONS as MOMENTS, VARIADIC as MOMENTS_VARIADIC
 from query.expression_more import FUNCTIONS as MORE, NAMED as MORE_NAMED, VARIADIC as MORE_VARIADIC
 from query.expression_zones import DATED, NAMED as ZONED
 from query.numbers import NotComputableError
 from query.refusals import RefusedError, member
 
-FUNCTIONS: Final = PLAIN | LIBRARY | MORE
-VARIADIC: Final = PLAIN_VARIADIC | LIBRARY_VARIADIC | MORE_VARIADIC
+FUNCTIONS: Final = PLAIN | LIBRARY | MORE | MOMENTS
+VARIADIC: Final = PLAIN_VARIADIC | LIBRARY_VARIADIC | MORE_VARIADIC | MOMENTS_VARIADIC
 NAMED: Final = LIBRARY_NAMED | MORE_NAMED | ZONED
 
 Expression = Callable[[Value], Value]
@@ -124,8 +125,8 @@ class Parser:
             return self._variadic(name, parts, isinstance(argument, list), where)
         known = FUNCTIONS.get(name)
         if known is None:
-            why = "nothing in a pipeline is executed" if name == "$function" else "there is no such operator"
-            raise RefusedError(where, f"{name[:60]} is not supported: {why}; there are {', '.join(_NAMES)}")
+            why = _WHY_NOT.get(name) or f"there is no such operator; there are {', '.join(_NAMES)}"
+            raise RefusedError(where, f"{name[:60]} is not supported: {why}")
         least, most, function = known
         if not least <= len(parts) <= most:
             count = str(least) if least == most else f"{least} to {most}"
@@ -150,7 +151,7 @@ class Parser:
         """An operator whose arguments have names; `$trim` takes its input alone, too, `$getField` a name."""
         needed, others, function = NAMED[name] if name in NAMED else DATED[name]
         known = (*needed, *others)
-        if not (isinstance(argument, dict) and needed[0] in argument):
+        if needed and not (isinstance(argument, dict) and needed[0] in argument):
             if name == "$getField":
                 argument = {"field": argument, "input": "$$ROOT"}
             elif len(needed) == 1:
@@ -268,6 +269,14 @@ class Parser:
 
         return choose
 
+
+_WHY_NOT: Final = {
+    "$function": "nothing in a pipeline is executed",
+    "$rand": "an answer does not depend on chance: a pipeline has $sample",
+    "$toObjectId": "ids are texts",
+    "$bsonSize": "documents are texts: see $strLenBytes",
+    "$meta": "search by keyword is another request: /v1/search",
+}
 
 _LOOP_MEMBERS: Final = {
     "$let": (("vars", "in"), ()),

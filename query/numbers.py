@@ -146,6 +146,7 @@ def decimal_quotient(a: Number, b: Number) -> Decimal:
     """The quotient with all the digits that a root needs."""
     return _finite(_EXACT.divide(decimal(a), decimal(b)))
 
+
 WHOLE_DIGITS_MAX: Final = 1_000
 
 

@@ -14,7 +14,7 @@ from query.accumulators import ACCUMULATORS, Make, Memory
 from query.accumulators_chosen import CHOSEN
 from query.document_filter import Filter, cost_of, parse_filter, whole
 from query.document_match import predicate
-from query.document_projection import ID, parse_projection, projector
+from query.document_projection import ID, flat, parse_projection, projector
 from query.document_sort import Sort, SortKey, parse_sort
 from query.document_values import MISSING, Path, Value, order_key, parse_path, rank
 from query.expressions import Expression, Parser, field_path
@@ -95,8 +95,9 @@ def _mapped(change: Callable[[Value], Value], where: str) -> list[Stage]:
 def _project(parser: Parser, argument: Value, where: str) -> list[Stage]:
     if not isinstance(argument, dict) or not argument:
         raise RefusedError(where, '$project takes an object as {"title": 1, "total": {"$add": ["$a", "$b"]}}')
-    plain = {key: item for key, item in argument.items() if isinstance(item, bool) or is_number(item)}
-    computed = _fields(parser, {k: v for k, v in argument.items() if k not in plain}, where)
+    paths_of = dict(flat(argument, "", where))
+    plain = {key: item for key, item in paths_of.items() if isinstance(item, bool) or is_number(item)}
+    computed = _fields(parser, {k: v for k, v in paths_of.items() if k not in plain}, where)
     if computed and any(key != ID and not item for key, item in plain.items()):
         raise RefusedError(where, "what is computed stands beside 1s, not beside 0s")
     parsed = _or_refused(parse_projection(plain, where))

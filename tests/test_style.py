@@ -36,7 +36,7 @@ ADAPTERS = {
     "query/regex.py": frozenset(["re2"]),
     "index/analysis/kiwi.py": frozenset(["importlib", "kiwipiepy"]),
     "index/analysis/stemming.py": frozenset(["Stemmer"]),
-    "index/zones.py": frozenset(["datetime", "zoneinfo"]),
+    "query/zones.py": frozenset(["datetime", "zoneinfo"]),
     "index/segments.py": frozenset(["os", "pathlib", "shutil", "tantivy"]),
     "lsm/rocks.py": frozenset(["rocksdict", "mmap", "os", "pathlib"]),
     "lsm/directory.py": frozenset(["os", "pathlib"]),

@@ -55,8 +55,8 @@ from index.query import (
     terms_of,
 )
 from index.regexes import term_regex
-from index.zones import zone_of
 from lsm.keys import row_key
+from query.zones import zone_of
 from ring.tokens import token_of as token_of_partition
 
 WORDS = [

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from index.date_formats import DateFormat, date_format
 from index.instants import format_instant
-from index.zones import Zone, ahead_us, instant_of, zone_of
+from query.zones import Zone, ahead_us, instant_of, zone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UTC_ONLY = zone_of("UTC") or ()

@@ -18,7 +18,7 @@ from index.instants import (
     resolve_date,
 )
 from index.mapping import DEFAULT, Rules, compile_mapping
-from index.zones import zone_of
+from query.zones import zone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

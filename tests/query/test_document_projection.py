@@ -29,6 +29,8 @@ CASES: list[tuple[Any, Any]] = [
     ({"sum": {"$add": ["$a", "$b.c"]}, "a": 1}, {"a": 1, "sum": 3}),
     ({"x.y": "$b.d"}, {"x": {"y": 3}}),
     ({"x": "$nothing"}, {}),
+    ({"x": "text", "y": ["$a", "$nothing"]}, {"x": "text", "y": [1, None]}),
+    ({"n": {"$elemMatch": {"$gt": 9}}, "a": 1}, {"a": 1}),
     ({"_id": 1}, {}),
     ({"_id": 0}, DOCUMENT),
     ({"_id": 0, "a": 1}, {"a": 1}),
@@ -47,7 +49,7 @@ def test_what_is_kept(projection: Any, expected: Any) -> None:
     [
         ({"a": 1, "b": 0}, "1s and 0s cannot stand together"),
         ({"a": 1, "a.b": 1}, "a.b lies within a: name one of them"),
-        ({"a": "yes"}, "projection.a: a path has 1 (keep) or 0 (leave out)"),
+        ({"a": None}, "projection.a: a path has 1 (keep) or 0 (leave out)"),
         ({"a": {"$slice": "x"}}, "$slice takes n, or [skip, n]"),
         ({"a": {"$where": 1}}, "$where is not supported"),
         ({"a": {"$meta": "textScore"}}, "a projection knows 1, 0, $slice, $elemMatch and expressions"),

@@ -170,6 +170,47 @@ CASES: list[tuple[Any, Any]] = [
     ({"$let": {"vars": {"x": "$n", "y": 3}, "in": {"$multiply": ["$$x", "$$y"]}}}, 6),
     ({"$let": {"vars": {"x": "$o"}, "in": "$$x.x"}}, 1),
     ({"$sum": {"$map": {"input": "$a", "as": "v", "in": {"$multiply": ["$$v", "$$v"]}}}}, 9),
+    ({"$add": ["$d", 3_600_000]}, "2024-12-30T11:20:30.500Z"),
+    ({"$add": [1, "2014-03-01T08:00:00+09:00"]}, "2014-03-01T08:00:00.001+09:00"),
+    ({"$add": ["$d", None]}, None),
+    ({"$subtract": ["2014-03-01T09:00:00Z", "2014-03-01T08:00:00Z"]}, 3_600_000),
+    ({"$subtract": ["$d", 500]}, "2024-12-30T10:20:30.000Z"),
+    ({"$subtract": ["$d", "$nope"]}, None),
+    ({"$toLong": "2014-02-03T04:05:06.007Z"}, 1_391_400_306_007),
+    ({"$convert": {"input": "1970-01-01T00:00:01Z", "to": "double"}}, 1000),
+    ({"$hour": {"date": "2014-02-03T04:05:06Z", "timezone": "Asia/Seoul"}}, 13),
+    ({"$dateToString": {"date": "2014-07-01T04:05:06Z", "format": "%H:%M%z", "timezone": "America/New_York"}},
+     "00:05-0400"),
+    ({"$dateFromString": {"dateString": "2017-02-08T12:10:40.787", "timezone": "America/New_York"}},
+     "2017-02-08T17:10:40.787Z"),
+    ({"$dateTrunc": {"date": "2021-03-20T11:30:05Z", "unit": "month", "binSize": 6,
+                     "timezone": "America/Los_Angeles"}}, "2021-01-01T08:00:00.000Z"),
+    ({"$dateTrunc": {"date": "2021-03-20T11:30:05Z", "unit": "week", "binSize": 2, "startOfWeek": "Monday",
+                     "timezone": "America/Los_Angeles"}}, "2021-03-15T07:00:00.000Z"),
+    ({"$dateAdd": {"startDate": "2021-03-13T15:00:00Z", "unit": "day", "amount": 1,
+                   "timezone": "America/New_York"}}, "2021-03-14T14:00:00.000Z"),
+    ({"$dateAdd": {"startDate": "2021-03-13T15:00:00Z", "unit": "hour", "amount": 24,
+                   "timezone": "America/New_York"}}, "2021-03-14T15:00:00.000Z"),
+    ({"$dateDiff": {"startDate": "2021-01-01T14:00:00Z", "endDate": "2021-01-01T16:00:00Z", "unit": "day",
+                    "timezone": "Asia/Seoul"}}, 1),
+    ({"$dateFromParts": {"year": 2016, "month": 12, "day": 31, "hour": 23, "minute": 46, "second": 12,
+                         "timezone": "America/New_York"}}, "2017-01-01T04:46:12.000Z"),
+    ({"$dateFromParts": {"isoWeekYear": 2017, "isoWeek": 6, "isoDayOfWeek": 3, "hour": 12}},
+     "2017-02-08T12:00:00.000Z"),
+    ({"$dateFromParts": {"year": 2017, "month": 14, "day": 1, "hour": 12}}, "2018-02-01T12:00:00.000Z"),
+    ({"$dateFromParts": {"year": 2017, "month": 0, "day": 0}}, "2016-11-30T00:00:00.000Z"),
+    ({"$dateFromParts": {"year": 2017, "day": "$nope"}}, "2017-01-01T00:00:00.000Z"),
+    ({"$dateFromParts": {"year": None}}, None),
+    ({"$week": "2016-01-04"}, 1),
+    ({"$week": "2016-01-01"}, 0),
+    ({"$dateToString": {"date": "2014-02-03", "format": "%U"}}, "05"),
+    ({"$median": {"input": [5, 1, 4], "method": "approximate"}}, 4),
+    ({"$percentile": {"input": [9, "x", 1, 2, 3, 4, 5, 6, 7, 8], "p": [0.95, 0.5], "method": "approximate"}},
+     [9, 5]),
+    ({"$sin": 0}, 0),
+    ({"$round": [{"$cos": {"$degreesToRadians": 60}}, 5]}, Decimal("0.50000")),
+    ({"$atan2": [1, 1]}, Decimal("0.785398163397448")),
+    ({"$toLower": 5}, "5"),
 ]  # fmt: skip
 
 
@@ -194,7 +235,15 @@ def test_a_function(expression: Any, expected: Any) -> None:
         ({"$dateToString": {"date": "yesterday"}}, "a date is a text"),
         ({"$mergeObjects": ["$n"]}, "takes objects"),
         ({"$switch": {"branches": [{"case": False, "then": 1}]}}, "no branch fits, and there is no default"),
-        ({"$dateToString": {"date": "$d", "timezone": "Asia/Seoul"}}, "a time zone is UTC or as +09:00"),
+        ({"$dateToString": {"date": "$d", "timezone": "Asia/Soul"}}, "a time zone is UTC, +09:00 or a name"),
+        ({"$add": ["$d", "$d"]}, "only one date can be added to"),
+        ({"$add": ["$s", 1]}, "a number belongs here"),
+        ({"$subtract": ["$s", 1]}, "a number belongs here"),
+        ({"$subtract": ["$d", "$s"]}, "a number belongs here"),
+        ({"$acos": 2}, "there is no such number for 2"),
+        ({"$dateFromParts": {"year": 2017, "isoWeek": 1}}, "an isoWeekYear, isoWeek"),
+        ({"$dateFromParts": {"month": 1}}, "a date has a year"),
+        ({"$percentile": {"input": [1], "p": 2, "method": "approximate"}}, "p lists numbers from 0 to 1"),
         ({"$dateFromString": {"dateString": "1/2/3", "format": "%d-%m-%Y"}}, "no date of the form"),
         ({"$convert": {"input": 1, "to": "objectId"}}, "$convert is to one of"),
         ({"$zip": {"inputs": [[1]], "defaults": [1]}}, "defaults need useLongestLength"),
@@ -207,6 +256,12 @@ def test_what_cannot_be_computed_says_where(expression: Any, said: str) -> None:
     assert isinstance(found, str)
     assert said in found
     assert "pipeline[0].$project.r." in found
+
+
+def test_what_there_is_not_says_what_to_do() -> None:
+    parsed = parse_pipeline([{"$project": {"r": {"$rand": {}}}}])
+    assert isinstance(parsed, Refusal)
+    assert parsed.text.endswith("an answer does not depend on chance: a pipeline has $sample")
 
 
 def test_loops_are_bounded_however_they_are_nested() -> None:

@@ -33,6 +33,7 @@ from core.healing import FloorBlocked, FloorParts, FloorStep, RaiseFloor
 from core.mutation import decode_mutation
 from core.ports import Engine
 from lsm import keys
+from lsm.dead_runs import DeadRuns
 from lsm.hash_tree import leaf_of
 from lsm.lost import Span
 
@@ -137,6 +138,7 @@ class Floors:
         self._firsts: dict[int, list[int]] = {}
         self.tables: dict[int, Ranges] = {}
         """By table; empty as long as there never was a round."""
+        self.dead_runs = DeadRuns()
         self.reload()
 
     def reload(self) -> None:

@@ -143,6 +143,7 @@ class PlainWrites:
         log.append(puts, EVENT, mutation, data)
         sequence = self._engine.write(puts)
         self._wrote((key, info.prefix), sequence)
+        self._floors.dead_runs.wrote(puts)
         return self._outcome(met), sequence
 
     @staticmethod

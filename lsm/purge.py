@@ -20,6 +20,8 @@ keep equal bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from core.cell import VALUE, Cell
@@ -28,9 +30,10 @@ from core.limits import SECOND_US
 from core.ports import Engine
 from core.row import OPERATION_SUFFIX, Header, Row, encode_header, encode_row, is_empty
 from lsm import keys
+from lsm.dead_runs import DeadRuns
 from lsm.floors import Floors
 from lsm.hash_tree import leaf_of
-from lsm.reading import stored_header, stored_row
+from lsm.reading import Record, Scan, stored_header, stored_row
 
 OPERATION_KEEP_US: Final = 31 * 24 * 3600 * SECOND_US
 """Longer than any cluster may be told to remember an operation id."""
@@ -39,6 +42,13 @@ SEGMENT_SHIFT: Final = 56
 _SEGMENT_LAST: Final = 255
 _SEGMENT_AT: Final = 5
 """Where a note has its segment."""
+
+PASSED_MAX: Final = 1_000
+"""So many rows that may be purged are passed by one slice: some milliseconds on the event loop."""
+RUN_ROWS_MIN: Final = 32
+"""Fewer are not worth remembering."""
+_LAST_IF_DEAD: Final = b"\x90\xc0"
+"""The last byte of a row of which nothing lives, unless by expiry: no cells, or the last without a value."""
 
 Puts = list[tuple[bytes, bytes | None]]
 
@@ -93,6 +103,52 @@ def purged(row: Row, floor_us: int, suffix: bytes) -> Row:
     }
     kept = tuple(cell for cell in row.cells if not _is_over(cell, floor_us) or _lies_in_value(cell, values))
     return Row(deletion, kept)
+
+
+def unpurged(engine: Engine, floors: Floors, table: int) -> Scan | None:
+    """A scan that leaves out rows that may be purged, as if they were; None for a table without floors.
+
+    So what readers pass, and whether replicas agree, does not depend on how far each of them has purged.
+    """
+    return partial(_unpurged, engine, floors) if table in floors.tables else None
+
+
+def _unpurged(engine: Engine, floors: Floors, first: bytes, end: bytes, reverse: bool) -> Iterator[Record]:
+    """Only so many rows are looked at: those after them come as they are stored, and a reader goes on
+    there."""
+    runs = floors.dead_runs if not reverse else DeadRuns()
+    head, floor_us = b"", 0
+    begun, passed, left, is_over = first, 0, PASSED_MAX, True
+    at: bytes | None = first
+    while at is not None:
+        beyond = runs.beyond(at)
+        if beyond > at:
+            at, passed = beyond, max(passed, RUN_ROWS_MIN)
+        records, at = engine.scan(at, end, reverse), None
+        for key, data in records:
+            is_over = left > 0 and (is_over or data[-1] in _LAST_IF_DEAD)
+            if is_over and key[: keys.PARTITION_AT] != head:
+                head = key[: keys.PARTITION_AT]
+                table, token, _, _ = keys.split_row_key(key)
+                floor_us = floors.at(table, leaf_of(token)).floor_us
+            is_over = is_over and _is_row_over(key, data, floor_us)
+            if is_over:
+                passed, left = passed + 1, left - 1
+                if passed % RUN_ROWS_MIN == 0 and runs.beyond(key) > key:
+                    at = key
+                    break
+                continue
+            if passed >= RUN_ROWS_MIN:
+                runs.found(begun, key)
+            yield key, data
+            begun, passed = key + b"\0", 0
+    if passed >= RUN_ROWS_MIN:
+        runs.found(begun, end)
+
+
+def _is_row_over(key: bytes, data: bytes, floor_us: int) -> bool:
+    suffix = key[keys.prefix_end(key) :]
+    return suffix != keys.HEADER_SUFFIX and is_empty(purged(stored_row(key, data), floor_us, suffix))
 
 
 def _is_over(cell: Cell, floor_us: int) -> bool:

@@ -7,7 +7,7 @@ answer a slice alike whether or not they have swept, and digests agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mmh3
 import msgspec
@@ -20,6 +20,8 @@ from core.row import Header, Row, covered, decode_header, decode_row, encode_row
 from lsm.keys import HEADER_SUFFIX, partition_begun, prefix_end
 
 Record = tuple[bytes, bytes]
+Scan = Callable[[bytes, bytes, bool], Iterator[Record]]
+"""Records of [first, end) in key order, or in reverse."""
 
 
 def stored_row(key: bytes, data: bytes) -> Row:
@@ -48,22 +50,22 @@ def masked(key: bytes, suffix: bytes, data: bytes, header: Header) -> bytes | No
     return None if is_empty(row) else encode_row(row)
 
 
-def read_slice(engine: Engine, wanted: Slice, has_clustering: bool) -> Rows:
-    """The rows of a slice. Raises CorruptionError (bytes are damaged) and ValueError (not a slice of row
-    keys).
+def read_slice(engine: Engine, wanted: Slice, has_clustering: bool, scan: Scan | None = None) -> Rows:
+    """The rows of a slice; `scan` in place of the engine's own may leave out what can be purged.
+
+    Raises CorruptionError (bytes are damaged) and ValueError (not a slice of row keys).
     """
     if wanted.point:
         return _read_point(engine, wanted, has_clustering)
     header_data = None
-    if not has_clustering:
-        records = engine.scan(wanted.first, wanted.end, wanted.reverse)
-    elif wanted.partition:
+    records = (scan or engine.scan)(wanted.first, wanted.end, wanted.reverse)
+    if has_clustering and wanted.partition:
         header_data = engine.get(wanted.partition + HEADER_SUFFIX)
-        records = _partition_rows(engine, wanted, header_data)
-    else:
+        records = _partition_rows(records, wanted, header_data)
+    elif has_clustering:
         begun = partition_begun(wanted.first)
         header_data = engine.get(begun + HEADER_SUFFIX) if begun else None
-        records = _rows_and_headers(engine, wanted)
+        records = _rows_and_headers(engine, records)
     rows: list[Record] = []
     size = 0
     for record in records:
@@ -88,11 +90,11 @@ def _read_point(engine: Engine, wanted: Slice, has_clustering: bool) -> Rows:
     return Rows(rows, header_data if wanted.partition else None, False)
 
 
-def _partition_rows(engine: Engine, wanted: Slice, header_data: bytes | None) -> Iterator[Record]:
+def _partition_rows(records: Iterator[Record], wanted: Slice, header_data: bytes | None) -> Iterator[Record]:
     end = len(wanted.partition)
     header_key = wanted.partition + HEADER_SUFFIX
     header = None if header_data is None else stored_header(header_key, header_data)
-    for key, data in engine.scan(wanted.first, wanted.end, wanted.reverse):
+    for key, data in records:
         if header is None:
             yield key, data
         elif key != header_key:
@@ -101,9 +103,9 @@ def _partition_rows(engine: Engine, wanted: Slice, header_data: bytes | None) ->
                 yield key, left
 
 
-def _rows_and_headers(engine: Engine, wanted: Slice) -> Iterator[Record]:
+def _rows_and_headers(engine: Engine, records: Iterator[Record]) -> Iterator[Record]:
     prefix, header = b"", None
-    for key, data in engine.scan(wanted.first, wanted.end, wanted.reverse):
+    for key, data in records:
         end = prefix_end(key)
         if key[:end] != prefix:
             prefix = key[:end]

@@ -11,8 +11,7 @@ executes a plan and says, beside the outcome, on which sequence number of the en
 lsm/commit.py).
 
 Damage is never served and never read as absent: the outcome is `Failed`, and `damaged` remembers the slices
-of the hash tree that have to be repaired from other replicas. DurabilityError is not caught: the process has
-to end.
+of the hash tree that have to be repaired from other replicas. DurabilityError is not caught: it ends all.
 """
 
 from __future__ import annotations
@@ -86,6 +85,7 @@ from lsm.moved_log import log_moved
 from lsm.moving import MovingCommands
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.plain import PlainReads, PlainWrites
+from lsm.purge import unpurged
 from lsm.reading import digest_of, read_slice
 from lsm.scrub import Scrubber
 from lsm.trimming import Trimming
@@ -93,7 +93,6 @@ from lsm.writing import Writer
 
 DAMAGED_MAX = 1_000
 """Damaged slices remembered; beyond it the newest is dropped, since repairing begins with the oldest."""
-
 
 GIVEN_UP = Failed(Why.NOT_A_REPLICA, "this peer does not hold that range (any more)")
 
@@ -418,7 +417,8 @@ class Store:
         info = self.info(wanted.table)
         if info is None:
             return _no_table(wanted.table), 0
-        rows = read_slice(self.engine, wanted, info.has_clustering)
+        scan = unpurged(self.engine, self.floors, wanted.table)
+        rows = read_slice(self.engine, wanted, info.has_clustering, scan)
         if self.floors.tables and not command.digest:
             rows = self.floors.tagged(rows, where(Plan(command, None, ()))[0])
         depends_on = self._newest_in(wanted, info.has_clustering)

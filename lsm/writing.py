@@ -1,9 +1,8 @@
 """Writing: merge what comes into what is stored, and put all that follows from it into one batch.
 
-A `_Change` collects one batch: the records, the differences of the hash-tree leaves, the names of what was
-written. `Writer` fills it from a mutation (`apply`), from cells without a mutation (`merge`), or from a
-partition's tombstones (`sweep`), and writes it. In-memory state (log offsets, cached sums, sweeps) moves only
-after the engine took the batch.
+A `_Change` collects one batch: the records, the differences of hash-tree leaves, the names of what was
+written. `Writer` fills it from a mutation (`apply`), from cells without one (`merge`), or from a partition's
+tombstones (`sweep`), and writes it. State in memory (log offsets, cached sums, sweeps) moves only after that.
 
 A row is put in normal form under its partition's tombstones whenever it is written; those that are merely
 covered stay as they are until the sweeper has come by, masked from readers (lsm/reading.py).
@@ -54,8 +53,7 @@ from lsm.reading import stored_header, stored_row
 
 HEADER_CONFLICT_ROWS_MAX = 1_000
 """Rows of a partition that a range deletion looks at for newer versions; beyond it the newest version that
-this store has ever seen in such tables stands for the rest.
-"""
+this store has ever seen in such tables stands for the rest."""
 
 NEWEST_AHEAD_US = 1 * SECOND_US
 """How far ahead of the newest version its durable bound is put, so that it is written once a second at most;
@@ -268,6 +266,7 @@ class Writer:
         if sums is not None:
             tree.commit(sums)
             self._unsynced.wrote((key, info.prefix), sequence)
+            self._floors.dead_runs.wrote(puts)
         return Applied(None if met == NO_VERSION else met, True), sequence
 
     def stored(self, prefix: bytes, has_clustering: bool, suffix: bytes) -> tuple[Row, Version]:
@@ -586,6 +585,7 @@ class Writer:
             change.names.append(info.prefix)
             change.names.extend(prefixes)
             self._unsynced.wrote(change.names, sequence)
+            self._floors.dead_runs.wrote(change.puts)
         return sequence
 
 

@@ -40,6 +40,9 @@ _OF_SQL: Final = {
 }
 """What SQL has here and CQL has not."""
 
+TIMEOUT_HINT: Final = "how long to wait is said to the driver, for each request"
+"""What to say of ScyllaDB's USING TIMEOUT."""
+
 
 class Cursor:
     """A place in a statement's lexemes; what was read so far is behind it."""
@@ -129,6 +132,8 @@ class Cursor:
             ended = True
         if self.kinds[self.index] != lexer.END:
             hint = _OF_SQL.get(self.ups[self.index], "")
+            if self.ups[self.index : self.index + 2] == ["USING", "TIMEOUT"]:
+                hint = TIMEOUT_HINT
             if ended:
                 hint = "there is one statement in a request; send the next by itself"
             if self._touches_string():

@@ -20,6 +20,7 @@ from cql_lite.ast import (
     Using,
 )
 from cql_lite.formatting import column_title
+from cql_lite.parse_base import TIMEOUT_HINT
 from cql_lite.parse_terms import Terms
 
 _COMPARISONS: Final = frozenset([ast.EQ, ast.NE, ast.LT, ast.LE, ast.GT, ast.GE])
@@ -310,7 +311,7 @@ class Rows(Terms):
         while True:
             up = self.ups[self.index]
             if up not in allowed:
-                hint = "how long to wait is said to the driver, for each request" if up == "TIMEOUT" else ""
+                hint = TIMEOUT_HINT if up == "TIMEOUT" else ""
                 self.fail(f"{' or '.join(allowed)} after USING", hint)
             if up in found:
                 self.fail(f"one {up}")

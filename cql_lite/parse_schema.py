@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NoReturn
 
 from cql_lite import ast, lexer
@@ -82,7 +83,17 @@ class SchemaParser(Roles):
 
     def _options(self) -> tuple[Option, ...]:
         self.following = "AND or "
-        return self.several(self._option, "AND")
+        options = self.several(self._option, "AND")
+        self._once(options)
+        return options
+
+    def _once(self, options: Iterable[Option]) -> None:
+        """Each option is given once."""
+        met: set[str] = set()
+        for option in options:
+            if option.name in met:
+                self.wrong(option.at, f"Multiple definition for property '{option.name}'")
+            met.add(option.name)
 
     def _option(self) -> Option:
         at = self.at()
@@ -200,6 +211,7 @@ class SchemaParser(Roles):
             if not self.accept("AND"):
                 break
         self.following = "AND or "
+        self._once(options)
         return order, tuple(options), compact
 
     def _clustering(self) -> ast.ClusteringOrder:

@@ -1,5 +1,5 @@
 """WITH of CREATE TABLE and ALTER TABLE: options that mean something here, and those of Cassandra that are
-kept so that tools read back what they wrote. What Cassandra would refuse is refused.
+kept so that tools read back what they wrote (planner_kept.py). What Cassandra would refuse is refused.
 """
 
 from __future__ import annotations
@@ -13,29 +13,11 @@ from core import limits
 from core.schema import TableOptions
 from cql_lite import ast
 from cql_lite.errors import ConfigurationError
-
-KEPT_OPTIONS: Final = (
-    "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "cdc", "crc_check_chance",
-    "dclocal_read_repair_chance", "extensions", "incremental_backups", "max_index_interval", "memtable",
-    "memtable_flush_period_in_ms", "min_index_interval", "read_repair", "read_repair_chance",
-    "speculative_retry",
-)  # fmt: skip
-"""Options of Cassandra that are read back and mean nothing here."""
-
+from cql_lite.planner_kept import KEPT_OPTIONS, check_kept, check_together
 
 CHANGES: Final = ("none", "keys", "new", "old", "new_and_old")
 """What a table's change events carry."""
 
-COMPACTIONS: Final = (
-    "SizeTieredCompactionStrategy", "LeveledCompactionStrategy", "TimeWindowCompactionStrategy",
-    "DateTieredCompactionStrategy", "UnifiedCompactionStrategy", "IncrementalCompactionStrategy",
-)  # fmt: skip
-_FRACTIONS: Final = (
-    "bloom_filter_fp_chance",
-    "crc_check_chance",
-    "read_repair_chance",
-    "dclocal_read_repair_chance",
-)
 _NOT_KEPT: Final = ("id",)
 """Told by DESCRIBE ... WITH INTERNALS; tables have ids of their own here."""
 
@@ -67,7 +49,7 @@ def table_options(
         name, value = option.name, option.value
         if name in _NOT_KEPT:
             continue
-        _check_kept(name, value)
+        check_kept(name, value)
         if name == "default_time_to_live":
             field, kept = "default_ttl_s", _whole(option, limits.TTL_S_MAX)
             found = msgspec.structs.replace(found, default_ttl_s=kept)
@@ -99,23 +81,5 @@ def table_options(
         else:
             raise ConfigurationError(_no_option(name, value))
         only.append(field)
+    check_together(other)
     return msgspec.structs.replace(found, other=tuple(other.items())), tuple(dict.fromkeys(only))
-
-
-def _check_kept(name: str, value: object) -> None:
-    """Refuse what Cassandra would refuse of options that mean nothing here."""
-    if name in _FRACTIONS:
-        try:
-            fine = 0.0 <= float(str(value)) <= 1.0 and (name != _FRACTIONS[0] or float(str(value)) > 0.0)
-        except ValueError:
-            raise ConfigurationError(f"Invalid double value {value} for '{name}'") from None
-        if not fine:
-            raise ConfigurationError(
-                f"{name} must be larger than or equal to 0 and smaller than or equal to 1.0 (got {value})"
-            )
-    if name == "compaction" and isinstance(value, tuple):
-        strategy = dict(value).get("class", "")
-        if not strategy:
-            raise ConfigurationError("Missing sub-option 'class' for the 'compaction' option.")
-        if strategy.rpartition(".")[2] not in COMPACTIONS:
-            raise ConfigurationError(f"Unable to find compaction strategy class '{strategy}'")

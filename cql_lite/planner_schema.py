@@ -301,8 +301,9 @@ class SchemaPlanner:
         descending = {part.column: part.descending for part in statement.clustering_order}
         partition = [name.text for name in statement.partition_key]
         clustering = [name.text for name in statement.clustering_key]
-        if list(descending) and list(descending) != clustering[: len(descending)]:
-            raise InvalidRequestError(_wrong_order(list(descending), clustering))
+        ordered = [part.column for part in statement.clustering_order]
+        if ordered != clustering[: len(ordered)]:
+            raise InvalidRequestError(_wrong_order(ordered, clustering))
         keys = partition + clustering
         if len(dict.fromkeys(keys)) != len(keys):
             twice = next(name for name in keys if keys.count(name) > 1)
@@ -522,6 +523,9 @@ def _wrong_order(given: list[str], clustering: list[str]) -> str:
     """What is wrong with a CLUSTERING ORDER BY."""
     if any(name not in clustering for name in given):
         return "Only clustering key columns can be defined in CLUSTERING ORDER directive"
+    twice = [name for name in given if given.count(name) > 1]
+    if twice:
+        return f"Duplicate column '{twice[0]}' in CLUSTERING ORDER BY clause"
     missing = [name for name in clustering if name not in given]
     if missing:
         return f"Missing CLUSTERING ORDER for column {missing[0]}"

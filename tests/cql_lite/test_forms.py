@@ -187,6 +187,31 @@ def test_ranges_and_partitions_are_deleted_under_a_condition(cql: Cql) -> None:
          wire.ConfigError, "bloom_filter"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH compaction = {'class': 'Nope'}", wire.ConfigError,
          "Unable to find compaction strategy class 'Nope'"),
+        (("CREATE TABLE x (k int PRIMARY KEY) WITH compaction = {'class': 'LeveledCompactionStrategy', "
+         "'min_threshold': 40}"), wire.ConfigError, "max_threshold must be greater than or equal to"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH compression = {'class': 'Nope'}", wire.ConfigError,
+         "Could not create Compression for type Nope"),
+        (("CREATE TABLE x (k int PRIMARY KEY) WITH compression = {'class': 'LZ4Compressor', "
+         "'chunk_length_in_kb': 3}"), wire.ConfigError, "must be a power of 2"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH compression = {'enabled': false, 'class': 'Nope'}",
+         wire.ConfigError, "no other options"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH caching = {'row': 'ALL'}", wire.ConfigError,
+         "Invalid caching sub-options [row]"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH caching = {'keys': 'SOME'}", wire.ConfigError,
+         "only 'ALL' and 'NONE' are allowed"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH speculative_retry = 'soon'", wire.ConfigError,
+         "Specified Speculative Retry Policy [soon] is not supported"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH read_repair = 'maybe'", wire.ConfigError,
+         "Invalid value 'maybe' for option 'read_repair'"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH min_index_interval = 0", wire.ConfigError,
+         "must be greater than or equal to 1 (got 0)"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH max_index_interval = 5", wire.ConfigError,
+         "max_index_interval must be greater than or equal to min_index_interval (128) (got 5)"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH cdc = 'maybe'", wire.ConfigError, "Invalid boolean value"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH comment = 'a' AND comment = 'b'", wire.SyntaxFault,
+         "Multiple definition for property 'comment'"),
+        ("CREATE TABLE x (k int, c int, PRIMARY KEY (k, c)) WITH CLUSTERING ORDER BY (c ASC, c DESC)",
+         wire.Invalid, "Duplicate column 'c' in CLUSTERING ORDER BY clause"),
         ("CREATE TABLE x (k int PRIMARY KEY, n counter) WITH default_time_to_live = 5", wire.Invalid,
          "Cannot set default_time_to_live on a table with counters"),
         ("CREATE TYPE x (n counter)", wire.Invalid, "A user type cannot contain counters"),
@@ -210,6 +235,28 @@ def test_what_else_is_refused(cql: Cql, text: str, kind: type[wire.Error], said:
     error = cql.error(text)
     assert isinstance(error, kind), error
     assert said in error.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "speculative_retry = '99.0PERCENTILE'",
+        "speculative_retry = 'MIN(99p, 50ms)' AND additional_write_policy = 'NEVER'",
+        "compression = {} AND caching = {'keys': 'NONE', 'rows_per_partition': '120'}",
+        (
+            "compression = {'sstable_compression': 'org.apache.cassandra.io.compress.SnappyCompressor', "
+            "'chunk_length_kb': 64}"
+        ),
+        "compression = {'enabled': 'false'} AND read_repair = 'none' AND min_index_interval = 64",
+        "compaction = {'class': 'SizeTieredCompactionStrategy', 'min_threshold': 6, 'bucket_low': 0.5}",
+    ],
+)
+def test_options_that_mean_nothing_here_are_taken(cql: Cql, options: str) -> None:
+    cql.run(f"CREATE TABLE kept (k int PRIMARY KEY) WITH {options}")
+    [described, *_] = cql.run("DESCRIBE TABLE kept")
+    cql.run("DROP TABLE kept")
+    cql.run(described["create_statement"])
+    cql.run("DROP TABLE kept")
 
 
 def test_a_hint_for_another_s_cache_is_taken(cql: Cql) -> None:

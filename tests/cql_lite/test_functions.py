@@ -171,6 +171,7 @@ def test_ranges_of_partition_keys_are_filtered_on_request(cql: Cql) -> None:
         ("SELECT * FROM f, g", "no joins"),
         ("SELECT k FROM f GROUP BY k HAVING k > 1", "groups are not filtered"),
         ("SELECT * FROM f LIMIT 5 OFFSET 10", "no OFFSET"),
+        ("SELECT * FROM f WHERE k = 1 USING TIMEOUT 5s", "said to the driver"),
     ],
 )
 def test_what_other_languages_have_is_answered_with_what_is_here(cql: Cql, text: str, said: str) -> None:

@@ -24,8 +24,8 @@ from cql_lite.planner_batch import BatchPlan
 from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_describe import DescribePlan
 from cql_lite.planner_modify import ModifyPlan
-from cql_lite.planner_results import Asked, Execution, KeyspaceResult, Options
-from cql_lite.planner_roles import PEER_EPOCHS, plan_roles
+from cql_lite.planner_results import PEER_EPOCHS, Asked, Execution, KeyspaceResult, Options
+from cql_lite.planner_roles import plan_roles
 from cql_lite.planner_schema import SYSTEM_KEYSPACES, SchemaPlanner, writable
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import TableView, view_of

@@ -9,12 +9,16 @@ many run at once.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Final
 
 import msgspec
 
 from core.consistency import Level
 from core.requests import Answer, Broken, Invalid, Overloaded, Request, Timeout, Unavailable, Unready
 from cql_lite.types_base import Type
+
+PEER_EPOCHS: Final = "peer_epochs"
+"""The request (node/peer_epochs.py) that is answered once the live peers have our epoch, or are late."""
 
 
 class ResultColumn(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from core.schema import Keyspace, Table
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_results import (
+    PEER_EPOCHS,
     Execution,
     Options,
     ResultColumn,
@@ -48,8 +49,6 @@ APPLICABLE: Final[dict[str, tuple[str, ...]]] = {
     "mbean": _BEANS,
 }
 """Which permissions there are on a kind of resource."""
-PEER_EPOCHS: Final = "peer_epochs"
-"""The request (node/peer_epochs.py) that is answered once the live peers have our epoch, or are late."""
 _OPTIONS: Final = parse_type("map<text, text>")
 ROLE_COLUMNS: Final[tuple[tuple[str, Type], ...]] = (
     ("role", TEXT), ("super", BOOLEAN), ("login", BOOLEAN), ("options", _OPTIONS), ("datacenters", TEXT),

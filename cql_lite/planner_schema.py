@@ -14,7 +14,7 @@ import msgspec
 
 from core import limits, metadata
 from core.metadata import Change
-from core.requests import Changed, MetadataRequest
+from core.requests import AdminRequest, Changed, MetadataRequest
 from core.schema import (
     CLUSTERING,
     NETWORK_TOPOLOGY,
@@ -39,7 +39,14 @@ from cql_lite.errors import (
 )
 from cql_lite.planner_indexes import index_of
 from cql_lite.planner_options import table_options
-from cql_lite.planner_results import Execution, Options, SchemaResult, VoidResult, unless_failed
+from cql_lite.planner_results import (
+    PEER_EPOCHS,
+    Execution,
+    Options,
+    SchemaResult,
+    VoidResult,
+    unless_failed,
+)
 from cql_lite.planner_terms import Context, MarkerSpec
 from cql_lite.planner_words import words_for
 from cql_lite.types import (
@@ -99,7 +106,10 @@ class SchemaPlan:
             return VoidResult()
         if changed.error:
             raise self._error(changed)
-        if changed.code in ("exists", "absent") or self.told is None:
+        if changed.code in ("exists", "absent"):
+            return VoidResult()
+        if self.told is None:
+            yield (AdminRequest(PEER_EPOCHS),)  # drivers wait for peers to agree on tables, not on this
             return VoidResult()
         for text in self._warnings:
             options.warn(text)

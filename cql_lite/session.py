@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from core.consistency import Level
 from core.errors import RequestError
 from core.limits import SECOND_US
-from core.requests import Answer, BatchRequest, ReadRequest, WriteRequest
+from core.requests import Answer, BatchRequest, Invalid, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
@@ -187,6 +187,14 @@ class Statements:
         found.catalog = catalog
         return found
 
+    def renewed(self, ones: Sequence[Prepared]) -> bool:
+        """Whether the one table that these are about has another id by now: TRUNCATE gives it one."""
+        before = {view.id: True for one in ones for view in one.planned.views}
+        for one in ones:
+            self._refresh(one)
+        after = {view.id: True for one in ones for view in one.planned.views}
+        return len(before) == len(after) == 1 and before != after
+
     def _refresh(self, found: Prepared) -> None:
         """Have the plan be one for the schema as it is now."""
         catalog = self.catalog()
@@ -198,6 +206,11 @@ class Statements:
                 plan_statement(found.statement, catalog, found.keyspace, found.text, self.peer.now_us())
             )
         found.catalog = catalog
+
+
+def is_gone(answer: Answer) -> bool:
+    """Whether the node says that the table is not there; then nothing was read, and nothing written."""
+    return isinstance(answer, Invalid) and answer.code == "no_such_table"
 
 
 class QuickRun:
@@ -279,11 +292,13 @@ class Session:
         if isinstance(request, wire.Execute):
             prepared = self._statements.of_id(request.id)
             changed = bool(request.result_metadata_id) and request.result_metadata_id != prepared.result.id
-            return (yield from self._run(prepared, request.parameters, warnings, changed))
+            run = lambda: self._run(prepared, request.parameters, warnings, changed)  # noqa: E731
+            return (yield from self._renewed(run, (prepared,)))
         if isinstance(request, wire.Query):
             keyspace = request.parameters.keyspace or self.keyspace
             prepared = self._statements.of_text(request.text, keyspace)
-            return (yield from self._run(prepared, request.parameters, warnings))
+            run = lambda: self._run(prepared, request.parameters, warnings)  # noqa: E731
+            return (yield from self._renewed(run, (prepared,)))
         if isinstance(request, wire.Prepare):
             prepared = self._statements.prepare(request.text, request.keyspace or self.keyspace)
             return wire.Prepared(
@@ -292,6 +307,19 @@ class Session:
         if isinstance(request, wire.Batch):
             return (yield from self._batch(request, warnings))
         return wire.ProtocolFault(message=f"there is nothing to answer to {type(request).__name__}")
+
+    def _renewed(self, run: Callable[[], Answering], ones: Sequence[Prepared]) -> Answering:
+        """Run it, and once more if its table was emptied on the way.
+
+        What a statement did to the table that it found is gone with it; so whether that was all, a part or
+        nothing, it is done as if it came after TRUNCATE. Of a batch on several tables that cannot be said.
+        """
+        try:
+            return (yield from run())
+        except FailedError as failed:
+            if not is_gone(failed.answer) or not self._statements.renewed(ones):
+                raise
+        return (yield from run())
 
     def _run(
         self,
@@ -340,12 +368,17 @@ class Session:
             warnings=warnings,
         )
         keyspace = request.keyspace or self.keyspace
+        found = [
+            self._statements.of_id(one.statement)
+            if isinstance(one.statement, bytes)
+            else self._statements.of_text(one.statement, keyspace)
+            for one in request.statements
+        ]
+        return (yield from self._renewed(lambda: self._run_batch(request, found, options), found))
+
+    def _run_batch(self, request: wire.Batch, found: Sequence[Prepared], options: Options) -> Answering:
         steps = []
-        for one in request.statements:
-            if isinstance(one.statement, bytes):
-                prepared = self._statements.of_id(one.statement)
-            else:
-                prepared = self._statements.of_text(one.statement, keyspace)
+        for one, prepared in zip(request.statements, found, strict=True):
             plan = prepared.planned.plan
             if not isinstance(plan, ModifyPlan | CounterPlan):
                 raise InvalidRequestError(

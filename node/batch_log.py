@@ -117,6 +117,8 @@ class BatchApply:
         self._level = level
         self._done = done
         self._finally_lost = finally_lost
+        self.gone = 0
+        """Mutations whose table is not there any more: dropped, or another one since it was emptied."""
         self._left = 0
         self._failure: Answer | None = None
         self._newer: Version | None = None
@@ -132,7 +134,8 @@ class BatchApply:
         log = self._log
         placement = log.metadata.state.placement(mutation.table)
         if placement is None:
-            self._one_less()  # the table was dropped
+            self.gone += 1
+            self._one_less()
             return
         wanted = placement.need(self._level, mutation.token, log.inside.identity.datacentre)
         request = WriteRequest(
@@ -157,7 +160,7 @@ class BatchApply:
                 self.is_seen = self.is_seen and write.is_above
                 self._newer = write.newer if self._newer is None else max(self._newer, write.newer)
         elif isinstance(answer, Invalid) and answer.code == "no_such_table":
-            pass  # dropped meanwhile: nobody will miss it
+            self.gone += 1
         elif self._finally_lost and write.refused_for_good:
             text = f"replicas refuse mutation {mutation.id} of a batch for good: {answer}"
             self._log.inside.log("error", "batch_mutation_lost", text)

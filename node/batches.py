@@ -440,8 +440,19 @@ class LoggedBatch:
             self._above = self._apply_now.is_seen
             self._stamp_again(newer)
         else:
-            self._answer(Written(self._version()))
+            self._answer(self._applied())
             self._done()
+
+    def _applied(self) -> Answer:
+        """What to say when nothing failed. What was for a table that is gone by now is gone with it."""
+        assert self._apply_now is not None, "who else asks"
+        gone = self._apply_now.gone
+        if gone and all(mutation.table == self._mutations[0].table for mutation in self._mutations):
+            return no_such_table()
+        if gone:
+            text = "a table of the batch was dropped or emptied meanwhile; what is for others is written"
+            return Broken(0, 1, gone, text, write=True, unknown=True, write_type="BATCH")
+        return Written(self._version())
 
     def _certain(self, failure: Answer) -> Answer:
         """What to say when a part of a batch that is in the log was not acknowledged."""

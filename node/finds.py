@@ -271,6 +271,9 @@ class FindOperation:
     def on_retry(self) -> None:
         """The moment is over."""
         self._retrying = False
+        if self._parent.reads.metadata.state.placement(self.request.table) is None:
+            self._end(no_such_table())
+            return
         for piece in self._ahead:
             if piece.wanting and not piece.questions:
                 piece.begin_anew()

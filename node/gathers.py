@@ -235,7 +235,11 @@ class GatherOperation:
         self._unfit.clear()
         self._apart.clear()
         self._failures.clear()
-        if self._reply is not None:
+        if self._reply is None:
+            return
+        if self._parent.reads.metadata.state.placement(self._request.table) is None:
+            self._end(no_such_table())
+        else:
             self._divide()
 
     def _verdict(self) -> Answer | None:

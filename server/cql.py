@@ -27,7 +27,7 @@ from cql_lite import wire
 from cql_lite.connection import Connection, Received
 from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPDATED
 from cql_lite.running import Answering, Run
-from cql_lite.session import QuickRun, Session, Statements
+from cql_lite.session import QuickRun, Session, Statements, is_gone
 from cql_lite.system import Place, State, address_of
 from cql_lite.tracing import traced as with_trace
 from node.node import Node
@@ -288,7 +288,7 @@ class Client(asyncio.Protocol):
                 type(received.request) is not wire.Execute
                 or received.tracing
                 or received.payload
-                or not self._begin_quick(received.stream, received.request)
+                or not self._begin_quick(received, received.request)
             ):
                 self._begin(received)
         if connection.full:
@@ -326,8 +326,9 @@ class Client(asyncio.Protocol):
         self._runs[stream] = run
         run.start()
 
-    def _begin_quick(self, stream: int, request: wire.Execute) -> bool:
+    def _begin_quick(self, received: Received, request: wire.Execute) -> bool:
         """Begin an EXECUTE on its quick way, if it has one."""
+        stream = received.stream
         try:
             run = self._session.quick(request)
         except Exception as error:  # noqa: BLE001 - one request fails; the log says why, and a test looks there
@@ -335,15 +336,19 @@ class Client(asyncio.Protocol):
             return True
         if run is None:
             return False
-        waiting = _QuickRequest(self, stream, run)
+        waiting = _QuickRequest(self, received, run)
         self._runs[stream] = waiting
         service = self._service
         service.bridge.collect_one(run.asked, service.timeout_us(run.asked), waiting.answered)
         return True
 
-    def answered(self, stream: int, run: QuickRun, answer: Any, begun_ns: int) -> None:
+    def answered(self, received: Received, run: QuickRun, answer: Any, begun_ns: int) -> None:
         """What the node says to an EXECUTE on its quick way."""
+        stream = received.stream
         self._runs.pop(stream, None)
+        if is_gone(answer):  # nothing was done: the general way knows what to do about it
+            self._begin(received)
+            return
         try:
             response = run.response(answer)
         except Exception as error:  # noqa: BLE001 - as above
@@ -410,18 +415,18 @@ class Client(asyncio.Protocol):
 class _QuickRequest:
     """An EXECUTE on its quick way, while the node works on it."""
 
-    __slots__ = ("_begun_ns", "_client", "_run", "_stream")
+    __slots__ = ("_begun_ns", "_client", "_received", "_run")
 
-    def __init__(self, client: Client, stream: int, run: QuickRun) -> None:
+    def __init__(self, client: Client, received: Received, run: QuickRun) -> None:
         self._client: Client | None = client
-        self._stream = stream
+        self._received = received
         self._run = run
         self._begun_ns = time.perf_counter_ns()
 
     def answered(self, answer: Any) -> None:
         """The node has answered."""
         if self._client is not None:
-            self._client.answered(self._stream, self._run, answer, self._begun_ns)
+            self._client.answered(self._received, self._run, answer, self._begun_ns)
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""

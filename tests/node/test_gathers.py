@@ -137,6 +137,16 @@ def test_a_table_that_is_dropped_ends_the_work(cluster: SimCluster) -> None:
     assert answer.code == "no_such_table"
 
 
+def test_a_table_that_others_have_dropped_is_not_waited_for(cluster: SimCluster) -> None:
+    request = GatherRequest(movies(cluster).table, Level.QUORUM, CountFold(b"{}"))
+    ask(cluster, 1, MetadataRequest(DropTable("docs", "movies")))
+    got: list[Reply] = []
+    for peer in range(3):  # who has heard of it, and who has not
+        cluster.request(peer, request, 20 * SECOND, got.append)
+    assert cluster.run_until(lambda: len(got) == 3, SECOND)
+    assert [getattr(reply.answer, "code", "") for reply in got] == ["no_such_table"] * 3
+
+
 def test_an_answer_that_comes_twice_or_late_counts_once(cluster: SimCluster) -> None:
     made = cluster_of(5, seed=2)
     for n in range(COUNT):

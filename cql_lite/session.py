@@ -21,7 +21,7 @@ import msgspec
 from core.consistency import Level
 from core.errors import RequestError
 from core.limits import SECOND_US
-from core.requests import Answer, BatchRequest, Invalid, ReadRequest, WriteRequest
+from core.requests import Answer, BatchRequest, Broken, Invalid, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
@@ -208,15 +208,17 @@ class Statements:
         found.catalog = catalog
 
 
-def is_gone(answer: Answer) -> bool:
-    """Whether the node says that the table is not there; then nothing was read, and nothing written."""
+def may_be_gone(answer: Answer) -> bool:
+    """Whether this may be the answer for a table that is not there any more, and nothing was written."""
+    if isinstance(answer, Broken):
+        return not answer.write
     return isinstance(answer, Invalid) and answer.code == "no_such_table"
 
 
 class QuickRun:
     """An EXECUTE on its quick way: what is asked of the node, and what its answer is to the client."""
 
-    __slots__ = ("_context", "_metadata", "_skip", "_way", "asked")
+    __slots__ = ("_context", "_metadata", "_peer", "_skip", "_way", "asked")
 
     def __init__(
         self,
@@ -231,7 +233,12 @@ class QuickRun:
         self.asked = asked
         self._context = None if way.is_write else Context(parameters.values, peer.now_us(), peer)
         self._metadata = metadata
+        self._peer = peer
         self._skip = parameters.skip_metadata
+
+    def is_void(self, answer: Answer) -> bool:
+        """Whether the table is gone, and nothing was done: `Session.answer` knows what to do about that."""
+        return may_be_gone(answer) and self.asked.table not in self._peer.state.tables
 
     def response(self, answer: Answer) -> wire.Response:
         """What the client is told."""
@@ -317,7 +324,7 @@ class Session:
         try:
             return (yield from run())
         except FailedError as failed:
-            if not is_gone(failed.answer) or not self._statements.renewed(ones):
+            if not may_be_gone(failed.answer) or not self._statements.renewed(ones):
                 raise
         return (yield from run())
 

@@ -563,9 +563,9 @@ class ReadOperation:
         if not reachable(self.wanted, self._placement, local, possible).met:
             text = "; ".join(dict.fromkeys(f.detail for f in self._failed.values()))
             received = len([p for p in self._asked if p in self._rows or p in self._digests])
-            broken = Broken(received, self.wanted.total, len(self._failed), text, write=False, unknown=False)
-            gone = self._parent.metadata.state.placement(self.part.table) is None
-            self._end(no_such_table() if gone else broken)
+            self._end(
+                Broken(received, self.wanted.total, len(self._failed), text, write=False, unknown=False)
+            )
         elif self._repaired is None:
             self._decide()
 

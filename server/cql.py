@@ -27,7 +27,7 @@ from cql_lite import wire
 from cql_lite.connection import Connection, Received
 from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPDATED
 from cql_lite.running import Answering, Run
-from cql_lite.session import QuickRun, Session, Statements, is_gone
+from cql_lite.session import QuickRun, Session, Statements
 from cql_lite.system import Place, State, address_of
 from cql_lite.tracing import traced as with_trace
 from node.node import Node
@@ -346,7 +346,7 @@ class Client(asyncio.Protocol):
         """What the node says to an EXECUTE on its quick way."""
         stream = received.stream
         self._runs.pop(stream, None)
-        if is_gone(answer):  # nothing was done: the general way knows what to do about it
+        if run.is_void(answer):
             self._begin(received)
             return
         try:

@@ -12,7 +12,7 @@ from core.consistency import Level
 from core.requests import Answer, Request, Unready
 from cql_lite import wire
 from cql_lite.running import Run, merged
-from cql_lite.session import Session, Statements, is_gone
+from cql_lite.session import Session, Statements
 from cql_lite.system import Place, State
 from sim.cluster import Reply, SimCluster
 from sim.options import Options
@@ -81,7 +81,7 @@ class Cql:
         quick = self.session.quick(request) if isinstance(request, wire.Execute) and not payload else None
         Run(self.session.answer(request, payload, self.warnings), self._ask, got.append).start()
         assert self.cluster.run_until(lambda: bool(got), 10 * TIMEOUT_US), "every request is answered"
-        if quick is not None and not is_gone(self.answers[answered_before]):  # it is another way to the same
+        if quick is not None and not quick.is_void(self.answers[answered_before]):  # it is another way to the same
             self.quick += 1
             assert [quick.asked] == self.requests[asked_before:]
             assert quick.response(self.answers[-1]) == got[0]

@@ -30,6 +30,7 @@ from core.schema import (
 from cql_lite import system_auth, system_more
 from cql_lite.connection import CQL_VERSION
 from cql_lite.describe import shown
+from cql_lite.formatting import identifier
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
 from cql_lite.planner_select import Virtual
 from cql_lite.planner_tables import TableView, view_of
@@ -368,8 +369,9 @@ def _types(state: State, _place: Place) -> Iterator[Row]:
 
 
 def index_target(index: Index) -> str:
-    """What an index is on, as tools write it."""
-    return index.column if index.kind == "simple" else f"{index.kind}({index.column})"
+    """What an index is on, as it stands in CREATE INDEX: drivers write that statement of it."""
+    column = identifier(index.column)
+    return column if index.kind == "simple" else f"{index.kind}({column})"
 
 
 def _indexes(state: State, _place: Place) -> Iterator[Row]:

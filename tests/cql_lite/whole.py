@@ -81,7 +81,9 @@ class Cql:
         quick = self.session.quick(request) if isinstance(request, wire.Execute) and not payload else None
         Run(self.session.answer(request, payload, self.warnings), self._ask, got.append).start()
         assert self.cluster.run_until(lambda: bool(got), 10 * TIMEOUT_US), "every request is answered"
-        if quick is not None and not quick.is_void(self.answers[answered_before]):  # it is another way to the same
+        if quick is not None and not quick.is_void(
+            self.answers[answered_before]
+        ):  # it is another way to the same
             self.quick += 1
             assert [quick.asked] == self.requests[asked_before:]
             assert quick.response(self.answers[-1]) == got[0]

@@ -246,7 +246,7 @@ def test_what_there_is_can_be_read_back(cql: Cql) -> None:
     rows = cql.run(
         "SELECT options FROM system_schema.indexes WHERE keyspace_name='ks' AND table_name='named'"
     )
-    assert sorted(row["options"]["target"] for row in rows) == ['"V"', 'keys("M")']
+    assert sorted(dict(row["options"])["target"] for row in rows) == ['"V"', 'keys("M")']
     (told,) = cql.run("DESCRIBE INDEX ks.i_me")
     assert told["create_statement"] == "CREATE INDEX i_me ON ks.indexed (entries(m));"
     assert any("i_me" in row["create_statement"] for row in cql.run("DESCRIBE TABLE ks.indexed"))

@@ -240,11 +240,11 @@ def test_what_there_is_can_be_read_back(cql: Cql) -> None:
     assert found["i_mv"] == ("COMPOSITES", {"target": "values(m)"})
     assert found["i_me"] == ("COMPOSITES", {"target": "entries(m)"})
     assert found["i_f"] == ("COMPOSITES", {"target": "full(f)"})
-    cql.run('CREATE TABLE named (k int PRIMARY KEY, "V" int, "M" map<int, int>)')
-    cql.run('CREATE INDEX ON named ("V")')
-    cql.run('CREATE INDEX ON named (keys("M"))')
+    cql.run('CREATE TABLE quoted (k int PRIMARY KEY, "V" int, "M" map<int, int>)')
+    cql.run('CREATE INDEX ON quoted ("V")')
+    cql.run('CREATE INDEX ON quoted (keys("M"))')
     rows = cql.run(
-        "SELECT options FROM system_schema.indexes WHERE keyspace_name='ks' AND table_name='named'"
+        "SELECT options FROM system_schema.indexes WHERE keyspace_name='ks' AND table_name='quoted'"
     )
     assert sorted(dict(row["options"])["target"] for row in rows) == ['"V"', 'keys("M")']
     (told,) = cql.run("DESCRIBE INDEX ks.i_me")

@@ -61,6 +61,7 @@ class TableOptions(msgspec.Struct, frozen=True):
     `gc_grace_s`, the maps (empty: Cassandra's defaults) and `other` (Cassandra's remaining options by name,
     as text) are kept for tools that read them back; nothing here depends on them. `documents` is what a
     collection of documents is set to beyond these, as JSON text (documents/collections.py).
+    `documents_expire`: some of them may have a time to live of their own.
     """
 
     default_ttl_s: int = 0
@@ -74,6 +75,7 @@ class TableOptions(msgspec.Struct, frozen=True):
     documents: str = ""
     changes_kept_s: int = 0
     changes_kept_bytes: int = 0
+    documents_expire: bool = False
 
 
 SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX, DATE_INDEX = (

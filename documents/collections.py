@@ -79,11 +79,18 @@ class Collection(FamilyTable, frozen=True, gc=False, kw_only=True):
     renews: bool = False
     """Whether every edit is to write the whole document, as a TTL index asks for."""
 
+    @property
+    def expires(self) -> bool:
+        """Whether an edit is to look how long the document lives, lest a part of it outlives the rest."""
+        return self.options.documents_expire
+
 
 class CollectionSpec(TableSpec, frozen=True):
     """What a collection is to be. None: whatever it is; of a new one, the default."""
 
     settings: CollectionSettings | None = None
+    expires: bool = False
+    """True: documents may have a time to live of their own from now on. False says nothing."""
 
     def said(self) -> dict[str, int | str]:
         """The options of a table that this says."""
@@ -91,6 +98,8 @@ class CollectionSpec(TableSpec, frozen=True):
         if self.settings is not None:
             text = msgspec.json.encode(self.settings).decode()
             said["documents"] = "" if self.settings == DEFAULTS else text
+        if self.expires or self.default_ttl_s:
+            said["documents_expire"] = True
         return said
 
     def check(self) -> Invalid | None:

@@ -191,7 +191,8 @@ def edit(
     cells = writes(collection.document_column, change.pieces or ())
     write = _write(collection, document_id, cells, wanted, UPDATE)
     looks = wanted.condition is not None or wanted.returning or wanted.existing
-    if change.pieces is None or looks or renews or collection.settings.schema_text is not None:
+    looks = looks or collection.expires or collection.settings.schema_text is not None
+    if change.pieces is None or looks or renews:
         return _conditional(
             collection, write, wanted, _Edit(write, change, renews, wanted.existing), change.bytes
         )
@@ -237,6 +238,7 @@ def _invalid(code: str, text: str) -> Invalid:
     return Invalid("document_too_large" if code == "too_large" else code, text)
 
 
+SECOND_US: Final = 1_000_000
 _INSERTED: Final = Write(ROW_MARKER_COLUMN, (), VALUE, b"")
 
 
@@ -292,11 +294,15 @@ class _Edit(msgspec.Struct, frozen=True):
         cells = writes(collection.document_column, pieces)
         if self.renews or document is None:
             cells = (Write(ROW_MARKER_COLUMN, (), VALUE, b""), *cells)
-        ttl_s = self.write.ttl_s if self.renews else 0
+        row, now_us = _row_read(reads)
+        ttl_s, from_us = (self.write.ttl_s, 0) if self.renews else _left_of(collection, row, now_us)
         write = msgspec.structs.replace(
-            self.write, rows=(RowWrite(keys.ROW_SUFFIX, cells),), operation=UPDATE, ttl_s=ttl_s
+            self.write,
+            rows=(RowWrite(keys.ROW_SUFFIX, cells),),
+            operation=UPDATE,
+            ttl_s=ttl_s,
+            now_us=from_us,
         )
-        row, _ = _row_read(reads)
         version = max((cell.version for cell in row.cells), default=(0, 0))
         count = len(cells_of(collection, _merged(row, write, (version[0] + 1, 0))))
         problem = too_many(count)
@@ -357,6 +363,18 @@ def _conditional(
 def _row_read(reads: tuple[RowsRead, ...]) -> tuple[Row, int]:
     rows = reads[0]
     return rows.rows[0].row if rows.rows else EMPTY_ROW, rows.now_us
+
+
+def _left_of(collection: Collection, row: Row, now_us: int) -> tuple[int, int]:
+    """How long a document still lives, as a time to live and what it runs from, to the microsecond; (0, 0) of
+    one that lives for ever, or of which a part does.
+    """
+    ends = [cell.dead_from_us for cell in cells_of(collection, row) if cell.value is not None]
+    living = [end for end in ends if not end or end > now_us]
+    if not living or not all(living):
+        return 0, 0
+    ttl_s = -((now_us - max(living)) // SECOND_US)
+    return ttl_s, max(living) - ttl_s * SECOND_US
 
 
 def _document_read(collection: Collection, reads: tuple[RowsRead, ...]) -> Document | None:

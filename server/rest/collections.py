@@ -55,6 +55,14 @@ class Collections(RestFamily[Collection, CollectionSpec]):
         """The schema change that makes a collection."""
         return documents.create_collection(spec, self._node.metadata.state.members, default_factor)
 
+    async def expiring(self, collection: Collection, ttl_s: int | None) -> Collection:
+        """The collection, of which it is known that documents of it may die by themselves if one with this
+        time to live is about to be written.
+        """
+        if not ttl_s or collection.expires:
+            return collection
+        return await self.be(collection, CollectionSpec(collection.name, expires=True))
+
     # --- /v1/collections
 
     async def put(self, name: str, body: bytes) -> tuple[bool, dict[str, Any]]:

@@ -44,7 +44,10 @@ class DocumentIndexes:
     ) -> web.StreamResponse:
         """Answer a request for `_indexes` or one below it."""
         options(query, ())
-        collection, index_name, method = self._collections.known(name), decoded(below), request.method
+        index_name, method = decoded(below), request.method
+        if method == "PUT" and index_name:
+            return await self._put(request, name, index_name)
+        collection = self._collections.known(name)
         if not index_name:
             if method not in {"GET", "HEAD"}:
                 raise not_allowed("GET, HEAD")
@@ -52,8 +55,6 @@ class DocumentIndexes:
             return _json({"indexes": found})
         if method in {"GET", "HEAD"}:
             return _json(await self._described(index_name, self._known(collection, index_name)))
-        if method == "PUT":
-            return await self._put(request, collection, index_name)
         if method == "DELETE":
             self._known(collection, index_name)
             await self._change(indexes.drop_index(collection, index_name))
@@ -88,7 +89,8 @@ class DocumentIndexes:
             raise problem_of(answer)
         return note_in(answer)
 
-    async def _put(self, request: web.BaseRequest, collection: Collection, name: str) -> web.Response:
+    async def _put(self, request: web.BaseRequest, of: str, name: str) -> web.Response:
+        """An index of the collection `of`, which is made if it is not there."""
         text = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
         try:
             spec = indexes.index_spec(name, checked(text))
@@ -96,6 +98,7 @@ class DocumentIndexes:
             raise ProblemError("bad-body", str(error)) from None
         if isinstance(spec, Invalid):
             raise invalid(spec)
+        collection = await self._collections.used(of)
         there = self._indexes(collection).get(name)
         if there is not None:
             if not indexes.is_so(there, spec):

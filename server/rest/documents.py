@@ -106,6 +106,7 @@ class Documents:
         wanted = options(query, WRITE_PARAMETERS)
         document_id, condition = decoded(raw_id), _condition(request)
         collection, body = await self._body(request, name)
+        collection = await self._collections.expiring(collection, wanted.ttl_s)
         how = Wanted(wanted.level, wanted.ttl_s, condition)
         of = self._operation(request, query, body)
         done = await self.done(operations.put(collection, document_id, body, how), wanted, of, len(body))
@@ -119,6 +120,7 @@ class Documents:
                 "bad-request", "a new document has no condition: use PUT with If-None-Match: *"
             )
         collection, body = await self._body(request, name)
+        collection = await self._collections.expiring(collection, wanted.ttl_s)
         of = self._operation(request, query, body)
         document_id = new_id() if of is None else id_of_key(name, of.id)
         how = Wanted(wanted.level, wanted.ttl_s)
@@ -163,6 +165,7 @@ class Documents:
                 collection = self._collections.known(name)
             else:
                 collection = await self._collections.used(name)
+        collection = await self._collections.expiring(collection, wanted.ttl_s)
         how = Wanted(wanted.level, wanted.ttl_s, condition, wanted.returning)
         of = self._operation(request, query, body)
         done = await self.done(operations.edit(collection, document_id, edit, how), wanted, of, len(body))

@@ -68,6 +68,7 @@ class DocumentLines:
         self._collections = collections
         self._level = wanted.level
         self._plain = Wanted(wanted.level, wanted.ttl_s)
+        self._ttl_s = 0
 
     def plan(self, data: bytes, item: Item, of: OperationId | None) -> None:
         """Say what a line asks."""
@@ -84,6 +85,9 @@ class DocumentLines:
             if line.op in ("put", "patch"):
                 raise UnmadeError
             collection = self._collections.known(self.place)
+        self._ttl_s = (self._plain.ttl_s if line.ttl is None else line.ttl) or 0
+        if self._ttl_s > 0 and line.op in ("put", "patch") and not collection.expires:
+            raise UnmadeError
         if line.op == "get":
             self._check_members(line, ())
             read = operations.get(collection, document_id, self._level)
@@ -97,8 +101,8 @@ class DocumentLines:
         item.what, item.request = operation, operation.request
 
     async def make(self) -> None:
-        """Have the collection be made."""
-        await self._collections.used(self.place)
+        """Have the collection be made, and be one whose documents may have a time to live."""
+        await self._collections.expiring(await self._collections.used(self.place), self._ttl_s)
 
     def _operation(self, line: Line, collection: Collection, document_id: str) -> Operation | Invalid:
         wanted, condition = self._plain, _condition(line)

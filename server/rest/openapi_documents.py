@@ -32,7 +32,7 @@ A merge patch and `$set` do not look at the document: clients that change differ
 succeed, on both sides of a network cut, too. So they cannot keep a document below its collection's limit, but
 only below {limits.VALUE_BYTES_MAX} bytes and {limits.DOCUMENT_CELLS_MAX} pieces. What depends on the document
 is decided with the write, one after the other. Where the collection has a time to live, or a PATCH gives one,
-it renews the whole document.
+it renews the whole document. Without one, what is patched lives as long as the document was to.
 """
 
 _ID = {"type": "string", "pattern": "^[^_]", "maxLength": limits.KEY_BYTES_MAX}

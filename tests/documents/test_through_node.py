@@ -159,6 +159,34 @@ def test_a_tag_is_another_one_when_a_part_has_expired(docs: Docs) -> None:
     assert before.tag != after.tag
 
 
+def test_where_documents_may_expire_a_patch_lives_as_long_as_its_document() -> None:
+    s = Scenario()
+    s.start()
+    docs = Docs(s, "some", expires=True)
+    for key in ("merged", "set", "counted", "patched", "unset"):
+        docs.put(key, b'{"a":1,"n":1}', ttl_s=4)
+    docs.put("lives", b'{"a":1}')
+    s.run(1.3)
+    docs.merge("merged", b'{"b":2}')
+    docs.update("set", {"$set": {"a": 2}}, at=1)
+    docs.update("counted", {"$inc": {"n": 1}}, at=2)
+    docs.patch("patched", b'[{"op":"add","path":"/b","value":2}]')
+    docs.update("unset", {"$unset": {"a": ""}})
+    docs.merge("lives", b'{"b":2}')
+    s.run(2.4)
+    texts = {"merged": b'{"a":1,"b":2,"n":1}', "counted": b'{"a":1,"n":2}', "unset": b'{"n":1}'}
+    for key, text in texts.items():
+        found = docs.get(key)
+        assert found is not None and found.value == json.loads(text), key
+    s.run(0.6)
+    for key in ("merged", "set", "counted", "patched", "unset"):
+        assert docs.text(key) is None, key
+    assert docs.text("lives") == b'{"a":1,"b":2}'
+    docs.merge("merged", b'{"b":3}')
+    s.run(6)
+    assert docs.text("merged") == b'{"b":3}', "a new document"
+
+
 def test_a_collection_with_a_time_to_live_gives_it_to_every_write() -> None:
     s = Scenario()
     s.start()

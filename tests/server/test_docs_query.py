@@ -301,6 +301,18 @@ def test_a_document_that_cannot_be_read_is_named() -> None:
     run(work())
 
 
+def test_an_index_may_be_the_first_of_its_collection() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            assert (await ask("PUT", "/v1/docs/new/_indexes/bad", b"{}")).status == 400
+            assert (await ask("GET", "/v1/collections/new")).status == 404, "what is no index makes nothing"
+            made = await ask("PUT", "/v1/docs/new/_indexes/mail", b'{"paths":{"mail":1}}')
+            assert made.status == 201
+            assert (await ask("GET", "/v1/collections/new")).status == 200
+
+    run(work())
+
+
 def test_indexes_are_made_described_and_dropped() -> None:
     async def work() -> None:
         async with door() as ask:

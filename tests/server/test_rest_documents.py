@@ -157,6 +157,30 @@ def test_levels_ttl_and_timeouts_reach_the_node() -> None:
     run(work())
 
 
+@pytest.mark.parametrize("way", ["PUT", "POST", "PATCH", "_bulk"])
+def test_where_a_document_was_given_a_ttl_patches_look_from_then_on(way: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/m/a", b'{"a":1}', JSON)
+            await ask("PUT", "/v1/docs/m/a?ttl=0", b'{"a":1}', JSON)
+            await patch(ask, "/v1/docs/m/a", MERGE, {"b": 2})
+            assert isinstance(ask.node.requests[-1], WriteRequest), "nothing here dies by itself"
+            if way == "PUT":
+                done = await ask("PUT", "/v1/docs/m/b?ttl=60", b'{"a":1}', JSON)
+            elif way == "POST":
+                done = await ask("POST", "/v1/docs/m?ttl=60", b'{"a":1}', JSON)
+            elif way == "PATCH":
+                done = await patch(ask, "/v1/docs/m/b?ttl=60", MERGE, {"a": 1})
+            else:
+                line = b'{"op":"put","id":"b","ttl":60,"document":{"a":1}}\n'
+                done = await ask("POST", "/v1/docs/m/_bulk", line, {"Content-Type": "application/x-ndjson"})
+            assert done.status < 300
+            await patch(ask, "/v1/docs/m/a", MERGE, {"b": 3})
+            assert isinstance(ask.node.requests[-1], ConditionalRequest), "it may be one that dies"
+
+    run(work())
+
+
 def test_in_a_collection_with_a_ttl_every_edit_renews_the_whole_document() -> None:
     async def work() -> None:
         async with door() as ask:

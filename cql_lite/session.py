@@ -21,7 +21,7 @@ import msgspec
 from core.consistency import Level
 from core.errors import RequestError
 from core.limits import SECOND_US
-from core.requests import Answer, BatchRequest, Broken, Invalid, ReadRequest, WriteRequest
+from core.requests import AdminRequest, Answer, BatchRequest, Broken, Invalid, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
@@ -32,6 +32,7 @@ from cql_lite.planner_batch import Step, execute_batch
 from cql_lite.planner_counters import CounterPlan
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import (
+    PEER_EPOCHS,
     Execution,
     FailedError,
     KeyspaceResult,
@@ -49,6 +50,8 @@ from cql_lite.system import Place, State
 PREPARED_MAX: Final = 10_000
 TEXTS_MAX: Final = 1_000
 TEXT_CACHED_CHARS_MAX: Final = 10_000
+RENEWED_MAX: Final = 3
+"""How often a statement is begun again because its table was emptied meanwhile."""
 KINDS: Final = {wire.LOGGED: ast.LOGGED, wire.UNLOGGED: ast.UNLOGGED, wire.COUNTER_BATCH: ast.COUNTER}
 
 
@@ -187,13 +190,11 @@ class Statements:
         found.catalog = catalog
         return found
 
-    def renewed(self, ones: Sequence[Prepared]) -> bool:
-        """Whether the one table that these are about has another id by now: TRUNCATE gives it one."""
-        before = {view.id: True for one in ones for view in one.planned.views}
+    def tables(self, ones: Sequence[Prepared]) -> set[int]:
+        """The ids that the tables of these have now: TRUNCATE gives a table another one."""
         for one in ones:
             self._refresh(one)
-        after = {view.id: True for one in ones for view in one.planned.views}
-        return len(before) == len(after) == 1 and before != after
+        return {view.id for one in ones for view in one.planned.views}
 
     def _refresh(self, found: Prepared) -> None:
         """Have the plan be one for the schema as it is now."""
@@ -209,10 +210,8 @@ class Statements:
 
 
 def may_be_gone(answer: Answer) -> bool:
-    """Whether this may be the answer for a table that is not there any more, and nothing was written."""
-    if isinstance(answer, Broken):
-        return not answer.write
-    return isinstance(answer, Invalid) and answer.code == "no_such_table"
+    """Whether this may be the answer for a table that is not there any more."""
+    return isinstance(answer, Broken) or (isinstance(answer, Invalid) and answer.code == "no_such_table")
 
 
 class QuickRun:
@@ -237,7 +236,7 @@ class QuickRun:
         self._skip = parameters.skip_metadata
 
     def is_void(self, answer: Answer) -> bool:
-        """Whether the table is gone, and nothing was done: `Session.answer` knows what to do about that."""
+        """Whether the table is gone, with all that was done to it: `Session.answer` knows what to do then."""
         return may_be_gone(answer) and self.asked.table not in self._peer.state.tables
 
     def response(self, answer: Answer) -> wire.Response:
@@ -316,16 +315,23 @@ class Session:
         return wire.ProtocolFault(message=f"there is nothing to answer to {type(request).__name__}")
 
     def _renewed(self, run: Callable[[], Answering], ones: Sequence[Prepared]) -> Answering:
-        """Run it, and once more if its table was emptied on the way.
+        """Run it, and again if its table was emptied on the way.
 
         What a statement did to the table that it found is gone with it; so whether that was all, a part or
         nothing, it is done as if it came after TRUNCATE. Of a batch on several tables that cannot be said.
         """
-        try:
-            return (yield from run())
-        except FailedError as failed:
-            if not may_be_gone(failed.answer) or not self._statements.renewed(ones):
-                raise
+        statements = self._statements
+        for _ in range(RENEWED_MAX):
+            tables = statements.tables(ones)
+            try:
+                return (yield from run())
+            except FailedError as failed:
+                if len(tables) != 1 or not may_be_gone(failed.answer):
+                    raise
+                if statements.tables(ones) == tables:
+                    yield (AdminRequest(PEER_EPOCHS),)  # others may know what this peer does not
+                    if statements.tables(ones) == tables:
+                        raise
         return (yield from run())
 
     def _run(

@@ -41,7 +41,7 @@ _REFUSED = (
 )
 
 PARAMETERS = {
-    "collections": parameter("collections", "path", "Collections, with commas between them.", TEXT),
+    "collections": parameter("collections", "path", "Names with commas between them; `*` is any text.", TEXT),
     "q": parameter("q", "query", "The query string; without it, every document.", TEXT),
     "search_size": parameter("size", "query", "Hits at most.", {**_SIZE, "default": 10}),
     "search_from": parameter("from", "query", "Hits to pass over.", {**_SIZE, "default": 0}),

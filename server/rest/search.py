@@ -35,10 +35,12 @@ from documents.collections import Collection
 from index.analysis.analyzers import AnalyzerFault
 from index.analysis.tokens import token_type
 from index.analysis.words import standard_terms
+from index.body_members import WITHOUT_EFFECT
 from index.bounds import TEXT_CHARS_MAX, QueryError, RefusedError
 from index.explaining import explain
 from index.fields import INT_END
 from index.finishing import with_meta
+from index.globs import fits, parts_of
 from index.judging import Held
 from index.mapping import Rules
 from index.query import ALL, TEXT, All, Bool, DocumentIds
@@ -79,6 +81,8 @@ _OF_COUNTS: Final = (
     *("consistency", "timeout", "timeout_ms", "refresh", "allow_partial"),
 )
 _OF_HEADS: Final = ("index", "search_type", "preference", "request_cache", "ignore_unavailable")
+_OF_SOURCE: Final = ("_source_includes", "_source_excludes")
+_WITHOUT_EFFECT: Final = (*WITHOUT_EFFECT, "track_total_hits", "analyze_wildcard")
 _TEXTS: Final = ("q", "default_operator", "consistency", "search_after")
 
 
@@ -171,10 +175,20 @@ class SearchRoutes:
         return Shown(planned.body, answer, planned.collections, self._rules, self._name_of).json(took_us, {})
 
     def _named(self, names: str) -> dict[int, Collection]:
-        listed = list(dict.fromkeys(names.split(",")))
+        listed = list(dict.fromkeys(one for name in names.split(",") for one in self._meant(name)))
         if len(listed) > COLLECTIONS_MAX:
             raise ProblemError("bad-query", f"at most {COLLECTIONS_MAX} collections are searched at once")
         return {known.table: known for known in map(self._collections.known, listed)}
+
+    def _meant(self, name: str) -> list[str]:
+        """The collections that a name means, in which `*` is any text; `_all` are all."""
+        if "*" not in name and name != "_all":
+            return [name]
+        parts = parts_of("*" if name == "_all" else name, plain=True)
+        found = [one.name for one in self._collections.every() if fits(parts, one.name)]
+        if not found:
+            raise ProblemError("no-such-collection", f"there is no collection {name[:60]}")
+        return found
 
     async def _searched(self, names: str, given: Any) -> bytes:
         begun_ns = time.perf_counter_ns()
@@ -441,8 +455,14 @@ def body_of_query(query: str) -> dict[str, Any]:
             found[name] = {"fields": {field: {} for field in value.split(",")}}
         elif name in _TEXTS:
             found[name] = value
-        else:
-            known = ", ".join((*_TEXTS, *_NUMBERS, *_FLAGS, *_LISTS, "highlight"))
+        elif name == "df":
+            found.setdefault("fields", [value])
+        elif name in _OF_SOURCE:
+            others = found.get("_source")
+            shown = others if isinstance(others, dict) else {}
+            found["_source"] = {**shown, name.removeprefix("_source_"): _listed(name, value)}
+        elif name not in _WITHOUT_EFFECT:
+            known = ", ".join((*_TEXTS, *_NUMBERS, *_FLAGS, *_LISTS, *_OF_SOURCE, "highlight", "df"))
             raise ProblemError("bad-query", f"unknown parameter {name[:60]!r}; there are: {known}")
     return found
 

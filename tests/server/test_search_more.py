@@ -103,6 +103,13 @@ def test_counts_and_several_searches_at_once(call: Call) -> None:
     assert call("POST", "movies/_count", {"query": query}) == {"count": 2}
     assert call("GET", "movies/_count?q=space") == {"count": 3}
     assert call("GET", "movies,books/_count") == {"count": 6}
+    assert call("GET", "_all/_count")["count"] >= 6
+    assert call("GET", "m*s/_count?q=space") == {"count": 3}
+    assert call("GET", "movies/_count?q=space&df=plot&analyze_wildcard=true") == {"count": 2}
+    with pytest.raises(ProblemError, match=r"there is no collection x\*"):
+        call("GET", "x*")
+    (hit,) = call("GET", "movies?q=_id:m1&_source_includes=title,ye*&_source_excludes=year")["hits"]["hits"]
+    assert list(hit["_source"]) == ["title"]
     assert sorted(ids(call("POST", "movies/_search", {"query": query}))) == ["m1", "m2"]
     with pytest.raises(ProblemError, match="a count has no 'size'"):
         call("POST", "movies/_count", {"size": 1})

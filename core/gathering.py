@@ -38,7 +38,7 @@ class GatherRequest(msgspec.Struct, frozen=True):
 
     `drive` says which rows to look at by an index. `examined_max` is how many rows may be looked at in all
     (0: any number): beyond it the answer is Invalid("scan_refused"). `bytes_held` is about what the fold
-    keeps.
+    keeps. With `tokens`, ascending, only rows with one of these are looked at.
     """
 
     table: int
@@ -48,6 +48,7 @@ class GatherRequest(msgspec.Struct, frozen=True):
     after: bytes = b""
     examined_max: int = 0
     bytes_held: int = 0
+    tokens: tuple[int, ...] = ()
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from query.document_filter import And, Compare, ElemMatch, Exists, Filter, In, M
 from query.document_sort import Sort, SortKey
 from query.document_values import Path, equal
 from query.regex import literal_beginning
+from ring.tokens import token_of
 
 TermOf = Callable[[Value], bytes]
 """The term of a value, numbers being int or Decimal."""
@@ -55,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     `exact`: one term, under which documents come in the order of their keys. `first` is what is looked at
     before, where `drive` gives the order that is asked for; where that index `lacks` documents, which come
     last, all are looked at if the page is not full by then. `bounded`: the filter itself has no index, so
-    only so many documents may be looked at.
+    only so many documents may be looked at. `ids` are the only ones that can meet it, ascending by token.
     """
 
     drive: Drive | None = None
@@ -65,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True):
     first: Drive | None = None
     lacks: bool = False
     bounded: bool = False
+    ids: tuple[str, ...] | None = None
 
 
 SCAN: Final = Plan()
@@ -99,6 +101,35 @@ def plan_of(condition: Filter, indexes: Iterable[Index], column: str, term_of: T
         if found is not None and found[0] > best_score:
             best_score, best = found
     return best
+
+
+def ids_of(condition: Filter) -> tuple[str, ...] | None:
+    """The ids of which a document must have one to meet a filter, ascending by token; None if it does not say
+    so, or more than IDS_MAX.
+    """
+    listed: tuple[Value, ...] | None = None
+    for must in _musts(condition):
+        if isinstance(must, Compare) and must.path == _ID and must.operator == "=":
+            values: tuple[Value, ...] = (must.value,)
+        elif isinstance(must, In) and must.path == _ID:
+            values = must.values
+        else:
+            continue
+        if listed is None or len(values) < len(listed):
+            listed = values
+    if listed is None or len(listed) > IDS_MAX:
+        return None
+    ids = dict.fromkeys(one for one in listed if isinstance(one, str) and one)
+    return tuple(sorted(ids, key=token_of_id))
+
+
+def token_of_id(document_id: str) -> int:
+    """The token of a document's row."""
+    return token_of(document_id.encode("utf-8", "surrogatepass"))
+
+
+_ID: Final = ("_id",)
+IDS_MAX: Final = 1_000
 
 
 def _may_serve(index: Index, musts: list[Filter], column: str) -> bool:

@@ -422,10 +422,12 @@ class GatherOperation:
 
 
 def _beginning(request: GatherRequest, placement: TablePlacement) -> list[Piece]:
-    """All ranges, in token order, from the key on after which the request begins."""
+    """All ranges, or the tokens named, in token order, from the key on after which the request begins."""
     drive, after = request.drive, request.after
     one_term = drive is not None and len(drive.spans) == 1 and not drive.spans[0][1]
     pieces: list[Piece] = [(first, last, b"", b"") for first, last, _ in joined_ranges(placement)]
+    if request.tokens:
+        pieces = [(token, token, b"", b"") for token in request.tokens]
     if not after or (drive is not None and not one_term):
         return pieces
     token = token_of_key(after)

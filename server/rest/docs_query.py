@@ -48,7 +48,7 @@ from documents.finding import (
     find_query,
     rendered,
 )
-from documents.finding_plans import SCAN, Plan, order_plan, plan_of
+from documents.finding_plans import SCAN, Plan, ids_of, order_plan, plan_of, token_of_id
 from documents.indexes import schema_name
 from documents.operations import Condition, NotMet, Operation, Wanted
 from documents.pipeline_updates import is_pipeline
@@ -202,7 +202,9 @@ class DocumentQueries:
         return self._node.metadata.state.tables[collection.table]
 
     def _plan(self, asked: _Asked, condition: Filter) -> Plan:
-        table = self._table(asked.collection)
+        table, ids = self._table(asked.collection), ids_of(condition)
+        if ids is not None:
+            return Plan(ids=ids)
         return plan_of(condition, table.indexes, DOCUMENT_COLUMN, value_term)
 
     async def _gather(
@@ -213,7 +215,10 @@ class DocumentQueries:
         after: bytes = b"",
         held: int = SMALL_BYTES,
     ) -> Gathered:
-        unbounded = asked.allow_scan or (plan.drive is not None and not plan.bounded)
+        tokens: tuple[int, ...] = ()
+        if plan.ids is not None:
+            tokens = tuple(dict.fromkeys(map(token_of_id, plan.ids or ("",))))
+        unbounded = asked.allow_scan or plan.ids is not None or (plan.drive is not None and not plan.bounded)
         request = GatherRequest(
             asked.collection.table,
             asked.level,
@@ -222,6 +227,7 @@ class DocumentQueries:
             after,
             0 if unbounded else self._settings.documents_scanned_max,
             held,
+            tokens,
         )
         answer = await self._bridge.ask(request, asked.timeout_us)
         if fold.refused is not None:
@@ -238,6 +244,8 @@ class DocumentQueries:
             return peer.hex() if member is None else member.name
 
         how: dict[str, Any] = {"kind": "scan"}
+        if plan.ids is not None:
+            how = {"kind": "ids", "ids": len(plan.ids)}
         if plan.drive is not None:
             how = {
                 "kind": "index",
@@ -308,6 +316,8 @@ class DocumentQueries:
     def _find_plan(self, asked: _Asked, query: FindQuery) -> Plan:
         """An index that gives the order, if there is one, else the one that narrows most."""
         table = self._table(asked.collection)
+        if ids_of(query.condition) is not None:
+            return self._plan(asked, query.condition)
         first = parse(query.after.values)[0] if query.after is not None and query.order else None
         plan = order_plan(
             query.condition, query.order, table.indexes, DOCUMENT_COLUMN, value_term, after=first

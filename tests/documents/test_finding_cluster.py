@@ -8,9 +8,12 @@ import pytest
 
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
+from core.json_values import render
 from core.requests import Invalid, Unavailable, Written
 from documents import operations, programs
-from documents.finding import CountFold, find_query
+from documents.finding import CountFold, FindQuery, find_query
+from documents.finding_plans import ids_of, token_of_id
+from documents.values import id_of
 from node import gathers
 from sim.cluster import SimCluster
 from sim.real import node_of
@@ -58,6 +61,37 @@ def test_what_was_acknowledged_is_found_through_every_peer(peers: int) -> None:
             cluster, index, [{"$group": {"_id": "$g", "n": {"$sum": "$n"}}}, {"$sort": {"_id": 1}}]
         )
         assert [g["n"] for g in groups] == [sum(range(g, 45, 4)) for g in range(4)]
+
+
+def test_documents_named_by_their_ids_are_all_that_is_looked_at() -> None:
+    cluster, _ = lagging(3)
+    ids = [f"m{n}" for n in range(0, 45, 2)]
+    wanted = {"_id": {"$in": [*ids, "nobody"]}, "g": 2}
+    found = find_query(movies(cluster), {"filter": wanted})
+    assert isinstance(found, FindQuery)
+    named = ids_of(found.condition)
+    assert named is not None
+    tokens = tuple(token_of_id(one) for one in named)
+    for index in range(3):
+        fold = CountFold(render(wanted))
+        answer = gather(cluster, index, fold, tokens=tokens, examined_max=len(ids))
+        assert isinstance(answer, Gathered), answer
+        assert fold.count == 11
+        assert sum(one.examined for one in answer.served) == len(ids)
+    pages: list[str] = []
+    body: dict[str, Any] = {"filter": wanted, "limit": 4}
+    while len(pages) < 20:
+        query = find_query(movies(cluster), body)
+        assert isinstance(query, FindQuery)
+        first = query.fold(ordered=True)
+        after = query.after.key if query.after is not None else b""
+        assert isinstance(gather(cluster, 1, first, after=after, tokens=tokens), Gathered)
+        documents, cursor = first.result()
+        pages += [id_of(one.key) for one in documents]
+        if cursor is None:
+            break
+        body["cursor"] = cursor
+    assert pages == [one for one in named if one[1:].isdigit() and int(one[1:]) % 4 == 2]
 
 
 @pytest.mark.parametrize("sort", [None, {"g": 1, "n": -1}])

@@ -13,7 +13,7 @@ from core.requests import Changed, Invalid
 from core.schema import Index
 from documents.collections import DOCUMENT_COLUMN
 from documents.finding import FindQuery, decode_place, find_query
-from documents.finding_plans import Plan, order_plan, plan_of
+from documents.finding_plans import Plan, ids_of, order_plan, plan_of, token_of_id
 from documents.indexes import create_index, described, index_spec, indexes_of, is_so
 from index.entries_json import value_term
 from query.document_filter import parse_filter
@@ -84,6 +84,24 @@ CHOICES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("wanted", "chosen"), CHOICES)
 def test_the_index_that_narrows_most_is_taken(wanted: Any, chosen: str) -> None:
     assert plan(wanted).index == chosen
+
+
+def test_ids_that_a_filter_names_are_all_that_is_looked_at() -> None:
+    def named(wanted: Any) -> Any:
+        parsed = parse_filter(wanted)
+        assert not isinstance(parsed, Refusal)
+        return ids_of(parsed)
+
+    assert named({"_id": "x", "a": 1}) == ("x",)
+    assert named({"$and": [{"_id": {"$in": ["b", "a", "b", 5, None]}}, {"a": {"$gt": 1}}]}) in (
+        ("a", "b"), ("b", "a"),
+    )  # fmt: skip
+    assert list(named({"_id": {"$in": ["a", "b", "c"]}})) == sorted("abc", key=token_of_id)
+    assert named({"_id": {"$in": ["a", "b"]}, "$or": [{"_id": "a"}]}) == ("a",)
+    assert named({"_id": 5}) == ()
+    for wanted in ({"a": 1}, {"_id": {"$gt": "a"}}, {"$or": [{"_id": "a"}, {"a": 1}]}, {"_id": {"$ne": "a"}}):
+        assert named(wanted) is None
+    assert named({"_id": {"$in": [str(n) for n in range(1_001)]}}) is None
 
 
 ORDERS: list[tuple[Any, Any, str]] = [

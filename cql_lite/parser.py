@@ -35,7 +35,7 @@ def parse(text: str) -> ast.Statement:
     parser = SchemaParser(text)
     read = _STATEMENTS.get(parser.ups[0])
     if read is None:
-        parser.fail(f"a statement ({', '.join(_STATEMENTS)})")
+        parser.fail(f"a statement ({', '.join(_STATEMENTS)})", _ELSEWHERE.get(parser.ups[0], ""))
     parser.index = 1
     statement = read(parser)
     parser.end(parser.following)
@@ -59,3 +59,17 @@ _STATEMENTS: Final[dict[str, Callable[[SchemaParser], ast.Statement]]] = {
     "REVOKE": SchemaParser.revoke,
     "LIST": SchemaParser.list,
 }
+
+_NO_TRANSACTION: Final = (
+    "there are no transactions: BEGIN BATCH writes all or nothing, IF says under which condition"
+)
+_OF_SHELLS: Final = "that is a word of the shell, not of the server: sullae shell and cqlsh know it"
+_ELSEWHERE: Final = {
+    "SHOW": "DESCRIBE TABLES lists tables, DESCRIBE TABLE shows one",
+    "EXPLAIN": "what a statement does is told by its trace: TRACING ON in the shell, a driver's trace flag",
+    **dict.fromkeys(("UPSERT", "REPLACE", "MERGE"), "INSERT writes over what is there"),
+    **dict.fromkeys(("START", "COMMIT", "ROLLBACK"), _NO_TRANSACTION),
+    **dict.fromkeys(("COPY", "CONSISTENCY", "TRACING", "PAGING", "EXPAND", "SOURCE", "CAPTURE"), _OF_SHELLS),
+    "PRUNE": "there are no materialized views in this version",
+}
+"""Where what begins with these words of SQL, of shells or of other stores is found."""

@@ -171,6 +171,10 @@ def test_ranges_of_partition_keys_are_filtered_on_request(cql: Cql) -> None:
         ("SELECT * FROM f, g", "no joins"),
         ("SELECT k FROM f GROUP BY k HAVING k > 1", "groups are not filtered"),
         ("SELECT * FROM f LIMIT 5 OFFSET 10", "no OFFSET"),
+        ("SHOW TABLES", "DESCRIBE TABLES"),
+        ("EXPLAIN SELECT * FROM f", "trace"),
+        ("COMMIT", "no transactions"),
+        ("CONSISTENCY QUORUM", "word of the shell"),
         ("SELECT * FROM f WHERE k = 1 USING TIMEOUT 5s", "said to the driver"),
     ],
 )

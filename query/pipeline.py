@@ -33,11 +33,11 @@ from query.refusals import Refusal, RefusedError, member, refusable, shown
 
 STAGES_MAX: Final = 50
 
-_JOINS: Final = "documents of several collections are not joined: ask one after the other"
+_JOINS: Final = "only _aggregate reads other collections, and not within a $facet or another join"
 _WRITES: Final = "a pipeline only reads: write what it gives with _bulk"
 _CANNOT: Final = {
     "$lookup": _JOINS,
-    "$graphLookup": _JOINS,
+    "$graphLookup": "ask step by step, with $lookup",
     "$unionWith": _JOINS,
     "$merge": _WRITES,
     "$out": _WRITES,
@@ -206,12 +206,16 @@ class Whole:
         return self._refusal or self._results.documents
 
 
-def parse_pipeline(value: Value, where: str = "pipeline", now_us: int = 0) -> Pipeline | Refusal:
-    """The pipeline that a JSON value is, or why it is none. `now_us` is what `$$NOW` means (0: nothing)."""
-    return refusable(lambda: _matching(_stages(value, where, now_us)))
+def parse_pipeline(
+    value: Value, where: str = "pipeline", now_us: int = 0, first: int = 0
+) -> Pipeline | Refusal:
+    """The pipeline that a JSON value is, or why it is none. `now_us` is what `$$NOW` means (0: nothing),
+    `first` the place of its first stage in what was given.
+    """
+    return refusable(lambda: _matching(_stages(value, where, now_us, first=first)))
 
 
-def _stages(value: Value, where: str, now_us: int, facets: bool = True) -> list[Stage]:
+def _stages(value: Value, where: str, now_us: int, facets: bool = True, *, first: int = 0) -> list[Stage]:
     if not isinstance(value, list):
         raise RefusedError(
             where, f'a pipeline is an array of stages as {{"$match": ...}}; found {shown(value)}'
@@ -220,7 +224,7 @@ def _stages(value: Value, where: str, now_us: int, facets: bool = True) -> list[
         raise RefusedError(where, f"a pipeline has at most {STAGES_MAX} stages; this one has {len(value)}")
     parser = Parser(now_us)
     stages: list[Stage] = []
-    for index, item in enumerate(value):
+    for index, item in enumerate(value, first):
         here = f"{where}[{index}]"
         if not isinstance(item, dict) or len(item) != 1:
             raise RefusedError(
@@ -232,9 +236,10 @@ def _stages(value: Value, where: str, now_us: int, facets: bool = True) -> list[
             continue
         make = STAGES.get(name)
         if make is None:
-            why = f"is not supported: {_CANNOT[name]}" if name in _CANNOT else "is no stage"
+            why = f"is no stage; there are {', '.join(STAGES)}, {_FACET}"
+            why = f"is not supported: {_CANNOT[name]}" if name in _CANNOT else why
             why = "cannot stand within a $facet" if name == _FACET else why
-            raise RefusedError(here, f"{name[:60]} {why}; there are {', '.join(STAGES)}, {_FACET}")
+            raise RefusedError(here, f"{name[:60]} {why}")
         stages += make(parser, argument, member(here, name))
     return stages
 

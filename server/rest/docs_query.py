@@ -22,6 +22,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +35,7 @@ from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
 from core.schema import Table
 from core.settings import Settings
 from documents import operations
-from documents.collections import DOCUMENT_COLUMN, Collection
+from documents.collections import DOCUMENT_COLUMN, FAMILY, Collection
 from documents.edits import Edit, EditError
 from documents.finding import (
     PAGE_BYTES_MAX,
@@ -46,6 +47,7 @@ from documents.finding import (
     aggregate_query,
     filter_query,
     find_query,
+    refused as refused_as,
     rendered,
 )
 from documents.finding_plans import SCAN, Plan, ids_of, order_plan, plan_of, token_of_id
@@ -62,10 +64,12 @@ from query.document_filter import Filter, cost_of
 from query.document_match import predicate
 from query.document_projection import ID
 from query.document_values import MISSING, path_text
-from query.refusals import RefusedError
+from query.joins import parse_joined
+from query.refusals import Refusal, RefusedError
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
+from server.rest.docs_joins import joined
 from server.rest.documents import JSON, JSON_PATCH, UPDATE, edit_of, refused
 from server.rest.documents_ids import new_id
 from server.rest.problems import ProblemError, invalid, problem_of
@@ -343,12 +347,40 @@ class DocumentQueries:
 
     async def _aggregate(self, asked: _Asked) -> bytes:
         begun_ns = time.perf_counter_ns()
+        several = parse_joined(asked.body.get("pipeline"), now_us=asked.now_us)
+        if isinstance(several, Refusal):
+            raise invalid(refused_as("bad_pipeline", several))
+        if several is not None:
+            asked = msgspec.structs.replace(asked, body={**asked.body, "pipeline": several.stages})
         query = _good(aggregate_query(asked.body, asked.now_us))
         plan = self._plan(asked, query.pipeline.filter)
         fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow, asked.now_us)
         gathered = await self._gather(asked, fold, plan, held=LARGE_BYTES)
-        documents = _good(await asyncio.to_thread(_finished, fold))
+        if several is None:
+            documents = _good(await asyncio.to_thread(_finished, fold))
+        else:
+            first = _good(await asyncio.to_thread(fold.result))
+            documents = await joined(several, first, partial(self._of_another, asked))
         return self._told(asked, [("documents", documents)], plan, _Done(fold, gathered, begun_ns))
+
+    async def _of_another(self, asked: _Asked, name: str, stages: list[Value]) -> list[Value]:
+        """What a pipeline gives of another collection; nothing if there is none."""
+        collection = self._collections.find(name)
+        if collection is None:
+            problem = FAMILY.check_name(name)
+            if problem is not None:
+                raise invalid(problem)
+            return []
+        there = msgspec.structs.replace(asked, collection=collection, body={"pipeline": stages})
+        query = _good(aggregate_query(there.body, asked.now_us))
+        fold = AggregateFold(query.pipeline, query.stages, secrets.randbelow, asked.now_us)
+        try:
+            await self._gather(there, fold, self._plan(there, query.pipeline.filter), held=LARGE_BYTES)
+        except ProblemError as error:
+            error.detail = f"{name}: {error.detail}"
+            raise
+        found: list[Value] = _good(await asyncio.to_thread(fold.result))
+        return found
 
     # --- changing
 

@@ -379,7 +379,7 @@ def test_an_expression_as_a_filter() -> None:
 REFUSED: list[tuple[Any, str]] = [
     ({}, "pipeline: a pipeline is an array of stages"),
     ([{"$limit": 1}] * 51, "a pipeline has at most 50 stages"),
-    ([{"$lookup": {}}], "$lookup is not supported: documents of several collections are not joined"),
+    ([{"$lookup": {}}], "$lookup is not supported: only _aggregate reads other collections"),
     ([{"$out": "x"}], "$out is not supported: a pipeline only reads"),
     ([{"$match": {"$expr": {"$nope": 1}}}], "pipeline[0].$match.$expr.$nope: $nope is not supported"),
     ([{"$group": {"_id": 1, "n": {"$firstN": {"input": "$a", "n": 0}}}}], "n is a whole number from 1"),

@@ -301,6 +301,26 @@ def test_a_document_that_cannot_be_read_is_named() -> None:
     run(work())
 
 
+def test_a_pipeline_reads_other_collections_on_its_way() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await fill(ask)
+            for name, film in (("ann", "m1"), ("bob", "nothing")):
+                await ask("PUT", f"/v1/docs/fans/{name}", json.dumps({"film": film}).encode())
+            lookup = {"from": "movies", "localField": "film", "foreignField": "_id", "as": "of"}
+            stages = [{"$lookup": lookup}, {"$project": {"n": {"$size": "$of"}}}, {"$sort": {"_id": 1}}]
+            found = await ask("POST", "/v1/docs/fans/_aggregate", json.dumps({"pipeline": stages}).encode())
+            assert found.json()["documents"] == [{"_id": "ann", "n": 1}, {"_id": "bob", "n": 0}]
+            stages = [{"$unionWith": "movies"}, {"$unionWith": "nowhere"}, {"$count": "n"}]
+            found = await ask("POST", "/v1/docs/fans/_aggregate", json.dumps({"pipeline": stages}).encode())
+            assert found.json()["documents"] == [{"n": 6}]
+            for bad in ([{"$lookup": {**lookup, "from": "a b"}}], [{"$lookup": lookup}, {"$nope": 1}]):
+                body = json.dumps({"pipeline": bad}).encode()
+                assert (await ask("POST", "/v1/docs/fans/_aggregate", body)).status == 400
+
+    run(work())
+
+
 def test_an_index_may_be_the_first_of_its_collection() -> None:
     async def work() -> None:
         async with door() as ask:

@@ -6,6 +6,7 @@ will not work). It looks and measures, and leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import resource
@@ -191,7 +192,9 @@ def disk_sync(data: Path) -> Finding:
                 os.fsync(file.fileno())
                 times.append(time.perf_counter() - began)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = f"give the user of the peers the right to write in {folder}"
+        advice = "free some space: peers take writes again then, without a restart" if full else advice
         return Finding("disk sync", BAD, f"{folder}: {error.strerror or error}", advice)
     median_s, worst_s = statistics.median(times), max(times)
     text = (

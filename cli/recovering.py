@@ -68,6 +68,7 @@ def _show(view: dict[str, Any]) -> None:
     for keyspace, part in view["data"].items():
         if part["no_quorum"]:
             text = f"keyspace {keyspace}: {part['no_quorum']:.1%} answers at ONE alone till they are replaced"
+            text += ", without what only those given up had"
             say(text + (f"; {part['none']:.1%} IS LOST" if part["none"] else ""))
     lost = " ".join(f"--lost {name}" for name in view["lost"])
     say(f"nothing is done yet: sullae cluster recover-metadata {lost} --confirm {view['cluster']}")

@@ -79,7 +79,7 @@ def restart(urls: Sequence[str], names: Sequence[str], timeout_s: float, tell: S
         raise Failure(f"there is no peer called {', '.join(unknown)}", code="no_such_peer")
     chosen = [member for member in members if not names or member.name in names]
     done: list[dict[str, Any]] = []
-    _wait(partial(unfit, members, ""), timeout_s, "the cluster is not fit to restart a peer", done)
+    _wait(partial(unfit, members, ""), timeout_s, "the cluster is not fit to restart a peer:", done)
     for member in chosen:
         began_s = time.monotonic()
         starts = int(_told(member, "POST", "restart")["starts"])

@@ -16,14 +16,17 @@ from typing import Any, Final
 from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table, say
 from cli.places import urls_to_try
 from cli.rest import Answer, Cluster, Peer, UnreachableError, beside, expect
-from core.limits import MIB
+from core.limits import KIB, MIB
 
 ASK_TIMEOUT_S: Final = 2.0
 UNKNOWN: Final = "-"
 ANOTHER: Final = "another peer"
 """At this address answers one that is not the member: a wiped directory, mostly."""
+NOT_READY: Final = "not ready"
 DISK_LOW_BYTES: Final = 256 * MIB
 """Less than this is said."""
+DISK_FULL_BYTES: Final = 64 * KIB
+"""With less than this a write-ahead log hardly grows."""
 
 
 def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
@@ -79,7 +82,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
     if itself and not is_it:
         state = ANOTHER
     elif not mine.get("ready", True):
-        state = "not ready"
+        state = NOT_READY
     elif state == "up" and not itself:
         state = "up, silent"
     return {
@@ -103,6 +106,8 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
 def advice_on(row: dict[str, Any]) -> str:
     """What to do about a peer; "" if there is nothing."""
     name, free = row["name"], row["disk_free_bytes"]
+    if row["state"] == NOT_READY:
+        return f"{name} is not ready: {row['why_not']}"
     if row["state"] == "down":
         return (
             f"{name} is down: the end of its log says why; start it again (sullae node {name}), or if its "
@@ -111,9 +116,10 @@ def advice_on(row: dict[str, Any]) -> str:
     if row["state"] == ANOTHER:
         return f"{name}: another peer answers at its address: {row['why_not']}"
     if free is not None and free < DISK_LOW_BYTES:
+        when = "it refuses writes" if free < DISK_FULL_BYTES else "when that is full it refuses writes"
         return (
-            f"{name} has {bytes_text(free)} left on its disk: when that is full it refuses writes, and takes "
-            "them again as soon as there is room; what it missed comes from the others"
+            f"{name} has {bytes_text(free)} left on its disk: {when}, and takes them again as soon as there "
+            "is room; what it missed comes from the others"
         )
     return ""
 
@@ -121,12 +127,11 @@ def advice_on(row: dict[str, Any]) -> str:
 def texts_of(row: dict[str, Any]) -> list[str]:
     """The same as people get it."""
     load, owns = row["load_bytes"], row["owns"]
-    why = "" if row["state"] == ANOTHER else row["why_not"]  # that takes a line of its own (`advice_on`)
     return [
         str(row["name"]),
         str(row["address"]),
         text_of(row["pid"]),
-        f"{row['state']}: {why}" if why else str(row["state"]),
+        str(row["state"]),
         UNKNOWN if load is None else bytes_text(load),
         text_of(row["vnodes"]),
         UNKNOWN if owns is None else f"{owns:.1%}",

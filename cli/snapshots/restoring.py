@@ -35,6 +35,7 @@ THREADS: Final = 4
 PATIENCE_S: Final = 120.0
 """So long a batch is tried again where peers are overloaded or away."""
 
+NAMED_MAX: Final = 8
 LEFT_BEHIND: Final = ("sullae_groups", "sullae_leases")
 SYSTEM: Final = ("system", "system_schema", "system_traces", "system_auth", "system_distributed")
 FAMILIES: Final = ("kv", "docs")
@@ -196,8 +197,9 @@ def check_free(plan: Plan, target: Target) -> None:
         f"{table.keyspace}.{table.name}" for table in plan.tables if (table.keyspace, table.name) in there
     ]
     if both:
+        more = f" and {len(both) - NAMED_MAX} more" if len(both) > NAMED_MAX else ""
         raise Failure(
-            f"the cluster has {', '.join(sorted(both)[:8])} already",
+            f"the cluster has {', '.join(sorted(both)[:NAMED_MAX])}{more} already",
             hint="drop them, name others with --only, or give --into-existing (newer rows stay)",
             code="exists",
         )

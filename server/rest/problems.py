@@ -111,7 +111,7 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "transfer-coding-not-supported": (501, "Bodies are taken as they are, in chunks or not"),
     "unknown-method": (501, "There is no such method"),
     "unavailable": (503, "Too few replicas are alive; nothing was written"),
-    "overloaded": (503, "Too much to do; nothing was written"),
+    "overloaded": (503, "This peer takes no more now; nothing was written"),
     "not-ready": (503, "This peer does not serve now"),
     "replicas-failed": (503, "Replicas answered with failures"),
     "collection-not-created": (503, "The collection's first use needs the metadata voters"),

@@ -152,7 +152,7 @@ def test_status_says_whose_disk_is_nearly_full(sullae: Run, cluster: FakeCluster
 def test_status_says_why_a_peer_does_not_serve(sullae: Run, cluster: FakeCluster) -> None:
     cluster.status.update(ready=False, why_not="waiting for the voters")
     outcome = sullae("status", "--url", cluster.url)
-    assert outcome.status == 4 and "not ready: waiting for the voters" in outcome.out
+    assert outcome.status == 4 and "n1 is not ready: waiting for the voters" in outcome.err
 
 
 def test_status_says_who_answers_in_the_place_of_a_member(sullae: Run, cluster: FakeCluster) -> None:

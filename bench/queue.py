@@ -2,10 +2,10 @@
 
     python -m bench --only queue
 
-Every deletion leaves a tombstone, and a reader of the head has to pass all that are left. What keeps it fast
-is the purge (node/floors.py): while items are deleted, tombstones go a few seconds behind. So two figures are
-taken: the time of reading the head while items are still being deleted, and after the purge has caught up,
-with how long that took.
+(node/floors.py) or summed up (lsm/passing.py). So figures are taken of a queue in use, to which and from which so
+many items go per second; and of one from which a million are deleted as fast as they can be:
+come per second and from which as many go; and of one from which a million are deleted as fast as they can be:
+meanwhile, right after it, and when all that is over.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ HEAD_READS: Final = 50
 CAUGHT_UP_MS: Final = 5.0
 CATCH_UP_S: Final = 600.0
 BUCKET: Final = "queue"
+STEADY: Final = "steady"
+STEADY_PER_S: Final = 200
+STEADY_DEPTH: Final = 200
+STEADY_S: Final = 30.0
+PAUSE_S: Final = 0.05
 
 
 async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
@@ -34,8 +39,10 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
     timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         urls = [f"http://{peer.address}:{peer.rest}" for peer in peers.peers]
-        async with session.put(f"{urls[0]}/v1/buckets/{BUCKET}", json={"ordered": True}) as answer:
-            answer.raise_for_status()
+        for name in (BUCKET, STEADY):
+            async with session.put(f"{urls[0]}/v1/buckets/{name}", json={"ordered": True}) as answer:
+                answer.raise_for_status()
+        in_use = await _in_use(session, urls)
         began = time.monotonic()
         await _all(session, urls, "put", items)
         written_s = time.monotonic() - began
@@ -57,6 +64,10 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
             await asyncio.sleep(1.0)
         caught_up_s = time.monotonic() - began
     return {
+        f"head of a queue in use, {STEADY_PER_S} items/s, p50 ms": round(statistics.median(in_use), 2),
+        f"head of a queue in use, {STEADY_PER_S} items/s, p99 ms": round(
+            sorted(in_use)[-len(in_use) // 100], 2
+        ),
         "items": items,
         "writes per second": round(items / written_s),
         "deletions per second": round(items / deleted_s),
@@ -67,6 +78,35 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
         "head once purged, worst ms": round(max(latest), 2),
         "purged after s": round(caught_up_s, 1),
     }
+
+
+async def _in_use(session: aiohttp.ClientSession, urls: list[str]) -> list[float]:
+    """Milliseconds that reads of the head took, while items came and went."""
+    under_way: set[asyncio.Task[None]] = set()
+    took: list[float] = []
+    began = time.monotonic()
+
+    async def one(method: str, number: int) -> None:
+        target = f"{urls[number % len(urls)]}/v1/kv/{STEADY}/{number:012d}"
+        async with session.request(method, target, data=b"an item" if method == "PUT" else None) as answer:
+            await answer.read()
+
+    async def come_and_go() -> None:
+        for number in range(int(STEADY_S * STEADY_PER_S)):
+            for method, item in (("PUT", number), ("DELETE", number - STEADY_DEPTH)):
+                if item >= 0:
+                    task = asyncio.create_task(one(method, item))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+            await asyncio.sleep(max(0.0, began + number / STEADY_PER_S - time.monotonic()))
+        await asyncio.gather(*under_way)
+
+    using = asyncio.create_task(come_and_go())
+    while not using.done():
+        took.append(await _head_ms(session, urls[0], STEADY))
+        await asyncio.sleep(PAUSE_S)
+    await using
+    return took
 
 
 async def _all(session: aiohttp.ClientSession, urls: list[str], operation: str, items: int) -> None:
@@ -97,11 +137,11 @@ async def _bulk(session: aiohttp.ClientSession, url: str, operation: str, number
         await _bulk(session, url, operation, numbers)
 
 
-async def _head_ms(session: aiohttp.ClientSession, url: str) -> float:
+async def _head_ms(session: aiohttp.ClientSession, url: str, bucket: str = BUCKET) -> float:
     """Read the first item of the queue, at QUORUM; what is not answered in time counts until it is."""
     began = time.perf_counter()
     while True:
-        async with session.get(f"{url}/v1/kv/{BUCKET}", params={"limit": "1"}) as answer:
+        async with session.get(f"{url}/v1/kv/{bucket}", params={"limit": "1"}) as answer:
             await answer.read()
         if answer.status < 300:
             return (time.perf_counter() - began) * 1000

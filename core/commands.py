@@ -17,6 +17,7 @@ from core.healing import HealingCommand, HealingOutcome
 from core.lag import LogLag, LogLagged
 from core.moving import DropRange, LogForget, TakeFloors
 from core.mutation import MutationId
+from core.row import Passed
 from core.trimming import LogTrim, Trimmed
 
 
@@ -25,7 +26,8 @@ class Slice(msgspec.Struct, frozen=True, array_like=True):
 
     `partition` is the key prefix of a single partition whose header is wanted too, or b"" for a range of
     tokens: then headers come as rows of their own, but for that of a partition inside which the slice begins.
-    `point` says that `first` is one exact row key (`end` is not used).
+    `point` says that `first` is one exact row key (`end` is not used). With `live_us` not 0, rows of one
+    partition before the first that lives at that time may be summed up.
     """
 
     table: int
@@ -36,6 +38,7 @@ class Slice(msgspec.Struct, frozen=True, array_like=True):
     rows_max: int
     bytes_max: int
     reverse: bool = False
+    live_us: int = 0
 
 
 # --- commands
@@ -79,8 +82,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class LogRead(msgspec.Struct, frozen=True):
-    """The ids of log entries with offsets above `after`, at most `entries_max`, of kinds event and
-    superseded.
+    """The ids of entries of the log above the offset `after`, of kinds event and superseded, at most so many.
 
     Only entries whose token lies in one of `ranges` (inclusive pairs, per table id) are returned.
     """
@@ -185,8 +187,7 @@ class Find(msgspec.Struct, frozen=True, array_like=True):
     disjoint. Only rows with tokens from `first_token` to `last_token` count, and of `partition` (its key
     prefix) if that is given. `expand`: an entry leads to a static row and stands for its whole partition.
     `statics` wants the static row of each partition, and as a row of its own where no row lives at `now_us`.
-    The position is the last row looked at, with its term. `also` are ranges of tokens to look through after
-    this one.
+    The position is the last row looked at, with its term; `also` are ranges of tokens for after this one.
     """
 
     table: int
@@ -350,17 +351,17 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True):
-    """A slice: (row key, row bytes) in key order, the partition's header if there is one, whether more
-    follow.
+    """A slice: (row key, row bytes) in order, the partition's header if there is one, whether more follow.
 
-    `more` means that the limit cut the slice: rows beyond the last key returned are unknown, not absent.
-    `settled_us`: all that was admitted up to then, anywhere, is taken account of (lsm/floors.py).
+    `passed` are dead rows before them. `more` means that the limit cut the slice: rows beyond the last key
+    are unknown, not absent. `settled_us`: all that was admitted up to then is taken account of.
     """
 
     rows: tuple[tuple[bytes, bytes], ...]
     header: bytes | None
     more: bool
     settled_us: int = 0
+    passed: tuple[Passed, ...] = ()
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):
@@ -395,8 +396,7 @@ class LogIds(msgspec.Struct, frozen=True):
 class ChangedRows(msgspec.Struct, frozen=True):
     """(row key, row bytes or None for one that is gone) of rows changed by entries up to `next_after`.
 
-    `end` is the last offset; `first` the oldest that is still held: above `after + 1` it says that entries
-    are missing here.
+    `end` is the last offset; `first` the oldest still held: above `after + 1`, entries are missing here.
     """
 
     rows: tuple[tuple[bytes, bytes | None], ...]

@@ -34,6 +34,7 @@ from core.metadata import Entry, Epoch, Proposal
 from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailAsk
 from core.ports import PeerId
 from core.recovery_messages import RecoverAsk, RecoverTold
+from core.row import Passed
 
 PROTOCOL_VERSIONS = (1, 1)
 """The oldest and the newest protocol version spoken; of two peers the lower newest is used."""
@@ -86,10 +87,7 @@ class Rumour(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Are you there? Answered with PingAck to the sender.
-
-    `target` guards against an address that changed hands.
-    """
+    """Are you there? Answered with PingAck; `target` guards against an address that changed hands."""
 
     sequence: int
     target: int
@@ -238,6 +236,7 @@ class SliceRead(msgspec.Struct, frozen=True, array_like=True, tag=43):
     header: bytes | None
     more: bool
     settled_us: int = 0
+    passed: tuple[Passed, ...] = ()
 
 
 class DigestRead(msgspec.Struct, frozen=True, array_like=True, tag=44):

@@ -45,6 +45,10 @@ class RangeTombstone(msgspec.Struct, frozen=True, array_like=True, gc=False, ord
         return (self.timestamp_us, self.writer)
 
 
+Passed = tuple[bytes, int, int]
+"""Dead rows in one: the last key, the sum of their hashes (mod 2^64), how many (lsm/passing.py)."""
+
+
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """A row, or what a mutation adds to one: cells sorted by address, no address twice."""
 

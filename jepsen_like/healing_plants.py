@@ -12,6 +12,7 @@ from typing import Any
 from core.commands import Outcome
 from core.healing import FloorStep, RaiseFloor
 from jepsen_like.plants import Plant
+from lsm.dead_runs import Chunks
 from lsm.floors import Floors
 from lsm.writing import Writer
 from node.floors import FloorRounds
@@ -58,5 +59,13 @@ HEALING_PLANTS = (
         7,
         ("ghost", "stale", "diverged", "back", "phantom", "unfollowed"),
         20,
+    ),
+    Plant(
+        "a sum of dead rows stands for what is put between them",
+        ((Chunks, "wrote", _nothing),),
+        "queue",
+        1,
+        ("lost",),
+        60,
     ),
 )

@@ -42,6 +42,7 @@ from jepsen_like.workloads.index import IndexWorkload
 from jepsen_like.workloads.local_quorum import LocalQuorumWorkload
 from jepsen_like.workloads.metadata import MetadataWorkload
 from jepsen_like.workloads.monotonic import MonotonicWorkload
+from jepsen_like.workloads.queue import QueueWorkload
 from jepsen_like.workloads.register import RegisterWorkload
 from jepsen_like.workloads.schema import SchemaWorkload
 from jepsen_like.workloads.search import SearchWorkload
@@ -78,6 +79,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "txn": TxnWorkload,
     "bank": BankWorkload,
     "monotonic": MonotonicWorkload,
+    "queue": QueueWorkload,
     "session": SessionWorkload,
     "schema": SchemaWorkload,
     "composite": CompositeWorkload,

@@ -2,28 +2,83 @@
 
 A *dead run* is a range of row keys in which every row that is stored may be purged (lsm/purge.py), or is
 purged already. That stays so until something is written there, as floors only rise: so a run is cut where a
-row is put, and needs no other care. Runs are in memory only, few, and found by who scans; without them a scan
-costs more and says the same.
+row is put, and needs no other care. A *chunk* is a range of dead rows that are not over, summed up as others
+should have them, too (lsm/passing.py): it is forgotten when any of its rows is written.
+
+Both are in memory only, few, and found by who scans; without them a scan costs more and says the same.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
+from core.row import Passed
+
+CHUNKS_MAX: Final = 4_096
 RUNS_MAX: Final = 256
 _ROW: Final = b"R"[0]
 
 
-class DeadRuns:
-    """Ranges [first, end) of row keys, in order; no two of them touch."""
+class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Dead rows: what is told of them, since when all are dead, and when the first of them may be over."""
 
-    __slots__ = ("_ends", "_firsts")
+    told: Passed
+    dead_us: int
+    due_us: int
+
+
+class Chunks:
+    """The chunks that are known, in order, by the key at which they begin; no two of them overlap."""
+
+    __slots__ = ("_chunks", "_firsts")
+
+    def __init__(self) -> None:
+        self._firsts: list[bytes] = []
+        self._chunks: list[Chunk] = []
+
+    def at(self, first: bytes) -> Chunk | None:
+        """The chunk that begins with this key."""
+        at = bisect_left(self._firsts, first)
+        return self._chunks[at] if at < len(self._firsts) and self._firsts[at] == first else None
+
+    def add(self, first: bytes, chunk: Chunk) -> None:
+        """A chunk that begins with this key; what is known of others within it is of no more use."""
+        if len(self._firsts) >= CHUNKS_MAX:
+            self.forget()
+        low, high = bisect_left(self._firsts, first), bisect_right(self._firsts, chunk.told[0])
+        if low and self._chunks[low - 1].told[0] >= first:
+            low -= 1
+        self._firsts[low:high] = [first]
+        self._chunks[low:high] = [chunk]
+
+    def wrote(self, puts: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """A batch was written: chunks in which it touched a row are not known any more."""
+        if not self._firsts:
+            return
+        for key, _ in puts:
+            at = bisect_right(self._firsts, key) - 1
+            if at >= 0 and key[0] == _ROW and key <= self._chunks[at].told[0]:
+                del self._firsts[at], self._chunks[at]
+
+    def forget(self) -> None:
+        """Know of no chunk."""
+        self._firsts.clear()
+        self._chunks.clear()
+
+
+class DeadRuns:
+    """Ranges [first, end) of row keys, in order; no two of them touch. Beside them, what chunks are known."""
+
+    __slots__ = ("_ends", "_firsts", "chunks")
 
     def __init__(self) -> None:
         self._firsts: list[bytes] = []
         self._ends: list[bytes] = []
+        self.chunks = Chunks()
 
     def __len__(self) -> int:
         return len(self._firsts)
@@ -46,8 +101,9 @@ class DeadRuns:
         self._firsts[low:high] = [first]
         self._ends[low:high] = [end]
 
-    def wrote(self, puts: Iterable[tuple[bytes, bytes | None]]) -> None:
+    def wrote(self, puts: Sequence[tuple[bytes, bytes | None]]) -> None:
         """A batch was written: runs end before the rows that were put into them, and go on after them."""
+        self.chunks.wrote(puts)
         if not self._firsts:
             return
         for key, value in puts:

@@ -121,11 +121,13 @@ def _rows_and_headers(engine: Engine, records: Iterator[Record]) -> Iterator[Rec
 
 
 def digest_of(rows: Rows) -> bytes:
-    """16 bytes (MurmurHash3 x64 128) over the length-prefixed keys and values, the header and `more`."""
+    """16 bytes (MurmurHash3 x64 128) over keys and values, each after its length, and all else there is."""
     parts: list[bytes] = []
     for key, data in rows.rows:
         parts += (len(key).to_bytes(4, "big"), key, len(data).to_bytes(4, "big"), data)
     header = rows.header
     parts.append(b"-" if header is None else b"h" + header)
     parts.append(b"+" if rows.more else b".")
+    for key, total, count in rows.passed:
+        parts += (len(key).to_bytes(4, "big"), key, total.to_bytes(8, "big"), count.to_bytes(4, "big"))
     return mmh3.mmh3_x64_128_digest(b"".join(parts))

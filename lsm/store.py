@@ -83,10 +83,10 @@ from lsm.log import ChangeLog
 from lsm.lost import LOST_PREFIX, Damage, LostRanges, where
 from lsm.moved_log import log_moved
 from lsm.moving import MovingCommands
+from lsm.passing import Slices
 from lsm.paxos import PaxosSteps, needs as paxos_needs
 from lsm.plain import PlainReads, PlainWrites
-from lsm.purge import unpurged
-from lsm.reading import digest_of, read_slice
+from lsm.reading import digest_of
 from lsm.scrub import Scrubber
 from lsm.trimming import Trimming
 from lsm.writing import Writer
@@ -194,6 +194,7 @@ class Store:
             **healing.handlers,
             **moving.handlers,
         }
+        self._slices = Slices(engine, self.floors)
         self.plain, self.plain_reads = PlainWrites(self), PlainReads(self)
 
     # --- planning
@@ -417,8 +418,7 @@ class Store:
         info = self.info(wanted.table)
         if info is None:
             return _no_table(wanted.table), 0
-        scan = unpurged(self.engine, self.floors, wanted.table)
-        rows = read_slice(self.engine, wanted, info.has_clustering, scan)
+        rows = self._slices.read(wanted, info.has_clustering)
         if self.floors.tables and not command.digest:
             rows = self.floors.tagged(rows, where(Plan(command, None, ()))[0])
         depends_on = self._newest_in(wanted, info.has_clustering)

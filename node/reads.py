@@ -27,7 +27,7 @@ from core.messages import DigestRead, MutationApplied, OperationFailed, ReadSlic
 from core.ports import BULK, SMALL, PeerId
 from core.requests import Broken, Invalid, Overloaded, Timeout, Unavailable
 from lsm.keys import token_of
-from lsm.reading import digest_of
+from node import slices
 from node.slices import Lacking, SliceResult, cut_at, merge_slices, result_of, within_range
 from node.tally import Needs, Place, Tally, reachable
 from node.writes import no_such_table
@@ -263,7 +263,7 @@ class ReadOperation:
         for index, peer in enumerate(chosen):
             if self._finish is None:
                 return
-            self._ask(peer, digest=index > 0)
+            self._ask(peer, digest=index > 0 and not self.part.live_us)  # sums are short, and often differ
 
     def _choose(self, preferred: list[PeerId]) -> list[PeerId]:
         """As many, and in such datacentres, as the level needs."""
@@ -408,12 +408,10 @@ class ReadOperation:
     def _agree(self) -> bool:
         messages = list(self._rows.values())
         first = messages[0]
-        same = all(
-            m.rows == first.rows and m.header == first.header and m.more == first.more for m in messages[1:]
-        )
+        same = all(slices.agree(first, message) for message in messages[1:])
         if not same or not self._digests or self._whole:
             return same
-        mine = digest_of(Rows(first.rows, first.header, first.more))
+        mine = slices.digest_told(first)
         return all(digest == mine for peer, digest in self._digests.items() if peer not in self._rows)
 
     def _want_whole(self) -> None:
@@ -431,6 +429,9 @@ class ReadOperation:
 
     def _repair(self) -> None:
         """All that count have sent rows: merge them, write to each what it lacks, wait for the level."""
+        if any(answer.passed for answer in self._rows.values()):
+            self._end(slices.passed_alike(self._rows.values()))
+            return
         parent = self._parent
         inside = parent.inside
         has_clustering = self._placement.table.has_clustering
@@ -595,4 +596,4 @@ class ReadOperation:
 
 def _told(op: int, rows: Rows) -> SliceRead:
     """What the own store says, as if another replica had."""
-    return SliceRead(op, rows.rows, rows.header, rows.more, rows.settled_us)
+    return SliceRead(op, rows.rows, rows.header, rows.more, rows.settled_us, rows.passed)

@@ -263,7 +263,9 @@ class Replica:
         elif isinstance(outcome, Rows):
             size = sum(len(key) + len(data) for key, data in outcome.rows) + len(outcome.header or b"")
             lane = SMALL if size < limits.SMALL_FRAME_BYTES_MAX - 1024 - 16 * len(outcome.rows) else BULK
-            answer: Message = SliceRead(op, outcome.rows, outcome.header, outcome.more, outcome.settled_us)
+            answer: Message = SliceRead(
+                op, outcome.rows, outcome.header, outcome.more, outcome.settled_us, outcome.passed
+            )
             self._inside.world.send(peer, answer, lane)
         else:
             self._inside.note_damage(outcome, part)

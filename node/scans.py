@@ -35,6 +35,8 @@ SERIAL_LEVELS = (Level.SERIAL, Level.LOCAL_SERIAL)
 POINT_BYTES_MAX = limits.FRAME_BYTES_MAX // 2
 DEAD_ROWS_MAX = 1_000
 """How many rows a slice may have where those before it were all dead: a queue's head lies behind them."""
+DISPUTED_ROWS = 64
+QUEUES_MAX = 1_000
 
 
 class Scans:
@@ -47,6 +49,8 @@ class Scans:
         self._inside = reads.inside
         self._lone = LoneReads(reads)
         self._scans: dict[int, RingScan] = {}
+        self._queues: dict[bytes, None] = {}
+        """Partitions whose first rows were dead when they were last read from the beginning."""
 
     def read(self, request: ReadRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
         """Read of one partition; `reply` is called exactly once."""
@@ -94,7 +98,18 @@ class Scans:
         if request.point:
             begin(part, lambda result: reply(_point(result, now_us)))
         else:
-            PartitionRead(begin, request, now_us, reply).ask(part)
+            if part.partition in self._queues and not (is_serial or request.reverse):
+                part = msgspec.structs.replace(part, live_us=now_us)
+            PartitionRead(begin, request, now_us, reply, sums=not is_serial, begun=self._note).ask(part)
+
+    def _note(self, partition: bytes, is_queue: bool) -> None:
+        """The slice that a read begins with was all dead, or not."""
+        if not is_queue:
+            self._queues.pop(partition, None)
+        elif len(self._queues) < QUEUES_MAX:
+            self._queues[partition] = None
+        else:
+            self._queues.clear()
 
     def scan(
         self, request_id: int, request: ScanRequest, deadline_us: int, reply: Callable[[Answer, bool], None]
@@ -151,8 +166,14 @@ class PartitionRead:
         request: ReadRequest,
         now_us: int,
         reply: Callable[[Answer], None],
+        *,
+        sums: bool,
+        begun: Callable[[bytes, bool], None],
     ) -> None:
-        """`begin` reads a slice, plainly or in order with conditional updates."""
+        """`begin` reads a slice, plainly or in order with conditional updates.
+
+        With `sums`, dead rows may be summed up; `begun` is told whether the first were dead.
+        """
         self._begin = begin
         self._request = request
         self._now_us = now_us
@@ -160,6 +181,10 @@ class PartitionRead:
         self._rows: list[ReadRow] = []
         self._size = 0
         self._dead = 0
+        self._wide = DISPUTED_ROWS
+        """How many rows a plain slice may have after one that was all dead."""
+        self._sums = sums and not request.reverse
+        self._begun: Callable[[bytes, bool], None] | None = begun if self._sums else None
         self._part: Slice | None = None
 
     def ask(self, part: Slice) -> None:
@@ -174,7 +199,10 @@ class PartitionRead:
         part, wanted = self._part, self._request.rows_max
         assert part is not None
         found = [ReadRow(key, row) for key, row in result.rows if exists(row, self._now_us)]
-        self._dead += len(result.rows) - len(found)
+        self._dead += len(result.rows) - len(found) + result.passed
+        begun, self._begun = self._begun, None
+        if begun is not None and part.partition:
+            begun(part.partition, result.passed > 0 or result.disputed or (result.more and not found))
         room = wanted - len(self._rows)
         self._rows.extend(found[:room])
         bytes_max = self._request.bytes_max
@@ -186,10 +214,22 @@ class PartitionRead:
             after = self._rows[-1].key if self._rows else b""
             self._reply(RowsRead(tuple(self._rows), self._now_us, cut, after if cut else b"", self._dead))
         else:
-            following = after_slice(part, result.end)
+            following = after_slice(part, result.end) if result.end else part
             if not found:
-                following = msgspec.structs.replace(following, rows_max=wider(following.rows_max))
+                if part.live_us and result.rows:
+                    self._sums = False  # the partition has deletions of its own, and nobody sums up
+                following = self._past_the_dead(following, result.disputed)
             self.ask(following)
+
+    def _past_the_dead(self, part: Slice, disputed: bool) -> Slice:
+        """How to go on after rows that were all dead: summed up where replicas agree; else more at a time."""
+        if not self._sums:
+            return msgspec.structs.replace(part, rows_max=wider(part.rows_max), live_us=0)
+        if disputed:
+            self._wide = wider(self._wide)
+            return msgspec.structs.replace(part, rows_max=self._wide, live_us=0)
+        rows_max = min(self._request.rows_max - len(self._rows), limits.SLICE_ROWS_MAX)
+        return msgspec.structs.replace(part, rows_max=rows_max, live_us=self._now_us)
 
 
 def wider(rows_max: int) -> int:

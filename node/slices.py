@@ -11,16 +11,19 @@ the slice begins, has to be known to the merge: what one replica deleted another
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from core.commands import Slice
+from core.commands import Rows, Slice
 from core.messages import SliceRead
 from core.ports import PeerId
 from core.row import (
     EMPTY_HEADER,
     EMPTY_ROW,
+    Passed,
     Row,
     covered,
     decode_header,
@@ -33,6 +36,7 @@ from core.row import (
     normal,
 )
 from lsm.keys import HEADER_SUFFIX, partition_begun, split_row_key, token_range_bounds
+from lsm.reading import digest_of
 
 
 class Ranges(Protocol):
@@ -49,12 +53,15 @@ class SliceResult(msgspec.Struct, frozen=True):
     """Merged rows in the slice's order, up to the frontier; `more`: rows after the last key, or after `end`,
     may follow.
 
-    `end` is the key the slice is complete up to, b"" if it is complete.
+    `end` is the key the slice is complete up to, b"" if it is complete. `passed` rows before these are dead.
+    `disputed`: what comes after `end` is not the same everywhere, and has to be read row by row.
     """
 
     rows: tuple[tuple[bytes, Row], ...]
     more: bool
     end: bytes
+    passed: int = 0
+    disputed: bool = False
 
 
 def result_of(part: Slice, message: SliceRead) -> SliceResult:
@@ -64,8 +71,37 @@ def result_of(part: Slice, message: SliceRead) -> SliceResult:
         for key, data in message.rows
         if part.partition or part.point or not _is_header(key)
     )
-    end = message.rows[-1][0] if message.more and message.rows else b""
-    return SliceResult(rows, message.more, end)
+    last = message.rows or message.passed
+    end = last[-1][0] if message.more and last else b""
+    return SliceResult(rows, message.more, end, sum(count for _, _, count in message.passed))
+
+
+def agree(one: SliceRead, other: SliceRead) -> bool:
+    """Whether two replicas answered the same."""
+    same = one.rows == other.rows and one.header == other.header and one.more == other.more
+    return same and one.passed == other.passed
+
+
+def digest_told(message: SliceRead) -> bytes:
+    """The digest of such an answer."""
+    return digest_of(Rows(message.rows, message.header, message.more, passed=message.passed))
+
+
+def passed_alike(answers: Collection[SliceRead]) -> SliceResult:
+    """As far as answers to a slice with `live_us` agree that everything is dead.
+
+    What comes after that is disputed, unless a replica has only not got any further.
+    """
+    shortest = min(answers, key=lambda answer: len(answer.passed))
+    beside = zip(*(answer.passed for answer in answers), strict=False)
+    alike = [chunks[0] for chunks in takewhile(_is_one, beside)]
+    is_cut = len(alike) == len(shortest.passed) > 0 and shortest.more and not shortest.rows
+    end, count = (alike[-1][0] if alike else b""), sum(chunk[2] for chunk in alike)
+    return SliceResult((), True, end, count, disputed=not is_cut)
+
+
+def _is_one(chunks: tuple[Passed, ...]) -> bool:
+    return all(chunk == chunks[0] for chunk in chunks)
 
 
 def _is_header(key: bytes) -> bool:

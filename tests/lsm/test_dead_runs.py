@@ -10,7 +10,7 @@ from core.cell import VALUE, Cell
 from core.commands import Applied, Apply, Done, Read, Rows, Slice
 from core.healing import FloorStep, Purge, Purged, RaiseFloor
 from core.mutation import UPDATE, Mutation, encode_mutation
-from core.row import Row, Tombstone, is_empty
+from core.row import Header, RangeTombstone, Row, Tombstone, is_empty
 from lsm import dead_runs, keys, purge
 from lsm.dead_runs import DeadRuns
 from lsm.hash_tree import leaf_of
@@ -69,6 +69,15 @@ class Queue:
         """A row's deletion."""
         self.now_us += 1
         self.write(item, Row(Tombstone(self.now_us, 7, self.now_us), ()))
+
+    def delete_all_before(self, item: int) -> None:
+        """A deletion of a range of rows."""
+        self.now_us += 1
+        gone = RangeTombstone(suffix(0), suffix(item), self.now_us, 7, self.now_us)
+        made = Mutation(
+            7, self.now_us, 0, self.now_us, True, UPDATE, WIDE.id, TOKEN, PARTITION, Header(None, (gone,)), ()
+        )
+        assert isinstance(self.store.execute(Apply(encode_mutation(made))), Applied)
 
     def end(self) -> None:
         """What is dead now is over."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from core.json_values import JsonError, render
-from query.accumulators import Memory
+from query.accumulators import HELD_MAX, Memory
 from query.document_match import predicate
 from query.document_projection import ID
 from query.document_values import MISSING, Path, Value, leaves, order_key
@@ -37,6 +37,7 @@ UNION: Final = "$unionWith"
 VALUES_MAX: Final = 1_000
 """Values that are looked up in one question: as many ids as a plan names (documents/finding_plans.py)."""
 QUESTIONS_MAX: Final = 10
+DOCUMENTS_MAX: Final = 10_000
 ASKED_BYTES_MAX: Final = 1024 * 1024
 JOINS_MAX: Final = 10
 
@@ -104,8 +105,11 @@ class Step(msgspec.Struct, frozen=True):
             return _run(self.then, [*documents, *found], memory, below)
         if not self.is_equality:
             joined = [assigned(document, self.to, found) for document in documents]
-            memory.hold([None] * (len(found) * len(documents)), self.where)
+            _hold(memory, len(found) * len(documents), self.where)
             return _run(self.then, joined, memory, below)
+        if self.inner and len(documents) > DOCUMENTS_MAX:
+            most = f"a pipeline is run on what is found for each of at most {DOCUMENTS_MAX} documents"
+            raise RefusedError(self.where, f"{most}: $match or $limit before it, or put the stages after it")
         found = list({order_key(one.get(ID)): one for one in found}.values())  # several questions, one answer
         by_value: dict[Any, list[int]] = {}
         for at, document in enumerate(found):
@@ -118,7 +122,7 @@ class Step(msgspec.Struct, frozen=True):
             here = [found[at] for at in matching]
             if self.inner:
                 here = _run(self.parsed, here, memory, below)
-            memory.hold([None] * len(here), self.where)
+            _hold(memory, len(here), self.where)
             joined.append(assigned(document, self.to, here))
         return _run(self.then, joined, memory, below)
 
@@ -208,6 +212,11 @@ def _values(document: Value, path: Path) -> list[Value]:
         if isinstance(value, list):
             found += value
     return found
+
+
+def _hold(memory: Memory, count: int, where: str) -> None:
+    """So many documents are held once more, in arrays."""
+    memory.hold([None] * min(count, HELD_MAX + 1), where)
 
 
 def _is_like_operator(value: Value) -> bool:

@@ -60,7 +60,7 @@ from documents.upserts import split_id, upsert_of
 from documents.values import id_of
 from index.entries_json import value_term
 from node.node import Node
-from query.document_filter import Filter, cost_of
+from query.document_filter import ALL, Filter, cost_of
 from query.document_match import predicate
 from query.document_projection import ID
 from query.document_values import MISSING, path_text
@@ -332,6 +332,8 @@ class DocumentQueries:
         begun_ns = time.perf_counter_ns()
         query = _good(filter_query(asked.body, now_us=asked.now_us))
         plan = self._plan(asked, query.condition)
+        if query.condition == ALL:  # no index could be made for it
+            asked = msgspec.structs.replace(asked, allow_scan=True)
         fold = CountFold(query.filter, asked.now_us)
         gathered = await self._gather(asked, fold, plan)
         return self._told(asked, [("count", render(fold.count))], plan, _Done(fold, gathered, begun_ns))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from query.document_match import predicate
-from query.joins import QUESTIONS_MAX, VALUES_MAX, Joined, parse_joined
+from query.joins import DOCUMENTS_MAX, QUESTIONS_MAX, VALUES_MAX, Joined, parse_joined
 from query.pipeline import parse_pipeline
 from query.refusals import Refusal
 
@@ -36,6 +36,12 @@ def run_stages(stages: Any, documents: list[Any]) -> list[Any]:
     meets = predicate(parsed.filter)
     found = parsed.run([one for one in documents if meets(one)], lambda n: 0)
     assert not isinstance(found, Refusal), found.text
+    return found
+
+
+def plan_of(stages: list[Any]) -> Joined:
+    found = parse_joined(stages)
+    assert isinstance(found, Joined)
     return found
 
 
@@ -137,9 +143,7 @@ def test_what_joins_nothing_is_left_to_the_usual_way() -> None:
 
 
 def test_what_is_looked_up_and_held_is_bounded() -> None:
-    plan = parse_joined([{"$lookup": LOOKUP}])
-    assert isinstance(plan, Joined)
-    (step,) = plan.steps
+    (step,) = plan_of([{"$lookup": LOOKUP}]).steps
     several = step.asks([{"item": n} for n in range(VALUES_MAX + 1)])
     assert not isinstance(several, Refusal)
     assert [len(one[0]["$match"]["sku"]["$in"]) for one in several] == [VALUES_MAX, 1]
@@ -151,6 +155,13 @@ def test_what_is_looked_up_and_held_is_bounded() -> None:
     assert "$project shorter ones" in texts.text
     odd = step.asks([{"item": {"$regex": "^a"}}, {"item": 1}])
     assert odd == [[{"$match": {"$or": [{"sku": {"$in": [1]}}, {"sku": {"$eq": {"$regex": "^a"}}}]}}]]
+    (inner,) = plan_of([{"$lookup": {**LOOKUP, "pipeline": [{"$limit": 1}]}}]).steps
+    each = inner.done([{"item": 1}] * (DOCUMENTS_MAX + 1), [], lambda n: 0)
+    assert isinstance(each, Refusal)
+    assert "put the stages after it" in each.text
+    (all_of,) = plan_of([{"$lookup": {"from": "stock", "as": "all", "pipeline": []}}]).steps
+    square = all_of.done([{}] * 100_000, [{"_id": n} for n in range(100_000)], lambda n: 0)
+    assert isinstance(square, Refusal)
     same = [{"_id": n, "sku": 1} for n in range(1_000)]
     blown = step.done([{"item": 1} for _ in range(1_000)], same, lambda n: 0)
     assert isinstance(blown, Refusal)

@@ -171,7 +171,9 @@ class DocumentQueries:
 
     async def _asked(self, request: web.BaseRequest, operation: str, name: str, query: str) -> _Asked:
         wanted = options(query, READ_PARAMETERS)
-        collection = self._collections.known(name)
+        collection = self._collections.find(name)
+        if collection is None and operation != "_update":
+            collection = self._collections.known(name)  # says why not
         text = await read_body(request, BODY_BYTES_MAX, self._budget, "body-too-large")
         try:
             body = checked(text, BODY_BYTES_MAX) if text.strip() else {}
@@ -189,8 +191,10 @@ class DocumentQueries:
             if not isinstance(body.get(flag, False), bool):
                 raise ProblemError("bad-body", f"{flag} is true or false")
         timeout_us = wanted.timeout_us or max(SCAN_TIMEOUT_US, self._settings.read_timeout_us)
+        if collection is None and body.get("upsert", False):
+            collection = await self._collections.used(name)
         return _Asked(
-            collection,
+            collection or self._collections.known(name),
             body,
             _level(body.get("level"), wanted.level),
             timeout_us,

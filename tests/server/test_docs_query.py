@@ -324,6 +324,22 @@ def test_a_pipeline_reads_other_collections_on_its_way() -> None:
     run(work())
 
 
+def test_an_upsert_may_make_the_first_document() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            body: dict[str, Any] = {"filter": {"_id": "a"}, "update": {"$inc": {"n": 1}}}
+            target = "/v1/docs/new/_update"
+            assert problem(await ask("POST", target, json.dumps(body).encode()))[0] == 404
+            bad = json.dumps({**body, "upsert": True, "multi": 5}).encode()
+            assert problem(await ask("POST", target, bad)) == (400, "bad-body")
+            assert (await ask("GET", "/v1/collections/new")).status == 404
+            made = await ask("POST", target, json.dumps({**body, "upsert": True}).encode())
+            assert made.json()["upserted"] == "a"
+            assert (await ask("GET", "/v1/docs/new/a")).json() == {"n": 1}
+
+    run(work())
+
+
 def test_an_index_may_be_the_first_of_its_collection() -> None:
     async def work() -> None:
         async with door() as ask:

@@ -3,9 +3,9 @@
     python -m bench --only queue
 
 Every deletion leaves a tombstone, and a reader of the head has to pass all that are left, but for what is
-over (node/floors.py) or summed up (lsm/passing.py). So figures are taken of a queue in use, to which so many items
-come per second and from which as many go; and of one from which a million are deleted as fast as they can be:
-meanwhile, right after it, and when all that is over.
+over (node/floors.py) or summed up (lsm/passing.py). So figures are taken of a queue in use, to which so many
+items come per second and from which as many go; and of one from which a million are deleted as fast as they
+can be: meanwhile, right after it, and when all that is over.
 """
 
 from __future__ import annotations

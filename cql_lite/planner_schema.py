@@ -106,8 +106,8 @@ class SchemaPlan:
             return VoidResult()
         if changed.error:
             raise self._error(changed)
+        yield (AdminRequest(PEER_EPOCHS),)  # the next statement may go to another peer
         if changed.code in ("exists", "absent") or self.told is None:
-            yield (AdminRequest(PEER_EPOCHS),)  # drivers wait for peers to agree when they hear of a change
             return VoidResult()
         for text in self._warnings:
             options.warn(text)

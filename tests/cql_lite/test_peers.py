@@ -75,3 +75,18 @@ def test_members_that_come_go_and_move_are_events(cluster: SimCluster) -> None:
     back = list(topology_events(After, state, 9042))  # type: ignore[arg-type]
     assert sorted(event.change for event in back) == ["MOVED_NODE", "NEW_NODE"]
     assert list(topology_events(state, state, 9042)) == []
+
+
+def test_the_next_statement_through_another_peer_knows_of_the_change(cluster: SimCluster) -> None:
+    for number in range(6):
+        one, other = Cql(cluster, number % 3), Cql(cluster, (number + 1) % 3)
+        begun_us = cluster.now_us
+        one.run(f"CREATE TABLE ks.n{number} (k int PRIMARY KEY)")
+        other.run(f"INSERT INTO ks.n{number} (k) VALUES (1)")
+        one.run(f"ALTER TABLE ks.n{number} ADD v int")
+        other.run(f"CREATE INDEX ON ks.n{number} (v)")
+        one.run(f"INSERT INTO ks.n{number} (k, v) VALUES (1, 2)")
+        assert other.run(f"SELECT k FROM ks.n{number} WHERE v = 2") == [{"k": 1}]
+        one.run(f"DROP TABLE ks.n{number}")
+        assert "unconfigured" in other.error(f"SELECT * FROM ks.n{number}").message
+        assert cluster.now_us - begun_us < SECOND

@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 RATE = 130
 """Operations per second of a real run: somewhat more than a composite run needs to be valid."""
 
-SHRINKING = ("register", "register-each", "deletes", "cas-register", "txn", "monotonic")
+SHRINKING = ("register", "register-each", "deletes", "cas-register", "txn", "monotonic", "queue")
 """Workloads that judge nothing but the operations in their history."""
 
 

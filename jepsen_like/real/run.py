@@ -46,6 +46,7 @@ REAL_WORKLOADS = (
     "txn",
     "bank",
     "monotonic",
+    "queue",
     *REAL_ONLY,
 )
 """Those that can be run against real peers, beside a composite one of all."""

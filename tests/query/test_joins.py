@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from query.document_match import predicate
 from query.joins import DOCUMENTS_MAX, QUESTIONS_MAX, VALUES_MAX, Joined, parse_joined
 from query.pipeline import parse_pipeline
 from query.refusals import Refusal
+from tests.query.document_oracle import canonical, reached
+from tests.query.documents import DOCUMENTS
 
 ORDERS = [
     {"_id": 1, "item": "almonds", "n": 2},
@@ -166,3 +169,31 @@ def test_what_is_looked_up_and_held_is_bounded() -> None:
     blown = step.done([{"item": 1} for _ in range(1_000)], same, lambda n: 0)
     assert isinstance(blown, Refusal)
     assert "holds more at once" in blown.text
+
+
+PATHS = st.sampled_from(["a", "b", "a.b", "c.0"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(DOCUMENTS, max_size=5), st.lists(DOCUMENTS, max_size=5), PATHS, PATHS)
+def test_what_is_joined_is_what_has_an_equal_value(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], local: str, foreign: str
+) -> None:
+    there = [{**one, "_id": str(at)} for at, one in enumerate(theirs)]
+    (step,) = plan_of(
+        [{"$lookup": {"from": "x", "localField": local, "foreignField": foreign, "as": "found"}}]
+    ).steps
+    asked = step.asks(ours)
+    assert not isinstance(asked, Refusal), asked.text
+    done = step.done(ours, [one for stages in asked for one in run_stages(stages, there)], lambda n: 0)
+    assert not isinstance(done, Refusal), done.text
+    for document, joined in zip(ours, done, strict=True):
+        wanted = values_at(document, local)
+        equal = [one["_id"] for one in there if wanted & values_at(one, foreign)]
+        assert [one["_id"] for one in joined["found"]] == equal
+
+
+def values_at(document: Any, path: str) -> set[Any]:
+    """As plainly as possible: what is there, and the elements of arrays."""
+    found = reached(document, path.split("."))
+    return {canonical(one) for one in [*found, *(e for one in found if isinstance(one, list) for e in one)]}

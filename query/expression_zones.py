@@ -18,7 +18,7 @@ from query.expression_dates import FORMAT_CHARS_MAX, FUNCTIONS as PARTS, date_te
 from query.expression_functions import FUNCTIONS as PLAIN, Function, is_nothing
 from query.numbers import NotComputableError
 from query.refusals import shown
-from query.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
+from query.zones import Clock, clock_of
 
 MINUTE_US: Final = 60_000_000
 _PIECES: Final = {
@@ -29,9 +29,9 @@ _PIECES: Final = {
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
-def _zone(name: Value) -> Zone:
-    """The zone of this name."""
-    found = zone_of("UTC" if name == "GMT" else name) if isinstance(name, str) and name else None
+def _zone(name: Value) -> Clock:
+    """The clocks of the zone of this name."""
+    found = clock_of("UTC" if name == "GMT" else name) if isinstance(name, str) and name else None
     if found is None:
         raise NotComputableError(f"a time zone is UTC, +09:00 or a name like Asia/Seoul; found {shown(name)}")
     return found
@@ -42,16 +42,21 @@ def _in_zone(date: Value, name: Value) -> Value:
     at_us = in_utc(date)
     if at_us is None or name is None:
         return None
-    ahead = ahead_us(_zone(name), at_us)
+    ahead = _zone(name)(at_us)
     minutes = abs(ahead) // MINUTE_US
     offset = f"{'-' if ahead < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
     return moment_text(at_us + ahead, offset)
 
 
-def _shown_in(date: Value, zone: Zone) -> Value:
+def _instant(clock: Clock, local_us: int) -> int:
+    """The instant at which clocks show this; of two the second, of none the one after the gap."""
+    return local_us - clock(local_us - clock(local_us))
+
+
+def _shown_in(date: Value, clock: Clock) -> Value:
     """What clocks there show, as if it were in UTC: for calendars."""
     at_us = in_utc(date)
-    return None if at_us is None else moment_text(at_us + ahead_us(zone, at_us))
+    return None if at_us is None else moment_text(at_us + clock(at_us))
 
 
 def _in_calendar(of: Callable[..., Value], dates: int = 1, unit: int | None = None) -> Function:
@@ -65,10 +70,10 @@ def _in_calendar(of: Callable[..., Value], dates: int = 1, unit: int | None = No
             return of(*rest)
         if name is None:
             return None
-        zone = UTC_ZONE if unit is not None and rest[unit] in _SAME_EVERYWHERE else _zone(name)
-        found = of(*(_shown_in(value, zone) if at < dates else value for at, value in enumerate(rest)))
+        clock = _zone("UTC" if unit is not None and rest[unit] in _SAME_EVERYWHERE else name)
+        found = of(*(_shown_in(value, clock) if at < dates else value for at, value in enumerate(rest)))
         local_us = in_utc(found) if isinstance(found, str) else None
-        return found if local_us is None else moment_text(instant_of(zone, local_us))
+        return found if local_us is None else moment_text(_instant(clock, local_us))
 
     return apply
 
@@ -114,7 +119,7 @@ def _from_text(text: Value, form: Value, zone: Value, on_error: Value, on_null: 
         has_zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", written[10:]) is not None
         if zone is not MISSING and zone is not None and not has_zone:
             local_us = in_utc(written)
-            return None if local_us is None else moment_text(instant_of(_zone(zone), local_us))
+            return None if local_us is None else moment_text(_instant(_zone(zone), local_us))
         return to_date(written)
     except NotComputableError:
         if on_error is MISSING:

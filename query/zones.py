@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -19,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", re.ASCII
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEGIN: Final = int((datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
 _END: Final = int((datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
+_FIRST_US: Final = int((datetime(1, 1, 3, tzinfo=UTC) - _EPOCH).total_seconds()) * SECOND_US
+_LAST_US: Final = int((datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH).total_seconds()) * SECOND_US
 _STEP: Final = 20 * 86_400
 """No zone changes back and forth within so many seconds, but for a few in a Ramadan of one year."""
 
@@ -31,17 +34,49 @@ UTC_ZONE: Final[Zone] = ((-(2**62), 0),)
 @lru_cache(200)
 def zone_of(text: str) -> Zone | None:
     """The zone of this text; None if there is none."""
-    if text in ("", "Z", "UTC"):
-        return UTC_ZONE
-    match = _FIXED.fullmatch(text)
-    if match is not None:
-        minutes = int(match[2]) * 60 + int(match[3] or 0)
-        ahead_us = minutes * 60 * SECOND_US * (1 if match[1] == "+" else -1)
-        return None if minutes > 18 * 60 else ((-(2**62), ahead_us),)
-    if not _NAME.fullmatch(text):
+    fixed_us = _fixed_us(text)
+    if fixed_us is not None:
+        return ((-(2**62), fixed_us),)
+    named = _named(text)
+    return None if named is None else _table(named)
+
+
+Clock = Callable[[int], int]
+"""How far a zone's clocks are ahead of UTC at an instant, in microseconds."""
+
+
+def clock_of(text: str) -> Clock | None:
+    """The same without a table, which takes a hundredth of a second to make."""
+    fixed_us = _fixed_us(text)
+    if fixed_us is not None:
+        return lambda at_us: fixed_us  # noqa: ARG005
+    named = _named(text)
+    if named is None:
         return None
+
+    def ahead(at_us: int) -> int:
+        at = _EPOCH + timedelta(microseconds=min(max(at_us, _FIRST_US), _LAST_US))
+        offset = at.astimezone(named).utcoffset()
+        assert offset is not None, "a zone has an offset"
+        return int(offset.total_seconds()) * SECOND_US
+
+    return ahead
+
+
+def _fixed_us(text: str) -> int | None:
+    if text in ("", "Z", "UTC"):
+        return 0
+    match = _FIXED.fullmatch(text)
+    if match is None:
+        return None
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
+    return None if minutes > 18 * 60 else minutes * 60 * SECOND_US * (1 if match[1] == "+" else -1)
+
+
+@lru_cache(1_000)
+def _named(text: str) -> ZoneInfo | None:
     try:
-        return _table(ZoneInfo(text))
+        return ZoneInfo(text) if _NAME.fullmatch(text) else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
 

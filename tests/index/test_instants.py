@@ -18,7 +18,7 @@ from index.instants import (
     resolve_date,
 )
 from index.mapping import DEFAULT, Rules, compile_mapping
-from query.zones import zone_of
+from query.zones import ahead_us, clock_of, zone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -118,3 +118,14 @@ def test_they_are_dates_of_documents_and_still_text() -> None:
     assert values["when"].dates == [parse_instant("1998-06-12")]
     assert values["when"].text == values["when"].exact == ["Jun 12 1998"]
     assert values["title"].dates == [] and values["title"].text == ["Blade Runner 2049"]
+
+
+@pytest.mark.parametrize("name", ["Asia/Seoul", "America/New_York", "Africa/Casablanca", "+05:30", "UTC"])
+def test_a_zone_is_the_same_with_and_without_a_table(name: str) -> None:
+    zone, clock = zone_of(name), clock_of(name)
+    assert zone is not None and clock is not None
+    for day in range(-20_000, 40_000, 37):
+        at_us = day * 86_400_000_000 + 12_345_678
+        assert clock(at_us) == ahead_us(zone, at_us)
+    assert clock(-(10**18)) is not None and clock(10**18) is not None, "beyond all calendars"
+    assert clock_of("Asia/Soul") is None is clock_of("../etc/passwd")

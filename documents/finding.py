@@ -33,12 +33,14 @@ from documents.programs import (
     COUNT,
     DISTINCT,
     FIND,
+    UNFORESEEN,
     FoundDocument,
     Part,
     Program,
     Values,
     decode_part,
     encode_program,
+    unforeseen,
 )
 from query.document_filter import Filter, parse_filter, whole
 from query.document_projection import Projection, parse_projection
@@ -202,7 +204,11 @@ class _Fold(ABC):
             where, why = decoded.refused
             self.refused = self.refused or Invalid("bad_query", f"{where}: {why}")
             return False
-        return self.take(decoded)
+        try:
+            return self.take(decoded)
+        except UNFORESEEN as error:
+            self.refused = self.refused or Invalid("bad_query", unforeseen(error))
+            return False
 
     @abstractmethod
     def take(self, part: Part) -> bool:

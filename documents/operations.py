@@ -283,7 +283,7 @@ class _Edit(msgspec.Struct, frozen=True):
             pieces = self._pieces(collection, document)
         except EditError as error:
             return Invalid(error.code, str(error))
-        except JsonError as error:
+        except (JsonError, ArithmeticError) as error:
             return Invalid("patch_conflict", f"what is there cannot be edited: {error}")
         except RecursionError:
             return Invalid("too_deep", f"nested more than {limits.DOCUMENT_DEPTH_MAX} levels deep")

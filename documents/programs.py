@@ -31,6 +31,7 @@ from query.document_match import predicate
 from query.document_projection import ID, Project, Projection, parse_projection, projector
 from query.document_sort import Sort, parse_sort, place, sort_values
 from query.document_values import MISSING, NUMBER, TEXT, Path, leaves, order_key, parse_path, rank
+from query.numbers import NotComputableError
 from query.pipeline import Part as PipelinePart, Pipeline, parse_pipeline
 from query.refusals import Refusal, RefusedError
 
@@ -126,11 +127,58 @@ def start_program(data: bytes, table: Table, keyspace: Keyspace, below: Below) -
         return f"{table.keyspace}.{table.name} is no collection of documents"
     try:
         program = _program.decode(data)
-        return _started(program, collection, below)
+        return _Contained(_started(program, collection, below))
     except (msgspec.DecodeError, JsonError) as error:
         return f"this program is not understood: {error}"
     except _NotUnderstoodError as error:
         return str(error)
+
+
+UNFORESEEN: Final = (ArithmeticError, ValueError, RecursionError, NotComputableError)
+"""What computing may end with, in libraries too, where nobody thought of these numbers and texts."""
+
+
+def unforeseen(error: Exception) -> str:
+    """That something could not be computed, for people."""
+    return f"this cannot be computed of what is there ({type(error).__name__}: {str(error)[:200]})"
+
+
+class _Contained:
+    """A program that computes for a stranger on strangers' data: what it fails at ends the request, and not
+    the peer, which would take the next one with it that is asked instead.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._failure = b""
+
+    @property
+    def range_over(self) -> bool:
+        return self._runner.range_over
+
+    @range_over.setter
+    def range_over(self, over: bool) -> None:
+        self._runner.range_over = over
+
+    def take(self, key: bytes, row: Row, now_us: int) -> bool:
+        """Look at a row; False if that cannot be done."""
+        try:
+            return self._runner.take(key, row, now_us)
+        except UNFORESEEN as error:
+            self._failure = _failed(error, key)
+            return False
+
+    def part(self) -> bytes:
+        """What came of it, or why nothing did."""
+        try:
+            return self._failure or self._runner.part()
+        except UNFORESEEN as error:
+            return _failed(error, b"")
+
+
+def _failed(error: Exception, key: bytes) -> bytes:
+    where = f" (document {id_of(key)[:60]!r})" if key else ""
+    return _encoder.encode(Part(refused=("query", unforeseen(error) + where)))
 
 
 class _NotUnderstoodError(Exception):

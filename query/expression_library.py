@@ -66,9 +66,12 @@ def _power(base: numbers.Number, exponent: numbers.Number) -> numbers.Number:
         if base.bit_length() * exponent <= numbers.BITS_MAX:
             return int(base**exponent)
     try:
-        return numbers.shortened(_CONTEXT.power(numbers.decimal(base), numbers.decimal(exponent)))
+        found = _CONTEXT.power(numbers.decimal(base), numbers.decimal(exponent))
     except decimal.DecimalException:
-        raise NotComputableError(f"there is no {base} to the power of {exponent}") from None
+        found = _NONE
+    if not found.is_finite():  # 0 to the power of -1 is infinite without a word
+        raise NotComputableError(f"there is no {base} to the power of {exponent}")
+    return numbers.shortened(found)
 
 
 def _logarithm(value: decimal.Decimal, base: decimal.Decimal) -> decimal.Decimal:

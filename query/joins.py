@@ -28,7 +28,7 @@ from query.document_match import predicate
 from query.document_projection import ID
 from query.document_values import MISSING, Path, Value, leaves, order_key
 from query.expressions import field_path
-from query.pipeline import STAGES_MAX, Pipeline, parse_pipeline
+from query.pipeline import CANNOT, STAGES_MAX, Pipeline, parse_pipeline, refusal_of
 from query.pipeline_stages import Below, assigned
 from query.refusals import Refusal, RefusedError, member, refusable, shown
 
@@ -95,7 +95,10 @@ class Step(msgspec.Struct, frozen=True):
 
     def done(self, documents: list[Value], found: list[Value], below: Below) -> list[Value] | Refusal:
         """What comes out after the stages that follow; `found` is what came of the question."""
-        return refusable(lambda: self._done(documents, found, below))
+        try:
+            return self._done(documents, found, below)
+        except CANNOT as error:
+            return refusal_of(error)
 
     def _done(self, documents: list[Value], found: list[Value], below: Below) -> list[Value]:
         memory = Memory()

@@ -26,6 +26,7 @@ from query.accumulators import Memory
 from query.document_filter import ALL, And, Filter
 from query.document_values import Value
 from query.expressions import Parser
+from query.numbers import NotComputableError
 from query.pipeline_facets import Facet, faceted
 from query.pipeline_parts import STAGES, Stage
 from query.pipeline_stages import Below, Limited, Results, Sink
@@ -145,6 +146,15 @@ class _Stateful(Protocol):
         """JSON."""
 
 
+CANNOT: Final = (RefusedError, NotComputableError)
+"""What stages raise: accumulators know no place."""
+
+
+def refusal_of(error: RefusedError | NotComputableError) -> Refusal:
+    """Why a pipeline cannot go on."""
+    return error.refusal if isinstance(error, RefusedError) else Refusal("pipeline", str(error))
+
+
 class Part:
     """One peer's share of a pipeline."""
 
@@ -159,13 +169,16 @@ class Part:
         self._memory.begin_document()
         try:
             return self._first.push(document)
-        except RefusedError as error:
-            self._refusal = error.refusal
+        except CANNOT as error:
+            self._refusal = refusal_of(error)
             return False
 
     def state(self) -> Value | Refusal:
         """What is sent to whoever asked; JSON."""
-        return self._refusal or self._last.state()
+        try:
+            return self._refusal or self._last.state()
+        except CANNOT as error:
+            return refusal_of(error)
 
 
 class Whole:
@@ -193,16 +206,16 @@ class Whole:
                 if not self._wanted:
                     return
                 self._wanted = self._first.push(document)
-        except RefusedError as error:
-            self._refusal = self._refusal or error.refusal
+        except CANNOT as error:
+            self._refusal = self._refusal or refusal_of(error)
 
     def results(self) -> list[Value] | Refusal:
         """The documents that come out."""
         if self._refusal is None:
             try:
                 self._first.end()
-            except RefusedError as error:
-                self._refusal = error.refusal
+            except CANNOT as error:
+                self._refusal = refusal_of(error)
         return self._refusal or self._results.documents
 
 

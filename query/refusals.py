@@ -40,7 +40,10 @@ def refusable(parse: Callable[[], T]) -> T | Refusal:
 
 def shown(value: object) -> str:
     """A value that somebody sent, short enough for a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of very many digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

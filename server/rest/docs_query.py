@@ -55,6 +55,7 @@ from documents.indexes import schema_name
 from documents.operations import Condition, NotMet, Operation, Wanted
 from documents.pipeline_updates import is_pipeline
 from documents.positional import NOWHERE, Positions, array_filters
+from documents.programs import UNFORESEEN
 from documents.updates import ID_STAYS, update_of
 from documents.upserts import split_id, upsert_of
 from documents.values import id_of
@@ -541,7 +542,7 @@ def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRea
             value[ID] = document.id
         try:
             return meets(value)
-        except RefusedError:  # an expression that cannot be computed of it any more
+        except (RefusedError, *UNFORESEEN):  # an expression that cannot be computed of it any more
             return False
 
     return holds

@@ -258,3 +258,22 @@ def test_what_a_peer_cannot_compute_ends_the_request_with_the_reason() -> None:
     refused = aggregate(cluster, 1, [{"$project": {"x": {"$add": ["$t", 1]}}}])
     assert isinstance(refused, Invalid)
     assert refused.detail.startswith("pipeline[0].$project.x.$add: a number belongs here")
+
+
+def test_what_nobody_foresaw_ends_the_request_and_not_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, _ = lagging(3)
+
+    def fails(*_: Any) -> bool:
+        raise OverflowError("cannot convert Infinity to integer")
+
+    monkeypatch.setattr(programs._Counting, "take", fails)
+    answer = gather(cluster, 1, fold := CountFold(b"{}"))
+    assert not isinstance(answer, Gathered) or fold.refused is not None
+    assert fold.refused is not None
+    assert "this cannot be computed of what is there (OverflowError" in fold.refused.detail
+    monkeypatch.undo()
+    monkeypatch.setattr(CountFold, "take", fails)
+    gather(cluster, 1, fold := CountFold(b"{}"))
+    assert fold.refused is not None
+    monkeypatch.undo()
+    assert all(count(cluster, index, {}) == 45 for index in range(3)), "all are there"

@@ -226,6 +226,8 @@ def test_a_function(expression: Any, expected: Any) -> None:
     [
         ({"$range": [0, 1_000_000]}, "$range gives at most"),
         ({"$ln": 0}, "there is no such number"),
+        ({"$pow": [0, -1]}, "there is no 0 to the power of -1"),
+        ({"$pow": [0, -0.5]}, "there is no 0 to the power of"),
         ({"$log": [2, 1]}, "the base of a logarithm"),
         ({"$toInt": "1.5"}, "no whole number"),
         ({"$toInt": "x"}, "this is no number"),

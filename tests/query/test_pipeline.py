@@ -457,3 +457,33 @@ def test_products_of_products_stay_small() -> None:
     refused = run([{"$addFields": {"a": {"$multiply": ["$a", "$a"]}}}] * 20, [{"a": 99}])
     assert isinstance(refused, Refusal)
     assert "beyond all numbers" in refused.text
+
+
+AWKWARD: list[Any] = [
+    *(0, 1, -1, 2.5, 10**40, Decimal("1e6144"), Decimal("-1e6144"), Decimal("1e-6144"), Decimal("9" * 40)),
+    *("x", "2024-01-01", None, True, [], [1], {}),
+]
+
+
+@pytest.mark.parametrize("operator", ["$sum", "$avg", "$stdDevPop", "$stdDevSamp", "$max", "$push"])
+def test_numbers_at_the_ends_of_what_there_is_end_the_request_and_nothing_else(operator: str) -> None:
+    ways = ["$v", {"$multiply": ["$v", "$w"]}, {"$add": ["$v", "$w"]}, {"$pow": ["$v", "$w"]}]
+    ways += [{"$subtract": ["$v", "$w"]}, {"$divide": ["$v", "$w"]}]
+    refused = 0
+    for way in ways:
+        parsed = parse_pipeline([{"$group": {"_id": "$g", "r": {operator: way}}}])
+        assert not isinstance(parsed, Refusal)
+        for value in AWKWARD:
+            for other in AWKWARD:
+                documents = [{"v": value, "w": other, "g": 1}, {"v": other, "w": value, "g": 1}]
+                parts = [parsed.part(lambda n: 0), parsed.part(lambda n: 0)]
+                for part, document in zip(parts, documents, strict=True):
+                    part.push(document)
+                whole = parsed.whole(lambda n: 0)
+                for part in parts:
+                    state = part.state()
+                    refused += isinstance(state, Refusal)
+                    if not isinstance(state, Refusal):
+                        whole.absorb(state)
+                assert isinstance(whole.results(), list | Refusal)
+    assert refused

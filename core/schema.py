@@ -91,7 +91,8 @@ SIMPLE_INDEX, KEYS_INDEX, VALUES_INDEX, ENTRIES_INDEX, FULL_INDEX, DATE_INDEX = 
 class IndexTarget(msgspec.Struct, frozen=True, array_like=True):
     """What of a row an index (or a check of a read) looks at: index/entries.py makes terms of it.
 
-    `path` leads into a json column. `descending` turns the order over. `fold` takes text without its case.
+    `path` leads into a json column. `descending` turns the order over. `fold` takes text without its case,
+    `normalize` composed, `ascii` in letters of ASCII where there are any (core/plain_text.py).
     """
 
     column: str
@@ -99,6 +100,8 @@ class IndexTarget(msgspec.Struct, frozen=True, array_like=True):
     path: tuple[str, ...] = ()
     descending: bool = False
     fold: bool = False
+    normalize: bool = False
+    ascii: bool = False
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -129,7 +132,9 @@ class Index(msgspec.Struct, frozen=True):
     def looks_at(self) -> tuple[IndexTarget, ...]:
         """What its terms are made of."""
         fold = ("case_sensitive", "false") in self.options
-        return self.targets or (IndexTarget(self.column, self.kind, fold=fold),)
+        normalize, ascii_ = (("normalize", "true") in self.options, ("ascii", "true") in self.options)
+        one = IndexTarget(self.column, self.kind, fold=fold, normalize=normalize, ascii=ascii_)
+        return self.targets or (one,)
 
 
 class Table(msgspec.Struct, frozen=True):

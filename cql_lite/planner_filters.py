@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from core.schema import CLUSTERING, PARTITION, SIMPLE_INDEX, STATIC
+from core.schema import CLUSTERING, PARTITION, SIMPLE_INDEX, STATIC, IndexTarget
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
@@ -150,11 +150,11 @@ def _like(
     expression, scope = right
     assert not isinstance(expression, ast.InList), "the parser gives LIKE one value"
     index = index_for(layout.view, column_of(layout.view, left.column), SIMPLE_INDEX)
-    fold = index is not None and index.looks_at[0].fold
+    target = IndexTarget(left.column) if index is None else index.looks_at[0]
     term = compile_term(expression, subject.type, left.column, scope)
 
     def make(context: Context) -> Predicate:
-        matches = like(present(term(context), left.column), left.column, fold)
+        matches = like(present(term(context), left.column), target)
         value = _getter(subject, context)
 
         def predicate(record: Record) -> bool:

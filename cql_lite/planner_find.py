@@ -20,6 +20,7 @@ from msgspec import UnsetType
 
 from core.consistency import Level
 from core.finding import ANYWHERE, AT_END, OPEN, ROW_KEY, Check, Drive, FindRequest, Found, FoundRow, Span
+from core.plain_text import plain
 from core.requests import Answer
 from core.schema import (
     ENTRIES_INDEX,
@@ -112,8 +113,10 @@ def restriction(view: TableView, relation: ast.Relation, scope: Scope) -> Restri
         return None
     column, kind = found
     index = index_for(view, column, kind)
-    fold = index is not None and index.looks_at[0].fold
-    spans = _Spans(column, kind, relation, fold)
+    target = IndexTarget(column.name, kind)
+    if index is not None:
+        target = msgspec.structs.replace(index.looks_at[0], kind=kind)
+    spans = _Spans(column, target, relation)
     return Restriction(spans.compile(scope), index, _WIDTHS[relation.operator])
 
 
@@ -131,18 +134,16 @@ def check_like(view: TableView, relation: ast.Relation) -> None:
         )
 
 
-def like(pattern: bytes, name: str, fold: bool) -> Callable[[bytes], bool]:
+def like(pattern: bytes, target: IndexTarget) -> Callable[[bytes], bool]:
     """Whether a text matches a pattern: % at the beginning and at the end stands for any text."""
     if not pattern:
-        raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {name}")
-    if fold:
-        pattern = pattern.decode().casefold().encode()
+        raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {target.column}")
+    pattern = plain(pattern, target)
     at_start, at_end = pattern.startswith(b"%"), pattern.endswith(b"%") and len(pattern) > 1
     text = pattern[at_start : len(pattern) - at_end]
 
     def matches(value: bytes) -> bool:
-        if fold:
-            value = value.decode().casefold().encode()
+        value = plain(value, target)
         if at_start:
             return text in value if at_end else value.endswith(text)
         return value.startswith(text) if at_end else value == text
@@ -153,11 +154,10 @@ def like(pattern: bytes, name: str, fold: bool) -> Callable[[bytes], bool]:
 class _Spans:
     """Makes the check of one relation."""
 
-    def __init__(self, column: ColumnView, kind: str, relation: ast.Relation, fold: bool) -> None:
+    def __init__(self, column: ColumnView, target: IndexTarget, relation: ast.Relation) -> None:
         self._column = column
         self._relation = relation
-        self._fold = fold
-        self._target = IndexTarget(column.name, kind, fold=fold)
+        self._target = target
         self._of = _part_type(column.type, relation)
 
     def compile(self, scope: Scope) -> MakeCheck:
@@ -182,9 +182,7 @@ class _Spans:
         return make
 
     def _key(self, value: bytes) -> bytes:
-        if self._fold:
-            value = value.decode().casefold().encode()
-        return self._of.key(value)
+        return self._of.key(plain(value, self._target))
 
     def _entry_prefix(self, scope: Scope) -> Callable[[Context], bytes]:
         left, of = self._relation.left, self._column.type
@@ -221,8 +219,7 @@ class _Spans:
     def _like(self, pattern: bytes) -> Check:
         if not pattern:
             raise InvalidRequestError(f"LIKE takes a pattern that is not empty for {self._column.name}")
-        if self._fold:
-            pattern = pattern.decode().casefold().encode()
+        pattern = plain(pattern, self._target)
         at_start, at_end = pattern.startswith(b"%"), pattern.endswith(b"%") and len(pattern) > 1
         text = escaped(pattern[at_start : len(pattern) - at_end])[:-2]
         if not text:

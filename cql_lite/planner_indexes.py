@@ -40,6 +40,7 @@ CLASSES: Final = {
 _MODES: Final = ("PREFIX", "CONTAINS", "SPARSE")
 _PLAIN_ANALYZER: Final = "org.apache.cassandra.index.sasi.analyzer.NonTokenizingAnalyzer"
 _BOOLEANS: Final = ("true", "false")
+_OF_TEXT: Final = ("case_sensitive", "normalize", "ascii")
 _IGNORED: Final = (
     "max_compaction_flush_memory_in_mb", "is_literal", "source_model", "maximum_node_connections",
     "construction_beam_width", "optimize_for", "enable_hierarchy", "neighborhood_overflow", "alpha",
@@ -67,9 +68,9 @@ def index_of(statement: ast.CreateIndex, table: Table, parsed: Callable[[str], T
     using = _class(statement)
     _check_options(statement)
     options = tuple(
-        (name, value.lower() if name in ("case_sensitive", "similarity_function") else value)
+        (name, value.lower() if name in (*_OF_TEXT, "similarity_function") else value)
         for name, value in statement.options
-        if name != "case_sensitive" or isinstance(of, Text)
+        if name not in _OF_TEXT or isinstance(of, Text)
     )
     return Index(0, statement.name, column.name, kind, using, options)
 
@@ -136,9 +137,9 @@ def _class(statement: ast.CreateIndex) -> str:
 def _check_options(statement: ast.CreateIndex) -> None:
     for name, value in statement.options:
         low = value.lower()
-        if name == "case_sensitive" and low in _BOOLEANS:
-            fine = True  # of what is no text it says nothing
-        elif name in ("normalize", "ascii", "analyzed"):
+        if name in _OF_TEXT:
+            fine = low in _BOOLEANS  # of what is no text it says nothing
+        elif name == "analyzed":
             fine = low == "false"
         elif name == "similarity_function":
             fine = low in SIMILARITY_MEASURES
@@ -150,6 +151,6 @@ def _check_options(statement: ast.CreateIndex) -> None:
             fine = name in _IGNORED
         if not fine:
             raise ConfigurationError(
-                f"an index has no option {name} = {value!r} here: there are case_sensitive and mode; words "
-                "of a text are found by search, not by a secondary index"
+                f"an index has no option {name} = {value!r} here: there are case_sensitive, normalize, "
+                "ascii and mode; words of a text are found by search, not by a secondary index"
             )

@@ -26,6 +26,7 @@ import msgspec
 from core.cell import Cell
 from core.errors import RequestError
 from core.finding import ROW_KEY
+from core.plain_text import plain
 from core.schema import (
     CLUSTERING,
     DATE_INDEX,
@@ -111,21 +112,16 @@ def terms_of(table: Table, target: IndexTarget, types: Mapping[str, ColumnType])
         return None
     is_key = column.kind in (PARTITION, CLUSTERING)
     made = _of_key(table, column, types) if is_key else _of_cells(column, target, of)
-    if made is None or not (target.fold or target.descending):
+    if made is None or not (target.fold or target.normalize or target.ascii or target.descending):
         return made
     return partial(_turned, made, target)
 
 
 def _turned(made: TermsOf, target: IndexTarget, view: RowView) -> list[Term]:
     terms = made(view)
-    if target.fold:
-        terms = [folded(term) for term in terms]
+    if target.fold or target.normalize or target.ascii:
+        terms = [escaped(plain(unescaped(term)[0], target)) for term in terms]
     return [term.translate(_FLIP) for term in terms] if target.descending else terms
-
-
-def folded(term: Term) -> Term:
-    """The term of a text without its case."""
-    return escaped(unescaped(term)[0].decode().casefold().encode())
 
 
 def _of_key(table: Table, column: Column, types: Mapping[str, ColumnType]) -> TermsOf:

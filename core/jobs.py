@@ -1,4 +1,4 @@
-"""Slow work beside the event loop: how a job is done, for server/ and sim/ alike."""
+"""How slow work is done, for server/ and sim/ alike, and what a fault of a disk is told as."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from core.commands import Failed, Why
 from core.errors import CorruptionError, DiskFullError, StoreError
 
 
+def refusal(error: StoreError) -> Failed:
+    """What whoever asked is told of a fault of the disk after which the store goes on."""
+    if isinstance(error, DiskFullError):
+        return Failed(Why.DISK_FULL, str(error))
+    return Failed(Why.CORRUPT if isinstance(error, CorruptionError) else Why.STALLED, str(error))
+
+
 def result_of(job: Callable[[], Any]) -> Any:
     """What a job returns; Failed for a fault of the disk that it raises."""
     try:
         return job()
-    except DiskFullError as error:
-        return Failed(Why.DISK_FULL, str(error))
-    except CorruptionError as error:
-        return Failed(Why.CORRUPT, str(error))
     except StoreError as error:
-        return Failed(Why.STALLED, str(error))
+        return refusal(error)

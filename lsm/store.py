@@ -63,6 +63,7 @@ from core.commands import (
 from core.errors import CorruptionError, DiskFullError, StallError
 from core.expiring import ExpireRows
 from core.healing import PaxosMerge
+from core.jobs import refusal
 from core.lag import LogLag
 from core.limits import MUTATION_BYTES_MAX
 from core.mutation import Mutation, decode_mutation, encode_mutation
@@ -356,10 +357,10 @@ class Store:
         before = self.engine.written()
         try:
             self.engine.end_group()
-        except DiskFullError as error:
-            failed = Failed(Why.DISK_FULL, str(error))
-        except StallError as error:
-            failed = Failed(Why.STALLED, str(error))
+        except (CorruptionError, DiskFullError, StallError) as error:
+            failed = refusal(error)
+            if failed.why == Why.CORRUPT:  # a compaction met it: from then on the engine takes no writes
+                self.damaged.setdefault((None, 0, 0), Damage(None, 0, 0, failed.detail))
         else:
             self.tree.trim()
             return None
@@ -405,13 +406,10 @@ class Store:
             if isinstance(plan.command, CounterAdd):
                 return self._counter_add(plan)
             return self._run[type(plan.command)](plan.command)
-        except CorruptionError as error:
-            self._remember(plan, str(error))
-            return Failed(Why.CORRUPT, str(error)), 0
-        except DiskFullError as error:
-            return Failed(Why.DISK_FULL, str(error)), 0
-        except StallError as error:
-            return Failed(Why.STALLED, str(error)), 0
+        except (CorruptionError, DiskFullError, StallError) as error:
+            if isinstance(error, CorruptionError):
+                self._remember(plan, str(error))
+            return refusal(error), 0
 
     def _read(self, command: Read) -> tuple[Outcome, int]:
         wanted = command.slice

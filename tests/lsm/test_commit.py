@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from core.commands import Applied, Command, Done, Failed, LogRead, Read, Rows, SystemScan, SystemWrite, Why
-from core.errors import DurabilityError
+from core.errors import CorruptionError, DurabilityError
 from core.ports import Ticket
 from lsm.commit import Commit, Unsynced
 from lsm.executor import Executor
@@ -141,7 +141,14 @@ def test_a_refused_write_is_answered_without_a_sync() -> None:
     assert isinstance(executor.take_released()[0][1], Done)
 
 
-def test_who_wrote_or_saw_what_a_full_disk_refused_is_told_and_nobody_else() -> None:
+def takes_no_writes(operation: str, _key: bytes) -> None:
+    """As RocksDB after a compaction met a damaged block."""
+    if operation == "write":
+        raise CorruptionError("block checksum mismatch")
+
+
+@pytest.mark.parametrize("why", [Why.DISK_FULL, Why.CORRUPT])
+def test_who_wrote_or_saw_what_the_engine_refused_is_told_and_nobody_else(why: Why) -> None:
     """Point reads and writes share a batch; what it carried is gone, in the engine and in memory."""
     engine = MemoryEngine()
     executor, client = executor_on(engine), Client()
@@ -152,7 +159,8 @@ def test_who_wrote_or_saw_what_a_full_disk_refused_is_told_and_nobody_else() -> 
     executor.take_released()
     before, log_end = dict(engine.scan(b"", b"\xff")), store.log.end
     again = client.put("new", cell(6, b"v"))
-    engine.disk_full = True
+    engine.disk_full = why == Why.DISK_FULL
+    engine.hook = takes_no_writes if why == Why.CORRUPT else None
     for name, command in (
         ("write", again),
         ("repeat", again),
@@ -162,12 +170,13 @@ def test_who_wrote_or_saw_what_a_full_disk_refused_is_told_and_nobody_else() -> 
         executor.submit((name,), command)
     executor.run()
     outcomes = {ticket[0]: outcome for ticket, outcome in executor.take_released()}
-    refused = {name for name, o in outcomes.items() if isinstance(o, Failed) and o.why == Why.DISK_FULL}
+    refused = {name for name, o in outcomes.items() if isinstance(o, Failed) and o.why == why}
     assert refused == {"write", "repeat", "read it"}
     assert isinstance(outcomes["read other"], Rows) and len(outcomes["read other"].rows) == 1
     assert dict(engine.scan(b"", b"\xff")) == before and store.log.end == log_end
     check_tree(store)
-    engine.disk_full = False
+    assert bool(store.damaged) == (why == Why.CORRUPT)  # and so the process mends it
+    engine.disk_full, engine.hook = False, None
     executor.submit(("write",), again)
     executor.submit(("read it",), Read(point_slice("new"), False))
     executor.run()

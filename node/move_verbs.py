@@ -127,6 +127,7 @@ class MoveVerbs:
         self._plan = plan
         self._plan_id = f"{state.moved_epoch}-{abs(hash_of(plan)):08x}"
         tokens = dict(plan.tokens)
+        newcomers = {member.peer: member.name for member in plan.admit}
         return {
             "plan": self._plan_id,
             "kind": plan.kind,
@@ -137,7 +138,7 @@ class MoveVerbs:
             "admit": [m.name for m in plan.admit],
             "remove": [state_name(node, peer) for peer in plan.remove],
             "vnodes": {state_name(node, peer) or peer.hex()[:8]: len(t) for peer, t in tokens.items()},
-            "voters": [state_name(node, peer) or "a new peer" for peer in plan.voters],
+            "voters": [state_name(node, peer) or newcomers[peer] for peer in plan.voters],
         }
 
     def _make(self, arguments: dict[str, Any]) -> BeginMove:
@@ -153,7 +154,7 @@ class MoveVerbs:
             if absent:
                 raise PlanError(
                     f"{', '.join(absent)} does not wait to be admitted: start it with the same cluster.yml "
-                    f"first; who waits: {', '.join(waiting) or 'nobody'}"
+                    f"and an empty directory first; who waits: {', '.join(waiting) or 'nobody'}"
                 )
             return move_plans.add(state, [waiting[name] for name in chosen], vnodes)
         if kind == "replicate":

@@ -113,7 +113,7 @@ class Moving:
         self._progress = Progress()
         """Of this move, since this peer last began with it."""
         self._not_before_us = 0
-        self._why = ""
+        self._why, self._why_at = "", 0
         self.told: dict[PeerId, MoveTold] = {}
         self._asked: dict[int, tuple[PeerId, int]] = {}
         """Questions on their way: whom, and when."""
@@ -190,7 +190,7 @@ class Moving:
             progress.ranges_done,
             progress.ranges,
             progress.differing,
-            progress.why or self._why,
+            progress.why or (self._why if progress.ranges_done == self._why_at else ""),
             self._waits.told(log.state, self.hints, self.inside.world.monotonic_us()),
         )
 
@@ -298,7 +298,7 @@ class Moving:
     def ended(self, failure: str) -> None:
         """The steps under way have come to their end."""
         self._runner = None
-        self._why = failure
+        self._why, self._why_at = failure, self._progress.ranges_done
         if failure:
             self._not_before_us = self.inside.world.monotonic_us() + RESTART_US
 

@@ -282,7 +282,7 @@ class Stream:
         peers = dict.fromkeys(peer for _, sides, _ in wanted for peer in sides[0] if peer != self._me)
         if not wanted:
             return {}
-        self.progress.why = "waits until a quorum of the old replicas has adopted the plan"
+        self.progress.why = "the old replicas, a quorum of whom has to have adopted the plan"
         told: dict[PeerId, FloorsTold] = yield AskAll(
             tuple(peers),
             FloorsAsk,
@@ -294,7 +294,7 @@ class Stream:
         self.progress.why = ""
         plan = self._planned(wanted, tuple(told))
         if plan is None:
-            raise StreamError("no quorum of the old replicas has adopted the plan")
+            raise StreamError("a quorum of the old replicas, which has not adopted the plan yet")
         for source, pieces in plan.items():
             taken = tuple((table, floors_within(data, table, pieces)) for table, data in told[source].floors)
             if taken:

@@ -148,13 +148,16 @@ class Cluster:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """The answer of the first peer that can be reached; a `Failure` if none can."""
+        """The answer of the first peer that can be reached; a `Failure` if none can.
+
+        Who was asked and then fell silent is passed over only where asking again changes nothing.
+        """
         reasons = []
         for peer in self.peers:
             try:
                 return peer.request(method, path, body, headers)
             except UnreachableError as error:
-                if error.sent:
+                if error.sent and method != "GET":
                     raise broken(error) from error
                 reasons.append(error)
             finally:

@@ -9,11 +9,13 @@ the same time and with little patience, because only it knows its process, its v
 from __future__ import annotations
 
 import concurrent.futures
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json, print_table, say
+from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, duration_text, print_json, print_table, say
 from cli.places import urls_to_try
 from cli.rest import Answer, Cluster, Peer, UnreachableError, beside, expect
 from core.limits import KIB, MIB
@@ -23,6 +25,10 @@ UNKNOWN: Final = "-"
 ANOTHER: Final = "another peer"
 """At this address answers one that is not the member: a wiped directory, mostly."""
 NOT_READY: Final = "not ready"
+WHOM_TIMEOUT_S: Final = 5.0
+"""A peer that is connected to and silent so long (it stands still, mostly) is passed over for the next."""
+CLOCK_OFF_S: Final = ASK_TIMEOUT_S
+"""So far apart clocks are said to be; less may be the time that an answer took."""
 DISK_LOW_BYTES: Final = 256 * MIB
 """Less than this is said."""
 DISK_FULL_BYTES: Final = 64 * KIB
@@ -36,6 +42,7 @@ def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         own = list(pool.map(lambda peer: about_itself(beside(answer.url, str(peer["address"]))), peers))
     rows = [row_of(peer, itself) for peer, itself in zip(peers, own, strict=True)]
+    _compare_clocks(rows)
     good = bool(rows) and all(row["state"] == "up" for row in rows)
     head = {key: told.get(key) for key in ("cluster", "cluster_id", "epoch", "ready", "why_not")}
     if as_json:
@@ -52,9 +59,18 @@ def status(urls: Sequence[str], config: Path, *, as_json: bool) -> int:
     return 0 if good else ANSWERED_NO_EXIT
 
 
+def _compare_clocks(rows: list[dict[str, Any]]) -> None:
+    """Against ours becomes against the peers' usual one: that of who asks may be the one that is wrong."""
+    told = [row for row in rows if row["clock_off_s"] is not None]
+    if told:
+        usual_s = statistics.median_low([row["clock_off_s"] for row in told])
+        for row in told:
+            row["clock_off_s"] = round(row["clock_off_s"] - usual_s, 1)
+
+
 def ask(urls: Sequence[str], verb: str) -> tuple[Answer, dict[str, Any]]:
     """What the first reachable peer answers to an admin verb."""
-    answer = expect(Cluster(urls).request("GET", f"/v1/admin/{verb}"))
+    answer = expect(Cluster(urls, WHOM_TIMEOUT_S).request("GET", f"/v1/admin/{verb}"))
     told = answer.json()
     if not isinstance(told, dict):
         raise Failure(f"{answer.url} answered to {verb} with something unknown", code="bad_answer")
@@ -62,11 +78,14 @@ def ask(urls: Sequence[str], verb: str) -> tuple[Answer, dict[str, Any]]:
 
 
 def about_itself(url: str) -> dict[str, Any]:
-    """What a peer says of itself, empty if it does not answer."""
+    """What a peer says of itself, empty if it does not answer; `clock_off_s` is against our clock."""
     peer = Peer(url, ASK_TIMEOUT_S)
+    began_s = time.time()
     try:
         answer = expect(peer.request("GET", "/v1/admin/status"))
         told = answer.json()
+        if isinstance(told, dict) and "clock_us" in told:
+            told["clock_off_s"] = told["clock_us"] / 1e6 - (began_s + time.time()) / 2
     except (UnreachableError, Failure):
         return {}
     finally:
@@ -94,6 +113,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
         "why_not": itself.get("why_not") or "",
         "load_bytes": mine.get("load_bytes"),
         "disk_free_bytes": mine.get("disk_free_bytes"),
+        "clock_off_s": mine.get("clock_off_s"),
         "vnodes": peer.get("vnodes"),
         "owns": peer.get("owns"),
         "version": mine.get("version"),
@@ -105,7 +125,7 @@ def row_of(peer: dict[str, Any], itself: dict[str, Any]) -> dict[str, Any]:
 
 def advice_on(row: dict[str, Any]) -> str:
     """What to do about a peer; "" if there is nothing."""
-    name, free = row["name"], row["disk_free_bytes"]
+    name, free, off_s = row["name"], row["disk_free_bytes"], row["clock_off_s"]
     if row["state"] == NOT_READY:
         return f"{name} is not ready: {row['why_not']}"
     if row["state"] == "down":
@@ -115,6 +135,12 @@ def advice_on(row: dict[str, Any]) -> str:
         )
     if row["state"] == ANOTHER:
         return f"{name}: another peer answers at its address: {row['why_not']}"
+    if off_s is not None and abs(off_s) > CLOCK_OFF_S:
+        off = f"{duration_text(abs(off_s))} {'ahead of' if off_s > 0 else 'behind'} the other peers'"
+        return (
+            f"{name}'s clock is {off}: set it right (timedatectl set-ntp true). No write is lost by it, but "
+            "through this peer rows expire at the wrong time"
+        )
     if free is not None and free < DISK_LOW_BYTES:
         when = "it refuses writes" if free < DISK_FULL_BYTES else "when that is full it refuses writes"
         return (

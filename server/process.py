@@ -492,6 +492,7 @@ class PeerProcess:
             "load_bytes": health["sst_bytes"] + health["memtable_bytes"],
             "disk_free_bytes": self._disk_bytes()[0],
             "resident_bytes": resident_bytes(),
+            "clock_us": self.world.wall_us(),
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "connected_peers": self.transport.connected(),
         }
@@ -508,6 +509,7 @@ class PeerProcess:
         yield "disk_free_bytes", none, free
         yield "disk_bytes", none, size
         yield "process_resident_bytes", none, resident_bytes()
+        yield "clock_seconds", none, self.world.wall_us() / 1e6
         yield "ready", none, float(self.node.ready()[0])
         yield "epoch", none, self.node.metadata.state.epoch
         yield "requests_in_flight", none, self.node.admission.requests

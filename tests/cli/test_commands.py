@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from cli.main import app, main
+from cli.status import advice_on
 from tests.cli.fake import FakeCluster
 
 CONFIG = "cluster: c\npeers:\n- {name: n1, address: 127.0.0.1}\nports: {rest: %d, cql: %d, peer: %d}\n"
@@ -127,8 +128,8 @@ def test_status_as_table_and_json(sullae: Run, cluster: FakeCluster) -> None:
     assert told["epoch"] == 7
     assert told["peers"][0] == {
         "name": "n1", "address": "127.0.0.1", "peer": "aa", "pid": 4242, "state": "up", "why_not": "",
-        "load_bytes": 2048, "disk_free_bytes": None, "vnodes": 16, "owns": 1.0, "version": "9.9.9",
-        "datacentre": "dc1", "rack": "r1", "voter": True,
+        "load_bytes": 2048, "disk_free_bytes": None, "clock_off_s": None, "vnodes": 16, "owns": 1.0,
+        "version": "9.9.9", "datacentre": "dc1", "rack": "r1", "voter": True,
     }  # fmt: skip
 
 
@@ -147,6 +148,21 @@ def test_status_says_whose_disk_is_nearly_full(sullae: Run, cluster: FakeCluster
     assert "n1 has 3.0 KiB left on its disk" in outcome.err
     cluster.status["disk_free_bytes"] = 2**40
     assert "left on its disk" not in sullae("status", "--url", cluster.url).err
+
+
+def test_status_says_whose_clock_is_wrong() -> None:
+    off = {"name": "n1", "state": "up", "disk_free_bytes": None, "clock_off_s": -601.0}
+    assert "n1's clock is 10 min 1 s behind the other peers'" in advice_on(off)
+    assert advice_on({**off, "clock_off_s": 0.4}) == ""
+
+
+def test_a_question_goes_on_to_the_next_peer(sullae: Run, cluster: FakeCluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = threading.Thread(target=lambda: silent.accept()[0].close(), daemon=True)
+        hanging.start()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert sullae("status", "--url", url, "--url", cluster.url).status == 0
+        hanging.join(10)
 
 
 def test_status_says_why_a_peer_does_not_serve(sullae: Run, cluster: FakeCluster) -> None:

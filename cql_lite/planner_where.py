@@ -252,7 +252,7 @@ def compile_where(
             where.others.append(relation)
         elif columns[0].kind == PARTITION:
             if relation.operator not in (ast.EQ, ast.IN) or isinstance(relation.left, ast.ColumnTuple):
-                if not filtering:
+                if not filtering and not _is_indexed(view, columns[0]):
                     _only_filter(relation, columns[0])
                 where.others.append(relation)
             else:
@@ -317,6 +317,11 @@ def _is_of_key(columns: tuple[ColumnView, ...], relation: ast.Relation) -> bool:
     if relation.left.path or not columns[0].is_key:
         return False
     return relation.operator in (ast.EQ, ast.IN, *LOWER, *UPPER)
+
+
+def _is_indexed(view: TableView, column: ColumnView) -> bool:
+    """Whether an index serves ranges of a partition key column."""
+    return any(index.column == column.name and not index.targets for index in view.indexes)
 
 
 def _only_filter(relation: ast.Relation, column: ColumnView) -> None:

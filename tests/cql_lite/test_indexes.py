@@ -137,6 +137,20 @@ def test_case_may_not_matter(cql: Cql) -> None:
         assert sorted(row["k"] for row in cql.run(f"SELECT k FROM folded WHERE {where}")) == keys
 
 
+def test_ranges_of_a_part_of_the_partition_key_that_is_indexed(cql: Cql) -> None:
+    cql.run("CREATE TABLE parts (y int, n text, c int, PRIMARY KEY ((y, n), c))")
+    cql.run("INSERT INTO parts (y, n, c) VALUES (2015, 'a', 1)")
+    cql.run("INSERT INTO parts (y, n, c) VALUES (2020, 'b', 1)")
+    assert "Only EQ and IN" in cql.error("SELECT n FROM parts WHERE y > 2016").message
+    cql.run("CREATE INDEX ON parts (y)")
+    settle(cql.cluster)
+    assert cql.run("SELECT n FROM parts WHERE y > 2016") == [{"n": "b"}]
+    assert cql.run("SELECT n FROM parts WHERE y >= 2000 AND y <= 2016") == [{"n": "a"}]
+    assert "Only EQ and IN" in cql.error("SELECT y FROM parts WHERE n > 'a'").message
+    assert isinstance(cql.error("DELETE FROM parts WHERE y > 2016"), wire.Invalid)
+    assert len(cql.run("SELECT y FROM parts")) == 2
+
+
 def test_text_in_one_form_and_in_letters_of_ascii(cql: Cql) -> None:
     cql.run("CREATE TABLE plainly (k int PRIMARY KEY, t text)")
     cql.run(

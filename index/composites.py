@@ -19,6 +19,7 @@ import msgspec
 
 from index.aggregation import CompositeOf
 from index.bounds import RefusedError
+from index.fields import INT_END
 from index.ordering import compare_values
 from index.query import SortKey, SortValue
 
@@ -29,8 +30,11 @@ _decoder = msgspec.json.Decoder(list[SortValue])
 
 
 def key_of(values: Sequence[SortValue]) -> str:
-    """The key of these values; 1 and 1.0 are one."""
-    whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
+    """The key of these values; 1 and 1.0 are one. Beyond 64 bits all numbers are floats."""
+    whole = [
+        int(one) if isinstance(one, float) and one.is_integer() and -INT_END <= one < 2 * INT_END else one
+        for one in values
+    ]
     return msgspec.json.encode(whole).decode()
 
 

@@ -25,7 +25,7 @@ from index.asking import (
     Work,
     unsendable,
 )
-from index.bounds import QueryError
+from index.bounds import QueryError, RefusedError
 from index.finishing import top_hits
 from index.mapped import MappedFields
 from index.merging import merge_all
@@ -290,7 +290,15 @@ class TableSearch:
 
     def _put_together(self, founds: list[Found], parts: tuple[Part, ...], missing: TokenRanges) -> None:
         assert self._query is not None, "planned"
-        partials = merge_all(self._aggregations, [found.aggregations for found in founds])
+        try:
+            partials = merge_all(self._aggregations, [found.aggregations for found in founds])
+            tops = tuple(hit for _, hit in top_hits(self._aggregations, partials))
+        except RefusedError as refused:  # more buckets than may be, with the empty ones between
+            self._end(Invalid("bad_query", refused.error.told()))
+            return
+        except ArithmeticError as error:
+            self._end(Invalid("bad_query", f"the aggregations cannot be computed of what is there: {error}"))
+            return
         limit = self._request.offset + self._request.size
         hits = sorted_hits((hit for found in founds for hit in found.hits), self._sort, limit)
         self._end(
@@ -303,7 +311,7 @@ class TableSearch:
                 self._statistics,
                 self._aggregations,
                 partials,
-                tuple(hit for _, hit in top_hits(self._aggregations, partials)),
+                tops,
                 tuple(sorted({part.server: None for part in parts})),
                 missing,
                 parts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import quantiles
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -138,3 +139,11 @@ def test_percentiles_of_few_values_are_exact(values: list[int], cut: int) -> Non
     assert not many.exact
     found = quantile(many, 0.5)
     assert found is not None and middle is not None
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 2.0**64, 2.0**63, -(2.0**63), 1e19, 1.5, 3.0, 2**64 - 1])
+def test_keys_of_numbers_of_any_size_can_be_shown_and_given_back(value: float) -> None:
+    (back,) = values_of(key_of((value,)))
+    assert back == value
+    assert orjson.loads(orjson.dumps(back)) == value
+    assert key_of((back,)) == key_of((value,))

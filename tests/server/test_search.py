@@ -430,6 +430,17 @@ def test_scores_by_functions_order_hits_and_the_least_cuts_them(call: Call) -> N
     assert orders[0] == orders[1] == orders[2] and len(orders[0]) == 5
 
 
+def test_too_many_buckets_with_aggregations_inside_are_refused_and_end_no_peer(call: Call) -> None:
+    tight = {"field": "year", "interval": 0.001, "min_doc_count": 0}
+    for inside in ({"s": {"sum": {"field": "year"}}}, {"t": {"top_hits": {"size": 1}}}):
+        with pytest.raises(ProblemError, match="more than 10000 buckets: ask for a longer interval"):
+            call("POST", "movies", {"aggs": {"h": {"histogram": tight, "aggs": inside}}})
+        bounds = {"extended_bounds": {"min": 0, "max": 1e9}}
+        with pytest.raises(ProblemError, match="more than 10000 buckets"):
+            call("POST", "movies", {"aggs": {"h": {"histogram": {**tight, **bounds}, "aggs": inside}}})
+    assert call("POST", "movies", {})["hits"]["total"]["value"] > 0
+
+
 def test_aggregations_of_aggregations_cross_peers(call: Call) -> None:
     decades = {"histogram": {"field": "year", "interval": 10},
                "aggs": {"sum": {"cumulative_sum": {"buckets_path": "_count"}}}}  # fmt: skip

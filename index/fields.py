@@ -10,11 +10,12 @@ segments), scoring, sorting and aggregating alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from core.json_values import number_of
+from core.json_values import JsonError, number_of
 from index.analysis.words import standard_terms
 from index.floats import as_float
 from index.instants import parse_instant
@@ -134,10 +135,18 @@ def date_of(text: str) -> int | None:
 
 
 def _number(text: str) -> Number | None:
-    try:
-        return int(text) if text.lstrip("-").isdecimal() else number_of(Decimal(text))
-    except (ValueError, ArithmeticError):
+    """The number that a text is; None of what JSON could not write (`NaN`, `1e9999999`)."""
+    text = text.strip()
+    if len(text) > NUMBER_CHARS_MAX or _NUMBER.fullmatch(text) is None:
         return None
+    try:
+        return number_of(Decimal(text))
+    except JsonError:
+        return None
+
+
+NUMBER_CHARS_MAX: Final = 1_000
+_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 
 
 def texts_of_all(fields: Fields) -> Iterator[str]:

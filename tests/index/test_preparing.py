@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import example, given, strategies as st
 
 from index.analysis.words import _ASCII_WORDS, standard_terms
@@ -154,3 +155,18 @@ def test_more_names_than_are_remembered() -> None:
     for first in range(0, 2 * PATHS_KEPT + 1_000, 1_000):
         preparer.prepare({f"field{n}": f"value{n}" for n in range(first, first + 1_000)})
     assert 0 < len(preparer._paths) <= PATHS_KEPT and 0 < len(preparer._ones) <= ONES_KEPT
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("NaN", None), ("Infinity", None), ("-Infinity", None), ("1e999999999", None), ("-1e-99999", None)),
+        *(("9" * 5000, None), ("1_000", None), ("１２", None), ("0x10", None), ("", None), ("-", None)),
+        *(("12", 12), (" 5 ", 5), ("-0.5", -0.5), ("+5", 5), (".5", 0.5), ("1e3", 1000), ("00012", 12)),
+    ],
+)
+def test_where_a_number_is_asked_for_a_text_is_one_or_none(text: str, number: float | None) -> None:
+    rules = rules_of({"fields": {"n": {"type": "number"}}})
+    found = fields_of({"n": text}, rules)
+    assert (found["n"].numbers if "n" in found else []) == ([] if number is None else [number])
+    Preparer(rules, lambda name: (name, "")).prepare({"n": text})  # what fails here ends every replica

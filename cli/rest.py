@@ -21,6 +21,8 @@ from cli.output import Failure
 
 CONNECT_TIMEOUT_S: Final = 2.0
 ANSWER_TIMEOUT_S: Final = 30.0
+PASS_OVER_S: Final = 8.0
+"""Longer than any read takes at a peer: one that is silent so long stands still, and others can answer."""
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 ERROR_BYTES_MAX: Final = 64 * 1024
 REFUSED_AT: Final = 400
@@ -60,7 +62,7 @@ class Peer:
     def __init__(self, url: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """`url` such as http://127.0.0.1:8080; raises `Failure` if it is none."""
         self.url = checked_url(url)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ class Peer:
             connection.connect()
         except OSError as error:
             raise UnreachableError(self.url, reason_of(error), sent=False) from error
-        connection.sock.settimeout(self._timeout_s)
+        connection.sock.settimeout(self.timeout_s)
         return connection
 
     def _guarded(self, act: Any) -> Any:
@@ -154,6 +156,8 @@ class Cluster:
         """
         reasons = []
         for peer in self.peers:
+            if method == "GET" and peer is not self.peers[-1]:
+                peer.timeout_s = min(peer.timeout_s, PASS_OVER_S)
             try:
                 return peer.request(method, path, body, headers)
             except UnreachableError as error:

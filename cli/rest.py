@@ -190,9 +190,12 @@ class Cluster:
 def nobody_answers(errors: Sequence[UnreachableError]) -> Failure:
     """No peer could be reached."""
     places = ", ".join(f"{error.url} ({error.reason})" for error in errors)
+    hint = "start the peers with `make up` (or `sullae up`), or say where they are: --url http://HOST:PORT"
+    if any(error.sent and error.url.startswith("http:") for error in errors):
+        hint += "; a peer that speaks TLS is at https://HOST:PORT"
     return Failure(
         f"no peer answers at {places}",
-        hint="start the peers with `make up` (or `sullae up`), or say where they are: --url http://HOST:PORT",
+        hint=hint,
         code="no_peer",
     )
 

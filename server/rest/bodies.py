@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
@@ -13,6 +14,10 @@ from core.json_values import JsonError, checked
 from server.rest.problems import ProblemError
 
 SMALL_BYTES = 64 * 1024
+LARGE_BYTES: Final = 256 * 1024
+"""An answer from so many bytes on is counted while it is written."""
+LARGE_WRITE_S: Final = 120.0
+"""A reader that has not taken a large answer by then is cut off."""
 
 Wanted = TypeVar("Wanted")
 
@@ -36,6 +41,24 @@ class Budget:
     def give(self, size: int) -> None:
         """They are held no longer."""
         self.taken -= size
+
+
+async def written_out(request: web.BaseRequest, response: web.Response, size: int, budget: Budget) -> None:
+    """Hold a large body only as long as there is memory for it and its reader takes it; a small one is left
+    to whoever called.
+    """
+    if size < LARGE_BYTES:
+        return
+    budget.take(size)
+    try:
+        async with asyncio.timeout(LARGE_WRITE_S):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        budget.give(size)
 
 
 async def read_body(request: web.BaseRequest, limit: int, budget: Budget, kind: str) -> bytes:

@@ -8,7 +8,6 @@ such a pipeline, and else a merge patch.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -29,7 +28,7 @@ from documents.pipeline_updates import is_pipeline, pipeline_update
 from documents.updates import update_of
 from kv import operations as kv
 from server.bridge import Bridge
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, read_body, written_out
 from server.rest.collections import Collections
 from server.rest.conditions import condition_of, read_condition_of
 from server.rest.documents_ids import id_of_key, new_id
@@ -51,8 +50,6 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 UPDATE: Final = "application/vnd.sullae.update+json"
 ACCEPT_PATCH: Final = f"{MERGE_PATCH}, {JSON_PATCH}, {UPDATE}"
-LARGE_BYTES: Final = 256 * 1024
-LARGE_WRITE_S: Final = 120.0
 
 
 class Documents:
@@ -84,22 +81,8 @@ class Documents:
                 raise _not_met(document.tag)
             return web.Response(status=304, headers={"Server": "sullae", "ETag": document.tag})
         response = web.Response(body=document.text, headers=_headers(document.tag, JSON))
-        if len(document.text) >= LARGE_BYTES:
-            await self._write_large(request, response, len(document.text))
+        await written_out(request, response, len(document.text), self._budget)
         return response
-
-    async def _write_large(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
-        """Hold a large document only as long as there is memory for it and its reader takes it."""
-        self._budget.take(size)
-        try:
-            async with asyncio.timeout(LARGE_WRITE_S):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._budget.give(size)
 
     async def put(self, request: web.BaseRequest, name: str, raw_id: str, query: str) -> web.Response:
         """Have the document be this body."""

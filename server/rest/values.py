@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from core.requests import ConditionalRequest, Invalid, Judged, OperationId, RowsRead, WriteRequest, Written
@@ -11,7 +9,7 @@ from core.settings import Settings
 from kv import operations as kv
 from kv.buckets import Bucket
 from server.bridge import Bridge
-from server.rest.bodies import Budget, read_body
+from server.rest.bodies import Budget, read_body, written_out
 from server.rest.buckets import Buckets
 from server.rest.conditions import condition_of, conditional, read_condition_of, tag_of
 from server.rest.idempotency import Idempotency, fingerprint, key_of
@@ -19,8 +17,6 @@ from server.rest.problems import ProblemError, invalid, problem_of
 from server.rest.targets import READ_PARAMETERS, WRITE_PARAMETERS, decoded, options
 
 DELETE_PARAMETERS = ("consistency", "timeout_ms")
-LARGE_BYTES = 256 * 1024
-LARGE_WRITE_S = 120.0
 SANDBOX_HEADER, SANDBOX = "Content-Security-Policy", "sandbox"
 """A browser shows a stored page, but runs none of its scripts: they would act as pages of this origin."""
 
@@ -114,22 +110,8 @@ class Values:
         found["Content-Type"] = value.content_type or kv.OCTETS
         found[SANDBOX_HEADER] = SANDBOX
         response = web.Response(body=value.value, headers=found)
-        if len(value.value) >= LARGE_BYTES:
-            await self._write_large(request, response, len(value.value))
+        await written_out(request, response, len(value.value), self._budget)
         return response
-
-    async def _write_large(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
-        """Hold a large value only as long as there is memory for it and its reader takes it."""
-        self._budget.take(size)
-        try:
-            async with asyncio.timeout(LARGE_WRITE_S):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._budget.give(size)
 
 
 def _asked(

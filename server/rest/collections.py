@@ -112,7 +112,11 @@ def _check_settings(settings: CollectionSettings) -> None:
     if detail is not None:
         raise ProblemError("bad-collection", f"the schema cannot be used: {detail}")
     if settings.mapping_text is not None:
-        found = parse_mapping(orjson.loads(settings.mapping_text))
+        try:
+            given = orjson.loads(settings.mapping_text)
+        except orjson.JSONDecodeError as error:  # a number beyond all floats
+            raise ProblemError("bad-collection", f"the mapping cannot be used: {error}") from None
+        found = parse_mapping(given)
         rules = found if isinstance(found, MappingFault) else compile_mapping(found)
         if isinstance(rules, MappingFault):
             where = f"{rules.path}: " if rules.path else ""

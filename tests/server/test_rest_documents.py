@@ -429,6 +429,8 @@ def test_a_collection_is_described_altered_and_dropped() -> None:
         (b'{"nope":1}', "bad-body"),
         (b'{"default_ttl_s":-1}', "bad-ttl"),
         (b'{"max_document_bytes":0}', "bad-collection"),
+        (b'{"mapping":{"fields":{"a":{"boost":1e6144}}}}', "bad-collection"),
+        (b'{"mapping":{"fields":{"a":{"boost":' + b"9" * 400 + b"}}}}", "bad-collection"),
         (b'{"max_document_bytes":99999999}', "bad-collection"),
         (b'{"replication_factor":9}', "bad-replication-factor"),
         (b'{"schema":5}', "bad-collection"),

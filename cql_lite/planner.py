@@ -199,9 +199,20 @@ def _plan_select(statement: ast.Select, catalog: Catalog, keyspace: str, text: s
         return Planned(plan, [computed.view], asks)
     view = catalog.view(place, statement.table.name)
     plan = SelectPlan(statement, view, catalog.resolver(place))
-    by = sorted(index.id for index in view.indexes) if statement.where else []  # whose order a page may be in
-    plan.fingerprint = hashlib.blake2b(f"{view.id} {by} {text}".encode(), digest_size=8).digest()
+    plan.fingerprint = hashlib.blake2b(f"{_places(plan)} {text}".encode(), digest_size=8).digest()
     return Planned(plan, [view])
+
+
+def _places(plan: SelectPlan) -> str:
+    """What the places mean at which pages of it end.
+
+    A key means the same after TRUNCATE, too; other places are of an index, or of a table while it lasts.
+    """
+    view = plan.view
+    if plan.goes_by_key:
+        keys = [(column.type.cql, column.descending) for column in (*view.partition, *view.clustering)]
+        return f"{view.keyspace}.{view.name} {keys}"
+    return f"{view.id} {sorted(index.id for index in view.indexes)}"
 
 
 def _plan_batch(statement: ast.Batch, catalog: Catalog, keyspace: str) -> Planned:

@@ -1,6 +1,6 @@
 """Where a page ended, as bytes that any peer can go on from.
 
-The state names the table, the last row that was consumed and how much of the limits is left; nothing is
+The state names the last row that was consumed and how much of the limits is left; nothing is
 kept where the page was made. A checksum tells a state that was damaged, or made by something else, from one
 of ours; that it belongs to the same query (statement and bound values) is checked by a fingerprint.
 """

@@ -94,6 +94,7 @@ class SelectPlan:
         self._match, self._where.others = match_of(view, statement, self._where, scope)
         self._check_filtering()
         self._find, filtered = self._compile_find(self._where.others)
+        self.goes_by_key = self._find is None and self._match is None
         self._filters = compile_filters(filtered, self._layout, scope, self._expressions)
         self._is_filtered = bool(filtered)
         self._limit = self._count_term(statement.limit, "[limit]")

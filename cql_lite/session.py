@@ -51,7 +51,7 @@ PREPARED_MAX: Final = 10_000
 TEXTS_MAX: Final = 1_000
 TEXT_CACHED_CHARS_MAX: Final = 10_000
 RENEWED_MAX: Final = 3
-"""How often a statement is begun again because its table was emptied meanwhile."""
+"""How often a statement is begun again because its table or index went away meanwhile."""
 KINDS: Final = {wire.LOGGED: ast.LOGGED, wire.UNLOGGED: ast.UNLOGGED, wire.COUNTER_BATCH: ast.COUNTER}
 
 
@@ -190,11 +190,12 @@ class Statements:
         found.catalog = catalog
         return found
 
-    def tables(self, ones: Sequence[Prepared]) -> set[int]:
-        """The ids that the tables of these have now: TRUNCATE gives a table another one."""
+    def ids(self, ones: Sequence[Prepared]) -> tuple[set[int], set[int]]:
+        """The ids that the tables of these, and their indexes, have now: TRUNCATE gives them other ones."""
         for one in ones:
             self._refresh(one)
-        return {view.id for one in ones for view in one.planned.views}
+        views = [view for one in ones for view in one.planned.views]
+        return {view.id for view in views}, {index.id for view in views for index in view.indexes}
 
     def _refresh(self, found: Prepared) -> None:
         """Have the plan be one for the schema as it is now."""
@@ -212,6 +213,11 @@ class Statements:
 def may_be_gone(answer: Answer) -> bool:
     """Whether this may be the answer for a table that is not there any more."""
     return isinstance(answer, Broken) or (isinstance(answer, Invalid) and answer.code == "no_such_table")
+
+
+def is_index_gone(answer: Answer) -> bool:
+    """Whether an index was dropped while a read went by it."""
+    return isinstance(answer, Invalid) and answer.code == "no_such_index"
 
 
 class QuickRun:
@@ -297,8 +303,8 @@ class Session:
     def _answer(self, request: wire.Request, warnings: list[str] | None) -> Answering:
         if isinstance(request, wire.Execute):
             prepared = self._statements.of_id(request.id)
-            changed = bool(request.result_metadata_id) and request.result_metadata_id != prepared.result.id
-            run = lambda: self._run(prepared, request.parameters, warnings, changed)  # noqa: E731
+            known = request.result_metadata_id
+            run = lambda: self._run(prepared, request.parameters, warnings, known)  # noqa: E731
             return (yield from self._renewed(run, (prepared,)))
         if isinstance(request, wire.Query):
             keyspace = request.parameters.keyspace or self.keyspace
@@ -315,22 +321,23 @@ class Session:
         return wire.ProtocolFault(message=f"there is nothing to answer to {type(request).__name__}")
 
     def _renewed(self, run: Callable[[], Answering], ones: Sequence[Prepared]) -> Answering:
-        """Run it, and again if its table was emptied on the way.
+        """Run it, and again if its table was emptied on the way, or the index dropped by which it was read.
 
         What a statement did to the table that it found is gone with it; so whether that was all, a part or
         nothing, it is done as if it came after TRUNCATE. Of a batch on several tables that cannot be said.
         """
         statements = self._statements
         for _ in range(RENEWED_MAX):
-            tables = statements.tables(ones)
+            before = statements.ids(ones)
             try:
                 return (yield from run())
             except FailedError as failed:
-                if len(tables) != 1 or not may_be_gone(failed.answer):
+                read_by_index = is_index_gone(failed.answer)
+                if len(before[0]) != 1 or not (read_by_index or may_be_gone(failed.answer)):
                     raise
-                if statements.tables(ones) == tables:
+                if statements.ids(ones)[read_by_index] == before[read_by_index]:
                     yield (AdminRequest(PEER_EPOCHS),)  # others may know what this peer does not
-                    if statements.tables(ones) == tables:
+                    if statements.ids(ones)[read_by_index] == before[read_by_index]:
                         raise
         return (yield from run())
 
@@ -339,9 +346,10 @@ class Session:
         prepared: Prepared,
         parameters: wire.Parameters,
         warnings: list[str] | None,
-        changed: bool = False,
+        known: bytes = b"",
     ) -> Answering:
-        plan = prepared.planned.plan
+        plan, metadata = prepared.planned.plan, prepared.result  # others may have it planned anew meanwhile
+        changed = bool(known) and known != metadata.id
         values = bound(plan.markers, parameters.values, parameters.names)
         options = Options(
             parameters.consistency,
@@ -356,7 +364,6 @@ class Session:
         execution = plan.execute(self._context(values), options)
         result = yield from execution if parameters.now_s is None else at_time(execution, parameters.now_s)
         if isinstance(result, RowsResult):
-            metadata = prepared.result
             if not isinstance(plan, SelectPlan):
                 metadata = result_metadata(result.columns)
             skip = parameters.skip_metadata and isinstance(plan, SelectPlan)

@@ -190,12 +190,11 @@ class Statements:
         found.catalog = catalog
         return found
 
-    def ids(self, ones: Sequence[Prepared]) -> tuple[set[int], set[int]]:
-        """The ids that the tables of these, and their indexes, have now: TRUNCATE gives them other ones."""
+    def planned(self, ones: Sequence[Prepared]) -> list[Planned]:
+        """Their plans for the schema of now."""
         for one in ones:
             self._refresh(one)
-        views = [view for one in ones for view in one.planned.views]
-        return {view.id for view in views}, {index.id for view in views for index in view.indexes}
+        return [one.planned for one in ones]
 
     def _refresh(self, found: Prepared) -> None:
         """Have the plan be one for the schema as it is now."""
@@ -326,18 +325,21 @@ class Session:
         What a statement did to the table that it found is gone with it; so whether that was all, a part or
         nothing, it is done as if it came after TRUNCATE. Of a batch on several tables that cannot be said.
         """
-        statements = self._statements
+        planned = self._statements.planned
         for _ in range(RENEWED_MAX):
-            before = statements.ids(ones)
+            before = [one.planned for one in ones]
             try:
                 return (yield from run())
             except FailedError as failed:
-                read_by_index = is_index_gone(failed.answer)
-                if len(before[0]) != 1 or not (read_by_index or may_be_gone(failed.answer)):
+                if is_index_gone(failed.answer):
+                    ids = _index_ids
+                elif may_be_gone(failed.answer) and len(_table_ids(before)) == 1:
+                    ids = _table_ids
+                else:
                     raise
-                if statements.ids(ones)[read_by_index] == before[read_by_index]:
+                if ids(planned(ones)) == ids(before):
                     yield (AdminRequest(PEER_EPOCHS),)  # others may know what this peer does not
-                    if statements.ids(ones)[read_by_index] == before[read_by_index]:
+                    if ids(planned(ones)) == ids(before):
                         raise
         return (yield from run())
 
@@ -412,6 +414,14 @@ class Session:
 
     def _context(self, values: Sequence[wire.BoundValue]) -> Context:
         return Context(values, self._peer.now_us(), self._peer)
+
+
+def _table_ids(planned: Sequence[Planned]) -> set[int]:
+    return {view.id for one in planned for view in one.views}
+
+
+def _index_ids(planned: Sequence[Planned]) -> set[int]:
+    return {index.id for one in planned for view in one.views for index in view.indexes}
 
 
 def at_time(execution: Execution, now_s: int) -> Execution:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from core.limits import CQL_REQUESTS_IN_FLIGHT_MAX
 from cql_lite import frames, wire
-from cql_lite.frames import Envelope, FrameReader, FrameWriter, MalformedError
+from cql_lite.frames import Envelope, FrameReader, FrameWriter, MalformedError, OtherVersionError
 
 CQL_VERSION = "3.4.7"
 LZ4 = "lz4"
@@ -89,6 +89,8 @@ class Connection:
         self._in_flight_max = requests_in_flight_max
         self._in_flight: dict[int, int] = {}
         self._throws = False
+        self.is_malformed = False
+        """Whether it ends because of what is no CQL, and not because another version is to be tried."""
         self._reader = FrameReader()
         self._writer = FrameWriter()
         self._ready: list[bytes] = []
@@ -130,7 +132,7 @@ class Connection:
                 if received is not None:
                     found.append(received)
         except MalformedError as problem:
-            self._close(problem.stream, str(problem))
+            self._close(problem.stream, str(problem), malformed=not isinstance(problem, OtherVersionError))
         return found
 
     def _on_envelope(self, envelope: Envelope) -> Received | None:
@@ -280,8 +282,9 @@ class Connection:
     def _refuse(self, stream: int, problem: str) -> None:
         self._put(stream, wire.ProtocolFault(message=problem))
 
-    def _close(self, stream: int, problem: str) -> None:
+    def _close(self, stream: int, problem: str, *, malformed: bool = True) -> None:
         self._refuse(stream, problem)
+        self.is_malformed = malformed
         self.state = State.CLOSING
 
 

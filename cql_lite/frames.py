@@ -32,6 +32,8 @@ from core.limits import CQL_ENVELOPE_BYTES_MAX
 
 VERSIONS = (3, 4, 5)
 VERSION_MAX = VERSIONS[-1]
+OTHER_VERSIONS = (1, 2, 6, 65, 66)
+"""Older and newer ones, and those of DataStax's server, which its driver tries first."""
 RESPONSE = 0x80
 
 COMPRESSED = 0x01
@@ -68,6 +70,10 @@ class MalformedError(ProtocolError):
         super().__init__(problem)
         self.stream = stream
         self.fatal = fatal
+
+
+class OtherVersionError(MalformedError):
+    """A message of a version of the protocol that is not spoken here: its client tries another one next."""
 
 
 class Envelope(NamedTuple):
@@ -185,7 +191,8 @@ class FrameReader:
         # Versions 1 and 2 had one byte for the stream.
         stream = _header.unpack_from(self._source.data, at)[2] if version > 2 else self._source.data[at + 2]
         supported = ", ".join(f"{known}/v{known}" for known in VERSIONS)
-        raise MalformedError(
+        raised = OtherVersionError if version in OTHER_VERSIONS else MalformedError
+        raise raised(
             f"Invalid or unsupported protocol version ({version}); supported versions are ({supported})",
             stream=max(stream, 0),
         )

@@ -403,8 +403,9 @@ class Client(asyncio.Protocol):
         if data:
             transport.write(data)
         if self._connection.closing:
-            self._service.metrics.count("cql_malformed")
-            self._service.complain(f"{self._who}: no CQL of ours; connection closed", None)
+            if self._connection.is_malformed:
+                self._service.metrics.count("cql_malformed")
+                self._service.complain(f"{self._who}: no CQL of ours; connection closed", None)
             transport.close()
         elif self._held and not self._connection.full:
             self._held = False

@@ -186,6 +186,15 @@ def test_an_unknown_version_is_answered_in_one_that_drivers_read(version: int) -
     assert (answer.code, envelope.version) == (0x0A, 5)
     assert "unsupported protocol version" in answer.message
     assert connection.closing
+    assert not connection.is_malformed, "every driver begins so: nobody is to be woken for it"
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01" + b"x" * 20, b"\x84" + b"\0" * 8])
+def test_what_is_no_cql_is_called_so(data: bytes) -> None:
+    connection = Connection()
+    assert connection.receive(data) == []
+    assert connection.closing
+    assert connection.is_malformed
 
 
 def test_versions_do_not_mix() -> None:

@@ -80,6 +80,9 @@ class Prepared(NamedTuple):
     texts: list[tuple[str, Text]]
 
 
+NOTHING: Final = Prepared(_EVERY, [])
+"""A document of which no field is known."""
+
 Place = Callable[[str], tuple[str, str]]
 """The physical field of a path's text, and what its terms are prefixed by."""
 

@@ -41,13 +41,13 @@ import tantivy
 from tantivy import FieldType, Filter, Occur, Order, TextAnalyzerBuilder, Tokenizer
 
 from core.errors import CorruptionError, DiskFullError
-from core.json_values import parse
+from core.json_values import JsonError, parse
 from index.asking import Ask, Found, Refusal
 from index.changing import Change
 from index.encoding import HOLE, escaped, exists_term
 from index.finding import VALUES
 from index.mapping import Rules
-from index.preparing import Preparer, Text
+from index.preparing import NOTHING, Preparer, Text
 from index.query import ALL, WHOLE, Fuzzy, Statistics, TermKey, TokenRanges
 from index.segment_files import is_whole, segments_of
 from index.tiers import Tiers
@@ -210,7 +210,10 @@ class TantivySegments:
     def document(self, change: Change) -> tantivy.Document:
         """A row, which is there, as what is indexed of it."""
         assert change.document is not None, "it is there"
-        prepared = self.preparer.prepare(parse(change.document))
+        try:
+            prepared = self.preparer.prepare(parse(change.document))
+        except (ArithmeticError, RecursionError, JsonError):  # else every replica ended, again and again
+            prepared = NOTHING
         fields: dict[str, Any] = {
             "key": change.key.decode("latin-1"),
             "token": token_of(change.key),

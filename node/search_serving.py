@@ -133,7 +133,11 @@ class _Serving:
         ranges = self._message.ranges
 
         def job(segments: Segments) -> bytes:
-            return encode(perform(segments, work, ranges))
+            try:
+                return encode(perform(segments, work, ranges))
+            except (ArithmeticError, RecursionError) as error:  # a search that nobody foresaw ends alone
+                detail = f"this cannot be computed of what is there ({type(error).__name__}: {error})"
+                return encode(Refused(Refusal("bad_query", detail[:300])))
 
         self._host.run(self._message.table, job, self._done, self._message.mapping)
 

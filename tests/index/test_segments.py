@@ -17,12 +17,14 @@ from index.asking import Ask, Found, Segments
 from index.changing import Change
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.naive_segments import Kept, NaiveSegments
+from index.preparing import Prepared, Preparer
 from index.query import (
     ALL,
     EXACT,
     NUMBER,
     TEXT,
     After,
+    All,
     Bool,
     FieldLength,
     Fuzzy,
@@ -275,3 +277,25 @@ def test_files_that_were_merged_are_let_go_of_without_waiting_for_the_garbage_co
 def open_files() -> list[str]:
     """The files that this process maps, one a line."""
     return Path("/proc/self/maps").read_text().splitlines()
+
+
+def test_a_document_that_nobody_foresaw_is_there_and_ends_no_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Preparer.prepare
+
+    def fails(self: Preparer, document: Any) -> Prepared:
+        if document.get("bad"):
+            raise OverflowError("cannot convert Infinity to integer")
+        return prepare(self, document)
+
+    monkeypatch.setattr(Preparer, "prepare", fails)
+    real = TantivySegments(rules_of(), tmp_path / "a")
+    texts = [b'{"t":"space"}', b'{"t":"space","bad":true}', b'{"t":"ship"}']
+    real.commit([Change(corpora.key_of(n), text) for n, text in enumerate(texts)], 3)
+    statistics = real.statistics([], [], WHOLE)
+    everything = real.search(Ask(All(), statistics, 10), WHOLE)
+    assert isinstance(everything, Found) and everything.total == 3
+    real.commit([Change(corpora.key_of(1), b'{"t":"good again"}')], 4)
+    again = real.search(Ask(All(), real.statistics([], [], WHOLE), 10), WHOLE)
+    assert isinstance(again, Found) and again.total == 3

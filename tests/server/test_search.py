@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from node import search_serving
 from server.rest.openapi import document as openapi
 from server.rest.problems import ProblemError
 from tests.node.search_world import SearchScenario
@@ -438,6 +439,17 @@ def test_too_many_buckets_with_aggregations_inside_are_refused_and_end_no_peer(c
         bounds = {"extended_bounds": {"min": 0, "max": 1e9}}
         with pytest.raises(ProblemError, match="more than 10000 buckets"):
             call("POST", "movies", {"aggs": {"h": {"histogram": {**tight, **bounds}, "aggs": inside}}})
+    assert call("POST", "movies", {})["hits"]["total"]["value"] > 0
+
+
+def test_a_search_that_nobody_foresaw_ends_alone(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise OverflowError("cannot convert Infinity to integer")
+
+    monkeypatch.setattr(search_serving, "perform", fails)
+    with pytest.raises(ProblemError, match=r"this cannot be computed of what is there \(OverflowError"):
+        call("POST", "movies", {"query": {"match": {"title": "space"}}})
+    monkeypatch.undo()
     assert call("POST", "movies", {})["hits"]["total"]["value"] > 0
 
 

@@ -137,7 +137,7 @@ def test_a_rolling_restart_loses_nothing_and_quorums_are_there_all_the_time(clus
 def test_a_restart_stops_where_a_peer_is_missing(cluster: Cluster) -> None:
     urls = [f"http://{peer.address}:{peer.rest}" for peer in cluster.peers]
     cluster.kill("n3")
-    with pytest.raises(Failure, match=r"not fit to restart a peer .*n3"):
+    with pytest.raises(Failure, match=r"not fit to restart a peer: .*n3"):
         restart(urls, ["n1"], 1.0, print)
     with pytest.raises(Failure, match="no peer called n9"):
         restart(urls, ["n9"], 1.0, print)

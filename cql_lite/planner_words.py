@@ -34,6 +34,10 @@ _INVALID: Final = (
         r"the type (\S+) is used by",
         "Cannot drop user type '{keyspace}.{0}' as it is still used by tables or types",
     ),
+    (
+        r"keys are made of the type (\S+) in (.+?): ",
+        "Cannot add new field to user type {keyspace}.{0} as the type is being used in keys by tables: {1}",
+    ),
     (r"two fields have one name", "Duplicate field name in type '{name}'"),
     (r"the index (\S+) is on", "Index {name} already exists or is a duplicate of existing index {0}"),
     (r"index \S+?\.(\S+) exists already", "Index '{0}' already exists"),

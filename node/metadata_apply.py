@@ -61,6 +61,7 @@ from node.metadata_checks import (
     RefusedError,
     check_columns,
     check_fields,
+    check_growing,
     check_name,
     check_replication,
     missing,
@@ -349,6 +350,9 @@ class SchemaDraft:
         if tuple(fields) == old.fields:
             raise NothingToDoError("exists" if change.add else "absent")
         check_fields(fields)
+        if len(fields) > len(old.fields):
+            tables = [table for table in self.tables.values() if table.keyspace == keyspace.name]
+            check_growing(old.name, tables, lambda text: old.name in self._reached(keyspace, text))
         new = UserType(old.name, tuple(fields), self._epoch)
         types = tuple(new if each is old else each for each in keyspace.types)
         self._replace_keyspace(keyspace, types=types)

@@ -8,7 +8,7 @@ user types is all that is asked of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from core import limits
@@ -113,6 +113,41 @@ def some(names: list[str]) -> str:
 def names_type(text: str, user_type: str) -> bool:
     """Whether a type's text names this user type."""
     return any(name == user_type for _, name in user_types(text))
+
+
+def check_growing(name: str, tables: Iterable[Table], holds: Callable[[str], bool]) -> None:
+    """Refuse a further field of a user type of which keys are made; `holds` tells types that consist of it.
+
+    A key is its fields side by side: with one more it is another key, and those that were written stay.
+    """
+    users = [
+        f"{table.name} ({column.name})"
+        for table in tables
+        for column in table.columns
+        if (
+            holds(column.type)
+            if column.kind in KEYS or any(i.column == column.name for i in table.indexes)
+            else holds(_addressing(column.type))
+        )
+    ]
+    if users:
+        raise RefusedError(
+            "in_use",
+            f"keys are made of the type {name} in {some(users)}: primary keys, elements of sets, keys of "
+            "maps and indexes keep the fields they have; drop the index, or make another type",
+        )
+
+
+def _addressing(text: str) -> str:
+    """What of a collection's type addresses its cells: the elements of a set, the keys of a map."""
+    if text.startswith("set<"):
+        return text[4:-1]
+    depth = 0
+    for at, char in enumerate(text):
+        depth += (char == "<") - (char == ">")
+        if char == "," and depth == 1:
+            return text[4:at] if text.startswith("map<") else ""
+    return ""
 
 
 def check_replication(replication: Replication, datacentres: tuple[str, ...]) -> None:

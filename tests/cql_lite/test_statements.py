@@ -210,57 +210,6 @@ def test_pages_go_on_though_the_table_has_got_a_column(cql: Cql) -> None:
         page("SELECT * FROM growing", first.paging_state)
 
 
-def test_pages_by_key_go_on_whatever_becomes_of_indexes_and_of_the_table(cql: Cql) -> None:
-    cql.run("CREATE TABLE leafed (k int, c int, v int, PRIMARY KEY (k, c))")
-    for c in range(6):
-        cql.run("INSERT INTO leafed (k, c, v) VALUES (1, ?, ?)", c, c)
-
-    def page(text: str, state: bytes | None) -> tuple[list[int], bytes | None]:
-        found = cql.good(wire.Query(text, cql.parameters(page_size=2, paging_state=state)))
-        assert isinstance(found, wire.Rows)
-        return [row["c"] for row in rows(found)], found.paging_state
-
-    for text in ("SELECT c FROM leafed", "SELECT c FROM leafed WHERE k IN (1, 2)"):
-        read, state = page(text, None)
-        cql.run("CREATE INDEX leaves ON leafed (v)")
-        more, state = page(text, state)
-        cql.run("DROP INDEX leaves")
-        assert read + more + page(text, state)[0] == [0, 1, 2, 3, 4, 5]
-    states = {
-        text: page(text, None)[1] for text in ("SELECT c FROM leafed", "SELECT c FROM leafed WHERE k = 1")
-    }
-    cql.run("TRUNCATE leafed")
-    for text, state in states.items():
-        assert page(text, state) == ([], None)
-
-
-def test_rows_are_told_with_the_columns_that_they_were_read_for(cql: Cql) -> None:
-    cql.run("CREATE TABLE widening (k int PRIMARY KEY, v int)")
-    cql.run("INSERT INTO widening (k, v) VALUES (1, 2)")
-    text = "SELECT * FROM widening WHERE v = 2 ALLOW FILTERING"
-    prepared = cql.good(wire.Prepare(text))
-    assert isinstance(prepared, wire.Prepared)
-    asking: list[wire.Request] = [
-        wire.Query(text, cql.parameters()),
-        cql.execute(prepared, []),
-        wire.Execute(prepared.id, cql.parameters(), b"as it was once"),
-    ]
-    under_way = [cql.session.answer(request) for request in asking]
-    answers = []
-    for execution in under_way:
-        (request,) = next(execution)
-        cql._ask(request, lambda answer: answers.append([answer]))
-    assert cql.cluster.run_until(lambda: len(answers) == 3, SECOND)
-    cql.run("ALTER TABLE widening ADD between int")
-    assert [len(row) for row in cql.run(text)] == [3], "the statement is planned anew"
-    for execution, answer in zip(under_way, answers, strict=True):
-        with pytest.raises(StopIteration) as ended:
-            execution.send(answer)
-        response = ended.value.value
-        assert isinstance(response, wire.Rows)
-        assert rows(response) == [{"k": 1, "v": 2}]
-
-
 def test_ranges_and_partitions_are_deleted(cql: Cql) -> None:
     table(cql, "gone", "k int, a int, b int, v int, PRIMARY KEY (k, a, b)")
     for a in range(4):

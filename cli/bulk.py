@@ -92,9 +92,10 @@ class BulkWriter:
         """
         left = list(batch)
         refused: list[Refused] = []
+        whys: dict[int, str] = {}  # of each peer its latest: who refuses has more to say than who is down
         pause_s, deadline_s = PAUSE_FIRST_S, time.monotonic() + self._patience_s
         while left:
-            again, why = self._try(left, refused)
+            again, whys[self._at] = self._try(left, refused)
             if len(again) < len(left):
                 pause_s, deadline_s = PAUSE_FIRST_S, time.monotonic() + self._patience_s
             left = again
@@ -103,6 +104,7 @@ class BulkWriter:
             if self._stop.is_set():
                 raise Failure("stopped", code="stopped")
             if time.monotonic() > deadline_s:
+                why = "; ".join(dict.fromkeys(whys[at] for at in sorted(whys)))
                 raise Failure(f"no write has succeeded for {self._patience_s:.0f} s: {why}", code="no_peer")
             self._at = (self._at + 1) % len(self._peers)
             self._stop.wait(pause_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def test_a_load_that_failed_goes_on_where_it_stopped(cluster: FakeCluster, file:
     assert 1 < tally.resumed_at_line <= there + 1
     assert tally.read == ROWS - tally.resumed_at_line + 1
     assert not load.default_state(file).exists()
+
+
+def test_a_load_that_failed_says_what_each_peer_said(cluster: FakeCluster, file: Path) -> None:
+    cluster.fault = lambda number: 503
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    loader = Loader([cluster.url, away], job(file), lambda tally: None, patience_s=1.5)
+    with pytest.raises(Failure, match="no write has succeeded") as failure:
+        loader.run()
+    assert f"{away}: connection refused" in str(failure.value) and "as asked by the test" in str(failure.value)
 
 
 def test_a_load_that_was_stopped_goes_on(cluster: FakeCluster, file: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import core.row
-import lsm.store
+import lsm.passing
 import lsm.writing
 import node.node
 import node.scans
@@ -311,8 +311,8 @@ def test_counterexample_07_replicas_with_other_clocks_agree_around_an_expiry() -
 def test_counterexample_07_if_replicas_judge_by_their_own_clocks_digests_differ(monkeypatch: Patch) -> None:
     begun = scenarios_begun(monkeypatch)
 
-    def judging(engine: Any, wanted: Any, has_clustering: bool) -> Any:
-        found = read_slice(engine, wanted, has_clustering)
+    def judging(engine: Any, wanted: Any, has_clustering: bool, scan: Any) -> Any:
+        found = read_slice(engine, wanted, has_clustering, scan)
         clock = next(m.clock for m in begun[-1].cluster.machines if m.engine is engine)
         alive = [
             (key, data)
@@ -321,7 +321,7 @@ def test_counterexample_07_if_replicas_judge_by_their_own_clocks_digests_differ(
         ]
         return msgspec.structs.replace(found, rows=tuple(alive))
 
-    monkeypatch.setattr(lsm.store, "read_slice", judging)
+    monkeypatch.setattr(lsm.passing, "read_slice", judging)
     monkeypatch.setattr(PlainReads, "read", lambda *_: None)  # which does not ask it
     assert reads_around_an_expiry() > 5
 

@@ -46,8 +46,8 @@ class Listing:
         return response
 
     def _request(self, after: str) -> ScanRequest | ReadRequest:
-        rows_max = PAGE_ROWS if self._bucket.ordered else SCAN_ROWS_MAX
         wanted = self._wanted
+        rows_max = min(PAGE_ROWS, wanted.limit) if self._bucket.ordered else SCAN_ROWS_MAX
         request = kv.listing(self._bucket, wanted.prefix, after, rows_max, wanted.level)
         if isinstance(request, Invalid):
             raise invalid(request)

@@ -19,6 +19,7 @@ from query.once import Once
 
 REMEMBERED_US = 24 * 3600 * SECOND
 PAUSE_US = SECOND // 5
+SPREAD_US = 30 * SECOND
 UNDER_WAY_MAX = 10
 """More would only fight each other for the few counters there are, and never end."""
 
@@ -33,6 +34,7 @@ class InsistingCounterWorkload(CounterWorkload):
     def __init__(self) -> None:
         super().__init__()
         self._under_way = 0
+        self._spreading = False
         self._probing: dict[int, Operation] = {}
 
     def step(self) -> None:
@@ -72,10 +74,17 @@ class InsistingCounterWorkload(CounterWorkload):
         attempt(peer, done)
 
     def final(self) -> None:
-        """As ever, when every increment is done."""
+        """As ever, when every increment is done, and what was done only now has had time to reach all replicas:
+        some of the reads are at ONE.
+        """
+        after = self.session.cluster.scheduler.after
         if self._under_way:
             self._final_left = 1
-            self.session.cluster.scheduler.after(SECOND, self.final)
+            self._spreading = True
+            after(SECOND, self.final)
+        elif self._spreading:
+            self._spreading = False
+            after(SPREAD_US, self.final)
         else:
             super().final()
 

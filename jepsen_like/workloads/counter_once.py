@@ -74,8 +74,8 @@ class InsistingCounterWorkload(CounterWorkload):
         attempt(peer, done)
 
     def final(self) -> None:
-        """As ever, when every increment is done, and what was done only now has had time to reach all replicas:
-        some of the reads are at ONE.
+        """As ever, when every increment is done, and what was done only now has had time to reach all
+        replicas: some of the reads are at ONE.
         """
         after = self.session.cluster.scheduler.after
         if self._under_way:

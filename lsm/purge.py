@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import filterfalse
 from typing import Final
 
 from core.cell import VALUE, Cell
@@ -30,7 +31,6 @@ from core.limits import SECOND_US
 from core.ports import Engine
 from core.row import OPERATION_SUFFIX, Header, Row, encode_header, encode_row, is_empty
 from lsm import keys
-from lsm.dead_runs import DeadRuns
 from lsm.floors import Floors
 from lsm.hash_tree import leaf_of
 from lsm.reading import Record, Scan, stored_header, stored_row
@@ -108,47 +108,72 @@ def purged(row: Row, floor_us: int, suffix: bytes) -> Row:
 def unpurged(engine: Engine, floors: Floors, table: int) -> Scan | None:
     """A scan that leaves out rows that may be purged, as if they were; None for a table without floors.
 
-    So what readers pass, and whether replicas agree, does not depend on how far each of them has purged.
+    So what readers pass, and whether replicas agree, hardly depends on how far each of them has purged.
     """
     return partial(_unpurged, engine, floors) if table in floors.tables else None
 
 
+class _Over:
+    """Which rows of one scan may be purged. Only so many are found: those after them come as they are stored,
+    and a reader goes on there.
+
+    What ran out behind a row that lives comes, too, until it is purged: seeing it would cost a decoding each.
+    """
+
+    __slots__ = ("_floor_us", "_floors", "_head", "_left", "_was")
+
+    def __init__(self, floors: Floors) -> None:
+        self._floors = floors
+        self._head, self._floor_us = b"", 0
+        self._left, self._was = PASSED_MAX, True
+
+    def __call__(self, record: Record) -> bool:
+        """Of the next row in the order of the scan."""
+        key, data = record
+        may_be = self._left > 0 and (self._was or data[-1] in _LAST_IF_DEAD)
+        self._was = may_be and self._is(key, data)
+        self._left -= self._was
+        return self._was
+
+    def _is(self, key: bytes, data: bytes) -> bool:
+        if key[: keys.PARTITION_AT] != self._head:
+            self._head = key[: keys.PARTITION_AT]
+            table, token, _, _ = keys.split_row_key(key)
+            self._floor_us = self._floors.at(table, leaf_of(token)).floor_us
+        suffix = key[keys.prefix_end(key) :]
+        return suffix != keys.HEADER_SUFFIX and is_empty(
+            purged(stored_row(key, data), self._floor_us, suffix)
+        )
+
+
 def _unpurged(engine: Engine, floors: Floors, first: bytes, end: bytes, reverse: bool) -> Iterator[Record]:
-    """Only so many rows are looked at: those after them come as they are stored, and a reader goes on
-    there."""
-    runs = floors.dead_runs if not reverse else DeadRuns()
-    head, floor_us = b"", 0
-    begun, passed, left, is_over = first, 0, PASSED_MAX, True
+    """In order, what was found before is not looked at again; in reverse nobody looks for a queue's head."""
+    is_over = _Over(floors)
+    if reverse:
+        yield from filterfalse(is_over, engine.scan(first, end, reverse))
+        return
+    runs = floors.dead_runs
+    begun, passed = first, 0
     at: bytes | None = first
     while at is not None:
         beyond = runs.beyond(at)
         if beyond > at:
             at, passed = beyond, max(passed, RUN_ROWS_MIN)
-        records, at = engine.scan(at, end, reverse), None
-        for key, data in records:
-            is_over = left > 0 and (is_over or data[-1] in _LAST_IF_DEAD)
-            if is_over and key[: keys.PARTITION_AT] != head:
-                head = key[: keys.PARTITION_AT]
-                table, token, _, _ = keys.split_row_key(key)
-                floor_us = floors.at(table, leaf_of(token)).floor_us
-            is_over = is_over and _is_row_over(key, data, floor_us)
-            if is_over:
-                passed, left = passed + 1, left - 1
+        records, at = engine.scan(at, end), None
+        for record in records:
+            key = record[0]
+            if is_over(record):
+                passed += 1
                 if passed % RUN_ROWS_MIN == 0 and runs.beyond(key) > key:
                     at = key
                     break
                 continue
             if passed >= RUN_ROWS_MIN:
                 runs.found(begun, key)
-            yield key, data
+            yield record
             begun, passed = key + b"\0", 0
     if passed >= RUN_ROWS_MIN:
         runs.found(begun, end)
-
-
-def _is_row_over(key: bytes, data: bytes, floor_us: int) -> bool:
-    suffix = key[keys.prefix_end(key) :]
-    return suffix != keys.HEADER_SUFFIX and is_empty(purged(stored_row(key, data), floor_us, suffix))
 
 
 def _is_over(cell: Cell, floor_us: int) -> bool:

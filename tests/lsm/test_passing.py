@@ -5,14 +5,14 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
 
 from core.commands import Digest, Read, Rows, Slice
 from core.row import exists
 from lsm import dead_runs, keys, passing, purge
 from lsm.reading import digest_of, stored_row
+from tests.lsm.queues import PREFIX, STEPS, Queue, suffix
 from tests.lsm.support import WIDE
-from tests.lsm.test_dead_runs import PREFIX, Queue, suffix
 
 
 def past(queue: Queue, now_us: int, first: int = 0, rows_max: int = 1_000) -> Rows:
@@ -105,34 +105,15 @@ def test_replicas_that_hold_something_else_differ_only_from_there() -> None:
     assert rows.rows == differs.rows
 
 
-actions = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), st.integers(0, 15), st.sampled_from([0, 0, 4])),
-        st.tuples(st.just("delete"), st.integers(0, 15), st.integers(1, 6)),
-        st.tuples(st.just("end"), st.just(0), st.just(0)),
-        st.tuples(st.just("purge"), st.just(0), st.integers(1, 6)),
-        st.tuples(st.just("read"), st.integers(0, 15), st.integers(1, 17)),
-    ),
-    max_size=60,
-)
-
-
 @pytest.mark.parametrize("bits", [0, 1, 3])
-@given(actions)
+@given(STEPS)
 def test_no_reader_can_tell_what_is_remembered(bits: int, taken: list[tuple[str, int, int]]) -> None:
     queue = Queue()
     with mock.patch.object(passing, "CHUNK_BITS", bits), mock.patch.object(dead_runs, "CHUNKS_MAX", 4):
-        for what, item, count in taken:
-            if what == "put":
-                queue.put(item, count)
-            elif what == "delete":
-                for each in range(item, item + count):
-                    queue.delete(each)
-            elif what == "end":
-                queue.end()
-            elif what == "purge":
-                queue.purge(count)
-            else:
+        for step in taken:
+            what, item, count = step
+            queue.take(step)
+            if what == "read":
                 check(queue, item, count)
             check(queue, 0, 100)
 

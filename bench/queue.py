@@ -82,24 +82,21 @@ async def measure(peers: Peers, items: int = ITEMS) -> dict[str, Any]:
 
 async def _in_use(session: aiohttp.ClientSession, urls: list[str]) -> list[float]:
     """Milliseconds that reads of the head took, while items came and went."""
-    under_way: set[asyncio.Task[None]] = set()
     took: list[float] = []
     began = time.monotonic()
 
     async def one(method: str, number: int) -> None:
         target = f"{urls[number % len(urls)]}/v1/kv/{STEADY}/{number:012d}"
         async with session.request(method, target, data=b"an item" if method == "PUT" else None) as answer:
-            await answer.read()
+            answer.raise_for_status()
 
     async def come_and_go() -> None:
-        for number in range(int(STEADY_S * STEADY_PER_S)):
-            for method, item in (("PUT", number), ("DELETE", number - STEADY_DEPTH)):
-                if item >= 0:
-                    task = asyncio.create_task(one(method, item))
-                    under_way.add(task)
-                    task.add_done_callback(under_way.discard)
-            await asyncio.sleep(max(0.0, began + number / STEADY_PER_S - time.monotonic()))
-        await asyncio.gather(*under_way)
+        async with asyncio.TaskGroup() as under_way:
+            for number in range(int(STEADY_S * STEADY_PER_S)):
+                for method, item in (("PUT", number), ("DELETE", number - STEADY_DEPTH)):
+                    if item >= 0:
+                        under_way.create_task(one(method, item))
+                await asyncio.sleep(max(0.0, began + number / STEADY_PER_S - time.monotonic()))
 
     using = asyncio.create_task(come_and_go())
     while not using.done():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -303,12 +304,12 @@ class Session:
         if isinstance(request, wire.Execute):
             prepared = self._statements.of_id(request.id)
             known = request.result_metadata_id
-            run = lambda: self._run(prepared, request.parameters, warnings, known)  # noqa: E731
+            run = partial(self._run, prepared, request.parameters, warnings, known)
             return (yield from self._renewed(run, (prepared,)))
         if isinstance(request, wire.Query):
             keyspace = request.parameters.keyspace or self.keyspace
             prepared = self._statements.of_text(request.text, keyspace)
-            run = lambda: self._run(prepared, request.parameters, warnings)  # noqa: E731
+            run = partial(self._run, prepared, request.parameters, warnings)
             return (yield from self._renewed(run, (prepared,)))
         if isinstance(request, wire.Prepare):
             prepared = self._statements.prepare(request.text, request.keyspace or self.keyspace)
@@ -396,7 +397,7 @@ class Session:
             else self._statements.of_text(one.statement, keyspace)
             for one in request.statements
         ]
-        return (yield from self._renewed(lambda: self._run_batch(request, found, options), found))
+        return (yield from self._renewed(partial(self._run_batch, request, found, options), found))
 
     def _run_batch(self, request: wire.Batch, found: Sequence[Prepared], options: Options) -> Answering:
         steps = []

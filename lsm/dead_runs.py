@@ -60,8 +60,10 @@ class Chunks:
         if not self._firsts:
             return
         for key, _ in puts:
+            if key[0] != _ROW:
+                continue
             at = bisect_right(self._firsts, key) - 1
-            if at >= 0 and key[0] == _ROW and key <= self._chunks[at].told[0]:
+            if at >= 0 and key <= self._chunks[at].told[0]:
                 del self._firsts[at], self._chunks[at]
 
     def forget(self) -> None:

@@ -36,6 +36,7 @@ POINT_BYTES_MAX = limits.FRAME_BYTES_MAX // 2
 DEAD_ROWS_MAX = 1_000
 """How many rows a slice may have where those before it were all dead: a queue's head lies behind them."""
 DISPUTED_ROWS = 64
+"""About as many are in one sum (lsm/passing.py): where it differs, four times as many are read row by row."""
 QUEUES_MAX = 1_000
 
 
@@ -50,7 +51,7 @@ class Scans:
         self._lone = LoneReads(reads)
         self._scans: dict[int, RingScan] = {}
         self._queues: dict[bytes, None] = {}
-        """Partitions whose first rows were dead when they were last read from the beginning."""
+        """Partitions of which the last read began with dead rows: the next one asks for sums at once."""
 
     def read(self, request: ReadRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
         """Read of one partition; `reply` is called exactly once."""

@@ -21,11 +21,6 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 - `items()` ends silently at a damaged block; an iterator says so in `status()`, which `scan` always asks.
 - Log files are written over, not made anew (`recycle`): a sync then waits for no commit of the file system's
   journal. Three appenders beside each other: p99 of a sync 30 ms, worst 100; writing over: 12 and 20.
-- A new log file, even an old one under a new name, makes the next sync wait for the file system's journal,
-  and that for the table files of whoever else writes there: 30 to 100 ms. Replicas of the same rows would all
-  fill their memtables, and compact their files, in the same moment, so that no quorum could do without the
-  slow ones. So each memtable is written to a table file at a size of its own, below the largest, and each
-  engine compacts by a number of files of its own, both drawn (`Turns`).
 - What follows a damaged record of the write-ahead log is dropped when the database is opened, since in a log
   that is written over nothing else can be told from a torn tail, which is what a power cut leaves. So the
   last durable sequence number is kept a second time, in a file beside the database: if the log ends before
@@ -35,10 +30,7 @@ What was measured of rocksdict 0.3.29 (its version is pinned, since faults are t
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,34 +59,20 @@ from core.errors import (
     StoreError,
 )
 from core.limits import KIB, MIB
+from lsm.durable import DurableFile, sync_directory, sync_logs
+from lsm.turns import DELETIONS_WINDOW, LOGS_RECYCLED, Turns
 
 MEMTABLE_BYTES = 16 * MIB
 BLOCK_CACHE_BYTES = 64 * MIB
 WAL_BYTES_MAX = 64 * MIB
-LOGS_RECYCLED = 3
-"""So many log files of 16 MiB and more are kept to be written over."""
-FULL_FIRST = LOGS_RECYCLED + 1
-"""So many memtables are filled up, so that those that follow do not outgrow the log files they write over."""
-FULL_SHARE_MIN, FULL_SHARE_MAX = 0.65, 0.95
-"""All others are written to a table file at a share of their bytes between these."""
-COMPACTED_MIN, COMPACTED_MAX = 8, 13
-"""A compaction begins at a number of young files between these."""
-DURABLE_SYNC_US = 100_000
 OPEN_FILES_MAX = 512
 APART_BYTES = 64 * KIB
 """Values so large are kept apart from the table files."""
-DELETIONS_WINDOW = 4_096
-"""A table file with so many records of which half are deletions is compacted at once."""
-DELETIONS_REST_US = 2_000_000
-"""So long after the last of so many they are written to one: in the memtable each reader steps over them."""
 
 """Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""
 
 DATABASE, DURABLE = "db", "durable"
 """The database's directory in a peer's, and the file that holds the last durable sequence number."""
-
-_MEMTABLE_BYTES = "rocksdb.cur-size-active-mem-table"
-_MEMTABLES_WAITING = "rocksdb.num-immutable-mem-table"
 
 _READ, _WRITE, _SYNC, _OPEN = "read", "write", "sync", "open"
 
@@ -202,7 +180,7 @@ class RocksEngine:
     All but `sync` and `fetch` belong to one thread, and `sync` to one at a time.
     """
 
-    def __init__(self, database: Rdict, durable: _DurableFile, turns: Turns) -> None:
+    def __init__(self, database: Rdict, durable: DurableFile, turns: Turns) -> None:
         """Use `open`."""
         self._db = database
         self._durable = durable
@@ -236,7 +214,7 @@ class RocksEngine:
         files = sorted((path / DATABASE).glob("*")) if is_new else []
         if any(file.suffix in (".sst", ".log", ".blob") for file in files):
             raise CorruptionError(f"{path / DATABASE / 'CURRENT'} is missing beside data")
-        durable = _DurableFile(path / DURABLE, monotonic_us)
+        durable = DurableFile(path / DURABLE, monotonic_us)
         if not is_new and not durable.existed:
             durable.close()
             raise CorruptionError(f"{path / DURABLE} is missing beside a database")
@@ -418,7 +396,7 @@ class RocksEngine:
         try:
             sequence = self._db.latest_sequence_number()
             if self._full:
-                _sync_logs(self._path)
+                sync_logs(self._path)
             else:
                 self._db.flush_wal(True)
             self._durable.record(sequence)
@@ -461,7 +439,7 @@ class RocksEngine:
         for log in sorted(path.glob("*.log")):
             log.unlink()
             log.touch()
-        _sync_directory(path)
+        sync_directory(path)
 
     # --- for tools and tests
 
@@ -480,14 +458,6 @@ class RocksEngine:
             raise fault_of(error, _WRITE) from error
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _damage_of_log(database: Path) -> str:
     """What RocksDB said of a damaged record of the log when it last opened this database, or one of the times
     before, as the first one drops what it cannot recover; "" if nothing.
@@ -497,103 +467,3 @@ def _damage_of_log(database: Path) -> str:
             if "checksum mismatch" in line:
                 return line[line.index("] /") + 2 :] if "] /" in line else line
     return ""
-
-
-def _sync_logs(path: Path) -> None:
-    """Make the write-ahead logs in this directory durable as they are, without RocksDB."""
-    for file in (*sorted(path.glob("*.log")), path):
-        try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # its rows have just become a table file, which is durable
-            continue
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-class Turns:
-    """When a memtable is written to a table file before it is full, and how many of these are compacted
-    together (`files`): no two engines do it all in step.
-    """
-
-    def __init__(self, drawn: bytes, memtable_bytes: int, monotonic_us: Callable[[], int] = int) -> None:
-        self._drawn, self._memtable_bytes, self._monotonic_us = drawn, memtable_bytes, monotonic_us
-        self._deletions, self._deleted_us = 0, 0
-        self.files = COMPACTED_MIN + drawn[0] % (COMPACTED_MAX - COMPACTED_MIN + 1)
-        self._taken, self._held_bytes = 0, 0
-        self._due_bytes = memtable_bytes
-
-    def deleted(self, count: int) -> None:
-        """So many records are deleted now."""
-        if count:
-            self._deletions, self._deleted_us = self._deletions + count, self._monotonic_us()
-
-    def take(self, database: Rdict) -> None:
-        """Begin to write the memtable to a file if it is its turn; from the thread that syncs."""
-        held_bytes = int(database.property_int_value(_MEMTABLE_BYTES) or 0)
-        if held_bytes < self._held_bytes // 2:  # another memtable: this one was full, or it was its turn
-            self._taken += 1
-            self._due_bytes = int(self._memtable_bytes * self._share())
-            self._deletions = 0
-        self._held_bytes = held_bytes
-        rest_us = self._monotonic_us() - self._deleted_us if self._deletions > DELETIONS_WINDOW else 0
-        # While an older one is being written RocksDB would let us wait.
-        is_due = held_bytes >= self._due_bytes or rest_us > DELETIONS_REST_US
-        if not is_due or database.property_int_value(_MEMTABLES_WAITING):
-            return
-        self._due_bytes, self._deletions = self._memtable_bytes, 0  # asked for once
-        with contextlib.suppress(Exception):  # RocksDB does it when it is full, and tells the next write
-            database.flush(False)
-
-    def _share(self) -> float:
-        if self._taken < FULL_FIRST:
-            return 1.0
-        drawn = zlib.crc32(self._drawn + self._taken.to_bytes(8, "big")) / 2**32
-        return FULL_SHARE_MIN + (FULL_SHARE_MAX - FULL_SHARE_MIN) * drawn
-
-
-class _DurableFile:
-    """The last durable sequence number: 8 bytes, then the same inverted. Written after every sync.
-
-    Its own fsync comes at most ten times a second: a power cut may leave an older number, which asks for
-    less: what was synced in that tenth of a second is not missed if just then the disk damages it. The
-    file is mapped, since a call to write it would give up the interpreter's lock, and under load wait for it.
-    """
-
-    def __init__(self, path: Path, monotonic_us: Callable[[], int]) -> None:
-        self.existed = path.exists()
-        self.sequence = 0
-        self._monotonic_us = monotonic_us
-        self._synced_at_us = monotonic_us()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        data = os.pread(self._descriptor, 17, 0)
-        if not data:  # its block is taken now, so that recording works on a full disk
-            os.pwrite(self._descriptor, self._encoded(0), 0)
-        else:
-            self.sequence = int.from_bytes(data[:8], "big")
-            if len(data) != 16 or self.sequence ^ int.from_bytes(data[8:], "big") != 2**64 - 1:
-                os.close(self._descriptor)
-                raise CorruptionError(f"{path} is damaged")
-        self._mapped = mmap.mmap(self._descriptor, 16)
-
-    @staticmethod
-    def _encoded(sequence: int) -> bytes:
-        return sequence.to_bytes(8, "big") + (sequence ^ (2**64 - 1)).to_bytes(8, "big")
-
-    def record(self, sequence: int) -> None:
-        """All up to this sequence number is durable."""
-        if sequence == self.sequence:
-            return
-        self._mapped[:] = self._encoded(sequence)
-        self.sequence = sequence
-        now_us = self._monotonic_us()
-        if now_us - self._synced_at_us >= DURABLE_SYNC_US:
-            self._synced_at_us = now_us
-            os.fdatasync(self._descriptor)
-
-    def close(self) -> None:
-        """Sync and close."""
-        os.fdatasync(self._descriptor)
-        self._mapped.close()
-        os.close(self._descriptor)

@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from core.limits import KIB, MIB
-from lsm.rocks import (
+from lsm.rocks import Memory, RocksEngine
+from lsm.turns import (
     DELETIONS_REST_US,
     DELETIONS_WINDOW,
     FULL_FIRST,
     FULL_SHARE_MAX,
     FULL_SHARE_MIN,
-    Memory,
-    RocksEngine,
     Turns,
 )
 
@@ -37,7 +36,7 @@ class _Filling:
         self._bytes += size
         if self._bytes >= MIB:
             self.flush(False)
-        self._turns.take(self)  # type: ignore[arg-type]
+        self._turns.take(self)
 
 
 def test_memtables_are_written_at_sizes_that_differ_from_engine_to_engine() -> None:

@@ -213,6 +213,20 @@ class Engine(Protocol):
     def sync(self) -> None:
         """Make all that was written before the call durable; from any thread, without holding up others."""
 
+    def newest_log(self) -> int | None:
+        """The descriptor of a file whose sync, as it is now, does what `sync` does; None if only that does.
+
+        Not while `sync` is under way. Who syncs it tells `log_synced`, and calls `tend` now and then.
+        """
+
+    def log_synced(self, sequence: int, error: Exception | None) -> None:
+        """The file is synced, and with it what `written` told before that began; or it failed, which raises
+        DurabilityError.
+        """
+
+    def tend(self) -> None:
+        """What syncs lead to besides; from the thread that syncs."""
+
     def health(self) -> dict[str, int]:
         """Sizes, pending compaction, background errors, memory."""
 

@@ -56,6 +56,7 @@ class DurableFile:
             if len(data) != 16 or self.sequence ^ int.from_bytes(data[8:], "big") != 2**64 - 1:
                 os.close(self._descriptor)
                 raise CorruptionError(f"{path} is damaged")
+        self._synced_sequence = self.sequence
         self._mapped = mmap.mmap(self._descriptor, 16)
 
     @staticmethod
@@ -64,13 +65,20 @@ class DurableFile:
 
     def record(self, sequence: int) -> None:
         """All up to this sequence number is durable."""
-        if sequence == self.sequence:
-            return
+        if sequence != self.sequence:
+            self.note(sequence)
+            self.sync_if_due()
+
+    def note(self, sequence: int) -> None:
+        """As `record`, without any waiting: `sync_if_due` is to follow at some time."""
         self._mapped[:] = self._encoded(sequence)
         self.sequence = sequence
+
+    def sync_if_due(self) -> None:
+        """Make the record itself durable, if it was not for a while."""
         now_us = self._monotonic_us()
-        if now_us - self._synced_at_us >= DURABLE_SYNC_US:
-            self._synced_at_us = now_us
+        if self.sequence != self._synced_sequence and now_us - self._synced_at_us >= DURABLE_SYNC_US:
+            self._synced_at_us, self._synced_sequence = now_us, self.sequence
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -78,3 +86,38 @@ class DurableFile:
         os.fdatasync(self._descriptor)
         self._mapped.close()
         os.close(self._descriptor)
+
+
+class NewestLog:
+    """The write-ahead log that takes all that is written now: as long as no other takes its place, its own
+    sync makes durable whatever was written since all logs were synced.
+
+    `version` tells a number that rises, before anything is written to another log.
+    """
+
+    def __init__(self, path: Path, version: Callable[[], int]) -> None:
+        self._path, self._version = path, version
+        self._synced_version = -1
+        self._descriptor = -1
+
+    def all_synced(self, version: int) -> None:
+        """A sync of all logs, which began when this was the version, has ended.
+
+        If there is a newer one by now, the file that is found here is never asked for.
+        """
+        if version == self._synced_version:
+            return
+        newest = max(self._path.glob("*.log"), key=lambda file: int(file.stem))
+        self.close()
+        self._descriptor = os.open(newest, os.O_RDWR | os.O_CLOEXEC)
+        self._synced_version = version
+
+    def descriptor(self) -> int | None:
+        """Of that file; None if all logs have to be synced first."""
+        return self._descriptor if self._version() == self._synced_version else None
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = self._synced_version = -1

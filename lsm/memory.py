@@ -181,6 +181,17 @@ class MemoryEngine:
         """Make all that was written durable, in no time."""
         self.finish_sync(self.begin_sync())
 
+    def newest_log(self) -> int | None:
+        """There are no files."""
+        return None
+
+    def log_synced(self, sequence: int, error: Exception | None) -> None:
+        """Not for what `newest_log` says."""
+        raise AssertionError(f"there is no log that was synced: {sequence}, {error}")
+
+    def tend(self) -> None:
+        """Nothing is to be done besides."""
+
     def synced(self) -> int:
         """The sequence number that a crash cannot take back."""
         return self._synced

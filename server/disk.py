@@ -7,8 +7,9 @@ what the fetch does, and under load milliseconds of waiting for the interpreter'
 out to be quick the loop does them itself, all of a tick at once. One that was not, since it met the disk,
 sends the next ones to threads for a while that doubles, until a thread finds them quick again.
 
-A sync runs in a thread of its own as long as somebody waits for one: all that was written since the last one
-began shares it.
+A sync runs as long as somebody waits for one: all that was written since the last one began shares it. As a
+rule the kernel carries it out (server/log_syncs.py); where more than one file may have something to sync, or
+the kernel cannot, it is the engine's, in a thread of its own.
 
 A sync that fails ends the process at once: what it was to make durable is unknown, and whoever goes on after
 it is believed on something that may not be there. Nothing is answered any more.
@@ -31,6 +32,7 @@ from core.commands import Command, Failed, Outcome, Why
 from core.errors import DurabilityError, StoreError
 from core.ports import Ticket
 from lsm.executor import Executor, Fetch
+from server.log_syncs import LogSyncs
 
 FETCH_THREADS = 4
 COMMANDS_PER_TICK = 200
@@ -41,8 +43,14 @@ QUICK_S, QUICK_KEY_S = 0.000_5, 0.000_03
 work all the time, as with values of megabytes.
 """
 
+TEND_S = 0.025
+"""So often, while the kernel syncs, the engine does what syncs of its own would lead to."""
+
 ASIDE_FIRST_S, ASIDE_MAX_S = 0.25, 8.0
 """For so long nothing is fetched on the event loop after one that was not quick."""
+
+_TEND = -1
+"""In place of a sequence number: nothing is to be synced."""
 
 QUEUE_FULL = "the store has more to do than it can take in"
 
@@ -78,6 +86,8 @@ class Disk:
         self._awake = False
         self._dead = False
         self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._log_syncs = LogSyncs(loop, self._log_synced)
+        self._tended_at_s = 0.0
         self._pausing = False
         self._quick = False
         self._aside_s, self._aside_until_s = ASIDE_FIRST_S, 0.0
@@ -184,8 +194,23 @@ class Disk:
         if self._pausing:
             return
         sequence = self._executor.begin_sync()
-        if sequence is not None:
+        if sequence is None:
+            return
+        descriptor = self._engine.newest_log()
+        if descriptor is None or not self._log_syncs.begin(descriptor, sequence):
             self._syncs.put(sequence)
+
+    def _log_synced(self, sequence: int, failed: Exception | None) -> None:
+        try:
+            self._engine.log_synced(sequence, failed)
+        except StoreError as error:
+            self._fatal(str(error))
+            return
+        now_s = self._loop.time()
+        if now_s - self._tended_at_s >= TEND_S:
+            self._tended_at_s = now_s
+            self._syncs.put(_TEND)
+        self._synced(sequence)
 
     def _sync_loop(self) -> None:
         while True:
@@ -193,6 +218,9 @@ class Disk:
             if sequence is None:
                 return
             try:
+                if sequence == _TEND:
+                    self._engine.tend()
+                    continue
                 self._engine.sync()
             except StoreError as error:
                 self._call(self._fatal, str(error))
@@ -226,6 +254,7 @@ class Disk:
     def close(self) -> None:
         """Wait for the threads, sync and close the engine; what was not executed is never answered."""
         self._dead = True
+        self._log_syncs.close()
         self._syncs.put(None)
         self._thread.join()
         self._fetchers.shutdown(wait=True)

@@ -38,7 +38,8 @@ ADAPTERS = {
     "index/analysis/stemming.py": frozenset(["Stemmer"]),
     "query/zones.py": frozenset(["datetime", "zoneinfo"]),
     "index/segments.py": frozenset(["os", "pathlib", "shutil", "tantivy"]),
-    "lsm/rocks.py": frozenset(["rocksdict", "mmap", "os", "pathlib"]),
+    "lsm/durable.py": frozenset(["mmap", "os", "pathlib"]),
+    "lsm/rocks.py": frozenset(["rocksdict", "os", "pathlib"]),
     "lsm/directory.py": frozenset(["os", "pathlib"]),
 }
 """One file per library that does I/O or is not everywhere; what it may import beyond the inside's list."""

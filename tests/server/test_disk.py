@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +26,7 @@ from server import disk as disk_module
 from server.clock import WallClock
 from server.disk import Disk
 from server.log_limit import LINES_MAX, WINDOW_S, LogLimit
+from server.log_syncs import is_preloaded
 from server.metrics import Metrics
 from tests.server.harness import run, until
 
@@ -38,7 +41,8 @@ class SlowEngine(MemoryEngine):
         super().__init__()
         self.gate = threading.Event()
         self.gate.set()
-        self.syncs = 0
+        self.syncs = self.log_syncs = self.tended = 0
+        self.log: int | None = None
         self.broken = ""
         self.fetch_gate = threading.Event()
         self.fetched: list[Sequence[bytes]] = []
@@ -49,6 +53,17 @@ class SlowEngine(MemoryEngine):
             raise DurabilityError(self.broken)
         super().sync()
         self.syncs += 1
+
+    def newest_log(self) -> int | None:
+        return self.log
+
+    def log_synced(self, sequence: int, error: Exception | None) -> None:
+        self.log_syncs += 1
+        if self.broken:
+            raise DurabilityError(self.broken)
+
+    def tend(self) -> None:
+        self.tended += 1
 
     def fetch(self, keys: Sequence[bytes]) -> None:
         self.fetched.append(keys)
@@ -100,6 +115,49 @@ def test_nothing_is_told_before_its_sync_and_one_sync_is_for_all() -> None:
         assert bench.outcomes == [(("t", number), Done()) for number in range(1_000)]
         assert bench.engine.syncs <= 4
         bench.disk.close()
+
+    run(work())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded")
+def test_where_one_file_is_enough_the_kernel_syncs_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        with (tmp_path / "log").open("wb") as log:
+            bench = Bench()
+            bench.engine.gate.clear()  # the engine's own sync would never end
+            bench.engine.log = log.fileno()
+            for number in range(100):
+                bench.write(number)
+                await until(lambda number=number: len(bench.outcomes) == number + 1)  # type: ignore[misc]
+            await until(lambda: bench.engine.tended)
+            assert bench.outcomes == [(("t", number), Done()) for number in range(100)]
+            assert bench.engine.syncs == 0
+            assert 100 <= bench.engine.log_syncs <= 101
+            assert bench.engine.tended < 100
+            bench.engine.log = None
+            bench.write(100)
+            await asyncio.sleep(0.02)
+            assert len(bench.outcomes) == 100
+            bench.engine.gate.set()
+            await until(lambda: len(bench.outcomes) == 101)
+            bench.disk.close()
+
+    run(work())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded")
+def test_a_failed_sync_of_that_file_is_the_end_and_nothing_is_told(tmp_path: Path) -> None:
+    async def work() -> None:
+        with (tmp_path / "log").open("wb") as log:
+            bench = Bench()
+            bench.engine.log, bench.engine.broken = log.fileno(), "the disk said no"
+            bench.write(1)
+            await until(lambda: bench.fatal)
+            assert bench.fatal == ["the disk said no"]
+            bench.engine.broken = ""
+            bench.write(2)
+            await asyncio.sleep(0.02)
+            assert not bench.outcomes
 
     run(work())
 

@@ -172,16 +172,17 @@ class _Run:
         say(HEADER)
         if "prototype" in self._wanted:
             await self._prototype()
-        few, many = CONNECTIONS_PER_PEER, MANY_CONNECTIONS_PER_PEER
+        few, many, each = CONNECTIONS_PER_PEER, MANY_CONNECTIONS_PER_PEER, 32_000 // divide
         loads: dict[str, Callable[[], Any]] = {
-            "cql writes": lambda: scenarios.cql_writes(peers, 32_000 // divide, few),
-            "cql writes, many": lambda: scenarios.cql_writes(peers, 32_000 // divide, many),
+            "cql writes": lambda: scenarios.cql_writes(peers, each, few),
+            "cql writes, many": lambda: scenarios.cql_writes(peers, each, many, first=each),
+            "cql writes, many, over rows": lambda: scenarios.cql_writes(peers, each, many),
             "cql reads": lambda: scenarios.cql_reads(peers, 48_000 // divide, few, 4000),
             "cql reads, many": lambda: scenarios.cql_reads(peers, 48_000 // divide, many, 4000),
-            "cql writes, 4,000/s": lambda: scenarios.cql_writes(peers, 32_000 // divide, 0, 4000),
+            "cql writes, 4,000/s": lambda: scenarios.cql_writes(peers, each, 0, first=2 * each, per_s=4000),
             "cql reads, 5,000/s": lambda: scenarios.cql_reads(peers, 40_000 // divide, 0, 4000, 5000),
-            "writes": lambda: scenarios.writes(peers, 32_000 // divide, CONNECTIONS_PER_PEER),
-            "writes, many": lambda: scenarios.writes(peers, 32_000 // divide, MANY_CONNECTIONS_PER_PEER),
+            "writes": lambda: scenarios.writes(peers, each, CONNECTIONS_PER_PEER),
+            "writes, many": lambda: scenarios.writes(peers, each, MANY_CONNECTIONS_PER_PEER),
             "bulk": lambda: scenarios.bulk(peers, 24_000 // divide, 1, CONNECTIONS_PER_PEER),
             "bulk, many": lambda: scenarios.bulk(peers, 48_000 // divide, 4, MANY_CONNECTIONS_PER_PEER),
             "reads": lambda: scenarios.reads(peers, 48_000 // divide, CONNECTIONS_PER_PEER, 4000),

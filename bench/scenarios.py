@@ -109,15 +109,19 @@ def cql_places(peers: Peers) -> list[tuple[str, int]]:
     return [(peer.address, peers.cql) for peer in peers.peers]
 
 
-async def cql_writes(peers: Peers, count: int, in_flight: int, per_s: float = 0) -> Loaded:
-    """Prepared INSERTs of 1 KiB, so many in flight on one connection to each peer (or so many per second)."""
+async def cql_writes(
+    peers: Peers, count: int, in_flight: int, *, first: int = 0, per_s: float = 0
+) -> Loaded:
+    """Prepared INSERTs of 1 KiB, so many in flight on one connection to each peer (or so many per second):
+    of the rows from number `first` on, which are new where no load before has written them.
+    """
     await run_statements(*cql_places(peers)[0], cql_table(min(3, len(peers.peers))))
     await asyncio.sleep(1)  # until the table is known everywhere; a statement is prepared per peer
     value = os.urandom(VALUE_BYTES)
     insert = "INSERT INTO bench.plain (k, v) VALUES (?, ?)"
 
     def values(n: int) -> tuple[bytes, ...]:
-        return b"c%08d" % n, value
+        return b"c%08d" % (first + n), value
 
     places = cql_places(peers)
     return await measured(peers, lambda: run_cql_load(places, in_flight, insert, values, count, per_s=per_s))

@@ -84,6 +84,11 @@ class Durable(Visible, Protocol):
     def damaged(self) -> tuple[str, ...]:
         """Read all files; those that are not what was written."""
 
+    def bare(self) -> tuple[tuple[bytes, str], ...]:
+        """Rows that were indexed without terms since the last call, as nobody foresaw their documents, each
+        with the class of what was raised. Quick, and at any time.
+        """
+
     def rest(self) -> None:
         """There is nothing to change for a while: let go of what only changing needs."""
 
@@ -124,6 +129,9 @@ class Changeable(Visible, Protocol):
 
     def damaged(self) -> tuple[str, ...]:
         """Read all files; those that are not what was written."""
+
+    def bare(self) -> tuple[tuple[bytes, str], ...]:
+        """As Durable.bare."""
 
     def refresh(self) -> None:
         """Let go of files that were merged into others since; not beside `fold`."""

@@ -218,6 +218,10 @@ class NaiveSegments(NaiveView):
         """There are no files."""
         return ()
 
+    def bare(self) -> tuple[tuple[bytes, str], ...]:
+        """Documents are kept as they are."""
+        return ()
+
     def rest(self) -> None:
         """Changing needs nothing."""
 

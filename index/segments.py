@@ -30,10 +30,11 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from zlib import crc32
 
 import msgspec
@@ -49,6 +50,7 @@ from index.finding import VALUES
 from index.mapping import Rules
 from index.preparing import NOTHING, Preparer, Text
 from index.query import ALL, WHOLE, Fuzzy, Statistics, TermKey, TokenRanges
+from index.seen import Seen
 from index.segment_files import is_whole, segments_of
 from index.tiers import Tiers
 from index.viewing import View
@@ -69,9 +71,6 @@ _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
 _SHARED = tuple(f"s{number}" for number in range(SHARED_FIELDS))
 _SPLIT = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.custom_stopword([HOLE])).build()
 _TOTAL = re.compile(r'"value": ([0-9.]+),\s*"description": "N, total')
-
-
-Answer = TypeVar("Answer")
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -115,8 +114,9 @@ class TantivySegments:
         except (ValueError, OSError) as error:
             raise CorruptionError(f"an inverted index cannot be opened: {error}") from error
         self._writer: tantivy.IndexWriter | None = None
+        self._bare: deque[tuple[bytes, str]] = deque()
         self._engine: Engine
-        self._seen: _Seen
+        self._seen: Seen
         self._places: dict[str, str] = {}
         self.reload()
         self.preparer = Preparer(rules, partial(_placed, self._places))
@@ -134,7 +134,7 @@ class TantivySegments:
         except (ValueError, OSError) as error:
             raise CorruptionError(f"the marker of an inverted index is damaged: {error}") from error
         self._engine = Engine(searcher, marker, bool(found))
-        self._seen = _Seen(View(self._engine, self._rules), marker.covers)
+        self._seen = Seen(View(self._engine, self._rules), marker.covers)
         self._written = marker.covers
         self._places.update(marker.places)
 
@@ -212,8 +212,9 @@ class TantivySegments:
         assert change.document is not None, "it is there"
         try:
             prepared = self.preparer.prepare(parse(change.document))
-        except (ArithmeticError, RecursionError, JsonError):  # else every replica ended, again and again
+        except (ArithmeticError, RecursionError, JsonError) as error:  # else every replica ended, ever again
             prepared = NOTHING
+            self._bare.append((change.key, type(error).__name__))
         fields: dict[str, Any] = {
             "key": change.key.decode("latin-1"),
             "token": token_of(change.key),
@@ -235,6 +236,10 @@ class TantivySegments:
             _add_text(document, physical, text)
         return document
 
+    def bare(self) -> tuple[tuple[bytes, str], ...]:
+        """Those that could not be prepared. Threads may add some meanwhile."""
+        return tuple(self._bare.popleft() for _ in range(len(self._bare)))
+
     def rest(self) -> None:
         """Let go of the writer, its threads and the lock; the next commit takes them again."""
         self.close()
@@ -250,7 +255,7 @@ class TantivySegments:
         engine = self._engine
         return tuple(key for key in keys if engine.frequency("key", key.decode("latin-1")))
 
-    def view(self, hidden: Sequence[bytes]) -> _Seen:
+    def view(self, hidden: Sequence[bytes]) -> Seen:
         """What is seen now, without these rows."""
         return self._seen.without(hidden)
 
@@ -317,71 +322,6 @@ class _Known:
         bits[one >> 3] |= 1 << (one & 7)
         bits[two >> 3] |= 1 << (two & 7)
         return bool(has)
-
-
-class _Seen:
-    """Implements index.changing.Visible: what is seen of one commit."""
-
-    def __init__(self, view: View, covers: int) -> None:
-        self._view = view
-        self._covers = covers
-
-    def without(self, hidden: Sequence[bytes]) -> _Seen:
-        """The same without these rows."""
-        return _Seen(_guarded(lambda: self._view.without(hidden)), self._covers) if hidden else self
-
-    def covers(self) -> int:
-        """The offset covered."""
-        return self._covers
-
-    def documents(self) -> int:
-        """How many documents there are."""
-        return self._view.documents
-
-    def held(self, ranges: TokenRanges) -> dict[bytes, bytes]:
-        """By key, a hash of each document in these ranges."""
-        return _guarded(lambda: self._view.held(ranges))
-
-    def due(self, now_us: int, limit: int) -> tuple[bytes, ...]:
-        """Rows of which something has expired."""
-        return _guarded(lambda: self._view.due(now_us, limit))
-
-    def next_due_us(self) -> int:
-        """When the first is due."""
-        return _guarded(self._view.next_due_us)
-
-    def statistics(self, terms: Sequence[TermKey], fields: Sequence[str], ranges: TokenRanges) -> Statistics:
-        """The weights of terms, and the lengths of fields."""
-        return _guarded(lambda: self._view.statistics(terms, fields, ranges))
-
-    def search(self, ask: Ask, ranges: TokenRanges) -> Found | Refusal:
-        """Hits and aggregations."""
-        return _guarded(lambda: self._view.search(ask, ranges))
-
-    def similar(self, query: Fuzzy) -> tuple[TermKey, ...]:
-        """Terms within the distance."""
-        return _guarded(lambda: self._view.similar(query))
-
-    def expand(
-        self, field: str, view: str, prefix: str, limit: int, ranges: TokenRanges
-    ) -> tuple[tuple[str, int], ...]:
-        """Terms that begin so."""
-        return _guarded(lambda: self._view.expand(field, view, prefix, limit))
-
-
-def _guarded(question: Callable[[], Answer]) -> Answer:
-    """Ask. A question that tantivy fails at fails alone: it must not end the peer.
-
-    Its panics are no `Exception` in Python, and their class cannot be imported.
-    """
-    try:
-        return question()
-    except ValueError as error:
-        raise CorruptionError(f"an inverted index cannot answer: {error}") from error
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":
-            raise CorruptionError(f"an inverted index cannot answer: {error}") from error
-        raise
 
 
 class TantivyPlace:

@@ -136,6 +136,10 @@ class Tiers:
         young = self._now.young
         return len(young.changes), young.size
 
+    def bare(self) -> tuple[tuple[bytes, str], ...]:
+        """Of the old tier: the young one analyzes a document when it is judged."""
+        return self._durable.bare()
+
     def rest(self) -> None:
         """Nothing will be written for a while."""
         self._durable.rest()

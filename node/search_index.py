@@ -35,6 +35,7 @@ from index.asking import Segments
 from index.changing import Change, Changeable
 from index.mapping import Rules
 from lsm.keys import TOKEN_MIN, successor, table_prefix, token_of
+from node.bare_rows import BareRows
 from node.inside import Inside
 from node.search_place import SearchPlace
 
@@ -106,6 +107,9 @@ class Owner(Protocol):
     def is_awaited(self, index: OneIndex) -> bool:
         """Whether somebody waits for it to come as far as the log is."""
 
+    def name_of(self, key: bytes) -> str:
+        """A row as operators know it: its collection, and its id."""
+
 
 class OneIndex:
     """An index under one name: of one table by one mapping."""
@@ -143,6 +147,7 @@ class OneIndex:
         self._committed_us = self._refreshed_us = 0
         self._is_awake = False
         self._is_unwanted = False
+        self._bare = BareRows(inside, owner.name_of)
         self._build_end = 0
         self._build_after = b""
         self._build_done = False
@@ -160,6 +165,8 @@ class OneIndex:
             self._folding = False
         else:
             self._busy = self._is_committing = False
+        if self.segments is not None:
+            self._bare.tell(self.segments.bare())
         if self.state == CLOSED:
             if what in ("open", "empty") and not isinstance(result, Failed):
                 self.segments = result[0] if what == "open" else result

@@ -32,6 +32,7 @@ from index.analysis.analyzers import VERSION
 from index.asking import Segments
 from index.changing import Change
 from index.mapping import DEFAULT, Mapping, MappingFault, Rules, compile_mapping, parse_mapping
+from lsm.keys import split_row_key
 from node.inside import Inside
 from node.metadata import Metadata
 from node.search_index import CLOSED, FOLLOWING, OneIndex
@@ -246,6 +247,13 @@ class SearchIndexes:
             and self._named(waiter.table, waiter.mapping) is index
             for waiter in self._waiting.values()
         )
+
+    def name_of(self, key: bytes) -> str:
+        """The collection and the id."""
+        number, _, partition, _ = split_row_key(key)
+        table = self._metadata.state.tables.get(number)
+        name = f"table {number}" if table is None else f"{table.keyspace}.{table.name}"
+        return f"{partition.decode(errors='backslashreplace')!r} of {name}"
 
     def read_soon(self) -> None:
         """Read the log, unless that is under way."""

@@ -296,6 +296,8 @@ def test_a_document_that_nobody_foresaw_is_there_and_ends_no_peer(
     statistics = real.statistics([], [], WHOLE)
     everything = real.search(Ask(All(), statistics, 10), WHOLE)
     assert isinstance(everything, Found) and everything.total == 3
+    assert real.bare() == ((corpora.key_of(1), "OverflowError"),) and not real.bare()
     real.commit([Change(corpora.key_of(1), b'{"t":"good again"}')], 4)
+    assert not real.bare()
     again = real.search(Ask(All(), real.statistics([], [], WHOLE), 10), WHOLE)
     assert isinstance(again, Found) and again.total == 3

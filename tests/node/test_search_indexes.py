@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from core.requests import Changed
 from core.searching import SearchAnswer
 from documents import operations
 from documents.collections import CollectionSettings, CollectionSpec, alter_collection
+from index.changing import Change
+from index.naive_segments import NaiveSegments
 from index.query import All, Match
 from jepsen_like.scenarios import Scenario
 from node import search_index
+from node.inside import Inside
 from node.search_indexes import SearchIndexes
 from server.rest.documents import MERGE_PATCH, edit_of
 from sim.real import node_of
@@ -273,3 +277,33 @@ def test_documents_come_with_the_search_that_found_them_as_it_found_them(s: Inde
             assert hit.row is None and by_row.text is None and by_row.row is not None
             cells = [cell.value for cell in by_row.row.cells if cell.value]
             assert hit.text in cells and hit.key == by_row.key
+
+
+def test_a_row_without_terms_is_named_by_collection_and_id(s: Indexed, monkeypatch: Patch) -> None:
+    bare: list[tuple[bytes, str]] = []
+    lines: list[tuple[str, str]] = []
+    write, log = NaiveSegments.write, Inside.log
+
+    def writes(self: NaiveSegments, changes: Sequence[Change], covers: int) -> None:
+        bare.extend((change.key, "OverflowError") for change in changes)
+        write(self, changes, covers)
+
+    def taken(_: NaiveSegments) -> tuple[tuple[bytes, str], ...]:
+        found = tuple(bare)
+        bare.clear()
+        return found
+
+    def logs(self: Inside, level: str, name: str, text: str, peer: str = "") -> None:
+        lines.append((name, text))
+        log(self, level, name, text, peer)
+
+    monkeypatch.setattr(NaiveSegments, "write", writes)
+    monkeypatch.setattr(NaiveSegments, "bare", taken)
+    monkeypatch.setattr(Inside, "log", logs)
+    s.store("m0", {"title": "secret"})
+    assert s.until(lambda: s.cluster.events.get("search_rows_without_terms", 0) == 3), "one at each replica"
+    told = [text for name, text in lines if name == "row_without_terms"]
+    assert len(told) == 3 and len(set(told)) == 1
+    assert told[0] == (
+        "no search finds 'm0' of docs.movies by what it contains: it cannot be analyzed (OverflowError)"
+    )

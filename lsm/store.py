@@ -234,10 +234,6 @@ class Store:
         """The records a command reads one by one."""
         return self.plan(command).needs
 
-    def partition_of(self, command: Command) -> bytes | None:
-        """What a command must not overtake; None if it is free."""
-        return self.plan(command).order
-
     def _plan_apply(self, command: Apply) -> Plan:
         data = command.mutation
         if len(data) > MUTATION_BYTES_MAX:

@@ -93,7 +93,7 @@ class Disk:
         self._aside_s, self._aside_until_s = ASIDE_FIRST_S, 0.0
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         self._thread = threading.Thread(target=self._sync_loop, name="sync", daemon=True)
-        self.syncs = 0
+        self.syncs = self.kernel_syncs = 0
         self._thread.start()
 
     @property
@@ -206,6 +206,7 @@ class Disk:
         except StoreError as error:
             self._fatal(str(error))
             return
+        self.kernel_syncs += 1
         now_s = self._loop.time()
         if now_s - self._tended_at_s >= TEND_S:
             self._tended_at_s = now_s

@@ -517,6 +517,7 @@ class PeerProcess:
         yield "store_queue", none, self.disk.queued
         yield "store_waiting_for_sync", none, self.disk.waiting
         yield "syncs_total", none, self.disk.syncs
+        yield "syncs_by_kernel_total", none, self.disk.kernel_syncs
         for name, value in self.engine.health().items():
             yield f"store_{name}", none, value
         for part in ("following", "hints"):

@@ -239,7 +239,7 @@ def test_steps_keep_their_place_among_the_commands_of_their_partition() -> None:
         PaxosCommit(WIDE.id, P, B1, put.mutation),
         PaxosFetch(WIDE.id, P, B1, True),
     ):
-        assert store.partition_of(step) == store.partition_of(put) == P
+        assert store.plan(step).order == store.plan(put).order == P
         assert keys.paxos_key(P, keys.PAXOS_RECORD) in store.needs(step)
 
 

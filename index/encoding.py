@@ -96,6 +96,14 @@ def encoded_number(number: Number) -> str:
     return f"2{biased:06d}{digits}"
 
 
+def encoded_digits(text: str) -> str:
+    """The same of the text of an integer above 0."""
+    exponent = len(text) + _EXPONENT_BIAS
+    if exponent > _EXPONENT_MAX:
+        return encoded_number(int(text))
+    return f"2{exponent}{text.rstrip('0')}"
+
+
 def decoded_number(text: str) -> int | float | Decimal:
     """The number of `encoded_number`."""
     if text == "1":

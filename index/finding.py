@@ -1,17 +1,19 @@
 """From a planned query to a query of the engine: which documents may match, and what they about score.
 
 The engine is asked through `Tools`. What it finds is never too little. It is too much where it cannot decide
-(phrases with slop or alternatives, ranges with very long bounds): then `is_exact` is false, and every
+(phrases with slop, gaps or alternatives, ranges with very long bounds): then `is_exact` is false, and every
 candidate has to be judged. Estimates are upper bounds but for the lengths of fields (index/candidates.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from index.analysis.distance import within
 from index.encoding import TAGS, encoded, escaped, exists_term, head, quoted, range_regex, wildcard_regex
+from index.judging import POSITION_GAP
 from index.nested import without_exclusions
 from index.query import (
     K1,
@@ -193,7 +195,8 @@ class Finder:
         single = all(len(terms) == 1 for terms in slots.values())
         if single and len(slots) == 1 and not query.prefix:
             return self._weighed(query.field, place, query.terms[0][1])
-        if single and not query.slop and not query.prefix:
+        steps = [after - before for before, after in pairwise(sorted(slots))]
+        if single and not query.slop and not query.prefix and max(steps) <= POSITION_GAP:
             terms = [(offset, slots[offset][0]) for offset in sorted(slots)]
             frequencies = [self._tools.frequency(field, term) for _, term in terms]
             if not all(frequencies):
@@ -201,6 +204,8 @@ class Finder:
             theirs = sum(idf(self._tools.weighed_by(), each) for each in frequencies)
             first = terms[0][0]
             moved = [(offset - first, term) for offset, term in terms]
+            # The engine has one empty position between two values, so a step over one may lead to the next.
+            self.is_exact = self.is_exact and max(steps) == 1
             return self._tools.boost(self._tools.phrase(field, moved), ours / theirs)
         self.is_exact = False
         last = max(slots)

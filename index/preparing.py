@@ -1,8 +1,12 @@
 """A document as the texts that an index engine is given: terms, already analyzed, joined by separators.
 
-Where positions are consecutive, a text is one string: terms and holes, which a tokenizer that splits at the
-separator takes apart again, in machine code. Where they are not (terms at one position), it is a list of
-terms and positions. Both give the same postings as index/judging.py's `text_field`.
+Where the positions of a value are consecutive, it is one string, which a tokenizer that splits at the
+separator takes apart again, in machine code. Where they are not (terms at one position), a text is a list of
+terms and positions. Both give the same postings as index/judging.py's `text_field`, but that values are
+POSITION_GAP apart there and next but one here: to have the engine pass over as many positions would be to
+give it more of them, in the text of all fields, than there are terms. Between the values of a path the engine
+leaves that position itself; those of the text of all fields, which are many, are one string with holes, for
+which less has to be allocated.
 
 What a document holds is said by index/fields.py. Indexing asks that of thousands of documents a second, so
 two things are done differently here, with the same outcome: what depends on a path alone is worked out once
@@ -24,6 +28,7 @@ from index.encoding import (
     SPACE,
     TAGS,
     encoded,
+    encoded_digits,
     encoded_number,
     escaped,
     exists_term,
@@ -40,7 +45,7 @@ from index.judging import POSITION_GAP
 from index.mapping import ANY_VIEW, EXACT_CHARS_MAX, FieldRule, Rules
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
 
-_GAP: Final = SEPARATOR + SEPARATOR.join([HOLE] * POSITION_GAP) + SEPARATOR
+_GAP: Final = f"{SEPARATOR}{HOLE}{SEPARATOR}"
 _EVERY: Final = exists_term("")
 _LENGTH_OF_ALL: Final = ALL + PATH_END + LENGTH_TAG
 _LENGTH_OF_WHOLE: Final = WHOLE + PATH_END + LENGTH_TAG
@@ -54,19 +59,22 @@ ONES_KEPT: Final = 10_000
 
 
 class Text(NamedTuple):
-    """The text of one path: joined terms, or (if not None) terms with positions, ascending; and how many."""
+    """The text of one path: the terms of each value, joined, or (if not None) terms with positions,
+    ascending; and how many terms.
+    """
 
-    joined: str
+    values: list[str]
     tokens: list[tuple[str, int]] | None
     length: int
 
 
 class _One(NamedTuple):
-    """What one string at a path comes to: terms of values, the path's text; its terms for the text of all
-    fields, joined (None: not at positions 0, 1, 2, ...), and how many; its term as a whole value, or nothing.
+    """What one string at a path comes to: terms of values, joined; the path's text; its terms for the text
+    of all fields, joined (None: not at positions 0, 1, 2, ...), and how many; its term as a whole value, or
+    nothing.
     """
 
-    terms: tuple[str, ...]
+    terms: str
     text: tuple[str, Text] | None
     joined: str | None
     number: int
@@ -98,6 +106,7 @@ class _Path:
         "is_plain",
         "length",
         "number",
+        "ones",
         "place",
         "rule",
         "start",
@@ -114,6 +123,7 @@ class _Path:
         self.length = self.start + LENGTH_TAG
         self.existing = tuple(exists_term(above) for above in paths_above(path))
         self.place: tuple[str, str] | None = None
+        self.ones: dict[str, _One] = {}
 
 
 class Preparer:
@@ -125,52 +135,70 @@ class Preparer:
         self._analyzer = rules.default_analyzer
         self._keeps = self._analyzer.keeps_digits
         self._paths: dict[str, _Path] = {}
-        self._ones: dict[tuple[str, str], _One] = {}
+        self._kept = 0
 
     def prepare(self, document: Any) -> Prepared:
         """All terms of a document (a JSON value)."""
-        found: dict[str, list[Any]] = {}
+        found: dict[str, Any] = {}
         _collect(found, "", document)
         made = _Made()
-        terms = made.terms
+        terms, strings, parts = made.terms, made.strings, made.parts
         known = {_EVERY}
-        paths = self._paths
-        for name, values in found.items():
+        paths, keeps = self._paths, self._keeps
+        for name, value in found.items():
             path = paths.get(name)
             if path is None:
                 path = self._path(name)
             if not path.rule.views:
                 continue
-            value = values[0]
             kind = type(value)
-            if kind is str and path.is_plain and len(values) == 1:
-                self._string(made, name, path, value)
-            elif (kind is int or kind is float) and path.is_plain and len(values) == 1:
-                terms.append(path.number + encoded_number(value))
-                text = str(value)
-                if kind is int and value >= 0 and self._keeps:
-                    made.add(text, text, 1)
+            if kind is str and path.is_plain:
+                one = path.ones.get(value) if len(value) <= KEPT_CHARS_MAX else None
+                if one is None:
+                    one = self._string(name, path, value)
+                its_terms, text, joined, number, whole = one
+                if its_terms:
+                    terms.append(its_terms)
+                if text is not None:
+                    made.texts.append(text)
+                strings.append(value)
+                if joined is None:
+                    made.is_flat = False
+                elif number:
+                    made.length += number
+                    parts.append(joined)
+                if whole:
+                    made.wholes.append(whole)
+            elif (kind is int or kind is float) and path.is_plain:
+                text_of_it = str(value)
+                if kind is int and value > 0 and keeps:
+                    terms.append(path.number + encoded_digits(text_of_it))
+                    strings.append(text_of_it)
+                    made.length += 1
+                    parts.append(text_of_it)
                 else:
-                    self._add(made, text)
-            elif not self._values(made, name, path, values):
+                    terms.append(path.number + encoded_number(value))
+                    self._add(made, text_of_it)
+            elif not self._values(made, name, path, value if kind is list else [value]):
                 continue
             for above in path.existing:
                 if above in known:
                     break
                 known.add(above)
                 terms.append(above)
-        whole = made.whole(self._analyzer)
-        if whole.length:
-            made.texts.append(("all", whole))
-            terms.append(f"{_LENGTH_OF_ALL}{whole.length}")
+        whole_text = made.whole(self._analyzer)
+        if whole_text.length:
+            made.texts.append(("all", whole_text))
+            terms.append(f"{_LENGTH_OF_ALL}{whole_text.length}")
         if made.wholes:
-            made.texts.append(("whole", Text(SEPARATOR.join(made.wholes), None, len(made.wholes))))
+            made.texts.append(("whole", Text([SEPARATOR.join(made.wholes)], None, len(made.wholes))))
             terms.append(f"{_LENGTH_OF_WHOLE}{len(made.wholes)}")
         return Prepared(SEPARATOR.join(terms), made.texts)
 
     def _path(self, name: str) -> _Path:
         if len(self._paths) >= PATHS_KEPT:
             self._paths.clear()
+            self._kept = 0
         is_ours = name in (ALL, WHOLE)
         rule = FieldRule((), self._analyzer, self._analyzer) if is_ours else self._rules.field(name)
         path = self._paths[name] = _Path(name, rule)
@@ -178,27 +206,19 @@ class Preparer:
 
     def _add(self, made: _Made, text: str) -> None:
         """A value for the text of all fields."""
-        flat = self._analyzer.flat(text)
-        made.add(text, None if flat is None else SEPARATOR.join(flat), len(flat or ()))
+        made.add(text, self._analyzer.flat(text))
 
-    def _string(self, made: _Made, name: str, path: _Path, value: str) -> None:
+    def _string(self, name: str, path: _Path, value: str) -> _One:
         """One string by the rule of most fields. Short ones come again and again."""
-        one: _One | None = None
+        one = self._one(name, path, value)
         if len(value) <= KEPT_CHARS_MAX:
-            key = (name, value)
-            one = self._ones.get(key)
-            if one is None:
-                if len(self._ones) >= ONES_KEPT:
-                    self._ones.clear()
-                one = self._ones[key] = self._one(name, path, value)
-        else:
-            one = self._one(name, path, value)
-        made.terms += one.terms
-        if one.text is not None:
-            made.texts.append(one.text)
-        made.add(value, one.joined, one.number)
-        if one.whole:
-            made.wholes.append(one.whole)
+            if self._kept >= ONES_KEPT:
+                self._kept = 0
+                for each in self._paths.values():
+                    each.ones.clear()
+            self._kept += 1
+            path.ones[value] = one
+        return one
 
     def _one(self, name: str, path: _Path, value: str) -> _One:
         terms: list[str] = []
@@ -222,7 +242,7 @@ class Preparer:
             if joined is None or prefix:
                 made = text_of([value], analyzer, prefix)
             else:
-                made = Text(joined, None, len(flat or ()))
+                made = Text([joined], None, len(flat or ()))
             if made.length:
                 text = (physical, made)
                 terms.append(f"{path.length}{made.length}")
@@ -233,7 +253,7 @@ class Preparer:
         if analyzer is not self._analyzer:
             flat = self._analyzer.flat(value)
             joined = None if flat is None else SEPARATOR.join(flat)
-        return _One(tuple(terms), text, joined, len(flat or ()), whole)
+        return _One(SEPARATOR.join(terms), text, joined, len(flat or ()), whole)
 
     def _values(self, made: _Made, name: str, path: _Path, given: list[Any]) -> bool:
         """Whatever stands at a path; False if nothing of it is indexed."""
@@ -273,27 +293,30 @@ class Preparer:
 
 
 class _Made:
-    """What has been made of a document so far, with the text of all fields together."""
+    """What has been made of a document so far. The text of all fields together is that of `strings`; `parts`
+    are the terms of each, joined, and `length` how many, as long as all are at positions 0, 1, 2, ...
+    (`is_flat`).
+    """
 
-    __slots__ = ("_is_flat", "_length", "_parts", "_values", "terms", "texts", "wholes")
+    __slots__ = ("is_flat", "length", "parts", "strings", "terms", "texts", "wholes")
 
     def __init__(self) -> None:
         self.terms = [_EVERY]
         self.texts: list[tuple[str, Text]] = []
         self.wholes: list[str] = []
-        self._values: list[str] = []
-        self._parts: list[str] = []
-        self._length = 0
-        self._is_flat = True
+        self.strings: list[str] = []
+        self.parts: list[str] = []
+        self.length = 0
+        self.is_flat = True
 
-    def add(self, text: str, joined: str | None, count: int) -> None:
-        """A value for the text of all fields, its terms joined (None: not at positions 0, 1, 2, ...)."""
-        self._values.append(text)
-        if joined is None:
-            self._is_flat = False
-        elif count:
-            self._length += count
-            self._parts.append(joined)
+    def add(self, text: str, flat: list[str] | None) -> None:
+        """A value for the text of all fields, and its terms (None: not at positions 0, 1, 2, ...)."""
+        self.strings.append(text)
+        if flat is None:
+            self.is_flat = False
+        elif flat:
+            self.length += len(flat)
+            self.parts.append(SEPARATOR.join(flat))
 
     def add_whole(self, text: str) -> None:
         """A value for the field of whole values, if it is short."""
@@ -303,13 +326,13 @@ class _Made:
 
     def whole(self, analyzer: Analyzer) -> Text:
         """The text of all fields."""
-        if self._is_flat:
-            return Text(_GAP.join(self._parts), None, self._length)
-        return _stacked(self._values, analyzer, "")
+        if self.is_flat:
+            return Text([_GAP.join(self.parts)], None, self.length)
+        return _stacked(self.strings, analyzer, "")
 
 
-def _collect(found: dict[str, list[Any]], path: str, value: Any) -> None:
-    """The values of each path, as index/fields.py has them."""
+def _collect(found: dict[str, Any], path: str, value: Any) -> None:
+    """What stands at each path, as index/fields.py has it: a string, number or boolean, or a list of them."""
     if type(value) is dict:
         prefix = path + "." if path else ""
         for key, member in value.items():
@@ -319,14 +342,25 @@ def _collect(found: dict[str, list[Any]], path: str, value: Any) -> None:
             elif member is not None:
                 name = prefix + key
                 if name in found:
-                    found[name].append(member)
+                    _append(found, name, member)
                 else:
-                    found[name] = [member]
+                    found[name] = member
     elif type(value) is list:
         for element in value:
             _collect(found, path, element)
     elif value is not None:
-        found.setdefault(path, []).append(value)
+        if path in found:
+            _append(found, path, value)
+        else:
+            found[path] = value
+
+
+def _append(found: dict[str, Any], path: str, value: Any) -> None:
+    before = found[path]
+    if type(before) is list:
+        before.append(value)
+    else:
+        found[path] = [before, value]
 
 
 def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
@@ -340,7 +374,7 @@ def text_of(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
         if terms:
             length += len(terms)
             parts.append(prefix + (SEPARATOR + prefix).join(terms))
-    return Text(_GAP.join(parts), None, length)
+    return Text(parts, None, length)
 
 
 def _stacked(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
@@ -352,7 +386,7 @@ def _stacked(texts: Iterable[str], analyzer: Analyzer, prefix: str) -> Text:
             found += [(prefix + escaped(token.term), first + token.position) for token in tokens]
             first += max(token.position for token in tokens) + 1 + POSITION_GAP
     found.sort(key=_position)
-    return Text("", found, len(found))
+    return Text([], found, len(found))
 
 
 def _position(token: tuple[str, int]) -> int:

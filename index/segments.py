@@ -69,7 +69,8 @@ NO_SPACE: Final = "No space left"
 
 _OWN = tuple(f"t{number:02d}" for number in range(OWN_FIELDS))
 _SHARED = tuple(f"s{number}" for number in range(SHARED_FIELDS))
-_SPLIT = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.custom_stopword([HOLE])).build()
+_SPLIT = TextAnalyzerBuilder(Tokenizer.whitespace()).build()
+_HOLED = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.custom_stopword([HOLE])).build()
 _TOTAL = re.compile(r'"value": ([0-9.]+),\s*"description": "N, total')
 
 
@@ -87,7 +88,8 @@ def _schema() -> tantivy.Schema:
     builder.add_integer_field("due", fast=True)
     builder.add_integer_field("gone", fast=True)
     builder.add_text_field(VALUES, tokenizer_name="split", index_option="basic")
-    for name in ("all", "whole", *_OWN, *_SHARED):
+    builder.add_text_field("all", tokenizer_name="holed", index_option="position")
+    for name in ("whole", *_OWN, *_SHARED):
         builder.add_text_field(name, tokenizer_name="split", index_option="position")
     builder.add_bytes_field("source", stored=True)
     return builder.build()
@@ -110,6 +112,7 @@ class TantivySegments:
         try:
             self._index = tantivy.Index(_SCHEMA, None if directory is None else str(directory))
             self._index.register_tokenizer("split", _SPLIT)
+            self._index.register_tokenizer("holed", _HOLED)
             self._index.config_reader("manual")
         except (ValueError, OSError) as error:
             raise CorruptionError(f"an inverted index cannot be opened: {error}") from error
@@ -228,7 +231,8 @@ class TantivySegments:
         stacked: list[tuple[str, Text]] = []
         for physical, text in prepared.texts:
             if text.tokens is None and physical not in fields:
-                fields[physical] = text.joined
+                values = text.values
+                fields[physical] = values[0] if len(values) == 1 else values
             else:
                 stacked.append((physical, text))
         document = tantivy.Document.from_dict(fields, _SCHEMA)
@@ -362,7 +366,8 @@ def damaged_files(directory: Path) -> tuple[str, ...]:
 
 def _add_text(document: tantivy.Document, physical: str, text: Text) -> None:
     if text.tokens is None:
-        document.add_text(physical, text.joined)
+        for value in text.values:
+            document.add_text(physical, value)
     else:
         tokens = [tantivy.Token(term, at, 0, 0) for term, at in text.tokens]
         document.add_pre_tokenized_text(physical, tantivy.PreTokenizedString("", tokens))

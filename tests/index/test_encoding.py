@@ -12,6 +12,7 @@ from index.encoding import (
     decoded,
     decoded_number,
     encoded,
+    encoded_digits,
     encoded_number,
     escaped,
     paths_above,
@@ -43,6 +44,11 @@ def test_numbers_compare_as_terms(one: int | float | Decimal, other: int | float
 @given(numbers)
 def test_numbers_come_back(number: int | float | Decimal) -> None:
     assert exact(decoded_number(encoded_number(number))) == exact(number)
+
+
+@given(st.one_of(st.integers(1), st.integers(1, 10**6).map(lambda n: n * 10**9)))
+def test_an_integer_is_encoded_from_its_digits(number: int) -> None:
+    assert encoded_digits(str(number)) == encoded_number(number)
 
 
 def test_one_number_is_one_term_however_it_is_written() -> None:

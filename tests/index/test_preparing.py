@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given, strategies as st
 from index.analysis.words import _ASCII_WORDS, standard_terms
 from index.encoding import HOLE, encoded, escaped, exists_term, head, paths_above
 from index.fields import fields_of, strings_of_all, texts_of_all, whole_of
-from index.judging import Held, TextField, text_field
+from index.judging import POSITION_GAP, Held, TextField, text_field
 from index.mapping import DEFAULT, Mapping, Rules, compile_mapping, parse_mapping
 from index.preparing import ONES_KEPT, PATHS_KEPT, Preparer, Text
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, WHOLE
@@ -63,10 +64,13 @@ RULES = (rules_of(None), rules_of(MAPPED))
 def postings_of(text: Text) -> dict[str, list[int]]:
     """Where each term stands, of either form of a text."""
     found: dict[str, list[int]] = {}
-    tokens = text.tokens if text.tokens is not None else list(zip(text.joined.split(" "), range(10**6)))  # noqa: B905
+    tokens = list(text.tokens or ())
+    if text.tokens is None:
+        for value in [one.strip(" ") for joined in text.values for one in joined.split(HOLE)]:
+            first = tokens[-1][1] + 1 + POSITION_GAP if tokens else 0
+            tokens += zip(value.split(" "), count(first), strict=False)
     for term, at in tokens:
-        if term not in ("", HOLE):
-            found.setdefault(term, []).append(at)
+        found.setdefault(term, []).append(at)
     return found
 
 
@@ -154,7 +158,10 @@ def test_more_names_than_are_remembered() -> None:
     preparer = Preparer(RULES[0], lambda path: ("s0", path + "\x00"))
     for first in range(0, 2 * PATHS_KEPT + 1_000, 1_000):
         preparer.prepare({f"field{n}": f"value{n}" for n in range(first, first + 1_000)})
-    assert 0 < len(preparer._paths) <= PATHS_KEPT and 0 < len(preparer._ones) <= ONES_KEPT
+    for number in range(ONES_KEPT + 500):
+        preparer.prepare({"field": f"value{number}"})
+    kept = sum(len(path.ones) for path in preparer._paths.values())
+    assert 0 < len(preparer._paths) <= PATHS_KEPT and 0 < kept == preparer._kept <= ONES_KEPT
 
 
 @pytest.mark.parametrize(

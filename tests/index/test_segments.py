@@ -186,6 +186,32 @@ def test_more_paths_with_text_than_fields_of_their_own(tmp_path: Path) -> None:
     real.close()
 
 
+def test_phrases_with_gaps_over_several_values(tmp_path: Path) -> None:
+    rules = rules_of()
+    naive, real = NaiveSegments(rules, Kept({})), TantivySegments(rules, tmp_path / "a")
+    several = ["one two", "three four", "five"]
+    texts: list[Any] = [several, " ".join(several), ["two x three", "..", "four"]]
+    many = {f"f{n}": "filler" for n in range(40)}  # the last fields share one of the engine's
+    documents = [{**each, "a": text, "z": text} for each in ({}, many) for text in texts]
+    for each in (naive, real):
+        kept = [json.dumps(document).encode() for document in documents]
+        each.commit([Change(corpora.key_of(n), text) for n, text in enumerate(kept)], 1)
+    found = {}
+    for field in ("a", "z", ALL):
+        for one, other in (("two", "three"), ("one", "four"), ("three", "four"), ("four", "two")):
+            for step in (1, 2, 3, 16, 17, 18):
+                asked = Phrase(field, ((0, one), (step, other)))
+                statistics = naive.statistics(corpora.terms_in(asked), corpora.fields_in(asked), WHOLE)
+                for query in (Bool(must=(All(),), must_not=(asked,)), asked):
+                    ask = Ask(query, statistics, 10)
+                    got = real.search(ask, WHOLE)
+                    assert_same(got, naive.search(ask, WHOLE), query)
+                    assert isinstance(got, Found)
+                    found[field, one, other, step] = got.total
+    assert [found["z", "two", "three", step] for step in (1, 2, 3, 17)] == [2, 2, 0, 2]
+    real.close()
+
+
 def test_any_number_of_field_names_is_no_fields_of_the_engine(tmp_path: Path) -> None:
     real = TantivySegments(rules_of(), tmp_path / "a")
     for part in range(4):

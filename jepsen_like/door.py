@@ -238,7 +238,21 @@ class Door:
         cursor = operations.cursor(bucket, after) if after else ""
         request = operations.listing(bucket, prefix, cursor, rows_max, level)
         assert isinstance(request, (ReadRequest, ScanRequest)), request
+        self._page(peer, bucket, request, then)
 
+    def page_back(self, peer: int, bucket: Bucket, window: tuple[str, int], level: Level, then: Then) -> None:
+        """Read the last keys of an ordered bucket before one, in reverse: ok brings (Founds, more).
+
+        `window` is (before, rows_max); before "" there are all keys.
+        """
+        before, rows_max = window
+        first = keys.ROW_SUFFIX
+        end = first + keys.clustering_text(before) if before else keys.successor(first)
+        place = bucket.table, bucket.name.encode()
+        request = ReadRequest(*place, first, end, False, level, rows_max, reverse=True)
+        self._page(peer, bucket, request, then)
+
+    def _page(self, peer: int, bucket: Bucket, request: ReadRequest | ScanRequest, then: Then) -> None:
         def found(end: End) -> None:
             if end.status == OK:
                 rows = [row for part in end.result for row in _found(bucket, part)]

@@ -7,12 +7,15 @@ meets too rarely.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import lsm.purge
 from core.commands import Outcome
 from core.healing import FloorStep, RaiseFloor
+from core.ports import Engine
 from jepsen_like.plants import Plant
-from lsm.dead_runs import Chunks
+from lsm.dead_runs import Chunks, DeadRuns
 from lsm.floors import Floors
 from lsm.writing import Writer
 from node.floors import FloorRounds
@@ -33,6 +36,37 @@ def _purge_by_clock(self: Any, outcome: Outcome) -> None:
 
 def _nothing(*_: Any, **__: Any) -> int:
     return 0
+
+
+class _Reversed:
+    """An engine that only scans, and in reverse."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def scan(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """From the end."""
+        return self._engine.scan(first, end, reverse=True)
+
+
+class _OwnRuns:
+    """Floors with dead runs of one scan."""
+
+    def __init__(self, floors: Floors) -> None:
+        self.dead_runs = DeadRuns()
+        self.at = floors.at
+
+
+_UNPURGED: Any = lsm.purge._unpurged
+
+
+def _unpurged_with_runs(
+    engine: Engine, floors: Floors, first: bytes, end: bytes, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    if reverse:
+        yield from _UNPURGED(_Reversed(engine), _OwnRuns(floors), first, end, False)
+    else:
+        yield from _UNPURGED(engine, floors, first, end, False)
 
 
 def _not_followed(self: Any, message: Any, say: Any) -> None:
@@ -66,6 +100,14 @@ HEALING_PLANTS = (
         "queue",
         1,
         ("lost",),
+        60,
+    ),
+    Plant(
+        "slices in reverse remember dead runs",
+        ((lsm.purge, "_unpurged", _unpurged_with_runs), (lsm.purge, "RUN_ROWS_MIN", 2)),
+        "queue",
+        8,
+        ("disordered", "lost"),
         60,
     ),
 )

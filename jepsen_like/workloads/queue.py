@@ -1,9 +1,11 @@
-"""A queue: items are put behind one another into one partition, the oldest are deleted, and its head is read.
+"""A queue: items are put behind one another into one partition, the oldest are deleted, its ends are read.
 
 So the head lies behind ever more deletions: the shortcuts past them (lsm/dead_runs.py, lsm/passing.py) may
 neither pass an item that is there nor bring back one of which a reader was told, by its absence, that it is
-gone. Some items are put before others that are there, or gone already. Items are put once, and deleted only
-when they were acknowledged.
+gone. Some items are put before others that are there, or gone already, and a slow consumer holds one among
+those that are gone. Items are put once, and deleted only when they were acknowledged.
+
+Who reads the tail reads in reverse: the last items of all, or before one of the oldest, where deletions are.
 """
 
 from __future__ import annotations
@@ -25,22 +27,27 @@ STEP = 10
 """Between the numbers of items, to leave room for those that are put before others."""
 BACK_MAX = 4_000
 CONSUMERS = 20
+HELD = 200
+"""So many others are deleted while one is held."""
 PROBES_FROM = 10**9
+END = 2**63
 LEVEL = Level.QUORUM
 
 Page = tuple[tuple[int, ...], bool]
-"""The first items that are there, and whether there may be more."""
+"""The first items that are there, or the last ones, in the order read; and whether there may be more."""
 
 
 class QueueWorkload:
-    """See above. The key of an operation is the number of its item."""
+    """See above. The key of an operation is the number of its item; the value of a tail what it is before."""
 
-    kinds: tuple[str, ...] = ("put", "delete", "head")
+    kinds: tuple[str, ...] = ("put", "delete", "head", "tail")
 
     def __init__(self) -> None:
         self._next = STEP
-        self._before: set[int] = set()
+        self._early: set[int] = set()
         self._there: list[int] = []
+        self._held = 0
+        self._held_left = 0
         self._final_left = 0
 
     def setup(self, session: Session) -> bool:
@@ -55,22 +62,34 @@ class QueueWorkload:
 
     def step(self) -> None:
         """As much is put as is deleted, as soon as there is enough."""
-        dice = self.session.random.randrange(10)
+        dice = self.session.random.randrange(11)
         if dice < 2:
             self._read("head", -1)
+        elif dice == 10:
+            self._read("tail", -1)
         elif self._there and dice < (8 if len(self._there) > DEPTH else 5):
-            oldest = min(CONSUMERS, len(self._there))
-            self._delete(self._there.pop(self.session.random.randrange(oldest)))
+            self._delete(self._oldest())
         else:
             self._put("put", self._number(), -1)
+
+    def _oldest(self) -> int:
+        """One of the oldest that are there, and from now on is not; not the one that is held."""
+        there = self._there
+        self._held_left -= 1
+        if self._held_left < 0:
+            self._held, self._held_left = there[0], HELD
+        at = self.session.random.randrange(min(CONSUMERS, len(there)))
+        if there[at] == self._held and len(there) > 1:
+            at = at - 1 if at else 1
+        return there.pop(at)
 
     def _number(self) -> int:
         """Of an item behind all others, as a rule."""
         draw = self.session.random.randrange
         if draw(4) == 0:
             number = max(0, self._next - draw(BACK_MAX))
-            if number % STEP and number not in self._before:
-                self._before.add(number)
+            if number % STEP and number not in self._early:
+                self._early.add(number)
                 return number
         self._next += STEP
         return self._next
@@ -99,7 +118,7 @@ class QueueWorkload:
 
     def _read(self, kind: str, peer: int, again: bool = False) -> None:
         session = self.session
-        operation = session.begin(kind, None, None, peer)
+        operation = session.begin(kind, None, self._before() if kind == "tail" else None, peer)
 
         def done(end: End) -> None:
             if end.status == OK:
@@ -111,14 +130,26 @@ class QueueWorkload:
             session.end(operation, end)
 
         rows_max = 1 + session.random.randrange(READ_MAX)
-        session.door.page(operation.peer, self.bucket, ("", "", rows_max), LEVEL, done)
+        if kind == "tail":
+            before = _name(operation.value) if operation.value < END else ""
+            session.door.page_back(operation.peer, self.bucket, (before, rows_max), LEVEL, done)
+        else:
+            session.door.page(operation.peer, self.bucket, ("", "", rows_max), LEVEL, done)
+
+    def _before(self) -> int:
+        """Where a tail ends: behind all, or among the oldest."""
+        random = self.session.random
+        if not self._there or random.randrange(4) == 0:
+            return END
+        return self._there[random.randrange(min(2 * READ_MAX, len(self._there)))]
 
     def final(self) -> None:
-        """The head through every peer."""
+        """Both ends through every peer."""
         peers = range(len(self.session.cluster.machines))
-        self._final_left = len(peers)
+        self._final_left = 2 * len(peers)
         for peer in peers:
             self._read("head", peer, again=True)
+            self._read("tail", peer, again=True)
 
     def finished(self) -> bool:
         """All final reads are there."""
@@ -146,11 +177,12 @@ class _Item:
 
 
 def judge(operations: Sequence[Operation]) -> list[Problem]:
-    """Judge the heads that were read.
+    """Judge the ends that were read.
 
     lost: an item that was acknowledged, or seen, before the read, and whose deletion had not begun when it
     ended, is not there. back: an item is there whose deletion was acknowledged, or which an earlier read did
-    not see any more. unexpected: an item that nobody had put.
+    not see any more. unexpected: an item that nobody had put. disordered: items that do not rise, or in a
+    tail do not fall; one that comes twice, too.
     """
     items: dict[int, _Item] = {}
     for op in operations:
@@ -165,48 +197,56 @@ def judge(operations: Sequence[Operation]) -> list[Problem]:
             if op.status == OK:
                 item.gone = min(item.gone, op.completed)
     problems: list[Problem] = []
-    heads = [op for op in operations if op.kind == "head" and op.status == OK]
-    ended = sorted(heads, key=lambda op: op.completed)
+    reads = [op for op in operations if op.kind in ("head", "tail") and op.status == OK]
+    ended = sorted(reads, key=lambda op: op.completed)
     at = 0
-    for head in sorted(heads, key=lambda op: op.invoked):
-        while at < len(ended) and ended[at].completed < head.invoked:
+    for read in sorted(reads, key=lambda op: op.invoked):
+        while at < len(ended) and ended[at].completed < read.invoked:
             _learn(items, ended[at])
             at += 1
-        problems += _judge(items, head)
+        problems += _judge(items, read)
     return problems
 
 
-def _judge(items: dict[int, _Item], head: Operation) -> list[Problem]:
-    seen, more = head.result
+def _judge(items: dict[int, _Item], read: Operation) -> list[Problem]:
+    seen: tuple[int, ...] = read.result[0]
     problems = []
+    if list(seen) != sorted(set(seen), reverse=read.kind == "tail"):
+        problems.append(Problem("disordered", repr(read)))
     for number in seen:
         if number >= PROBES_FROM:
             continue
         item = items.get(number)
-        if item is None or item.begun > head.completed:
-            problems.append(Problem("unexpected", f"item {number} in {head!r}"))
-        elif item.gone < head.invoked:
-            problems.append(Problem("back", f"item {number} in {head!r}, gone since {item.gone}"))
-    for number in _passed(items, seen, more):
+        if item is None or item.begun > read.completed:
+            problems.append(Problem("unexpected", f"item {number} in {read!r}"))
+        elif item.gone < read.invoked:
+            problems.append(Problem("back", f"item {number} in {read!r}, gone since {item.gone}"))
+    for number in _passed(items, read):
         item = items[number]
-        if min(item.put, item.there) < head.invoked and item.deleting > head.completed:
-            problems.append(Problem("lost", f"item {number} is not in {head!r}"))
+        if min(item.put, item.there) < read.invoked and item.deleting > read.completed:
+            problems.append(Problem("lost", f"item {number} is not in {read!r}"))
     return problems
 
 
-def _learn(items: dict[int, _Item], head: Operation) -> None:
+def _learn(items: dict[int, _Item], read: Operation) -> None:
     """A read that has ended binds those that begin later."""
-    seen, more = head.result
-    for number in seen:
+    for number in read.result[0]:
         if number in items:
-            items[number].there = min(items[number].there, head.completed)
-    for number in _passed(items, seen, more):
+            items[number].there = min(items[number].there, read.completed)
+    for number in _passed(items, read):
         item = items[number]
-        if min(item.put, item.there) < head.invoked and item.deleting < head.completed:
-            item.gone = min(item.gone, head.completed)
+        if min(item.put, item.there) < read.invoked and item.deleting < read.completed:
+            item.gone = min(item.gone, read.completed)
 
 
-def _passed(items: dict[int, _Item], seen: tuple[int, ...], more: bool) -> list[int]:
+def _passed(items: dict[int, _Item], read: Operation) -> list[int]:
     """The items that a read would have shown, had they been there."""
-    end = (max(seen) if seen else -1) if more else 2**63
-    return [number for number in items if number <= end and number not in seen]
+    seen, more = read.result
+    first, end = 0, END
+    if read.kind == "tail":
+        end = read.value
+        if more:
+            first = min(seen, default=end)
+    elif more:
+        end = max(seen, default=-1) + 1
+    return [number for number in items if first <= number < end and number not in seen]

@@ -14,13 +14,14 @@ from decimal import (
     Context as DecimalContext,
     Decimal,
     DivisionByZero,
+    Inexact,
     InvalidOperation,
     Overflow,
-    localcontext,
 )
 from operator import add
 from typing import Any, Final
 
+from core.limits import NUMBER_DIGITS_MAX
 from cql_lite.errors import InvalidRequestError
 from cql_lite.types import (
     BIGINT,
@@ -44,8 +45,10 @@ DIGITS: Final = 34
 DIGITS_MAX: Final = 10_000
 """Of a sum, difference or product of decimals, and of a decimal that becomes an integer."""
 
-_CONTEXT: Final = DecimalContext(prec=DIGITS)
-_EXACT: Final = DecimalContext(prec=DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_CONTEXT: Final = DecimalContext(prec=DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_EXACT: Final = DecimalContext(
+    prec=DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation, DivisionByZero]
+)
 _EXACTLY: Final = {"+": _EXACT.add, "-": _EXACT.subtract, "*": _EXACT.multiply}
 FLOAT_BOUND: Final = 2.0**128 - 2.0**103
 """From here on numbers are infinite as floats of 32 bits."""
@@ -109,7 +112,7 @@ def computed(sign: str, left: Any, right: Any, of: Type) -> Any:
     """`left sign right`, both of type `of`; raises ArithmeticError."""
     try:
         if of == DECIMAL and sign in _EXACTLY:
-            return _EXACTLY[sign](left, right)
+            return _shortened(_EXACTLY[sign](left, right))
         if sign == "+":
             return left + right
         if sign == "-":
@@ -121,13 +124,25 @@ def computed(sign: str, left: Any, right: Any, of: Type) -> Any:
         return _remainder(left, right, of)
     except (ZeroDivisionError, DivisionByZero, InvalidOperation):
         raise ArithmeticError("/ by zero" if not right else f"{left} {sign} {right}") from None
-    except (OverflowError, Overflow):
+    except (OverflowError, Overflow, Inexact):
         raise ArithmeticError(f"{left} {sign} {right} is out of bounds") from None
 
 
 def plus(of: Type) -> Callable[[Any, Any], Any]:
-    """How numbers of the type are added."""
-    return _EXACT.add if of == DECIMAL else add
+    """How numbers of the type are added; raises InvalidRequestError for what has too many digits."""
+    return _sum_of_decimals if of == DECIMAL else add
+
+
+def _sum_of_decimals(left: Any, right: Any) -> Any:
+    try:
+        return _shortened(_EXACT.add(left, right))
+    except Inexact:
+        raise InvalidRequestError(f"a sum of decimals has more than {DIGITS_MAX} digits") from None
+
+
+def _shortened(found: Decimal) -> Decimal:
+    """The same number; without zeros at its end if it was filled up with them: 0 + 1E+2000000."""
+    return found.normalize(_EXACT) if len(found.as_tuple().digits) > NUMBER_DIGITS_MAX else found
 
 
 def quotient(left: Any, right: Any, of: Type) -> Any:
@@ -136,8 +151,7 @@ def quotient(left: Any, right: Any, of: Type) -> Any:
         found = abs(left) // abs(right)
         return found if (left < 0) == (right < 0) else -found
     if of == DECIMAL:
-        with localcontext(_CONTEXT):
-            return Decimal(left) / Decimal(right)
+        return _CONTEXT.divide(Decimal(left), Decimal(right))
     if right == 0:
         if left == 0 or math.isnan(left):
             return math.nan
@@ -150,7 +164,7 @@ def _remainder(left: Any, right: Any, of: Type) -> Any:
         found = abs(left) % abs(right)
         return -found if left < 0 else found
     if of == DECIMAL:
-        return left % right
+        return _shortened(_EXACT.remainder(left, right))
     return math.fmod(left, right) if right else math.nan
 
 

@@ -98,6 +98,12 @@ NUMBERS: list[tuple[str, Any]] = [
      Decimal("123456789018518518355617283945.25")),
     ("-((decimal) 12345678901234567890.12345678901234567890)",
      Decimal("-12345678901234567890.12345678901234567890")),
+    ("(decimal) -123456789012345678901234567890.123456789 % (decimal) 7", Decimal("-0.123456789")),
+    ("(decimal) 1E-2147483647 % (decimal) 7", Decimal("1E-2147483647")),
+    ("-((decimal) 1E+2000000000)", Decimal("-1E+2000000000")),
+    ("(decimal) 0 + (decimal) 1E+5000", Decimal("1E+5000")),
+    ("(decimal) 1E+2000000000 / (decimal) 4", Decimal("2.5E+1999999999")),
+    ("collection_sum((list<decimal>) [1E+2000000000])", Decimal("1E+2000000000")),
 ]  # fmt: skip
 
 
@@ -112,6 +118,20 @@ def test_sums_of_decimals_lose_no_digits(cql: Cql) -> None:
     assert value(cql, f"collection_sum((list<decimal>) [{large}, {small}])") == total
     made = f"SELECT sum((decimal) {large} + CAST(k AS decimal)) AS x FROM f"
     assert cql.run(made) == [{"x": Decimal("24691357802469135783.2469135780")}]
+
+
+def test_sums_of_decimals_that_would_lose_digits_are_refused(cql: Cql) -> None:
+    huge = "(decimal) 1E+2000000000"
+    told = "more than 10000 digits"
+    summed = cql.error(f"SELECT collection_sum((list<decimal>) [{huge}, 1, -{huge}]) FROM f WHERE k = 1")
+    assert told in summed.message
+    assert "out of bounds" in cql.error(f"SELECT {huge} + (decimal) 1 FROM f WHERE k = 1").message
+    cql.run("CREATE TABLE wide_apart (k int PRIMARY KEY, d decimal)")
+    settle(cql.cluster)
+    for k, number in enumerate(("1E+2000000000", "1", "-1E+2000000000")):
+        cql.run(f"INSERT INTO wide_apart (k, d) VALUES ({k}, {number})")
+    assert told in cql.error("SELECT sum(d) FROM wide_apart").message
+    assert cql.run("SELECT sum(d) AS x FROM wide_apart WHERE k IN (0, 2)") == [{"x": Decimal(0)}]
 
 
 def test_what_is_no_number_of_a_type(cql: Cql) -> None:

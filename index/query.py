@@ -481,8 +481,15 @@ class Hit(msgspec.Struct, frozen=True, array_like=True):
     sort: tuple[SortValue, ...] = ()
 
 
+LAST_KEY: Final = b"\xff"
+"""After all keys."""
+
+
 class After(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ended: only documents after these sort values and this key count as hits."""
+    """Where a page ended: only documents after these sort values and this key count as hits.
+
+    Segments are given a key of their own table, or LAST_KEY.
+    """
 
     sort: tuple[SortValue, ...]
     key: bytes

@@ -23,7 +23,7 @@ from index.body_members import check_members, named_queries, read_collapse, read
 from index.bounds import WINDOW_MAX, QueryError, RefusedError, check_size
 from index.highlight_dsl import Highlight, read_highlight
 from index.options import Body
-from index.query import All, FunctionScore, Query, SortKey, SortValue
+from index.query import LAST_KEY, All, FunctionScore, Query, SortKey, SortValue
 from index.query_dsl import read_query
 from index.query_string import Options, Problem, parse_query_string
 from index.sort_dsl import Source, read_sort, read_source
@@ -221,9 +221,6 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(_Cursor)
-_LAST_KEY: Final = b"\xff"
-"""After all keys."""
-
 
 def encode_cursor(tables: tuple[int, ...], body: SearchBody, at: tuple[tuple[Any, ...], bytes]) -> str:
     """Where a page of this search ended."""
@@ -241,7 +238,7 @@ def resolve_after(
         values = len(body.sort) or 1
         if len(body.after) != values or (not body.sort and not isinstance(body.after[0], int | float)):
             return QueryError(f"search_after has {values} values here, one per sort key", "search_after")
-        return body.after, _LAST_KEY
+        return body.after, LAST_KEY
     try:
         cursor = _decoder.decode(base64.urlsafe_b64decode(body.after + "=" * (-len(body.after) % 4)))
     except (msgspec.DecodeError, binascii.Error, ValueError):

@@ -43,6 +43,7 @@ from index.mapping import Rules
 from index.ordering import is_after
 from index.query import (
     EXACT,
+    LAST_KEY,
     TEXT,
     Boosting,
     FieldLength,
@@ -440,6 +441,8 @@ class View:
 
     def in_order(self, query: EngineQuery, limit: int, after: bytes) -> list[tuple[bytes, Place]]:
         """The first of these documents after a key, in the order of keys: that of the ring."""
+        if after == LAST_KEY:
+            return []
         if after:
             later = self._engine.within("token", token_of(after), TOKEN_MAX)
             query = self._both(query, later)

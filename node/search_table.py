@@ -32,6 +32,7 @@ from index.merging import merge_all
 from index.more_like import candidates, chosen
 from index.ordering import sorted_hits
 from index.query import (
+    LAST_KEY,
     SCORE,
     After,
     Bool,
@@ -43,6 +44,7 @@ from index.query import (
     MoreLike,
     Planned,
     Query,
+    SortValue,
     Statistics,
     TermKey,
     TokenRanges,
@@ -53,7 +55,14 @@ from index.query import (
 from index.rewriting import Rewriter
 from index.rewriting_aggregations import rewrite_aggregations
 from index.similar import fuzzies_of, planned_by
-from lsm.keys import row_key, token_of as token_of_key
+from lsm.keys import (
+    TOKEN_MAX,
+    TOKEN_MIN,
+    row_key,
+    table_prefix,
+    token_of as token_of_key,
+    token_range_bounds,
+)
 from node.scatter import Collected, Failure, Scatter
 from node.search_cover import Part
 from node.search_fetch import Fetch
@@ -82,6 +91,17 @@ class TableResult(msgspec.Struct, frozen=True):
     def found_by(self, key: bytes) -> PeerId:
         """The peer that was asked for the range of this row."""
         return next(part.server for part in self.parts if part.holds(key))
+
+
+def _after_in(table: int, sort: tuple[SortValue, ...], key: bytes) -> After:
+    """Where to go on in this table: where the page ended in another one, with all rows that tie, or none."""
+    own = table_prefix(table)
+    head = key[: len(own)]
+    if head < own:
+        key, _ = token_range_bounds(table, TOKEN_MIN, TOKEN_MAX)
+    elif head > own:
+        key = LAST_KEY
+    return After(sort, key)
 
 
 Then = Callable[[int, "TableResult | Failure"], None]
@@ -260,7 +280,7 @@ class TableSearch:
     def _asked(self) -> Ask:
         request = self._request
         assert self._query is not None, "planned"
-        after = None if request.after is None else After(*request.after)
+        after = None if request.after is None else _after_in(self._table, *request.after)
         return Ask(
             self._query,
             self._statistics,

@@ -9,15 +9,21 @@ from typing import Any
 import pytest
 
 from core.consistency import Level
+from core.limits import SECOND_US
 from core.messages import ApplyMutation, Message, Search
 from core.requests import Invalid, Unavailable
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
 from index.aggregation import TermsOf
-from index.query import EXACT, NUMBER, TEXT, All, Match, MoreLike, SortKey
+from index.mapping import Rules
+from index.query import EXACT, LAST_KEY, NUMBER, TEXT, All, Match, MoreLike, SortKey
+from index.segments import TantivySegments
+from index.tiers import Tiers
 from lsm.hash_tree import LEAVES
 from lsm.lost import LOST_PREFIX, Lost
+from node.search_index import FOLD_US
 from sim.options import NetworkOptions
 from sim.real import node_of
+from sim.search import SimPlace
 from tests.node.search_world import SearchScenario
 
 ALONE: dict[str, Any] = {
@@ -257,6 +263,38 @@ def test_several_collections_at_once() -> None:
     s.store("b2", {"title": "space space"}, "books")
     assert sorted(s.found(Match("title", "space"), names=("movies", "books"))) == ["b1", "b2", "m1"]
     assert s.found(Match("title", "space"), names=("books",)) == ["b2", "b1"]
+
+
+@pytest.mark.parametrize("segments", ["naive", "tantivy"])
+@pytest.mark.parametrize("names", [("movies", "books"), ("books", "movies")])
+def test_pages_over_several_collections_pass_over_no_document_that_is_equal(
+    segments: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(_: SimPlace, name: str, rules: Rules) -> Tiers:
+        return Tiers(rules, TantivySegments(rules, None))
+
+    if segments == "tantivy":
+        monkeypatch.setattr(SimPlace, "open", opened)
+    s = quiet(3)
+    s.collect("books")
+    for i in range(12):
+        for name in names:
+            s.store(f"m{i}", {"title": "space", "n": i % 2}, name)
+    s.run(2 * FOLD_US / SECOND_US)
+    for sort in ((), (SortKey("n", NUMBER),), (SortKey("nowhere", NUMBER),)):
+        seen: list[bytes] = []
+        after = None
+        while True:
+            answer = s.search(All(), 0, names, size=5, sort=sort, after=after)
+            assert isinstance(answer, SearchAnswer) and answer.total == 24
+            if not answer.hits:
+                break
+            seen += [hit.key for hit in answer.hits]
+            last = answer.hits[-1]
+            after = (last.sort if sort else (last.score,), last.key)
+        assert len(seen) == len(set(seen)) == 24
+        beyond = s.search(All(), 0, names, sort=sort, after=(last.sort if sort else (last.score,), LAST_KEY))
+        assert isinstance(beyond, SearchAnswer) and not beyond.hits
 
 
 def test_more_like_this_finds_what_shares_the_telling_words() -> None:

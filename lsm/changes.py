@@ -27,7 +27,17 @@ def changed_rows(
     after_of = dict(wanted.tables)
     rows: dict[bytes, bytes | None] = {}
     size, last = 0, max(wanted.after, log.first - 1)
-    records = log.records(wanted.after, wanted.entries_max) if last < end else iter(())
+    begun = last
+    for table, key in log.touched(last, max(0, min(wanted.entries_max, end - last))):
+        if size >= wanted.bytes_max:
+            break
+        last += 1
+        after = after_of.get(table)
+        if key and after is not None and last > after and key not in rows:
+            data = rows[key] = engine.get(key)
+            size += len(key) + len(data or b"")
+    left = wanted.entries_max - (last - begun)
+    records = log.records(last, left) if last < end and left else iter(())
     for offset, entry, record in records:  # most who ask are told that there is nothing new
         if size >= wanted.bytes_max or offset > end:
             break

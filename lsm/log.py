@@ -53,7 +53,10 @@ INLINE_BYTES_MAX = 4 * KIB
 """A mutation up to this stands in the record of its entry."""
 
 RECENT_MAX = 16_384
-"""Entries kept in memory: under load what siblings have still to read, 6 MiB at most; none in quiet times."""
+"""Entries kept in memory: under load what siblings have still to read, 9 MiB at most; none in quiet times."""
+
+NOTED_BYTES_MAX = 128
+"""Keys of rows up to this are noted there."""
 
 LAG_SCAN_MAX = 5_000
 """Entries looked at by one LogLag."""
@@ -71,7 +74,7 @@ FORGOTTEN_KEY = keys.META + b"forgotten/"
 """Behind it a table's id: the offset up to which its entries are nobody's to read (lsm/trimming.py)."""
 
 Puts = list[tuple[bytes, bytes | None]]
-_Kept = tuple[LogEntryId, int, int, MutationId]
+_Kept = tuple[LogEntryId, int, int, MutationId, bytes | None]
 _Tokens = Sequence[tuple[int, int]]
 Ranges = Sequence[tuple[int, Sequence[tuple[int, int]]]]
 
@@ -126,8 +129,10 @@ def _decoded(key: bytes, value: bytes) -> LogEntry:
 class _Recent:
     """The last entries, in memory: siblings ask for them all the time, and need not wait for the engine then.
 
-    `entries` are (entry, table, token, id) of consecutive offsets from `first` on, or None for what is no
-    mutation; `ids` those of the mutations; `expired` (table, token, when) of what ran out, by offset.
+    `entries` are (entry, table, token, id, row) of consecutive offsets from `first` on, or None for what is
+    no mutation; the row is the key of the only one that it touched, b"" if it touched none, None where that
+    was not noted. `ids` are those of the mutations; `expired` (table, token, when) of what ran out, by
+    offset.
     """
 
     __slots__ = ("entries", "expired", "first", "ids")
@@ -239,13 +244,14 @@ class ChangeLog:
             puts.append((keys.log_key(keys.LOG_IMAGES, offset), imaged))
         self._staged, self._staged_bytes = offset, total
         self._staged_entries.append(
-            (LogEntryId(offset, start, sequence, attempt), table, token, (start, sequence, attempt))
+            (LogEntryId(offset, start, sequence, attempt), table, token, (start, sequence, attempt), None)
         )
 
-    def append(self, puts: Puts, kind: int, m: Mutation, data: bytes) -> None:
+    def append(self, puts: Puts, kind: int, m: Mutation, data: bytes, row: bytes) -> None:
         """As `stage` and `commit`, within a group: if the engine refuses that, the log is reloaded.
 
-        The mutation is short, has no images, and is beyond what `highest` has of its start.
+        The mutation is short, has no images, and is beyond what `highest` has of its start. `row` is the key
+        of the only row that it touched, b"" if it changed nothing.
         """
         start, sequence, attempt, table, token = m.start, m.sequence, m.attempt, m.table, m.token
         admitted_us = m.admitted_us
@@ -261,7 +267,9 @@ class ChangeLog:
         self.highest[start] = sequence
         recent = self._recent
         mutation_id = start, sequence, attempt
-        recent.entries.append((LogEntryId(offset, start, sequence, attempt), table, token, mutation_id))
+        noted = row if len(row) <= NOTED_BYTES_MAX else None
+        entry_id = LogEntryId(offset, start, sequence, attempt)
+        recent.entries.append((entry_id, table, token, mutation_id, noted))
         recent.ids[mutation_id] = None
         if len(recent.entries) > RECENT_MAX:
             recent.forget_oldest()
@@ -400,6 +408,14 @@ class ChangeLog:
             if kept is not None and (kept[1] in everywhere or _lies_in(kept[2], wanted.get(kept[1], ()))):
                 found.append(kept[0])
         return last
+
+    def touched(self, after: int, entries_max: int) -> Iterator[tuple[int, bytes]]:
+        """(table, row key or b"" for none) of entries after `after`, one by one, as far as memory tells."""
+        at = after + 1 - self._recent.first
+        for kept in self._recent.entries[at : at + entries_max] if at >= 0 else ():
+            if kept is None or kept[4] is None:
+                return
+            yield kept[1], kept[4]
 
     def entries(self, after: int, entries_max: int) -> list[tuple[int, LogEntry]]:
         """(offset, entry) of all kinds above `after`, in order."""

@@ -133,14 +133,14 @@ class PlainWrites:
             return None
         puts: list[tuple[bytes, bytes | None]] = []
         if new == old:
-            log.append(puts, SUPERSEDED, mutation, data)
+            log.append(puts, SUPERSEDED, mutation, data, b"")
             return self._outcome(met), self._engine.write(puts)
         delta = record_hash(key, new)
         if old is not None:
             delta -= record_hash(key, old)
         puts.append((key, new))
         self._tree.change(branch, table, leaf, delta, puts)
-        log.append(puts, EVENT, mutation, data)
+        log.append(puts, EVENT, mutation, data, key)
         sequence = self._engine.write(puts)
         self._wrote((key, info.prefix), sequence)
         self._floors.dead_runs.wrote(puts)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from core.commands import Apply, ChangedRows, LogRows, MergeRows
 from core.row import encode_row
 from core.trimming import LogTrim
 from lsm import keys
+from lsm.commit import Commit
+from lsm.executor import Executor
 from tests.lsm.support import PLAIN, WIDE, Client, cell, row, store_on
 
 
@@ -62,6 +66,29 @@ def test_what_changed_nothing_is_not_told_and_a_deletion_is() -> None:
     store.execute(client.mutation({keys.ROW_SUFFIX: row(deleted=20)}, partition=b"a"))
     (told,) = read(store, 2, ((PLAIN.id, 2),)).rows
     assert told[0] == key(b"a") and told[1] == encode_row(row(deleted=20))
+
+
+def test_rows_are_told_from_memory_as_from_the_log() -> None:
+    store, client, wide = store_on(), Client(PLAIN), Client(WIDE, start=8)
+    store.execute(put(client, b"z", 1, b"v"))
+    some = ((1, b"a"), (2, b"b"), (3, b"a"), (1, b"a"), (1, b"c"), (1, b"e" * 200))
+    commands = [put(client, name, at, b"v") for at, name in some]
+    commands.append(wide.mutation({keys.ROW_SUFFIX + b"x\0\0": row(cell(1, b"v"))}))
+    commands += [put(client, b"d", 1, b"v"), put(client, b"b", 9, b"w")]
+    executor = Executor(store, Commit(periodic=True))
+    for number, command in enumerate(commands):
+        executor.submit(("w", number), command)
+    while executor.run():
+        pass
+    noted = [key(b"a"), key(b"b"), key(b"a"), b"", key(b"c")]
+    assert list(store.log.touched(1, 100)) == [(PLAIN.id, each) for each in noted], "until one that is long"
+    asked = [
+        LogRows(((PLAIN.id, at),), after, entries, size)
+        for at, after, entries, size in product(range(10), range(10), range(1, 10), (1, 120, 1 << 20))
+    ]
+    told = [store.execute(each) for each in asked]
+    store.log.rest()
+    assert told == [store.execute(each) for each in asked]
 
 
 def test_other_tables_and_what_a_table_has_already_are_passed_over() -> None:

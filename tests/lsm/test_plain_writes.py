@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from core.cell import MARKER, VALUE, Cell
-from core.commands import Applied, Apply, Failed
+from core.commands import Applied, Apply, ChangedRows, Failed, LogRows
 from core.limits import VALUE_BYTES_MAX
 from core.row import OPERATION_SUFFIX
 from lsm import keys
@@ -53,6 +53,17 @@ def everything(store: Store) -> list[tuple[bytes, bytes]]:
     return list(store.engine.scan(b"", b"\xff"))
 
 
+def changed(store: Store) -> list[ChangedRows]:
+    """The rows that the log changed, in pages, with what follows one of its entries."""
+    pages: list[ChangedRows] = []
+    while not pages or pages[-1].next_after < pages[-1].end:
+        after = pages[-1].next_after if pages else 0
+        page = store.execute(LogRows(((PLAIN.id, 2),), after, 3, 6_000))
+        assert isinstance(page, ChangedRows), page
+        pages.append(page)
+    return pages
+
+
 def keeping(store: Store, changes: str) -> Store:
     """The same store, whose table keeps these changes."""
     info = store.info(PLAIN.id)
@@ -81,8 +92,11 @@ def test_plain_writes_come_out_as_the_general_way_has_them(
             for number, command in enumerate(commands[at : at + at_once], start=at):
                 executor.submit(("w", number), command)
             executor.run()
-        found.append((executor.take_released(), everything(store), store.log.end))
+        told = changed(store)
+        found.append((executor.take_released(), everything(store), store.log.end, told))
         check_tree(store)
+        store.log.rest()
+        assert changed(store) == told, "by what is in memory or by what is written"
     assert found[0] == found[1]
 
 

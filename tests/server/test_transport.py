@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 import struct
@@ -438,6 +439,24 @@ def test_what_was_only_announced_takes_no_memory() -> None:
         assert incoming._held.__alloc__() < 1_000
         writer.close()
         await stop(a)
+
+    run(work())
+
+
+def test_a_name_that_is_still_looked_up_at_the_end_raises_nothing() -> None:
+    """A hello may bring any text as an address; that nobody has it can be known after we stopped dialling."""
+
+    async def work() -> None:
+        async with pair() as (a, _):
+            for number in range(8):
+                a.transport.dial(f"127x0.0.{number}")
+            await asyncio.sleep(0)  # the look-ups have begun
+            await a.transport.stop()
+            loop = asyncio.get_running_loop()
+            with pytest.raises(OSError, match="known"):
+                await loop.getaddrinfo("127x0.0.9", 1)  # by now those before it have ended, too
+            await asyncio.sleep(0.05)
+            gc.collect()
 
     run(work())
 

@@ -371,8 +371,9 @@ def test_a_reader_that_does_not_read_holds_up_nobody(cluster: Cluster) -> None:
     for number in range(300):
         put(cluster, f"/v1/docs/wide/w{number}", {"t": text, "n": number}, number % 3)
     eager = listen(cluster, 1, "docs.wide", "from=start")
-    assert [event["after"]["n"] for event in eager.events(300)] == list(range(300))
-    assert [event["after"]["n"] for event in lazy.events(300)] == list(range(300))
+    # Only a key's own events are in order: a replica may meet one of a quorum without it after the next.
+    assert sorted(event["after"]["n"] for event in eager.events(300)) == list(range(300))
+    assert sorted(event["after"]["n"] for event in lazy.events(300)) == list(range(300))
     lazy.close()
     eager.close()
 
@@ -393,7 +394,7 @@ def test_a_websocket_that_is_not_read_holds_up_nobody_and_goes_on(cluster: Clust
                 line = await socket.receive_json(timeout=10)
                 if line["type"] == "event":
                     found.append(line["after"]["n"])
-            assert found == list(range(200))
+            assert sorted(found) == list(range(200))
 
     asyncio.run(work())
 

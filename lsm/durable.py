@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Callable
@@ -103,14 +104,16 @@ class NewestLog:
     def all_synced(self, version: int) -> None:
         """A sync of all logs, which began when this was the version, has ended.
 
-        If there is a newer one by now, the file that is found here is never asked for.
+        If there is a newer one by now, the file that is found here is never asked for. If none can be opened
+        (a process may have too many files open), all are synced the next time, too.
         """
         if version == self._synced_version:
             return
-        newest = max(self._path.glob("*.log"), key=lambda file: int(file.stem))
         self.close()
-        self._descriptor = os.open(newest, os.O_RDWR | os.O_CLOEXEC)
-        self._synced_version = version
+        with contextlib.suppress(OSError):
+            newest = max(self._path.glob("*.log"), key=lambda file: int(file.stem))
+            self._descriptor = os.open(newest, os.O_RDWR | os.O_CLOEXEC)
+            self._synced_version = version
 
     def descriptor(self) -> int | None:
         """Of that file; None if all logs have to be synced first."""

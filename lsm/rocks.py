@@ -184,7 +184,7 @@ def _options(memory: Memory, compact: bool, files_first: int) -> Options:
 class RocksEngine:
     """`core.ports.Engine` on RocksDB.
 
-    All but `sync` and `fetch` belong to one thread, and `sync` to one at a time.
+    All but `sync`, `tend` and `fetch` belong to one thread, and `sync` and `tend` to another.
     """
 
     def __init__(self, database: Rdict, durable: DurableFile, turns: Turns) -> None:

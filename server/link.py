@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import ipaddress
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -92,15 +92,13 @@ class Link:
     async def _connect(self, kind: int) -> None:
         transport, options = self._transport, self._transport.options
         try:
+            ipaddress.ip_address(self.address)  # a hello may bring any text: none is looked up as a name
             async with asyncio.timeout(CONNECT_S):
-                # By itself: a look-up within create_connection that outlasts it fails with nobody to ask.
-                found = await transport.loop.getaddrinfo(self.address, options.port, type=socket.SOCK_STREAM)
                 await transport.loop.create_connection(
                     lambda: Outgoing(transport, self, kind),
-                    str(found[0][4][0]),
+                    self.address,
                     options.port,
                     ssl=options.tls[1] if options.tls else None,
-                    server_hostname=self.address if options.tls else None,
                     local_addr=(options.address, 0),
                 )
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a hello's address that is none

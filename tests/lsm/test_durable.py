@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import random
 from pathlib import Path
@@ -97,6 +98,25 @@ def test_after_a_failure_nothing_is_written_or_called_durable(tmp_path: Path) ->
     assert engine._durable.sequence == durable
     with pytest.raises(DurabilityError):
         engine.close()
+
+
+def test_where_no_file_can_be_opened_all_logs_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", _none_left)
+        engine.write([(b"k", b"v")])
+        engine.sync()
+        assert engine.newest_log() is None
+        engine.sync()
+    engine.sync()
+    assert engine.newest_log() is not None
+    engine.close()
+
+
+def _none_left(*_: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_on_a_full_disk_no_single_file_is_told(tmp_path: Path) -> None:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import pytest
 import uvloop
 
 from core.messages import Hello, Message, Refused
 from core.ports import Event, PeerId
+from server.log_syncs import is_preloaded
 from server.transport import Transport, TransportOptions
 
 T = TypeVar("T")
 
 WAIT_S = 10.0
+
+needs_the_kernel = pytest.mark.skipif(
+    sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded"
+)
+"""For tests of syncs that the kernel carries out."""
 
 
 def run(work: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:

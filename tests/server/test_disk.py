@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +25,8 @@ from server import disk as disk_module
 from server.clock import WallClock
 from server.disk import Disk
 from server.log_limit import LINES_MAX, WINDOW_S, LogLimit
-from server.log_syncs import is_preloaded
 from server.metrics import Metrics
-from tests.server.harness import run, until
+from tests.server.harness import needs_the_kernel, run, until
 
 COLUMNS = (Column(0, "key", "text", "partition"), Column(1, "value", "blob", "regular"))
 TABLE = Table(1, "kv", "b", COLUMNS, TableOptions(), 1)
@@ -119,7 +117,7 @@ def test_nothing_is_told_before_its_sync_and_one_sync_is_for_all() -> None:
     run(work())
 
 
-@pytest.mark.skipif(sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded")
+@needs_the_kernel
 def test_where_one_file_is_enough_the_kernel_syncs_it(tmp_path: Path) -> None:
     async def work() -> None:
         with (tmp_path / "log").open("wb") as log:
@@ -145,34 +143,21 @@ def test_where_one_file_is_enough_the_kernel_syncs_it(tmp_path: Path) -> None:
     run(work())
 
 
-@pytest.mark.skipif(sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded")
-def test_a_failed_sync_of_that_file_is_the_end_and_nothing_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_kernel", [False, pytest.param(True, marks=needs_the_kernel)])
+def test_a_failed_sync_is_the_end_and_nothing_is_told(tmp_path: Path, by_kernel: bool) -> None:
     async def work() -> None:
         with (tmp_path / "log").open("wb") as log:
             bench = Bench()
-            bench.engine.log, bench.engine.broken = log.fileno(), "the disk said no"
+            bench.engine.log = log.fileno() if by_kernel else None
+            bench.engine.broken = "the disk said no"
             bench.write(1)
             await until(lambda: bench.fatal)
             assert bench.fatal == ["the disk said no"]
+            assert bench.engine.log_syncs == by_kernel
             bench.engine.broken = ""
             bench.write(2)
             await asyncio.sleep(0.02)
             assert not bench.outcomes
-
-    run(work())
-
-
-def test_a_failed_sync_is_the_end_and_nothing_is_told() -> None:
-    async def work() -> None:
-        bench = Bench()
-        bench.engine.broken = "the disk said no"
-        bench.write(1)
-        await until(lambda: bench.fatal)
-        assert bench.fatal == ["the disk said no"]
-        bench.engine.broken = ""
-        bench.write(2)
-        await asyncio.sleep(0.02)
-        assert not bench.outcomes
 
     run(work())
 

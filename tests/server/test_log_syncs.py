@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ import pytest
 
 from server import log_syncs
 from server.log_syncs import LogSyncs, is_preloaded
-from tests.server.harness import run, until
+from tests.server.harness import needs_the_kernel, run, until
 
 Told = list[tuple[int, Exception | None]]
-
-needs_the_kernel = pytest.mark.skipif(
-    sys.platform != "linux" or is_preloaded(), reason="needs Linux, and nothing preloaded"
-)
 
 
 def syncs(told: Told) -> LogSyncs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from core.consistency import Level
 from core.limits import SECOND_US
 from core.messages import ApplyMutation, Message, Search
 from core.requests import Invalid, Unavailable
-from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer
+from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchHit
 from index.aggregation import TermsOf
 from index.mapping import Rules
 from index.query import EXACT, LAST_KEY, NUMBER, TEXT, All, Match, MoreLike, SortKey
@@ -50,6 +51,19 @@ def text_of(i: int) -> str:
     return " ".join(
         word for step, word in ((1, "space"), (2, "odyssey"), (3, "love"), (5, "war")) if i % step == 0
     )
+
+
+def paged(ask: Callable[[int, Any], Any], sort: tuple[SortKey, ...], total: int) -> list[SearchHit]:
+    """All hits of a search, page by page; `ask` gets how many came so far, and after what to go on."""
+    hits: list[SearchHit] = []
+    after = None
+    while True:
+        answer = ask(len(hits), after)
+        assert isinstance(answer, SearchAnswer) and answer.total == total
+        if not answer.hits:
+            return hits
+        hits += answer.hits
+        after = (hits[-1].sort if sort else (hits[-1].score,), hits[-1].key)
 
 
 def test_a_search_sees_every_write_through_every_peer_while_each_in_turn_misses_some() -> None:
@@ -126,16 +140,11 @@ def test_pages_by_score_and_by_fields_meet_each_document_once() -> None:
     for i in range(25):
         s.store(f"m{i:02d}", {"title": text_of(i), "n": i % 4})
     for sort in ((), (SortKey("n", "", True),), (SortKey("n"), SortKey("title", EXACT))):
-        seen: list[bytes] = []
-        after = None
-        while True:
-            answer = s.search(Match("title", "space love"), len(seen) % 4, size=4, sort=sort, after=after)
-            assert isinstance(answer, SearchAnswer) and answer.total == 25
-            if not answer.hits:
-                break
-            seen += [hit.key for hit in answer.hits]
-            last = answer.hits[-1]
-            after = (last.sort if sort else (last.score,), last.key)
+
+        def ask(so_far: int, after: Any, sort: tuple[SortKey, ...] = sort) -> Any:
+            return s.search(Match("title", "space love"), so_far % 4, size=4, sort=sort, after=after)
+
+        seen = [hit.key for hit in paged(ask, sort, 25)]
         whole = s.search(Match("title", "space love"), 0, size=100, sort=sort)
         assert isinstance(whole, SearchAnswer)
         assert seen == [hit.key for hit in whole.hits] and len(seen) == 25
@@ -282,16 +291,12 @@ def test_pages_over_several_collections_pass_over_no_document_that_is_equal(
             s.store(f"m{i}", {"title": "space", "n": i % 2}, name)
     s.run(2 * FOLD_US / SECOND_US)
     for sort in ((), (SortKey("n", NUMBER),), (SortKey("nowhere", NUMBER),)):
-        seen: list[bytes] = []
-        after = None
-        while True:
-            answer = s.search(All(), 0, names, size=5, sort=sort, after=after)
-            assert isinstance(answer, SearchAnswer) and answer.total == 24
-            if not answer.hits:
-                break
-            seen += [hit.key for hit in answer.hits]
-            last = answer.hits[-1]
-            after = (last.sort if sort else (last.score,), last.key)
+
+        def ask(_: int, after: Any, sort: tuple[SortKey, ...] = sort) -> Any:
+            return s.search(All(), 0, names, size=5, sort=sort, after=after)
+
+        hits = paged(ask, sort, 24)
+        seen, last = [hit.key for hit in hits], hits[-1]
         assert len(seen) == len(set(seen)) == 24
         beyond = s.search(All(), 0, names, sort=sort, after=(last.sort if sort else (last.score,), LAST_KEY))
         assert isinstance(beyond, SearchAnswer) and not beyond.hits

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from index.analysis.analyzers import Analyzer
 from index.analysis.distance import within
+from index.analysis.tokens import by_position
 from index.encoding import encoded, escaped, unescaped
 from index.fields import WHOLE_CHARS_MAX, Fields, fields_of, strings_of_all, texts_of_all, whole_of
 from index.function_scores import function_score
@@ -78,7 +79,7 @@ def text_field(texts: Sequence[str], analyzer: Analyzer) -> TextField:
         terms = analyzer.flat(text)
         last = first - 1
         if terms is None:
-            for token in analyzer.tokens(text):
+            for token in sorted(analyzer.tokens(text), key=by_position):
                 at = first + token.position
                 field.positions.setdefault(token.term, []).append(at)
                 field.length += 1

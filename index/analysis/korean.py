@@ -4,11 +4,12 @@ A written word (eojeol) is a noun or verb stem with particles (josa) or endings 
 written together: 주문상세내역 is order + details + list, 회원의 is member + of. So a word is indexed as
 
 - itself, and its stems: what is left when a particle or an ending is taken off, at least two syllables;
-- every pair of neighbouring syllables, each at a position of its own;
+- every pair of neighbouring syllables, each at a position of its own; the next word begins where the shortest
+  stem ends, beside the pairs of what is stuck to it;
 - if asked for, the beginnings of its initial consonants: ㅈㅁ finds 주문.
 
 A search asks for the pairs of a word's shortest stem, one after the other: 주문 finds 주문상세내역, and
-회원의 finds 회원에게. What is taken off too much costs precision, never a result. Latin letters and digits
+회원의 finds 회원에게; and as words stand alike in texts and searches, the phrase 회원의 이름 finds 회원 이름. What is taken off too much costs precision, never a result. Latin letters and digits
 that are stuck to Hangul are words of their own (iPhone을). Offsets are those of the text in normal form
 (NFC), which all text is but what some file systems give.
 """
@@ -86,12 +87,12 @@ def korean_tokens(text: str, *, query: bool = False, with_initials: bool = False
         if match[1] is not None:
             if word in _SUFFIXES and first and text[first - 1].isalnum():
                 continue  # a particle behind Latin letters or digits
-            position = _hangul(found, word, first, position, query)
+            after = _hangul(found, word, first, position, query)
             if with_initials and not query:
                 letters = initials(word)[:INITIALS_MAX]
-                at = position - max(1, len(word) - 1)
                 end = first + len(word)
-                found += [Token(letters[:n], first, end, at) for n in range(1, len(letters) + 1)]
+                found += [Token(letters[:n], first, end, position) for n in range(1, len(letters) + 1)]
+            position = after
         elif match[2] is not None:
             found.append(Token(word, first, first + len(word), position))
             position += 1
@@ -115,10 +116,13 @@ def mixed_terms(text: str) -> list[str] | None:
 
 
 def _hangul(found: list[Token], word: str, first: int, position: int, query: bool) -> int:
-    """Add one word's tokens; returns the position after it."""
+    """Add one word's tokens; returns the position after it, which is that after its shortest stem: so a phrase
+    finds what it was copied from, and the same words with other particles.
+    """
     shorter = stems(word)
+    stem = shorter[0] if shorter else word
     if query:
-        word = shorter[0] if shorter else word
+        word = stem
         if len(word) <= 2:
             found.append(Token(word, first, first + len(word), position))
             return position + 1
@@ -128,4 +132,4 @@ def _hangul(found: list[Token], word: str, first: int, position: int, query: boo
     pairs = [one + two for one, two in pairwise(word)]
     for at, pair in enumerate(pairs):
         found.append(Token(pair, first + at, first + at + 2, position + at))
-    return position + max(1, len(pairs))
+    return position + max(1, len(stem) - 1)

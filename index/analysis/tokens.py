@@ -21,6 +21,11 @@ class Token(NamedTuple):
     position: int
 
 
+def by_position(token: Token) -> int:
+    """For sorting: what is stuck to a word may stand beside the words after it."""
+    return token.position
+
+
 _SCRIPTS = (
     ("<HANGUL>", 0x1100, 0x11FF),
     ("<HANGUL>", 0x3130, 0x318F),

@@ -11,6 +11,9 @@ from hypothesis import given, settings, strategies as st
 from index.analysis.analyzers import BUILT_IN, Analyzer, AnalyzerFault, built_in, make_analyzer
 from index.analysis.distance import within
 from index.analysis.words import standard_terms, standard_tokens
+from index.judging import text_field
+from index.query import Phrase
+from index.slop import phrase_frequency
 
 
 def analyzer(name: str, **more: Any) -> Analyzer:
@@ -141,6 +144,24 @@ def test_positions_of_pairs_stand_side_by_side() -> None:
         ("상세", 2),
         ("확인", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ("강남구에서 열린", "서울특별시 강남구에서 열린 행사"),
+        ("회원의 이름", "회원의 이름을"),
+        ("회원의 이름", "회원 이름"),
+        ("회원 이름", "회원에게 이름을"),
+        ("iPhone을 샀다", "그는 iPhone을 샀다"),
+    ],
+)
+def test_phrases_of_korean_words_with_particles(phrase: str, text: str) -> None:
+    field = text_field([text], analyzer("korean"))
+    asked = analyzer("korean").query_tokens(phrase)
+    terms = tuple((token.position - asked[0].position, token.term) for token in asked)
+    assert phrase_frequency(Phrase("text", terms), field.positions) == 1.0
+    assert all(places == sorted(places) for places in field.positions.values())
 
 
 def test_beginnings_of_words() -> None:

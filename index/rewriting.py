@@ -223,8 +223,8 @@ class Rewriter:
             return self._likes.get(query, Nothing())
         if isinstance(query, Exists) and query.field == ID:
             return All()
-        if isinstance(query, Exists):
-            return Exists(query.field.removesuffix(KEYWORD))
+        if isinstance(query, Exists):  # an object is there with whatever is below it
+            return Exists(query.field.removesuffix(".*").removesuffix(KEYWORD))
         if isinstance(query, Called):
             whole = whole_of(query.text)
             return Term(WHOLE, TEXT, whole) if whole else Nothing()
@@ -307,8 +307,8 @@ class Rewriter:
 
     def _phrase(self, query: MatchPhrase) -> Planned:
         path, views = self.views(query.field)
+        options = self._as_values(path, views, query.text)
         if TEXT not in views:
-            options = self._as_values(path, views, query.text)
             if EXACT in views:
                 exact = Prefix(path, EXACT, query.text) if query.prefix else Term(path, EXACT, query.text)
                 options.append(exact)
@@ -319,10 +319,10 @@ class Rewriter:
         first = min(token.position for token in tokens)
         terms = tuple(sorted({(token.position - first, token.term): None for token in tokens}))
         if terms[-1][0] > 0:
-            return Phrase(path, terms, query.slop, query.prefix)
+            return _best([Phrase(path, terms, query.slop, query.prefix), *options])
         if query.prefix:
-            return _best([Prefix(path, TEXT, term) for _, term in terms])
-        return _best([Term(path, TEXT, term) for _, term in terms])
+            return _best([*(Prefix(path, TEXT, term) for _, term in terms), *options])
+        return _best([*(Term(path, TEXT, term) for _, term in terms), *options])
 
     def _any_of(self, query: AnyOf) -> Planned:
         fields: dict[str, float] = {}

@@ -347,6 +347,7 @@ def test_an_index_is_described_as_it_was_asked_for() -> None:
         ("x", {"paths": {"a": "text"}}, "1 ascends and -1 descends"),
         ("x", {"fields": ["a"]}, "an index has no 'fields'; there are paths, filter, unique"),
         ("x", {"paths": {"_id": 1}}, "found by their id without an index"),
+        ("x", {"paths": {"a.$**": 1}}, "no indexes on all paths"),
         ("x", {"paths": {"a": 1}, "filter": {"b": None}}, "of plain values, which stand together"),
         ("x", {"paths": {"a": 1}, "filter": {"b": {"$ne": 1}}}, "of plain values, which stand together"),
         ("x", {"paths": {"a": 1}, "filter": {"$where": "1"}}, "$where is not supported"),

@@ -75,7 +75,7 @@ def index_spec(name: str, body: Value) -> IndexSpec | Invalid:
     if any(key.path == ("_id",) for key in sort):
         return Invalid("bad_index", "paths: documents are found by their id without an index")
     if any("$**" in key.path for key in sort):
-        return Invalid("bad_index", "paths: there are no indexes on all paths: name the ones that are asked for")
+        return Invalid("bad_index", "paths: there are no indexes on all paths: name those that are asked for")
     condition = _condition(body.get("filter", {}))
     unique, expires = body.get("unique", False), body.get("expire_after_s", body.get("expireAfterSeconds"))
     if not isinstance(unique, bool):

@@ -9,9 +9,10 @@ written together: 주문상세내역 is order + details + list, 회원의 is mem
 - if asked for, the beginnings of its initial consonants: ㅈㅁ finds 주문.
 
 A search asks for the pairs of a word's shortest stem, one after the other: 주문 finds 주문상세내역, and
-회원의 finds 회원에게; and as words stand alike in texts and searches, the phrase 회원의 이름 finds 회원 이름. What is taken off too much costs precision, never a result. Latin letters and digits
-that are stuck to Hangul are words of their own (iPhone을). Offsets are those of the text in normal form
-(NFC), which all text is but what some file systems give.
+회원의 finds 회원에게; and as words stand alike in texts and searches, the phrase 회원의 이름 finds
+회원 이름. What is taken off too much costs precision, never a result. Latin letters and digits that are
+stuck to Hangul are words of their own (iPhone을). Offsets are those of the text in normal form (NFC), which
+all text is but what some file systems give.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def mixed_terms(text: str) -> list[str] | None:
 
 
 def _hangul(found: list[Token], word: str, first: int, position: int, query: bool) -> int:
-    """Add one word's tokens; returns the position after it, which is that after its shortest stem: so a phrase
-    finds what it was copied from, and the same words with other particles.
+    """Add one word's tokens; returns the position after it, which is that after its shortest stem: so a
+    phrase finds what it was copied from, and the same words with other particles.
     """
     shorter = stems(word)
     stem = shorter[0] if shorter else word

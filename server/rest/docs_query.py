@@ -85,8 +85,8 @@ LARGE_BYTES: Final = 4 * 1024 * 1024
 """About what a request holds: of a document of a page, of a count, of an aggregation."""
 CHANGES_AT_ONCE: Final = 16
 PAGE: Final = 200
-UPSERT_PAUSES_S: Final = (0.01, 0.03, 0.1, 0.0)
-"""Before an upsert begins again that met what others were making; 0 is the end."""
+UPSERT_PAUSES_S: Final = (0.01, 0.03, 0.1)
+"""Before an upsert begins again that met what others were making."""
 
 _COMMON: Final = ("filter", "level", "allow_scan", "explain")
 _ARRAY_FILTERS: Final = ("array_filters", "arrayFilters")
@@ -404,23 +404,22 @@ class DocumentQueries:
         def plan(document_id: str) -> Operation | Invalid:
             return operations.edit(asked.collection, document_id, edit, how)
 
-        for pause_s in UPSERT_PAUSES_S:
+        pauses_s = iter(UPSERT_PAUSES_S)
+        while True:
             counts = await self._change(asked, plan)
             members = {"matched": counts.matched, "modified": counts.changed, "cursor": counts.cursor}
             if not asked.body.get("upsert", False):
-                break
-            members["upserted"] = None
+                return render(members)
             if counts.matched or counts.cursor or asked.body.get("cursor"):
-                break
+                return render({**members, "upserted": None})
             try:
-                members["upserted"] = await self._upsert(asked, update, made_id, positions)
+                made = await self._upsert(asked, update, made_id, positions)
+                return render({**members, "upserted": made})
             except ProblemError as error:  # somebody was quicker to make it: then it is there to be updated
-                if error.kind not in ("precondition-failed", "unique-violation") or not pause_s:
+                pause_s = next(pauses_s, None)
+                if error.kind not in ("precondition-failed", "unique-violation") or pause_s is None:
                     raise
                 await asyncio.sleep(pause_s)
-            else:
-                break
-        return render(members)
 
     def _edit(self, asked: _Asked, update: Value) -> tuple[Edit, Positions]:
         """What is done to each document that the filter finds, and which elements are meant by it."""

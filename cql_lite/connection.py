@@ -74,18 +74,24 @@ _NO_PAYLOAD: wire.Payload = {}
 class Connection:
     """See the top of the file.
 
-    `authenticator` is the Java class name of one if clients must authenticate. `version` is 0 until the first
-    message; `options` are those of STARTUP.
+    `authenticator` is the Java class name of one if clients must authenticate. With `refusing` the first
+    message is answered with this text, and the connection ends. `version` is 0 until the first message;
+    `options` are those of STARTUP.
     """
 
     def __init__(
-        self, *, authenticator: str = "", requests_in_flight_max: int = CQL_REQUESTS_IN_FLIGHT_MAX
+        self,
+        *,
+        authenticator: str = "",
+        requests_in_flight_max: int = CQL_REQUESTS_IN_FLIGHT_MAX,
+        refusing: str = "",
     ) -> None:
         self.state = State.NEW
         self.version = 0
         self.options: Mapping[str, str] = {}
         self.registered: tuple[str, ...] = ()
         self._authenticator = authenticator
+        self._refusing = refusing
         self._in_flight_max = requests_in_flight_max
         self._in_flight: dict[int, int] = {}
         self._throws = False
@@ -143,6 +149,9 @@ class Connection:
             raise MalformedError(f"a request on the stream {stream}, which is the server's")
         if stream in self._in_flight:
             raise MalformedError(f"a second request on the stream {stream} before the first was answered")
+        if self._refusing:
+            self._close(stream, self._refusing)
+            return None
         if opcode not in (_WHEN_READY if self.state is State.READY else ALLOWED[self.state]):
             self._refuse(stream, self._unexpected(opcode))
             return None

@@ -1,8 +1,9 @@
 """TLS towards clients, on REST and CQL: the handshake first, and only then the protocol behind it begins.
 
 By hand, as between peers (server/tls_end.py): an event loop's own TLS neither tells a client why it is
-refused nor us. Who is refused gets TLS's own alert and is one line in the log. Who connects and does not get
-through the handshake within `HANDSHAKE_S` is let go, and the protocol has never heard of him.
+refused nor us. Who is refused gets TLS's own alert and is one line in the log. Who begins in clear was not
+told of TLS and would not understand an alert: the protocol says what it gets instead. Who connects and does
+not get through the handshake within `HANDSHAKE_S` is let go, and the protocol has never heard of him.
 
 To the protocol behind it this is a transport like any other: what is written is encrypted and goes straight
 to the connection below, whose buffer and whose wish to pause are passed on as they are.
@@ -19,15 +20,30 @@ from server.tls_end import TlsEnd, why
 
 HANDSHAKE_S: Final = 5.0
 """So long a client may take until it has shown what it has to."""
+_TLS_HANDSHAKE: Final = 0x16
+"""The first byte of who begins with TLS."""
+_OPENING_BYTES_MAX: Final = 1024
+"""So much is kept of how a client began."""
+
+
+def _no_answer(_: bytes) -> bytes:
+    return b""
 
 
 class ClientTls:
     """What connections of one port have in common."""
 
-    def __init__(self, context: ssl.SSLContext, complain: Callable[[str], None]) -> None:
-        """`complain` is called with a line for the log."""
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        complain: Callable[[str], None],
+        in_clear: Callable[[bytes], bytes] = _no_answer,
+    ) -> None:
+        """`complain` is called with a line for the log; `in_clear` says what a client is told that began with
+        these bytes, which are no TLS (b"": it gets an alert)."""
         self.context = context
         self.complain = complain
+        self.in_clear = in_clear
 
     def __call__(self, inner: asyncio.Protocol) -> Secured:
         """The protocol of a new connection, which becomes `inner`'s when the handshake is through."""
@@ -45,6 +61,7 @@ class Secured(asyncio.Protocol):
         self._above: _Above | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refused = self._heard = False
+        self._opening = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
@@ -57,6 +74,8 @@ class Secured(asyncio.Protocol):
         if transport is None or self._refused:
             return
         self._heard = True
+        if self._above is None:
+            self._opening = (self._opening + data)[:_OPENING_BYTES_MAX]
         try:
             clear = self._end.heard(data)
         except ssl.SSLError as error:
@@ -74,15 +93,19 @@ class Secured(asyncio.Protocol):
     def _begin(self, transport: asyncio.Transport) -> None:
         assert self._timer is not None
         self._timer.cancel()
+        self._opening = b""
         self._above = _Above(transport, self._end, self._owner.context, self._inner)
         self._inner.connection_made(self._above)
 
     def _refuse(self, error: ssl.SSLError) -> None:
-        """Tell the client by TLS's own alert, and the log."""
+        """Tell the client, in clear if that is how it speaks or by TLS's own alert, and the log."""
         assert self._transport is not None
         self._refused = True
         self._complain(self._transport, why(error))
-        if alert := self._end.pending():
+        alert = self._end.pending()
+        if self._opening[0] != _TLS_HANDSHAKE:
+            alert = self._owner.in_clear(self._opening) or alert
+        if alert:
             self._transport.write(alert)
         self._transport.close()
 

@@ -43,6 +43,7 @@ UNSENT_BYTES_MAX: Final = 1 << 20
 SCHEMA_TIMEOUT_US: Final = 10_000_000
 STOP_POLL_S: Final = 0.01
 BUG: Final = "an error of this peer: its log says more"
+IN_CLEAR: Final = "TLS is spoken on this port, and this client does not: turn on TLS (SSL) in the client"
 
 Complain = Callable[[str, "BaseException | None"], None]
 
@@ -104,7 +105,9 @@ class CqlService:
     async def start(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen, with TLS if it is given; raises OSError if the address or port cannot be had."""
         loop = asyncio.get_running_loop()
-        secured = None if tls is None else ClientTls(tls, lambda text: self.complain(f"CQL: {text}", None))
+        secured = None
+        if tls is not None:
+            secured = ClientTls(tls, lambda text: self.complain(f"CQL: {text}", None), refused_in_clear)
 
         def made() -> Client | Secured:
             return Client(self) if secured is None else secured(Client(self))
@@ -179,6 +182,13 @@ class CqlService:
     def _push(self, event: wire.Event) -> None:
         for client in list(self.clients.values()):
             client.push(event)
+
+
+def refused_in_clear(opening: bytes) -> bytes:
+    """What a client is told that speaks CQL in clear where TLS is spoken; b"" if it said too little."""
+    connection = Connection(refusing=IN_CLEAR)
+    connection.receive(opening)
+    return connection.data_to_send()
 
 
 def topology_events(before: State, after: State, port: int) -> Iterator[wire.TopologyChange]:

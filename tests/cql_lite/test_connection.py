@@ -247,6 +247,18 @@ def test_nothing_but_hello_is_allowed_first() -> None:
     assert set(State) == set(ALLOWED)
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_a_connection_that_refuses_says_so_to_whatever_comes_first(version: int) -> None:
+    for first in (wire.Options(), wire.Startup({"CQL_VERSION": "3.0.0"}), QUERY):
+        client = Client(Connection(refusing="not here"), version)
+        assert client.send(first) == []
+        assert client.answers == [(1, wire.ProtocolFault(message="not here"))]
+        assert client.connection.closing
+    older = Connection(refusing="not here")
+    older.receive(b"\x42\x00\x00\x01\x05\x00\x00\x00\x00")
+    assert b"unsupported protocol version (66)" in older.data_to_send(), "then it asks with one that is known"
+
+
 def test_requests_that_arrive_with_startup_are_read_as_segments() -> None:
     """No driver does it, but the bytes after STARTUP mean segments whoever sends them when."""
     connection = Connection()

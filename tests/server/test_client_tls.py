@@ -13,14 +13,17 @@ import pytest
 from cli import https
 from cli.output import Failure
 from cli.rest import Peer, UnreachableError
+from cql_lite import frames, wire
 from server import certificates, client_tls
 from server.certificate_files import CertificateError, PeerTls, TlsConfig
 from server.config import ClusterConfig, ConfigError, parse_config
+from server.cql import IN_CLEAR, refused_in_clear
 from server.security import unsafe
 from tests.server.harness import run, until
 from tests.server.rest_client import door, head, read_reply
 
 CONFIG = "cluster: dance\npeers: [{name: n1, address: %s}]\n"
+OPTIONS = b"\x05\x00\x00\x07\x05\x00\x00\x00\x00"
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -138,6 +141,35 @@ def test_who_is_refused_is_one_line_in_the_log(
             ask.tls = shown(ours.authority, ours.for_client("shop"))
             assert (await ask("GET", "/v1/health")).status == 200
             assert len(ask.lines) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("pieces", [[OPTIONS], [OPTIONS[:3], OPTIONS[3:]]], ids=["at once", "in pieces"])
+def test_who_speaks_in_clear_is_answered_in_clear(ours: TlsConfig, pieces: list[bytes]) -> None:
+    """A driver that was not told of TLS waits for an answer that it can read, and shows it to its user."""
+
+    async def work() -> None:
+        lines: list[str] = []
+        tls = client_tls.ClientTls(served(ours), lines.append, refused_in_clear)
+        server = await asyncio.get_running_loop().create_server(lambda: tls(asyncio.Protocol()), "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        (answer,) = frames.FrameReader(responses=True).receive(await reader.read())
+        assert (answer.version, answer.stream) == (5, 7)
+        assert wire.decode_response(answer.opcode, answer.body, 5) == wire.ProtocolFault(message=IN_CLEAR)
+        assert lines == ["127.0.0.1: it does not speak TLS; connection closed"]
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=shown(ours.authority, None))
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            if not await reader.read():
+                raise ConnectionError
+        assert lines[1:] == ["127.0.0.1: it shows no certificate; connection closed"]
+        server.close()
 
     run(work())
 

@@ -253,6 +253,55 @@ async def test_searches_and_questions_come_page_by_page(db: sullae.Database) -> 
     assert await documents.count() == 90
 
 
+async def test_unique_indexes_upserts_and_elements_of_arrays(db: sullae.Database) -> None:
+    people = db.collection("people")
+    await people.put("a", {"mail": "x", "parts": [{"n": 1}, {"n": 9}]})
+    made = await people.create_index("mail", "mail", unique=True)
+    assert made.built and made.unique and made.state == "built"
+    with pytest.raises(sullae.Conflict) as taken:
+        await people.put("b", {"mail": "x"})
+    assert (taken.value.kind, taken.value.members["holder"]) == ("unique-violation", "a")
+    await people.put("b", {"k": 1})
+    await people.put("c", {"k": 1})
+    with pytest.raises(sullae.Conflict) as shared:
+        await people.create_index("k", "k", unique=True)
+    assert shared.value.kind == "unique-build-failed"
+    assert [sorted(ids) for ids in shared.value.members["duplicates"]] == [["b", "c"]]
+    gone = await people.create_index("gone", {"at": 1}, expire_after_s=3600)
+    assert gone.expire_after_s == 3600 and not gone.unique
+
+    low = await people.update_many(
+        {"_id": "a"}, {"$set": {"parts.$[low].low": True}}, array_filters=[{"low.n": {"$lt": 5}}]
+    )
+    assert low == sullae.Changed(1, 1)
+    found = await people.get("a")
+    assert found is not None and found["parts"] == [{"n": 1, "low": True}, {"n": 9}]
+    inc = {"$inc": {"n": 1}}
+    done = await asyncio.gather(*(people.update_many({"_id": "sum"}, inc, upsert=True) for _ in range(8)))
+    assert sorted(one.upserted or "" for one in done) == [""] * 7 + ["sum"]
+    total = await people.get("sum")
+    assert total is not None and total.value == {"n": 8}
+    assert (await people.explain({"_id": "a"}))["plan"]["kind"] == "ids"
+
+
+async def test_what_else_a_search_may_say(db: sullae.Database) -> None:
+    books = db.collection("said")
+    for n in range(4):
+        await books.put(f"b{n}", {"n": n, "by": "ab"[n % 2], "title": "ocean"})
+    named = {"match": {"title": {"query": "ocean", "_name": "of the sea"}}}
+    more = {"collapse": {"field": "by"}, "suggest": {"s": {"text": "oceen", "term": {"field": "title"}}}}
+    found = await db.search("said", query=named, fields=["n"], sort=["n"], more=more)
+    assert [(hit.id, hit.fields["n"], hit.matched_queries) for hit in found] == [
+        ("b0", [0], ("of the sea",)),
+        ("b1", [1], ("of the sea",)),
+    ]
+    assert found.suggestions["s"][0]["options"][0]["text"] == "ocean"
+    filtered = db.search_all("said", more={"post_filter": {"range": {"n": {"gte": 2}}}}, page_size=1)
+    assert sorted([hit.id async for hit in filtered]) == ["b2", "b3"]
+    with pytest.raises(sullae.Invalid, match="said by an argument"):
+        await db.search("said", size=1, more={"size": 2})
+
+
 async def test_collections_and_buckets_are_described(db: sullae.Database) -> None:
     bucket = await db.kv("described").create(
         ordered=True, default_ttl_s=900, changes_retention_bytes=10**6

@@ -8,7 +8,7 @@ from typing import Any
 
 from sullae.calls import Call, Changes, Consistency, path_of, query_of
 from sullae.edits import edit_of
-from sullae.errors import ReadTimeout
+from sullae.errors import Conflict, ReadTimeout
 from sullae.models import Changed, CollectionInfo, Document, Index
 from sullae.paging import Paged
 from sullae.requests import Requests, wanted_level
@@ -96,6 +96,22 @@ class Many:
         )
         return await found.first()
 
+    async def explain(
+        self,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        sort: Sort = None,
+        limit: int = 100,
+        allow_scan: bool = False,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Mapping[str, Any]:
+        """How `find` finds its first page: the plan, how many documents each peer looked at, how long."""
+        body = {"filter": filter or {}, "sort": sort, "limit": limit, "allow_scan": allow_scan}
+        body["explain"] = True
+        explained: Mapping[str, Any] = (await self._ask("find", body, consistency, timeout_s))["explain"]
+        return explained
+
     async def count(
         self,
         filter: Filter | None = None,  # noqa: A002
@@ -159,6 +175,8 @@ class Many:
         filter: Filter,  # noqa: A002
         change: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
+        upsert: bool = False,
+        array_filters: Sequence[Filter] | None = None,
         limit: int | None = None,
         allow_scan: bool = False,
         consistency: Consistency | None = None,
@@ -166,13 +184,22 @@ class Many:
     ) -> Changed:
         """Edit all documents that meet a filter, as `patch` would, each on its own and only if it still does.
 
-        A change that would not be the same twice (`$inc`) is not sent again when an answer is lost: then
-        OutcomeUnknown says that some documents may have been changed.
+        In paths of operators `$` is the element that the filter found, `$[]` each, `$[name]` those that the
+        array filter of this name describes: `[{"name.score": {"$lt": 60}}]`. With `upsert` a document is made
+        where none meets the filter. A change that would not be the same twice (`$inc`, an upsert under an id
+        that the filter does not say) is not sent again when an answer is lost: then OutcomeUnknown says that
+        some documents may have been changed.
         """
-        repeat = Repeat.HARMLESS if edit_of(change).is_repeatable else Repeat.HARMFUL
-        body = {"filter": filter, "update": change, "allow_scan": allow_scan}
-        counts = await self._change("update", body, limit, repeat, (consistency, timeout_s))
-        return Changed(counts["matched"], counts["modified"])
+        makes_one = not upsert or isinstance(filter.get("_id"), str)
+        is_repeatable = edit_of(change).is_repeatable and makes_one
+        repeat = Repeat.HARMLESS if is_repeatable else Repeat.HARMFUL
+        body: dict[str, Any] = {"filter": filter, "update": change, "allow_scan": allow_scan}
+        if upsert:
+            body["upsert"] = True
+        if array_filters is not None:
+            body["array_filters"] = array_filters
+        counts, upserted = await self._change("update", body, limit, repeat, (consistency, timeout_s))
+        return Changed(counts["matched"], counts["modified"], upserted)
 
     async def delete_many(
         self,
@@ -185,7 +212,7 @@ class Many:
     ) -> int:
         """Delete all documents that meet a filter (`{}`: all); gives how many were, as far as was told."""
         body = {"filter": filter, "allow_scan": allow_scan}
-        counts = await self._change("delete", body, limit, Repeat.HARMLESS, (consistency, timeout_s))
+        counts, _ = await self._change("delete", body, limit, Repeat.HARMLESS, (consistency, timeout_s))
         return counts["deleted"]
 
     async def _change(
@@ -195,10 +222,11 @@ class Many:
         limit: int | None,
         repeat: Repeat,
         how: tuple[Consistency | None, float | None],
-    ) -> dict[str, int]:
-        """Ask again and again until there is no cursor left; the sums of what was told."""
+    ) -> tuple[dict[str, int], str | None]:
+        """Ask again and again until there is no cursor left; the sums of what was told, and who was made."""
         counts = {"matched": 0, "modified": 0, "deleted": 0}
         cursor: str | None = None
+        upserted: str | None = None
         left = limit
         while left is None or left > 0:
             asked = {**body, **({} if cursor is None else {"cursor": cursor})}
@@ -207,12 +235,12 @@ class Many:
             found = await self._ask(operation, asked, *how, repeat=repeat, writes=True)
             for name in counts:
                 counts[name] += found.get(name, 0)
-            cursor = found["cursor"]
+            cursor, upserted = found["cursor"], found.get("upserted")
             if cursor is None:
                 break
             if left is not None:
                 left -= max(found.get("matched", 0), found.get("deleted", 0))
-        return counts
+        return counts, upserted
 
     async def _ask(
         self,
@@ -246,17 +274,26 @@ class Many:
         paths: str | Sequence[str] | Mapping[str, int],
         *,
         filter: Filter | None = None,  # noqa: A002
+        unique: bool = False,
+        expire_after_s: int | None = None,
         wait_s: float = 30.0,
     ) -> Index:
         """Have an index on a path, several paths, or `{"year": 1, "rating": -1}`; `filter` makes it partial.
 
-        Waits until it is built at the peer that is asked, for at most `wait_s` (0: not at all), and raises
-        ReadTimeout after that; the index is built all the same.
+        With `unique` no two documents have one value of it; with `expire_after_s` documents are deleted so
+        many seconds after the date at the path. Waits until it is built at the peer that is asked, for at
+        most `wait_s` (0: not at all), and raises ReadTimeout after that; the index is built all the same.
+        Raises Conflict if there is another index of this name, and with the kind `unique-build-failed` if
+        documents share a value: `members["duplicates"]` are some of them.
         """
         wanted = dict.fromkeys([paths] if isinstance(paths, str) else paths, 1)
         body: dict[str, Any] = {"paths": dict(paths) if isinstance(paths, Mapping) else wanted}
         if filter is not None:
             body["filter"] = filter
+        if unique:
+            body["unique"] = True
+        if expire_after_s is not None:
+            body["expire_after_s"] = expire_after_s
         place = path_of("docs", self._name) + "/_indexes" + path_of(name).removeprefix("/v1")
         found = _index(
             await self._requests.ask("docs.create_index", "PUT", place, body, target=self._name, writes=True)
@@ -264,6 +301,10 @@ class Many:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
         while wait_s > 0 and not found.built:
+            if found.state == "failed":
+                detail = f"documents share values of {name}: change them, drop the index and create it again"
+                members = {"duplicates": found.duplicates}
+                raise Conflict(detail, kind="unique-build-failed", status=409, members=members)
             if loop.time() > end_s:
                 raise ReadTimeout(f"the index {name} is built to {found.progress:.0%}", kind="index-building")
             await asyncio.sleep(POLL_S)
@@ -349,7 +390,17 @@ def _row(document: Document) -> Mapping[str, Any]:
 
 
 def _index(found: Mapping[str, Any]) -> Index:
-    return Index(found["name"], found["paths"], found.get("filter"), found["built"], found["progress"])
+    return Index(
+        found["name"],
+        found["paths"],
+        found.get("filter"),
+        found["built"],
+        found["progress"],
+        found.get("unique", False),
+        found.get("expire_after_s"),
+        found.get("state", ""),
+        found.get("duplicates", ()),
+    )
 
 
 def collection_of(found: Mapping[str, Any]) -> CollectionInfo:

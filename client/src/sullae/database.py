@@ -168,6 +168,7 @@ class Database:
         explain: bool | None = None,
         refresh: bool | None = None,
         allow_partial: bool | None = None,
+        more: Mapping[str, Any] | None = None,
         consistency: Consistency | None = None,
         timeout_s: float | None = None,
     ) -> SearchResult:
@@ -175,10 +176,11 @@ class Database:
 
         `q` is like `title:space -horror year:[1990 TO 2000]`. `size` hits from `offset` on are given, ten by
         default; `source` says which fields of a document to show. `refresh=False` takes what indexes hold
-        without waiting for the latest writes.
+        without waiting for the latest writes. `more` is what else a body of a search may have:
+        `{"post_filter": {...}, "collapse": {"field": "author"}, "min_score": 0.5, "suggest": {...}}`.
         """
         body = body_of(
-            q=q, query=query, size=size, from_=offset, sort=sort, search_after=search_after, aggs=aggs,
+            more, q=q, query=query, size=size, from_=offset, sort=sort, search_after=search_after, aggs=aggs,
             highlight=highlight, _source=source, fields=fields, ids=ids, explain=explain, refresh=refresh,
             allow_partial=allow_partial, consistency=consistency,
         )  # fmt: skip
@@ -195,11 +197,14 @@ class Database:
         fields: Sequence[str] | None = None,
         limit: int | None = None,
         page_size: int = 100,
+        more: Mapping[str, Any] | None = None,
         consistency: Consistency | None = None,
         timeout_s: float | None = None,
     ) -> Paged[Hit]:
-        """All hits of a search, page after page, however many."""
-        body = body_of(q=q, query=query, sort=sort, _source=source, fields=fields, consistency=consistency)
+        """All hits of a search, page after page, however many; `more` is as in `search`."""
+        body = body_of(
+            more, q=q, query=query, sort=sort, _source=source, fields=fields, consistency=consistency
+        )
         return self._search.pages(collections, body, limit, (page_size, timeout_s))
 
     def changes(

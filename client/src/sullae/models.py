@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,8 @@ class Changed:
 
     matched: int
     modified: int
+    upserted: str | None = None
+    """The id of the document that was made, where none met the filter."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ class Index:
     filter: Any
     built: bool
     progress: float
+    unique: bool = False
+    expire_after_s: int | None = None
+    """Documents go so long after the date at the path; None: they stay."""
+    state: str = ""
+    """Of a unique index: building, built or failed."""
+    duplicates: Sequence[Sequence[str]] = ()
+    """Of a unique index that failed: some of the documents that share a value, by their ids."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,10 @@ class Hit:
     sort: tuple[Any, ...] = ()
     highlight: Mapping[str, Any] = field(default_factory=dict)
     explanation: Any = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the `fields` that were asked for beside `query`."""
+    matched_queries: Sequence[str] = ()
+    """The names (`_name`) of the queries that it matches."""
 
     def __getitem__(self, name: str) -> Any:
         """A member of the document."""

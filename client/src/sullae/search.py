@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sullae import tables
 from sullae.calls import path_of
+from sullae.errors import Invalid
 from sullae.models import Hit
 from sullae.paging import Paged
 from sullae.requests import Requests
@@ -36,6 +37,8 @@ class SearchResult:
     """Whether ranges are missing, which only happens with `allow_partial`."""
     took_us: int
     warnings: Sequence[Any]
+    suggestions: Mapping[str, Any] = field(default_factory=dict)
+    """By the names under which `suggest` of a body asked for them."""
 
     def __iter__(self) -> Iterator[Hit]:
         """The hits."""
@@ -112,9 +115,13 @@ class Search:
         )
 
 
-def body_of(**given: Any) -> dict[str, Any]:
-    """The members that are not None; `from_` is `from`."""
-    return {name.rstrip("_") if name == "from_" else name: v for name, v in given.items() if v is not None}
+def body_of(more: Body | None = None, /, **given: Any) -> dict[str, Any]:
+    """The members that are not None, and `more`; `from_` is `from`. Raises Invalid for what is in both."""
+    named = {name.rstrip("_") if name == "from_" else name: v for name, v in given.items() if v is not None}
+    twice = sorted(named.keys() & (more or {}).keys())
+    if twice:
+        raise Invalid(f"{', '.join(twice)}: said by an argument and in more", kind="bad-body")
+    return {**named, **(more or {})}
 
 
 def result_of(found: Mapping[str, Any]) -> SearchResult:
@@ -129,6 +136,7 @@ def result_of(found: Mapping[str, Any]) -> SearchResult:
         "partial" in found,
         found["took_us"],
         found.get("warnings", []),
+        found.get("suggest", {}),
     )
 
 
@@ -141,6 +149,8 @@ def _hit(hit: Mapping[str, Any]) -> Hit:
         tuple(hit.get("sort", ())),
         hit.get("highlight", {}),
         hit.get("_explanation"),
+        hit.get("fields", {}),
+        tuple(hit.get("matched_queries", ())),
     )
 
 

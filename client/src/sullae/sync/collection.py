@@ -53,6 +53,16 @@ class Collection:
             timeout_s=timeout_s
         ))
 
+    def explain(
+        self, filter: Filter | None=None, *, sort: Sort=None, limit: int=100, allow_scan: bool=False,  # noqa: A002
+        consistency: Consistency | None=None, timeout_s: float | None=None
+    ) -> Mapping[str, Any]:
+        """How `find` finds its first page: the plan, how many documents each peer looked at, how long."""
+        return self._runner.run(self._it.explain(
+            filter, sort=sort, limit=limit, allow_scan=allow_scan, consistency=consistency,
+            timeout_s=timeout_s
+        ))
+
     def count(
         self, filter: Filter | None=None, *, allow_scan: bool=False, consistency: Consistency | None=None,  # noqa: A002
         timeout_s: float | None=None
@@ -90,16 +100,21 @@ class Collection:
         ))
 
     def update_many(
-        self, filter: Filter, change: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, limit: int |  # noqa: A002
-        None=None, allow_scan: bool=False, consistency: Consistency | None=None, timeout_s: float | None=None
+        self, filter: Filter, change: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, upsert: bool=False,  # noqa: A002
+        array_filters: Sequence[Filter] | None=None, limit: int | None=None, allow_scan: bool=False,
+        consistency: Consistency | None=None, timeout_s: float | None=None
     ) -> Changed:
         """Edit all documents that meet a filter, as `patch` would, each on its own and only if it still does.
 
-        A change that would not be the same twice (`$inc`) is not sent again when an answer is lost: then
-        OutcomeUnknown says that some documents may have been changed.
+        In paths of operators `$` is the element that the filter found, `$[]` each, `$[name]` those that the
+        array filter of this name describes: `[{"name.score": {"$lt": 60}}]`. With `upsert` a document is made
+        where none meets the filter. A change that would not be the same twice (`$inc`, an upsert under an id
+        that the filter does not say) is not sent again when an answer is lost: then OutcomeUnknown says that
+        some documents may have been changed.
         """
         return self._runner.run(self._it.update_many(
-            filter, change, limit=limit, allow_scan=allow_scan, consistency=consistency, timeout_s=timeout_s
+            filter, change, upsert=upsert, array_filters=array_filters, limit=limit, allow_scan=allow_scan,
+            consistency=consistency, timeout_s=timeout_s
         ))
 
     def delete_many(
@@ -113,14 +128,19 @@ class Collection:
 
     def create_index(
         self, name: str, paths: str | Sequence[str] | Mapping[str, int], *, filter: Filter | None=None,  # noqa: A002
-        wait_s: float=30.0
+        unique: bool=False, expire_after_s: int | None=None, wait_s: float=30.0
     ) -> Index:
         """Have an index on a path, several paths, or `{"year": 1, "rating": -1}`; `filter` makes it partial.
 
-        Waits until it is built at the peer that is asked, for at most `wait_s` (0: not at all), and raises
-        ReadTimeout after that; the index is built all the same.
+        With `unique` no two documents have one value of it; with `expire_after_s` documents are deleted so
+        many seconds after the date at the path. Waits until it is built at the peer that is asked, for at
+        most `wait_s` (0: not at all), and raises ReadTimeout after that; the index is built all the same.
+        Raises Conflict if there is another index of this name, and with the kind `unique-build-failed` if
+        documents share a value: `members["duplicates"]` are some of them.
         """
-        return self._runner.run(self._it.create_index(name, paths, filter=filter, wait_s=wait_s))
+        return self._runner.run(self._it.create_index(
+            name, paths, filter=filter, unique=unique, expire_after_s=expire_after_s, wait_s=wait_s
+        ))
 
     def drop_index(self, name: str) -> None:
         """Drop an index; raises NotFound."""

@@ -95,30 +95,33 @@ class Database(DatabaseBase[database.Database]):
         size: int | None=None, offset: int | None=None, sort: Any=None, search_after: str | None=None, aggs:
         Mapping[str, Any] | None=None, highlight: Mapping[str, Any] | None=None, source: Any=None, fields:
         Sequence[str] | None=None, ids: Sequence[str] | None=None, explain: bool | None=None, refresh: bool |
-        None=None, allow_partial: bool | None=None, consistency: Consistency | None=None, timeout_s: float |
-        None=None
+        None=None, allow_partial: bool | None=None, more: Mapping[str, Any] | None=None, consistency:
+        Consistency | None=None, timeout_s: float | None=None
     ) -> SearchResult:
         """Find documents by a query string (`q`) or in Elasticsearch's words (`query`); without, all.
 
         `q` is like `title:space -horror year:[1990 TO 2000]`. `size` hits from `offset` on are given, ten by
         default; `source` says which fields of a document to show. `refresh=False` takes what indexes hold
-        without waiting for the latest writes.
+        without waiting for the latest writes. `more` is what else a body of a search may have:
+        `{"post_filter": {...}, "collapse": {"field": "author"}, "min_score": 0.5, "suggest": {...}}`.
         """
         return self._runner.run(self._it.search(
             collections, q, query=query, size=size, offset=offset, sort=sort, search_after=search_after,
             aggs=aggs, highlight=highlight, source=source, fields=fields, ids=ids, explain=explain,
-            refresh=refresh, allow_partial=allow_partial, consistency=consistency, timeout_s=timeout_s
+            refresh=refresh, allow_partial=allow_partial, more=more, consistency=consistency,
+            timeout_s=timeout_s
         ))
 
     def search_all(
         self, collections: str | Sequence[str], q: str | None=None, *, query: Mapping[str, Any] | None=None,
         sort: Any=None, source: Any=None, fields: Sequence[str] | None=None, limit: int | None=None,
-        page_size: int=100, consistency: Consistency | None=None, timeout_s: float | None=None
+        page_size: int=100, more: Mapping[str, Any] | None=None, consistency: Consistency | None=None,
+        timeout_s: float | None=None
     ) -> Paged[Hit]:
-        """All hits of a search, page after page, however many."""
+        """All hits of a search, page after page, however many; `more` is as in `search`."""
         return Paged(self._runner, self._it.search_all(
             collections, q, query=query, sort=sort, source=source, fields=fields, limit=limit,
-            page_size=page_size, consistency=consistency, timeout_s=timeout_s
+            page_size=page_size, more=more, consistency=consistency, timeout_s=timeout_s
         ))
 
     def changes(

@@ -16,6 +16,10 @@ class ConfigurationError(RequestError):
     """Options of a keyspace or table that cannot be (code 0x2300)."""
 
 
+class PropertyError(RequestError):
+    """An option that there is none of, or whose value is of another kind: a number, a map (code 0x2000)."""
+
+
 class AlreadyExistsError(RequestError):
     """What is to be created is there (code 0x2400); `table` is empty for a keyspace."""
 

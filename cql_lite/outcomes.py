@@ -12,6 +12,7 @@ from cql_lite.errors import (
     AlreadyExistsError,
     ConfigurationError,
     FunctionError,
+    PropertyError,
     UnauthorizedError,
     UnpreparedError,
 )
@@ -30,7 +31,7 @@ _LEVELS: Final = {
 def error_of_request(error: RequestError) -> wire.Error:
     """A statement that cannot be done as it says."""
     text = str(error)
-    if isinstance(error, CqlSyntaxError):
+    if isinstance(error, (CqlSyntaxError, PropertyError)):
         return wire.SyntaxFault(message=text)
     if isinstance(error, AlreadyExistsError):
         return wire.AlreadyExists(message=text, keyspace=error.keyspace, table=error.table)

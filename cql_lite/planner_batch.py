@@ -47,10 +47,10 @@ class Step(NamedTuple):
 
 def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Execution:
     """The requests of a batch; an empty one succeeds."""
-    counters = [(step.plan, step.context) for step in steps if isinstance(step.plan, CounterPlan)]
-    if counters or (kind == ast.COUNTER and steps):
-        _check_counters(kind, len(counters) == len(steps))
-        return (yield from execute_counter_batch(counters, options))
+    counted = [step.plan.view.is_counter for step in steps]
+    if any(counted) or (kind == ast.COUNTER and steps):
+        _check_counters(kind, all(counted))
+        return (yield from _execute_counters(steps, options))
     plans = [step.plan for step in steps if isinstance(step.plan, ModifyPlan)]
     if any(plan.is_conditional for plan in plans):
         conditional = [ConditionalStep(plan, step.context) for plan, step in zip(plans, steps, strict=True)]
@@ -69,6 +69,17 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
         (answer,) = yield (BatchRequest(writes, options.level, kind == ast.LOGGED),)
         unless_failed(answer, WRITE_TYPES[kind])
     return VoidResult()
+
+
+def _execute_counters(steps: Sequence[Step], options: Options) -> Execution:
+    """Additions are one request, and what is deleted beside them writes of their own."""
+    drafts = Drafts()
+    for step in steps:
+        if isinstance(step.plan, ModifyPlan):
+            step.plan.draft(drafts, step.context, step.options, {})
+    added = [(step.plan, step.context) for step in steps if isinstance(step.plan, CounterPlan)]
+    deletions = [draft.request(options.level) for draft in drafts.all()]
+    return (yield from execute_counter_batch(added, deletions, options))
 
 
 def _check_counters(kind: str, only_counters: bool) -> None:
@@ -117,7 +128,7 @@ def _warn(kind: str, plans: Sequence[ModifyPlan], writes: Sequence[WriteRequest]
 
 def _check_timestamps(plans: Sequence[ModifyPlan | CounterPlan]) -> None:
     """Refuse what has no place beside a timestamp of the whole batch."""
-    if any(isinstance(plan, CounterPlan) for plan in plans):
+    if any(plan.view.is_counter for plan in plans):
         raise InvalidRequestError("Cannot provide custom timestamp for counter BATCH")
     own = [plan for plan in plans if isinstance(plan, ModifyPlan)]
     if any(plan.is_conditional for plan in own):

@@ -279,7 +279,8 @@ def _part_set(column: ColumnView, target: ast.Target, value: ast.Expression, sco
     of, step = _only_step(column, target, f"Invalid operation {what} for")
     if isinstance(step, ast.Field):
         path, field = _field(column, of, step)
-        return _at_path(column, lambda _: path, compile_term(value, field, step.name, scope))
+        item = compile_term(value, field, f"{column.name}.{step.name}", scope)
+        return _at_path(column, lambda _: path, item)
     if isinstance(of, MapType):
         key = compile_term(step.term, of.keys, f"key({column.name})", scope)
         item = compile_term(value, of.values, f"value({column.name})", scope)
@@ -310,7 +311,8 @@ def compile_deletion(column: ColumnView, target: ast.Target, scope: Scope) -> As
         return _at_path(column, lambda _: at, nothing)
     if isinstance(of, (MapType, SetType)):
         element = of.keys if isinstance(of, MapType) else of.element
-        key = compile_term(step.term, element, f"key({column.name})", scope)
+        word = "key" if isinstance(of, MapType) else "value"
+        key = compile_term(step.term, element, f"{word}({column.name})", scope)
         what = "map key" if isinstance(of, MapType) else "set element"
         return _at_path(column, lambda context: (element.key(_needed(key, context, what)),), nothing)
     return _at_index(column, compile_term(step.term, INT, f"idx({column.name})", scope), nothing)

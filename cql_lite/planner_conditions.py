@@ -25,9 +25,19 @@ from cql_lite.planner_functions import Compiled
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
-from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
-from cql_lite.planner_where import column_of
-from cql_lite.types import BOOLEAN, INT, JSON, Collection, ListType, MapType, Type, UserType
+from cql_lite.planner_terms import MAY_BE_EMPTY, Bound, Context, Scope, Term, compile_term
+from cql_lite.planner_where import called, column_of
+from cql_lite.types import (
+    BOOLEAN,
+    INT,
+    JSON,
+    Collection,
+    InvalidValueError,
+    ListType,
+    MapType,
+    Type,
+    UserType,
+)
 from lsm.keys import STATIC_SUFFIX, split_row_key
 from query.comparisons import HOLDS
 
@@ -84,7 +94,7 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
             node = ast.FieldAccess(node, step.name, step.at)
     _check_steps(condition.target, expressions)
     subject = _checked(condition.target, expressions.compile(node), expressions)
-    name, operator = condition.target.column, condition.operator
+    name, operator = called(condition.target), condition.operator
     if operator == ast.IN:
         return _within(subject, condition.value, name, scope)
     if isinstance(condition.value, ast.InList):
@@ -135,7 +145,8 @@ def _checked(target: ast.Target, subject: Compiled, expressions: Expressions) ->
     if not isinstance(step, ast.Key) or not isinstance(of, (ListType, MapType)):
         return subject
     is_list = isinstance(of, ListType)
-    key = expressions.compile(step.term, INT if isinstance(of, ListType) else of.keys).evaluate
+    name = f"{'idx' if isinstance(of, ListType) else 'key'}({target.column})"
+    key = expressions.key(step.term, INT if isinstance(of, ListType) else of.keys, name).evaluate
 
     def evaluate(record: Record, context: Context) -> bytes | None:
         at = key(record, context)
@@ -158,16 +169,16 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
     of, none = subject.type, _none_of(subject.type)
     if isinstance(right, ast.InList):
         terms: list[Term] = [compile_term(item, of, name, scope) for item in right.items]
-        options: Callable[[Context], list[bytes | None]] = lambda context: [  # noqa: E731
-            _given(term(context), name) for term in terms
-        ]
-    else:
-        whole = ListType(element=of)
-        term = compile_term(right, whole, f"in({name})", scope)
 
         def options(context: Context) -> list[bytes | None]:
-            value = _given(term(context), name)
-            return [] if value is None else list(whole.unpack(value))
+            values = [term(context) for term in terms]
+            return [value for value in values if not isinstance(value, UnsetType)]
+
+    else:
+        listed = _listed(right, ListType(element=of), name, scope)
+
+        def options(context: Context) -> list[bytes | None]:
+            return listed(context)
 
     def judge(record: Record, context: Context) -> bool:
         found = subject.evaluate(record, context)
@@ -181,6 +192,37 @@ def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, sc
         return False
 
     return judge
+
+
+def _listed(
+    right: ast.Expression, whole: ListType, name: str, scope: Scope
+) -> Callable[[Context], list[bytes | None]]:
+    """The values of `IN ?`: other than a list that is kept, this one may hold nulls."""
+    if not isinstance(right, ast.Marker):
+        term = compile_term(right, whole, f"in({name})", scope)
+        return lambda context: list(whole.unpack(_needed(term(context), name)))
+    scope.markers.note(right, f"in({name})", whole)
+    index, of = right.index, whole.element
+    may_be_empty = of.cql in MAY_BE_EMPTY
+
+    def options(context: Context) -> list[bytes | None]:
+        value = _needed(context.values[index], name)
+        try:
+            return [
+                None if each is None or (not each and may_be_empty) else of.check(each)
+                for each in whole.parts(value)
+            ]
+        except InvalidValueError as error:
+            raise InvalidRequestError(f"Invalid value for bind marker {index}: {error}") from None
+
+    return options
+
+
+def _needed(value: Bound, name: str) -> bytes:
+    found = _given(value, name)
+    if found is None:
+        raise InvalidRequestError(f"Invalid null list in IN condition of {name}: bind a list")
+    return found
 
 
 def _containing(subject: Compiled, operator: str, right: ast.Expression, name: str, scope: Scope) -> Judge:
@@ -278,6 +320,7 @@ def execute_conditional(
         raise InvalidRequestError("Batch with conditions cannot span multiple partitions")
     for step in steps:
         step.plan.check_timestamp()
+    _check_mixed(steps)
     suffixes = dict.fromkeys(place.suffix for place in places)
     if view.has_static:
         suffixes = {STATIC_SUFFIX: None, **suffixes}
@@ -309,6 +352,22 @@ def execute_conditional(
     judged = unless_failed(answer, "CAS")
     assert isinstance(judged, Judged), judged
     return _result(judged, steps, view, is_batch)
+
+
+def _check_mixed(steps: Sequence[Step]) -> None:
+    """Refuse a batch that says of one row that it is not there and something else: it would never apply."""
+    kinds: dict[Place, set[str]] = {}
+    for step in steps:
+        conditions = step.plan.conditions
+        if conditions is None:
+            continue
+        for place in step.plan.places(step.context):
+            about = place._replace(suffix=STATIC_SUFFIX) if conditions.only_static else place
+            kinds.setdefault(about, set()).add(conditions.kind)
+    for found in kinds.values():
+        if ABSENT in found and len(found) > 1:
+            both = "IF EXISTS and IF NOT EXISTS conditions", "IF conditions and IF NOT EXISTS"
+            raise InvalidRequestError(f"Cannot mix {both[PRESENT not in found]} for the same row")
 
 
 def _known(reads: tuple[RowsRead, ...]) -> Known:

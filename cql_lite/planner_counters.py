@@ -8,11 +8,12 @@ from typing import Final
 from msgspec import UnsetType
 
 from core.consistency import Level
-from core.requests import BatchRequest, CounterRequest, Request
+from core.requests import BatchRequest, CounterRequest, Request, WriteRequest
 from core.schema import STATIC
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_expressions import Expressions
+from cql_lite.planner_modify import ONLY_STATIC
 from cql_lite.planner_results import Execution, Options, VoidResult, unless_failed
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import TableView
@@ -62,6 +63,8 @@ class CounterPlan:
         self._where = compile_where(view, statement.where, scope)
         regular = any(not static for _, static, _, _ in self._added)
         where = self._where
+        if not regular and where.restricts_rows:
+            raise InvalidRequestError(ONLY_STATIC.format("UPDATE"))
         _check_rows(where, regular=regular)
         self.key_markers = key_markers(view, statement.where)
         self.markers: tuple[MarkerSpec, ...] = () if markers is not None else noted.specs()
@@ -124,13 +127,18 @@ def counter_requests(deltas: Deltas, level: Level) -> list[CounterRequest]:
     ]
 
 
-def execute_counter_batch(steps: Sequence[tuple[CounterPlan, Context]], options: Options) -> Execution:
-    """The requests of a batch of counters."""
+def execute_counter_batch(
+    steps: Sequence[tuple[CounterPlan, Context]], deletions: Sequence[WriteRequest], options: Options
+) -> Execution:
+    """The requests of a batch of counters; what it deletes is ready."""
     deltas: Deltas = {}
     for plan, context in steps:
         plan.add(deltas, context)
-    requests = counter_requests(deltas, options.level)
+    requests: list[Request] = [*deletions]
+    added = counter_requests(deltas, options.level)
+    if added:
+        requests.append(BatchRequest(tuple(added), options.level, logged=False))
     if requests:
-        (answer,) = yield (BatchRequest(tuple(requests), options.level, logged=False),)
-        unless_failed(answer, WRITE_TYPE)
+        for answer in (yield tuple(requests)):
+            unless_failed(answer, WRITE_TYPE)
     return VoidResult()

@@ -148,7 +148,7 @@ class Expressions:
         except InvalidTypeError as error:
             raise InvalidRequestError(f"{error} (line {node.at.line}, column {node.at.column})") from None
 
-    def _value(self, expression: ast.Expression, expected: Type | None) -> Compiled:
+    def _value(self, expression: ast.Expression, expected: Type | None, name: str = "value") -> Compiled:
         if isinstance(expression, ast.Star):
             raise InvalidRequestError("* stands in count(*) only")
         of = expected or _natural_type(expression)
@@ -160,7 +160,7 @@ class Expressions:
         if isinstance(expression, ast.Literal):
             value = literal_bytes(expression, of, "a constant")
             return Compiled(of, lambda _, __: value)
-        term = compile_term(expression, of, "value", self.scope)
+        term = compile_term(expression, of, name, self.scope)
 
         def evaluate(_: Record, context: Context) -> bytes | None:
             found = term(context)
@@ -189,22 +189,27 @@ class Expressions:
         return column_value(self.layout, column)
 
     def _element(self, expression: ast.ElementAccess) -> Compiled:
-        whole = self.compile(expression.of)
+        whole, title = self.compile(expression.of), column_title(expression.of)
         of = whole.type
         if isinstance(of, MapType):
-            key = self.compile(expression.key, of.keys)
+            key = self.key(expression.key, of.keys, f"key({title})")
             return Compiled(of.values, _map_element(whole.evaluate, key.evaluate, of))
         if isinstance(of, SetType):
-            key = self.compile(expression.key, of.element)
+            key = self.key(expression.key, of.element, f"value({title})")
             return Compiled(of.element, _set_element(whole.evaluate, key.evaluate, of))
         if isinstance(of, (ListType, VectorType)):
-            key = self.compile(expression.key, INT)
+            key = self.key(expression.key, INT, f"idx({title})")
             return Compiled(of.element, _indexed(whole.evaluate, key.evaluate, of))
         if of == JSON:
             key = self.compile(expression.key, TEXT)
             return Compiled(JSON, _member(whole.evaluate, key.evaluate))
-        what = column_title(expression.of)
-        raise InvalidRequestError(f"Invalid element selection: {what} is of type {of} is not a collection")
+        raise InvalidRequestError(f"Invalid element selection: {title} is of type {of} is not a collection")
+
+    def key(self, expression: ast.Expression, of: Type, name: str) -> Compiled:
+        """What stands in brackets after a column; `name` is what a marker there is called."""
+        if isinstance(expression, ast.Marker):
+            return self._value(expression, of, name)
+        return self.compile(expression, of)
 
     def _slice(self, expression: ast.SliceAccess) -> Compiled:
         whole = self.compile(expression.of)
@@ -341,8 +346,13 @@ class Expressions:
         if name in SIMILARITIES:
             return builder(name, self._alike(expression.arguments))
         hint = None if name in ("tojson", "to_json") else _argument_type(name)
-        arguments = [self.compile(argument, hint) for argument in expression.arguments]
+        arguments = [self._argument(name, index, one, hint) for index, one in enumerate(expression.arguments)]
         return builder(name, arguments)
+
+    def _argument(self, name: str, index: int, argument: ast.Expression, of: Type | None) -> Compiled:
+        if isinstance(argument, ast.Marker):
+            return self._value(argument, of, f"arg{index}(system.{name})")
+        return self.compile(argument, of)
 
     def _floor(self, arguments: tuple[ast.Expression, ...]) -> Compiled:
         planner_floor.check_count(len(arguments))
@@ -368,7 +378,10 @@ class Expressions:
                 f"whole partition key, token({', '.join(wanted)})"
             )
         types: list[Type | None] = [column.type for column in self._partition] or [None] * len(arguments)
-        compiled = [self.compile(argument, of) for argument, of in zip(arguments, types, strict=True)]
+        compiled = [
+            self._argument("token", index, argument, of)
+            for index, (argument, of) in enumerate(zip(arguments, types, strict=True))
+        ]
 
         def evaluate(record: Record, context: Context) -> bytes | None:
             values = [one.evaluate(record, context) for one in compiled]
@@ -384,7 +397,7 @@ class Expressions:
         if expected is None or len(expression.arguments) != 1:
             raise InvalidRequestError("fromJson() takes one text, where the type of its value is known")
         of = expected
-        text = self.compile(expression.arguments[0], TEXT)
+        text = self._argument(expression.name, 0, expression.arguments[0], TEXT)
 
         def evaluate(record: Record, context: Context) -> bytes | None:
             value = text.evaluate(record, context)

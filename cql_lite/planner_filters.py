@@ -13,7 +13,7 @@ from cql_lite.planner_find import index_for, like, present
 from cql_lite.planner_functions import Compiled
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_terms import Context, Scope, Term, compile_term
-from cql_lite.planner_where import NEEDS_FILTERING, Where, column_of
+from cql_lite.planner_where import NEEDS_FILTERING, Where, called, column_of
 from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetType, Type
 from query.comparisons import Predicate, compared, containing, every, within
 
@@ -24,7 +24,11 @@ def compile_filters(
     relations: list[ast.Relation], layout: Layout, scope: Scope, expressions: Expressions
 ) -> Callable[[Context], Predicate | None]:
     """For each execution: whether a record satisfies all of these relations; None if there are none."""
-    makers = [_filter(relation, layout, scope, expressions) for relation in relations]
+    makers = [
+        _with_key(each, layout, scope, _filter(each, layout, scope, expressions))
+        for relation in relations
+        for each in _apart(relation)
+    ]
     return lambda context: every([maker(context) for maker in makers])
 
 
@@ -77,8 +81,55 @@ def _restricts(where: Where, name: str) -> bool:
     return any(isinstance(r.left, ast.Target) and r.left.column == name for r in where.others)
 
 
+def _apart(relation: ast.Relation) -> list[ast.Relation]:
+    """`(a, b) = (1, 2)` as one relation for each column; what else there is as it is."""
+    left, right = relation.left, relation.right
+    if relation.operator != ast.EQ or not isinstance(left, ast.ColumnTuple):
+        return [relation]
+    if not isinstance(right, ast.TupleLiteral) or len(right.items) != len(left.columns):
+        return [relation]
+    return [
+        ast.Relation(ast.Target(name.text, (), left.at), ast.EQ, item, relation.at)
+        for name, item in zip(left.columns, right.items, strict=True)
+    ]
+
+
+def _with_key(relation: ast.Relation, layout: Layout, scope: Scope, make: MakePredicate) -> MakePredicate:
+    """A key of a map, in brackets after its column, must be one."""
+    left = relation.left
+    step = left.path[0] if isinstance(left, ast.Target) and left.path else None
+    if not isinstance(left, ast.Target) or not isinstance(step, ast.Key):
+        return make
+    of, name = column_of(layout.view, left.column).type, f"key({left.column})"
+    if not isinstance(of, MapType):
+        return make
+    key = compile_term(step.term, of.keys, name, scope)
+
+    def checked(context: Context) -> Predicate:
+        present(key(context), name)
+        return make(context)
+
+    return checked
+
+
+def _of_token(
+    left: ast.TokenOf, relation: ast.Relation, scope: Scope, expressions: Expressions
+) -> MakePredicate:
+    """token(...) of rows that are computed, in which no order of tokens leads to any."""
+    columns = tuple(ast.ColumnRef(name.text, left.at) for name in left.columns)
+    subject = expressions.compile(ast.FunctionCall("token", columns, at=left.at))
+    if isinstance(relation.right, ast.InList):
+        raise InvalidRequestError(f"{relation.operator} takes one value, not a list of them")
+    term = compile_term(relation.right, subject.type, "partition key token", scope)
+    return lambda context: compared(
+        _getter(subject, context), relation.operator, present(term(context), "token"), subject.type.compare
+    )
+
+
 def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: Expressions) -> MakePredicate:
     left = relation.left
+    if isinstance(left, ast.TokenOf):
+        return _of_token(left, relation, scope, expressions)
     if not isinstance(left, ast.Target):
         raise InvalidRequestError(
             "Multi-column slice restrictions cannot be used for filtering: restrict the columns before "
@@ -110,10 +161,10 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
             "and IN only"
         )
     if operator == ast.IN:
-        return _within(subject, relation.right, name, scope)
+        return _within(subject, relation.right, called(left), scope)
     if isinstance(relation.right, ast.InList):
         raise InvalidRequestError(f"{operator} takes one value, not a list of them")
-    term = compile_term(relation.right, of, name, scope)
+    term = compile_term(relation.right, of, called(left), scope)
 
     def make(context: Context) -> Predicate:
         right = present(term(context), name)
@@ -132,7 +183,7 @@ def _negated(left: ast.Target, subject: Compiled, relation: ast.Relation, scope:
     """NOT IN, NOT CONTAINS [KEY]: of rows that have a value there at all."""
     operator = _NEGATED[relation.operator]
     if operator == ast.IN:
-        makes = _within(subject, relation.right, left.column, scope)
+        makes = _within(subject, relation.right, called(left), scope)
     else:
         makes = _containing(left, operator, subject, (relation.right, scope))
 

@@ -37,7 +37,7 @@ from cql_lite.planner_results import Asked, unless_failed
 from cql_lite.planner_source import Consumer
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Scope, Term, compile_term
-from cql_lite.planner_where import Where, column_of
+from cql_lite.planner_where import Where, called, column_of
 from cql_lite.types import COUNTER, DURATION, JSON, Collection, ListType, MapType, SetType, Text, Type
 from lsm.keys import STATIC_SUFFIX, TOKEN_MAX, TOKEN_MIN, escaped, split_row_key, successor
 
@@ -159,10 +159,11 @@ class _Spans:
         self._relation = relation
         self._target = target
         self._of = _part_type(column.type, relation)
+        self._marker = called(relation.left) if isinstance(relation.left, ast.Target) else column.name
 
     def compile(self, scope: Scope) -> MakeCheck:
         """Terms are compiled now, values looked at for each execution."""
-        relation, name = self._relation, self._column.name
+        relation, name = self._relation, self._marker
         operator, right = relation.operator, relation.right
         if operator == ast.IN:
             return self._within(right, scope)
@@ -200,7 +201,7 @@ class _Spans:
         return prefix
 
     def _within(self, right: ast.Expression | ast.InList, scope: Scope) -> MakeCheck:
-        name, of = self._column.name, self._of
+        name, of = self._marker, self._of
         if isinstance(right, ast.InList):
             terms = [compile_term(item, of, name, scope) for item in right.items]
             return lambda context: self._points([present(term(context), name) for term in terms])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from cql_lite.errors import ConfigurationError
+from cql_lite.errors import ConfigurationError, PropertyError
 
 KEPT_OPTIONS: Final = (
     "additional_write_policy", "allow_auto_snapshot", "bloom_filter_fp_chance", "cdc", "crc_check_chance",
@@ -58,13 +58,16 @@ def check_kept(name: str, value: object) -> None:
 
     Raises:
         ConfigurationError: The value cannot be; the text says which can.
+        PropertyError: It is of another kind.
     """
     if name in _FRACTIONS:
         _check_fraction(name, str(value))
     elif name in _LEAST:
+        if not _is_whole(str(value)):
+            raise PropertyError(f"Invalid integer value {value} for '{name}'")
         _check_whole(name, str(value))
     elif name in _BOOLEANS and str(value).lower() not in ("true", "false", "0", "1", "yes", "no"):
-        raise ConfigurationError(f"Invalid boolean value {value} for '{name}'")
+        raise PropertyError(f"Invalid boolean value {value} for '{name}'")
     elif name in ("speculative_retry", "additional_write_policy") and not _POLICY.fullmatch(str(value)):
         raise ConfigurationError(
             f"Specified Speculative Retry Policy [{value}] is not supported: '99p', '50ms', 'ALWAYS' and "
@@ -97,15 +100,19 @@ def _check_fraction(name: str, text: str) -> None:
     try:
         fine = 0.0 <= float(text) <= 1.0 and (name != _FRACTIONS[0] or float(text) > 0.0)
     except ValueError:
-        raise ConfigurationError(f"Invalid double value {text} for '{name}'") from None
+        raise PropertyError(f"Invalid double value {text} for '{name}'") from None
     if not fine:
         raise ConfigurationError(
             f"{name} must be larger than or equal to 0 and smaller than or equal to 1.0 (got {text})"
         )
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdecimal()
+
+
 def _check_whole(name: str, text: str) -> None:
-    if not (text.isascii() and text.removeprefix("-").isdecimal()):
+    if not _is_whole(text):
         raise ConfigurationError(f"Invalid integer value {text} for '{name}'")
     if int(text) < _LEAST[name]:
         raise ConfigurationError(f"{name} must be greater than or equal to {_LEAST[name]} (got {text})")

@@ -49,7 +49,7 @@ from cql_lite.planner_where import WHOLE, Interval, Where, column_of, compile_wh
 from cql_lite.types import BIGINT, INT, TEXT, InvalidValueError, ResolveUdt, name_in_json
 from lsm.keys import STATIC_SUFFIX
 
-_ONLY_STATIC: Final = (
+ONLY_STATIC: Final = (
     "Invalid restrictions on clustering columns since the {} statement modifies only static columns"
 )
 ZERO_TIMESTAMP_US: Final = -1
@@ -94,6 +94,8 @@ class ModifyPlan:
                 "INSERT statements are not allowed on counter tables, use UPDATE instead: SET c = c + 1 "
                 f"makes rows of {view.keyspace}.{view.name}"
             )
+        if view.is_counter and is_conditional(statement):
+            raise InvalidRequestError("Conditional updates are not supported on counter tables")
         self.view = view
         self.statement = statement
         self._markers = markers or Markers(len(statement.markers), view.keyspace, view.name)
@@ -179,7 +181,7 @@ class ModifyPlan:
                 "Slice restrictions are not supported on the clustering columns in UPDATE statements"
             )
         if only_static and self.view.clustering:
-            raise InvalidRequestError(_ONLY_STATIC.format("UPDATE"))
+            raise InvalidRequestError(ONLY_STATIC.format("UPDATE"))
         if not self.where.names_rows:
             raise InvalidRequestError(f"Some clustering keys are missing: {self._unrestricted()}")
 
@@ -196,7 +198,7 @@ class ModifyPlan:
                 f"{regular[0]} needs the whole primary key, so restrict {self._unrestricted()}"
             )
         if self.assigns and not regular and self.where.restricts_rows:
-            raise InvalidRequestError(_ONLY_STATIC.format("DELETE"))
+            raise InvalidRequestError(ONLY_STATIC.format("DELETE"))
 
     def _unrestricted(self) -> str:
         assert self.where is not None
@@ -530,10 +532,14 @@ def write_all(drafts: Drafts, options: Options, write_type: str) -> Any:
 
 def _check_once(assignments: Sequence[ast.Assignment]) -> None:
     seen: dict[str, bool] = {}
+    fields: set[tuple[str, str]] = set()
     for assignment in assignments:
         target = assignment.target
         is_whole = not target.path and assignment.operation == ast.SET
-        if target.column in seen and (is_whole or seen[target.column]):
+        field = [(target.column, step.name) for step in target.path[:1] if isinstance(step, ast.Field)]
+        again = not fields.isdisjoint(field)
+        fields.update(field)
+        if again or (target.column in seen and (is_whole or seen[target.column])):
             raise InvalidRequestError(f"Multiple incompatible setting of column {target.column}")
         seen[target.column] = seen.get(target.column, False) or is_whole
 

@@ -12,7 +12,7 @@ import msgspec
 from core import limits
 from core.schema import TableOptions
 from cql_lite import ast
-from cql_lite.errors import ConfigurationError
+from cql_lite.errors import ConfigurationError, PropertyError
 from cql_lite.planner_kept import KEPT_OPTIONS, check_kept, check_together
 
 CHANGES: Final = ("none", "keys", "new", "old", "new_and_old")
@@ -32,7 +32,7 @@ def _no_option(name: str, value: object) -> str:
 def _whole(option: ast.Option, most: int) -> int:
     text = option.value
     if not isinstance(text, str) or not text.isascii() or not text.removeprefix("-").isdecimal():
-        raise ConfigurationError(f"Invalid integer value {text} for '{option.name}'")
+        raise PropertyError(f"Invalid integer value {text} for '{option.name}'")
     if int(text) < 0:
         raise ConfigurationError(f"{option.name} must be greater than or equal to 0 (got {text})")
     if int(text) > most:
@@ -79,7 +79,7 @@ def table_options(
         elif name in KEPT_OPTIONS:
             continue
         else:
-            raise ConfigurationError(_no_option(name, value))
+            raise PropertyError(_no_option(name, value))
         only.append(field)
     check_together(other)
     return msgspec.structs.replace(found, other=tuple(other.items())), tuple(dict.fromkeys(only))

@@ -35,6 +35,7 @@ from cql_lite.errors import (
     AlreadyExistsError,
     ConfigurationError,
     InvalidRequestError,
+    PropertyError,
     UnauthorizedError,
 )
 from cql_lite.planner_indexes import index_of
@@ -58,6 +59,7 @@ from cql_lite.types import (
     ResolveUdt,
     Type,
     check_column_type,
+    has_durations,
     parse_type,
 )
 
@@ -233,7 +235,7 @@ class SchemaPlanner:
                     if known
                     else f"Unknown property '{option.name}'"
                 )
-                raise ConfigurationError(
+                raise PropertyError(
                     f"{what}: a keyspace has replication (a map) and durable_writes (true or false), "
                     f"not {option.name}"
                 )
@@ -339,7 +341,7 @@ class SchemaPlanner:
                 raise InvalidRequestError(
                     f"Static column '{definition.name}' cannot be part of the PRIMARY KEY"
                 )
-            if not of.may_be_key or of in (DURATION, JSON, COUNTER):
+            if not of.may_be_key or of in (JSON, COUNTER) or has_durations(of):
                 raise InvalidRequestError(_no_key(definition.name, of))
         elif definition.static:
             kind = STATIC
@@ -524,7 +526,8 @@ def _no_key(name: str, of: Type) -> str:
     if of.is_multicell:
         word = "collection type" if isinstance(of, Collection) else "user-defined type"
         return f"Invalid non-frozen {word} \"{of}\" for PRIMARY KEY column '{name}': use frozen<{of}>"
-    return f"{of} type is not supported for PRIMARY KEY column '{name}'"
+    word = DURATION.cql if has_durations(of) else of.cql
+    return f"{word} type is not supported for PRIMARY KEY column '{name}'"
 
 
 def _wrong_order(given: list[str], clustering: list[str]) -> str:

@@ -31,7 +31,7 @@ from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_source import Consumer, Position, Reading, from_partitions, from_ring
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
-from cql_lite.planner_where import Where, column_of, compile_where
+from cql_lite.planner_where import Where, column_of, compile_where, names_of_one_value
 from cql_lite.types import INT, TEXT, ResolveUdt, json_name
 from query.operators import (
     Distinct,
@@ -219,8 +219,7 @@ class SelectPlan:
 
     def _compile_group_by(self) -> Callable[[Record, Context], Any] | None:
         keys = (*self.view.partition, *self.view.clustering)
-        fixed = {choice.columns[0].name for choice in self._where.choices if not choice.is_in}
-        fixed |= {choice.columns[0].name for choice in self._where.partition if not choice.is_in}
+        fixed = names_of_one_value(self._where)
         position, slots = 0, []
         floored: Compiled | None = None
         for expression in self._statement.group_by:

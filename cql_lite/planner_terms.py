@@ -110,9 +110,9 @@ def compile_term(expression: ast.Expression, of: Type, name: str, scope: Scope) 
     if isinstance(expression, (*_CALLS, ast.ColumnRef)):
         return _compile_call(expression, of, scope, name)
     leaves: dict[tuple[str, ast.Expression], Term] = {}
-    for leaf, leaf_type in _leaves(expression, of):
+    for leaf, leaf_type, leaf_name in _leaves(expression, of, name):
         key = (leaf_type.cql, leaf)
-        leaves[key] = compile_term(leaf, leaf_type, name, scope)
+        leaves[key] = compile_term(leaf, leaf_type, leaf_name, scope)
     if not leaves:
         return constant(literal_bytes(expression, of, name))
 
@@ -264,33 +264,34 @@ def thawed(of: Type) -> str:
     return text[7:-1] if text.startswith("frozen<") else text
 
 
-def _leaves(expression: ast.Expression, of: Type) -> Iterator[tuple[ast.Expression, Type]]:
-    """What in a literal is none, with the types expected there; what cannot stand there is left out, for
-    `from_literal` to refuse.
+def _leaves(expression: ast.Expression, of: Type, name: str) -> Iterator[tuple[ast.Expression, Type, str]]:
+    """What in a literal is none, with the types expected there and what markers there are called; what cannot
+    stand there is left out, for `from_literal` to refuse.
     """
     if isinstance(expression, ast.Literal):
         return
     if not isinstance(expression, _LITERALS):
-        yield expression, of
+        yield expression, of, name
     elif isinstance(expression, (ast.ListLiteral, ast.SetLiteral)):
         element = getattr(of, "element", None)
         if element is not None:
             for item in expression.items:
-                yield from _leaves(item, element)
+                yield from _leaves(item, element, f"value({name})")
     elif isinstance(expression, ast.MapLiteral):
         if isinstance(of, MapType):
             for key, value in expression.entries:
-                yield from _leaves(key, of.keys)
-                yield from _leaves(value, of.values)
+                yield from _leaves(key, of.keys, f"key({name})")
+                yield from _leaves(value, of.values, f"value({name})")
     elif isinstance(expression, ast.TupleLiteral):
         if isinstance(of, Fields):
-            for item, field in zip(expression.items, of.types, strict=False):
-                yield from _leaves(item, field)
+            for index, (item, field) in enumerate(zip(expression.items, of.types, strict=False)):
+                yield from _leaves(item, field, f"{name}[{index}]")
     elif isinstance(of, UserType):
         types = dict(of.fields)
-        for name, item in expression.fields:
-            if name.text in types:
-                yield from _leaves(item, types[name.text])
+        for field_name, item in expression.fields:
+            text = field_name.text
+            if text in types:
+                yield from _leaves(item, types[text], f"{name}.{text}")
 
 
 def parts_of(value: bytes, of: Type) -> Sequence[bytes | None]:

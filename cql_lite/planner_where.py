@@ -280,6 +280,25 @@ def _is_of_partition(view: TableView, relation: ast.Relation) -> bool:
     return column_of(view, relation.left.column).kind == PARTITION and relation.operator in (ast.EQ, ast.IN)
 
 
+def called(target: ast.Target) -> str:
+    """What a marker is called that is compared with this."""
+    step = target.path[-1] if target.path else None
+    if isinstance(step, ast.Field):
+        return f"{target.column}.{step.name}"
+    return target.column if step is None else f"value({target.column})"
+
+
+def names_of_one_value(where: Where) -> set[str]:
+    """Key columns of which `=` leaves one value, whether the key serves that or a filter."""
+    chosen = [choice for choice in (*where.partition, *where.choices) if not choice.is_in]
+    filtered = [
+        relation.left.column
+        for relation in where.others
+        if relation.operator == ast.EQ and isinstance(relation.left, ast.Target) and not relation.left.path
+    ]
+    return {column.name for choice in chosen for column in choice.columns} | set(filtered)
+
+
 def columns_of(view: TableView, left: ast.Target | ast.ColumnTuple | ast.TokenOf) -> tuple[ColumnView, ...]:
     """The columns on the left of a relation."""
     if isinstance(left, ast.Target):

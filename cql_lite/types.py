@@ -55,6 +55,7 @@ from cql_lite.types_parse import (
     ResolveUdt,
     check_column_type,
     frozen,
+    has_durations,
     parse_type,
 )
 from cql_lite.types_scalar import Blob, Boolean, Inet, Json, Scalar, Text, Uuid, check_json, quoted
@@ -67,7 +68,6 @@ __all__ = [
     "Fields", "Float", "Inet", "Integer", "InvalidKindError", "InvalidTypeError", "InvalidValueError", "Json",
     "Leaf", "ListType", "MapType", "Nested", "ResolveUdt", "Scalar", "SetType", "Text", "Time", "Timestamp",
     "TupleType", "Type", "UserType", "Uuid", "Value", "Varint", "VectorType", "as_java",
-    "check_column_type",
-    "check_json", "date_of", "days_of", "frozen", "json_name", "name_in_json", "name_text", "parse_type",
-    "quoted", "sized", "unwrapped", "word_for",
+    "check_column_type", "check_json", "date_of", "days_of", "frozen", "has_durations", "json_name",
+    "name_in_json", "name_text", "parse_type", "quoted", "sized", "unwrapped", "word_for",
 ]  # fmt: skip

@@ -255,6 +255,11 @@ def check_column_type(of: Type) -> None:
             )
 
 
+def has_durations(of: Type) -> bool:
+    """Whether values hold durations, which have no order, at any depth."""
+    return of == DURATION or any(map(has_durations, _parts(of)))
+
+
 def _parts(of: Type) -> tuple[Type, ...]:
     if isinstance(of, ListType | SetType | VectorType):
         return (of.element,)

@@ -346,7 +346,8 @@ class Inet(Scalar, frozen=True):
             raise InvalidValueError(f"Unable to make inet address from {shown(text)}") from None
         if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
             raise InvalidValueError(f"Unable to make inet address from {shown(text)}: without a scope")
-        return address.packed
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return address.packed if mapped is None else mapped.packed
 
     def format(self, value: Value) -> str:
         return str(ipaddress.ip_address(bytes(value)))

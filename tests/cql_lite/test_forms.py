@@ -207,7 +207,7 @@ def test_ranges_and_partitions_are_deleted_under_a_condition(cql: Cql) -> None:
          "must be greater than or equal to 1 (got 0)"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH max_index_interval = 5", wire.ConfigError,
          "max_index_interval must be greater than or equal to min_index_interval (128) (got 5)"),
-        ("CREATE TABLE x (k int PRIMARY KEY) WITH cdc = 'maybe'", wire.ConfigError, "Invalid boolean value"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH cdc = 'maybe'", wire.SyntaxFault, "Invalid boolean value"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH comment = 'a' AND comment = 'b'", wire.SyntaxFault,
          "Multiple definition for property 'comment'"),
         ("CREATE TABLE x (k int, c int, PRIMARY KEY (k, c)) WITH CLUSTERING ORDER BY (c ASC, c DESC)",

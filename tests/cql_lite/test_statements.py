@@ -455,7 +455,7 @@ def test_altering_a_table(cql: Cql) -> None:
 )
 def test_what_cannot_be_done_says_so(events: Cql, text: str, said: str) -> None:
     error = events.error(text)
-    assert isinstance(error, wire.Invalid | wire.ConfigError | wire.Unauthorized), error
+    assert isinstance(error, wire.Invalid | wire.ConfigError | wire.SyntaxFault | wire.Unauthorized), error
     assert said in error.message, error.message
 
 

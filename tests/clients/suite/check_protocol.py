@@ -289,8 +289,10 @@ def check_errors_are_the_drivers_own(session: Session) -> None:
         session.execute("SELECT *\nFORM numbers")
     with pytest.raises(InvalidRequest, match="unconfigured table"):
         session.execute("SELECT * FROM nothing")
-    with pytest.raises(ConfigurationException, match="Unknown property"):
+    with pytest.raises(SyntaxException, match="Unknown property"):
         session.execute("CREATE TABLE options (k int PRIMARY KEY) WITH nonsense = 1")
+    with pytest.raises(ConfigurationException, match="must be greater than"):
+        session.execute("CREATE TABLE options (k int PRIMARY KEY) WITH gc_grace_seconds = -1")
     session.execute("CREATE TABLE twice (k int PRIMARY KEY)")
     with pytest.raises(AlreadyExists) as raised:
         session.execute("CREATE TABLE twice (k int PRIMARY KEY)")

@@ -1,0 +1,211 @@
+"""Corners of CQL in which users of Cassandra know what happens: each was once another thing here."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from cql_lite import wire
+from tests.cql_lite.whole import Cql, Error, cluster_of, rows, settle
+
+
+@pytest.fixture(scope="module")
+def cql() -> Cql:
+    client = Cql(cluster_of())
+    client.run("USE ks")
+    for text in (
+        "CREATE TYPE place (zip int, street text)",
+        "CREATE TYPE pause (length duration)",
+        "CREATE TABLE counted (k int, c int, s counter static, v counter, PRIMARY KEY (k, c))",
+        "CREATE TABLE plain (k int PRIMARY KEY, v int)",
+        "CREATE TABLE t (k int PRIMARY KEY, v int, w text, u place, m map<text, int>, l list<int>)",
+        "ALTER TABLE t ADD (st set<text>, tp tuple<int, text>)",
+        "CREATE TABLE grouped (a int, b int, c int, d int, v int, PRIMARY KEY ((a, b), c, d))",
+        "CREATE TABLE hosts (k inet PRIMARY KEY)",
+    ):
+        client.run(text)
+        settle(client.cluster)
+    for key in ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 1), (2, 1, 1, 1)):
+        client.run("INSERT INTO grouped (a, b, c, d, v) VALUES (?, ?, ?, ?, ?)", *key, 10 * key[2] + key[3])
+    return client
+
+
+def values(cql: Cql, text: str, *bound: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in cql.run(text, *bound)]
+
+
+def applied(cql: Cql, text: str, *bound: Any) -> bool:
+    (row,) = cql.run(text, *bound)
+    return bool(row["[applied]"])
+
+
+# --- counters
+
+
+def test_batches_of_counters_may_delete(cql: Cql) -> None:
+    cql.run(
+        "BEGIN COUNTER BATCH UPDATE counted SET v = v + 5 WHERE k = 1 AND c = 1; "
+        "UPDATE counted SET v = v + 1 WHERE k = 1 AND c = 2; APPLY BATCH"
+    )
+    cql.run(
+        "BEGIN COUNTER BATCH DELETE v FROM counted WHERE k = 1 AND c = 1; "
+        "UPDATE counted SET v = v + 7 WHERE k = 2 AND c = 1; APPLY BATCH"
+    )
+    assert values(cql, "SELECT k, c, v FROM counted WHERE k IN (1, 2)") == [(1, 2, 1), (2, 1, 7)]
+    cql.run(
+        "BEGIN UNLOGGED BATCH DELETE FROM counted WHERE k = 1; DELETE FROM counted WHERE k = 2; APPLY BATCH"
+    )
+    assert values(cql, "SELECT k, c, v FROM counted WHERE k IN (1, 2)") == []
+
+
+NEW_ROW = "BEGIN BATCH INSERT INTO t (k) VALUES (1) IF NOT EXISTS;"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("BEGIN BATCH DELETE FROM counted WHERE k = 1; APPLY BATCH", "a counter statement in a logged batch"),
+        ("BEGIN UNLOGGED BATCH DELETE FROM counted WHERE k = 1; DELETE FROM plain WHERE k = 1; APPLY BATCH",
+         "Counter and non-counter mutations cannot exist in the same batch"),
+        ("BEGIN COUNTER BATCH USING TIMESTAMP 5 DELETE FROM counted WHERE k = 1; APPLY BATCH",
+         "Cannot provide custom timestamp for counter BATCH"),
+        ("DELETE v FROM counted WHERE k = 1 AND c = 1 IF EXISTS",
+         "Conditional updates are not supported on counter tables"),
+        ("UPDATE counted SET s = s + 1 WHERE k = 1 AND c = 1", "modifies only static columns"),
+        ("UPDATE t SET u.zip = 1, u.zip = 2 WHERE k = 1", "Multiple incompatible setting of column u"),
+        ("SELECT k FROM t WHERE k = 1 AND m[null] = 1 ALLOW FILTERING", "null"),
+        ("SELECT max(v) FROM grouped WHERE c > 0 GROUP BY a, b, d ALLOW FILTERING", "declared order"),
+        ("SELECT v FROM grouped WHERE (c, d) = (1, 2)", "ALLOW FILTERING"),
+        ("SELECT v FROM grouped WHERE (c, d) = (1, null) ALLOW FILTERING", "null"),
+        ("CREATE TABLE x (k frozen<list<duration>> PRIMARY KEY)",
+         "duration type is not supported for PRIMARY KEY column 'k'"),
+        ("CREATE TABLE x (k int, c frozen<map<int, pause>>, PRIMARY KEY (k, c))",
+         "duration type is not supported for PRIMARY KEY column 'c'"),
+        (f"{NEW_ROW} UPDATE t SET v = 2 WHERE k = 1 IF EXISTS; APPLY BATCH",
+         "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row"),
+        (f"{NEW_ROW} UPDATE t SET v = 2 WHERE k = 1 IF v = 1; APPLY BATCH",
+         "Cannot mix IF conditions and IF NOT EXISTS for the same row"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(cql: Cql, text: str, says: str) -> None:
+    error = cql.error(text)
+    assert isinstance(error, wire.Invalid), error
+    assert says in error.message
+
+
+def test_a_counter_of_the_partition_beside_one_of_a_row(cql: Cql) -> None:
+    cql.run("UPDATE counted SET s = s + 1 WHERE k = 9")
+    cql.run("UPDATE counted SET s = s + 1, v = v + 1 WHERE k = 9 AND c = 1")
+    assert values(cql, "SELECT s, v FROM counted WHERE k = 9") == [(2, 1)]
+
+
+# --- conditions
+
+
+def in_list(*items: int | None, null: bytes = b"\xff\xff\xff\xff") -> bytes:
+    """A bound list of ints with nulls: some drivers send these as elements of no bytes."""
+    parts = [null if item is None else struct.pack(">ii", 4, item) for item in items]
+    return struct.pack(">i", len(items)) + b"".join(parts)
+
+
+@pytest.mark.parametrize("null", [b"\xff\xff\xff\xff", b"\0\0\0\0"])
+def test_null_in_a_bound_list_of_a_condition_is_null(cql: Cql, null: bytes) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (20, 5)")
+    cql.run("DELETE FROM t WHERE k = 21")
+    for key, items, expected in ((20, (5, None), True), (20, (6, None), False), (21, (6, None), True)):
+        prepared = cql.good(wire.Prepare(f"UPDATE t SET v = 5 WHERE k = {key} IF v IN ?"))
+        assert isinstance(prepared, wire.Prepared)
+        bound = cql.parameters([in_list(*items, null=null)])
+        (row,) = rows(cql.good(wire.Execute(prepared.id, bound, prepared.result.id)))
+        assert row["[applied]"] is expected
+
+
+def test_an_empty_text_in_a_bound_list_is_no_null(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, w) VALUES (22, '')")
+    assert applied(cql, "UPDATE t SET v = 1 WHERE k = 22 IF w IN ?", [""])
+    assert not applied(cql, "UPDATE t SET v = 1 WHERE k = 22 IF m IN ?", [])
+
+
+def test_a_list_of_a_condition_is_bound_and_its_unset_elements_are_left_out(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (23, 5)")
+    assert applied(cql, "UPDATE t SET v = 5 WHERE k = 23 IF v IN (?, ?)", 5, wire.UNSET)
+    assert not applied(cql, "UPDATE t SET v = 5 WHERE k = 23 IF v IN (?, ?)", wire.UNSET, wire.UNSET)
+    for bound, says in ((None, "Invalid null list in IN condition"), (wire.UNSET, "Invalid 'unset' value")):
+        with pytest.raises(Error, match=says):
+            cql.run("UPDATE t SET v = 5 WHERE k = 23 IF v IN ?", bound)
+
+
+def test_conditions_that_go_together_on_one_row(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (24, 5)")
+    text = "UPDATE t SET v = 6 WHERE k = 24 IF EXISTS; UPDATE t SET w = 'x' WHERE k = 24 IF v = 5"
+    assert applied(cql, f"BEGIN BATCH {text}; APPLY BATCH")
+    assert values(cql, "SELECT v, w FROM t WHERE k = 24") == [(6, "x")]
+
+
+# --- reads
+
+
+def test_columns_with_one_value_may_be_left_out_of_groups(cql: Cql) -> None:
+    text = "SELECT a, d, max(v) FROM grouped WHERE c = 1 GROUP BY a, b, d ALLOW FILTERING"
+    assert sorted(values(cql, text)) == [(1, 1, 11), (1, 2, 12), (2, 1, 11)]
+    text = "SELECT b, max(v) FROM grouped WHERE a = 1 GROUP BY b ALLOW FILTERING"
+    assert values(cql, text) == [(1, 21)]
+    text = "SELECT a, max(v) FROM grouped WHERE a = 1 AND b IN (1, 2) AND (c) = (1) GROUP BY b, d"
+    assert values(cql, text) == [(1, 11), (1, 12)]
+
+
+def test_several_columns_are_filtered_by_equality(cql: Cql) -> None:
+    assert values(cql, "SELECT a, v FROM grouped WHERE (c, d) = (1, 2) ALLOW FILTERING") == [(1, 12)]
+    assert values(cql, "SELECT v FROM grouped WHERE (c, d) = (?, ?) ALLOW FILTERING", 2, 1) == [(21,)]
+    text = "SELECT c FROM grouped WHERE a = 1 AND b = 1 AND (d) = (1) ALLOW FILTERING"
+    assert values(cql, text) == [(1,), (2,)]
+
+
+def test_a_null_key_of_a_map_is_refused_where_it_is_filtered(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, m) VALUES (30, {'a': 1})")
+    text = "SELECT k FROM t WHERE k = 30 AND m[?] = 1 ALLOW FILTERING"
+    assert values(cql, text, "a") == [(30,)]
+    assert "null" in cql.error(text, None).message
+
+
+def test_tokens_restrict_system_tables(cql: Cql) -> None:
+    everything = values(cql, "SELECT keyspace_name FROM system_schema.keyspaces")
+    text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE token(keyspace_name)"
+    found = [values(cql, f"{text} {operator} token(?)", "ks") for operator in ("<", "=", ">")]
+    assert found[1] == [("ks",)]
+    assert sorted(found[0] + found[1] + found[2]) == sorted(everything)
+    assert found[0] and found[2]
+
+
+def test_an_address_of_version_4_within_version_6_is_one_of_version_4(cql: Cql) -> None:
+    cql.run("INSERT INTO hosts (k) VALUES ('::ffff:1.2.3.4')")
+    assert values(cql, "SELECT k FROM hosts WHERE k = '1.2.3.4'") == [(bytes([1, 2, 3, 4]),)]
+
+
+# --- what markers are called
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("UPDATE t SET l = [?, ?], m = {?: ?}, st = {?}, u = {zip: ?}, tp = (?, ?) WHERE k = ?",
+         "value(l) value(l) key(m) value(m) value(st) u.zip tp[0] tp[1] k"),
+        ("UPDATE t SET u.zip = ?, l[?] = ?, m[?] = ? WHERE k = ?",
+         "u.zip idx(l) value(l) key(m) value(m) k"),
+        ("DELETE l[?], m[?], st[?] FROM t WHERE k = ?", "idx(l) key(m) value(st) k"),
+        ("UPDATE t SET v = ? WHERE k = ? IF m[?] = ? AND l[?] IN ? AND u.zip = ? AND l = ?",
+         "v k key(m) value(m) idx(l) in(value(l)) u.zip l"),
+        ("SELECT m[?], st[?] FROM t WHERE k = ? AND m[?] = ? ALLOW FILTERING",
+         "key(m) value(st) k key(m) value(m)"),
+        ("SELECT m[?] FROM t WHERE m[?] = ? ALLOW FILTERING", "key(m) key(m) value(m)"),
+        ("SELECT k FROM t WHERE token(k) > token(?)", "arg0(system.token)"),
+        ("INSERT INTO t (k, v) VALUES (?, fromJson(?))", "k arg0(system.fromjson)"),
+        ("SELECT blobAsInt(?) FROM t", "arg0(system.blobasint)"),
+    ],
+)  # fmt: skip
+def test_names_of_markers(cql: Cql, text: str, names: str) -> None:
+    prepared = cql.good(wire.Prepare(text))
+    assert isinstance(prepared, wire.Prepared)
+    assert [column.name for column in prepared.variables.columns] == names.split(" ")

@@ -75,6 +75,26 @@ async def test_a_document_that_is_none_is_the_callers_mistake_and_nothing_is_sen
     assert peer.asked == []
 
 
+@pytest.mark.parametrize("value", [None, {"a": 1}, 5, ["x"], "\ud800"])
+async def test_a_value_that_is_neither_bytes_nor_text_is_the_callers_mistake(value: Any) -> None:
+    async with peers(always(ok)) as [peer], client(peer) as db:
+        kv = db.kv("b")
+        with pytest.raises(sullae.Invalid):
+            await kv.put("k", value)
+        async with kv.bulk() as bulk:
+            with pytest.raises(sullae.Invalid):
+                await bulk.put("k", value)
+            with pytest.raises(sullae.Invalid):
+                await bulk.put_json("k", {1, 2})
+        with pytest.raises(sullae.Invalid):
+            await kv.put_json("k", math.inf)
+        with pytest.raises(sullae.Invalid, match="is text"):
+            await kv.get(5)  # type: ignore[arg-type]
+        assert peer.asked == []
+        await kv.put("k", memoryview(b"x"))  # type: ignore[arg-type]
+        assert len(peer.asked) == 1
+
+
 async def test_floats_for_those_who_want_them() -> None:
     def answer() -> Any:
         return ok([2**70, 0.5], 200)

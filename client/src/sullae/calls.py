@@ -131,6 +131,8 @@ def document_path(collection: str, document_id: str) -> str:
 
 
 def _segment(name: str) -> str:
+    if not isinstance(name, str):
+        raise Invalid(f"a key, an id or a name is text; found {name!r}"[:200], kind="bad-path")
     if name in (".", ".."):
         return name.replace(".", "%2E")
     try:

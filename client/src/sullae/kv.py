@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sullae import json_values
 from sullae.calls import JSON, Call, Changes, Consistency, path_of, query_of
 from sullae.items import Items, Limits
 from sullae.kv_bulk import KvBulk
 from sullae.models import Bucket, KeyInfo, Value
 from sullae.paging import Paged
-from sullae.requests import Requests, wanted_level
+from sullae.requests import Requests, dumps, octets, wanted_level
 from sullae.retrying import Repeat
 from sullae.transport import Transport
 
@@ -66,7 +65,7 @@ class Kv:
         `if_match` is the tag that the key's value must have (`*`: any), `if_none_match="*"` says that it must
         hold nothing; else PreconditionFailed is raised.
         """
-        body = value.encode() if isinstance(value, str) else value
+        body = octets(value)
         kind = content_type or (TEXT if isinstance(value, str) else OCTETS)
         call = self._items.call("put", "PUT", key, Limits(consistency, timeout_s))
         return await self._items.put(
@@ -87,7 +86,7 @@ class Kv:
         """Have the key hold this as JSON, every digit kept; gives the entity tag."""
         return await self.put(
             key,
-            json_values.dumps(value),
+            dumps(value),
             content_type=JSON,
             ttl_s=ttl_s,
             if_match=if_match,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import orjson
-
-from sullae import json_values
 from sullae.bulk import BulkWriter, Line
 from sullae.calls import path_of
-from sullae.requests import Query, dumps
+from sullae.requests import Query, dumps, octets
 from sullae.transport import Transport
 
 
@@ -41,7 +38,7 @@ class KvBulk(BulkWriter):
         if isinstance(value, str):
             line["value"] = value
         else:
-            line["base64"] = base64.b64encode(value).decode()
+            line["base64"] = base64.b64encode(octets(value)).decode()
         if content_type is not None:
             line["content_type"] = content_type
         if ttl_s is not None:
@@ -50,10 +47,10 @@ class KvBulk(BulkWriter):
 
     async def put_json(self, key: str, value: Any, *, ttl_s: int | None = None) -> None:
         """Have the key hold this as JSON soon."""
-        line: dict[str, Any] = {"op": "put", "key": key, "json": orjson.Fragment(json_values.dumps(value))}
+        line: dict[str, Any] = {"op": "put", "key": key, "json": value}
         if ttl_s is not None:
             line["ttl"] = ttl_s
-        await self._add(Line("put", key, orjson.dumps(line) + b"\n"))
+        await self._add(Line("put", key, dumps(line) + b"\n"))
 
     async def delete(self, key: str) -> None:
         """Have the key hold nothing soon."""

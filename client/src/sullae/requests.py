@@ -75,6 +75,18 @@ def dumps(value: Any) -> bytes:
         raise Invalid(f"this cannot be sent as JSON: {error}", kind="bad-document") from error
 
 
+def octets(value: bytes | str) -> bytes:
+    """The bytes of a value, text as UTF-8; raises Invalid for what is neither."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise Invalid(f"this text has no form in UTF-8: {error}", kind="bad-value") from None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise Invalid(f"a value is bytes or text (see put_json); found {type(value).__name__}", kind="bad-value")
+
+
 def wanted_level(transport: Transport, consistency: Consistency | None) -> Query:
     """The level as a parameter, if one is wanted."""
     level = consistency or transport.settings.consistency

@@ -82,7 +82,9 @@ class Search:
         page_size, timeout_s = how
 
         async def fetch(cursor: Any, count: int) -> tuple[list[Hit], Any]:
-            asked = {**body, "size": count} | ({} if cursor is None else {"search_after": cursor})
+            asked = {**body, "size": min(count, 10_000)}
+            if cursor is not None:
+                asked["search_after"] = cursor
             found = await self.ask(collections, asked, timeout_s)
             return list(found.hits), found.next
 

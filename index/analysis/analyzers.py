@@ -42,7 +42,7 @@ from index.analysis.words import (
 Tokenize = Callable[[str], list[Token]]
 Flat = Callable[[str], "list[str] | None"]
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Counts up when indexes hold other terms or columns than before: old ones are built anew."""
 
 TYPES: Final = (

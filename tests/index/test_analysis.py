@@ -187,6 +187,44 @@ def test_synonyms_meet_in_both_directions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "rule", "query", "text"),
+    [
+        ("korean", "자동차, 차량, 승용차", "자동차", "차량이 많다"),
+        ("korean", "자동차, 차량, 승용차", "차량", "자동차를 샀다"),
+        ("korean", "자동차, 차량, 승용차", "승용차", "전기자동차"),
+        ("korean", "컴퓨터 => 전산기", "컴퓨터", "전산기"),
+        ("korean", "컴퓨터 => 전산기", "전산기", "컴퓨터를 켰다"),
+        ("english", "new york, ny", "NY", "New York City"),
+        ("english", "new york, ny", "New York", "in NY"),
+        ("english", "tv => television set", "television set", "a tv"),
+        ("english", "tv => television set", "tv", "a television set"),
+        ("english", "tv => television, telly", "telly", "a tv"),
+        ("english", "tv => television, telly", "television", "a tv"),
+        ("english", "tv => tv, telly", "tv", "a tv"),
+    ],
+)
+def test_synonyms_of_which_a_form_is_several_terms_or_several_are_the_form(
+    kind: str, rule: str, query: str, text: str
+) -> None:
+    assert finds(kind, query, text, synonyms=[rule])
+
+
+def test_alternatives_stand_at_one_place_and_words_of_several_rules_have_all_forms() -> None:
+    rules = ["tv => television, telly", "auto, car", "vehicle, car", "cab, taxi"]
+    made = analyzer("standard", synonyms=rules)
+    asked = [(t.term, t.start, t.end, t.position) for t in made.query_tokens("tv cars car cab")]
+    assert asked == [
+        ("television", 0, 2, 0),
+        ("telly", 0, 2, 0),
+        ("cars", 3, 7, 1),
+        ("auto", 8, 11, 2),
+        ("vehicle", 8, 11, 2),
+        ("cab", 12, 15, 3),
+    ]
+    assert [t.term for t in made.tokens("a car")] == ["a", "auto", "vehicle", "car"]
+
+
+@pytest.mark.parametrize(
     ("settings_", "word"),
     [
         ({"type": "nope"}, "there is no analyzer 'nope'"),

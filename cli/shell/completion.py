@@ -49,7 +49,8 @@ _ARGUMENTS: Final[dict[str, Sequence[str]]] = {
 }
 COPY_OPTIONS: Final = (
     "HEADER", "DELIMITER", "QUOTE", "ESCAPE", "NULL", "FORMAT", "PAGESIZE", "MAXROWS", "SKIPROWS", "SKIPCOLS",
-    "MAXERRORS", "ERRFILE", "TTL", "IN_FLIGHT", "RESUME",
+    "MAXERRORS", "ERRFILE", "TTL", "IN_FLIGHT", "RESUME", "BOOLSTYLE", "DATETIMEFORMAT", "DECIMALSEP",
+    "THOUSANDSSEP", "BEGINTOKEN", "ENDTOKEN",
 )  # fmt: skip
 FUNCTIONS: Final = (
     "count", "min", "max", "sum", "avg", "token", "ttl", "writetime", "cast", "now", "uuid", "toDate",

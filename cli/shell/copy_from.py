@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +28,7 @@ from cli.native.connection import LostError, RefusedError
 from cli.output import Failure, count_text
 from cli.records import Reject, Source
 from cli.shell.copy_rows import Field, Pipe, Row, Rows, csv_rows, ndjson_rows
-from cli.shell.copying import NDJSON, PARQUET, CopyPlan
+from cli.shell.copying import NDJSON, PARQUET, CopyPlan, kind_of
 from cli.shell.errors import NAMES, UsageError
 from cli.shell.shell import Shell
 from core.consistency import Level
@@ -136,7 +138,7 @@ class CopyFrom:
             "file": mark,
             "table": f"{self._plan.table.keyspace}.{self._plan.table.name}",
             "columns": ",".join(field.name for field in self.fields),
-            "options": repr((self._options.format, self._options.header, self._options.dialect)),
+            "options": self._options.identity,
         }
 
     # --- the whole
@@ -314,13 +316,48 @@ class CopyFrom:
         self._progress(self._tally)
 
 
+def files_of(plan: CopyPlan) -> list[str]:
+    """The files that are meant: the one of this name, or those that its patterns, with commas, match."""
+    statement = plan.statement
+    if statement.is_pipe or Path(statement.file).expanduser().exists():
+        return [statement.file]
+    patterns = [str(Path(part.strip()).expanduser()) for part in statement.file.split(",") if part.strip()]
+    matched = [sorted(glob.glob(pattern)) for pattern in patterns]  # noqa: PTH207 - Path.glob needs a folder
+    found = [file for files in matched for file in files]
+    if not all(matched):
+        return [statement.file]  # and what is wrong is said when it is opened
+    if len({kind_of(file) for file in found}) > 1:
+        raise UsageError("COPY: files of several formats cannot be copied at once")
+    if len(found) > 1 and statement.options.rejects:
+        raise UsageError("COPY: ERRFILE is one file, and there are several to read", "leave ERRFILE out")
+    return found
+
+
 async def copy_from(shell: Shell, plan: CopyPlan) -> None:
-    """Run a COPY FROM."""
+    """Run a COPY FROM, file after file."""
     missing = [column.name for column in plan.table.key if column not in plan.columns]
     if missing:
         raise UsageError(f"COPY: the column {missing[0]} is part of the primary key and must be there")
     if shell.level in (Level.SERIAL, Level.LOCAL_SERIAL):
         raise UsageError(f"COPY: {shell.level.name} is a level for reads", "CONSISTENCY QUORUM;")
+    statement, rejected, left = plan.statement, 0, plan.statement.options.rows_max
+    files = files_of(plan)
+    counted = any(shell.schema.type_of(plan.table, column) == types.COUNTER for column in plan.columns)
+    if counted and len(files) > 1:
+        raise UsageError("COPY: counters are copied from one file at a time: given again, it counts once")
+    for file in files:
+        if left == 0:
+            break
+        options = replace(statement.options, rows_max=left)
+        one = replace(plan, statement=replace(statement, file=file, options=options))
+        tally = await _copy_file(shell, one)
+        rejected += tally.rejected
+        left = left if left < 0 else max(0, left - tally.read)
+    if rejected:
+        raise UsageError(f"COPY: {count_text(rejected, 'line')} rejected")
+
+
+async def _copy_file(shell: Shell, plan: CopyPlan) -> Tally:
     name = f"{plan.table.keyspace}.{plan.table.name}"
     with load.progress_bar(name) as progress:
         work = CopyFrom(shell, plan, progress)
@@ -337,5 +374,4 @@ async def copy_from(shell: Shell, plan: CopyPlan) -> None:
     if tally.rejected:
         text += f"; {count_text(tally.rejected, 'line')} rejected, see {work.rejects}"
     shell.output.say(text)
-    if tally.rejected:
-        raise UsageError(f"COPY: {count_text(tally.rejected, 'line')} rejected")
+    return tally

@@ -14,7 +14,8 @@ import msgspec
 
 from cli.records import REJECTED_TEXT_CHARS_MAX, Reject
 from cli.shell import csv_text
-from cli.shell.copy_values import from_json, from_text
+from cli.shell.copy_styles import Read
+from cli.shell.copy_values import from_json
 from cli.shell.copying import CopyOptions
 from cli.shell.errors import UsageError
 from core.errors import RequestError
@@ -86,6 +87,7 @@ def csv_rows(
         order = _order_of(reader.header(), fields, options.skip_columns)
     if begin[0]:
         lines.skip_to(*begin)
+    readers = [None if each is None else (each.name, options.styles.reader(each.type)) for each in order]
     skip = 0 if begin[0] else options.skip_rows
     for offset, line, text, found in reader.records():
         if skip:
@@ -94,7 +96,7 @@ def csv_rows(
         if isinstance(found, str):
             yield Reject(offset, line, found, text[:REJECTED_TEXT_CHARS_MAX])
             continue
-        yield _row(Row(offset, line, text, []), found, order, fields)
+        yield _row(Row(offset, line, text, []), found, readers, fields)
 
 
 class _Csv:
@@ -153,17 +155,18 @@ def _order_of(names: Sequence[str], fields: Sequence[Field], skipped: Sequence[s
 
 
 def _row(
-    row: Row, found: Sequence[str | None], order: Sequence[Field | None], fields: Sequence[Field]
+    row: Row, found: Sequence[str | None], readers: Sequence[tuple[str, Read] | None], fields: Sequence[Field]
 ) -> Row | Reject:
-    if len(found) != len(order):
-        return _reject(row, f"{len(found)} fields for {len(order)} columns")
+    if len(found) != len(readers):
+        return _reject(row, f"{len(found)} fields for {len(readers)} columns")
     by_name: dict[str, wire.BoundValue] = {}
-    for field, text in zip(order, found, strict=True):
-        if field is not None:
+    for reader, text in zip(readers, found, strict=True):
+        if reader is not None:
+            name, read = reader
             try:
-                by_name[field.name] = None if text is None else from_text(field.type, text)
+                by_name[name] = None if text is None else read(text)
             except (RequestError, ValueError) as error:
-                return _reject(row, f"{field.name}: {error}")
+                return _reject(row, f"{name}: {error}")
     return row._replace(values=[by_name.get(field.name, wire.UNSET) for field in fields])
 
 

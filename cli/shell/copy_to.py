@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +25,14 @@ from cli.native.connection import LostError, RefusedError
 from cli.output import Failure, count_text
 from cli.shell import csv_text
 from cli.shell.copy_rows import Field
-from cli.shell.copy_values import json_of, text_of
+from cli.shell.copy_values import json_of
 from cli.shell.copying import NDJSON, PARQUET, CopyPlan
 from cli.shell.errors import NAMES, UsageError
 from cli.shell.shell import Shell
 from cql_lite import wire
 from cql_lite.formatting import identifier
 from cql_lite.types_scalar import json_string
+from ring.tokens import MAX_TOKEN, MIN_TOKEN
 
 RANGES: Final = 64
 AT_ONCE: Final = 8
@@ -38,7 +40,6 @@ SAVE_PAUSE_S: Final = 1.0
 ATTEMPTS: Final = 6
 PAUSE_S: Final = 0.1
 _DONE: Final = "done"
-_FIRST_TOKEN: Final = -(2**63)
 _PASSING: Final = (
     wire.Overloaded, wire.IsBootstrapping, wire.Unavailable, wire.ReadTimeout, wire.ReadFailure,
 )  # fmt: skip
@@ -67,6 +68,7 @@ class TextSink:
     def __init__(self, plan: CopyPlan, fields: Sequence[Field], file: IO[bytes], *, begun: bool) -> None:
         self._file = file
         self._fields = fields
+        self._writers = [plan.statement.options.styles.writer(field.type) for field in fields]
         self._names = [json_string(field.name) for field in fields]
         self._dialect = plan.statement.options.dialect
         self._json = plan.statement.options.format == NDJSON
@@ -82,8 +84,8 @@ class TextSink:
         self._put([self._json_line(row) if self._json else self._csv_line(row) for row in rows])
 
     def _csv_line(self, row: Sequence[bytes | None]) -> str:
-        pairs = zip(self._fields, row, strict=True)
-        texts = [None if value is None else text_of(field.type, value) for field, value in pairs]
+        pairs = zip(self._writers, row, strict=True)
+        texts = [None if value is None else write(value) for write, value in pairs]
         return csv_text.line(texts, self._dialect)
 
     def _json_line(self, row: Sequence[bytes | None]) -> str:
@@ -117,23 +119,22 @@ class StdoutSink(TextSink):
 
 
 def queries_of(plan: CopyPlan) -> list[tuple[str, list[bytes]]]:
-    """The query of each slice with its values."""
+    """The query of each slice with its values; a slice begins behind the first of its tokens."""
     names = ", ".join(identifier(column.name) for column in plan.columns)
     table = f"{identifier(plan.table.keyspace)}.{identifier(plan.table.name)}"
     text = f"SELECT {names} FROM {table}"
     if plan.table.keyspace.startswith("system"):
         return [(text, [])]  # computed tables have no ring
     token = f"token({', '.join(identifier(column.name) for column in plan.table.partition_key)})"
-    width = 2**64 // RANGES
-    ends = [_FIRST_TOKEN + width * number for number in range(RANGES)] + [2**63 - 1]
+    begin, end = plan.statement.options.begin_token, plan.statement.options.end_token
+    first, last = MIN_TOKEN if begin is None else begin, MAX_TOKEN if end is None else end
+    slices = min(RANGES, last - first)
+    ends = [first + (last - first) * number // slices for number in range(slices + 1)]
     found = []
-    for number in range(RANGES):
-        first = ">=" if number == 0 else ">"
-        values = [
-            ends[number].to_bytes(8, "big", signed=True),
-            ends[number + 1].to_bytes(8, "big", signed=True),
-        ]
-        found.append((f"{text} WHERE {token} {first} ? AND {token} <= ?", values))
+    for bounds in itertools.pairwise(ends):
+        above = ">=" if bounds[0] == MIN_TOKEN else ">"
+        values = [bound.to_bytes(8, "big", signed=True) for bound in bounds]
+        found.append((f"{text} WHERE {token} {above} ? AND {token} <= ?", values))
     return found
 
 
@@ -157,7 +158,7 @@ class CopyTo:
         self._identity = {
             "table": f"{plan.table.keyspace}.{plan.table.name}",
             "columns": ",".join(column.name for column in plan.columns),
-            "options": repr((self._options.format, self._options.header, self._options.dialect)),
+            "options": self._options.identity,
         }
         self._sink = self._opened()
 

@@ -2,21 +2,26 @@
 
     COPY [ks.]table [(column, ...)] FROM | TO 'file' | STDIN | STDOUT [WITH option = value [AND ...]]
 
-The options are those of cqlsh as far as they make sense here; what cqlsh has them for is done by one process
-with many rows on their way. An option that is not known is an error, with the one that was perhaps meant.
+The options are those of cqlsh as far as they make sense here; what cqlsh has the others for is done by one
+process with many rows on their way. An option that is not known is an error, with the one that was perhaps
+meant.
 """
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.shell import csv_text
+from cli.shell.copy_styles import Styles
 from cli.shell.errors import UsageError
 from cql_lite import lexer
 from cql_lite.lexer import Lexemes, unquoted
+from ring.tokens import MAX_TOKEN, MIN_TOKEN
 
 if TYPE_CHECKING:
     from cli.shell.schema import Column, Table
@@ -34,7 +39,7 @@ _LATER: Final = {"MAXPARSEERRORS": "MAXERRORS", "MAXINSERTERRORS": "MAXERRORS", 
 """Options of cqlsh that are spelt otherwise here."""
 _TUNING: Final = frozenset(
     ["NUMPROCESSES", "CHUNKSIZE", "MINBATCHSIZE", "MAXBATCHSIZE", "INGESTRATE", "REPORTFREQUENCY", "RATEFILE"]
-    + ["MAXATTEMPTS", "PREPAREDSTATEMENTS", "MAXREQUESTS", "PAGETIMEOUT", "MAXOUTPUTSIZE"]
+    + ["MAXATTEMPTS", "PREPAREDSTATEMENTS", "MAXREQUESTS", "PAGETIMEOUT"]
 )
 """Options of cqlsh that say how it works, not what comes of it: taken and not needed."""
 
@@ -46,6 +51,9 @@ class CopyOptions:
     format: str = ""
     header: bool = False
     dialect: csv_text.Dialect = field(default_factory=csv_text.Dialect)
+    styles: Styles = field(default_factory=Styles)
+    begin_token: int | None = None
+    end_token: int | None = None
     page_size: int = 1_000
     rows_max: int = -1
     skip_rows: int = 0
@@ -55,6 +63,13 @@ class CopyOptions:
     ttl_s: int | None = None
     in_flight: int = 256
     resume: bool = True
+
+    @property
+    def identity(self) -> str:
+        """What must be the same for a copy to go on."""
+        return repr(
+            (self.format, self.header, self.dialect, self.styles, self.begin_token, self.end_token)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +183,20 @@ def _options(words: _Words, file: str) -> CopyOptions:
 def options_of(given: dict[str, str], file: str) -> CopyOptions:
     """Options of their texts; raises UsageError for one that is not known, or whose value cannot be."""
     left = {name: value for name, value in given.items() if name not in _TUNING}
-    kind = left.pop("FORMAT", "").lower() or _kind_of(file)
+    kind = left.pop("FORMAT", "").lower() or kind_of(file)
     if kind not in FORMATS:
         raise UsageError(f"COPY: there is no format {kind}", f"there are {', '.join(FORMATS)}")
     delimiter = _char(left, "DELIMITER", "\t" if kind == TSV else ",")
     quote = _char(left, "QUOTE", '"')
     dialect = csv_text.Dialect(delimiter, quote, _char(left, "ESCAPE", quote), left.pop("NULL", ""))
+    _check_encoding(left.pop("ENCODING", "utf-8"))
     options = CopyOptions(
         format=CSV if kind == TSV else kind,
         header=_flag(left, "HEADER", False),
         dialect=dialect,
+        styles=_styles(left, kind),
+        begin_token=_token(left, "BEGINTOKEN"),
+        end_token=_token(left, "ENDTOKEN"),
         page_size=_number(left, "PAGESIZE", 1_000, least=1),
         rows_max=_number(left, "MAXROWS", -1),
         skip_rows=_number(left, "SKIPROWS", 0, least=0),
@@ -188,9 +207,57 @@ def options_of(given: dict[str, str], file: str) -> CopyOptions:
         in_flight=_number(left, "IN_FLIGHT", 256, least=1),
         resume=_flag(left, "RESUME", True),
     )
+    _check_tokens(options)
     if left:
         _unknown(next(iter(left)))
     return options
+
+
+def _styles(left: dict[str, str], kind: str) -> Styles:
+    given = [name for name in ("BOOLSTYLE", "DATETIMEFORMAT", "DECIMALSEP", "THOUSANDSSEP") if name in left]
+    if given and kind not in (CSV, TSV):
+        raise UsageError(f"COPY: {given[0]} is for csv; {kind} has a form of its own for every value")
+    yes, comma, no = left.pop("BOOLSTYLE", ",").partition(",")
+    if (not yes.strip() or not no.strip() or yes.lower() == no.lower()) and "BOOLSTYLE" in given:
+        raise UsageError(f"COPY: BOOLSTYLE is two words, not {yes}{comma}{no}", "BOOLSTYLE = 'yes,no'")
+    decimal, thousands = (_mark(left, name) for name in ("DECIMALSEP", "THOUSANDSSEP"))
+    if thousands and thousands == (decimal or "."):
+        raise UsageError(
+            f"COPY: {thousands} cannot end the whole part of a number and group its digits, too",
+            "DECIMALSEP = ',' AND THOUSANDSSEP = '.'",
+        )
+    return Styles(yes.strip(), no.strip(), left.pop("DATETIMEFORMAT", ""), decimal, thousands)
+
+
+def _mark(left: dict[str, str], name: str) -> str:
+    value = left.pop(name, "")
+    if len(value) > 1 or value.isalnum() or value in ("+", "-"):
+        raise UsageError(f"COPY: {name} is one character that is no part of a number, not {value!r}")
+    return value
+
+
+def _token(left: dict[str, str], name: str) -> int | None:
+    text = left.pop(name, "")
+    if not text:
+        return None
+    if not re.fullmatch(r"[+-]?\d{1,19}", text) or not MIN_TOKEN <= int(text) <= MAX_TOKEN:
+        raise UsageError(f"COPY: {name} is a token, a whole number of 64 bits, not {text}")
+    return int(text)
+
+
+def _check_tokens(options: CopyOptions) -> None:
+    begin, end = options.begin_token, options.end_token
+    if begin is not None and end is not None and begin >= end:
+        raise UsageError("COPY: BEGINTOKEN is not before ENDTOKEN: no token is between them")
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        known = codecs.lookup(name).name
+    except LookupError:
+        known = name
+    if known not in ("utf-8", "utf-8-sig", "ascii"):
+        raise UsageError(f"COPY: files are UTF-8, not {name}", f"iconv -f {name} -t UTF-8 turns one into it")
 
 
 def _unknown(name: str) -> None:
@@ -202,7 +269,8 @@ def _unknown(name: str) -> None:
     raise UsageError(f"COPY: there is no option {name}", hint)
 
 
-def _kind_of(file: str) -> str:
+def kind_of(file: str) -> str:
+    """The format that a name says."""
     suffixes = [suffix.lower() for suffix in Path(file).suffixes if suffix.lower() != ".gz"]
     return _SUFFIXES.get(suffixes[-1], CSV) if suffixes else CSV
 

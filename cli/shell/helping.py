@@ -45,9 +45,10 @@ A copy that was interrupted goes on when the same command is given again. Lines 
 server refuses, go to FILE.rejects with the reason.
   COPY users TO 'users.csv' WITH HEADER = TRUE;
   COPY users (id, name) FROM 'users.csv' WITH HEADER = TRUE AND NULL = '-';
+  COPY users FROM '2024-*.csv, 2025-*.csv' WITH DATETIMEFORMAT = '%d.%m.%Y' AND BOOLSTYLE = 'yes,no';
 Options: FORMAT, HEADER (csv: FALSE), DELIMITER (','), QUOTE, ESCAPE ('"'), NULL (''), PAGESIZE, MAXROWS,
 SKIPROWS, SKIPCOLS, MAXERRORS (1000; -1: any number), ERRFILE, TTL, IN_FLIGHT (rows sent at once, 256),
-RESUME (TRUE).""",
+RESUME (TRUE); of csv BOOLSTYLE, DATETIMEFORMAT, DECIMALSEP, THOUSANDSSEP; of TO BEGINTOKEN, ENDTOKEN.""",
     "SHOW": """\
 SHOW VERSION                 versions of shell, server, CQL and protocol
 SHOW HOST                    which peer of which cluster this is

@@ -1,14 +1,18 @@
 """What matched, in the text: terms of the query, found again by the analyzer that indexed it.
 
-A text is cut into fragments at blanks; those with most marks are shown, in the order of the text.
+Words of a phrase are marked where they stand together as it asks. A text is cut into fragments at blanks;
+those with most marks are shown, in the order of the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain
+from typing import Any, Final
 
 from index.analysis.distance import within
+from index.analysis.tokens import Token, by_position
 from index.encoding import escaped
 from index.fields import fields_of
 from index.globs import fits, parts_of
@@ -32,6 +36,8 @@ from index.query import (
 )
 from index.regexes import term_test
 
+LOOKED_AT_MAX: Final = 1_000_000
+"""Places times terms of a phrase; beyond it all of its words are marked."""
 Test = Callable[[str], bool]
 Span = tuple[int, int]
 
@@ -43,18 +49,13 @@ class Marker:
         self._rules = rules
         self._terms: dict[str, dict[str, None]] = {}
         self._tests: dict[str, list[Test]] = {}
+        self._phrases: dict[str, list[Phrase]] = {}
         for leaf in _positive(query):
             self._add(leaf)
 
     def _add(self, leaf: Query) -> None:
         if isinstance(leaf, Phrase):
-            terms = self._terms.setdefault(leaf.field, {})
-            last = max(position for position, _ in leaf.terms)
-            for position, term in leaf.terms:
-                if leaf.prefix and position == last:
-                    self._tests.setdefault(leaf.field, []).append(_begins(term))
-                else:
-                    terms[term] = None
+            self._phrases.setdefault(leaf.field, []).append(leaf)
             return
         if getattr(leaf, "view", None) != TEXT:
             return
@@ -103,15 +104,55 @@ class Marker:
         disjoint, ascending.
         """
         spans: dict[Span, None] = {}
-        fields = (name, ALL) if own else tuple(dict.fromkeys((name, ALL, *self._terms, *self._tests)))
+        fields = (name, ALL) if own else tuple(
+            dict.fromkeys((name, ALL, *self._terms, *self._tests, *self._phrases))
+        )
         for field in fields:
             terms, tests = self._terms.get(field, {}), self._tests.get(field, [])
-            if not terms and not tests:
+            phrases = self._phrases.get(field, [])
+            if not terms and not tests and not phrases:
                 continue
-            for token in self._rules.field(field).analyzer.tokens(text):
+            tokens = self._rules.field(field).analyzer.tokens(text)
+            for token in chain.from_iterable(_of_phrase(phrase, tokens) for phrase in phrases):
+                spans[token.start, token.end] = None
+            for token in tokens:
                 if token.term in terms or any(test(token.term) for test in tests):
                     spans[token.start, token.end] = None
         return _joined(sorted(spans))
+
+
+def _of_phrase(phrase: Phrase, tokens: Sequence[Token]) -> Iterator[Token]:
+    """The tokens that stand together as the phrase asks, or about so where it has slop."""
+    asked: dict[int, list[str]] = {}
+    for offset, term in phrase.terms:
+        asked.setdefault(offset, []).append(term)
+    by_term: dict[str, list[Token]] = {}
+    for token in sorted(tokens, key=by_position):
+        by_term.setdefault(token.term, []).append(token)
+    slots: list[tuple[int, list[Token]]] = []
+    for offset, terms in sorted(asked.items()):
+        if phrase.prefix and offset == max(asked):
+            terms = [term for term in by_term if term.startswith(tuple(terms))]
+        some = [by_term[term] for term in terms if term in by_term]
+        if not some:
+            return
+        slots.append((offset, some[0] if len(some) == 1 else sorted(chain(*some), key=by_position)))
+    if len(slots[0][1]) * len(slots) > LOOKED_AT_MAX:
+        yield from chain.from_iterable(fitting for _, fitting in slots)
+        return
+    places = [[token.position for token in fitting] for _, fitting in slots]
+    begun = [[0] * (len(at) + 1) for at in places]
+    for anchor in places[0]:
+        near: list[Span] = []
+        for at, (offset, _) in zip(places, slots, strict=True):
+            place, slop = anchor - slots[0][0] + offset, phrase.slop if near else 0
+            near.append((bisect_left(at, place - slop), bisect_right(at, place + slop)))
+        if all(first < end for first, end in near):
+            for counts, (first, end) in zip(begun, near, strict=True):
+                counts[first] += 1
+                counts[end] -= 1
+    for counts, (_, fitting) in zip(begun, slots, strict=True):
+        yield from (token for token, open_ in zip(fitting, accumulate(counts), strict=False) if open_)
 
 
 def escape(text: str) -> str:

@@ -71,6 +71,28 @@ def test_terms_prefixes_fuzzy_words_and_phrases_are_marked_where_they_stand() ->
     assert marked("title:nothing") == {}
 
 
+@pytest.mark.parametrize(
+    ("query", "text", "shown"),
+    [
+        ('"quick fox"', "quick brown fox, quick fox", "quick brown fox, <em>quick</em> <em>fox</em>"),
+        ('"quick fox"~1', "quick brown fox or fox", "<em>quick</em> brown <em>fox</em> or fox"),
+        ('"quick fox" brown', "quick brown, quick fox", "quick <em>brown</em>, <em>quick</em> <em>fox</em>"),
+        ('"a a"', "a b a a", "a b <em>a</em> <em>a</em>"),
+        ('"강남구에서 열린"', "강남 열린 강남구에서 열린", "강남 열린 <em>강남구</em>에서 <em>열린</em>"),
+    ],
+)
+def test_words_of_a_phrase_are_marked_where_they_stand_together(query: str, text: str, shown: str) -> None:
+    options = Highlight((HighlightField("t", 0, 100),))
+    assert Marker(planned(query), RULES).highlight({"t": text}, options) == {"t": [shown]}  # type: ignore[arg-type]
+
+
+def test_a_phrase_that_stands_everywhere_is_marked_in_no_time() -> None:
+    options = Highlight((HighlightField("t", 0, 100),))
+    marker = Marker(planned('"' + "a " * 500 + '"'), RULES)  # type: ignore[arg-type]
+    found = marker.highlight({"t": "a " * 20_000}, options)
+    assert found["t"][0].count("<em>") == 20_000
+
+
 def test_fragments_are_cut_at_blanks_and_the_best_are_shown() -> None:
     found = marked("plot:(space men)", ("plot", 1, 40))["plot"]
     assert len(found) == 1 and found[0].count("<em>") == 2

@@ -68,7 +68,7 @@ def check_kept(name: str, value: object) -> None:
         _check_whole(name, str(value))
     elif name in _BOOLEANS and str(value).lower() not in ("true", "false", "0", "1", "yes", "no"):
         raise PropertyError(f"Invalid boolean value {value} for '{name}'")
-    elif name in ("speculative_retry", "additional_write_policy") and not _POLICY.fullmatch(str(value)):
+    elif name in ("speculative_retry", "additional_write_policy") and not _is_policy(str(value)):
         raise ConfigurationError(
             f"Specified Speculative Retry Policy [{value}] is not supported: '99p', '50ms', 'ALWAYS' and "
             f"'NEVER' are values of {name}"
@@ -85,6 +85,34 @@ def check_kept(name: str, value: object) -> None:
             _check_compression(options)
         elif name == "caching":
             _check_caching(options)
+
+
+def _is_policy(text: str) -> bool:
+    percentiles = re.findall(r"([0-9.]+)p", text.lower())
+    try:
+        return _POLICY.fullmatch(text) is not None and all(float(number) <= 100 for number in percentiles)
+    except ValueError:
+        return False
+
+
+def shown_policy(text: str) -> str:
+    """A policy of speculative retries as Cassandra shows it: `99p`, `50ms`, `ALWAYS`, `MIN(99p,50ms)`."""
+    upper = text.upper().replace("PERCENTILE", "P").replace(" ", "") or "NEVER"
+    if upper == "NONE":
+        return "NEVER"
+    return re.sub(r"([0-9.]+)(P|MS)", lambda found: _plain(found[1]) + found[2].lower(), upper)
+
+
+def _plain(number: str) -> str:
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def shown_class(options: Iterable[tuple[str, str]], package: str) -> dict[str, str]:
+    """Options whose `class` says its package, as Cassandra shows it."""
+    return {
+        name: f"{package}.{value}" if name == "class" and value and "." not in value else value
+        for name, value in options
+    }
 
 
 def check_together(other: Mapping[str, str]) -> None:

@@ -69,10 +69,18 @@ class MarkerSpec(msgspec.Struct, frozen=True):
     table: str = ""
 
 
+MARKERS_MAX: Final = 2**16 - 1
+"""So many values can be bound: the protocol counts them in 16 bits."""
+
+
 class Markers:
     """The bind markers of one statement, noted while it is compiled."""
 
     def __init__(self, count: int, keyspace: str, table: str) -> None:
+        if count > MARKERS_MAX:
+            raise InvalidRequestError(
+                f"Too many markers(?). {count} markers exceed the allowed maximum of {MARKERS_MAX}"
+            )
         self._specs: list[MarkerSpec | None] = [None] * count
         self._place = (keyspace, table)
 

@@ -31,6 +31,7 @@ from cql_lite import system_auth, system_more
 from cql_lite.connection import CQL_VERSION
 from cql_lite.describe import shown
 from cql_lite.formatting import identifier
+from cql_lite.planner_kept import shown_class, shown_policy
 from cql_lite.planner_schema import SYSTEM_KEYSPACES
 from cql_lite.planner_select import Virtual
 from cql_lite.planner_tables import TableView, view_of
@@ -271,13 +272,13 @@ def options_row(options: TableOptions) -> Row:
     """A table's options as `system_schema.tables` has them."""
     other = dict(options.other)
     return {
-        "additional_write_policy": other.get("additional_write_policy", "99p"),
+        "additional_write_policy": shown_policy(other.get("additional_write_policy", "99p")),
         "bloom_filter_fp_chance": float(other.get("bloom_filter_fp_chance", "0.01")),
         "caching": dict(options.caching or CACHING),
         "cdc": None,
         "comment": options.comment,
-        "compaction": dict(options.compaction or COMPACTION),
-        "compression": dict(options.compression or COMPRESSION),
+        "compaction": shown_class(options.compaction or COMPACTION, f"{MARSHAL}.db.compaction"),
+        "compression": shown_class(options.compression or COMPRESSION, f"{MARSHAL}.io.compress"),
         "crc_check_chance": float(other.get("crc_check_chance", "1.0")),
         "dclocal_read_repair_chance": 0.0,
         "default_time_to_live": options.default_ttl_s,
@@ -286,9 +287,9 @@ def options_row(options: TableOptions) -> Row:
         "max_index_interval": int(other.get("max_index_interval", "2048")),
         "memtable_flush_period_in_ms": int(other.get("memtable_flush_period_in_ms", "0")),
         "min_index_interval": int(other.get("min_index_interval", "128")),
-        "read_repair": other.get("read_repair", "BLOCKING"),
+        "read_repair": other.get("read_repair", "BLOCKING").upper(),
         "read_repair_chance": 0.0,
-        "speculative_retry": other.get("speculative_retry", "99p"),
+        "speculative_retry": shown_policy(other.get("speculative_retry", "99p")),
     }
 
 

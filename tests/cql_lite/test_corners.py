@@ -209,3 +209,40 @@ def test_names_of_markers(cql: Cql, text: str, names: str) -> None:
     prepared = cql.good(wire.Prepare(text))
     assert isinstance(prepared, wire.Prepared)
     assert [column.name for column in prepared.variables.columns] == names.split(" ")
+
+
+def test_more_markers_than_values_can_be_bound(cql: Cql) -> None:
+    places = ", ".join("?" * 2**16)
+    error = cql.send(wire.Prepare(f"SELECT k FROM plain WHERE k IN ({places})"))
+    assert isinstance(error, wire.Invalid), error
+    assert "Too many markers(?). 65536 markers exceed the allowed maximum of 65535" in error.message
+
+
+# --- what is shown of tables
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("99PERCENTILE", "99p"),
+        ("99.90p", "99.9p"),
+        ("50.0MS", "50ms"),
+        ("always", "ALWAYS"),
+        ("none", "NEVER"),
+        ("min(99p, 50ms)", "MIN(99p,50ms)"),
+    ],
+)
+def test_options_are_shown_as_cassandra_writes_them(cql: Cql, given: str, shown: str) -> None:
+    cql.run(
+        f"ALTER TABLE plain WITH speculative_retry = '{given}' AND additional_write_policy = '{given}' "
+        "AND read_repair = 'none' AND compression = {'class': 'ZstdCompressor', 'compression_level': 3} "
+        "AND compaction = {'class': 'org.apache.cassandra.db.compaction.LeveledCompactionStrategy'}"
+    )
+    settle(cql.cluster)
+    (row,) = cql.run("SELECT * FROM system_schema.tables WHERE keyspace_name = 'ks' AND table_name = 'plain'")
+    assert (row["speculative_retry"], row["additional_write_policy"]) == (shown, shown)
+    assert row["read_repair"] == "NONE"
+    compression = dict(row["compression"])
+    assert compression["class"] == "org.apache.cassandra.io.compress.ZstdCompressor"
+    compaction = dict(row["compaction"])
+    assert compaction["class"] == "org.apache.cassandra.db.compaction.LeveledCompactionStrategy"

@@ -199,6 +199,8 @@ def test_ranges_and_partitions_are_deleted_under_a_condition(cql: Cql) -> None:
          "Invalid caching sub-options [row]"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH caching = {'keys': 'SOME'}", wire.ConfigError,
          "only 'ALL' and 'NONE' are allowed"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH speculative_retry = '101p'", wire.ConfigError,
+         "Specified Speculative Retry Policy [101p] is not supported"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH speculative_retry = 'soon'", wire.ConfigError,
          "Specified Speculative Retry Policy [soon] is not supported"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH read_repair = 'maybe'", wire.ConfigError,

@@ -17,8 +17,8 @@ states and what each allows are a table:
     CLOSING         nothing is read any more; what is to be sent explains why
 
 The version of the first message is that of the connection. With version 5 what follows STARTUP is read as
-segments, and what follows the answer to it is written so. A malformed body costs an error, a malformed frame
-the connection.
+segments, and what follows the answer to it is written so. A malformed body and a request that is too long
+cost an error, a malformed frame the connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from typing import NamedTuple
 
 from core.limits import CQL_REQUESTS_IN_FLIGHT_MAX
 from cql_lite import frames, wire
-from cql_lite.frames import Envelope, FrameReader, FrameWriter, MalformedError, OtherVersionError
+from cql_lite.frames import (
+    Envelope,
+    FrameReader,
+    FrameWriter,
+    MalformedError,
+    OtherVersionError,
+    OversizedError,
+)
 
 CQL_VERSION = "3.4.7"
 LZ4 = "lz4"
@@ -131,7 +138,11 @@ class Connection:
         reader.feed(data)
         try:
             while not (self.closing or self.full):
-                envelope = reader.next()
+                try:
+                    envelope = reader.next()
+                except OversizedError as problem:
+                    self._on_oversized(problem)
+                    continue
                 if envelope is None:
                     break
                 received = self._on_envelope(envelope)
@@ -173,6 +184,12 @@ class Connection:
             return None
         self._in_flight[stream] = opcode
         return Received(stream, request, bool(flags & frames.TRACING), payload)
+
+    def _on_oversized(self, problem: OversizedError) -> None:
+        """A mistake of the request, and not of the protocol, of which drivers say that the peer is down."""
+        if self.state is not State.READY or problem.stream < 0 or problem.stream in self._in_flight:
+            raise problem
+        self._put(problem.stream, wire.Invalid(message=f"{problem}: send it in smaller parts"))
 
     def _take_version(self, version: int, stream: int) -> bool:
         if self.version == 0:

@@ -12,7 +12,9 @@ payload with length 0 in the second field of an LZ4 header is not compressed.
 
 Nothing is allocated for a length that was merely announced, and every length is bounded before it is
 believed. What cannot be a frame raises MalformedError, which knows the stream to answer on; the reader is
-then dead.
+then dead. A request that is only too long raises OversizedError as soon as its length is known, and the
+reader goes on behind it: a driver whose connection ends takes the peer for dead, and asks the next one the
+same.
 
 Source: native_protocol_v3.spec, native_protocol_v4.spec and native_protocol_v5.spec, sections 1 and 2.
 """
@@ -23,12 +25,12 @@ import functools
 import zlib
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import lz4.block
 
 from core.errors import ProtocolError
-from core.limits import CQL_ENVELOPE_BYTES_MAX
+from core.limits import CQL_DROPPED_BYTES_MAX, CQL_ENVELOPE_BYTES_MAX
 
 VERSIONS = (3, 4, 5)
 VERSION_MAX = VERSIONS[-1]
@@ -74,6 +76,10 @@ class MalformedError(ProtocolError):
 
 class OtherVersionError(MalformedError):
     """A message of a version of the protocol that is not spoken here: its client tries another one next."""
+
+
+class OversizedError(MalformedError):
+    """A request that is too long; it is not kept, and what follows is read."""
 
 
 class Envelope(NamedTuple):
@@ -122,6 +128,8 @@ class FrameReader:
         self._inner = _Bytes()
         self._source = self._outer
         self._compressed = False
+        self._dropping = 0
+        """Bytes still to come of a request that was too long."""
         self._dead = False
 
     def begin_segments(self, compressed: bool) -> None:
@@ -149,13 +157,15 @@ class FrameReader:
             envelope = self._envelope()
             while envelope is None and self._source is self._inner and self._segment():
                 envelope = self._envelope()
-        except MalformedError:
-            self._dead = True
+        except MalformedError as problem:
+            self._dead = problem.fatal
             raise
         return envelope
 
     def _envelope(self) -> Envelope | None:
         source = self._source
+        if self._dropping:
+            self._drop()
         available = len(source.data) - source.at
         if available == 0:
             return None
@@ -167,9 +177,7 @@ class FrameReader:
             return None
         version, flags, stream, opcode, length = _header.unpack_from(source.data, source.at)
         if not 0 <= length <= self._limit:
-            raise MalformedError(
-                f"a message of {length} bytes is over the limit of {self._limit} bytes", stream=stream
-            )
+            self._too_long(length, stream)
         if available < HEADER_BYTES + length:
             return None
         source.at += HEADER_BYTES
@@ -178,6 +186,22 @@ class FrameReader:
         if flags & COMPRESSED and version < 5:
             body = self._decompressed(body, stream)
         return Envelope(version, flags, stream, opcode, body)
+
+    def _too_long(self, length: int, stream: int) -> NoReturn:
+        if self._responses or not 0 <= length <= CQL_DROPPED_BYTES_MAX:
+            raise MalformedError(self._over(length), stream=stream)
+        self._dropping = HEADER_BYTES + length
+        self._drop()
+        raise OversizedError(self._over(length), stream=stream, fatal=False)
+
+    def _over(self, length: int) -> str:
+        return f"a message of {length} bytes is over the limit of {self._limit} bytes"
+
+    def _drop(self) -> None:
+        source = self._source
+        dropped = min(self._dropping, len(source.data) - source.at)
+        source.at += dropped
+        self._dropping -= dropped
 
     def _wrong_version(self, first: int, available: int) -> None:
         """Once the stream is known, raises the error that drivers look for when they try lower versions."""
@@ -200,7 +224,10 @@ class FrameReader:
     def _decompressed(self, body: bytes, stream: int) -> bytes:
         if len(body) < 4:
             raise MalformedError("a compressed message without its length", stream=stream)
-        return self._block(body[4:], _u32_be.unpack_from(body)[0], self._limit, stream)
+        length = _u32_be.unpack_from(body)[0]
+        if self._limit < length <= (len(body) - 4) * LZ4_RATIO_MAX and not self._responses:
+            raise OversizedError(self._over(length), stream=stream, fatal=False)
+        return self._block(body[4:], length, self._limit, stream)
 
     def _block(self, block: bytes, length: int, limit: int, stream: int) -> bytes:
         if length == 0:
@@ -241,7 +268,7 @@ class FrameReader:
 
     def _put(self, payload: bytes, self_contained: bool) -> None:
         inner = self._inner
-        if self_contained and inner.at != len(inner.data):
+        if self_contained and (self._dropping or inner.at != len(inner.data)):
             raise MalformedError("a self-contained frame within a message that spans several")
         inner.add(payload)
 

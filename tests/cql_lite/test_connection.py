@@ -259,6 +259,26 @@ def test_a_connection_that_refuses_says_so_to_whatever_comes_first(version: int)
     assert b"unsupported protocol version (66)" in older.data_to_send(), "then it asks with one that is known"
 
 
+def test_a_request_that_is_too_long_costs_itself_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protocol error would have drivers end the connection, and take one peer after the other for dead."""
+    long = wire.Query("x" * 200_000, wire.Parameters())
+    monkeypatch.setattr(client.connection._reader, "_limit", 100_000)
+    data = client.bytes_of(QUERY, 1) + client.bytes_of(long, 2) + client.bytes_of(QUERY, 3)
+    received = [*client.connection.receive(data[:3000]), *client.connection.receive(data[3000:])]
+    assert [one.stream for one in received] == [1, 3]
+    ((stream, answer),) = client.read()
+    assert stream == 2 and isinstance(answer, wire.Invalid)
+    assert "is over the limit of 100000 bytes: send it in smaller parts" in answer.message
+    client.connection.receive(client.bytes_of(long, 1))
+    assert closing(client), "a second request on the stream of one that is not answered"
+    early = Client(Connection(), client.version)
+    monkeypatch.setattr(early.connection._reader, "_limit", 100_000)
+    early.connection.receive(early.bytes_of(long))
+    assert closing(early), "nobody says so much before hello"
+
+
 def test_requests_that_arrive_with_startup_are_read_as_segments() -> None:
     """No driver does it, but the bytes after STARTUP mean segments whoever sends them when."""
     connection = Connection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 
@@ -9,8 +10,16 @@ import lz4.block
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from core.limits import CQL_ENVELOPE_BYTES_MAX
-from cql_lite.frames import SEGMENT_BYTES_MAX, Envelope, FrameReader, FrameWriter, MalformedError, crc24
+from core.limits import CQL_DROPPED_BYTES_MAX
+from cql_lite.frames import (
+    SEGMENT_BYTES_MAX,
+    Envelope,
+    FrameReader,
+    FrameWriter,
+    MalformedError,
+    OversizedError,
+    crc24,
+)
 
 BODIES = st.lists(
     st.binary(max_size=40) | st.integers(0, 300_000).map(lambda n: bytes(range(256)) * (n // 256)), max_size=4
@@ -109,7 +118,7 @@ def block(claimed: int, body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (envelope_bytes(length=CQL_ENVELOPE_BYTES_MAX + 1), "over the limit"),
+        (envelope_bytes(length=CQL_DROPPED_BYTES_MAX + 1), "over the limit"),
         (envelope_bytes(length=-1), "over the limit"),
         (envelope_bytes(version=0x84), "the other way"),
         (envelope_bytes(flags=1, length=2, body=b"ab"), "without its length"),
@@ -125,6 +134,39 @@ def test_what_is_no_frame_is_refused(data: bytes, said: str) -> None:
         FrameReader().receive(data)
     assert said in str(refused.value)
     assert refused.value.fatal
+
+
+@pytest.mark.parametrize(("version", "compressed"), [(3, False), (4, True), (5, False), (5, True)])
+@pytest.mark.parametrize("piece", [11, 70_000, 1 << 20])
+def test_what_is_too_long_is_passed_over(version: int, compressed: bool, piece: int) -> None:
+    """It is told once, before it is there, and nothing of it is kept."""
+    writer, reader = FrameWriter(responses=False), FrameReader(limit=1000)
+    if version >= 5:
+        writer.begin_segments(compressed)
+        reader.begin_segments(compressed)
+    elif compressed:
+        writer.begin_compression()
+    bodies = [b"a" * 1000, random.Random("long").randbytes(300_000), b"b" * 3000, b"c"]
+    data = b"".join(writer.send(version, 0, stream, 7, body=body) for stream, body in enumerate(bodies))
+    told: list[tuple[int, str]] = []
+    for start in range(0, len(data), piece):
+        reader.feed(data[start : start + piece])
+        while True:
+            try:
+                envelope = reader.next()
+            except OversizedError as problem:
+                told.append((problem.stream, str(problem)))
+                continue
+            if envelope is None:
+                break
+            told.append((envelope.stream, envelope.body[:1].decode()))
+        if len(told) == 1 and start > 100_000 and version < 5:
+            raise AssertionError("it was not told when its length was known")
+        assert len(reader._inner.data) <= max(piece, 2 * SEGMENT_BYTES_MAX)
+    assert [stream for stream, _ in told] == [0, 1, 2, 3]
+    assert [told[0][1], told[3][1]] == ["a", "c"]
+    assert told[2][1] == "a message of 3000 bytes is over the limit of 1000 bytes"
+    assert "over the limit" in told[1][1]
 
 
 @pytest.mark.parametrize("version", [1, 2, 6, 65, 66])

@@ -331,6 +331,18 @@ def check_a_level_that_cannot_be_had(session: Session) -> None:
     assert WriteType.CAS == 5
 
 
+def check_a_request_that_is_too_long_costs_itself_alone(session: Session) -> None:
+    session.execute("CREATE TABLE large (k int PRIMARY KEY, v blob)")
+    with connected(KEYSPACE) as mine:
+        insert = joined(mine).prepare("INSERT INTO large (k, v) VALUES (?, ?)")
+        with pytest.raises(InvalidRequest, match=r"over the limit of .*: send it in smaller parts"):
+            mine.execute(insert, (1, bytes(33 << 20)))
+        assert all(host.is_up for host in mine.cluster.metadata.all_hosts()), "no peer is taken for dead"
+        assert all(pool["open_count"] for pool in mine.get_pool_state().values())
+        mine.execute(insert, (1, bytes(1 << 20)))
+        assert len(mine.execute("SELECT v FROM large WHERE k = 1").one().v) == 1 << 20
+
+
 def check_a_request_that_the_client_gives_up(session: Session) -> None:
     with pytest.raises(OperationTimedOut):
         session.execute("SELECT count(*) FROM numbers", timeout=1e-6)

@@ -349,9 +349,11 @@ class SearchIndexes:
         now_us = self._inside.clock.now_us()
         if self._is_fresh(self._named(table, mapping), now_us):
             done("")
-            return
-        self._wait(_Waiter(table, mapping, True, now_us, done), until_us)
-        self.read_soon()
+        elif self._is_foreign(mapping):
+            done(self._why_not(table, mapping))
+        else:
+            self._wait(_Waiter(table, mapping, True, now_us, done), until_us)
+            self.read_soon()
 
     def _is_fresh(self, index: OneIndex | None, now_us: int) -> bool:
         """Whether an index shows all that is durable at this moment, as far as can be told without asking."""
@@ -362,6 +364,9 @@ class SearchIndexes:
 
     def when_open(self, table: int, until_us: int, done: Then, mapping: str = "") -> None:
         """The same as soon as the index can be searched at all."""
+        if self._is_foreign(mapping):
+            done(self._why_not(table, mapping))
+            return
         self._wait(_Waiter(table, mapping, False, 0, done), until_us)
         self._tell()
 
@@ -381,10 +386,19 @@ class SearchIndexes:
         index = self._by_name.get(mapping) if mapping else self._current.get(table)
         return index if index is not None and index.table == table and index.state != CLOSED else None
 
+    def _is_foreign(self, mapping: str) -> bool:
+        """Whether there is no index of this name, nor will be: one that a coordinator of another release
+        plans for, whose analyzers make other terms, or one by a mapping that is over here.
+        """
+        return bool(mapping) and mapping not in self._by_name
+
     def _why_not(self, table: int, mapping: str) -> str:
         index = self._named(table, mapping)
         if index is None:
-            return self._faults.get(table, "the table is not searched")
+            told = "the table is not searched"
+            if self._is_foreign(mapping) and table in self._current:
+                told = "its index has other terms: by another mapping, or as another release makes them"
+            return self._faults.get(table, told)
         if not index.can_search:
             return f"the index is being built, {100 * index.progress:.0f} % done"
         return "the index did not follow its log in time"
@@ -396,7 +410,8 @@ class SearchIndexes:
                 continue  # what others were told let it go
             index = self._named(waiter.table, waiter.mapping)
             if index is None:
-                if all(each.table != waiter.table for each in self._by_name.values()):
+                are_none = all(each.table != waiter.table for each in self._by_name.values())
+                if are_none or self._is_foreign(waiter.mapping):
                     del self._waiting[number]
                     waiter.then(self._why_not(waiter.table, waiter.mapping))
             elif index.can_search:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import msgspec
+from pytest import MonkeyPatch as Patch
 
 from core.consistency import Level
+from core.limits import SECOND_US
 from core.requests import Changed, Invalid
 from core.searching import SearchAnswer, SearchRequest
 from documents.collections import CollectionSettings, CollectionSpec, alter_collection, drop_collection
+from index.analysis.analyzers import VERSION
 from index.query import All, Match
 from tests.node.search_world import SearchScenario
 
@@ -74,6 +77,22 @@ def test_a_lost_index_is_built_anew_while_another_peer_serves() -> None:
         for at in range(3):
             whole = s.search(All(), at, size=0)
             assert isinstance(whole, SearchAnswer) and whole.total == 40
+
+
+def test_peers_of_two_releases_whose_analyzers_differ_keep_no_search_waiting(monkeypatch: Patch) -> None:
+    s = told()
+    monkeypatch.setattr("node.search_indexes.VERSION", VERSION + 1)
+    for upgraded in range(2):
+        s.kill(upgraded)
+        s.start(upgraded)
+        for at in range(3):
+            begun_us = s.cluster.now_us
+            whole = s.search(All(), at, size=0, timeout_s=5.0)
+            assert isinstance(whole, SearchAnswer) and whole.total == 40
+            same = s.search(Match("title", "running"), at, size=0, fresh=False)
+            assert isinstance(same, SearchAnswer) and same.total == 20
+            assert s.cluster.now_us - begun_us < SECOND_US
+    assert s.cluster.events["searches_asked_elsewhere"] > 0
 
 
 def test_a_collection_that_is_dropped_is_not_searched_and_one_made_anew_is_empty() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core import limits
 from core.consistency import Level, Need, need
 from core.messages import OperationFailed, Search, Searched, Stale
 from core.ports import PeerId
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from node.searches import Searches
 
 RETRY_US = 50_000
-ATTEMPT_MIN_US = 200_000
-"""Others are asked, too, after a third of the time that is left, but not before."""
+ATTEMPT_MIN_US, ATTEMPT_MAX_US = 200_000, 2 * limits.SECOND_US
+"""Others are asked, too, after a third of the time that is left, but not before the one, nor later than the
+other: most searches take milliseconds, and who stands still answers none.
+"""
 
 Failure = Unavailable | Timeout | Broken | Invalid | Overloaded
 WorkFor = Callable[[Part], Work]
@@ -238,7 +241,8 @@ class Scatter:
         parent, inside, part = self._parent, self._parent.inside, asked.part
         left_us = max(1, self._deadline_us - inside.world.monotonic_us())
         asked.op = op = inside.new_op()
-        asked.timer = inside.timer(max(ATTEMPT_MIN_US, left_us // 3), "search_attempt", self.number, op)
+        patience_us = max(ATTEMPT_MIN_US, min(ATTEMPT_MAX_US, left_us // 3))
+        asked.timer = inside.timer(patience_us, "search_attempt", self.number, op)
         self._open[op] = asked
         inside.operations[op] = self
         epoch, work = parent.metadata.state.epoch, encode(self._work(part))

@@ -189,6 +189,9 @@ def test_a_peer_that_is_silent_is_passed_over_in_time() -> None:
 
     s.lose(silent)
     assert s.found(All(), (server + 1) % 3, timeout_s=5.0) == ["m1"]
+    begun_us = s.cluster.now_us
+    assert s.found(All(), (server + 1) % 3, timeout_s=60.0) == ["m1"]
+    assert s.cluster.now_us - begun_us < 3 * SECOND_US
 
 
 def test_where_all_are_slow_whoever_answers_first_counts_and_nobody_twice() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from pytest import MonkeyPatch as Patch
+import pytest
 
 from core.consistency import Level
 from core.limits import SECOND_US
@@ -79,7 +79,9 @@ def test_a_lost_index_is_built_anew_while_another_peer_serves() -> None:
             assert isinstance(whole, SearchAnswer) and whole.total == 40
 
 
-def test_peers_of_two_releases_whose_analyzers_differ_keep_no_search_waiting(monkeypatch: Patch) -> None:
+def test_peers_of_two_releases_whose_analyzers_differ_keep_no_search_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     s = told()
     monkeypatch.setattr("node.search_indexes.VERSION", VERSION + 1)
     for upgraded in range(2):

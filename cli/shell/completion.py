@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from cli.shell.commands import COMMANDS, LINES
 from cli.shell.formatting import FORMATS
 from cli.shell.helping import TOPICS
-from cli.shell.schema import Schema, Table
+from cli.shell.schema import Column, Schema, Table
 from cli.shell.words import DESCRIBED, KEYWORDS, STATEMENTS
 from core.consistency import Level
 from cql_lite import lexer, types
@@ -220,13 +220,27 @@ class _Context:
             return self._schema.table(_bare(texts[0]), _bare(texts[2]))
         return self._schema.table(self._keyspace, _bare(texts[0])) if texts and texts[0] else None
 
+    def _fitting(self, table: Table) -> Sequence[Column]:
+        """The columns that may stand here: keys are not set or dropped, and nothing is inserted twice."""
+        ups, columns = self._ups, table.columns
+        sets = self._first == "UPDATE" and "SET" in ups and "WHERE" not in ups
+        if sets or (self._first == "ALTER" and "DROP" in ups):
+            return [column for column in columns if column not in table.key]
+        if self._first == "SELECT" and "ORDER" in ups:
+            return [column for column in columns if column.kind == "clustering" or "vector<" in column.type]
+        if self._first == "INSERT" and "VALUES" not in ups and "(" in ups:
+            begun = ups.index("(")
+            named = [_bare(text) for text in self._before.texts[begun:] if text]
+            return [column for column in columns if column.name not in named]
+        return columns
+
     def _in_statement(self) -> list[tuple[str, str]]:
         keywords = _as(KEYWORD, KEYWORDS.get(self._first, "").split())
         if self._first == "CREATE" and self._last == "WITH":
             options = ("replication", "durable_writes") if "KEYSPACE" in self._ups else _TABLE_OPTIONS
             return _as(KEYWORD, options)
         table = self._table()
-        columns = _as(COLUMN, (identifier(column.name) for column in table.columns)) if table else []
+        columns = _as(COLUMN, (identifier(column.name) for column in self._fitting(table))) if table else []
         functions = []
         if self._first in ("SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN"):
             functions = _as(FUNCTION, (f"{name}(" for name in FUNCTIONS))

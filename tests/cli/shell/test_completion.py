@@ -12,12 +12,16 @@ from cli.shell.schema import Schema, assembled
 
 SCHEMA: Schema = assembled(
     [("shop",), ("system",)],
-    [("shop", "users"), ("shop", "Carts"), ("shop", "orders"), ("system", "local")],
+    [("shop", "users"), ("shop", "Carts"), ("shop", "orders"), ("shop", "events"), ("system", "local")],
     [
         ("shop", "users", "id", "int", "partition_key", 0),
         ("shop", "users", "name", "text", "regular", -1),
         ("shop", "users", "born", "date", "regular", -1),
         ("shop", "orders", "order_id", "int", "partition_key", 0),
+        ("shop", "events", "day", "int", "partition_key", 0),
+        ("shop", "events", "at", "int", "clustering", 0),
+        ("shop", "events", "v", "vector<float, 3>", "regular", -1),
+        ("shop", "events", "what", "text", "regular", -1),
         ("system", "local", "key", "text", "partition_key", 0),
     ],
     [("shop", "addr", ("street",), ("text",))],
@@ -74,6 +78,22 @@ def test_columns_are_those_of_the_table_behind_the_cursor() -> None:
     assert texts("SELECT na", " FROM users") == ["name"]
     assert texts("SELECT ord", " FROM shop.orders", keyspace="")[0] == "order_id"
     assert texts("SELECT ", " FROM users")[:3] == ["id", "born", "name"]
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("SELECT * FROM events WHERE day = 1 ORDER BY ", ["at", "v"]),
+        ("SELECT * FROM events WHERE ", ["day", "at", "v", "what"]),
+        ("INSERT INTO events (day, \"at\", ", ["v", "what"]),
+        ("UPDATE events SET ", ["v", "what"]),
+        ("UPDATE events SET what = 'x' WHERE ", ["day", "at", "v", "what"]),
+        ("ALTER TABLE events DROP ", ["v", "what"]),
+    ],
+)
+def test_columns_are_those_that_can_stand_there(before: str, expected: list[str]) -> None:
+    found = complete(before, "", SCHEMA, "shop")
+    assert [candidate.text for candidate in found if candidate.kind == "column"] == expected
 
 
 def test_a_completion_replaces_what_was_typed() -> None:

@@ -134,6 +134,14 @@ def _class(statement: ast.CreateIndex) -> str:
     return known
 
 
+def _check_similarity(value: str, column: str) -> None:
+    if value.lower() not in SIMILARITY_MEASURES:
+        raise InvalidRequestError(
+            f"Similarity function {value[:60]} was not recognized for column {column}. Valid values are: "
+            f"{', '.join(SIMILARITY_MEASURES)}"
+        )
+
+
 def _check_options(statement: ast.CreateIndex) -> None:
     for name, value in statement.options:
         low = value.lower()
@@ -142,7 +150,8 @@ def _check_options(statement: ast.CreateIndex) -> None:
         elif name == "analyzed":
             fine = low == "false"
         elif name == "similarity_function":
-            fine = low in SIMILARITY_MEASURES
+            _check_similarity(value, statement.targets[0].column)
+            fine = True
         elif name == "mode":
             fine = value.upper() in _MODES
         elif name == "analyzer_class":

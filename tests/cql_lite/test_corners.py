@@ -24,6 +24,7 @@ def cql() -> Cql:
         "ALTER TABLE t ADD (st set<text>, tp tuple<int, text>)",
         "CREATE TABLE grouped (a int, b int, c int, d int, v int, PRIMARY KEY ((a, b), c, d))",
         "CREATE TABLE hosts (k inet PRIMARY KEY)",
+        "CREATE TABLE points (k int PRIMARY KEY, at vector<float, 2>)",
     ):
         client.run(text)
         settle(client.cluster)
@@ -69,6 +70,8 @@ NEW_ROW = "BEGIN BATCH INSERT INTO t (k) VALUES (1) IF NOT EXISTS;"
         ("BEGIN BATCH DELETE FROM counted WHERE k = 1; APPLY BATCH", "a counter statement in a logged batch"),
         ("BEGIN UNLOGGED BATCH DELETE FROM counted WHERE k = 1; DELETE FROM plain WHERE k = 1; APPLY BATCH",
          "Counter and non-counter mutations cannot exist in the same batch"),
+        ("CREATE INDEX ON points (at) USING 'sai' WITH OPTIONS = {'similarity_function': 'nope'}",
+         "Similarity function nope was not recognized for column at"),
         ("BEGIN COUNTER BATCH USING TIMESTAMP 5 DELETE FROM counted WHERE k = 1; APPLY BATCH",
          "Cannot provide custom timestamp for counter BATCH"),
         ("DELETE v FROM counted WHERE k = 1 AND c = 1 IF EXISTS",

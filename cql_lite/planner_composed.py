@@ -15,9 +15,20 @@ from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.planner_functions import Compiled, Evaluate
+from cql_lite.planner_numbers import is_double
 from cql_lite.planner_rows import Record
 from cql_lite.planner_terms import Context, assignable
 from cql_lite.types import (
+    BIGINT,
+    BLOB,
+    BOOLEAN,
+    DECIMAL,
+    DOUBLE,
+    DURATION,
+    INT,
+    TEXT,
+    UUID,
+    VARINT,
     Fields,
     InvalidValueError,
     ListType,
@@ -32,7 +43,6 @@ from cql_lite.types_base import i32
 from cql_lite.types_nested import sized
 
 Compile = Callable[[ast.Expression, Type | None], Compiled]
-Natural = Callable[[ast.Expression], Type | None]
 Parts = list[bytes | None]
 Pack = Callable[[Parts], bytes]
 T = TypeVar("T", bound=Type)
@@ -40,12 +50,28 @@ T = TypeVar("T", bound=Type)
 LITERALS = (ast.ListLiteral, ast.SetLiteral, ast.MapLiteral, ast.TupleLiteral, ast.UdtLiteral)
 
 
-class Composer:
-    """Compiles literals with parts; `compile_` compiles a part, `natural` is the type of a constant."""
+def natural_type(expression: ast.Expression) -> Type | None:
+    """The type of a constant where nothing else says it."""
+    if not isinstance(expression, ast.Literal):
+        return None
+    if expression.kind == ast.INTEGER:
+        value = int(expression.text)
+        if -(2**31) <= value < 2**31:
+            return INT
+        return BIGINT if -(2**63) <= value < 2**63 else VARINT
+    if expression.kind == ast.FLOAT:
+        return DOUBLE if is_double(expression.text) else DECIMAL
+    return {
+        ast.STRING: TEXT, ast.BOOLEAN: BOOLEAN, ast.UUID: UUID, ast.BLOB: BLOB,
+        ast.DURATION: DURATION,
+    }.get(expression.kind)  # fmt: skip
 
-    def __init__(self, compile_: Compile, natural: Natural) -> None:
+
+class Composer:
+    """Compiles literals with parts; `compile_` compiles a part."""
+
+    def __init__(self, compile_: Compile) -> None:
         self._compile = compile_
-        self._natural = natural
 
     def composed(self, expression: ast.Expression, expected: Type | None) -> Compiled | None:
         """The compiled literal; None where it says no type, or is not of the kind that is expected."""
@@ -132,7 +158,7 @@ class Composer:
         else:
             if expected is not None:
                 return None
-            parts = [self._compile(item, self._natural(item)) for item in items]
+            parts = [self._compile(item, natural_type(item)) for item in items]
             fields = TupleType(types=tuple(part.type for part in parts))
         return _compiled(fields, parts, fields.pack)
 
@@ -160,7 +186,7 @@ class Composer:
                 found = self.composed(item, None)
                 if found is not None:
                     return found.type
-        return next((of for item in items if (of := self._natural(item)) is not None), None)
+        return next((of for item in items if (of := natural_type(item)) is not None), None)
 
     def _alike(self, whole: ast.Expression, items: Sequence[ast.Expression], of: Type) -> list[Compiled]:
         return [self._of(whole, item, of) for item in items]

@@ -17,9 +17,20 @@ from cql_lite import ast, planner_composed, planner_floor, planner_masks
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.formatting import column_title
 from cql_lite.lexer import meant
+from cql_lite.planner_composed import natural_type
 from cql_lite.planner_functions import FUNCTIONS, SIMILARITIES, Compiled, Evaluate, cast
 from cql_lite.planner_lives import LIVES, life
-from cql_lite.planner_numbers import NUMBERS, common, computed, converted, encoded, is_number, plus, quotient
+from cql_lite.planner_numbers import (
+    INTEGERS,
+    NUMBERS,
+    common,
+    computed,
+    converted,
+    encoded,
+    is_number,
+    plus,
+    quotient,
+)
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import (
@@ -36,19 +47,17 @@ from cql_lite.planner_times import is_time, shift
 from cql_lite.types import (
     BIGINT,
     BLOB,
-    BOOLEAN,
     COUNTER,
     DECIMAL,
     DOUBLE,
     DURATION,
+    FLOAT,
     INT,
     JSON,
     SCALARS,
     TEXT,
     TIMESTAMP,
     TIMEUUID,
-    UUID,
-    VARINT,
     Collection,
     InvalidTypeError,
     InvalidValueError,
@@ -89,7 +98,7 @@ class Expressions:
         self._resolve_udt = resolve_udt
         self._within_aggregate = False
         self.scope = Scope(markers, self._term)
-        self._composer = planner_composed.Composer(self.compile, _natural_type)
+        self._composer = planner_composed.Composer(self.compile)
 
     # --- as terms
 
@@ -131,8 +140,7 @@ class Expressions:
         if isinstance(expression, ast.Arithmetic):
             return self._arithmetic(expression, expected)
         if isinstance(expression, ast.Negation):
-            zero = ast.Literal(ast.INTEGER, "0", expression.at)
-            return self._arithmetic(ast.Arithmetic("-", zero, expression.term, expression.at), expected)
+            return self._negation(expression, expected)
         if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1:
             return self.compile(expression.items[0], expected)
         if self.layout is not None and isinstance(expression, planner_composed.LITERALS):
@@ -151,7 +159,7 @@ class Expressions:
     def _value(self, expression: ast.Expression, expected: Type | None, name: str = "value") -> Compiled:
         if isinstance(expression, ast.Star):
             raise InvalidRequestError("* stands in count(*) only")
-        of = expected or _natural_type(expression)
+        of = expected or natural_type(expression)
         if of is None:
             raise InvalidRequestError(
                 f"the type of the value at line {expression.at.line}, column {expression.at.column} is not "
@@ -270,27 +278,24 @@ class Expressions:
             if is_time(first.type):
                 by = self.compile(expression.right, DURATION)
                 return shift(first, by, -1 if expression.operator == "-" else 1)
-        left, right = self._operands(expression, expected, first)
-        of = common(left.type, right.type)
-        operator = expression.operator
+        return _result(expression.operator, *self._operands(expression, expected, first))
 
-        def evaluate(record: Record, context: Context) -> bytes | None:
-            a, b = left.evaluate(record, context), right.evaluate(record, context)
-            if a is None or b is None:
-                return None
-            values = converted(left.type.decode(a), of), converted(right.type.decode(b), of)
-            try:
-                return encoded(computed(operator, *values, of), of)
-            except ArithmeticError as error:
-                what = f"the operation '{left.type} {operator} {right.type}' failed: {error}"
-                raise FunctionError(what, operator, (left.type.cql, right.type.cql)) from None
-
-        return Compiled(of, evaluate)
+    def _negation(self, expression: ast.Negation, expected: Type | None) -> Compiled:
+        """Its type is that of what is negated: other than `0 - v`, which is an int where `v` is a tinyint."""
+        zero = ast.Literal(ast.INTEGER, "0", expression.at)
+        term = self.compile(expression.term, expected)
+        if not is_number(term.type):
+            return self._arithmetic(ast.Arithmetic("-", zero, expression.term, expression.at), expected)
+        return _result("-", self.compile(zero, BIGINT if term.type == COUNTER else term.type), term)
 
     def _operands(
         self, expression: ast.Arithmetic, expected: Type | None, first: Compiled | None
     ) -> tuple[Compiled, Compiled]:
-        """Both sides, of which the first may be compiled; a marker or constant has the type of the other."""
+        """Both sides, of which the first may be compiled.
+
+        A marker has the type of the other side; a constant has its own, as if it stood alone, where nothing
+        is expected of the result.
+        """
         sides = [expression.left, expression.right]
         known = [
             None if isinstance(side, (ast.Marker, ast.Literal)) else done or self.compile(side, expected)
@@ -300,10 +305,11 @@ class Expressions:
         found = []
         for side, compiled in zip(sides, known, strict=True):
             if compiled is None:
-                natural = _natural_type(side)
-                of = hint if natural is None or (hint is not None and is_number(hint)) else natural
-                if of is not None and natural == DOUBLE and of not in (DOUBLE, DECIMAL):
-                    of = DOUBLE
+                natural = natural_type(side)
+                of = hint if natural is None else natural
+                if natural is not None and is_number(natural) and expected is not None:
+                    fits = natural in INTEGERS or expected in (FLOAT, DOUBLE, DECIMAL)
+                    of = expected if fits and is_number(expected) else natural
                 compiled = self.compile(side, of)
             if not is_number(compiled.type):
                 between = " and ".join(column_title(side) for side in sides)
@@ -499,19 +505,22 @@ def column_value(layout: Layout, column: ColumnView) -> Compiled:
     return Compiled(column.type, lambda record, _: record[slot])
 
 
-def _natural_type(expression: ast.Expression) -> Type | None:
-    """The type of a constant where nothing else says it."""
-    if not isinstance(expression, ast.Literal):
-        return None
-    if expression.kind == ast.INTEGER:
-        value = int(expression.text)
-        if -(2**31) <= value < 2**31:
-            return INT
-        return BIGINT if -(2**63) <= value < 2**63 else VARINT
-    return {
-        ast.FLOAT: DOUBLE, ast.STRING: TEXT, ast.BOOLEAN: BOOLEAN, ast.UUID: UUID, ast.BLOB: BLOB,
-        ast.DURATION: DURATION,
-    }.get(expression.kind)  # fmt: skip
+def _result(operator: str, left: Compiled, right: Compiled) -> Compiled:
+    """The result of two numbers."""
+    of = common(left.type, right.type)
+
+    def evaluate(record: Record, context: Context) -> bytes | None:
+        a, b = left.evaluate(record, context), right.evaluate(record, context)
+        if a is None or b is None:
+            return None
+        values = converted(left.type.decode(a), of), converted(right.type.decode(b), of)
+        try:
+            return encoded(computed(operator, *values, of), of)
+        except ArithmeticError as error:
+            what = f"the operation '{left.type} {operator} {right.type}' failed: {error}"
+            raise FunctionError(what, operator, (left.type.cql, right.type.cql)) from None
+
+    return Compiled(of, evaluate)
 
 
 def _argument_type(name: str) -> Type | None:

@@ -60,6 +60,19 @@ def is_number(of: Type) -> bool:
     return of in NUMBERS
 
 
+def is_double(text: str) -> bool:
+    """Whether a constant with a fraction or an exponent is a double exactly, as far as its digits say; NaN
+    and Infinity are.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        return not any(sign.isdigit() for sign in text)
+    try:
+        return Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:
+        return False
+
+
 def common(a: Type, b: Type) -> Type:
     """The type of a result of numbers of these types."""
     a, b = (BIGINT if of == COUNTER else of for of in (a, b))

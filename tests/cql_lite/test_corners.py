@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ def cql() -> Cql:
         "ALTER TABLE t ADD (st set<text>, tp tuple<int, text>)",
         "CREATE TABLE grouped (a int, b int, c int, d int, v int, PRIMARY KEY ((a, b), c, d))",
         "CREATE TABLE hosts (k inet PRIMARY KEY)",
+        "CREATE TABLE numbers (k int PRIMARY KEY, t tinyint, i int, f float)",
         "CREATE TABLE points (k int PRIMARY KEY, at vector<float, 2>)",
     ):
         client.run(text)
@@ -185,6 +187,47 @@ def test_tokens_restrict_system_tables(cql: Cql) -> None:
 def test_an_address_of_version_4_within_version_6_is_one_of_version_4(cql: Cql) -> None:
     cql.run("INSERT INTO hosts (k) VALUES ('::ffff:1.2.3.4')")
     assert values(cql, "SELECT k FROM hosts WHERE k = '1.2.3.4'") == [(bytes([1, 2, 3, 4]),)]
+
+
+# --- constants in arithmetic
+
+
+@pytest.mark.parametrize(
+    ("expression", "of", "value"),
+    [
+        ("t + 1", "int", 128),
+        ("t * 300", "int", 38100),
+        ("i + 99999999999", "bigint", 100000000006),
+        ("i + 99999999999999999999", "varint", 100000000000000000006),
+        ("i * 1.5", "double", 10.5),
+        ("i + 0.12345678901234567890", "decimal", "7.12345678901234567890"),
+        ("-t", "tinyint", -127),
+        ("-t + 1", "int", -126),
+        ("-(t + 1)", "int", -128),
+        ("t - t", "tinyint", 0),
+        ("(tinyint)1 - t", "tinyint", -126),
+        ("i + ?", "int", None),
+        ("sum(t + 1)", "int", 128),
+    ],
+)
+def test_constants_have_types_of_their_own(cql: Cql, expression: str, of: str, value: Any) -> None:
+    cql.run("INSERT INTO numbers (k, t, i) VALUES (1, 127, 7)")
+    prepared = cql.good(wire.Prepare(f"SELECT {expression} FROM numbers WHERE k = 1"))
+    assert isinstance(prepared, wire.Prepared)
+    assert prepared.result.columns[0].type.cql == of
+    bound = [None] * len(prepared.variables.columns)
+    ((found,),) = (row.values() for row in rows(cql.good(cql.execute(prepared, bound))))
+    assert found == (Decimal(value) if of == "decimal" else value)
+
+
+@pytest.mark.parametrize(
+    ("column", "expression", "value"),
+    [("t", "100 + 27", 127), ("f", "1.5 + 1", 2.5), ("t", "-(100 + 27)", -127), ("t", "? + 1", 6)],
+)
+def test_constants_have_the_type_that_is_expected(cql: Cql, column: str, expression: str, value: Any) -> None:
+    cql.run(f"INSERT INTO numbers (k, {column}) VALUES (2, {expression})", *[5] * expression.count("?"))
+    assert values(cql, f"SELECT {column} FROM numbers WHERE k = 2") == [(value,)]
+    assert "out of range" in cql.error("INSERT INTO numbers (k, t) VALUES (2, 100 + 28)").message
 
 
 # --- what markers are called

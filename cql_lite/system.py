@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from core.roles import Role
@@ -96,7 +96,8 @@ class State(Protocol):
 class Place(NamedTuple):
     """Where this peer is: its id, and the ports that every peer has.
 
-    `epochs` are those that the others are known to have adopted, as it is now.
+    `epochs` are those that the others are known to have adopted, as it is now. `clients` tells who is
+    connected, as rows of `system_views.clients`.
     """
 
     peer: bytes
@@ -104,6 +105,7 @@ class Place(NamedTuple):
     peer_port: int
     start: int
     epochs: Mapping[bytes, int] = {}
+    clients: Callable[[], Iterable[dict[str, Any]]] = tuple
 
 
 Row = dict[str, Any]

@@ -1,8 +1,8 @@
-"""System tables that tools look into and nothing needs: which indexes there are, and some that stay empty."""
+"""System tables that tools look into and nothing needs: indexes, clients, and some that stay empty."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from core.schema import Table
@@ -18,6 +18,14 @@ class State(Protocol):
         """All tables by id."""
 
 
+class Place(Protocol):
+    """What is read of the peer."""
+
+    @property
+    def clients(self) -> Callable[[], Iterable[Row]]:
+        """Tells who is connected."""
+
+
 def index_info(state: State, _place: object) -> Iterator[Row]:
     """`system."IndexInfo"`: indexes that queries may use, which wait for those that are being built.
 
@@ -26,6 +34,11 @@ def index_info(state: State, _place: object) -> Iterator[Row]:
     named = sorted((table.keyspace, index.name) for table in state.tables.values() for index in table.indexes)
     for keyspace, name in named:
         yield {"table_name": keyspace, "index_name": name, "value": None}
+
+
+def clients(_state: State, place: Place) -> Iterator[Row]:
+    """`system_views.clients`: who is connected with the peer that is asked."""
+    yield from place.clients()
 
 
 def nothing(_state: State, _place: object) -> Iterator[Row]:
@@ -51,7 +64,13 @@ SHAPES: Final[tuple[tuple[str, str, str, Callable[[Any, Any], Iterator[Row]]], .
         "prepared_id blob pk, logged_keyspace text, query_string text",
         nothing,
     ),
-    ("system_views", "clients", "address inet pk, port int ck, driver_name text, username text", nothing),
+    (
+        "system_views", "clients",
+        ("address inet pk, port int ck, client_options frozen<map<text, text>>, connection_stage text, "
+        "driver_name text, driver_version text, hostname text, protocol_version int, request_count bigint, "
+        "ssl_cipher_suite text, ssl_enabled boolean, ssl_protocol text, username text"),
+        clients,
+    ),
     ("system_views", "settings", "name text pk, value text", nothing),
     (
         "system", "table_estimates",

@@ -193,7 +193,9 @@ class _Above(asyncio.Transport):
         return self._closing or self._below.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What the connection below knows of itself, and that it is secured."""
+        """What the connection below knows of itself, and how it is secured."""
+        if name == "cipher":
+            return self._end.cipher()
         return self._context if name == "sslcontext" else self._below.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -34,6 +34,7 @@ from node.node import Node
 from node.rumours import ALIVE, DEAD
 from server.bridge import Bridge
 from server.client_tls import ClientTls, Secured
+from server.cql_clients import client_row
 from server.cql_traces import Traces, packed_address
 from server.metrics import Metrics
 
@@ -85,7 +86,13 @@ class CqlService:
         """Where the peer is."""
         identity = self._node.inside.identity
         known = self._node.peer_epochs.known
-        return Place(identity.peer, self._ports[0], self._ports[1], identity.start, known)
+        return Place(
+            identity.peer, self._ports[0], self._ports[1], identity.start, known, self._rows_of_clients
+        )
+
+    def _rows_of_clients(self) -> list[dict[str, Any]]:
+        rows = [row for client in self.clients.values() if (row := client.row()) is not None]
+        return sorted(rows, key=lambda row: (row["address"], row["port"]))
 
     @property
     def operation_ids_us(self) -> int:
@@ -245,12 +252,18 @@ class Client(asyncio.Protocol):
         self._address: bytes | None = None
         self._flushing = False
         self._choked = self._held = False
+        self._requests = 0
         self._who = ""
 
     @property
     def busy(self) -> bool:
         """Whether requests wait for their response."""
         return bool(self._runs)
+
+    def row(self) -> dict[str, Any] | None:
+        """What is told of it in `system_views.clients`."""
+        transport = self._transport
+        return None if transport is None else client_row(self._connection, transport, self._requests)
 
     # --- what the loop calls
 
@@ -293,7 +306,9 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, or none: what was left because too many requests were in flight."""
         connection = self._connection
-        for received in connection.receive(bytes(data)):
+        requests = connection.receive(bytes(data))
+        self._requests += len(requests)
+        for received in requests:
             if (
                 type(received.request) is not wire.Execute
                 or received.tracing

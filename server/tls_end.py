@@ -83,6 +83,10 @@ class TlsEnd:
         """Bytes for the network that belong to TLS itself: its handshake and its alerts."""
         return self._outgoing.read()
 
+    def cipher(self) -> tuple[str, str, int] | None:
+        """The cipher in use, the version of TLS and the bits of the key."""
+        return self._object.cipher()
+
     def certificate(self) -> bytes:
         """The other side's certificate (DER), checked by the handshake."""
         return self._object.getpeercert(True) or b""

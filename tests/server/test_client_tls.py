@@ -174,6 +174,29 @@ def test_who_speaks_in_clear_is_answered_in_clear(ours: TlsConfig, pieces: list[
     run(work())
 
 
+def test_the_protocol_behind_it_can_tell_the_cipher(ours: TlsConfig) -> None:
+    async def work() -> None:
+        made: list[asyncio.BaseTransport] = []
+
+        class Inner(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made.append(transport)
+
+        tls = client_tls.ClientTls(served(ours, required=False), lambda _: None)
+        server = await asyncio.get_running_loop().create_server(lambda: tls(Inner()), "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        context = shown(ours.authority, None)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        await until(lambda: made)
+        assert made[0].get_extra_info("cipher") == writer.get_extra_info("cipher")
+        assert made[0].get_extra_info("cipher")[1] == "TLSv1.3"
+        assert made[0].get_extra_info("peername")[0] == "127.0.0.1"
+        writer.close()
+        server.close()
+
+    run(work())
+
+
 def test_without_a_handshake_a_connection_does_not_stay(
     ours: TlsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from cassandra import InvalidRequest, Unauthorized
 from cassandra.cluster import Session
 from cassandra.metadata import KeyspaceMetadata
 
-from tests.clients.suite.fixtures import KEYSPACE, PEERS, PORT, connected, until
+from tests.clients.suite.fixtures import KEYSPACE, PEERS, PORT, connected, joined, only, until
 
 SCHEMA = """
 CREATE TYPE {}.inside (a int, b frozen<list<text>>);
@@ -72,6 +72,24 @@ def check_the_schema_as_drivers_see_it(session: Session) -> None:
     }
     assert keyspace.tables["found"].indexes.keys() == indexes.keys()
     assert keyspace.views == keyspace.functions == keyspace.aggregates == {}
+
+
+def check_each_peer_tells_who_is_connected(session: Session) -> None:
+    name, profiles = "system_views.clients", {peer: only(address) for peer, address in PEERS.items()}
+    with connected(profiles=profiles) as mine:
+        for peer in PEERS:
+            rows = list(joined(mine).execute(f"SELECT * FROM {name}", execution_profile=peer))
+            mine_there = [row for row in rows if row.connection_stage == "ready" and row.driver_name]
+            assert mine_there and all("Python Driver" in row.driver_name for row in mine_there)
+            assert all(row.protocol_version in (3, 4, 5) for row in mine_there)
+            assert any(row.request_count > 0 for row in mine_there)
+            assert not any(row.ssl_enabled for row in rows)
+            one = rows[-1]
+            found = mine.execute(
+                f"SELECT driver_name FROM {name} WHERE address = %s AND port = %s",
+                (one.address, one.port), execution_profile=peer,
+            )  # fmt: skip
+            assert [row.driver_name for row in found] == [one.driver_name]
 
 
 def parts(keyspace: KeyspaceMetadata, name: str) -> list[str]:

@@ -339,11 +339,12 @@ def _date_histogram(body: Body, _kind: str, inside: Aggregations, now_us: int) -
 
 
 def _shift_us(body: Body) -> int:
-    """The offset of a date histogram: +6h, -1d."""
-    text = body.text("offset")
+    """The offset of a date histogram: +6h, -1d, or milliseconds."""
+    given = body.take("offset", "")
+    text = f"{given}ms" if type(given) is int else body.text("offset")
     match = _SHIFT.fullmatch(text)
     if text and match is None:
-        raise RefusedError("offset is such as +6h or -1d", body.path)
+        raise RefusedError("offset is such as +6h or -1d, or a number of milliseconds", body.path)
     found = 0 if match is None else int(match[1] + match[2]) * _FIXED_US[match[3]]
     if abs(found) > INTERVAL_US_MAX:
         raise RefusedError("offset is too long", body.path)
@@ -409,6 +410,7 @@ def _cardinality(body: Body, _kind: str, _inside: Aggregations, _now_us: int) ->
 
 def _top_hits(body: Body, _kind: str, _inside: Aggregations, _now_us: int) -> Aggregation:
     size = body.integer("size", 3, 0, 100)
+    body.only(False, "version", "seq_no_primary_term", "explain", "track_scores")
     sort = read_sort(body.take("sort"), f"{body.path}.sort")
     source = read_source(body.take("_source"), f"{body.path}._source")
     return TopHitsOf(size, sort, source, body.integer("from", 0, 0, 1000))

@@ -13,7 +13,7 @@ from index.options import Body, check_field
 from index.query import DATE, All, FunctionScore, Query, ScoreFunction
 
 FUNCTIONS_MAX: Final = 100
-SCORE_MAX: Final = 3.4e38
+SCORE_MAX: Final = 3.4028235e38
 _KINDS: Final = ("weight", "field_value_factor", "random_score", *DECAYS)
 _SPAN: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 _SPAN_US: Final = {

@@ -24,6 +24,10 @@ def _of_digits(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
 
 
+ALL_FLAGS: Final = (-1, 255, 65_535)
+"""What Elasticsearch's clients write for all flags."""
+
+
 class Body:
     """The options of one query: taken one by one, what is left over is refused."""
 
@@ -142,7 +146,10 @@ class Body:
         return text
 
     def flags(self, known: tuple[str, ...]) -> tuple[str, ...]:
-        """flags: words with `|` between them."""
+        """flags: words with `|` between them, or the number that Elasticsearch's own clients say for all."""
+        given = [self.take(name) for name in ("flags", "flags_value")]
+        if any(type(value) is int and value in ALL_FLAGS for value in given):
+            return ("ALL",)
         found = tuple((self.text("flags", "ALL") or "NONE").upper().split("|"))
         for flag in found:
             if flag not in known:
@@ -157,6 +164,12 @@ class Body:
             value = self.take(name)
             if not isinstance(value, str | int | float | None):
                 raise RefusedError(f"{name} is text, a number, true or false", self.path)
+
+    def only(self, value: bool, *names: str) -> None:
+        """Options of which one value alone is understood, which clients say though it is the default."""
+        for name in names:
+            if self.boolean(name, value) is not value:
+                raise RefusedError(f"{name} is not supported", self.path)
 
     def fields(self, name: str = "fields") -> tuple[tuple[str, float], ...]:
         """An option that is a list of fields, each perhaps with its boost: title^3."""

@@ -227,7 +227,7 @@ class FunctionScore(msgspec.Struct, frozen=True, tag="function_score"):
     functions: tuple[ScoreFunction, ...] = ()
     score_mode: str = "multiply"
     boost_mode: str = "multiply"
-    boost_max: float = 3.4e38
+    boost_max: float = 3.4028235e38
     least: float | None = None
 
 

@@ -228,6 +228,7 @@ def _query_string(body: Body) -> Query:
     kind = body.one_of("type", KINDS, "best_fields")
     slop, zone = body.integer("phrase_slop", 0, 0, SLOP_MAX), body.zone()
     body.without_effect(*_OF_EXECUTION, *_OF_STRINGS, "max_determinized_states", "rewrite")
+    body.only(False, "escape")
     tie = body.number("tie_breaker", -1.0, -1.0, 1.0)
     text = body.text("query", needed=True)
     parsed = parse_query_string(
@@ -255,7 +256,7 @@ def _query_string(body: Body) -> Query:
 
 def _simple_query_string(body: Body) -> Query:
     options = _string_options(body, lenient=True)
-    body.without_effect(*_OF_EXECUTION, *_OF_STRINGS, "quote_field_suffix")
+    body.without_effect(*_OF_EXECUTION, *_OF_STRINGS)
     options = replace(
         options,
         flags=body.flags(SIMPLE_FLAGS),
@@ -286,11 +287,11 @@ def _more_like_this(body: Body) -> Query:
             tuple(ids),
             body.integer("max_query_terms", 25, 1, 100),
             body.integer("min_term_freq", 2, 1, 1_000_000),
-            body.integer("min_doc_freq", 5, 1, 1_000_000_000),
+            body.integer("min_doc_freq", 5, 1, 2**31 - 1),
             body.integer("min_word_length", 0, 0, 1000),
             body.minimum() or "30%",
             body.boolean("include", False),
-            body.integer("max_doc_freq", 0, 0, 1_000_000_000),
+            body.integer("max_doc_freq", 0, 0, 2**31 - 1),
             body.integer("max_word_length", 0, 0, 1000),
             _texts(body, "stop_words"),
             _texts(body, "unlike"),
@@ -413,6 +414,7 @@ def _bool(body: Body) -> Query:
     must, should = _queries(body, "must"), _queries(body, "should")
     must_not, filters = _queries(body, "must_not"), _queries(body, "filter")
     minimum = body.minimum()
+    body.only(True, "adjust_pure_negative")
     if minimum and should:
         return body.done(Bool((*must, AtLeast(should, minimum)), (), must_not, filters))
     needed = 1 if should and not must and not filters else 0

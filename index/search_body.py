@@ -95,7 +95,7 @@ def _read(body: Body, now_us: int) -> SearchBody:
         query = read_query(given, "query", 0)
         check_size(query)
     check_members(body)
-    least = body.number("min_score", 0.0, 0.0, 3.4e38) if body.take("min_score") is not None else None
+    least = body.number("min_score", 0.0, 0.0, 3.4028235e38) if body.take("min_score") is not None else None
     lenient, operator = body.boolean("lenient", False), body.one_of("default_operator", ("or", "and"), "or")
     fields = body.fields() if text is not None else ()
     shown = () if text is not None else read_fields(body.take("fields", []))

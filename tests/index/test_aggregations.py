@@ -353,3 +353,17 @@ def test_extended_stats_are_those_of_python() -> None:
     upper = answer["avg"] + 3 * pstdev(years)
     assert answer["std_deviation_bounds"]["upper"] == pytest.approx(upper)
     assert told({"extended_stats": {"field": "nope"}}, FOUND)["std_deviation_bounds"]["lower"] is None
+
+
+def test_what_clients_write_out_in_aggregations() -> None:
+    def read(options: dict[str, Any]) -> Any:
+        return parse_aggregations({"a": options}, now_us=0)
+
+    months = {"field": "at", "calendar_interval": "month"}
+    assert read({"date_histogram": {**months, "offset": 0}}) == read({"date_histogram": months})
+    hours = read({"date_histogram": {**months, "offset": -7_200_000}})
+    assert hours == read({"date_histogram": {**months, "offset": "-2h"}})
+    off = {"version": False, "seq_no_primary_term": False, "explain": False}
+    assert read({"top_hits": {"size": 1, **off}}) == read({"top_hits": {"size": 1}})
+    refused = read({"top_hits": {"version": True}})
+    assert isinstance(refused, QueryError) and refused.detail == "version is not supported"

@@ -268,3 +268,32 @@ def test_older_words_mean_what_they_are_called_now() -> None:
     fields = {"query": "a b", "fields": ["t^2", "u"], "operator": "and"}
     crossing = {"multi_match": {**fields, "type": "cross_fields"}}
     assert parse_query({"combined_fields": fields}) == parse_query(crossing)
+
+
+def _plain(kind: str, options: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """What clients write out though it is the default changes nothing."""
+    assert parse_query({kind: {**options, **defaults}}) == parse_query({kind: options})
+
+
+def test_defaults_that_clients_write_out_change_nothing() -> None:
+    execution = {"max_expansions": 50, "lenient": False, "auto_generate_synonyms_phrase_query": True}
+    _plain("bool", {"must": A}, {"adjust_pure_negative": True, "boost": 1.0})
+    words = {"operator": "OR", "prefix_length": 0, "zero_terms_query": "NONE", "boost": 1.0}
+    assert parse_query({"match": {"t": {"query": "a", **execution, **words}}}) == parse_query(A)
+    _plain(
+        "query_string",
+        {"query": "a", "default_field": "t"},
+        {"escape": False, "fuzzy_max_expansions": 50, "max_determinized_states": 10000, "phrase_slop": 0},
+    )
+    _plain("simple_query_string", {"query": "a b", "fields": ["t"]}, {"flags": -1, "fuzzy_prefix_length": 0})
+    given = {"value": "a.*", "flags_value": 255, "max_determinized_states": 10000}
+    assert parse_query({"regexp": {"t": given}}) == parse_query({"regexp": {"t": "a.*"}})
+    _plain("function_score", {"query": A}, {"max_boost": 3.4028235e38, "score_mode": "multiply"})
+    like = parse_query({"more_like_this": {"fields": ["t"], "like": "a", "max_doc_freq": 2**31 - 1}})
+    assert isinstance(like, MoreLike)
+    escaped = {"query_string": {"query": "a", "escape": True}}
+    for refused in ({"bool": {"adjust_pure_negative": False}}, escaped):
+        found = parse_query(refused)
+        assert isinstance(found, QueryError) and "is not supported" in found.detail
+    found = parse_query({"simple_query_string": {"query": "a", "quote_field_suffix": ".exact"}})
+    assert isinstance(found, QueryError) and "quote_field_suffix" in found.detail

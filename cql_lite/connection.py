@@ -24,6 +24,7 @@ cost an error, a malformed frame the connection.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ from cql_lite.frames import (
 )
 
 CQL_VERSION = "3.4.7"
+_CQL_VERSIONS = re.compile(r"(?:[3-9]|[1-9]\d)\..*")
+"""Those that a client may name: 3 or later, as in Cassandra. There is no 4, but drivers name it."""
 LZ4 = "lz4"
 EVENT_STREAM = -1
 
@@ -231,7 +234,7 @@ class Connection:
         if "CQL_VERSION" not in options:
             self._refuse(stream, "STARTUP must name a CQL_VERSION, such as 3.0.0")
             return
-        if not options["CQL_VERSION"].startswith("3."):
+        if not _CQL_VERSIONS.fullmatch(options["CQL_VERSION"]):
             self._refuse(stream, f"CQL version {options['CQL_VERSION']!r} is not supported, {CQL_VERSION} is")
             return
         if compression not in ("", LZ4):

@@ -211,6 +211,7 @@ def test_versions_do_not_mix() -> None:
     [
         ({}, "must name a CQL_VERSION"),
         ({"CQL_VERSION": "2.0.0"}, "'2.0.0' is not supported"),
+        ({"CQL_VERSION": "three"}, "'three' is not supported"),
         ({"CQL_VERSION": "3.4.5", "COMPRESSION": "snappy"}, "'snappy' is not supported"),
     ],
 )
@@ -238,6 +239,14 @@ def test_authentication(version: int) -> None:
     client.connection.respond(1, wire.AuthSuccess())
     assert client.read() == [(1, wire.AuthSuccess())]
     assert len(client.send(QUERY)) == 1
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "3.4.7", "4.0.0", "5.0", "10.1"])
+def test_versions_of_cql_that_drivers_name(version: str) -> None:
+    """The driver for Rust says 4.0.0, and Cassandra takes whatever is 3 or later."""
+    client = Client(Connection(), 4)
+    client.start(CQL_VERSION=version)
+    assert client.answers == [(1, wire.Ready())]
 
 
 def test_nothing_but_hello_is_allowed_first() -> None:

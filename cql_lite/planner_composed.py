@@ -1,8 +1,9 @@
 """Values put together in a SELECT: `[a, b]`, `{a, b}`, `{1: a}`, `(a, b)`, `{field: a}` of columns.
 
 The type is that which is expected, as by `(list<int>)[a, b]`; else that of the first item that says one by
-itself, which the others must have, too. A null is a null element of a list, a tuple, or a value of a map;
-sets and keys of maps have none, so it is left out of these. `{a: b}` is a value of a user type where one is
+itself, which the others must have, too. A null is a null element of a list, a tuple, or a value of a map
+(without bytes, where the type may be so: some drivers end over other nulls); sets and keys of maps have none,
+so it is left out of these. `{a: b}` is a value of a user type where one is
 expected, and elsewhere a map whose keys are columns.
 """
 
@@ -39,8 +40,6 @@ from cql_lite.types import (
     UserType,
     VectorType,
 )
-from cql_lite.types_base import i32
-from cql_lite.types_nested import sized
 
 Compile = Callable[[ast.Expression, Type | None], Compiled]
 Parts = list[bytes | None]
@@ -100,7 +99,7 @@ class Composer:
         if of is None:
             return None
         parts = self._alike(expression, expression.items, of.element)
-        return _compiled(of, parts, lambda values: i32.pack(len(values)) + sized(values))
+        return _compiled(of, parts, of.pack_with_nulls)
 
     def _set(self, expression: ast.SetLiteral, expected: Type | None) -> Compiled | None:
         of = self._element(expression.items, expected, SetType)
@@ -142,7 +141,7 @@ class Composer:
             ordered: Parts = []
             for key in sorted(found, key=of.keys.key):
                 ordered += (key, found[key])
-            return i32.pack(len(found)) + sized(ordered)
+            return of.pack_with_nulls(ordered)
 
         return _compiled(of, of_keys + of_values, pack)
 

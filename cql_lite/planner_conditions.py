@@ -25,7 +25,7 @@ from cql_lite.planner_functions import Compiled
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_tables import ColumnView, TableView
-from cql_lite.planner_terms import MAY_BE_EMPTY, Bound, Context, Scope, Term, compile_term
+from cql_lite.planner_terms import Bound, Context, Scope, Term, compile_term
 from cql_lite.planner_where import called, column_of
 from cql_lite.types import (
     BOOLEAN,
@@ -203,15 +203,11 @@ def _listed(
         return lambda context: list(whole.unpack(_needed(term(context), name)))
     scope.markers.note(right, f"in({name})", whole)
     index, of = right.index, whole.element
-    may_be_empty = of.cql in MAY_BE_EMPTY
 
     def options(context: Context) -> list[bytes | None]:
         value = _needed(context.values[index], name)
         try:
-            return [
-                None if each is None or (not each and may_be_empty) else of.check(each)
-                for each in whole.parts(value)
-            ]
+            return [None if each is None else of.check(each) for each in whole.parts(value)]
         except InvalidValueError as error:
             raise InvalidRequestError(f"Invalid value for bind marker {index}: {error}") from None
 

@@ -48,6 +48,7 @@ from cql_lite.types import (
     BIGINT,
     BLOB,
     COUNTER,
+    DATE,
     DECIMAL,
     DOUBLE,
     DURATION,
@@ -358,7 +359,7 @@ class Expressions:
     def _argument(self, name: str, index: int, argument: ast.Expression, of: Type | None) -> Compiled:
         if isinstance(argument, ast.Marker):
             return self._value(argument, of, f"arg{index}(system.{name})")
-        return self.compile(argument, of)
+        return self.compile(argument, of or _of_time_text(name, argument))
 
     def _floor(self, arguments: tuple[ast.Expression, ...]) -> Compiled:
         planner_floor.check_count(len(arguments))
@@ -533,6 +534,13 @@ def _argument_type(name: str) -> Type | None:
     if lowered.startswith("blobas"):
         return BLOB
     return SCALARS.get(lowered.removesuffix("asblob")) if lowered.endswith("asblob") else None
+
+
+def _of_time_text(name: str, argument: ast.Expression) -> Type | None:
+    """What `'2024-01-01'` is as an argument: toDate() is of timestamps, toTimestamp() of dates."""
+    if not isinstance(argument, ast.Literal) or argument.kind not in (ast.STRING, ast.INTEGER):
+        return None
+    return {"todate": TIMESTAMP, "totimestamp": DATE}.get(name.replace("_", ""))
 
 
 # --- parts of values

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.planner_numbers import converted, encoded, is_number, narrowed, plus, quotient
 from cql_lite.planner_rows import Record
-from cql_lite.planner_terms import MAY_BE_EMPTY, Context, assignable, thawed
+from cql_lite.planner_terms import Context, assignable, thawed
 from cql_lite.types import (
     BIGINT,
     BLOB,
@@ -23,6 +23,7 @@ from cql_lite.types import (
     DOUBLE,
     FLOAT,
     INT,
+    MAY_BE_EMPTY,
     SCALARS,
     TEXT,
     TIME,
@@ -296,7 +297,7 @@ def _collection_count(name: str, arguments: Arguments) -> Compiled:
     if not isinstance(of, Collection):
         raise InvalidRequestError(f"{name}() takes a collection, not {of}")
     step = of.per_element
-    return unary(arguments[0], INT, lambda value: i32.pack(len(of.unpack(value)) // step))
+    return unary(arguments[0], INT, lambda value: i32.pack(len(of.parts(value)) // step))
 
 
 def _map_part(offset: int) -> Builder:
@@ -308,7 +309,7 @@ def _map_part(offset: int) -> Builder:
         result: Type = ListType(element=of.values) if offset else SetType(element=of.keys)
         assert isinstance(result, Collection)
         made = result
-        return unary(arguments[0], made, lambda value: made.pack(of.unpack(value)[offset::2]))
+        return unary(arguments[0], made, lambda value: made.pack_with_nulls(of.parts(value)[offset::2]))
 
     return build
 
@@ -322,7 +323,7 @@ def _collection_extreme(sign: int) -> Builder:
         element = of.element
 
         def found(value: bytes) -> bytes | None:
-            parts = sorted(of.unpack(value), key=element.key)
+            parts = sorted((part for part in of.parts(value) if part is not None), key=element.key)
             return parts[0 if sign > 0 else -1] if parts else None
 
         return unary(arguments[0], element, found)
@@ -341,7 +342,7 @@ def _collection_total(mean: bool) -> Builder:
         element = of.element
 
         def found(value: bytes) -> bytes:
-            numbers = [element.decode(part) for part in of.unpack(value)]
+            numbers = [element.decode(part) for part in of.parts(value) if part is not None]
             total = reduce(plus(element), numbers, converted(0, element))
             if mean and numbers:
                 total = quotient(total, converted(len(numbers), element), element)

@@ -29,7 +29,6 @@ from cql_lite.types import (
     SetType,
     Type,
     UserType,
-    sized,
 )
 from cql_lite.types_base import i32, i64
 
@@ -183,6 +182,7 @@ def _single(name: str, pick: Pick) -> Compiled:
 def _many(name: str, pick: Pick) -> Compiled:
     """A list of numbers, or the greatest or least of them."""
     choose: Callable[[list[int]], int] | None = None
+    listed = ListType(element=INT if name == TTL else BIGINT)
     if name in _LARGEST:
         choose = max
     elif name in _SMALLEST:
@@ -195,8 +195,8 @@ def _many(name: str, pick: Pick) -> Compiled:
         assert isinstance(cells, list)
         if choose is not None:
             return i64.pack(choose([cell.timestamp_us for cell in cells if cell is not None]))
-        return i32.pack(len(cells)) + sized([_number(name, cell) or b"" for cell in cells])
+        return listed.pack_with_nulls([_number(name, cell) for cell in cells])
 
     if choose is not None:
         return Compiled(BIGINT, evaluate)
-    return Compiled(ListType(element=INT if name == TTL else BIGINT), evaluate)
+    return Compiled(listed, evaluate)

@@ -17,6 +17,7 @@ from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.formatting import expression as text_of
 from cql_lite.types import (
+    MAY_BE_EMPTY,
     Collection,
     Fields,
     InvalidKindError,
@@ -188,24 +189,6 @@ def _part(expression: ast.Expression, literal: ast.Expression) -> str:
 def constant(value: bytes | None) -> Term:
     """A term that is always this."""
     return lambda _: value
-
-
-MAY_BE_EMPTY: Final = frozenset(
-    [
-        "bigint",
-        "boolean",
-        "decimal",
-        "double",
-        "float",
-        "inet",
-        "int",
-        "timestamp",
-        "timeuuid",
-        "uuid",
-        "varint",
-    ]
-)
-"""Types of which Cassandra takes a value of no bytes, which drivers read as null; here it is null."""
 
 
 def marker_term(index: int, of: Type) -> Term:

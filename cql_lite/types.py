@@ -17,6 +17,7 @@ types; `types_parse` the names; `ordered` numbers as sortable bytes.
 from __future__ import annotations
 
 from cql_lite.types_base import (
+    MAY_BE_EMPTY,
     InvalidKindError,
     InvalidTypeError,
     InvalidValueError,
@@ -63,11 +64,12 @@ from cql_lite.types_time import Date, Duration, DurationType, Time, Timestamp, d
 
 __all__ = [
     "ASCII", "BIGINT", "BLOB", "BOOLEAN", "COUNTER", "DATE", "DECIMAL", "DOUBLE", "DURATION", "FLOAT",
-    "INET", "INT", "JSON", "SCALARS", "SMALLINT", "TEXT", "TIME", "TIMESTAMP", "TIMEUUID", "TINYINT",
-    "UUID", "VARINT", "Blob", "Boolean", "Collection", "Date", "DecimalType", "Duration", "DurationType",
-    "Fields", "Float", "Inet", "Integer", "InvalidKindError", "InvalidTypeError", "InvalidValueError", "Json",
-    "Leaf", "ListType", "MapType", "Nested", "ResolveUdt", "Scalar", "SetType", "Text", "Time", "Timestamp",
-    "TupleType", "Type", "UserType", "Uuid", "Value", "Varint", "VectorType", "as_java",
-    "check_column_type", "check_json", "date_of", "days_of", "frozen", "has_durations", "json_name",
-    "name_in_json", "name_text", "parse_type", "quoted", "sized", "unwrapped", "word_for",
+    "INET", "INT", "JSON", "MAY_BE_EMPTY", "SCALARS", "SMALLINT", "TEXT", "TIME", "TIMESTAMP", "TIMEUUID",
+    "TINYINT", "UUID", "VARINT", "Blob", "Boolean", "Collection", "Date", "DecimalType", "Duration",
+    "DurationType", "Fields", "Float", "Inet", "Integer", "InvalidKindError", "InvalidTypeError",
+    "InvalidValueError", "Json", "Leaf", "ListType", "MapType", "Nested", "ResolveUdt", "Scalar",
+    "SetType", "Text", "Time", "Timestamp", "TupleType", "Type", "UserType", "Uuid", "Value", "Varint",
+    "VectorType", "as_java", "check_column_type", "check_json", "date_of", "days_of", "frozen",
+    "has_durations", "json_name", "name_in_json", "name_text", "parse_type", "quoted", "sized",
+    "unwrapped", "word_for",
 ]  # fmt: skip

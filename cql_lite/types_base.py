@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -75,6 +75,24 @@ Leaf = Callable[["Type", Expression], bytes | None]
 
 class _Abstract(msgspec.StructMeta, ABCMeta):
     """Structs of which only complete subclasses can be made."""
+
+
+MAY_BE_EMPTY: Final = frozenset(
+    [
+        "bigint",
+        "boolean",
+        "decimal",
+        "double",
+        "float",
+        "inet",
+        "int",
+        "timestamp",
+        "timeuuid",
+        "uuid",
+        "varint",
+    ]
+)
+"""Types of which Cassandra takes a value of no bytes, which drivers read as null; here it is null."""
 
 
 class Type(msgspec.Struct, frozen=True, metaclass=_Abstract):

@@ -25,6 +25,7 @@ from cql_lite.ast_terms import (
     SetLiteral,
 )
 from cql_lite.types_base import (
+    MAY_BE_EMPTY,
     VERSION_MAX,
     InvalidKindError,
     InvalidValueError,
@@ -120,6 +121,10 @@ def present(value: bytes | None, of: Type) -> bytes:
     return value
 
 
+def _literal_or_null(of: Type, value: bytes | None) -> str:
+    return "null" if value is None else of.to_literal(value)
+
+
 def _json_or_null(of: Type, value: bytes | None) -> str:
     return "null" if value is None else of.to_json(value)
 
@@ -152,7 +157,7 @@ class Collection(Nested, frozen=True):
         return [present(value, self) for value in self.parts(data)]
 
     def parts(self, data: bytes) -> list[bytes | None]:
-        """The parts of a value that a SELECT has put together: some may be null."""
+        """The parts of a value that a SELECT has put together, or a client: some may be null."""
         if len(data) < 4:
             raise InvalidValueError(f"a value of type {self} is cut off")
         count = i32.unpack_from(data)[0] * self.per_element
@@ -160,12 +165,28 @@ class Collection(Nested, frozen=True):
             raise InvalidValueError(f"a value of type {self} claims {count} parts in {len(data)} bytes")
         values = []
         at = 4
-        for _ in range(count):
+        for number in range(count):
             value, at = read_sized(data, at, self)
+            if value == b"" and self._type_of(number).cql in MAY_BE_EMPTY:
+                value = None
             values.append(value)
         if at != len(data):
             raise InvalidValueError(f"a value of type {self} has bytes after its end")
         return values
+
+    def _type_of(self, number: int) -> Type:
+        types = self._unkey_types()
+        return types[number % len(types)]
+
+    def pack_with_nulls(self, values: Sequence[bytes | None]) -> bytes:
+        """Wire bytes of parts in their order, for results: null is an empty part, which drivers read as null,
+        where the type may have one.
+        """
+        shown = [
+            b"" if value is None and self._type_of(number).cql in MAY_BE_EMPTY else value
+            for number, value in enumerate(values)
+        ]
+        return i32.pack(len(values) // self.per_element) + sized(shown)
 
     def pack(self, values: Sequence[bytes]) -> bytes:
         """Wire bytes of parts in their order; `arranged` puts those of sets and maps in order first."""
@@ -294,7 +315,7 @@ class ListType(Sequenced, frozen=True):
         return self.other_literal(literal, leaf)
 
     def to_literal(self, data: bytes) -> str:
-        return f"[{', '.join(self.element.to_literal(value) for value in self.unpack(data))}]"
+        return f"[{', '.join(_literal_or_null(self.element, value) for value in self.parts(data))}]"
 
 
 class SetType(Sequenced, frozen=True):
@@ -379,8 +400,11 @@ class MapType(Collection, frozen=True, kw_only=True):
         return self.build(parts)
 
     def to_literal(self, data: bytes) -> str:
-        of_key, of_value = self.keys.to_literal, self.values.to_literal
-        entries = [f"{of_key(key)}: {of_value(value)}" for key, value in self.pairs(data)]
+        parts = self.parts(data)
+        entries = [
+            f"{_literal_or_null(self.keys, key)}: {_literal_or_null(self.values, value)}"
+            for key, value in zip(parts[::2], parts[1::2], strict=True)
+        ]
         return f"{{{', '.join(entries)}}}"
 
     def to_json(self, data: bytes) -> str:

@@ -65,12 +65,13 @@ def test_what_is_put_together(cql: Cql, selected: str, expected: Any, of_nulls: 
 @pytest.mark.parametrize(
     ("selected", "raw"),
     [
-        ("[k, v]", "00000002 00000004 00000002 ffffffff"),
-        ("{1: v}", "00000001 00000004 00000001 ffffffff"),
+        ("[k, v]", "00000002 00000004 00000002 00000000"),
+        ("{1: v}", "00000001 00000004 00000001 00000000"),
+        ("[v, k]", "00000002 00000000 00000004 00000002"),
         ("{v, 3}", "00000001 00000004 00000003"),
     ],
 )
-def test_a_null_is_a_null_element_on_the_wire_and_sets_have_none(cql: Cql, selected: str, raw: str) -> None:
+def test_a_null_is_an_empty_element_on_the_wire_and_sets_have_none(cql: Cql, selected: str, raw: str) -> None:
     answer = cql.send(wire.Query(f"SELECT {selected} FROM ks.t WHERE k = 2", wire.Parameters(Level.QUORUM)))
     assert isinstance(answer, wire.Rows)
     ((value,),) = answer.rows

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cql_lite import wire
+from cql_lite.types import DATE, TIMESTAMP
 from tests.cql_lite.whole import Cql, Error, cluster_of, rows, settle
 
 
@@ -26,6 +27,8 @@ def cql() -> Cql:
         "CREATE TABLE grouped (a int, b int, c int, d int, v int, PRIMARY KEY ((a, b), c, d))",
         "CREATE TABLE hosts (k inet PRIMARY KEY)",
         "CREATE TABLE numbers (k int PRIMARY KEY, t tinyint, i int, f float)",
+        "CREATE TABLE times (k int PRIMARY KEY, ts timestamp, d date)",
+        "CREATE TABLE some (k int, c int, v int, w int, l list<int>, PRIMARY KEY (k, c))",
         "CREATE TABLE points (k int PRIMARY KEY, at vector<float, 2>)",
     ):
         client.run(text)
@@ -228,6 +231,65 @@ def test_constants_have_the_type_that_is_expected(cql: Cql, column: str, express
     cql.run(f"INSERT INTO numbers (k, {column}) VALUES (2, {expression})", *[5] * expression.count("?"))
     assert values(cql, f"SELECT {column} FROM numbers WHERE k = 2") == [(value,)]
     assert "out of range" in cql.error("INSERT INTO numbers (k, t) VALUES (2, 100 + 28)").message
+
+
+@pytest.mark.parametrize(
+    ("column", "expression", "value"),
+    [
+        ("ts", "toTimestamp('2020-01-01')", 1577836800000),
+        ("d", "toDate('2020-01-01 10:00Z')", 18262 + 2**31),
+        ("d", "to_date(1577836800000)", 18262 + 2**31),
+    ],
+)
+def test_text_may_be_a_point_in_time(cql: Cql, column: str, expression: str, value: int) -> None:
+    cql.run(f"INSERT INTO times (k, {column}) VALUES (1, {expression})")
+    (row,) = cql.run(f"SELECT {column} AS a, {expression} AS b FROM times WHERE k = 1")
+    kept, width = {"ts": (TIMESTAMP, 8), "d": (DATE, 4)}[column]
+    assert [kept.encode(row[name]) for name in "ab"] == [value.to_bytes(width, "big")] * 2
+
+
+# --- nulls in collections that a SELECT puts together
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("collection_max([v, w])", [5, 7]),
+        ("collection_min([v, w])", [5, 7]),
+        ("collection_sum([v, w])", [5, 7]),
+        ("collection_avg([v, w])", [5, 7]),
+        ("collection_count([v, w])", [2, 2]),
+        ("collection_max(map_values({'a': v, 'b': w}))", [5, 7]),
+        ("map_keys({'a': v, 'b': w})", [("a", "b"), ("a", "b")]),
+        ("toJson(map_values({'a': v, 'b': w}))", ["[5, null]", "[null, 7]"]),
+        ("cast([v, w] as text)", ["[5, null]", "[null, 7]"]),
+        ("cast({'a': v, 'b': w} as text)", ["{'a': 5, 'b': null}", "{'a': null, 'b': 7}"]),
+        ("collection_max(ttl(l))", [None, None]),
+        ("collection_sum(ttl(l))", [0, None]),
+        ("toJson(ttl(l))", ["[null, null]", "null"]),
+    ],
+)
+def test_nulls_of_collections_are_passed_over(cql: Cql, expression: str, expected: list[Any]) -> None:
+    cql.run("INSERT INTO some (k, c, v, l) VALUES (1, 1, 5, [1, 2])")
+    cql.run("INSERT INTO some (k, c, w) VALUES (1, 2, 7)")
+    assert values(cql, f"SELECT {expression} FROM some WHERE k = 1") == [(each,) for each in expected]
+
+
+def test_null_in_a_list_is_an_empty_element_which_drivers_read(cql: Cql) -> None:
+    cql.run("INSERT INTO some (k, c, v) VALUES (2, 1, 5)")
+    found = cql.good(wire.Query("SELECT [v, w] FROM some WHERE k = 2", cql.parameters()))
+    assert isinstance(found, wire.Rows)
+    assert found.rows == [[struct.pack(">iiii", 2, 4, 5, 0)]]
+
+
+def test_null_in_a_bound_collection_is_refused(cql: Cql) -> None:
+    prepared = cql.good(wire.Prepare("INSERT INTO some (k, c, l) VALUES (1, 1, ?)"))
+    assert isinstance(prepared, wire.Prepared)
+    for null in (b"\0\0\0\0", b"\xff\xff\xff\xff"):
+        bound = cql.parameters([in_list(1, None, null=null)])
+        error = cql.send(wire.Execute(prepared.id, bound, prepared.result.id))
+        assert isinstance(error, wire.Invalid)
+        assert "null is not supported inside collections" in error.message
 
 
 # --- what markers are called

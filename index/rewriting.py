@@ -68,6 +68,7 @@ from index.query import (
     walk,
 )
 from index.regexes import wildcard_term_regex
+from index.token_words import TokenLike, words_of
 from query.zones import Zone, zone_of
 
 KEYWORD: Final = ".keyword"
@@ -79,26 +80,6 @@ itself comes first.
 _WILD: Final = "*?\\"
 SIMILAR_CHARS_MAX: Final = 128
 """A longer word is like itself only: what is near it takes long to find."""
-
-
-class TokenLike(Protocol):
-    """A term with its place in the text and its position."""
-
-    @property
-    def term(self) -> str:
-        """As it stands in the index."""
-
-    @property
-    def start(self) -> int:
-        """First character."""
-
-    @property
-    def end(self) -> int:
-        """After the last character."""
-
-    @property
-    def position(self) -> int:
-        """Which word it is; tokens at one position are alternatives."""
 
 
 class Fields(Protocol):
@@ -279,18 +260,29 @@ class Rewriter:
 
     def _units(self, path: str, query: Match) -> list[Planned]:
         """What each word of a text comes to."""
-        groups = _words(self.tokens(path, query.text, query.analyzer))
+        groups = words_of(self.tokens(path, query.text, query.analyzer))
         if len(groups) > CLAUSES_MAX:
             raise RefusedError(f"the text has {len(groups)} words; {CLAUSES_MAX} are the limit")
         found = []
         for i, positions in enumerate(groups):
             is_last = i == len(groups) - 1
+            if query.fuzziness and len(positions) > 1 and not (query.prefix and is_last):
+                found.append(self._like_parts(path, positions, query))
+                continue
             parts = [
                 _best([self._word(path, token.term, query, is_last) for token in alternatives])
                 for alternatives in positions
             ]
             found.append(parts[0] if len(parts) == 1 else Bool(must=tuple(parts)))
         return found
+
+    def _like_parts(self, path: str, positions: list[list[TokenLike]], query: Match) -> Planned:
+        """A word that is found by its parts, which are too short to be misspelt: these, or a whole word like
+        it, as an index has those, too.
+        """
+        parts = tuple(_best([Term(path, TEXT, token.term) for token in some]) for some in positions)
+        whole = query.text[positions[0][0].start : positions[-1][0].end].lower()
+        return _best([Bool(must=parts), self._word(path, whole, query, is_last=False)])
 
     def _word(self, path: str, term: str, query: Match, is_last: bool) -> Planned:
         if query.prefix and is_last:
@@ -370,7 +362,7 @@ class Rewriter:
         """Each word in any of the fields: words as the first field's analyzer has them."""
         first = next(iter(fields))
         units: list[Planned] = []
-        for positions in _words(self.tokens(self.views(first)[0], query.text, query.analyzer)):
+        for positions in words_of(self.tokens(self.views(first)[0], query.text, query.analyzer)):
             terms = dict.fromkeys(token.term for alternatives in positions for token in alternatives)
             options: list[Planned] = []
             for name, boost in fields.items():
@@ -542,32 +534,6 @@ def _distance(fuzziness: str, term: str) -> int:
         return int(fuzziness)
     low, high = (int(each) for each in (fuzziness[5:] or "3,6").split(","))
     return 0 if len(term) < low else 1 if len(term) < high else 2
-
-
-def _words(tokens: Sequence[TokenLike]) -> list[list[list[TokenLike]]]:
-    """Tokens by word, by position, by alternative: positions whose places in the text overlap without being
-    the same are parts of one word, and wanted together.
-    """
-    positions: dict[int, list[TokenLike]] = {}
-    for token in tokens:
-        same = positions.setdefault(token.position, [])
-        if all(token.term != other.term for other in same):
-            same.append(token)
-    words: list[list[list[TokenLike]]] = []
-    end = -1
-    for position in sorted(positions):
-        group = positions[position]
-        start = min(token.start for token in group)
-        if words and start < end and all(_place(words[-1][-1]) != _place([token]) for token in group):
-            words[-1].append(group)
-        else:
-            words.append([group])
-        end = max(end, *(token.end for token in group))
-    return words
-
-
-def _place(tokens: Sequence[TokenLike]) -> tuple[int, int]:
-    return tokens[0].start, tokens[0].end
 
 
 def _best(options: Sequence[Planned], tie_breaker: float = 0.0) -> Planned:

@@ -120,6 +120,15 @@ DEFAULT: list[tuple[Query, Planned]] = [
     (MatchPhrase("t", "A b", 2), Phrase("t", ((0, "a"), (1, "b")), 2)),
     (MatchPhrase("t", "A"), a("a")),
     (MatchPhrase("t", "a b", prefix=True), Phrase("t", ((0, "a"), (1, "b")), 0, True)),
+    (
+        Match("t", "삼성전차를", fuzziness="AUTO"),
+        DisMax(
+            (
+                Bool(must=(a("삼성"), a("성전"), a("전차"))),
+                DisMax((a("삼성전차"), Boost(Fuzzy("t", TEXT, "삼성전차", 1), 0.3))),
+            )
+        ),
+    ),
     (MatchPhrase("n", "-3"), DisMax((a("3", "n"), Term("n", NUMBER, -3)))),
     (MatchPhrase("b", "true"), DisMax((a("true", "b"), Term("b", BOOLEAN, True)))),
     (Exists("x.*"), Exists("x")),

@@ -431,6 +431,13 @@ _MEMBER = (
     "data_center text, host_id uuid, rack text, release_version text, schema_version uuid, tokens set<text>"
 )
 _TEXTS = "frozen<map<text, text>>"
+_TABLE_OPTIONS = (
+    f"additional_write_policy text, bloom_filter_fp_chance double, caching {_TEXTS}, "
+    f"cdc boolean, comment text, compaction {_TEXTS}, compression {_TEXTS}, crc_check_chance double, "
+    "dclocal_read_repair_chance double, default_time_to_live int, extensions frozen<map<text, blob>>, "
+    "gc_grace_seconds int, id uuid, max_index_interval int, memtable_flush_period_in_ms int, "
+    "min_index_interval int, read_repair text, read_repair_chance double, speculative_retry text"
+)
 
 _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     (
@@ -460,13 +467,7 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     ),
     (
         "system_schema", "tables",
-        (f"{_NAMES}, additional_write_policy text, bloom_filter_fp_chance double, caching {_TEXTS}, "
-        f"cdc boolean, comment text, compaction {_TEXTS}, compression {_TEXTS}, crc_check_chance double, "
-        f"dclocal_read_repair_chance double, default_time_to_live int, extensions frozen<map<text, blob>>, "
-        f"flags frozen<set<text>>, gc_grace_seconds int, id uuid, max_index_interval int, "
-        f"memtable_flush_period_in_ms int, min_index_interval int, read_repair text, "
-        f"read_repair_chance double, "
-        f"speculative_retry text"),
+        f"{_NAMES}, flags frozen<set<text>>, {_TABLE_OPTIONS}",
         _tables,
     ),
     ("system_schema", "columns", _COLUMNS, _columns),
@@ -484,8 +485,7 @@ _SHAPES: Final[tuple[tuple[str, str, str, MakeRows], ...]] = (
     (
         "system_schema", "views",
         (f"keyspace_name text pk, view_name text ck, base_table_id uuid, base_table_name text, "
-        f"include_all_columns boolean, where_clause text, bloom_filter_fp_chance double, caching {_TEXTS}, "
-        f"comment text, compaction {_TEXTS}, compression {_TEXTS}, gc_grace_seconds int, id uuid"),
+        f"include_all_columns boolean, where_clause text, {_TABLE_OPTIONS}"),
         _none,
     ),
     (

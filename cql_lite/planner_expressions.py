@@ -538,9 +538,11 @@ def _argument_type(name: str) -> Type | None:
 
 def _of_time_text(name: str, argument: ast.Expression) -> Type | None:
     """What `'2024-01-01'` is as an argument: toDate() is of timestamps, toTimestamp() of dates."""
-    if not isinstance(argument, ast.Literal) or argument.kind not in (ast.STRING, ast.INTEGER):
-        return None
-    return {"todate": TIMESTAMP, "totimestamp": DATE}.get(name.replace("_", ""))
+    kind, lowered = argument.kind if isinstance(argument, ast.Literal) else "", name.replace("_", "")
+    if kind == ast.UUID and lowered in ("todate", "totimestamp", "tounixtimestamp"):
+        return TIMEUUID
+    of = {"todate": TIMESTAMP, "totimestamp": DATE}.get(lowered)
+    return of if kind in (ast.STRING, ast.INTEGER) else None
 
 
 # --- parts of values

@@ -178,7 +178,7 @@ def _remainder(left: Any, right: Any, of: Type) -> Any:
         return -found if left < 0 else found
     if of == DECIMAL:
         return _shortened(_EXACT.remainder(left, right))
-    return math.fmod(left, right) if right else math.nan
+    return math.fmod(left, right) if right and not math.isinf(left) else math.nan
 
 
 def encoded(value: Any, of: Type) -> bytes:

@@ -239,6 +239,7 @@ def test_constants_have_the_type_that_is_expected(cql: Cql, column: str, express
         ("ts", "toTimestamp('2020-01-01')", 1577836800000),
         ("d", "toDate('2020-01-01 10:00Z')", 18262 + 2**31),
         ("d", "to_date(1577836800000)", 18262 + 2**31),
+        ("d", "toDate(b5f58800-2c2d-11ea-8080-808080808080)", 18262 + 2**31),
     ],
 )
 def test_text_may_be_a_point_in_time(cql: Cql, column: str, expression: str, value: int) -> None:
@@ -290,6 +291,15 @@ def test_null_in_a_bound_collection_is_refused(cql: Cql) -> None:
         error = cql.send(wire.Execute(prepared.id, bound, prepared.result.id))
         assert isinstance(error, wire.Invalid)
         assert "null is not supported inside collections" in error.message
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [("(double)Infinity % 2.0", "NaN"), ("2.0 % (double)Infinity", "2.0"), ("(float)NaN % 2.0", "NaN")],
+)
+def test_remainders_of_what_has_no_bounds(cql: Cql, expression: str, expected: str) -> None:
+    cql.run("INSERT INTO numbers (k) VALUES (3)")
+    assert values(cql, f"SELECT cast({expression} as text) FROM numbers WHERE k = 3") == [(expected,)]
 
 
 # --- what markers are called

@@ -488,8 +488,9 @@ class DocumentQueries:
             chosen = self._plan(asked, query.condition)
             fold, _ = await self._page(asked, page, chosen)
             documents, cursor = fold.result()
+            before = counts.matched
             await self._change_each(asked, [id_of(one.key) for one in documents], plan, query, counts)
-            left = None if left is None else left - len(documents)
+            left = None if left is None else left - (counts.matched - before)  # what others changed is none
             counts.cursor = cursor
             if cursor is None or left == 0 or time.monotonic() > end_s:
                 return counts

@@ -1,4 +1,4 @@
-"""Upserts beside others: who comes second, and who goes on."""
+"""Updates and upserts beside others: who comes second, and who goes on."""
 
 from __future__ import annotations
 
@@ -60,5 +60,37 @@ def test_an_upsert_that_goes_on_makes_nothing() -> None:
             await ask("PUT", "/v1/docs/movies/m2", b"{}")
             last = (await post(ask, "_update", {**body, "cursor": first["cursor"]})).json()
             assert last == {"matched": 0, "modified": 0, "cursor": None, "upserted": None}
+
+    run(work())
+
+
+@pytest.mark.parametrize("operation", ["_update", "_delete"])
+def test_who_asks_for_one_and_loses_it_to_others_gets_another(operation: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            for n in range(5):
+                await ask("PUT", f"/v1/docs/movies/m{n}", b'{"state": "new"}')
+            node, taken = ask.node, []
+            judge, write = node._judge, node._write
+
+            def judge_late(request: ConditionalRequest) -> Any:
+                """Somebody else takes the first three just before."""
+                if len(taken) < 3:
+                    taken.append(request.partition)
+                    collection = find(node.state, "movies")
+                    assert collection is not None
+                    other = operations.put(collection, request.partition.decode(), b'{"state": "theirs"}')
+                    assert isinstance(other, operations.Operation) and isinstance(other.request, WriteRequest)
+                    write(other.request)
+                return judge(request)
+
+            node._judge = judge_late  # type: ignore[method-assign]
+            body: dict[str, Any] = {"filter": {"state": "new"}, "multi": False}
+            if operation == "_update":
+                body["update"] = {"$set": {"state": "ours"}}
+            done = (await post(ask, operation, body)).json()
+            assert done.get("matched", done.get("deleted")) == 1
+            assert (await post(ask, "_count", {"filter": {"state": "new"}})).json() == {"count": 1}
+            assert (await post(ask, "_count", {"filter": {"state": "theirs"}})).json() == {"count": 3}
 
     run(work())

@@ -70,7 +70,8 @@ def test_who_asks_for_one_and_loses_it_to_others_gets_another(operation: str) ->
         async with door() as ask:
             for n in range(5):
                 await ask("PUT", f"/v1/docs/movies/m{n}", b'{"state": "new"}')
-            node, taken = ask.node, []
+            node = ask.node
+            taken: list[bytes] = []
             judge, write = node._judge, node._write
 
             def judge_late(request: ConditionalRequest) -> Any:

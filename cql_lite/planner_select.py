@@ -29,9 +29,9 @@ from cql_lite.planner_paging import PagingState
 from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_source import Consumer, Position, Reading, from_partitions, from_ring
-from cql_lite.planner_tables import ColumnView, TableView
+from cql_lite.planner_tables import ColumnView, TableView, composite
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
-from cql_lite.planner_where import Where, column_of, compile_where, names_of_one_value
+from cql_lite.planner_where import Where, chooses_partitions, column_of, compile_where, names_of_one_value
 from cql_lite.types import INT, TEXT, ResolveUdt, json_name
 from query.operators import (
     Distinct,
@@ -273,11 +273,11 @@ class SelectPlan:
                 raise InvalidRequestError("ANN queries take no aggregates")
             self._near = Near(self._statement, self._layout, self._expressions.scope)
             return False, None
-        if self._virtual is not None or not self._where.names_partitions:
+        if not chooses_partitions(self._where):
             raise InvalidRequestError(
                 "ORDER BY is only supported when the partition key is restricted by an EQ or an IN."
             )
-        fixed = {c.columns[0].name for c in self._where.choices if not c.is_in}
+        fixed = names_of_one_value(self._where)
         expected = list(self.view.clustering)
         directions: list[bool] = []
         columns: list[tuple[ColumnView, bool]] = []
@@ -303,7 +303,7 @@ class SelectPlan:
             raise InvalidRequestError(
                 "Unsupported order by relation: it is the order of the table, or all of it reversed"
             )
-        several = any(choice.is_in for choice in self._where.partition)
+        several = self._virtual is not None or any(choice.is_in for choice in self._where.partition)
         return directions[0], self._comparison(columns) if several else None
 
     def _comparison(self, columns: list[tuple[ColumnView, bool]]) -> Callable[[Record, Record], int]:
@@ -480,13 +480,13 @@ class _Run:
 
     def push_all(self, rows: Sequence[dict[str, bytes | None]]) -> None:
         """Rows that were computed."""
-        layout, columns = self._plan._layout, self._plan.view.columns
-        slots = [(layout.slot(column), column.name) for column in columns]
+        layout, view = self._plan._layout, self._plan.view
+        slots = [(layout.slot(column), column.name) for column in view.columns]
         for row in rows:
             record: Record = [None] * layout.size
             for slot, name in slots:
                 record[slot] = row.get(name)
-            if not self._sink.push(b"", record):
+            if not self._sink.push(composite([row.get(key.name) or b"" for key in view.partition]), record):
                 break
 
     def result(self) -> RowsResult:

@@ -288,6 +288,16 @@ def called(target: ast.Target) -> str:
     return target.column if step is None else f"value({target.column})"
 
 
+def chooses_partitions(where: Where) -> bool:
+    """Whether `=` and IN name partitions; of rows that are computed they are filters."""
+    filtered = {
+        relation.left.column
+        for relation in where.others
+        if isinstance(relation.left, ast.Target) and _is_of_partition(where.view, relation)
+    }
+    return where.names_partitions or {column.name for column in where.view.partition} == filtered
+
+
 def names_of_one_value(where: Where) -> set[str]:
     """Key columns of which `=` leaves one value, whether the key serves that or a filter."""
     chosen = [choice for choice in (*where.partition, *where.choices) if not choice.is_in]

@@ -187,6 +187,38 @@ def test_tokens_restrict_system_tables(cql: Cql) -> None:
     assert found[0] and found[2]
 
 
+def test_system_tables_are_put_in_order(cql: Cql) -> None:
+    text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'ks' ORDER BY table_name"
+    names = [name for (name,) in values(cql, text)]
+    assert len(names) > 5
+    assert names == sorted(names)
+    assert [name for (name,) in values(cql, f"{text} DESC LIMIT 3")] == names[::-1][:3]
+    text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name IN ('system', 'ks') ORDER BY "
+    assert [name for (name,) in values(cql, f"{text} table_name DESC")][-1] == "IndexInfo"
+    where = "WHERE keyspace_name = 'ks' AND table_name = 'plain' ORDER BY column_name DESC"
+    assert values(cql, f"SELECT column_name FROM system_schema.columns {where}") == [("v",), ("k",)]
+    error = cql.error("SELECT * FROM system.peers_v2 ORDER BY peer_port")
+    assert "restricted by an EQ or an IN" in error.message
+
+
+def test_system_tables_have_partitions(cql: Cql) -> None:
+    keyspaces = sorted({name for (name,) in values(cql, "SELECT keyspace_name FROM system_schema.tables")})
+    assert len(keyspaces) > 2
+    found = values(cql, "SELECT DISTINCT keyspace_name FROM system_schema.tables")
+    assert sorted(name for (name,) in found) == keyspaces, "each once"
+    text = "SELECT keyspace_name FROM system_schema.columns PER PARTITION LIMIT 2"
+    assert sorted(name for (name,) in values(cql, text)) == sorted(keyspaces * 2)
+    text = "SELECT keyspace_name, table_name FROM system_schema.columns GROUP BY keyspace_name, table_name "
+    assert sorted(name for name, _ in values(cql, f"{text} PER PARTITION LIMIT 1")) == keyspaces
+    assert len(values(cql, "SELECT DISTINCT keyspace_name FROM system_schema.tables LIMIT 2")) == 2
+
+
+def test_a_column_that_a_filter_fixes_may_be_left_out_of_an_order(cql: Cql) -> None:
+    text = "SELECT v FROM grouped WHERE a = 1 AND b = 1 AND c = 1 ORDER BY d DESC"
+    assert values(cql, text) == [(12,), (11,)]
+    assert values(cql, f"{text.replace('1 ORDER', '1 AND v > 0 ORDER')} ALLOW FILTERING") == [(12,), (11,)]
+
+
 def test_an_address_of_version_4_within_version_6_is_one_of_version_4(cql: Cql) -> None:
     cql.run("INSERT INTO hosts (k) VALUES ('::ffff:1.2.3.4')")
     assert values(cql, "SELECT k FROM hosts WHERE k = '1.2.3.4'") == [(bytes([1, 2, 3, 4]),)]

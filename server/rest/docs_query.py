@@ -31,7 +31,7 @@ from aiohttp import web
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
 from core.json_values import JsonError, Value, checked, parse, render
-from core.requests import Invalid, Judged, RowsRead, WriteRequest, Written
+from core.requests import Invalid, Judged, Written
 from core.schema import Table
 from core.settings import Settings
 from documents import operations
@@ -55,21 +55,20 @@ from documents.indexes import schema_name
 from documents.operations import Condition, NotMet, Operation, Wanted
 from documents.pipeline_updates import is_pipeline
 from documents.positional import NOWHERE, Positions, array_filters
-from documents.programs import UNFORESEEN
 from documents.updates import ID_STAYS, update_of
 from documents.upserts import split_id, upsert_of
 from documents.values import id_of
 from index.entries_json import value_term
 from node.node import Node
-from query.document_filter import ALL, Filter, cost_of
-from query.document_match import predicate
+from query.document_filter import ALL, Filter
 from query.document_projection import ID
 from query.document_values import MISSING, path_text
 from query.joins import parse_joined
-from query.refusals import Refusal, RefusedError
+from query.refusals import Refusal
 from server.bridge import Bridge
 from server.rest.bodies import Budget, read_body
 from server.rest.collections import Collections
+from server.rest.docs_changes import AFTER, BEFORE, Counts, Image, guarded, image_of, judge
 from server.rest.docs_joins import joined
 from server.rest.documents import JSON, JSON_PATCH, UPDATE, edit_of, refused
 from server.rest.documents_ids import new_id
@@ -103,10 +102,12 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
         "limit",
         "cursor",
         "multi",
+        "sort",
+        "return",
         "upsert",
         *_ARRAY_FILTERS,
     ),
-    "_delete": ("filter", "level", "allow_scan", "limit", "cursor", "multi"),
+    "_delete": ("filter", "level", "allow_scan", "limit", "cursor", "multi", "sort", "return"),
 }
 
 
@@ -404,22 +405,25 @@ class DocumentQueries:
         def plan(document_id: str) -> Operation | Invalid:
             return operations.edit(asked.collection, document_id, edit, how)
 
+        image = image_of(asked.body, (BEFORE, AFTER))
         pauses_s = iter(UPSERT_PAUSES_S)
         while True:
-            counts = await self._change(asked, plan)
+            counts = await self._change(asked, plan, image)
             members = {"matched": counts.matched, "modified": counts.changed, "cursor": counts.cursor}
             if not asked.body.get("upsert", False):
-                return render(members)
+                return counts.rendered(members)
             if counts.matched or counts.cursor or asked.body.get("cursor"):
-                return render({**members, "upserted": None})
+                return counts.rendered({**members, "upserted": None})
             try:
                 made = await self._upsert(asked, update, made_id, positions)
-                return render({**members, "upserted": made})
             except ProblemError as error:  # somebody was quicker to make it: then it is there to be updated
                 pause_s = next(pauses_s, None)
                 if error.kind not in ("precondition-failed", "unique-violation") or pause_s is None:
                     raise
                 await asyncio.sleep(pause_s)
+            else:
+                counts.found = made if image == AFTER else None
+                return counts.rendered({**members, "upserted": made.id})
 
     def _edit(self, asked: _Asked, update: Value) -> tuple[Edit, Positions]:
         """What is done to each document that the filter finds, and which elements are meant by it."""
@@ -442,8 +446,8 @@ class DocumentQueries:
         except EditError as error:
             raise invalid(Invalid(error.code, str(error))) from None
 
-    async def _upsert(self, asked: _Asked, change: Value, made_id: Value, positions: Positions) -> str:
-        """Make the document that an update of nothing makes; its id."""
+    async def _upsert(self, asked: _Asked, change: Value, made_id: Value, positions: Positions) -> Image:
+        """Make the document that an update of nothing makes."""
         condition = _good(filter_query(asked.body, now_us=asked.now_us)).condition
         try:
             upsert = upsert_of(condition, change, time.time_ns() // 1000, made_id, positions)
@@ -451,14 +455,16 @@ class DocumentQueries:
             raise invalid(Invalid(error.code, str(error))) from None
         document_id = upsert.id or new_id()
         how = Wanted(asked.level, condition=Condition(none_match=("*",)))
-        operation = _good(operations.put(asked.collection, document_id, render(upsert.document), how))
+        text = render(upsert.document)
+        operation = _good(operations.put(asked.collection, document_id, text, how))
         answer = await self._bridge.ask(operation.request, asked.options.write_timeout_us(self._settings))
         if not isinstance(answer, Written | Judged):
             raise refused(answer, asked.collection)
-        if isinstance(operation.outcome(answer), NotMet):
+        outcome = operation.outcome(answer)
+        if isinstance(outcome, NotMet):
             detail = f"a document {document_id[:100]!r} that does not meet the filter is there"
             raise ProblemError("precondition-failed", detail, id=document_id)
-        return document_id
+        return Image(document_id, outcome.tag, text)
 
     async def _delete(self, asked: _Asked) -> bytes:
         how = Wanted(asked.level, existing=True)
@@ -466,27 +472,28 @@ class DocumentQueries:
         def plan(document_id: str) -> Operation | Invalid:
             return operations.delete(asked.collection, document_id, how)
 
-        counts = await self._change(asked, plan)
-        return render({"deleted": counts.changed, "cursor": counts.cursor})
+        counts = await self._change(asked, plan, image_of(asked.body, (BEFORE,)))
+        return counts.rendered({"deleted": counts.changed, "cursor": counts.cursor})
 
-    async def _change(self, asked: _Asked, plan: Callable[[str], Operation | Invalid]) -> _Counts:
+    async def _change(
+        self, asked: _Asked, plan: Callable[[str], Operation | Invalid], image: str
+    ) -> Counts:
         """Page by page, until there are no more, or the limit or half of the time is reached."""
         if "filter" not in asked.body:
             raise ProblemError("bad-body", "say which documents: {} is the filter that all meet")
         asked = msgspec.structs.replace(asked, level=_reading(asked.level))
         body: dict[str, Value] = {
-            key: asked.body[key] for key in ("filter", "limit", "cursor") if key in asked.body
+            key: asked.body[key] for key in ("filter", "sort", "limit", "cursor") if key in asked.body
         }
         end_s = time.monotonic() + asked.timeout_us / 2_000_000
         query = _good(find_query(asked.collection, {**body, "projection": {ID: 1}}, asked.now_us))
         left = query.limit if "limit" in body else None
         if not asked.body.get("multi", True):
             left = 1
-        counts = _Counts()
+        counts = Counts(image)
         while True:
             page = msgspec.structs.replace(query, limit=PAGE if left is None else min(PAGE, left))
-            chosen = self._plan(asked, query.condition)
-            fold, _ = await self._page(asked, page, chosen)
+            fold, _ = await self._page(asked, page, self._find_plan(asked, page))
             documents, cursor = fold.result()
             before = counts.matched
             await self._change_each(asked, [id_of(one.key) for one in documents], plan, query, counts)
@@ -503,19 +510,19 @@ class DocumentQueries:
         ids: list[str],
         plan: Callable[[str], Operation | Invalid],
         query: FindQuery,
-        counts: _Counts,
+        counts: Counts,
     ) -> None:
-        meets = _judge(asked.collection, query.condition)
+        meets = judge(asked.collection, query.condition)
         timeout_us = asked.options.write_timeout_us(self._settings)
         for at in range(0, len(ids), CHANGES_AT_ONCE):
-            planned = [(one, _guarded(_good(plan(one)), meets)) for one in ids[at : at + CHANGES_AT_ONCE]]
+            planned = [(one, guarded(_good(plan(one)), meets)) for one in ids[at : at + CHANGES_AT_ONCE]]
             asking = [self._bridge.ask(operation.request, timeout_us) for _, operation in planned]
             error: ProblemError | None = None
-            for (document_id, _), answer in zip(planned, await asyncio.gather(*asking), strict=True):
+            answers = await asyncio.gather(*asking)
+            for (document_id, operation), answer in zip(planned, answers, strict=True):
                 if isinstance(answer, Written | Judged):
                     assert isinstance(answer, Judged), "what is guarded is decided"
-                    counts.matched += meets(answer.reads)
-                    counts.changed += answer.applied
+                    counts.add(operation, answer, meets(answer.reads))
                 elif error is None:
                     error = refused(answer, asked.collection)
                     error.members["id"] = document_id
@@ -528,50 +535,6 @@ def _finished(fold: AggregateFold) -> bytes | Invalid:
     """The end of a pipeline, in a thread: many documents take long to sort and render."""
     found = fold.result()
     return found if isinstance(found, Invalid) else rendered(found)
-
-
-class _Counts:
-    """How far a change of many documents got."""
-
-    def __init__(self) -> None:
-        self.matched = 0
-        self.changed = 0
-        self.cursor: str | None = None
-
-
-def _judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRead, ...]], bool]:
-    """Whether the document that was read meets the filter."""
-    meets, cost = predicate(condition), cost_of(condition)
-
-    def holds(reads: tuple[RowsRead, ...]) -> bool:
-        document = operations.found(collection, reads[0])
-        if document is None or cost.problem(document.text) is not None:
-            return False
-        try:
-            value = document.value
-        except (JsonError, RecursionError):
-            return False
-        if isinstance(value, dict):
-            value[ID] = document.id
-        try:
-            return meets(value)
-        except (RefusedError, *UNFORESEEN):  # an expression that cannot be computed of it any more
-            return False
-
-    return holds
-
-
-def _guarded(operation: Operation, meets: Callable[[tuple[RowsRead, ...]], bool]) -> Operation:
-    """The operation, done only if the filter still holds when it is decided."""
-    request = operation.request
-    assert not isinstance(request, WriteRequest), "an operation on what exists is a conditional one"
-    decide = request.decide
-
-    def judged(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
-        return decide(reads) if meets(reads) else None
-
-    guarded = msgspec.structs.replace(request, decide=judged)
-    return msgspec.structs.replace(operation, request=guarded)
 
 
 def _reading(level: Level) -> Level:

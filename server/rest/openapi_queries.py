@@ -97,6 +97,8 @@ def paths() -> dict[str, Any]:
     documents = {"type": "array", "items": {"$ref": "#/components/schemas/FoundDocument"}}
     count = {"type": "integer"}
     cursor = {"type": ["string", "null"]}
+    one = {"oneOf": [{"$ref": "#/components/schemas/FoundDocument"}, {"type": "null"}]}
+    updated = {"matched": count, "modified": count, "cursor": cursor, "upserted": cursor, "document": one}
     base = "/v1/docs/{collection}"
     changed = (
         *("bad-patch", "bad-cursor", "patch-conflict", "document-invalid", "outcome-unknown"),
@@ -122,12 +124,13 @@ def paths() -> dict[str, Any]:
         ),
         f"{base}/_update": _question(
             "updateDocuments", "Change the documents that meet a filter", "Update",
-            {"matched": count, "modified": count, "cursor": cursor, "upserted": cursor}, *changed,
+            updated, *changed,
             description=_CHANGES, changes="yes",
         ),
         f"{base}/_delete": _question(
             "deleteDocuments", "Delete the documents that meet a filter", "Delete",
-            {"deleted": count, "cursor": cursor}, *changed, description=_CHANGES, changes="yes",
+            {"deleted": count, "cursor": cursor, "document": one}, *changed,
+            description=_CHANGES, changes="yes",
         ),
         f"{base}/_indexes": {
             "parameters": refs("collection"),
@@ -191,6 +194,9 @@ def schemas() -> dict[str, Any]:
     paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
     expires = {"type": "integer", "minimum": 0, "maximum": EXPIRE_S_MAX}
     multi = {"type": "boolean", "default": True, "description": "false: one document at most."}
+    sort = {"type": ["object", "array", "null"]}
+    first = {**sort, "description": "With `multi: false`: which one, where several meet the filter."}
+    image = {"enum": ["before", "after"], "description": "With `multi: false`: the one that was changed."}
     index: dict[str, Any] = {
         "paths": {"oneOf": [paths_of, TEXT, {"type": "array", "items": TEXT}]},
         "filter": _OBJECT,
@@ -205,7 +211,7 @@ def schemas() -> dict[str, Any]:
         "Find": _body(
             filter=_OBJECT,
             projection={"type": ["object", "array", "null"]},
-            sort={"type": ["object", "array", "null"]},
+            sort=sort,
             limit=limit,
             skip={"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
             cursor=cursor,
@@ -224,12 +230,23 @@ def schemas() -> dict[str, Any]:
             limit=limit,
             cursor=cursor,
             multi=multi,
+            sort=first,
+            **{"return": image},
             upsert={**_BOOLEAN, "description": "Make a document where none meets the filter."},
             array_filters=named,
             arrayFilters=named,
             **common,
         ),
-        "Delete": _body(("filter",), filter=_OBJECT, limit=limit, cursor=cursor, multi=multi, **common),
+        "Delete": _body(
+            ("filter",),
+            filter=_OBJECT,
+            limit=limit,
+            cursor=cursor,
+            multi=multi,
+            sort=first,
+            **{"return": {**image, "enum": ["before"]}},
+            **common,
+        ),
         "FoundDocument": {
             "type": "object",
             "required": ["etag", "document"],

@@ -284,6 +284,22 @@ async def test_unique_indexes_upserts_and_elements_of_arrays(db: sullae.Database
     assert (await people.explain({"_id": "a"}))["plan"]["kind"] == "ids"
 
 
+async def test_workers_that_take_jobs_get_one_each(db: sullae.Database) -> None:
+    jobs = db.collection("jobs")
+    for n in range(12):
+        await jobs.put(f"j{n}", {"n": n, "state": "new"})
+    take = {"$set": {"state": "taken"}}
+    first = await jobs.find_one_and_update({"state": "new"}, take, sort={"n": 1}, returning="before")
+    assert first is not None and first.value == {"n": 0, "state": "new"}
+    rest = [jobs.find_one_and_update({"state": "new"}, take, sort={"n": 1}) for _ in range(14)]
+    taken = [one for one in await asyncio.gather(*rest) if one is not None]
+    assert sorted(one["n"] for one in taken) == list(range(1, 12))
+    assert {one["state"] for one in taken} == {"taken"}
+    gone = await asyncio.gather(*(jobs.find_one_and_delete({"state": "taken"}) for _ in range(12)))
+    assert sorted(one["n"] for one in gone if one is not None) == list(range(12))
+    assert await jobs.find_one_and_delete({}) is None and await jobs.count() == 0
+
+
 async def test_what_else_a_search_may_say(db: sullae.Database) -> None:
     books = db.collection("said")
     for n in range(4):

@@ -95,3 +95,60 @@ def test_who_asks_for_one_and_loses_it_to_others_gets_another(operation: str) ->
             assert (await post(ask, "_count", {"filter": {"state": "theirs"}})).json() == {"count": 3}
 
     run(work())
+
+
+def test_the_one_that_was_changed_is_given_back_as_it_was_or_became() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            for n in (2, 1, 3):
+                await ask("PUT", f"/v1/docs/movies/m{n}", json.dumps({"n": n, "state": "new"}).encode())
+            take = {"$set": {"state": "taken"}}
+            first = {"filter": {"state": "new"}, "sort": {"n": 1}, "multi": False}
+            after = (await post(ask, "_update", {**first, "update": take, "return": "after"})).json()
+            assert (after["matched"], after["document"]["id"]) == (1, "m1")
+            assert after["document"]["document"] == {"n": 1, "state": "taken"}
+            got = await ask("GET", "/v1/docs/movies/m1")
+            assert after["document"]["etag"] == got.headers["etag"]
+            before = (await post(ask, "_update", {**first, "update": take, "return": "before"})).json()
+            assert before["document"]["document"] == {"n": 2, "state": "new"}
+            gone = (await post(ask, "_delete", {**first, "return": "before"})).json()
+            assert (gone["deleted"], gone["document"]["document"]["n"]) == (1, 3)
+            none = (await post(ask, "_delete", {**first, "return": "before"})).json()
+            assert none == {"deleted": 0, "cursor": None, "document": None}
+            same = {"filter": {"n": 1}, "update": take, "multi": False, "return": "after"}
+            unchanged = (await post(ask, "_update", same)).json()
+            assert (unchanged["matched"], unchanged["modified"]) == (1, 0)
+            assert unchanged["document"] == after["document"]
+            new = {"filter": {"_id": "m9"}, "update": {"$set": {"n": 9}}, "multi": False, "upsert": True}
+            made = (await post(ask, "_update", {**new, "return": "after"})).json()
+            assert (made["upserted"], made["document"]["document"]) == ("m9", {"n": 9})
+            got = await ask("GET", "/v1/docs/movies/m9")
+            assert made["document"]["etag"] == got.headers["etag"]
+            new["filter"] = {"_id": "m10"}
+            assert (await post(ask, "_update", {**new, "return": "before"})).json()["document"] is None
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("operation", "more", "said"),
+    [
+        ("_update", {"return": "after"}, 'say "multi": false'),
+        ("_update", {"sort": {"n": 1}}, 'say "multi": false'),
+        ("_update", {"multi": False, "return": "both"}, "return is before or after"),
+        ("_delete", {"multi": False, "return": "after"}, "return is before"),
+        ("_delete", {"multi": False, "sort": {"n": 5}}, "1 ascends"),
+    ],
+)
+def test_what_one_document_alone_has(operation: str, more: dict[str, Any], said: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/movies/m1", b"{}")
+            body: dict[str, Any] = {"filter": {}, **more}
+            if operation == "_update":
+                body["update"] = {"$set": {"a": 1}}
+            refused = await post(ask, operation, body)
+            assert refused.status == 400 and said in refused.json()["detail"]
+            assert (await ask("GET", "/v1/docs/movies/m1")).json() == {}
+
+    run(work())

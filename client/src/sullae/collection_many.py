@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sullae.calls import Call, Changes, Consistency, path_of, query_of
 from sullae.edits import edit_of
@@ -214,6 +214,64 @@ class Many:
         body = {"filter": filter, "allow_scan": allow_scan}
         counts, _ = await self._change("delete", body, limit, Repeat.HARMLESS, (consistency, timeout_s))
         return counts["deleted"]
+
+    async def find_one_and_update(
+        self,
+        filter: Filter,  # noqa: A002
+        change: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        sort: Sort = None,
+        returning: Literal["before", "after"] = "after",
+        upsert: bool = False,
+        array_filters: Sequence[Filter] | None = None,
+        allow_scan: bool = False,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Document | None:
+        """Edit one document that meets a filter, the first in this order, and give it as it became, or as it
+        was `before`; None if there is none. Of clients that ask at once each gets another one.
+
+        The rest is as in `update_many`. It is not sent again when an answer is lost: OutcomeUnknown then.
+        """
+        body: dict[str, Any] = {"filter": filter, "update": change, "sort": sort, "return": returning}
+        if upsert:
+            body["upsert"] = True
+        if array_filters is not None:
+            body["array_filters"] = array_filters
+        return await self._one("update", {**body, "allow_scan": allow_scan}, consistency, timeout_s)
+
+    async def find_one_and_delete(
+        self,
+        filter: Filter,  # noqa: A002
+        *,
+        sort: Sort = None,
+        allow_scan: bool = False,
+        consistency: Consistency | None = None,
+        timeout_s: float | None = None,
+    ) -> Document | None:
+        """Delete one document that meets a filter, the first in this order, and give it; None if there is
+        none. Of clients that ask at once each gets another one. It is not sent again when an answer is lost:
+        OutcomeUnknown then.
+        """
+        body = {"filter": filter, "sort": sort, "return": "before", "allow_scan": allow_scan}
+        return await self._one("delete", body, consistency, timeout_s)
+
+    async def _one(
+        self,
+        operation: str,
+        body: Mapping[str, Any],
+        consistency: Consistency | None,
+        timeout_s: float | None,
+    ) -> Document | None:
+        asked = {**body, "multi": False}
+        while True:
+            found = await self._ask(
+                operation, asked, consistency, timeout_s, repeat=Repeat.HARMFUL, writes=True
+            )
+            one, asked["cursor"] = found["document"], found["cursor"]
+            is_done = found.get("matched", 0) or found.get("deleted", 0)
+            if one is not None or is_done or asked["cursor"] is None:
+                return None if one is None else Document(one["id"], one["etag"], one["document"])
 
     async def _change(
         self,

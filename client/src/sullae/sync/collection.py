@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sullae import collection
 from sullae.calls import Changes, Consistency
@@ -124,6 +124,33 @@ class Collection:
         """Delete all documents that meet a filter (`{}`: all); gives how many were, as far as was told."""
         return self._runner.run(self._it.delete_many(
             filter, limit=limit, allow_scan=allow_scan, consistency=consistency, timeout_s=timeout_s
+        ))
+
+    def find_one_and_update(
+        self, filter: Filter, change: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, sort: Sort=None,  # noqa: A002
+        returning: Literal['before', 'after']='after', upsert: bool=False, array_filters: Sequence[Filter] |
+        None=None, allow_scan: bool=False, consistency: Consistency | None=None, timeout_s: float | None=None
+    ) -> Document | None:
+        """Edit one document that meets a filter, the first in this order, and give it as it became, or as it
+        was `before`; None if there is none. Of clients that ask at once each gets another one.
+
+        The rest is as in `update_many`. It is not sent again when an answer is lost: OutcomeUnknown then.
+        """
+        return self._runner.run(self._it.find_one_and_update(
+            filter, change, sort=sort, returning=returning, upsert=upsert, array_filters=array_filters,
+            allow_scan=allow_scan, consistency=consistency, timeout_s=timeout_s
+        ))
+
+    def find_one_and_delete(
+        self, filter: Filter, *, sort: Sort=None, allow_scan: bool=False, consistency: Consistency |  # noqa: A002
+        None=None, timeout_s: float | None=None
+    ) -> Document | None:
+        """Delete one document that meets a filter, the first in this order, and give it; None if there is
+        none. Of clients that ask at once each gets another one. It is not sent again when an answer is lost:
+        OutcomeUnknown then.
+        """
+        return self._runner.run(self._it.find_one_and_delete(
+            filter, sort=sort, allow_scan=allow_scan, consistency=consistency, timeout_s=timeout_s
         ))
 
     def create_index(

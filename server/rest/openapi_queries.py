@@ -186,6 +186,35 @@ def _body(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
     return {**found, "required": list(required)} if required else found
 
 
+_SORT = {"type": ["object", "array", "null"]}
+
+
+def _changes(common: dict[str, Any]) -> dict[str, Any]:
+    """The bodies of `_update` and `_delete`."""
+    named = {"type": "array", "items": _OBJECT, "description": "Which elements `$[name]` means in paths."}
+    one = {
+        "multi": {"type": "boolean", "default": True, "description": "false: one document at most."},
+        "sort": {**_SORT, "description": "With `multi: false`: which one, where several meet the filter."},
+    }
+    image = {"description": "With `multi: false`: the document that was changed."}
+    return {
+        "Update": _body(
+            ("filter", "update"),
+            update={
+                "type": ["object", "array"],
+                "description": "Operators, a merge patch, a JSON Patch, or stages of a pipeline.",
+            },
+            upsert={**_BOOLEAN, "description": "Make a document where none meets the filter."},
+            array_filters=named,
+            arrayFilters=named,
+            **{"return": {**image, "enum": ["before", "after"]}},
+            **one,
+            **common,
+        ),
+        "Delete": _body(("filter",), **{"return": {**image, "enum": ["before"]}}, **one, **common),
+    }
+
+
 def schemas() -> dict[str, Any]:
     """The shapes of bodies."""
     common: dict[str, Any] = {"level": _LEVEL, "allow_scan": _BOOLEAN}
@@ -193,10 +222,6 @@ def schemas() -> dict[str, Any]:
     limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     paths_of = {"type": "object", "additionalProperties": {"enum": [1, -1]}}
     expires = {"type": "integer", "minimum": 0, "maximum": EXPIRE_S_MAX}
-    multi = {"type": "boolean", "default": True, "description": "false: one document at most."}
-    sort = {"type": ["object", "array", "null"]}
-    first = {**sort, "description": "With `multi: false`: which one, where several meet the filter."}
-    image = {"enum": ["before", "after"], "description": "With `multi: false`: the one that was changed."}
     index: dict[str, Any] = {
         "paths": {"oneOf": [paths_of, TEXT, {"type": "array", "items": TEXT}]},
         "filter": _OBJECT,
@@ -204,14 +229,13 @@ def schemas() -> dict[str, Any]:
         "expire_after_s": expires,
     }
     cursor = {"type": ["string", "null"], "minLength": 1}
-    named = {"type": "array", "items": _OBJECT, "description": "Which elements `$[name]` means in paths."}
     stage = {"type": "object", "minProperties": 1, "maxProperties": 1}
     duplicates = {"type": "array", "items": {"type": "array", "items": TEXT}}
     return {
         "Find": _body(
             filter=_OBJECT,
             projection={"type": ["object", "array", "null"]},
-            sort=sort,
+            sort=_SORT,
             limit=limit,
             skip={"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
             cursor=cursor,
@@ -220,33 +244,7 @@ def schemas() -> dict[str, Any]:
         "Filtered": _body(filter=_OBJECT, **asked),
         "Distinct": _body(("path",), path=FILLED, filter=_OBJECT, **asked),
         "Aggregate": _body(("pipeline",), pipeline={"type": "array", "items": stage}, **asked),
-        "Update": _body(
-            ("filter", "update"),
-            filter=_OBJECT,
-            update={
-                "type": ["object", "array"],
-                "description": "Operators, a merge patch, a JSON Patch, or stages of a pipeline.",
-            },
-            limit=limit,
-            cursor=cursor,
-            multi=multi,
-            sort=first,
-            **{"return": image},
-            upsert={**_BOOLEAN, "description": "Make a document where none meets the filter."},
-            array_filters=named,
-            arrayFilters=named,
-            **common,
-        ),
-        "Delete": _body(
-            ("filter",),
-            filter=_OBJECT,
-            limit=limit,
-            cursor=cursor,
-            multi=multi,
-            sort=first,
-            **{"return": {**image, "enum": ["before"]}},
-            **common,
-        ),
+        **_changes({"filter": _OBJECT, "limit": limit, "cursor": cursor, **common}),
         "FoundDocument": {
             "type": "object",
             "required": ["etag", "document"],

@@ -326,7 +326,7 @@ class SelectPlan:
         statement = self._statement
         return not (
             self._is_filtered
-            or self._match is not None
+            or not self.goes_by_key
             or self._expressions.aggregates
             or statement.group_by
             or statement.distinct

@@ -67,9 +67,14 @@ SERVED = [
     "v = 3 AND t = 'text 2'",
     "v = 3 AND l CONTAINS 2 AND m['a'] = 1", "s = 2 AND v = 2", "q = 'q0' AND v = 4", "c > 20 AND v = 1",
     "p = 1 AND q = 'q1' AND v = 77", "p = 1 AND q = 'q1' AND c > 10 AND v > 0",
-    "p IN (1, 2) AND q = 'q1' AND v = 1",
+    "p IN (1, 2) AND q = 'q1' AND v = 1", "p = 1 AND q = 'q1' AND c = 1 AND v = 77",
+    "p = 1 AND q = 'q1' AND c = 1 AND s = 3",
     "token(p, q) > 0 AND v = 3", "token(p, q) <= 0 AND v > 1", "p = 3 AND q = 'q0' AND s = 1",
 ]  # fmt: skip
+NOT_THIS_ROW = [
+    f"p = 1 AND q = 'q1' AND c = 1 AND {other}" for other in ("v < 77", "t = 'text 1'", "l CONTAINS 9")
+]
+SERVED += NOT_THIS_ROW
 
 
 @pytest.mark.parametrize("where", SERVED)
@@ -100,11 +105,24 @@ def test_where_keys_are_named_rows_keep_the_order_of_the_table(cql: Cql, where: 
 
 def test_the_oracle_of_these_tests_finds_something(cql: Cql) -> None:
     empty = [w for w in SERVED if not cql.run(f"SELECT * FROM plain WHERE {w} ALLOW FILTERING")]
-    assert empty == ["v = 1234", "l CONTAINS 9"]
+    assert empty == ["v = 1234", "l CONTAINS 9", *NOT_THIS_ROW]
 
 
 def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["p"], row["q"], -1 if row["c"] is None else row["c"]))
+
+
+def test_the_whole_key_and_an_index_name_a_row_that_has_both(cql: Cql) -> None:
+    cql.run("CREATE TABLE tickets (k int PRIMARY KEY, state text, n int)")
+    cql.run("CREATE INDEX ON tickets (state)")
+    settle(cql.cluster)
+    cql.run("INSERT INTO tickets (k, state, n) VALUES (1, 'open', 5)")
+    for state, found in (("open", [{"n": 5}]), ("closed", [])):
+        assert cql.run(f"SELECT n FROM tickets WHERE k = 1 AND state = '{state}'") == found
+        assert cql.run("SELECT n FROM tickets WHERE k = ? AND state = ?", 1, state) == found
+        assert cql.run("SELECT n FROM tickets WHERE k = ? AND state IN ?", 1, [state]) == found
+        assert cql.run(f"SELECT n FROM tickets WHERE k IN (1, 2) AND state = '{state}'") == found
+    assert cql.run("SELECT n FROM tickets WHERE k = 1 AND state > 'open'") == []
 
 
 def test_like_is_served_by_an_index(cql: Cql) -> None:

@@ -126,8 +126,8 @@ def _parse(value: Value, where: str, parser: Parser) -> Projection:
             where, "1s and 0s cannot stand together, but for _id: name what to keep, or what not"
         )
     inclusive = bool(kept) or bool(computed) or only_id
-    _check_apart([path for path, _ in computed] + kept, where)
-    _check_apart(kept + dropped if dropped else kept + [one.path for one in slices], where)
+    check_apart([path for path, _ in computed] + kept, where)
+    check_apart(kept + dropped if dropped else kept + [one.path for one in slices], where)
     if inclusive:
         kept += [one.path for one in slices]
     return Projection(
@@ -150,7 +150,8 @@ def _path(key: str, where: str) -> Path:
     return path
 
 
-def _check_apart(paths: list[Path], where: str) -> None:
+def check_apart(paths: list[Path], where: str) -> None:
+    """Refuse paths that are there twice, or within one another."""
     known = dict.fromkeys(paths)
     if len(known) < len(paths):
         raise RefusedError(where, "a path is there twice")

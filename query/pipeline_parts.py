@@ -14,7 +14,7 @@ from query.accumulators import ACCUMULATORS, Make, Memory
 from query.accumulators_chosen import CHOSEN
 from query.document_filter import Filter, cost_of, parse_filter, whole
 from query.document_match import predicate
-from query.document_projection import ID, flat, parse_projection, projector
+from query.document_projection import ID, check_apart, flat, parse_projection, projector
 from query.document_sort import Sort, SortKey, parse_sort
 from query.document_values import MISSING, Path, Value, order_key, parse_path, rank
 from query.expressions import Expression, Parser, field_path
@@ -101,6 +101,7 @@ def _project(parser: Parser, argument: Value, where: str) -> list[Stage]:
     if computed and any(key != ID and not item for key, item in plain.items()):
         raise RefusedError(where, "what is computed stands beside 1s, not beside 0s")
     parsed = _or_refused(parse_projection(plain, where))
+    check_apart([*parsed.paths, *(path for path, _ in computed)], where)
     inclusive = parsed.inclusive or bool(computed)
     paths = parsed.paths if not inclusive or not parsed.with_id else (*parsed.paths, (ID,))
     if not inclusive and not parsed.with_id:
@@ -116,10 +117,8 @@ def _project(parser: Parser, argument: Value, where: str) -> list[Stage]:
 def _with(base: Value, document: Value, fields: list[tuple[Path, Expression]]) -> Value:
     for path, expression in fields:
         value = expression(document)
-        if value is not MISSING:
+        if value is not MISSING or len(path) > 1 or (isinstance(base, dict) and path[0] in base):
             base = assigned(base, path, value)
-        elif len(path) == 1 and path[0] in base:
-            base = assigned(base, path, MISSING)
     return base
 
 
@@ -137,6 +136,7 @@ def _fields(parser: Parser, argument: Value, where: str) -> list[tuple[Path, Exp
         if key.startswith("$"):
             raise RefusedError(here, "a member's name does not begin with $")
         found.append((path, parser.expression(item, here)))
+    check_apart([path for path, _ in found], where)
     return found
 
 

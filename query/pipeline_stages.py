@@ -413,6 +413,8 @@ def assigned(document: Value, path: Path, value: Value) -> Value:
     """
     if isinstance(document, list):
         return [assigned(item, path, value) for item in document]
+    if value is MISSING and not isinstance(document, dict):
+        return document
     members = document if isinstance(document, dict) else {}
     key = path[0]
     if len(path) > 1:

@@ -35,6 +35,7 @@ from server.rest.problems import ProblemError, invalid
 from server.rest.targets import Options
 
 _NOTHING: Final = msgspec.Raw(b"")
+_OPERATIONS: Final = ("put", "patch", "get", "delete")
 _BODIES: Final = ("document", "merge", "patch", "update")
 
 
@@ -77,8 +78,10 @@ class DocumentLines:
         document_id = line.id
         if document_id is None and line.op == "put":
             document_id = new_id() if of is None else id_of_key(self.place, of.id)
+        if line.op not in _OPERATIONS:
+            raise ProblemError("bad-body", f"op is put, patch, get or delete; found {line.op[:60]!r}")
         if document_id is None:
-            raise ProblemError("bad-body", f"a {line.op[:20]} has an id")
+            raise ProblemError("bad-body", f"a {line.op} has an id")
         item.name = document_id
         collection = self._collections.find(self.place)
         if collection is None:
@@ -118,10 +121,8 @@ class DocumentLines:
             return operations.edit(
                 collection, document_id, edit_of(kind, bytes(getattr(line, given)), bytes_max), wanted
             )
-        if line.op == "delete":
-            self._check_members(line, ())
-            return operations.delete(collection, document_id, wanted)
-        raise ProblemError("bad-body", f"op is put, patch, get or delete; found {line.op[:60]!r}")
+        self._check_members(line, ())
+        return operations.delete(collection, document_id, wanted)
 
     def _check_members(self, line: Line, one_of: tuple[str, ...]) -> str:
         """The one member among these that a line must have; a ProblemError if it has others."""

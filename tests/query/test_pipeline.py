@@ -211,6 +211,23 @@ def test_stages_and_expressions_one_by_one(stages: Any, expected: Any) -> None:
     assert [list(document) for document in found] == [list(document) for document in expected]
 
 
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ({"$set": {"o.x": "$$REMOVE"}}, {"o": {"y": 2}}),
+        ({"$set": {"o.x": "$nothing", "o.z": 3}}, {"o": {"y": 2, "z": 3}}),
+        ({"$set": {"l.p": "$$REMOVE"}}, {"l": [{"q": 2}, {}, 7]}),
+        ({"$set": {"s.q": "$$REMOVE", "n.q": "$$REMOVE", "m": "$$REMOVE"}}, {}),
+        ({"$project": {"o.x": {"$cond": [{"$gt": ["$s", 1]}, "$$REMOVE", 1]}, "o.y": 1}}, {"o": {"y": 2}}),
+    ],
+)
+def test_what_is_missing_is_taken_out_at_any_depth(stage: Any, expected: Any) -> None:
+    document = {"o": {"x": 1, "y": 2}, "l": [{"p": 1, "q": 2}, {"p": 1}, 7], "s": 5}
+    base = {} if "$project" in stage else document
+    assert run([stage], [document]) == [{**base, **expected}]
+    assert run([{"$set": {"m": "$$REMOVE"}}], [5, None, [1]]) == [5, None, [1]]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 6), st.integers(1, 3))
 def test_automatic_buckets_part_no_equal_values(values: list[int], buckets: int, parts: int) -> None:
@@ -399,6 +416,8 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"$project": {"a": 0, "b": {"$add": [1, 1]}}}], "what is computed stands beside 1s"),
     ([{"$bucket": {"groupBy": "$a", "boundaries": [2, 1]}}], "values of one type in ascending order"),
     ([{"$unwind": "tags"}], '$unwind takes "$path"'),
+    ([{"$set": {"a.b": 1, "a": 2}}], "pipeline[0].$set: a.b lies within a"),
+    ([{"$project": {"a": {"$literal": 1}, "a.b": 1}}], "pipeline[0].$project: a.b lies within a"),
 ]
 
 

@@ -328,6 +328,20 @@ def test_a_list_goes_on_where_its_cursor_says_and_skips_rows_without_a_document(
     run(work())
 
 
+def test_an_unknown_operation_of_a_bulk_is_told_from_one_without_an_id() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            lines = b'{"op":"insert","document":1}\n{"op":"delete"}\n{"op":"put","document":1}'
+            told = (await ask("POST", "/v1/docs/m/_bulk", lines)).lines()
+            assert [line.get("detail") for line in told] == [
+                "op is put, patch, get or delete; found 'insert'",
+                "a delete has an id",
+                None,
+            ]
+
+    run(work())
+
+
 def test_bulk_tells_of_each_line_what_the_request_alone_would_have_been_told() -> None:
     async def work() -> None:
         async with door() as ask:

@@ -160,6 +160,17 @@ async def test_a_peer_that_hangs_is_left_for_another() -> None:
     assert len(second.asked) == 1
 
 
+async def test_a_statement_that_writes_rows_leaves_a_peer_that_hangs_as_soon() -> None:
+    async with (
+        peers(hang, always(lambda: ok(ROWS))) as [first, second],
+        client(first, second, attempt_timeout_s=0.05) as db,
+    ):
+        begun_s = time.monotonic()
+        await db.cql("-- one\nINSERT INTO t (id) VALUES (1)", idempotent=True)
+        assert time.monotonic() - begun_s < 3.0
+    assert len(second.asked) == 1
+
+
 async def test_an_operation_ends_at_its_deadline_whatever_peers_do() -> None:
     async with peers(hang, hang) as those, client(*those, attempt_timeout_s=0.05) as db:
         begun_s = time.monotonic()

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 PAGE_ROWS: Final = 1_000
 _SPACE: Final = r"(?:\s|--[^\n]*\n|//[^\n]*\n|/\*.*?\*/)*"
 _READS: Final = re.compile(_SPACE + r"(?:SELECT|DESCRIBE|DESC|LIST)\b", re.IGNORECASE | re.DOTALL)
+_WRITES_ROWS: Final = re.compile(_SPACE + r"(?:INSERT|UPDATE|DELETE|BEGIN)\b", re.IGNORECASE | re.DOTALL)
+"""What takes a peer no longer than a key does; other statements read much, or wait for all peers."""
 
 
 class CqlResult:
@@ -119,7 +121,8 @@ class Cql:
         writes = _READS.match(asked["query"]) is None
         call = Call(
             "cql", "POST", "/v1/cql", (), dumps(asked), {"Content-Type": JSON}, repeat, writes,
-            target=asked.get("keyspace", ""), timeout_s=timeout_s, is_scan=True,
+            target=asked.get("keyspace", ""), timeout_s=timeout_s,
+            is_scan=_WRITES_ROWS.match(asked["query"]) is None,
         )  # fmt: skip
         reply = await self._transport.request(call)
         body, found = reply.body, self._requests.parsed(reply.body)

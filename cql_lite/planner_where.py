@@ -301,12 +301,13 @@ def chooses_partitions(where: Where) -> bool:
 def names_of_one_value(where: Where) -> set[str]:
     """Key columns of which `=` leaves one value, whether the key serves that or a filter."""
     chosen = [choice for choice in (*where.partition, *where.choices) if not choice.is_in]
-    filtered = [
-        relation.left.column
-        for relation in where.others
-        if relation.operator == ast.EQ and isinstance(relation.left, ast.Target) and not relation.left.path
-    ]
-    return {column.name for choice in chosen for column in choice.columns} | set(filtered)
+    found = {column.name for choice in chosen for column in choice.columns}
+    for relation in where.others:
+        left = relation.left
+        is_whole = isinstance(left, ast.ColumnTuple) or (isinstance(left, ast.Target) and not left.path)
+        if relation.operator == ast.EQ and is_whole:
+            found.update(column.name for column in columns_of(where.view, left))
+    return found
 
 
 def columns_of(view: TableView, left: ast.Target | ast.ColumnTuple | ast.TokenOf) -> tuple[ColumnView, ...]:

@@ -158,6 +158,7 @@ def test_conditions_that_go_together_on_one_row(cql: Cql) -> None:
 def test_columns_with_one_value_may_be_left_out_of_groups(cql: Cql) -> None:
     text = "SELECT a, d, max(v) FROM grouped WHERE c = 1 GROUP BY a, b, d ALLOW FILTERING"
     assert sorted(values(cql, text)) == [(1, 1, 11), (1, 2, 12), (2, 1, 11)]
+    assert sorted(values(cql, text.replace("c = 1", "(c) = (1)"))) == [(1, 1, 11), (1, 2, 12), (2, 1, 11)]
     text = "SELECT b, max(v) FROM grouped WHERE a = 1 GROUP BY b ALLOW FILTERING"
     assert values(cql, text) == [(1, 21)]
     text = "SELECT a, max(v) FROM grouped WHERE a = 1 AND b IN (1, 2) AND (c) = (1) GROUP BY b, d"

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec import UnsetType
 
+from core.errors import RequestError
 from core.requests import ConditionalRequest, Invalid, Judged, PartRead, ReadRow, RowsRead, WriteRequest
 from core.row import EMPTY_ROW, Row
 from core.schema import STATIC
@@ -327,6 +328,8 @@ def execute_conditional(
         step = steps[index]
         return Context(step.context.values, step.context.now_us, FixedEntropy(seeds[index]))
 
+    refused: list[RequestError] = []
+
     def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
         known = _known(reads)
         try:
@@ -334,7 +337,8 @@ def execute_conditional(
                 if not _holds(steps[index], known, contexts(index)):
                     return None
             written = draft(known, contexts)
-        except InvalidRequestError as error:
+        except RequestError as error:
+            refused.append(error)
             return Invalid("bad_condition", str(error))
         if written is None:
             return Invalid("nothing_to_write", "the statement sets nothing: every value is unset")
@@ -345,6 +349,8 @@ def execute_conditional(
         options.serial_level,
     )  # fmt: skip
     (answer,) = yield (request,)
+    if refused and isinstance(answer, Invalid):
+        raise refused[-1]  # with its own code: a function may have failed
     judged = unless_failed(answer, "CAS")
     assert isinstance(judged, Judged), judged
     return _result(judged, steps, view, is_batch)

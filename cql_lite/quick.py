@@ -14,12 +14,13 @@ from typing import Final
 
 from core.cell import VALUE
 from core.consistency import Level
+from core.errors import RequestError
 from core.limits import KEY_BYTES_MAX
 from core.mutation import INSERT
 from core.requests import Answer, ReadRequest, RowsRead, RowWrite, Write, WriteRequest
 from core.schema import STATIC
 from cql_lite import ast, wire
-from cql_lite.outcomes import error_of_failure
+from cql_lite.outcomes import error_of_failure, error_of_request
 from cql_lite.planner_cells import marker
 from cql_lite.planner_modify import ModifyPlan
 from cql_lite.planner_results import FailedError, Failure
@@ -151,7 +152,10 @@ class QuickSelect:
             layout, now_us = self._layout, answer.now_us
             template = layout.template(request.partition, None, now_us)
             record = layout.record(template, request.first, answer.rows[0].row, now_us)
-            rows.append(self._project(record, context))
+            try:
+                rows.append(self._project(record, context))
+            except RequestError as error:
+                return error_of_request(error)
         return wire.Rows(metadata, rows, None, skip, False)
 
 

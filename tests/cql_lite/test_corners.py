@@ -152,7 +152,44 @@ def test_conditions_that_go_together_on_one_row(cql: Cql) -> None:
     assert values(cql, "SELECT v, w FROM t WHERE k = 24") == [(6, "x")]
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("UPDATE t SET v = 1 WHERE k = 25 IF v = 1 / 0", wire.FunctionFailure),
+        ("UPDATE t SET v = 1 / 0 WHERE k = 25 IF v = 5", wire.FunctionFailure),
+        ("UPDATE t SET v = 1 WHERE k = 25 IF v = fromJson('\"x\"')", wire.FunctionFailure),
+        ("UPDATE t SET v = 1 WHERE k = 25 IF v IN (5, 1 / 0)", wire.FunctionFailure),
+        ("INSERT INTO t (k, v) VALUES (26, 1 / 0) IF NOT EXISTS", wire.FunctionFailure),
+        ('INSERT INTO t JSON \'{"k": 26, "v": "x"}\' IF NOT EXISTS', wire.Invalid),
+        ("UPDATE t SET v = blobAsInt(0x01) WHERE k = 25 IF v = 5", wire.Invalid),
+        ("UPDATE t SET l[1 / 0] = 5 WHERE k = 25 IF v = 5", wire.FunctionFailure),
+        ("BEGIN BATCH UPDATE t SET v = 1 / 0 WHERE k = 25 IF v = 5; APPLY BATCH", wire.FunctionFailure),
+    ],
+)
+def test_what_fails_while_it_is_decided_is_the_statements_fault(
+    cql: Cql, text: str, error: type[wire.Error]
+) -> None:
+    cql.run("INSERT INTO t (k, v) VALUES (25, 5)")
+    assert isinstance(cql.error(text), error)
+    assert values(cql, "SELECT k, v FROM t WHERE k IN (25, 26)") == [(25, 5)]
+
+
 # --- reads
+
+
+@pytest.mark.parametrize(
+    ("expression", "error"),
+    [
+        ("10 / i", wire.FunctionFailure),
+        ("blobAsInt(0x01)", wire.Invalid),
+        ("i + 2147483647 + 1", wire.Invalid),
+        ("cast(0.0 / i as decimal)", wire.Invalid),
+    ],
+)
+def test_what_fails_in_a_prepared_read_of_one_row(cql: Cql, expression: str, error: type[wire.Error]) -> None:
+    cql.run("INSERT INTO numbers (k, i) VALUES (4, 0)")
+    assert isinstance(cql.error(f"SELECT {expression} FROM numbers WHERE k = 4"), error)
+    assert isinstance(cql.error(f"SELECT {expression} FROM numbers WHERE k = ?", 4), error)
 
 
 def test_columns_with_one_value_may_be_left_out_of_groups(cql: Cql) -> None:

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec import UnsetType
 
-from core.errors import RequestError
 from core.requests import ConditionalRequest, Invalid, Judged, PartRead, ReadRow, RowsRead, WriteRequest
 from core.row import EMPTY_ROW, Row
 from core.schema import STATIC
@@ -328,7 +327,7 @@ def execute_conditional(
         step = steps[index]
         return Context(step.context.values, step.context.now_us, FixedEntropy(seeds[index]))
 
-    refused: list[RequestError] = []
+    refused: list[Exception] = []
 
     def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
         known = _known(reads)
@@ -337,7 +336,7 @@ def execute_conditional(
                 if not _holds(steps[index], known, contexts(index)):
                     return None
             written = draft(known, contexts)
-        except RequestError as error:
+        except Exception as error:  # noqa: BLE001 (of the statement, not of the node that decides)
             refused.append(error)
             return Invalid("bad_condition", str(error))
         if written is None:
@@ -350,7 +349,7 @@ def execute_conditional(
     )  # fmt: skip
     (answer,) = yield (request,)
     if refused and isinstance(answer, Invalid):
-        raise refused[-1]  # with its own code: a function may have failed
+        raise refused[-1]  # with its own code: a function may have failed, or it is a bug, and told as such
     judged = unless_failed(answer, "CAS")
     assert isinstance(judged, Judged), judged
     return _result(judged, steps, view, is_batch)

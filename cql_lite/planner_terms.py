@@ -261,7 +261,9 @@ def _leaves(expression: ast.Expression, of: Type, name: str) -> Iterator[tuple[a
     """
     if isinstance(expression, ast.Literal):
         return
-    if not isinstance(expression, _LITERALS):
+    if isinstance(expression, ast.TupleLiteral) and len(expression.items) == 1 and not _takes_tuple(of):
+        yield from _leaves(expression.items[0], of, name)
+    elif not isinstance(expression, _LITERALS):
         yield expression, of, name
     elif isinstance(expression, (ast.ListLiteral, ast.SetLiteral)):
         element = getattr(of, "element", None)

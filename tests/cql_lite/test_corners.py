@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cql_lite import wire
+from cql_lite import planner_conditions, wire
 from cql_lite.types import DATE, TIMESTAMP
 from tests.cql_lite.whole import Cql, Error, cluster_of, rows, settle
 
@@ -370,6 +370,28 @@ def test_null_in_a_bound_collection_is_refused(cql: Cql) -> None:
 def test_remainders_of_what_has_no_bounds(cql: Cql, expression: str, expected: str) -> None:
     cql.run("INSERT INTO numbers (k) VALUES (3)")
     assert values(cql, f"SELECT cast({expression} as text) FROM numbers WHERE k = 3") == [(expected,)]
+
+
+def test_parentheses_within_literals(cql: Cql) -> None:
+    cql.run("INSERT INTO t (k, l, m, st) VALUES (40, [(1 + 1), (3)], {('a'): (2 * 2)}, {('x')})")
+    assert values(cql, "SELECT l, m, st FROM t WHERE k = 40") == [((2, 3), (("a", 4),), ("x",))]
+    assert applied(cql, "UPDATE t SET l = [(4 - 1), ((5))] WHERE k = 40 IF l = [(1 + 1), 3]")
+    text = "UPDATE t SET u = {zip: (?)}, tp = ((7), 'x') WHERE k = 40 IF l IN ([(?), (5)])"
+    assert applied(cql, text, 9, 3)
+    assert values(cql, "SELECT l, u.zip, tp FROM t WHERE k = 40") == [((3, 5), 9, (7, "x"))]
+    cql.run("INSERT INTO points (k, at) VALUES (1, [(1.5 + 1), (2)])")
+    assert values(cql, "SELECT at FROM points WHERE k = 1") == [((2.5, 2.0),)]
+
+
+def test_a_bug_within_a_condition_is_not_the_nodes(cql: Cql, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> bool:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(planner_conditions, "_holds", bug)
+    with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+        cql.run("UPDATE t SET v = 1 WHERE k = 41 IF v = 1")
+    monkeypatch.undo()
+    assert not applied(cql, "UPDATE t SET v = 1 WHERE k = 41 IF v = 1"), "the peers go on"
 
 
 # --- what markers are called

@@ -39,6 +39,7 @@ from cql_lite.types import (
     Type,
     UserType,
     VectorType,
+    unwrapped,
 )
 
 Compile = Callable[[ast.Expression, Type | None], Compiled]
@@ -157,7 +158,7 @@ class Composer:
         else:
             if expected is not None:
                 return None
-            parts = [self._compile(item, natural_type(item)) for item in items]
+            parts = [self._compile(item, natural_type(unwrapped(item))) for item in items]
             fields = TupleType(types=tuple(part.type for part in parts))
         return _compiled(fields, parts, fields.pack)
 
@@ -177,6 +178,7 @@ class Composer:
 
     def _common(self, items: Sequence[ast.Expression]) -> Type | None:
         """The type of the first item that says one by itself, be it a constant."""
+        items = [unwrapped(item) for item in items]
         for item in items:
             if not isinstance(item, (ast.Marker, ast.Literal, *LITERALS)):
                 return self._compile(item, None).type

@@ -383,6 +383,24 @@ def test_parentheses_within_literals(cql: Cql) -> None:
     assert values(cql, "SELECT at FROM points WHERE k = 1") == [((2.5, 2.0),)]
 
 
+@pytest.mark.parametrize(
+    ("selected", "expected"),
+    [
+        ("[(1)]", (1,)),
+        ("[(v + 1), (2)]", (6, 2)),
+        ("{(v)}", (5,)),
+        ("{(1): (v)}", ((1, 5),)),
+        ("((1), 2)", (1, 2)),
+        ("((v), (w))", (5, "x")),
+        ("collection_max([(v), ((7))])", 7),
+        ("(list<int>)[(v)]", (5,)),
+    ],
+)
+def test_parentheses_within_what_a_select_puts_together(cql: Cql, selected: str, expected: Any) -> None:
+    cql.run("INSERT INTO t (k, v, w) VALUES (42, 5, 'x')")
+    assert values(cql, f"SELECT {selected} FROM t WHERE k = 42") == [(expected,)]
+
+
 def test_a_bug_within_a_condition_is_not_the_nodes(cql: Cql, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object) -> bool:
         raise ZeroDivisionError("a bug of ours")

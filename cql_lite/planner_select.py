@@ -532,7 +532,8 @@ class _Run:
         mark = consumer.mark_before if is_grouped else consumer.mark_at
         assert at is not None, "a full page has consumed rows"
         left = -1 if self._limited is None else self._limited.left
-        taken = 0 if self._per_partition is None else self._per_partition.taken
+        counted = self._per_partition
+        taken = counted.taken if counted is not None and counted.last == at.partition else 0
         place = (0, b"") if mark is None else (mark.request, mark.cursor())
         state = PagingState(self._fingerprint, at.partition, at.suffix, left, taken, *place)
         return planner_paging.encode(state)

@@ -16,9 +16,24 @@
          RequestError               what a user asked for cannot be done; the text says what to do
 
 3. Our own bugs are assertions and stop the node.
+
+Where a stranger's expression is computed of a stranger's data, what nobody thought of (`UNFORESEEN`) costs
+the request alone: a peer that ended of it would take with it the next one, which is asked instead.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+UNFORESEEN: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What computing may end with, in libraries too, where nobody thought of these values."""
 
 
 class SullaeError(Exception):

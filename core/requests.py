@@ -160,6 +160,9 @@ class PartRead(msgspec.Struct, frozen=True):
     reverse: bool = False
 
 
+Decide = Callable[[tuple["RowsRead", ...]], "WriteRequest | Invalid | None"]
+
+
 class ConditionalRequest(msgspec.Struct, frozen=True):
     """Read parts of one partition, judge them, and write there or not, in one: linearizable per partition.
 
@@ -175,7 +178,7 @@ class ConditionalRequest(msgspec.Struct, frozen=True):
     table: int
     partition: bytes
     reads: tuple[PartRead, ...]
-    decide: Callable[[tuple[RowsRead, ...]], WriteRequest | Invalid | None]
+    decide: Decide
     level: Level
     serial_level: Level = Level.SERIAL
     bytes_held: int = 0

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from core import limits
+from core import errors, limits
 from core.json_values import JsonError, Value, parse, render
 from core.row import Row
 from core.schema import Keyspace, Table
@@ -134,8 +134,8 @@ def start_program(data: bytes, table: Table, keyspace: Keyspace, below: Below) -
         return str(error)
 
 
-UNFORESEEN: Final = (ArithmeticError, ValueError, RecursionError, NotComputableError)
-"""What computing may end with, in libraries too, where nobody thought of these numbers and texts."""
+UNFORESEEN: Final = (*errors.UNFORESEEN, NotComputableError)
+"""What computing may end with where nobody thought of these numbers and texts."""
 
 
 def unforeseen(error: Exception) -> str:

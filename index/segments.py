@@ -41,7 +41,7 @@ import msgspec
 import tantivy
 from tantivy import FieldType, Filter, Occur, Order, TextAnalyzerBuilder, Tokenizer
 
-from core.errors import CorruptionError, DiskFullError
+from core.errors import UNFORESEEN, CorruptionError, DiskFullError
 from core.json_values import JsonError, parse
 from index.asking import Ask, Found, Refusal
 from index.changing import Change
@@ -215,7 +215,7 @@ class TantivySegments:
         assert change.document is not None, "it is there"
         try:
             prepared = self.preparer.prepare(parse(change.document))
-        except (ArithmeticError, RecursionError, JsonError) as error:  # else every replica ended, ever again
+        except (*UNFORESEEN, JsonError) as error:  # else every replica ended, ever again
             prepared = NOTHING
             self._bare.append((change.key, type(error).__name__))
         fields: dict[str, Any] = {

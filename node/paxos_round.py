@@ -56,6 +56,7 @@ from core.mutation import MutationId, encode_mutation
 from core.ports import PeerId
 from core.requests import (
     Broken,
+    Decide,
     Invalid,
     Judged,
     Overloaded,
@@ -382,7 +383,7 @@ class CasOperation(Phases):
             return
         now_us = self.aim.now_us or clock.now_us()
         reads = tuple(_rows_read(result, now_us, self.aim.partition) for result in results)
-        decision = self.aim.decide(reads)
+        decision = self._decided(self.aim.decide, reads)
         if isinstance(decision, WriteRequest):
             assert decision.table == self.aim.table and decision.partition == self.aim.key
             wanted = msgspec.structs.replace(decision, level=self.aim.level, timestamp_us=0)
@@ -393,6 +394,17 @@ class CasOperation(Phases):
             decision = invalid
         self._result = decision or Judged(False, reads, None)
         self._say(calm)
+
+    def _decided(self, decide: Decide, reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
+        """What a request makes of what was read. The function is the request's own, with what a stranger
+        wants computed: what it ends with ends the request, and not the peer, nor the next one that is asked.
+        """
+        try:
+            return decide(reads)
+        except Exception as error:  # noqa: BLE001 - one request fails, and the log says why
+            what = f"{type(error).__name__}: {str(error)[:200]}"
+            self._parent.inside.log("error", "not_decided", f"a condition cannot be decided: {what}")
+            return Invalid("not_decided", f"this cannot be computed of what is there ({what})")
 
     def _say(self, calm: bool) -> None:
         """Answer `_result`: at once if nothing is newer than the last commit, else after an empty round."""

@@ -16,6 +16,7 @@ import msgspec
 
 from core import limits
 from core.commands import Failed
+from core.errors import UNFORESEEN
 from core.messages import Message, OperationFailed, Search, Searched
 from core.ports import PeerId
 from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
@@ -135,7 +136,7 @@ class _Serving:
         def job(segments: Segments) -> bytes:
             try:
                 return encode(perform(segments, work, ranges))
-            except (ArithmeticError, RecursionError) as error:  # a search that nobody foresaw ends alone
+            except UNFORESEEN as error:  # a search that nobody foresaw ends alone
                 detail = f"this cannot be computed of what is there ({type(error).__name__}: {error})"
                 return encode(Refused(Refusal("bad_query", detail[:300])))
 

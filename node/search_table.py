@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core.errors import UNFORESEEN
 from core.json_values import parse
 from core.ports import PeerId
 from core.requests import Invalid
@@ -316,7 +317,7 @@ class TableSearch:
         except RefusedError as refused:  # more buckets than may be, with the empty ones between
             self._end(Invalid("bad_query", refused.error.told()))
             return
-        except ArithmeticError as error:
+        except UNFORESEEN as error:
             self._end(Invalid("bad_query", f"the aggregations cannot be computed of what is there: {error}"))
             return
         limit = self._request.offset + self._request.size

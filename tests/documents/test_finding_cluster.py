@@ -260,17 +260,20 @@ def test_what_a_peer_cannot_compute_ends_the_request_with_the_reason() -> None:
     assert refused.detail.startswith("pipeline[0].$project.x.$add: a number belongs here")
 
 
-def test_what_nobody_foresaw_ends_the_request_and_not_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bug", [OverflowError("cannot convert Infinity to integer"), KeyError("e")])
+def test_what_nobody_foresaw_ends_the_request_and_not_the_peer(
+    monkeypatch: pytest.MonkeyPatch, bug: Exception
+) -> None:
     cluster, _ = lagging(3)
 
     def fails(*_: Any) -> bool:
-        raise OverflowError("cannot convert Infinity to integer")
+        raise bug
 
     monkeypatch.setattr(programs._Counting, "take", fails)
     answer = gather(cluster, 1, fold := CountFold(b"{}"))
     assert not isinstance(answer, Gathered) or fold.refused is not None
     assert fold.refused is not None
-    assert "this cannot be computed of what is there (OverflowError" in fold.refused.detail
+    assert f"this cannot be computed of what is there ({type(bug).__name__}" in fold.refused.detail
     monkeypatch.undo()
     monkeypatch.setattr(CountFold, "take", fails)
     gather(cluster, 1, fold := CountFold(b"{}"))

@@ -107,6 +107,24 @@ def test_what_cannot_be_done_to_the_document_is_refused_and_changes_nothing(docs
     assert docs.text("nobody") is None
 
 
+@pytest.mark.parametrize("bug", [TypeError("no len"), KeyError("x"), AssertionError("never")])
+def test_an_edit_that_nobody_foresaw_ends_the_request_and_not_the_peer(
+    docs: Docs, monkeypatch: pytest.MonkeyPatch, bug: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise bug
+
+    docs.put("u", b'{"a":1}')
+    monkeypatch.setattr(operations._Edit, "_pieces", fails)
+    refused = docs.update("u", {"$inc": {"a": 1}})
+    assert isinstance(refused, Invalid) and refused.code == "not_decided"
+    assert type(bug).__name__ in refused.detail
+    monkeypatch.undo()
+    assert isinstance(docs.update("u", {"$inc": {"a": 1}}), Done)
+    assert docs.text("u") == b'{"a":2}'
+    assert not docs.scenario.cluster.deaths
+
+
 @pytest.mark.parametrize(
     ("document_id", "code"), [("", "bad_id"), ("\ud800", "bad_id"), ("x" * 65_536, "bad_id")]
 )

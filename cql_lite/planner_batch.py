@@ -56,8 +56,11 @@ def execute_batch(kind: str, steps: Sequence[Step], options: Options) -> Executi
         conditional = [ConditionalStep(plan, step.context) for plan, step in zip(plans, steps, strict=True)]
         draft = draft_conditional(plans, options)
         return (yield from execute_conditional(conditional, draft, options, is_batch=True))
-    drafts = Drafts()
+    drafts, last = Drafts(), None
     for plan, step in zip(plans, steps, strict=True):
+        if last is not None:
+            step.context.follow(last)
+        last = step.context
         before = yield from read_rows(plan, step.context, step.options)
         plan.draft(drafts, step.context, step.options, before)
     writes = tuple(draft.request(options.level) for draft in drafts.all())

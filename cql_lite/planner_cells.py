@@ -131,13 +131,16 @@ def marker(ttl_s: int) -> Write:
 
 
 def put_value(place: Place, column: ColumnView, value: bytes | None, context: Context) -> None:
-    """Have the column hold exactly this; None deletes it."""
-    of = column.type
-    if value is None or not of.is_multicell:
+    """Have the column hold exactly this; None deletes it.
+
+    Of several cells it deletes the older ones, null too: elements of its own version stay, as in Cassandra.
+    """
+    if not column.type.is_multicell:
         place.row.put(Write(column.id, (), VALUE, value, 0 if value is None else place.ttl_s))
         return
     place.row.put(Write(column.id, (), VALUE, b"", worthless=True))
-    add_elements(place, column, value, context)
+    if value is not None:
+        add_elements(place, column, value, context)
 
 
 def add_elements(place: Place, column: ColumnView, value: bytes, context: Context) -> None:
@@ -165,7 +168,7 @@ def _put(place: Place, column: ColumnView, element: bytes, value: bytes | None) 
 def _add_to_list(
     place: Place, column: ColumnView, elements: list[bytes], context: Context, *, ahead: bool
 ) -> None:
-    time_us = context.tick_us()
+    time_us = context.element_us()
     head = LIST_ID_MIDDLE - time_us if ahead else LIST_ID_MIDDLE + time_us
     tail = context.entropy.token_bytes(6)
     for index, element in enumerate(elements):
@@ -300,7 +303,7 @@ def compile_deletion(column: ColumnView, target: ast.Target, scope: Scope) -> As
             f"Invalid identifier {column.name} for deletion (should not be a PRIMARY KEY part)"
         )
     if not target.path:
-        return Assign(column, lambda place, context: put_value(place, column, None, context))
+        return Assign(column, lambda place, _: place.row.put(Write(column.id, (), VALUE, None)))
     if column.type == JSON:
         reads, document_change = planner_json.deletion(column, target, scope)
         return Assign(column, document_change, reads=reads)

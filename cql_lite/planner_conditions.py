@@ -303,12 +303,26 @@ class Step(NamedTuple):
     context: Context
 
 
+class _Aimed(NamedTuple):
+    """One statement and the rows that it is about."""
+
+    plan: Conditional
+    places: list[Place]
+
+
 def execute_conditional(
     steps: Sequence[Step], draft: Draft, options: Options, *, is_batch: bool
 ) -> Execution:
     """The request of one or several statements with conditions, and its [applied] result."""
     view = steps[0].plan.view
-    places = [place for step in steps for place in step.plan.places(step.context)]
+    seeds = [step.context.entropy.token_bytes(16) for step in steps]
+
+    def contexts(index: int) -> Context:
+        step = steps[index]
+        return Context(step.context.values, step.context.now_us, FixedEntropy(seeds[index]))
+
+    aimed = [_Aimed(step.plan, step.plan.places(contexts(index))) for index, step in enumerate(steps)]
+    places = [place for one in aimed for place in one.places]
     partitions = list(dict.fromkeys(place.partition for place in places))
     if any(step.plan.view.id != view.id for step in steps):
         raise InvalidRequestError("Batch with conditions cannot span multiple tables")
@@ -316,32 +330,24 @@ def execute_conditional(
         raise InvalidRequestError("Batch with conditions cannot span multiple partitions")
     for step in steps:
         step.plan.check_timestamp()
-    _check_mixed(steps)
+    _check_mixed(aimed)
     suffixes = dict.fromkeys(place.suffix for place in places)
     if view.has_static:
         suffixes = {STATIC_SUFFIX: None, **suffixes}
     partition = partitions[0]
-    seeds = [step.context.entropy.token_bytes(16) for step in steps]
 
-    def contexts(index: int) -> Context:
-        step = steps[index]
-        return Context(step.context.values, step.context.now_us, FixedEntropy(seeds[index]))
+    def holds(known: Known) -> bool:
+        return all(_holds(one, known, contexts(index)) for index, one in enumerate(aimed))
 
     refused: list[Exception] = []
 
     def decide(reads: tuple[RowsRead, ...]) -> WriteRequest | Invalid | None:
         known = _known(reads)
         try:
-            for index in range(len(steps)):
-                if not _holds(steps[index], known, contexts(index)):
-                    return None
-            written = draft(known, contexts)
+            return draft(known, contexts) if holds(known) else None
         except Exception as error:  # noqa: BLE001 (of the statement, not of the node that decides)
             refused.append(error)
             return Invalid("bad_condition", str(error))
-        if written is None:
-            return Invalid("nothing_to_write", "the statement sets nothing: every value is unset")
-        return written
 
     request = ConditionalRequest(
         view.id, partition, tuple(PartRead(suffix) for suffix in suffixes), decide, options.level,
@@ -352,17 +358,18 @@ def execute_conditional(
         raise refused[-1]  # with its own code: a function may have failed, or it is a bug, and told as such
     judged = unless_failed(answer, "CAS")
     assert isinstance(judged, Judged), judged
-    return _result(judged, steps, view, is_batch)
+    applied = judged.applied or holds(_known(judged.reads))  # with nothing to write, holding is all
+    return _applied(view) if applied else _refused(judged, aimed, view, is_batch)
 
 
-def _check_mixed(steps: Sequence[Step]) -> None:
+def _check_mixed(steps: Sequence[_Aimed]) -> None:
     """Refuse a batch that says of one row that it is not there and something else: it would never apply."""
     kinds: dict[Place, set[str]] = {}
     for step in steps:
         conditions = step.plan.conditions
         if conditions is None:
             continue
-        for place in step.plan.places(step.context):
+        for place in step.places:
             about = place._replace(suffix=STATIC_SUFFIX) if conditions.only_static else place
             kinds.setdefault(about, set()).add(conditions.kind)
     for found in kinds.values():
@@ -380,11 +387,11 @@ def _known(reads: tuple[RowsRead, ...]) -> Known:
     return Known(rows, reads[0].now_us if reads else 0)
 
 
-def _holds(step: Step, known: Known, context: Context) -> bool:
+def _holds(step: _Aimed, known: Known, context: Context) -> bool:
     conditions = step.plan.conditions
     if conditions is None:
         return True
-    for place in step.plan.places(context):
+    for place in step.places:
         exists = known.row(place.suffix) is not None
         if conditions.kind == ABSENT:
             if exists:
@@ -408,7 +415,7 @@ def _record(conditions: Conditions, place: Place, known: Known) -> Record:
     )
 
 
-def _shown(steps: Sequence[Step], view: TableView, is_batch: bool) -> tuple[ColumnView, ...]:
+def _shown(steps: Sequence[_Aimed], view: TableView, is_batch: bool) -> tuple[ColumnView, ...]:
     """The columns of a refusal: what was compared, with the key in a batch; all, where that was existence."""
     conditions = [step.plan.conditions for step in steps if step.plan.conditions is not None]
     if any(one.kind != COMPARED for one in conditions):
@@ -418,10 +425,16 @@ def _shown(steps: Sequence[Step], view: TableView, is_batch: bool) -> tuple[Colu
     return tuple(dict.fromkeys((*keys, *compared)))
 
 
-def _result(judged: Judged, steps: Sequence[Step], view: TableView, is_batch: bool) -> RowsResult:
-    first = ResultColumn(view.keyspace, view.name, APPLIED, BOOLEAN)
-    if judged.applied:
-        return RowsResult((first,), [[BOOLEAN.encode(True)]])
+def _applied(view: TableView) -> RowsResult:
+    return RowsResult((_applied_column(view),), [[BOOLEAN.encode(True)]])
+
+
+def _applied_column(view: TableView) -> ResultColumn:
+    return ResultColumn(view.keyspace, view.name, APPLIED, BOOLEAN)
+
+
+def _refused(judged: Judged, steps: Sequence[_Aimed], view: TableView, is_batch: bool) -> RowsResult:
+    first = _applied_column(view)
     known, no = _known(judged.reads), BOOLEAN.encode(False)
     shown = _shown(steps, view, is_batch)
     found: dict[bytes, list[bytes | None]] = {}
@@ -430,7 +443,7 @@ def _result(judged: Judged, steps: Sequence[Step], view: TableView, is_batch: bo
         if conditions is None:
             continue
         slots = {column.name: slot for column, slot in conditions.slots}
-        for place in step.plan.places(step.context):
+        for place in step.places:
             if known.row(place.suffix) is None and not (conditions.any_static and known.row(STATIC_SUFFIX)):
                 continue
             exists = known.row(place.suffix) is not None

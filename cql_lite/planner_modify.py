@@ -386,13 +386,16 @@ class ModifyPlan:
         return values
 
     def draft(self, drafts: Drafts, context: Context, options: Options, before: Before) -> None:
-        """Add what this execution does to the drafts of its partitions."""
-        ttl_s, timestamp_us = self.ttl_s(context), self.timestamp_us(context, options)
+        """Add what this execution does to the drafts of its partitions.
+
+        The keys are the first that it asks the context for, so `places` of an equal context are the same.
+        """
         if isinstance(self.statement, ast.InsertJson):
             targets, values = self._inserted_json(context)
             assigns = [set_column(column, _given(value)) for column, value in values]
         else:
             targets, assigns = self.targets(context), self.assigns
+        ttl_s, timestamp_us = self.ttl_s(context), self.timestamp_us(context, options)
         for partition in targets.partitions:
             draft = drafts.of(self.view.id, partition, timestamp_us)
             draft.takes(self.operation)
@@ -490,12 +493,14 @@ def draft_conditional(plans: Sequence[ModifyPlan], options: Options) -> DraftCon
     plain = Options(options.level, options.serial_level)
 
     def draft(known: Known, contexts: Callable[[int], Context]) -> WriteRequest | None:
-        drafts = Drafts()
+        drafts, last = Drafts(), contexts(0)
         for index, plan in enumerate(plans):
             context = contexts(index)
+            context.follow(last)
+            last = context
             before: Before = {
                 (place.partition, suffix): (known.row(suffix), known.now_us)
-                for place in plan.places(context)
+                for place in plan.places(contexts(index))
                 for suffix in (place.suffix, STATIC_SUFFIX)
             }
             plan.draft(drafts, context, plain, before)

@@ -44,18 +44,27 @@ class Entropy(Protocol):
 class Context:
     """What one execution of a statement gives its terms."""
 
-    __slots__ = ("_last_us", "entropy", "now_us", "values")
+    __slots__ = ("_element_us", "_last_us", "entropy", "now_us", "values")
 
     def __init__(self, values: Sequence[Bound], now_us: int, entropy: Entropy) -> None:
         self.values = values
         self.now_us = now_us
         self.entropy = entropy
-        self._last_us = now_us
+        self._last_us = self._element_us = now_us
 
     def tick_us(self) -> int:
-        """The time, another one at each call: for time uuids and elements of lists."""
+        """The time, another one at each call: for time uuids."""
         self._last_us += 1
         return self._last_us
+
+    def element_us(self) -> int:
+        """The same for elements of lists."""
+        self._element_us += 1
+        return self._element_us
+
+    def follow(self, before: Context) -> None:
+        """Elements of lists come behind those of the statement before in the batch."""
+        self._element_us = max(self._element_us, before._element_us)
 
 
 Term = Callable[[Context], Bound]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -105,6 +105,7 @@ def _after_in(table: int, sort: tuple[SortValue, ...], key: bytes) -> After:
     return After(sort, key)
 
 
+T = TypeVar("T")
 Then = Callable[[int, "TableResult | Failure"], None]
 
 
@@ -156,10 +157,13 @@ class TableSearch:
                 return
             host = self._parent.serving.host
             texts = [host.document(self._table, key, row, self._now_us) for key, row in rows.items()]
-            documents = [parse(text) for text in texts if text is not None]
             self._mapping = host.mapping(self._table)
-            found = candidates(query, host.rules(self._table), documents)
-            self._weigh(tuple(found), lambda total: self._liked(query, found, total, keys))
+            rules = host.rules(self._table)
+            found = self._computed(
+                lambda: candidates(query, rules, [parse(text) for text in texts if text is not None])
+            )
+            if found is not None:
+                self._weigh(tuple(found), lambda total: self._liked(query, found, total, keys))
 
         Fetch(self._parent, request.level, self._now_us, self._deadline_us, fetched).start(
             dict.fromkeys(keys)
@@ -168,8 +172,10 @@ class TableSearch:
     def _liked(
         self, query: MoreLike, found: dict[TermKey, int], total: Statistics, keys: Sequence[bytes]
     ) -> None:
-        self._likes[query] = chosen(query, found, total, keys)
-        self._like_next()
+        planned = self._computed(lambda: chosen(query, found, total, keys))
+        if planned is not None:
+            self._likes[query] = planned
+            self._like_next()
 
     def _plan(self, similar: Mapping[Fuzzy, Planned] | None = None) -> None:
         self._mapping = self._parent.serving.host.mapping(self._table)
@@ -177,8 +183,10 @@ class TableSearch:
         rewriter = Rewriter(
             fields, now_us=self._now_us, key_of=self._key_of, likes=self._likes, similar=similar
         )
-        planned = rewriter.rewrite(self._request.query)
-        aggregations = rewrite_aggregations(rewriter, self._request.aggregations)
+        planned = self._computed(lambda: rewriter.rewrite(self._request.query))
+        aggregations = self._computed(lambda: rewrite_aggregations(rewriter, self._request.aggregations))
+        if planned is None or aggregations is None:
+            return
         for found in (planned, aggregations):
             if isinstance(found, QueryError):
                 self._end(Invalid("bad_query", found.told()))
@@ -217,7 +225,9 @@ class TableSearch:
                 self._end(collected.failure)
                 return
             found = [each.statistics for _, each in collected.results if isinstance(each, Weighed)]
-            self._plan(planned_by(queries, add_statistics(found)))
+            similar = self._computed(lambda: planned_by(queries, add_statistics(found)))
+            if similar is not None:
+                self._plan(similar)
 
         self._scatter(lambda _: work, done).begin(self._ranges)
 
@@ -318,7 +328,7 @@ class TableSearch:
             self._end(Invalid("bad_query", refused.error.told()))
             return
         except UNFORESEEN as error:
-            self._end(Invalid("bad_query", f"the aggregations cannot be computed of what is there: {error}"))
+            self._end(_not_computed(error))
             return
         limit = self._request.offset + self._request.size
         hits = sorted_hits((hit for found in founds for hit in found.hits), self._sort, limit)
@@ -339,10 +349,24 @@ class TableSearch:
             )
         )
 
+    def _computed(self, what: Callable[[], T]) -> T | None:
+        """What a pure function makes of the question; None if it ended the search, and only that, by what
+        nobody foresaw.
+        """
+        try:
+            return what()
+        except UNFORESEEN as error:
+            self._end(_not_computed(error))
+            return None
+
     def _end(self, result: TableResult | Failure) -> None:
         then, self._then = self._then, None
         if then is not None:
             then(self._table, result)
+
+
+def _not_computed(error: Exception) -> Invalid:
+    return Invalid("bad_query", f"this cannot be computed ({type(error).__name__}: {str(error)[:200]})")
 
 
 def _only_rows(query: Planned | Query) -> tuple[bytes, ...] | None:

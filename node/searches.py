@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from core.errors import UNFORESEEN
 from core.ports import PeerId
 from core.requests import Answer, Invalid
 from core.searching import (
@@ -175,7 +176,11 @@ class Searches:
 def _read(request: SearchRequest, text: QueryText) -> tuple[SearchRequest, Invalid | None]:
     """The request with the query that its text means, or why it means none."""
     options = Options(fields=((text.field, 1.0),)) if text.field else Options()
-    parsed = parse_query_string(text.text, options)
+    try:
+        parsed = parse_query_string(text.text, options)
+    except UNFORESEEN as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        return request, Invalid("bad_query", f"MATCH {text.text[:200]!r} is not understood ({what})")
     if isinstance(parsed, QueryError):
         return request, Invalid("bad_query", f"MATCH {text.text[:200]!r}: {parsed.told()}")
     return msgspec.structs.replace(request, query=parsed.query), None

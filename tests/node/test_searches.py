@@ -323,6 +323,22 @@ def test_expanding_prefixes_counts_over_the_cluster() -> None:
     assert answer == ExpandAnswer(((("space", 10), ("spark", 10)), ()))
 
 
+@pytest.mark.parametrize("place", ["node.search_table.Rewriter.rewrite", "node.search_table.merge_all"])
+def test_a_search_that_nobody_foresaw_ends_alone(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = quiet(3)
+    s.store("m1", {"title": "space"})
+
+    def fails(*_: object) -> None:
+        raise KeyError("what is this")
+
+    monkeypatch.setattr(place, fails)
+    answer = s.search(Match("title", "space"))
+    assert isinstance(answer, Invalid) and "KeyError: 'what is this'" in answer.detail
+    monkeypatch.undo()
+    assert s.found(Match("title", "space")) == ["m1"]
+    assert not s.cluster.deaths
+
+
 def test_what_cannot_be_searched_is_told() -> None:
     s = quiet(3)
     assert isinstance(s.search(All(), size=10_001), Invalid)

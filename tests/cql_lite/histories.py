@@ -18,14 +18,26 @@ from tests.models.cql_writes import (
     Shape,
     Statement,
     Tick,
+    Unset,
     Write,
 )
 
 TICK_S = 100
 """Seconds of a tick; what lives for n ticks has a TTL that ends in the middle between two."""
-TYPES = ("int", "text", "list<int>", "set<text>", "map<text, int>", "u", "frozen<list<int>>", "frozen<u>")
+TYPES = (
+    "int",
+    "text",
+    "list<int>",
+    "set<text>",
+    "map<text, int>",
+    "u",
+    "frozen<list<int>>",
+    "frozen<u>",
+    "json",
+)
 INTEGERS = (-1, 0, 1, 2)
 TEXTS = ("a", "b", "c")
+DOCUMENTS = ("1", "2", "true", '"x"')
 PARTITIONS = ("x", "y")
 STAMPS = (1, 2, 3, 4, 5)
 
@@ -56,12 +68,14 @@ def value(random: Random, of: str) -> Any:
         return random.choice(INTEGERS)
     if of == "text":
         return random.choice(TEXTS)
+    if of == "json":
+        return random.choice(DOCUMENTS)
     if of.endswith("list<int>") or of == "frozen<list<int>>":
-        return [random.choice(INTEGERS) for _ in range(random.randint(of == "list<int>", 3))]
+        return [random.choice(INTEGERS) for _ in range(random.randint(0, 3))]
     if of == "set<text>":
-        return frozenset(random.sample(TEXTS, random.randint(1, 2)))
+        return frozenset(random.sample(TEXTS, random.randint(0, 2)))
     if of == "map<text, int>":
-        return {key: random.choice(INTEGERS) for key in sorted(random.sample(TEXTS, random.randint(1, 2)))}
+        return {key: random.choice(INTEGERS) for key in sorted(random.sample(TEXTS, random.randint(0, 2)))}
     assert of in ("u", "frozen<u>"), of
     a, b = (random.choice((1, 2, None)), random.choice((*TEXTS, None)))
     return {"a": a, "b": b} if of == "frozen<u>" or (a, b) != (None, None) else {"a": 1, "b": None}
@@ -98,10 +112,13 @@ class Drawing:
             writes = [self.write(conditional=flag, key=key, plain=True) for flag in flags]
             if _mixed(writes):
                 writes = writes[:1]
-            return Batch(tuple(writes), None, is_frame=self.chance(0.5))
+            return Batch(tuple(writes), None, self.sent(), is_frame=self.chance(0.5))
         stamp = self.random.choice((None, None, *STAMPS))
         writes = [self.write(conditional=False, plain=stamp is not None) for _ in range(count)]
-        return Batch(tuple(writes), stamp, is_frame=stamp is None and self.chance(0.5))
+        return Batch(tuple(writes), stamp, self.sent(), is_frame=stamp is None and self.chance(0.5))
+
+    def sent(self) -> int | None:
+        return self.random.choice(STAMPS) if self.chance(0.2) else None
 
     def row(self) -> Row:
         return tuple(
@@ -114,7 +131,7 @@ class Drawing:
         verb = random.choice(("INSERT", "UPDATE", "UPDATE", "DELETE"))
         bound = self.chance(0.5)
         stamp = None if plain or conditional or self.chance(0.4) else random.choice(STAMPS)
-        life = random.choice((0, 1, 2, 3)) if verb != "DELETE" and self.chance(0.35) else None
+        life = random.choice((0, 1, 2, 3, *[-1] * bound)) if verb != "DELETE" and self.chance(0.35) else None
         partitions: tuple[str, ...] = (key or random.choice(PARTITIONS),)
         if not key and not conditional and verb != "INSERT" and self.chance(0.1):
             partitions = PARTITIONS
@@ -124,7 +141,11 @@ class Drawing:
             rows = tuple(dict.fromkeys((*rows, self.row())))
             if len(self.table.clustering) == 2:  # one column is IN
                 rows = tuple(dict.fromkeys((rows[0][0], row[1]) for row in rows))
-        made = Write(verb, partitions, rows, stamp=stamp, life=life, bound=bound)
+        made = Write(verb, partitions, rows, stamp=stamp, life=life, sent=self.sent(), bound=bound)
+        if bound and self.chance(0.1):
+            made = _with(made, life=None if verb == "DELETE" else UNSET)
+        if bound and not (plain or conditional) and self.chance(0.1):
+            made = _with(made, stamp=UNSET)
         columns = self.statics if only_static else list(self.table.columns)
         if conditional:
             made = self.with_conditions(made, only_static)
@@ -142,7 +163,7 @@ class Drawing:
     def insert(self, made: Write, columns: list[Column], only_static: bool) -> Write:
         some = [c for c in columns if self.chance(0.4)] or columns[:1] * only_static
         assigns = tuple(Assign(c.name, "=", self.value(c.type, made.bound)) for c in some)
-        if not only_static and not made.is_conditional and self.chance(0.15):
+        if not only_static and self.chance(0.15):
             kept = tuple(a for a in assigns if a.value is not UNSET)
             return _with(made, assigns=kept, json=self.random.choice(("NULL", "UNSET")))
         return _with(made, assigns=assigns)
@@ -163,6 +184,8 @@ class Drawing:
         skip = random.randrange(width)
         row = self.row()
         prefix = (Bound(0, "=", (row[:skip],)),) if skip else ()
+        if skip and self.chance(0.3):
+            prefix = (Bound(0, "IN", tuple(dict.fromkeys((row[:skip], self.row()[:skip])))),)
         if skip == 0 and width == 2 and self.chance(0.25):
             return (Bound(0, "=", (row[:1],)),)
         over = random.randint(skip + 1, width)
@@ -193,6 +216,8 @@ class Drawing:
             found.append(self.assign(column, bound, is_delete=is_delete))
             if column.type == "map<text, int>" and found[-1].at is not None and self.chance(0.3):
                 found.append(self.at(column, bound, is_delete=is_delete))
+            if column.type == "u" and found[-1].at == "a" and self.chance(0.4):
+                found.append(Assign(column.name, "=", None if is_delete else self.value("text", bound), "b"))
         return found
 
     def assign(self, column: Column, bound: bool, *, is_delete: bool) -> Assign:
@@ -224,6 +249,7 @@ class Drawing:
         if self.chance(0.3):
             return _with(made, exists=True)
         columns = self.statics if only_static else list(self.table.columns)
+        columns = [column for column in columns if column.type != "json"]
         some = self.random.sample(columns, min(len(columns), self.random.choice((1, 1, 2))))
         return _with(made, conditions=tuple(self.condition(column) for column in some))
 
@@ -231,6 +257,12 @@ class Drawing:
         random, at, of = self.random, None, column.type
         if column.is_multicell and column.type != "set<text>" and self.chance(0.5):
             at, of = self.place(column)
+        if of == "set<text>" and self.chance(0.3):
+            return Condition(column.name, "CONTAINS", random.choice(TEXTS))
+        if of == "map<text, int>" and self.chance(0.3):
+            return Condition(column.name, "CONTAINS KEY", random.choice(TEXTS))
+        if "list" in of and self.chance(0.3):
+            return Condition(column.name, "CONTAINS", random.choice(INTEGERS))
         if of in ("u", "frozen<u>"):
             how = random.choice(("=", "!=", "IN"))
         else:
@@ -320,7 +352,8 @@ class Text:
         if one.stamp is not None:
             parts.append(f"TIMESTAMP {self.term(one.stamp, 'bigint', one.bound)}")
         if one.life is not None:
-            parts.append(f"TTL {self.term(ttl_s(one.life), 'int', one.bound)}")
+            life = one.life if isinstance(one.life, Unset) else None if one.life < 0 else ttl_s(one.life)
+            parts.append(f"TTL {self.term(life, 'int', one.bound)}")
         return f" USING {' AND '.join(parts)}" if parts else ""
 
     def insert(self, one: Write) -> str:
@@ -339,8 +372,11 @@ class Text:
         members |= {f"c{n}": v for n, v in enumerate(row)}
         for a in one.assigns:
             members[a.column] = sorted(a.value) if isinstance(a.value, frozenset) else a.value
+            if self.table.column(a.column).type == "json" and a.value is not None:
+                members[a.column] = json.loads(a.value)
         text = self.term(json.dumps(members), "text", one.bound)
-        return f"INSERT INTO {self.table.name} JSON {text} DEFAULT {one.json}{self.using(one)}"
+        absent = " IF NOT EXISTS" if one.exists is False else ""
+        return f"INSERT INTO {self.table.name} JSON {text} DEFAULT {one.json}{absent}{self.using(one)}"
 
     def assign(self, a: Assign, bound: bool) -> str:
         of = self.table.column(a.column).type
@@ -405,6 +441,7 @@ class Text:
             if c.how == "IN":
                 parts.append(f"{target} IN ({', '.join(self.term(v, of, one.bound) for v in c.value)})")
             else:
+                of = of if "CONTAINS" not in c.how else "int"
                 parts.append(f"{target} {c.how} {self.term(c.value, of, one.bound)}")
         return f" IF {' AND '.join(parts)}" if parts else ""
 

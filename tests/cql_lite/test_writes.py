@@ -14,12 +14,22 @@ from typing import Any
 import pytest
 
 from cql_lite import wire
-from tests.cql_lite.histories import PARTITIONS, TICK_S, Drawing, Text, create, shape
+from tests.cql_lite.histories import (
+    INTEGERS,
+    PARTITIONS,
+    TEXTS,
+    TICK_S,
+    Drawing,
+    Text,
+    create,
+    literal,
+    shape,
+)
 from tests.cql_lite.whole import SECOND, Cql, Error, cluster_of, rows, settle
 from tests.models.cql_writes import STAMPED, Batch, Cell, Column, Model, Refused, Shape, Statement, Tick
 
 SEED = int(os.environ.get("WRITES_SEED", "1"))
-HISTORIES = int(os.environ.get("WRITES_HISTORIES", "300"))
+HISTORIES = int(os.environ.get("WRITES_HISTORIES", "200"))
 TABLES = 8
 
 
@@ -30,7 +40,8 @@ class World:
         self.cql = Cql(cluster_of(1))
         self.tables = [shape(random, f"t{n}") for n in range(TABLES)]
         self.history = 0
-        for text in ("USE ks", "CREATE TYPE u (a int, b text)", *map(create, self.tables)):
+        indexes = [f"CREATE INDEX ON {t.name} ({c.name})" for t in self.tables for c in indexed(t)]
+        for text in ("USE ks", "CREATE TYPE u (a int, b text)", *map(create, self.tables), *indexes):
             self.cql.run(text)
             settle(self.cql.cluster)
 
@@ -42,7 +53,8 @@ class World:
             said = run.step(statement)
             if said:
                 return "\n".join([create(table), *run.told, said])
-        return None
+        said = run.indexes_compared()
+        return "\n".join([create(table), *run.told, said]) if said else None
 
     def shortest(self, table: Shape, statements: list[Statement]) -> list[Statement]:
         """A history that goes wrong, without what it needs not."""
@@ -98,8 +110,9 @@ class Run:
             return self.framed(statement)
         text = Text(self.table, self.number)
         said = text.of(statement)
-        self.told.append(f"{said} -- {text.values}")
-        return [self.plain(row) for row in self.cql.run(said, *text.values)]
+        self.told.append(f"{said} -- {text.values} at {statement.sent}")
+        found = self.cql.run(said, *text.values, timestamp_us=statement.sent)
+        return [self.plain(row) for row in found]
 
     def framed(self, batch: Batch) -> Any:
         statements = []
@@ -111,7 +124,7 @@ class Run:
             assert isinstance(prepared, wire.Prepared)
             bound = self.cql.execute(prepared, text.values).parameters.values
             statements.append(wire.BatchStatement(prepared.id if len(said) % 2 else said, tuple(bound)))
-        frame = wire.Batch(wire.LOGGED, tuple(statements), self.cql.level)
+        frame = wire.Batch(wire.LOGGED, tuple(statements), self.cql.level, timestamp_us=batch.sent)
         return [self.plain(row) for row in rows(self.cql.good(frame))]
 
     def plain(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +146,7 @@ class Run:
 
     def lives_compared(self, key: str, where: str, shown: list[dict[str, Any]]) -> str | None:
         """Write times and times to live."""
-        asked = [(c, path) for c in self.table.columns for path in paths(c)]
+        asked = [(c, path) for c in self.table.columns if c.type != "json" for path in paths(c)]
         texts = [f"{what}({subject(c, path)})" for c, path in asked for what in ("writetime", "ttl")]
         names = ", ".join(f"{text} AS n{n}" for n, text in enumerate(texts))
         for row, read in zip(shown, self.cql.run(f"SELECT {names} {where}"), strict=True):
@@ -149,6 +162,20 @@ class Run:
                     return f"{texts[n]} of {at}: found {one}, expected {wanted}"
         return None
 
+    def indexes_compared(self) -> str | None:
+        """What is found by the values of columns that have an index."""
+        rows_now = [row for key in PARTITIONS for row in self.model.select(key)]
+        for column in indexed(self.table):
+            how = "CONTAINS" if column.is_multicell else "="
+            for one in INTEGERS if column.type in ("int", "list<int>", "map<text, int>") else TEXTS:
+                wanted = [row for row in rows_now if _has(row[column.name], one)]
+                where = f"{column.name} {how} {literal(one, '')} AND h = {self.number} ALLOW FILTERING"
+                text = f"SELECT * FROM {self.table.name} WHERE {where}"
+                found = [self.plain(row) for row in self.cql.run(text)]
+                if sorted(map(_told, found)) != sorted(map(_told, wanted)):
+                    return f"{text}\nfound    {found}\nexpected {wanted}"
+        return None
+
     def life(self, key: str, cell: Cell | None) -> list[Any]:
         if cell is None:
             return [None, None]
@@ -162,6 +189,23 @@ class Run:
 
     def number_of(self, value: Any, n: int) -> Any:
         return -(-value // TICK_S) if n % 2 and value is not None else value
+
+
+def indexed(table: Shape) -> list[Column]:
+    """The columns of a table that have an index: every other table has some."""
+    types = ("int", "text", "list<int>", "set<text>", "map<text, int>")
+    return [c for c in table.columns if c.type in types] if int(table.name[1:]) % 2 else []
+
+
+def _has(value: Any, one: Any) -> bool:
+    if isinstance(value, dict):
+        return one in value.values()
+    return one in value if isinstance(value, (list, frozenset)) else value == one
+
+
+def _told(row: dict[str, Any]) -> str:
+    values = ((name, sorted(v) if isinstance(v, frozenset) else v) for name, v in row.items())
+    return str(sorted(values))
 
 
 def paths(column: Column) -> list[Any]:

@@ -141,8 +141,9 @@ class Write:
     """INSERT, UPDATE or DELETE.
 
     `rows` are the rows it names, none at all where it is about static columns or the partition alone; a
-    DELETE with `bounds` means the rows for which all of them hold. `life` None is the table's own, and
-    `exists` is IF EXISTS or IF NOT EXISTS.
+    DELETE with `bounds` means the rows for which all of them hold. `life` None is the table's own, -1 a
+    TTL of null; `sent` is the timestamp that a driver gives to what has no other; `exists` is IF EXISTS or
+    IF NOT EXISTS.
     """
 
     verb: str
@@ -150,8 +151,9 @@ class Write:
     rows: tuple[Row, ...] = ()
     assigns: tuple[Assign, ...] = ()
     bounds: tuple[Bound, ...] = ()
-    stamp: int | None = None
-    life: int | None = None
+    stamp: int | Unset | None = None
+    life: int | Unset | None = None
+    sent: int | None = None
     exists: bool | None = None
     conditions: tuple[Condition, ...] = ()
     json: str = ""
@@ -171,6 +173,7 @@ class Batch:
 
     writes: tuple[Write, ...]
     stamp: int | None = None
+    sent: int | None = None
     is_frame: bool = False
     """Whether it is sent as a batch of the protocol."""
 
@@ -329,11 +332,11 @@ class Model:
             if not result[0]["[applied]"]:
                 return result
         stamped = STAMPED + 10 * self._count
-        shared = statement.stamp if isinstance(statement, Batch) else None
+        shared = [statement.stamp, None if result else statement.sent, stamped]
         before = {key: self.partition(key).seen(self.now) for write in writes for key in write.partitions}
         drafted: list[tuple[str, Cell | Deletion]] = []
         for write in writes:
-            stamp = next((s for s in (write.stamp, shared) if s is not None), stamped)
+            stamp = next(one for one in (write.stamp, *shared) if isinstance(one, int))
             for key in write.partitions:
                 drafted += [(key, one) for one in self._drafted(write, stamp, before[key])]
         for key, one in drafted:
@@ -348,9 +351,8 @@ class Model:
         found: list[Cell | Deletion] = []
         if write.verb == "DELETE" and not write.assigns:
             return [Deletion(stamp, _scope(write))]
-        life = self.shape.default_life if write.life is None else write.life
-        if write.verb == "DELETE":
-            life = 0
+        life = write.life if isinstance(write.life, int) else self.shape.default_life
+        life = 0 if write.verb == "DELETE" else max(0, life)
         dead_from = self.now + life - 0.5 + self._count * MOMENT if life else None
         if write.verb == "INSERT":
             found += [Cell(row, MARKER, None, stamp, dead_from, True, b"") for row in write.rows]
@@ -460,6 +462,8 @@ class Model:
             value = part(column, value, condition.at)
         elif value is None and column.is_multicell and column.type != "u":
             value = "nothing"
+        if condition.how in ("CONTAINS", "CONTAINS KEY"):
+            return value not in (None, "nothing") and condition.value in _parts(value, condition.how)
         wanted = condition.value if condition.how == "IN" else [condition.value]
         return any(_compares(value, condition.how, one, column.type) for one in wanted)
 
@@ -487,6 +491,10 @@ def part(column: Column, value: Any, at: Any) -> Any:
     if column.type == "list<int>":
         return value[at] if at < len(value) else None
     return value.get(at)
+
+
+def _parts(value: Any, how: str) -> list[Any]:
+    return [*value.values()] if isinstance(value, dict) and how == "CONTAINS" else [*value]
 
 
 def _compares(value: Any, how: str, wanted: Any, of: str) -> bool:

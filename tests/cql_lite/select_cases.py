@@ -8,27 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import cycle
+from math import inf, isnan, nan
 from random import Random
 from typing import Any, Final
 
-from tests.models.cql_select import CLUSTERING, PARTITION, REGULAR, STATIC, Column, Query, Relation, Table
+from tests.models.cql_select import CLUSTERING, PARTITION, REGULAR, STATIC, Column, Float, Query, Relation, Table
 
 POOLS: Final[dict[str, tuple[Any, ...]]] = {
     "int": (-3, -1, 0, 1, 2, 7, 300),
-    "bigint": (-(2**40), -1, 0, 1, 2**33),
+    "bigint": (-(2**63), -1, 0, 1, 2**33, 2**63 - 1),
+    "smallint": (-3, -1, 0, 1, 2, 300),
+    "timestamp": (-1, 0, 1, 1_700_000_000_000),
     "varint": (-(2**70), -256, -1, 0, 1, 255, 2**70),
+    "float": tuple(map(Float, (-inf, -1.5, -0.0, 0.0, 1.5, inf, nan))),
     "double": (-2.5, -1.0, 0.0, 0.5, 1e10),
     "decimal": (Decimal("-1.5"), Decimal(0), Decimal("0.25"), Decimal("12")),
     "boolean": (False, True),
     "text": ("", "a", "ab", "a b", "b", "Z", "é", "it's"),
     "blob": (b"\x00", b"\x00\xff", b"a", b"\xff", b"\xff\xff"),
 }
-OF_PARTITION: Final = ("int", "text", "bigint", "boolean", "blob", "double")
-SCALARS: Final = ("int", "bigint", "varint", "double", "decimal", "boolean", "text", "blob")
-NUMBERS: Final = ("int", "bigint", "varint", "double")
+OF_PARTITION: Final = ("int", "smallint", "timestamp", "text", "bigint", "boolean", "blob", "double")
+SCALARS: Final = (
+    "int", "bigint", "smallint", "timestamp", "float", "varint", "double", "decimal", "boolean", "text", "blob",
+    "tuple<int, text>",
+)  # fmt: skip
+OF_CLUSTERING: Final = (*SCALARS, "frozen<list<int>>", "frozen<set<text>>")
+NUMBERS: Final = ("int", "smallint", "varint", "double")
 COLLECTIONS: Final = (
     "set<text>", "set<int>", "list<int>", "list<text>", "map<text, int>", "map<int, text>",
-    "frozen<list<int>>",
+    "frozen<list<int>>", "frozen<set<text>>", "frozen<map<text, int>>",
 )  # fmt: skip
 RANGES: Final = ("<", "<=", ">", ">=")
 
@@ -43,10 +52,12 @@ def value_of(random: Random, of: str) -> Any:
     """A value of a type, not null."""
     if "<" not in of:
         return random.choice(POOLS[of])
+    if of.startswith("tuple"):
+        return tuple(value_of(random, part) for part in parts_of(of))
     values = [value_of(random, parts_of(of)[-1]) for _ in range(random.randint(1, 3))]
-    if of.startswith("set"):
+    if "set<" in of:
         return tuple(sorted(set(values)))
-    if of.startswith("map"):
+    if "map<" in of:
         return tuple(sorted({value_of(random, parts_of(of)[0]): value for value in values}.items()))
     return tuple(values)
 
@@ -57,22 +68,30 @@ def literal(value: Any, of: str) -> str:
         return "null"
     if "<" in of:
         parts = parts_of(of)
-        if of.startswith("map"):
+        if of.startswith("tuple"):
+            return f"({', '.join(literal(item, part) for item, part in zip(value, parts, strict=True))})"
+        if "map<" in of:
             pairs = [f"{literal(key, parts[0])}: {literal(item, parts[1])}" for key, item in value]
             return f"{{{', '.join(pairs)}}}"
         items = ", ".join(literal(item, parts[0]) for item in value)
-        return f"{{{items}}}" if of.startswith("set") else f"[{items}]"
+        return f"{{{items}}}" if "set<" in of else f"[{items}]"
     if of == "text":
         doubled = str(value).replace("'", "''")
         return f"'{doubled}'"
     if of == "blob":
         return f"0x{bytes(value).hex()}"
+    if of == "float":
+        return {inf: "Infinity", -inf: "-Infinity"}.get(float(value), "NaN" if isnan(value) else str(value))
     return str(value).lower()
 
 
 def bound(value: Any, of: str) -> Any:
     """A value as it is bound to a marker."""
-    return dict(value) if of.startswith("map") and value is not None else value
+    if isinstance(value, Float):
+        return float(value)
+    if isinstance(value, tuple) and "map<" not in of:
+        return tuple(bound(item, part) for item, part in zip(value, cycle(parts_of(of))))
+    return dict(value) if "map<" in of and value is not None else value
 
 
 class Writing:
@@ -100,7 +119,7 @@ class Writing:
     def tuple(self, values: Sequence[Any], types: Sequence[str]) -> str:
         """Values of several columns."""
         if self.markers and self.random.random() < 0.5:
-            self.values.append(tuple(values))
+            self.values.append(tuple(map(bound, values, types)))
             return "?"
         return f"({', '.join(self.term(value, of) for value, of in zip(values, types, strict=True))})"
 
@@ -158,7 +177,7 @@ def table_of(random: Random) -> Table:
     columns = []
     for kind, count in kinds:
         for number in range(count):
-            of = random.choice(OF_PARTITION if kind == PARTITION else SCALARS)
+            of = random.choice(OF_PARTITION if kind == PARTITION else OF_CLUSTERING)
             down = kind == CLUSTERING and random.random() < 0.4
             columns.append(Column(f"{kind[0]}{number}", kind, of, down))
     for number in range(random.randint(0, 2) if kinds[1][1] else 0):
@@ -263,12 +282,24 @@ class Writer:
             new = old + more if column.type.startswith("list") else tuple(sorted({*old, *more}))
             if column.type.startswith("map"):
                 new = tuple(sorted((dict(old) | dict(more)).items()))
+            if "list<" not in column.type and self._random.random() < 0.5:
+                return self._take(key, column, more)
             self._table.write(key | {column.name: new}, inserts=False)
             shown = literal(more, column.type)
             return f"UPDATE {{}} SET {column.name} = {column.name} + {shown} WHERE {where}"
         values = {each.name: self._value(each) for each in self._some(columns, 1)}
         self._table.write(key | values, inserts=False)
         return f"UPDATE {{}} SET {self._text(values, ', ')} WHERE {where}"
+
+    def _take(self, key: dict[str, Any], column: Column, less: Any) -> str:
+        """Elements of a set or keys of a map are taken out."""
+        keyed, old = column.type.startswith("map"), self._table.value(key, column.name) or ()
+        gone = [item[0] for item in less] if keyed else less
+        new = tuple(item for item in old if (item[0] if keyed else item) not in gone)
+        self._table.write(key | {column.name: new}, inserts=False)
+        shown = ", ".join(literal(item, parts_of(column.type)[0]) for item in gone)
+        where = self._text(key, " AND ")
+        return f"UPDATE {{}} SET {column.name} = {column.name} - {{{shown}}} WHERE {where}"
 
     def _delete(self) -> str:
         clustering = self._table.of_kind(CLUSTERING)
@@ -314,6 +345,7 @@ class Asker:
         if not distinct:
             where += self._clustering(named=named)
         where += self._values(STATIC) if distinct else self._values(STATIC, REGULAR)
+        random.shuffle(where)
         draw = random.random()
         group = self._group(where) if not distinct and draw < 0.2 else ()
         aggregates = bool(group) or (not distinct and draw > 0.85)
@@ -349,7 +381,7 @@ class Asker:
         found = [("count", "*")] if random.random() < 0.5 else []
         for column in random.sample(columns, random.randint(1, len(columns))):
             functions = ["count"]
-            if not column.is_collection:
+            if "<" not in column.type:
                 functions += ["min", "max"]
             if column.type in NUMBERS:
                 functions += ["sum", "avg"]
@@ -478,8 +510,8 @@ class Asker:
 
     def _part(self, column: Column) -> Relation:
         random, names, parts = self._random, (column.name,), parts_of(column.type)
-        keyed = column.type.startswith("map")
-        if keyed and random.random() < 0.4:
+        keyed = "map<" in column.type
+        if keyed and not column.type.startswith("frozen") and random.random() < 0.4:
             key, value = value_of(random, parts[0]), value_of(random, parts[1])
             return Relation(names, random.choice(("=", "=", *RANGES, "!=")), value, "entry", key)
         negated = "NOT " * (random.random() < 0.2)

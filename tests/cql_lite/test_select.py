@@ -18,8 +18,9 @@ import pytest
 from hypothesis import settings
 
 from cql_lite import planner_find, planner_source, wire
-from lsm import finding
-from node import finds
+from index import entries, secondary
+from lsm import finding, keys
+from node import finds, gathers
 from tests.cql_lite.select_cases import Asker, Writer, Writing, create, indexes_of, table_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
 from tests.models.cql_select import PARTITION, Query
@@ -32,7 +33,9 @@ LIMITS: Final = (
     (planner_source, "READ_ROWS_MAX"), (planner_source, "SCAN_ROWS_MAX"), (planner_source, "UNITS_ASKED_MAX"),
     (planner_find, "FIND_ROWS_MAX"), (finding, "LOOKED_AT_MAX"), (finds, "COUNT_MAX"),
 )  # fmt: skip
-"""Rows per request and the like: with few, a few rows are many requests."""
+"""Rows per request and the like: with few, a few rows are many requests. So with the bytes of a term."""
+
+TERMS: Final = (keys, finding, gathers, entries, secondary)
 
 Row = tuple[Any, ...]
 
@@ -65,6 +68,12 @@ class Case:
         """A statement that is part of the story."""
         self.script.append(text)
         self.cql.run(text)
+
+    def limits(self) -> list[tuple[Any, str, int]]:
+        """Small limits, for this case."""
+        drawn = [(module, name, self.random.choice((1, 2, 5, 500))) for module, name in LIMITS]
+        term_bytes = self.random.choice((2, 4, 1024))
+        return drawn + [(module, "TERM_BYTES_MAX", term_bytes) for module in TERMS]
 
     def prepare(self) -> None:
         """Tables, indexes, rows: some rows are older than the indexes."""
@@ -191,8 +200,8 @@ def without_limit(query: Query) -> Query:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_select_answers_what_the_model_answers(cql: Cql, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(cql, seed)
-    for module, name in LIMITS:
-        monkeypatch.setattr(module, name, case.random.choice((1, 2, 5, 500)))
+    for module, name, value in case.limits():
+        monkeypatch.setattr(module, name, value)
     case.prepare()
     for _ in range(QUERIES):
         case.ask()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
+from math import copysign, isnan
 from typing import Any, Final
 
 from tests.models.murmur3_reference import token_of
@@ -24,6 +25,35 @@ PARTITION, CLUSTERING, STATIC, REGULAR = "partition", "clustering", "static", "r
 Value = Any
 Record = dict[str, Value]
 Key = tuple[Value, ...]
+
+
+class Float(float):
+    """A float in Java's order: -0 is before 0, and NaN equals itself and comes last."""
+
+    def _place(self) -> tuple[bool, float, bool]:
+        is_nan = isnan(self)
+        return (is_nan, 0.0 if is_nan else float(self), copysign(1, self) > 0)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Float) and self._place() == other._place()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._place())
+
+    def __lt__(self, other: float) -> bool:
+        return self._place() < Float(other)._place()
+
+    def __le__(self, other: float) -> bool:
+        return self._place() <= Float(other)._place()
+
+    def __gt__(self, other: float) -> bool:
+        return self._place() > Float(other)._place()
+
+    def __ge__(self, other: float) -> bool:
+        return self._place() >= Float(other)._place()
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,7 @@ class Column:
     @property
     def is_collection(self) -> bool:
         """Whether it is a set, list or map, frozen or not."""
-        return "<" in self.type
+        return "<" in self.type and not self.type.startswith("tuple")
 
 
 @dataclass(frozen=True)
@@ -222,7 +252,7 @@ class Table:
                 return False
         elif relation.form == "entry":
             left = None if left is None else dict(left).get(relation.key)
-        is_map = self.by_name[relation.columns[0]].type.startswith("map")
+        is_map = "map<" in self.by_name[relation.columns[0]].type
         return left is not None and OPERATORS[relation.operator](left, relation.value, is_map)
 
     def token(self, key: Key) -> int:
@@ -317,10 +347,13 @@ AGGREGATES: Final[dict[str, Callable[[Sequence[Value], str], Value]]] = {
 }
 
 
+_PACKED: Final = {"int": ">i", "bigint": ">q", "double": ">d", "smallint": ">h", "timestamp": ">q"}
+
+
 def _wire(value: Value, of: str) -> bytes:
     """The bytes of a value, of the types that partition keys have here."""
-    if of in ("int", "bigint", "double"):
-        return struct.pack({"int": ">i", "bigint": ">q", "double": ">d"}[of], value)
+    if of in _PACKED:
+        return struct.pack(_PACKED[of], value)
     if of == "boolean":
         return b"\x01" if value else b"\x00"
     return value.encode() if of == "text" else bytes(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from core.plain_text import plain
 from core.schema import CLUSTERING, PARTITION, SIMPLE_INDEX, STATIC, IndexTarget
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
@@ -14,8 +15,8 @@ from cql_lite.planner_functions import Compiled
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_terms import Context, Scope, Term, compile_term
 from cql_lite.planner_where import NEEDS_FILTERING, Where, called, column_of
-from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetType, Type
-from query.comparisons import Predicate, compared, containing, every, within
+from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetType, Text, Type
+from query.comparisons import Compare, Predicate, compared, containing, every, within
 
 MakePredicate = Callable[[Context], Predicate]
 
@@ -161,17 +162,27 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
             "and IN only"
         )
     if operator == ast.IN:
-        return _within(subject, relation.right, called(left), scope)
+        return _within(subject, relation.right, called(left), scope, _as_indexed(left, layout, of))
     if isinstance(relation.right, ast.InList):
         raise InvalidRequestError(f"{operator} takes one value, not a list of them")
     term = compile_term(relation.right, of, called(left), scope)
+    compare = of.compare if operator == ast.NE else _as_indexed(left, layout, of)
 
     def make(context: Context) -> Predicate:
         right = present(term(context), name)
         value = _getter(subject, context)
-        return compared(value, operator, right, of.compare)
+        return compared(value, operator, right, compare)
 
     return make
+
+
+def _as_indexed(left: ast.Target, layout: Layout, of: Type) -> Compare:
+    """How values compare: an index of text may not tell capitals from small letters."""
+    index = None if left.path else index_for(layout.view, column_of(layout.view, left.column), SIMPLE_INDEX)
+    if index is None or not isinstance(of, Text):
+        return of.compare
+    target = index.looks_at[0]
+    return lambda a, b: of.compare(plain(a, target), plain(b, target))
 
 
 _NEGATED: Final = {
@@ -183,7 +194,7 @@ def _negated(left: ast.Target, subject: Compiled, relation: ast.Relation, scope:
     """NOT IN, NOT CONTAINS [KEY]: of rows that have a value there at all."""
     operator = _NEGATED[relation.operator]
     if operator == ast.IN:
-        makes = _within(subject, relation.right, called(left), scope)
+        makes = _within(subject, relation.right, called(left), scope, subject.type.compare)
     else:
         makes = _containing(left, operator, subject, (relation.right, scope))
 
@@ -233,19 +244,21 @@ def _getter(subject: Compiled, context: Context) -> Callable[[Record], Any]:
     return lambda record: evaluate(record, context)
 
 
-def _within(subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope) -> MakePredicate:
+def _within(
+    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope, compare: Compare
+) -> MakePredicate:
     of = subject.type
     if isinstance(right, ast.InList):
         terms = [compile_term(item, of, name, scope) for item in right.items]
         return lambda context: within(
-            _getter(subject, context), [present(term(context), name) for term in terms], of.compare
+            _getter(subject, context), [present(term(context), name) for term in terms], compare
         )
     whole = ListType(element=of)
     term: Term = compile_term(right, whole, f"in({name})", scope)
 
     def make(context: Context) -> Predicate:
         options = whole.unpack(present(term(context), name))
-        return within(_getter(subject, context), options, of.compare)
+        return within(_getter(subject, context), options, compare)
 
     return make
 

@@ -13,7 +13,17 @@ from math import inf, isnan, nan
 from random import Random
 from typing import Any, Final
 
-from tests.models.cql_select import CLUSTERING, PARTITION, REGULAR, STATIC, Column, Float, Query, Relation, Table
+from tests.models.cql_select import (
+    CLUSTERING,
+    PARTITION,
+    REGULAR,
+    STATIC,
+    Column,
+    Float,
+    Query,
+    Relation,
+    Table,
+)
 
 POOLS: Final[dict[str, tuple[Any, ...]]] = {
     "int": (-3, -1, 0, 1, 2, 7, 300),
@@ -25,13 +35,13 @@ POOLS: Final[dict[str, tuple[Any, ...]]] = {
     "double": (-2.5, -1.0, 0.0, 0.5, 1e10),
     "decimal": (Decimal("-1.5"), Decimal(0), Decimal("0.25"), Decimal("12")),
     "boolean": (False, True),
-    "text": ("", "a", "ab", "a b", "b", "Z", "é", "it's"),
+    "text": ("", "a", "ab", "AB", "a b", "b", "B", "Z", "é", "it's"),
     "blob": (b"\x00", b"\x00\xff", b"a", b"\xff", b"\xff\xff"),
 }
 OF_PARTITION: Final = ("int", "smallint", "timestamp", "text", "bigint", "boolean", "blob", "double")
 SCALARS: Final = (
-    "int", "bigint", "smallint", "timestamp", "float", "varint", "double", "decimal", "boolean", "text", "blob",
-    "tuple<int, text>",
+    "int", "bigint", "smallint", "timestamp", "float", "varint", "double", "decimal", "boolean", "text",
+    "blob", "tuple<int, text>",
 )  # fmt: skip
 OF_CLUSTERING: Final = (*SCALARS, "frozen<list<int>>", "frozen<set<text>>")
 NUMBERS: Final = ("int", "smallint", "varint", "double")
@@ -39,6 +49,8 @@ COLLECTIONS: Final = (
     "set<text>", "set<int>", "list<int>", "list<text>", "map<text, int>", "map<int, text>",
     "frozen<list<int>>", "frozen<set<text>>", "frozen<map<text, int>>",
 )  # fmt: skip
+TTL_S: Final = 1
+"""Of writes that expire: they do when the queries begin."""
 RANGES: Final = ("<", "<=", ">", ">=")
 
 
@@ -225,7 +237,7 @@ class Writer:
     """Draws writes: each is applied to the model, and comes back as CQL with {} for the table's name."""
 
     def __init__(self, random: Random, table: Table) -> None:
-        self._random = random
+        self._random = self.random = random
         self._table = table
         pool = random.choice((2, 3, 6))
         self._keys = {
@@ -265,9 +277,13 @@ class Writer:
 
     def _insert(self, key: dict[str, Any], columns: Sequence[Column], at_least: int = 0) -> str:
         values = key | {column.name: self._value(column) for column in self._some(columns, at_least)}
-        self._table.write(values, inserts=True)
         shown = ", ".join(literal(value, self._table.by_name[name].type) for name, value in values.items())
-        return f"INSERT INTO {{}} ({', '.join(values)}) VALUES ({shown})"
+        text = f"INSERT INTO {{}} ({', '.join(values)}) VALUES ({shown})"
+        if self._random.random() < 0.1:
+            self._table.write(values, inserts=True, expires=True)
+            return f"{text} USING TTL {TTL_S}"
+        self._table.write(values, inserts=True)
+        return text
 
     def _update(self) -> str:
         key = self.key(PARTITION, CLUSTERING)
@@ -288,8 +304,10 @@ class Writer:
             shown = literal(more, column.type)
             return f"UPDATE {{}} SET {column.name} = {column.name} + {shown} WHERE {where}"
         values = {each.name: self._value(each) for each in self._some(columns, 1)}
-        self._table.write(key | values, inserts=False)
-        return f"UPDATE {{}} SET {self._text(values, ', ')} WHERE {where}"
+        expires = self._random.random() < 0.1
+        self._table.write(key | values, inserts=False, expires=expires)
+        using = f" USING TTL {TTL_S}" if expires else ""
+        return f"UPDATE {{}}{using} SET {self._text(values, ', ')} WHERE {where}"
 
     def _take(self, key: dict[str, Any], column: Column, less: Any) -> str:
         """Elements of a set or keys of a map are taken out."""
@@ -328,13 +346,17 @@ class Writer:
 
 
 class Asker:
-    """Draws SELECTs. `likes`: columns whose index serves LIKE."""
+    """Draws SELECTs.
 
-    def __init__(self, random: Random, table: Table, writer: Writer, likes: Sequence[str]) -> None:
-        self._random = random
+    `likes`: columns whose index serves LIKE; `folded`: columns with an index to which capitals are small.
+    """
+
+    def __init__(self, table: Table, writer: Writer, likes: Sequence[str], folded: Sequence[str]) -> None:
+        self._random = writer.random
         self._table = table
         self._writer = writer
         self._likes = likes
+        self._folded = folded
 
     def query(self) -> Query:
         """One SELECT."""
@@ -501,7 +523,10 @@ class Asker:
         if column.name in self._likes and random.random() < 0.3:
             body = random.choice(("a", "b", "a b", "é", "'"))
             return Relation(names, "LIKE", random.choice(("{}", "{}%", "%{}", "%{}%")).format(body))
-        operator = random.choice(("=", "=", "=", "IN", *RANGES, "!=", "NOT IN", "BETWEEN"))
+        if column.name in self._folded:
+            operator = random.choice(("=", "=", "IN", *RANGES))
+        else:
+            operator = random.choice(("=", "=", "=", "IN", *RANGES, "!=", "NOT IN", "BETWEEN"))
         if operator == "BETWEEN":
             return Relation(names, operator, (value_of(random, of), value_of(random, of)))
         if operator.endswith("IN"):

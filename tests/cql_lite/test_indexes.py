@@ -155,6 +155,18 @@ def test_case_may_not_matter(cql: Cql) -> None:
         assert sorted(row["k"] for row in cql.run(f"SELECT k FROM folded WHERE {where}")) == keys
 
 
+def test_capitals_are_small_letters_to_an_index_however_the_rows_are_read(cql: Cql) -> None:
+    cql.run("CREATE TABLE ordered (k int, c int, t text, PRIMARY KEY (k, c))")
+    cql.run("CREATE INDEX ON ordered (t) USING 'sai' WITH OPTIONS = {'case_sensitive': 'false'}")
+    settle(cql.cluster)
+    for number, text in enumerate(["a", "A", "b", "B"]):
+        cql.run("INSERT INTO ordered (k, c, t) VALUES (1, ?, ?)", number, text)
+    for where, found in (("t = 'A'", "aA"), ("t IN ('B', 'c')", "bB"), ("t > 'A'", "bB"), ("t <= 'A'", "aA")):
+        text = f"SELECT t FROM ordered WHERE k = 1 AND {where}"
+        assert "".join(row["t"] for row in cql.run(text)) == found
+        assert "".join(row["t"] for row in cql.run(f"{text} ORDER BY c DESC")) == found[::-1]
+
+
 def test_ranges_of_a_part_of_the_partition_key_that_is_indexed(cql: Cql) -> None:
     cql.run("CREATE TABLE parts (y int, n text, c int, PRIMARY KEY ((y, n), c))")
     cql.run("INSERT INTO parts (y, n, c) VALUES (2015, 'a', 1)")

@@ -17,13 +17,14 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
-from cql_lite import planner_find, planner_source, wire
+from core import limits
+from cql_lite import planner_find, planner_select, planner_source, wire
 from index import entries, secondary
 from lsm import finding, keys
-from node import finds, gathers
-from tests.cql_lite.select_cases import Asker, Writer, Writing, create, indexes_of, table_of
+from node import find_serving, finds, gathers, scans
+from tests.cql_lite.select_cases import TTL_S, Asker, Writer, Writing, create, indexes_of, table_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
-from tests.models.cql_select import PARTITION, Query
+from tests.models.cql_select import PARTITION, REGULAR, STATIC, Query
 
 TABLES: Final = 30 * settings().max_examples // 100
 QUERIES: Final = 40
@@ -31,7 +32,13 @@ SEEDS: Final = [int(os.environ["SELECT_SEED"])] if "SELECT_SEED" in os.environ e
 
 LIMITS: Final = (
     (planner_source, "READ_ROWS_MAX"), (planner_source, "SCAN_ROWS_MAX"), (planner_source, "UNITS_ASKED_MAX"),
-    (planner_find, "FIND_ROWS_MAX"), (finding, "LOOKED_AT_MAX"), (finds, "COUNT_MAX"),
+    (planner_find, "FIND_ROWS_MAX"), (finding, "LOOKED_AT_MAX"), (finds, "COUNT_MAX"), (finds, "AHEAD_MAX"),
+    (find_serving, "CUT_SHORT_MAX"), (find_serving, "PIECES_MAX"), (scans, "DEAD_ROWS_MAX"),
+    (limits, "SLICE_ROWS_MAX"),
+)  # fmt: skip
+BYTES: Final = (
+    (planner_select, "PAGE_BYTES_MAX"), (planner_source, "ANSWER_BYTES_MAX"), (limits, "SLICE_BYTES_MAX"),
+    (limits, "FETCH_BYTES_MAX"),
 )  # fmt: skip
 """Rows per request and the like: with few, a few rows are many requests. So with the bytes of a term."""
 
@@ -55,14 +62,20 @@ class Case:
         self.random = Random(f"select:{seed}")
         self.table = table_of(self.random)
         self.indexes = indexes_of(self.random, self.table)
+        self.folded = [n for kind, n in self.indexes if not kind and self._is_folded(n)]
         self.writer = Writer(self.random, self.table)
         self.script: list[str] = []
         self.peers = [cql, Cql(cql.cluster, 1)]
         self.peers[1].session.keyspace = "ks"
         likes = [name for kind, name in self.indexes if not kind and self.table.by_name[name].type == "text"]
-        self.plain_asker = Asker(self.random, self.table, self.writer, ())
-        self.indexed_asker = Asker(self.random, self.table, self.writer, likes)
+        self.plain_asker = Asker(self.table, self.writer, (), self.folded)
+        self.indexed_asker = Asker(self.table, self.writer, likes, self.folded)
         self.names = (f"plain_{seed}", f"indexed_{seed}")
+
+    def _is_folded(self, name: str) -> bool:
+        """Whether the index of a column does not tell capitals from small letters."""
+        column = self.table.by_name[name]
+        return column.type == "text" and column.kind in (STATIC, REGULAR) and self.random.random() < 0.5
 
     def run(self, text: str) -> None:
         """A statement that is part of the story."""
@@ -72,6 +85,7 @@ class Case:
     def limits(self) -> list[tuple[Any, str, int]]:
         """Small limits, for this case."""
         drawn = [(module, name, self.random.choice((1, 2, 5, 500))) for module, name in LIMITS]
+        drawn += [(module, name, self.random.choice((1, 100, 2**20))) for module, name in BYTES]
         term_bytes = self.random.choice((2, 4, 1024))
         return drawn + [(module, "TERM_BYTES_MAX", term_bytes) for module in TERMS]
 
@@ -85,11 +99,14 @@ class Case:
         for number in range(writes):
             if number == before:
                 for kind, name in self.indexes:
-                    self.run(f"CREATE INDEX ON {self.names[1]} ({f'{kind}({name})' if kind else name})")
+                    text = f"CREATE INDEX ON {self.names[1]} ({f'{kind}({name})' if kind else name})"
+                    fold = " USING 'sai' WITH OPTIONS = {'case_sensitive': 'false'}"
+                    self.run(text + fold * (name in self.folded))
                 settle(self.cql.cluster)
             text = self.writer.write()
             for name in self.names:
                 self.run(text.replace("{}", name, 1))
+        self.cql.cluster.run_for(2_000_000 * TTL_S)
 
     def drop(self) -> None:
         """Make room."""
@@ -121,7 +138,7 @@ class Case:
             assert fine, self.story(told, f"{type(found).__name__}: {found.message}")
             return
         wrong = self.wrong(query, name, found)
-        assert wrong is None, self.story(told, f"{wrong}\nfound  {found}\nwanted {self.table.select(query)}")
+        assert wrong is None, self.story(told, f"{wrong}\nfound  {found}")
 
     def fetch(self, text: str, values: Sequence[Any], page_size: int) -> list[Row] | wire.Error:
         """The rows of all pages."""
@@ -156,13 +173,14 @@ class Case:
 
     def wrong(self, query: Query, name: str, found: list[Row]) -> str | None:
         """What is wrong with a result, if anything is."""
-        wanted = self.table.select(query)
+        folded = self.folded if name == self.names[1] else ()
+        wanted = self.table.select(query, folded)
         if self.is_ordered(query, name):
-            return None if same(found, wanted) else "not the rows of the model in their order"
-        whole = Counter(map(repr, self.table.select(without_limit(query))))
+            return None if same(found, wanted) else f"not the rows of the model:\nwanted {wanted}"
+        whole = Counter(map(repr, self.table.select(without_limit(query), folded)))
         if Counter(map(repr, found)) - whole:
             return "rows that the model has not"
-        return None if len(found) == len(wanted) else f"{len(found)} rows for {len(wanted)}"
+        return None if len(found) == len(wanted) else f"{len(found)} rows for\nwanted {wanted}"
 
     def is_ordered(self, query: Query, name: str) -> bool:
         """Whether the order of rows is known: what an index serves comes in the order of its values."""

@@ -130,6 +130,7 @@ class Table:
         self.columns = tuple(columns)
         self.by_name = {column.name: column for column in columns}
         self.partitions: dict[Key, Partition] = {}
+        self._folded: frozenset[str] = frozenset()
 
     def of_kind(self, *kinds: str) -> list[Column]:
         """The columns of these kinds."""
@@ -137,8 +138,14 @@ class Table:
 
     # --- writing
 
-    def write(self, values: Record, *, inserts: bool) -> None:
-        """INSERT or UPDATE; without clustering columns it is of static columns only."""
+    def write(self, values: Record, *, inserts: bool, expires: bool = False) -> None:
+        """INSERT or UPDATE; without clustering columns it is of static columns only.
+
+        `expires`: it has a time to live, and that is over when rows are read.
+        """
+        keys = [column.name for column in self.of_kind(PARTITION, CLUSTERING)]
+        if expires:
+            values = {name: value if name in keys else None for name, value in values.items()}
         key = tuple(values[column.name] for column in self.of_kind(PARTITION))
         partition = self.partitions.setdefault(key, Partition())
         names = [column.name for column in self.of_kind(CLUSTERING)]
@@ -148,7 +155,7 @@ class Table:
         cells = {c.name: _plain(values[c.name]) for c in self.of_kind(REGULAR) if c.name in values}
         if all(name in values for name in names) and (cells or inserts):
             row = partition.rows.setdefault(tuple(values[name] for name in names), Row())
-            row.inserted |= inserts
+            row.inserted = not expires if inserts else row.inserted
             row.cells.update(cells)
 
     def delete(self, values: Record, holds: Callable[[Record], bool], names: Sequence[str]) -> None:
@@ -184,8 +191,12 @@ class Table:
 
     # --- reading
 
-    def select(self, query: Query) -> list[tuple[Value, ...]]:
-        """The rows of the result, in their order."""
+    def select(self, query: Query, folded: Sequence[str] = ()) -> list[tuple[Value, ...]]:
+        """The rows of the result, in their order.
+
+        Conditions on `folded` columns do not tell capitals from small letters.
+        """
+        self._folded = frozenset(folded)
         return _limited(self._unlimited(query), query.limit)
 
     def names_partitions(self, query: Query) -> bool:
@@ -252,8 +263,11 @@ class Table:
                 return False
         elif relation.form == "entry":
             left = None if left is None else dict(left).get(relation.key)
+        right = relation.value
+        if relation.columns[0] in self._folded and left is not None:
+            left, right = _folded(left), _folded(right)
         is_map = "map<" in self.by_name[relation.columns[0]].type
-        return left is not None and OPERATORS[relation.operator](left, relation.value, is_map)
+        return left is not None and OPERATORS[relation.operator](left, right, is_map)
 
     def token(self, key: Key) -> int:
         """Where a partition is on the ring."""
@@ -272,6 +286,10 @@ class Table:
             return len(group)
         values = [record[name] for record in group if record[name] is not None]
         return AGGREGATES[function](values, self.by_name[name].type)
+
+
+def _folded(value: Value) -> Value:
+    return value.lower() if isinstance(value, str) else tuple(text.lower() for text in value)
 
 
 def _plain(value: Value) -> Value:

@@ -147,7 +147,8 @@ def _from_entries(engine: Engine, wanted: Find, partitions: _Partitions) -> Iter
         after = keys.entry(head, wanted.term, wanted.key)[0]
         if wanted.expand:
             prefix = wanted.key[: prefix_end(wanted.key)]
-            yield from _expanded(partitions, wanted.term, prefix, wanted.key)
+            if _is_inside(wanted, wanted.key):
+                yield from _expanded(partitions, wanted.term, prefix, wanted.key)
             after = keys.entry(head, wanted.term, prefix + _PARTITION_END)[0]
     for span in wanted.spans:
         first, end = _bounds(head, span, wanted)
@@ -156,11 +157,16 @@ def _from_entries(engine: Engine, wanted: Find, partitions: _Partitions) -> Iter
         if first >= end:
             continue
         for term, key in _entries(engine, first, end):
-            is_inside = wanted.first_token <= keys.token_of(key) <= wanted.last_token
-            if is_inside and key.startswith(wanted.partition):
+            if _is_inside(wanted, key):
                 yield from _led_to(partitions, wanted, term, key)
             else:
                 yield term, key, None
+
+
+def _is_inside(wanted: Find, key: bytes) -> bool:
+    """Whether a row is in the range; entries of several terms lead beyond it, and a look may end there."""
+    in_range = wanted.first_token <= keys.token_of(key) <= wanted.last_token
+    return in_range and key.startswith(wanted.partition)
 
 
 def _entries(engine: Engine, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:

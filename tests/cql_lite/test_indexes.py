@@ -103,6 +103,18 @@ def test_where_keys_are_named_rows_keep_the_order_of_the_table(cql: Cql, where: 
     assert [row for page in cql.pages(f"SELECT * FROM indexed WHERE {where}", 2) for row in page] == wanted
 
 
+@pytest.mark.parametrize("looked_at", [1, 2, 3])
+def test_a_look_that_ends_at_an_entry_of_another_range_gives_nothing_twice(
+    cql: Cql, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr(lsm.finding, "LOOKED_AT_MAX", looked_at)
+    for where in ("s >= 1", "s IN (0, 3)", "s > 1 AND c > 9", "s < 3 AND v = 2"):
+        wanted = cql.run(f"SELECT * FROM plain WHERE {where} ALLOW FILTERING")
+        assert _sorted(cql.run(f"SELECT * FROM indexed WHERE {where} ALLOW FILTERING")) == _sorted(wanted)
+        pages = cql.pages(f"SELECT * FROM indexed WHERE {where} ALLOW FILTERING", 4)
+        assert _sorted([row for page in pages for row in page]) == _sorted(wanted)
+
+
 def test_the_oracle_of_these_tests_finds_something(cql: Cql) -> None:
     empty = [w for w in SERVED if not cql.run(f"SELECT * FROM plain WHERE {w} ALLOW FILTERING")]
     assert empty == ["v = 1234", "l CONTAINS 9", *NOT_THIS_ROW]

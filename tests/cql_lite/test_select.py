@@ -49,7 +49,7 @@ Row = tuple[Any, ...]
 
 @pytest.fixture(scope="module")
 def cql() -> Cql:
-    client = Cql(cluster_of(peers=2))
+    client = Cql(cluster_of(peers=4))
     client.run("USE ks")
     return client
 

@@ -6,8 +6,8 @@ One address scheme serves every column type:
 
 - a scalar or frozen column is one cell at the empty path;
 - a list, set or map has one cell per element, at the path ``(element,)``; a deletion of the whole collection
-  is a tombstone at the empty path, a replacement is a worthless value at the empty path, dead from its
-  admission, with the elements beside it;
+  is a tombstone at the empty path, a replacement is such a tombstone, a microsecond older than the elements
+  beside it (older data has a worthless value there, dead from its admission);
 - a json column has a *value* cell and an *object marker* per path of keys;
 - the row marker of INSERT is the cell of column 0.
 

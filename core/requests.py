@@ -28,7 +28,9 @@ class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A cell to be written, before it has a version; `value` None deletes it.
 
     `ttl_s` is its own time to live (0: the request's). `worthless` says that nobody is to read the value: it
-    is dead from its admission, and only hides what is older below it (a collection that is replaced).
+    is dead from its admission, and only hides what is older below it. `older`, of a deletion, makes it one
+    microsecond older than the write: it takes what was there before, not what comes with it (a collection
+    that is replaced).
     """
 
     column: int
@@ -37,6 +39,7 @@ class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: bytes | None
     ttl_s: int = 0
     worthless: bool = False
+    older: bool = False
 
 
 class RowWrite(msgspec.Struct, frozen=True, array_like=True):

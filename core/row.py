@@ -198,8 +198,7 @@ def newest_version(row: Row) -> Version:
 def live_cells(row: Row, now_us: int) -> tuple[Cell, ...]:
     """The cells a reader sees at `now_us`: no tombstones, nothing expired, nothing below an expired ancestor.
 
-    Cells of collections and documents keep their addresses: assembling them is for the doors. The worthless
-    value at the empty path of a replaced collection is dead from the beginning, so it is not among them.
+    Cells of collections and documents keep their addresses: assembling them is for the doors.
     """
     cells = row.cells
     for cell in cells:

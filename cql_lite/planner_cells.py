@@ -47,7 +47,7 @@ class RowDraft(msgspec.Struct):
 
 def _wins(write: Write, other: Write) -> bool:
     if write.value is None or other.value is None:
-        return write.value is None
+        return write.value is None and not (write.older and other.value is None)
     return (write.ttl_s > 0, write.ttl_s, write.value) > (other.ttl_s > 0, other.ttl_s, other.value)
 
 
@@ -138,7 +138,7 @@ def put_value(place: Place, column: ColumnView, value: bytes | None, context: Co
     if not column.type.is_multicell:
         place.row.put(Write(column.id, (), VALUE, value, 0 if value is None else place.ttl_s))
         return
-    place.row.put(Write(column.id, (), VALUE, b"", worthless=True))
+    place.row.put(Write(column.id, (), VALUE, None, older=True))
     if value is not None:
         add_elements(place, column, value, context)
 

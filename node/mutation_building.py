@@ -64,7 +64,7 @@ def _row(row: RowWrite, version: Version, times_us: tuple[int, int], dies_us: in
             w.column,
             w.path,
             w.kind,
-            timestamp_us,
+            timestamp_us - 1 if w.older else timestamp_us,
             writer,
             _dead_from_us(w, admitted_us, lives_from_us, dies_us),
             w.value,

@@ -84,9 +84,11 @@ def value(random: Random, of: str) -> Any:
 class Drawing:
     """Draws statements on one table."""
 
-    def __init__(self, random: Random, table: Shape) -> None:
+    def __init__(self, random: Random, table: Shape, *, is_stamped: bool = False) -> None:
+        """With `is_stamped` all timestamps are left to the peers."""
         self.random = random
         self.table = table
+        self.is_stamped = is_stamped
         self.partial = [column for column in table.columns if column.is_multicell]
         self.statics = [column for column in table.columns if column.static]
         self.regular = [column for column in table.columns if not column.static]
@@ -101,7 +103,7 @@ class Drawing:
             return Tick(self.random.choice((1, 1, 2)))
         if drawn < 0.27:
             return self.batch()
-        return self.write(conditional=self.chance(0.25))
+        return self.write(conditional=self.chance(0.25), plain=self.is_stamped)
 
     def batch(self) -> Batch:
         conditional = self.chance(0.4)
@@ -113,12 +115,13 @@ class Drawing:
             if _mixed(writes):
                 writes = writes[:1]
             return Batch(tuple(writes), None, self.sent(), is_frame=self.chance(0.5))
-        stamp = self.random.choice((None, None, *STAMPS))
-        writes = [self.write(conditional=False, plain=stamp is not None) for _ in range(count)]
+        stamp = None if self.is_stamped else self.random.choice((None, None, *STAMPS))
+        plain = stamp is not None or self.is_stamped
+        writes = [self.write(conditional=False, plain=plain) for _ in range(count)]
         return Batch(tuple(writes), stamp, self.sent(), is_frame=stamp is None and self.chance(0.5))
 
     def sent(self) -> int | None:
-        return self.random.choice(STAMPS) if self.chance(0.2) else None
+        return self.random.choice(STAMPS) if self.chance(0.2) and not self.is_stamped else None
 
     def row(self) -> Row:
         return tuple(

@@ -34,21 +34,28 @@ TABLES = 8
 
 
 class World:
-    """A cluster of one peer, and histories on partitions of their own."""
+    """A cluster, and histories on partitions of their own.
 
-    def __init__(self, random: Random) -> None:
-        self.cql = Cql(cluster_of(1))
+    Where there are several peers, statements and reads go to any of them, which give the timestamps. Between
+    statements all that a peer does besides has its time: what is dead is purged.
+    """
+
+    def __init__(self, random: Random, peers: int = 1) -> None:
+        self.cql = Cql(cluster_of(peers))
+        self.doors = [self.cql, *(Cql(self.cql.cluster, index) for index in range(1, peers))]
         self.tables = [shape(random, f"t{n}") for n in range(TABLES)]
         self.history = 0
         indexes = [f"CREATE INDEX ON {t.name} ({c.name})" for t in self.tables for c in indexed(t)]
         for text in ("USE ks", "CREATE TYPE u (a int, b text)", *map(create, self.tables), *indexes):
             self.cql.run(text)
             settle(self.cql.cluster)
+        for door in self.doors:
+            door.run("USE ks")
 
     def wrong(self, table: Shape, statements: list[Statement]) -> str | None:
         """What goes wrong in a history first, with all that led there."""
         self.history += 1
-        run = Run(self.cql, table, self.history)
+        run = Run(self.doors, table, self.history)
         for statement in statements:
             said = run.step(statement)
             if said:
@@ -71,13 +78,19 @@ class World:
 class Run:
     """One history."""
 
-    def __init__(self, cql: Cql, table: Shape, number: int) -> None:
-        self.cql = cql
+    def __init__(self, doors: list[Cql], table: Shape, number: int) -> None:
+        self.doors = doors
+        self.random = Random("doors")
         self.table = table
         self.number = number
         self.model = Model(table)
         self.told: list[str] = []
         self.stamps: dict[tuple[str, int], int] = {}
+
+    @property
+    def cql(self) -> Cql:
+        """A connection to any peer."""
+        return self.random.choice(self.doors)
 
     def step(self, statement: Statement) -> str | None:
         """Do one in both worlds and compare."""
@@ -104,7 +117,10 @@ class Run:
         """Have the peer do it."""
         if isinstance(statement, Tick):
             self.told.append(f"-- {statement.by * TICK_S} seconds later")
-            self.cql.cluster.machines[0].clock.jump(statement.by * TICK_S * SECOND)
+            if len(self.doors) == 1:
+                self.cql.cluster.machines[0].clock.jump(statement.by * TICK_S * SECOND)
+            else:
+                self.cql.cluster.run_for(statement.by * TICK_S * SECOND)
             return None
         if isinstance(statement, Batch) and statement.is_frame:
             return self.framed(statement)
@@ -115,17 +131,17 @@ class Run:
         return [self.plain(row) for row in found]
 
     def framed(self, batch: Batch) -> Any:
-        statements = []
+        statements, cql = [], self.cql
         for write in batch.writes:
             text = Text(self.table, self.number)
             said = text.write(write)
             self.told.append(f"batch: {said} -- {text.values}")
-            prepared = self.cql.good(wire.Prepare(said))
+            prepared = cql.good(wire.Prepare(said))
             assert isinstance(prepared, wire.Prepared)
-            bound = self.cql.execute(prepared, text.values).parameters.values
+            bound = cql.execute(prepared, text.values).parameters.values
             statements.append(wire.BatchStatement(prepared.id if len(said) % 2 else said, tuple(bound)))
-        frame = wire.Batch(wire.LOGGED, tuple(statements), self.cql.level, timestamp_us=batch.sent)
-        return [self.plain(row) for row in rows(self.cql.good(frame))]
+        frame = wire.Batch(wire.LOGGED, tuple(statements), cql.level, timestamp_us=batch.sent)
+        return [self.plain(row) for row in rows(cql.good(frame))]
 
     def plain(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row in the model's values."""
@@ -149,7 +165,10 @@ class Run:
         asked = [(c, path) for c in self.table.columns if c.type != "json" for path in paths(c)]
         texts = [f"{what}({subject(c, path)})" for c, path in asked for what in ("writetime", "ttl")]
         names = ", ".join(f"{text} AS n{n}" for n, text in enumerate(texts))
-        for row, read in zip(shown, self.cql.run(f"SELECT {names} {where}"), strict=True):
+        lives = self.cql.run(f"SELECT {names} {where}")
+        if len(lives) != len(shown):
+            return f"SELECT {names} {where}\nfound {lives}\nbeside   {shown}"
+        for row, read in zip(shown, lives, strict=True):
             at = tuple(row[f"c{n}"] for n in range(len(self.table.clustering)))
             is_row = None not in at
             expected: list[Any] = []
@@ -241,16 +260,23 @@ def plain(value: Any, of: str) -> Any:
     return list(value) if of.endswith("list<int>") or of == "frozen<list<int>>" else value
 
 
-def test_modifications_do_what_the_model_says() -> None:
-    world = World(Random(f"{SEED}:tables"))
-    for number in range(HISTORIES):
+def search(world: World, histories: int) -> None:
+    for number in range(histories):
         random = Random(f"{SEED}:{number}")
         table = random.choice(world.tables)
-        drawing = Drawing(random, table)
+        drawing = Drawing(random, table, is_stamped=len(world.doors) > 1)
         statements = [drawing.statement() for _ in range(random.randint(4, 16))]
         if world.wrong(table, statements):
             short = world.shortest(table, statements)
             raise AssertionError(f"WRITES_SEED={SEED}, history {number}\n{world.wrong(table, short)}")
+
+
+def test_modifications_do_what_the_model_says() -> None:
+    search(World(Random(f"{SEED}:tables")), HISTORIES)
+
+
+def test_so_they_do_through_any_peer_and_while_what_is_dead_is_purged() -> None:
+    search(World(Random(f"{SEED}:tables"), peers=3), HISTORIES // 10)
 
 
 # --- what it found
@@ -303,3 +329,14 @@ def test_a_key_that_a_function_gives_is_one_key_to_condition_and_write(cql: Cql)
     assert [row["v"] for row in found] == [1, 1, 1]
     for row in found:
         assert cql.run("SELECT v FROM n WHERE k = ?", row["k"]) == [{"v": 1}]
+
+
+def test_who_replaces_a_collection_makes_no_row_for_a_peer_whose_clock_is_behind() -> None:
+    cluster = cluster_of(2)
+    writer, reader = Cql(cluster, 0), Cql(cluster, 1)
+    writer.run("CREATE TABLE ks.r (k int PRIMARY KEY, l list<int>)")
+    settle(cluster)
+    cluster.machines[0].clock.jump(2 * SECOND)
+    for value in ("null", "[]"):
+        writer.run(f"UPDATE ks.r SET l = {value} WHERE k = 1")
+        assert reader.run("SELECT * FROM ks.r WHERE k = 1") == []

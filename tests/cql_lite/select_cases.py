@@ -370,15 +370,15 @@ class Asker:
         random.shuffle(where)
         draw = random.random()
         group = self._group(where) if not distinct and draw < 0.2 else ()
-        aggregates = bool(group) or (not distinct and draw > 0.85)
+        if distinct and draw < 0.3:
+            group = tuple(column.name for column in table.of_kind(PARTITION))
+        aggregates = (bool(group) and not distinct) or (not distinct and draw > 0.85)
         order: tuple[tuple[str, bool], ...] = ()
         if named and table.of_kind(CLUSTERING) and not distinct and random.random() < 0.4:
             order = self._order(where)
-            if (group or aggregates) and any(r.operator == "IN" and r.columns[0][0] == "p" for r in where):
-                order = ()
         most = (1, 2, 3, 5, 20)
         return Query(
-            self._selectors(distinct=distinct, aggregates=aggregates, group=group),
+            self._selectors(distinct=distinct, aggregates=aggregates, group=group, named=named),
             tuple(where),
             order,
             group,
@@ -390,7 +390,7 @@ class Asker:
         )
 
     def _selectors(
-        self, *, distinct: bool, aggregates: bool, group: tuple[str, ...]
+        self, *, distinct: bool, aggregates: bool, group: tuple[str, ...], named: bool
     ) -> tuple[tuple[str, str], ...]:
         random, columns = self._random, list(self._table.columns)
         if distinct:
@@ -407,7 +407,7 @@ class Asker:
                 functions += ["min", "max"]
             if column.type in NUMBERS:
                 functions += ["sum", "avg"]
-            if group and random.random() < 0.4:
+            if (group or named) and random.random() < 0.4:
                 functions = [""]
             found.append((random.choice(functions), column.name))
         if not any(function for function, _ in found):

@@ -217,7 +217,7 @@ class Table:
                 found += [[record] for record in _limited(records, query.per_partition)]
         if aggregates and not query.group:
             found = [[record for (record,) in found]]
-        elif query.order and not query.group:
+        elif query.order:
             for name, descending in reversed(query.order):
                 found.sort(key=lambda group: _null_first(group[0][name]), reverse=descending)
         return [tuple(self._selected(selector, group) for selector in query.selectors) for group in found]
@@ -281,7 +281,7 @@ class Table:
     def _selected(self, selector: tuple[str, str], group: Sequence[Record]) -> Value:
         function, name = selector
         if not function:
-            return group[0][name]
+            return group[0][name] if group else None
         if name == "*":
             return len(group)
         values = [record[name] for record in group if record[name] is not None]

@@ -147,14 +147,18 @@ class Where(msgspec.Struct):
         return slices
 
     def token_range(self, context: Context) -> tuple[int, int]:
-        """The first and last token, both included; first > last if there are none."""
+        """The first and last token, both included; first > last if there are none.
+
+        The least token, which no key has, is the end of the ring as an upper bound: so drivers write the
+        range that goes on at the beginning of the ring, cut in two.
+        """
         first, last = TOKEN_MIN, TOKEN_MAX
         for bound in self.tokens:
             value = required(bound.term(context), "token")
             token = BIGINT.decode(value)
             if bound.operator in (ast.EQ, ast.GE, ast.GT):
                 first = max(first, token + (bound.operator == ast.GT))
-            if bound.operator in (ast.EQ, ast.LE, ast.LT):
+            if bound.operator == ast.EQ or (bound.operator in UPPER and token != TOKEN_MIN):
                 last = min(last, token - (bound.operator == ast.LT))
         return first, last
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tests.models.cql_select import (
     CLUSTERING,
+    LEAST_TOKEN,
     PARTITION,
     REGULAR,
     STATIC,
@@ -434,6 +435,7 @@ class Asker:
                 return [Relation(names, "=", token, "token")]
             found = [Relation(names, random.choice((">", ">=")), token, "token")]
             other = self._table.token(tuple(self._key_value(column) for column in columns))
+            other = LEAST_TOKEN if random.random() < 0.1 else other
             found.append(Relation(names, random.choice(("<", "<=")), other, "token"))
             return random.sample(found, random.randint(1, 2))
         if draw < 0.8:

@@ -22,6 +22,8 @@ from typing import Any, Final
 from tests.models.murmur3_reference import token_of
 
 PARTITION, CLUSTERING, STATIC, REGULAR = "partition", "clustering", "static", "regular"
+LEAST_TOKEN: Final = -(2**63)
+"""The token of no key; as an upper bound it is the end of the ring."""
 Value = Any
 Record = dict[str, Value]
 Key = tuple[Value, ...]
@@ -255,6 +257,8 @@ class Table:
     def holds(self, relation: Relation, record: Record) -> bool:
         """Whether a row satisfies a relation; null satisfies none."""
         left: Value = record[relation.columns[0]]
+        if relation.form == "token" and relation.operator in ("<", "<=") and relation.value == LEAST_TOKEN:
+            return True
         if relation.form == "token":
             left = self.token(tuple(record[column.name] for column in self.of_kind(PARTITION)))
         elif relation.form == "tuple":

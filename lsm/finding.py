@@ -150,10 +150,10 @@ def _from_entries(engine: Engine, wanted: Find, partitions: _Partitions) -> Iter
             if _is_inside(wanted, wanted.key):
                 yield from _expanded(partitions, wanted.term, prefix, wanted.key)
             after = keys.entry(head, wanted.term, prefix + _PARTITION_END)[0]
+    done = after + b"\x00" if after else b""
     for span in wanted.spans:
         first, end = _bounds(head, span, wanted)
-        if after:
-            first = max(first, after + b"\x00")
+        first, done = max(first, done), max(end, done)  # of long terms, cut, two spans may be the same
         if first >= end:
             continue
         for term, key in _entries(engine, first, end):

@@ -103,6 +103,22 @@ def test_where_keys_are_named_rows_keep_the_order_of_the_table(cql: Cql, where: 
     assert [row for page in cql.pages(f"SELECT * FROM indexed WHERE {where}", 2) for row in page] == wanted
 
 
+def test_long_values_that_begin_alike_are_found_once_each(cql: Cql) -> None:
+    cql.run("CREATE TABLE long (k int PRIMARY KEY, t text)")
+    cql.run("CREATE INDEX ON long (t)")
+    settle(cql.cluster)
+    a, b, c = ("x" * 2_000 + end for end in "abc")
+    for number, text in enumerate((a, b, c, "x")):
+        cql.run("INSERT INTO long (k, t) VALUES (?, ?)", number, text)
+    for where, values, found in (
+        ("t IN (?, ?)", (a, b), [0, 1]), ("t IN (?, ?, ?)", (c, "x", a), [0, 2, 3]), ("t = ?", (b,), [1]),
+        ("t > ? AND t < ?", (a, c), [1]), ("t >= ?", (b,), [1, 2]),
+    ):  # fmt: skip
+        assert sorted(row["k"] for row in cql.run(f"SELECT k FROM long WHERE {where}", *values)) == found
+        pages = cql.pages(f"SELECT k FROM long WHERE {where}", 1, *values)
+        assert sorted(row["k"] for page in pages for row in page) == found
+
+
 @pytest.mark.parametrize("looked_at", [1, 2, 3])
 def test_a_look_that_ends_at_an_entry_of_another_range_gives_nothing_twice(
     cql: Cql, monkeypatch: pytest.MonkeyPatch, looked_at: int

@@ -27,6 +27,7 @@ _COMPARISONS: Final = frozenset([ast.EQ, ast.NE, ast.LT, ast.LE, ast.GT, ast.GE]
 _AFTER_STAR: Final = frozenset(["FROM", "AS", ",", ".", "[", "+", "-", "/", "%", ")", ""])
 _AFTER_COLUMN: Final = _COMPARISONS | {"[", ".", "IN", "CONTAINS", "LIKE", "MATCH", "IS", "NOT", "BETWEEN"}
 _OPERATORS: Final = "=, !=, <, <=, >, >=, IN, BETWEEN, CONTAINS, NOT, LIKE or MATCH"
+_NO_BETWEEN: Final = "conditions have no BETWEEN: write >= and <="
 _NO_OR: Final = "there is no OR in CQL: use IN for several values of a column, or several statements"
 _PATH_MAX: Final = limits.JSON_DEPTH_MAX
 
@@ -204,6 +205,8 @@ class Rows(Terms):
                 return ast.NOT_IN
             self.expect("CONTAINS", "NOT, or IN")
             return ast.NOT_CONTAINS_KEY if self.accept("KEY") else ast.NOT_CONTAINS
+        if up == "BETWEEN":  # of a condition: WHERE has read it
+            return self.fail("another operator", _NO_BETWEEN)
         return self.fail(_OPERATORS)
 
     def _right(self, operator: str) -> Expression | InList:

@@ -54,6 +54,7 @@ ERRORS: list[tuple[str, int, int, str]] = [
     ("SELECT a, * FROM t", 1, 11, "* stands alone"),
     ("SELECT a[..] FROM t", 1, 12, "a key before or after .."),
     ("SELECT a FROM t WHERE a = 1 OR b = 2", 1, 29, "there is no OR in CQL"),
+    ("UPDATE t SET a = 1 WHERE k = 1 IF a BETWEEN 1 AND 2", 1, 37, "conditions have no BETWEEN"),
     ("SELECT a FROM t WHERE a BETWEEN 1", 1, 34, "expected AND after BETWEEN and a value"),
     ("UPDATE t SET a = 1 WHERE k = 1 IF a NOT IN (1)", 1, 35, "NOT IN is no condition"),
     ("SELECT a FROM t WHERE a IN 1", 1, 28, "its values stand in parentheses"),

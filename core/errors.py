@@ -36,6 +36,11 @@ UNFORESEEN: Final = (
 """What computing may end with, in libraries too, where nobody thought of these values."""
 
 
+def unforeseen(error: Exception) -> str:
+    """That something could not be computed, for people."""
+    return f"this cannot be computed of what is there ({type(error).__name__}: {str(error)[:200]})"
+
+
 class SullaeError(Exception):
     """The root of our exceptions."""
 

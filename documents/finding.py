@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from core import limits
+from core.errors import unforeseen
 from core.json_values import JsonError, Value, parse, render
 from core.ports import PeerId
 from core.requests import Invalid
@@ -40,7 +41,6 @@ from documents.programs import (
     Values,
     decode_part,
     encode_program,
-    unforeseen,
 )
 from query.document_filter import Filter, parse_filter, whole
 from query.document_projection import Projection, parse_projection

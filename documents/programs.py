@@ -138,11 +138,6 @@ UNFORESEEN: Final = (*errors.UNFORESEEN, NotComputableError)
 """What computing may end with where nobody thought of these numbers and texts."""
 
 
-def unforeseen(error: Exception) -> str:
-    """That something could not be computed, for people."""
-    return f"this cannot be computed of what is there ({type(error).__name__}: {str(error)[:200]})"
-
-
 class _Contained:
     """A program that computes for a stranger on strangers' data: what it fails at ends the request, and not
     the peer, which would take the next one with it that is asked instead.
@@ -178,7 +173,7 @@ class _Contained:
 
 def _failed(error: Exception, key: bytes) -> bytes:
     where = f" (document {id_of(key)[:60]!r})" if key else ""
-    return _encoder.encode(Part(refused=("query", unforeseen(error) + where)))
+    return _encoder.encode(Part(refused=("query", errors.unforeseen(error) + where)))
 
 
 class _NotUnderstoodError(Exception):

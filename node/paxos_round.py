@@ -51,6 +51,7 @@ from core.commands import (
     Slice,
     Why,
 )
+from core.errors import unforeseen
 from core.messages import MutationApplied, OperationFailed, SliceRead, Stale
 from core.mutation import MutationId, encode_mutation
 from core.ports import PeerId
@@ -402,9 +403,8 @@ class CasOperation(Phases):
         try:
             return decide(reads)
         except Exception as error:  # noqa: BLE001 - one request fails, and the log says why
-            what = f"{type(error).__name__}: {str(error)[:200]}"
-            self._parent.inside.log("error", "not_decided", f"a condition cannot be decided: {what}")
-            return Invalid("not_decided", f"this cannot be computed of what is there ({what})")
+            self._parent.inside.log("error", "not_decided", unforeseen(error))
+            return Invalid("not_decided", unforeseen(error))
 
     def _say(self, calm: bool) -> None:
         """Answer `_result`: at once if nothing is newer than the last commit, else after an empty round."""

@@ -16,7 +16,7 @@ import msgspec
 
 from core import limits
 from core.commands import Failed
-from core.errors import UNFORESEEN
+from core.errors import UNFORESEEN, unforeseen
 from core.messages import Message, OperationFailed, Search, Searched
 from core.ports import PeerId
 from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
@@ -137,8 +137,7 @@ class _Serving:
             try:
                 return encode(perform(segments, work, ranges))
             except UNFORESEEN as error:  # a search that nobody foresaw ends alone
-                detail = f"this cannot be computed of what is there ({type(error).__name__}: {error})"
-                return encode(Refused(Refusal("bad_query", detail[:300])))
+                return encode(Refused(Refusal("bad_query", unforeseen(error))))
 
         self._host.run(self._message.table, job, self._done, self._message.mapping)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from core.errors import UNFORESEEN
+from core.errors import UNFORESEEN, unforeseen
 from core.json_values import parse
 from core.ports import PeerId
 from core.requests import Invalid
@@ -328,7 +328,7 @@ class TableSearch:
             self._end(Invalid("bad_query", refused.error.told()))
             return
         except UNFORESEEN as error:
-            self._end(_not_computed(error))
+            self._end(Invalid("bad_query", unforeseen(error)))
             return
         limit = self._request.offset + self._request.size
         hits = sorted_hits((hit for found in founds for hit in found.hits), self._sort, limit)
@@ -356,17 +356,13 @@ class TableSearch:
         try:
             return what()
         except UNFORESEEN as error:
-            self._end(_not_computed(error))
+            self._end(Invalid("bad_query", unforeseen(error)))
             return None
 
     def _end(self, result: TableResult | Failure) -> None:
         then, self._then = self._then, None
         if then is not None:
             then(self._table, result)
-
-
-def _not_computed(error: Exception) -> Invalid:
-    return Invalid("bad_query", f"this cannot be computed ({type(error).__name__}: {str(error)[:200]})")
 
 
 def _only_rows(query: Planned | Query) -> tuple[bytes, ...] | None:

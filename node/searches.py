@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.errors import UNFORESEEN
+from core.errors import UNFORESEEN, unforeseen
 from core.ports import PeerId
 from core.requests import Answer, Invalid
 from core.searching import (
@@ -179,8 +179,7 @@ def _read(request: SearchRequest, text: QueryText) -> tuple[SearchRequest, Inval
     try:
         parsed = parse_query_string(text.text, options)
     except UNFORESEEN as error:
-        what = f"{type(error).__name__}: {str(error)[:200]}"
-        return request, Invalid("bad_query", f"MATCH {text.text[:200]!r} is not understood ({what})")
+        return request, Invalid("bad_query", f"MATCH {text.text[:200]!r}: {unforeseen(error)}")
     if isinstance(parsed, QueryError):
         return request, Invalid("bad_query", f"MATCH {text.text[:200]!r}: {parsed.told()}")
     return msgspec.structs.replace(request, query=parsed.query), None

@@ -103,7 +103,7 @@ class Secured(asyncio.Protocol):
         self._refused = True
         self._complain(self._transport, why(error))
         alert = self._end.pending()
-        if self._opening[0] != _TLS_HANDSHAKE:
+        if self._opening and self._opening[0] != _TLS_HANDSHAKE:
             alert = self._owner.in_clear(self._opening) or alert
         if alert:
             self._transport.write(alert)

@@ -16,12 +16,15 @@ from core.requests import Invalid, Judged, RowsRead, WriteRequest
 from documents import operations
 from documents.collections import Collection
 from documents.operations import NotMet, Operation
-from documents.programs import UNFORESEEN
 from query.document_filter import Filter, cost_of
 from query.document_match import predicate
 from query.document_projection import ID
+from query.numbers import NotComputableError
 from query.refusals import RefusedError
 from server.rest.problems import ProblemError
+
+_NOT_COMPUTED: Final = (RefusedError, NotComputableError, ArithmeticError, ValueError, RecursionError)
+"""Anything else that an expression ends with is a bug, and told as one (node/paxos_round.py)."""
 
 BEFORE: Final = "before"
 AFTER: Final = "after"
@@ -98,7 +101,7 @@ def judge(collection: Collection, condition: Filter) -> Callable[[tuple[RowsRead
             value[ID] = document.id
         try:
             return meets(value)
-        except (RefusedError, *UNFORESEEN):  # an expression that cannot be computed of it any more
+        except _NOT_COMPUTED:  # an expression that cannot be computed of it any more
             return False
 
     return holds

@@ -174,6 +174,45 @@ def test_who_speaks_in_clear_is_answered_in_clear(ours: TlsConfig, pieces: list[
     run(work())
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_damaged_bytes_after_the_handshake_end_that_connection_alone(
+    ours: TlsConfig, version: ssl.TLSVersion
+) -> None:
+    async def work() -> None:
+        lines: list[str] = []
+        faults: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        tls = client_tls.ClientTls(served(ours), lines.append, refused_in_clear)
+        server = await loop.create_server(lambda: tls(asyncio.Protocol()), "127.0.0.1")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        context = shown(ours.authority, ours.for_client("shop"))
+        context.maximum_version = version
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        end = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                end.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+        writer.write(outgoing.read())
+        writer.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        try:
+            async with asyncio.timeout(10):
+                while await reader.read(65_536):
+                    pass  # what the server said before, and its alert
+        finally:
+            writer.close()
+            server.close()
+            await writer.wait_closed()
+        assert not faults
+        assert len(lines) == 1 and lines[0].endswith("connection closed")
+
+    run(work())
+
+
 def test_the_protocol_behind_it_can_tell_the_cipher(ours: TlsConfig) -> None:
     async def work() -> None:
         made: list[asyncio.BaseTransport] = []

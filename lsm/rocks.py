@@ -71,10 +71,9 @@ MEMTABLE_BYTES = 16 * MIB
 BLOCK_CACHE_BYTES = 64 * MIB
 WAL_BYTES_MAX = 64 * MIB
 OPEN_FILES_MAX = 512
+"""Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""
 APART_BYTES = 64 * KIB
 """Values so large are kept apart from the table files."""
-
-"""Bounds of memory and files: a whole idle peer is to stay under 120 MiB."""
 
 DATABASE, DURABLE = "db", "durable"
 """The database's directory in a peer's, and the file that holds the last durable sequence number."""

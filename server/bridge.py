@@ -13,7 +13,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from core.requests import Answer, Request, ScanRequest
+from core.finding import FindRequest
+from core.gathering import GatherRequest
+from core.requests import Answer, Broken, ReadRequest, Request, ScanRequest
+from core.searching import ExpandRequest, SearchRequest
 from cql_lite.running import merged
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ PARTS_AHEAD = 2
 """Parts of a streamed answer that may wait for who reads them."""
 PARTS_OF_CALL_MAX = 1_000_000
 """Parts that `collect` takes: all that a request asks for, as its rows are bounded."""
+
+READS: Final = (ReadRequest, ScanRequest, FindRequest, GatherRequest, SearchRequest, ExpandRequest)
+"""What changes nothing, so that nothing is left half done where it fails."""
+
+_BUG: Final = Broken(0, 1, 1, "a bug of this peer: its log says more", write=False, unknown=False)
 
 Callback = Callable[[Answer], None]
 
@@ -38,7 +46,8 @@ class Bridge:
         """`on_reply` must be what the node's World calls."""
         self._loop = loop
         self._node = node
-        self.on_bug: Callable[[BaseException], None] | None = None
+        self.on_bug: Callable[[Request, Exception], None] | None = None
+        """Is told of an exception of the node; it ends the process unless the request is of READS."""
         self._next_id = 0
         self._futures: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
@@ -139,7 +148,11 @@ class Bridge:
             self._node.on_cancel(request_id)
 
     def _request(self, request_id: int, request: Request, timeout_us: int) -> None:
-        """Call the node; an exception of it is a bug that must not be taken for a failed request."""
+        """Call the node; an exception of it is a bug.
+
+        Where a read begins it fails that read: whoever asks for it again, of one peer after the other, would
+        else end them all. Anywhere else nobody knows what is half done.
+        """
         prepare = PREPARE.get()
         if prepare is not None:
             request = prepare(request)
@@ -147,8 +160,11 @@ class Bridge:
             self._node.on_request(request_id, request, time.monotonic_ns() // 1000 + timeout_us)
         except Exception as error:
             if self.on_bug is not None:
-                self.on_bug(error)
-            raise
+                self.on_bug(request, error)
+            if not isinstance(request, READS):
+                raise
+            self._node.on_cancel(request_id)
+            self.on_reply(request_id, _BUG, True)
 
     async def ask(self, request: Request, timeout_us: int) -> Answer:
         """The answer to a request that has one part."""

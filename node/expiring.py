@@ -93,6 +93,7 @@ class Expiring:
         self._place: tuple[bytes, bytes] = (b"", b"")
         self._candidates: list[bytes] = []
         self._under_way = 0
+        self._beginning = False
         self._more = False
         self._inside.on_timer("expire", self._next_page)
         self._inside.on_stored("expire", self._on_found)
@@ -181,9 +182,13 @@ class Expiring:
     # --- deleting
 
     def _delete_more(self) -> None:
+        if self._beginning:
+            return  # one ended at once, as a quorum is away: whoever begins them looks for the end
+        self._beginning = True
         while self._candidates and self._under_way < AT_ONCE:
             self._under_way += 1
             self._delete(self._candidates.pop())
+        self._beginning = False
         if not self._under_way:
             if self._more:
                 self._inside.timer(PAGE_PAUSE_US, "expire")

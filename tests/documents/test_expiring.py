@@ -104,6 +104,22 @@ def test_beside_a_unique_index_the_deletion_is_decided_and_frees_the_value() -> 
     assert isinstance(docs.put("b", b'{"email":"e"}', at=2), Done)
 
 
+def test_what_expires_while_no_quorum_lives_waits_and_ends_nobody() -> None:
+    """Reads are then refused at once, within the call that begins them."""
+    docs = docs_with({"paths": {"at": 1}, "expire_after_s": 0}, "ttl", "sessions")
+    s = docs.scenario
+    for number in range(40):
+        put(docs, f"d{number}", at(docs, 2))
+    s.kill(1)
+    s.kill(2)
+    assert s.until(lambda: s.sees_dead(0, 1) and s.sees_dead(0, 2))
+    s.run(3 * PASS_S)
+    s.start(1)
+    s.start(2)
+    s.run(3 * PASS_S + 10)
+    assert all(gone(docs, f"d{number}") for number in range(40))
+
+
 def test_many_are_deleted_and_a_restart_goes_on() -> None:
     s = Scenario()
     s.start()

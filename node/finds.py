@@ -33,7 +33,7 @@ from core.ports import PeerId
 from core.requests import Answer, Invalid, Timeout
 from core.row import Row, decode_row
 from core.schema import STATIC
-from lsm.keys import TOKEN_MAX
+from lsm.keys import TOKEN_MAX, TOKEN_MIN, split_row_key
 from node.find_pieces import PieceRead, Question
 from node.scans import check_level, joined_ranges
 from node.writes import no_such_table
@@ -49,6 +49,9 @@ AHEAD_MAX = 256
 
 COUNT_MAX = 128
 """Entries that are counted of each index that might drive: enough to tell the rare from the common."""
+
+CURSOR_PIECES_MAX = 1_000
+"""A cursor of ours has a piece or two, and one more for each time that the ring changed between pages."""
 
 RETRY_US = 50_000
 """Between two rounds through all replicas of a range, none of which could serve it."""
@@ -146,12 +149,29 @@ class Finds:
 
 
 def _start(request: FindRequest) -> Cursor | None:
+    """Where to begin; None if the cursor is none of ours."""
     if request.cursor:
-        return decode_cursor(request.cursor)
+        cursor = decode_cursor(request.cursor)
+        return cursor if cursor is not None and _is_sound(cursor, request.table) else None
     if request.partition:
         token = token_of(request.partition)
         return Cursor((Piece(token, token),), None)
     return Cursor((), request.first_token if request.first_token <= request.last_token else None)
+
+
+def _is_sound(cursor: Cursor, table: int) -> bool:
+    """Whether a cursor names places of this table: its checksum is no secret, so anybody can make one."""
+    rest = TOKEN_MIN if cursor.rest is None else cursor.rest
+    if len(cursor.pieces) > CURSOR_PIECES_MAX or not TOKEN_MIN <= rest <= TOKEN_MAX:
+        return False
+    try:
+        return all(
+            TOKEN_MIN <= piece.first <= piece.last <= TOKEN_MAX
+            and (not piece.key or split_row_key(piece.key)[0] == table)
+            for piece in cursor.pieces
+        )
+    except ValueError:
+        return False
 
 
 class FindOperation:

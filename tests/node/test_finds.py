@@ -187,6 +187,29 @@ def test_what_cannot_be_asked_is_refused_in_words(five: tuple[Scenario, Table, i
     assert isinstance(s.ask(FindRequest(10_000, Level.ONE, ())).answer, Invalid)
 
 
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        Cursor((Piece(2**64 - 1, 2**64 - 1),), None),
+        Cursor((Piece(2**63, 2**63),), None),
+        Cursor((Piece(5, 1),), None),
+        Cursor((), 2**63),
+        Cursor((Piece(0, 10, b"t", b"k"),), None),
+        Cursor((Piece(0, 10, b"t", b"R" * 40),), None),
+        Cursor((Piece(0, 10, b"t", keys.row_key(999, 5, b"of another table")),), None),
+        Cursor((Piece(1, 2),) * 100_000, None),
+    ],
+)
+def test_a_cursor_that_somebody_made_up_is_refused(
+    five: tuple[Scenario, Table, int], forged: Cursor, index: int
+) -> None:
+    """Its checksum is no secret, and places that there are not would end the peer that looks there."""
+    s, table, number = five
+    answer = ask(s, table, number * index, cursor=encode_cursor(forged))
+    assert isinstance(answer, Invalid) and answer.code == "bad_cursor"
+
+
 def test_a_cursor_is_read_back_and_damage_is_seen() -> None:
     s_cursor = b"".join([encode_cursor(decode_cursor(encode_cursor(_cursor())) or _cursor())])
     assert decode_cursor(s_cursor) == _cursor()

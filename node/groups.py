@@ -27,6 +27,7 @@ from core.streaming import (
     GroupRequest,
     Join,
 )
+from lsm.keys import split_row_key
 from node.group_lag import sum_of
 from node.membership import FENCED, JOIN_US, Membership
 from node.writes import no_such_table
@@ -229,6 +230,9 @@ class Groups:
         if cursor.name != name_of(self.metadata.state.cluster, request.table):
             reply(Invalid("bad_cursor", f"this is a cursor of {cursor.name}, not of {request.table}"))
             return
+        if cursor.scanned and not _is_row_of(cursor.table, cursor.scanned):
+            reply(Invalid("bad_cursor", "this cursor stands at no row of its table"))
+            return
         acks = {number: (fence, cursor) for number, fence in request.acks}
         became: list[groups.Committed] = []
 
@@ -345,6 +349,14 @@ class Groups:
                 reply(Told({}) if was_there == [True] else _no_such_group(request))
 
         self.records.change(request.table, request.group, step, done)
+
+
+def _is_row_of(table: int, key: bytes) -> bool:
+    """A snapshot that was to go on from elsewhere could not be read by anybody."""
+    try:
+        return split_row_key(key)[0] == table
+    except ValueError:
+        return False
 
 
 def _whatever(result: Result) -> None:

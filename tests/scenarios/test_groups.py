@@ -10,13 +10,14 @@ import pytest
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from core.requests import Told
-from core.streaming import FORGET, LIST, MAKE, SHOW, SNAPSHOT, START, GroupRequest
+from core.requests import Invalid, Told
+from core.streaming import ACK, FORGET, LIST, MAKE, SHOW, SNAPSHOT, START, GroupRequest, Place
 from core.trimming import LogTrim
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
+from lsm.keys import TOKEN_MAX, TOKEN_MIN, row_key
 from node.group_records import SINKS
-from streams.cursor import Cursor, decode_cursor, encode_cursor
+from streams.cursor import Cursor, decode_cursor, encode_cursor, name_of
 
 HAND_OVER_S = 5.0
 PARTS = 6
@@ -180,6 +181,19 @@ def test_groups_are_listed_made_and_forgotten() -> None:
     assert told(story, SHOW).body["lag"] is None, "where it begins is not known before it is read"
     told(story, FORGET)
     assert not told(story, LIST).body["groups"]
+
+
+@pytest.mark.parametrize("scanned", [b"R", row_key(1_000, 5, b"of another table")])
+def test_a_snapshot_is_not_acknowledged_up_to_where_it_has_no_row(scanned: bytes) -> None:
+    """It would go on from there, where nobody can read it."""
+    s = Scenario()
+    s.start()
+    bucket = s.bucket("b", changes="new")
+    cursor = Cursor(name_of(s.state(0).cluster, "kv.b"), bucket.table, 0, (), scanned=scanned)
+    cursor = replace(cursor, places=(Place(TOKEN_MIN, TOKEN_MAX, 1, ((1, 1),)),))
+    request = GroupRequest(ACK, "kv.b", "etl", session="s", acks=((0, 1),), cursor=encode_cursor(cursor))
+    refused = s.ask(request).answer
+    assert isinstance(refused, Invalid) and refused.code == "bad_cursor", refused
 
 
 def test_the_log_waits_for_a_sink_as_for_a_group() -> None:

@@ -20,6 +20,7 @@ from core.metadata import AlterKeyspace, BeginMove, Move
 from core.ports import PeerId
 from core.schema import Member, Replication
 from node.metadata_apply import DEFAULT_KEYSPACES
+from node.metadata_checks import RefusedError, check_replication
 from node.metadata_state import RingPlacement, State
 from node.moving_ring import PREPARE, MovingRing
 from node.moving_stream import must_merge
@@ -113,11 +114,18 @@ def move(state: State, name: str, vnodes: int) -> BeginMove:
 def replicate(state: State, keyspace: str, replication: Replication) -> BeginMove:
     """The rows of a keyspace live where this replication has them."""
     _may_plan(state)
+    try:
+        check_replication(replication, tuple(sorted({member.datacentre for member in state.members})))
+    except RefusedError as refused:
+        raise PlanError(str(refused)) from None
     return BeginMove("replicate", state.moved_epoch, keyspaces=((keyspace, replication),))
 
 
 def as_move(state: State, change: Any) -> BeginMove | None:
-    """The move that a change of a keyspace's replication is, if it has rows to move; else None."""
+    """The move that a change of a keyspace's replication is, if it has rows to move; else None.
+
+    What cannot be is none, and refused as a change.
+    """
     if not isinstance(change, AlterKeyspace) or change.replication is None or state.move is not None:
         return None
     keyspace = state.keyspaces.get(change.name)
@@ -127,7 +135,10 @@ def as_move(state: State, change: Any) -> BeginMove | None:
     wanted = Replication(change.replication.strategy, factors)
     if wanted == keyspace.replication or all(t.keyspace != change.name for t in state.tables.values()):
         return None
-    return replicate(state, change.name, wanted)
+    try:
+        return replicate(state, change.name, wanted)
+    except PlanError:
+        return None
 
 
 def targets(state: State, begin: BeginMove) -> tuple[PeerId, ...]:

@@ -168,7 +168,7 @@ class MoveVerbs:
         if kind == "replace":
             by = arguments.get("by") or names[0]
             waiting = self._waiting()
-            if by not in waiting:
+            if not isinstance(by, str) or by not in waiting:
                 raise PlanError(f"{by} does not wait to be admitted: start it with an empty directory first")
             return move_plans.replace(state, names[0], waiting[by])
         raise PlanError("kind is add, remove, replace, move or replicate")
@@ -179,7 +179,7 @@ class MoveVerbs:
         keyspace = state.keyspaces.get(str(name))
         if keyspace is None:
             raise PlanError(f"there is no keyspace {name}; there are {', '.join(state.keyspaces)}")
-        if not isinstance(wanted, dict) or not all(isinstance(n, int) and n >= 0 for n in wanted.values()):
+        if not isinstance(wanted, dict) or not all(type(n) is int and n >= 0 for n in wanted.values()):
             raise PlanError("replication is a number of replicas for each datacentre")
         factors = tuple(sorted((str(dc), n) for dc, n in wanted.items() if n))
         return move_plans.replicate(state, str(name), Replication(NETWORK_TOPOLOGY, factors))

@@ -221,6 +221,9 @@ class Recovery:
         state = self._log.state
         others = remaining(state, lost)
         problem = "nobody is lost, as far as this peer knows: name those that are" if not lost else ""
+        if lost and self._me not in others:
+            name = self._inside.identity.name
+            problem = f"{name}, which is asked, does not remain itself: ask a peer that does"
         for peer in others:
             answer = told.get(peer)
             name = _name(state, peer)

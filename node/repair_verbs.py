@@ -118,7 +118,7 @@ class RepairVerbs:
 
     def _scrub(self, arguments: dict[str, Any]) -> Answer:
         pace = arguments.get("bytes_per_s", 0)
-        if not isinstance(pace, int) or not 0 <= pace <= SCRUB_BYTES_PER_S_MAX:
+        if type(pace) is not int or not 0 <= pace <= SCRUB_BYTES_PER_S_MAX:
             return Invalid("bad_argument", f"bytes_per_s is a whole number up to {SCRUB_BYTES_PER_S_MAX}")
         return Told(self._node.scrubbing.begin(pace))
 

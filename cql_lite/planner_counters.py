@@ -18,7 +18,7 @@ from cql_lite.planner_results import Execution, Options, VoidResult, unless_fail
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
-from cql_lite.planner_where import Where, column_of, compile_where
+from cql_lite.planner_where import Where, column_of, compile_where, missing_of_partition
 from cql_lite.types import BIGINT, COUNTER, ResolveUdt
 from lsm.keys import STATIC_SUFFIX
 
@@ -99,16 +99,17 @@ def _check_rows(where: Where, *, regular: bool) -> None:
     """Counters are updated by their whole primary key, with = or IN."""
     view = where.view
     if not where.names_partitions:
-        named = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
-        missing = [column.name for column in view.partition if column.name not in named]
-        raise InvalidRequestError(f"Some partition key parts are missing: {', '.join(missing)}")
+        unnamed = ", ".join(missing_of_partition(where))
+        raise InvalidRequestError(f"Some partition key parts are missing: {unnamed}")
     if where.cuts:
         raise InvalidRequestError(
             "Slice restrictions are not supported on the clustering columns in UPDATE statements"
         )
-    others = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
     if where.others:
-        name = others[0] if others else "(several)"
+        left, operator = where.others[0].left, where.others[0].operator
+        name = left.column if isinstance(left, ast.Target) else "(several)"
+        if isinstance(left, ast.Target) and column_of(view, name).is_key:
+            raise InvalidRequestError(f'Unsupported "{operator}" relation on the PRIMARY KEY column {name}')
         raise InvalidRequestError(f"Non PRIMARY KEY columns found in where clause: {name}")
     if regular and not where.names_rows:
         count = sum(len(choice.columns) for choice in where.choices)

@@ -33,6 +33,7 @@ from core.schema import (
 )
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_paging import none_of_ours
 from cql_lite.planner_results import Asked, unless_failed
 from cql_lite.planner_source import Consumer
 from cql_lite.planner_tables import ColumnView, TableView
@@ -387,6 +388,8 @@ def from_find(
 ) -> Generator[Asked, list[Answer], None]:
     """The rows of these requests, in their order; `after` is (number of the request, cursor)."""
     start, cursor = (0, b"") if after is None else after
+    if after is not None and start >= len(requests):
+        raise none_of_ours()
     for number in range(start, len(requests)):
         while True:
             wanted = max(1, min(rows_wanted(), FIND_ROWS_MAX))

@@ -45,7 +45,15 @@ from cql_lite.planner_results import Asked, Execution, Options, VoidResult, unle
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Scope, Term, compile_term
-from cql_lite.planner_where import WHOLE, Interval, Where, column_of, compile_where, key_refused
+from cql_lite.planner_where import (
+    WHOLE,
+    Interval,
+    Where,
+    column_of,
+    compile_where,
+    key_refused,
+    missing_of_partition,
+)
 from cql_lite.types import BIGINT, INT, TEXT, InvalidValueError, ResolveUdt, name_in_json
 from lsm.keys import STATIC_SUFFIX
 
@@ -212,20 +220,24 @@ class ModifyPlan:
                 f"The token function cannot be used in WHERE clauses for {self._word} statements"
             )
         if not where.names_partitions:
-            named = [r.left.column for r in where.others if isinstance(r.left, ast.Target)]
-            missing = [column.name for column in self.view.partition if column.name not in named]
-            raise InvalidRequestError(f"Some partition key parts are missing: {', '.join(missing)}")
+            missing = ", ".join(missing_of_partition(where))
+            raise InvalidRequestError(f"Some partition key parts are missing: {missing}")
         if where.others:
-            raise InvalidRequestError(self._not_here(where.others[0].left))
+            raise InvalidRequestError(self._not_here(where.others[0]))
         self.key_markers = key_markers(self.view, relations)
 
-    def _not_here(self, left: ast.Target | ast.ColumnTuple | ast.TokenOf) -> str:
+    def _not_here(self, relation: ast.Relation) -> str:
         """Why a relation stands in no WHERE of a modification."""
+        left = relation.left
         name = left.column if isinstance(left, ast.Target) else left.columns[0].text
         advice = "name rows by their primary key, from its front; what else must hold stands behind IF"
         if not column_of(self.view, name).is_key:
             return f"Non PRIMARY KEY columns found in where clause: {name}; {advice}"
         assert self.where is not None
+        if isinstance(left, ast.Target) and left.path:
+            return f"A part of the PRIMARY KEY column {name} cannot be restricted: {advice}"
+        if relation.operator not in (ast.EQ, ast.IN, ast.LT, ast.LE, ast.GT, ast.GE):
+            return f'Unsupported "{relation.operator}" relation on the PRIMARY KEY column {name}: {advice}'
         if isinstance(self.statement, ast.Update):
             return f"Some clustering keys are missing: {self._unrestricted()}"
         count = sum(len(choice.columns) for choice in self.where.choices)

@@ -8,11 +8,16 @@ of ours; that it belongs to the same query (statement and bound values) is check
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Final
 
 import msgspec
 
+from core.limits import KEY_BYTES_MAX
 from cql_lite.errors import InvalidRequestError
+from cql_lite.planner_tables import TableView
+from cql_lite.types import InvalidValueError
+from lsm.keys import STATIC_SUFFIX
 
 _SUM_BYTES: Final = 4
 
@@ -43,8 +48,8 @@ def encode(state: PagingState) -> bytes:
     return _sum(data) + data
 
 
-def decode(data: bytes, fingerprint: bytes) -> PagingState:
-    """The state in these bytes; raises InvalidRequestError if they are none of this query."""
+def decode(data: bytes, fingerprint: bytes, view: TableView) -> PagingState:
+    """The state in these bytes; raises InvalidRequestError if they are none of this query on this table."""
     body = data[_SUM_BYTES:]
     if _sum(body) != data[:_SUM_BYTES]:
         raise InvalidRequestError(
@@ -53,15 +58,36 @@ def decode(data: bytes, fingerprint: bytes) -> PagingState:
     try:
         state = _decoder.decode(body)
     except msgspec.DecodeError:
-        raise InvalidRequestError(
-            "Invalid value for the paging state: it is none of ours: run the query from its beginning"
-        ) from None
+        raise none_of_ours() from None
     if state.fingerprint != fingerprint:
         raise InvalidRequestError(
             "Invalid value for the paging state: it is of another query, or the table was emptied or its "
             "indexes have changed since: run the query from its beginning"
         )
+    if state.left < -1 or state.taken < 0 or state.request < 0 or not _is_key(state, view):
+        raise none_of_ours()
     return state
+
+
+def none_of_ours() -> InvalidRequestError:
+    """The error of a state that no peer has given: its checksum is right, and what it says cannot be."""
+    return InvalidRequestError(
+        "Invalid value for the paging state: it is none of ours: run the query from its beginning"
+    )
+
+
+def _is_key(state: PagingState, view: TableView) -> bool:
+    """Whether a row of this table may have such a key."""
+    partition, suffix = state.partition, state.suffix
+    try:
+        of_partition = view.partition_values(partition)
+        for column, value in zip(view.partition, of_partition, strict=True):
+            column.type.check(value)
+        if view.partition_key(of_partition) != partition or not 0 < len(partition) <= KEY_BYTES_MAX:
+            return False
+        return suffix == STATIC_SUFFIX or view.prefix(view.clustering_values(suffix)) == suffix
+    except (InvalidValueError, struct.error, ValueError, IndexError):
+        return False
 
 
 def _sum(data: bytes) -> bytes:

@@ -23,6 +23,7 @@ Record = list[Any]
 
 WRITETIME, TTL, CELLS = "writetime", "ttl", "cells"
 SECOND_US: Final = 1_000_000
+LEFT_S_MAX: Final = 2**31 - 1
 
 
 class Life(NamedTuple):
@@ -155,8 +156,13 @@ def _life(cell: Cell, what: str, now_us: int) -> bytes | None:
 
 
 def _left_s(cell: Cell, now_us: int) -> int | None:
-    """Seconds until the cell expires, rounded up; None if it never does."""
-    return -(-(cell.dead_from_us - now_us) // SECOND_US) if cell.dead_from_us else None
+    """Seconds until the cell expires, rounded up and at most what an `int` holds; None if it never does.
+
+    By the clock of a client that says when now is it may be further away than any TTL.
+    """
+    if not cell.dead_from_us:
+        return None
+    return min(-(-(cell.dead_from_us - now_us) // SECOND_US), LEFT_S_MAX)
 
 
 def assembled(of: Type, cells: Sequence[Cell], now_us: int) -> bytes | None:

@@ -417,7 +417,7 @@ class _Run:
         self._fingerprint = _fingerprint(plan, context)
         state = None
         if options.paging_state is not None:
-            state = planner_paging.decode(options.paging_state, self._fingerprint)
+            state = planner_paging.decode(options.paging_state, self._fingerprint, plan.view)
         self.after = None if state is None else Position(state.partition, state.suffix)
         self.found_after = None if state is None else (state.request, state.cursor)
         limit = _count(plan._limit, context, "LIMIT")

@@ -103,8 +103,13 @@ class Markers:
         self._specs[marker.index] = MarkerSpec(marker.name or name, of, *self._place)
 
     def specs(self) -> tuple[MarkerSpec, ...]:
-        """All of them; each was met."""
-        assert all(spec is not None for spec in self._specs), "a marker that nobody compiled"
+        """All of them; raises InvalidRequestError if one stands where no value can."""
+        for number, spec in enumerate(self._specs):
+            if spec is None:
+                raise InvalidRequestError(
+                    f"Invalid bind marker {number}: no value can stand there, as what it stands in is a "
+                    "literal of another type than the one expected"
+                )
         return tuple(spec for spec in self._specs if spec is not None)
 
 
@@ -127,6 +132,10 @@ def compile_term(expression: ast.Expression, of: Type, name: str, scope: Scope) 
         return compile_term(expression.items[0], of, name, scope)
     if isinstance(expression, (*_CALLS, ast.ColumnRef)):
         return _compile_call(expression, of, scope, name)
+    if not isinstance(expression, _LITERALS):
+        raise InvalidRequestError(
+            f"Invalid {text_of(expression)[:200]}: a part of a column where a value is expected"
+        )
     leaves: dict[tuple[str, ast.Expression], Term] = {}
     for leaf, leaf_type, leaf_name in _leaves(expression, of, name):
         key = (leaf_type.cql, leaf)

@@ -284,6 +284,17 @@ def _is_of_partition(view: TableView, relation: ast.Relation) -> bool:
     return column_of(view, relation.left.column).kind == PARTITION and relation.operator in (ast.EQ, ast.IN)
 
 
+def missing_of_partition(where: Where) -> list[str]:
+    """The partition key columns of which neither `=` nor IN says anything."""
+    view = where.view
+    named = [
+        relation.left.column
+        for relation in where.others
+        if isinstance(relation.left, ast.Target) and _is_of_partition(view, relation)
+    ]
+    return [column.name for column in view.partition if column.name not in named]
+
+
 def called(target: ast.Target) -> str:
     """What a marker is called that is compared with this."""
     step = target.path[-1] if target.path else None

@@ -426,8 +426,13 @@ def _index_ids(planned: Sequence[Planned]) -> set[int]:
 
 
 def at_time(execution: Execution, now_s: int) -> Execution:
-    """The same execution by the client's clock: what is alive, and from when times to live count."""
-    now_us = now_s * SECOND_US
+    """The same execution by the client's clock: what is alive, and from when times to live count.
+
+    In requests of the node 0 says that the peer's clock counts, so 1970 begins a microsecond late.
+    """
+    if now_s < 0:
+        raise InvalidRequestError(f"now in seconds is {now_s}, before 1970: send seconds since then, or none")
+    now_us = max(1, now_s * SECOND_US)
     answers: list[Answer] | None = None
     while True:
         try:

@@ -91,6 +91,22 @@ async def test_a_writer_waits_while_enough_is_under_way() -> None:
     assert len(peer.asked) == 6
 
 
+async def test_a_put_that_is_given_up_on_takes_no_other_with_it() -> None:
+    release = asyncio.Event()
+
+    async def script(asked: Asked) -> web.Response | None:
+        await release.wait()
+        return lines(*map(done, said(asked)))
+
+    async with peers(script) as [peer], client(peer) as db, db.kv("b").bulk(batch=2, requests=1) as bulk:
+        await _puts(bulk, 3)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(bulk.put("late", b"v"), 0.05)
+        release.set()
+    assert {line["key"] for one in peer.asked for line in said(one)} == {"k0", "k1", "k2", "late"}
+    assert bulk.done == 4
+
+
 async def _puts(bulk: sullae.KvBulk, count: int) -> None:
     for number in range(count):
         await bulk.put(f"k{number}", b"v")

@@ -107,6 +107,23 @@ async def test_a_stream_gives_up_when_nobody_answers() -> None:
             await taken(db.changes("docs.c", patience_s=0.1), 1)
 
 
+async def test_a_program_may_work_on_a_change_for_longer_than_peers_may_be_silent() -> None:
+    async with peers(telling([event(1)], [event(2)])) as [peer], client(peer) as db:
+        found = []
+        async for change in db.changes("docs.c", patience_s=0.2, limit=2):
+            found.append(change.id)
+            await asyncio.sleep(0.3)
+    assert found == ["e1", "e2"]
+
+
+async def test_many_events_before_a_heartbeat_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sullae.changes.SEEN_MAX", 2)
+    many = [event(number) for number in range(9)]
+    async with peers(telling(many, [*many, heartbeat("w"), event(9)])) as [peer], client(peer) as db:
+        found = await taken(db.changes("docs.c", start="start"), 10)
+    assert [change.id for change in found] == [f"e{number}" for number in range(10)]
+
+
 async def test_what_is_asked_for_is_asked_for() -> None:
     async with peers(telling([event(1)])) as [peer], client(peer) as db:
         stream = db.changes(

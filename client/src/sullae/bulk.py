@@ -144,7 +144,12 @@ class BulkWriter:
         if not self._lines:
             return
         lines, self._lines, self._bytes = self._lines, [], 0
-        await self._free.acquire()
+        try:
+            await self._free.acquire()
+        except asyncio.CancelledError:  # of whoever put the last of them; the others were promised
+            self._lines[:0] = lines
+            self._bytes += sum(len(line.data) for line in lines)
+            raise
         self._start(self._sent(lines))
 
     def _start(self, work: Any) -> None:

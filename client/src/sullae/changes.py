@@ -33,6 +33,7 @@ from sullae.transport import Transport
 SILENCE_S: Final = 5.0
 """A peer that says nothing for so long, not even that it lives, is left."""
 SEEN_MAX: Final = 20_000
+"""So many events given out before the last heartbeat are known again."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class ChangeStream:
                             if self._is_manual and self._membership is not None:
                                 self._membership.done(message)  # who says so may mean this one, too
                             yield change
+                            self._heard_s = time.monotonic()  # the program may have taken its time
                             self._done(message)  # whoever asks for the next one is through with this
                             left = None if left is None else left - 1
                             if left == 0:
@@ -171,6 +173,8 @@ class ChangeStream:
                 await self._membership.acknowledge()
         if kind == "heartbeat":
             self._cursor = message.get("cursor") or self._cursor
+            while len(self._seen) > SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
         if kind == "error":
             raise error_of(int(message["status"]), {**message, "type": message["problem"]})
         if kind == "gap":
@@ -187,8 +191,6 @@ class ChangeStream:
         if message.get("type") != "event":
             return
         self._seen[self._place] = None
-        if len(self._seen) > SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
         if self._membership is not None and not self._is_manual:
             self._membership.done(message)
 

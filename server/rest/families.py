@@ -99,8 +99,13 @@ class RestFamily(Generic[T, Spec]):
         task = self._creating.get(name)
         if task is None:
             task = self._creating[name] = asyncio.ensure_future(self._first_use(name))
-            task.add_done_callback(lambda _: self._creating.pop(name, None))
+            task.add_done_callback(lambda done: self._created(name, done))
         return await asyncio.shield(task)
+
+    def _created(self, name: str, task: asyncio.Task[T]) -> None:
+        del self._creating[name]
+        if not task.cancelled():
+            task.exception()  # all who wanted it may be gone: then nobody asks why there is none
 
     async def _first_use(self, name: str) -> T:
         try:

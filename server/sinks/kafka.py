@@ -170,4 +170,11 @@ class Kafka:
         except kafka().errors.MessageSizeTooLargeError as error:
             sent = asyncio.get_running_loop().create_future()
             sent.set_exception(error)
+        sent.add_done_callback(_seen)
         return sent
+
+
+def _seen(outcome: asyncio.Future[Any]) -> None:
+    """What becomes of a record is asked by nobody if a later one could not be sent at all."""
+    if not outcome.cancelled():
+        outcome.exception()

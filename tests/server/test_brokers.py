@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,27 @@ async def test_a_broker_that_is_away_refuses_nothing(topic: Topic, tmp_path: Pat
     assert await target.deliver(1, 0, [event(0), event(1)]) == 0
     assert [key for key, _, _ in topic.records] == [b"k0", b"k0", b"k1"]
     await target.close()
+
+
+async def test_nobody_asks_for_records_that_failed_while_the_next_could_not_be_sent(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    send = FakeProducer.send
+
+    async def sent(self: FakeProducer, name: str, value: bytes, **of: Any) -> asyncio.Future[None]:
+        if of["key"] == b"k1":
+            raise errors.KafkaTimeoutError
+        return await send(self, name, value, **of)
+
+    monkeypatch.setattr(FakeProducer, "send", sent)
+    topic.fates = {b"k0": [errors.RequestTimedOutError()]}
+    with pytest.raises(KafkaAwayError):
+        await sink(tmp_path).deliver(1, 0, [event(0), event(1)])
+    gc.collect()
+    await asyncio.sleep(0.01)
+    assert not raised, "an error that nobody took ends the process"
 
 
 async def test_nobody_listens_where_kafka_should_be(tmp_path: Path) -> None:

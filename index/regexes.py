@@ -53,7 +53,9 @@ def term_regex(pattern: str, *, ignore_case: bool = False, flags: tuple[str, ...
 
 
 def wildcard_term_regex(pattern: str) -> str:
-    """A pattern of `*`, `?` and backslashes as an expression over terms, whatever their case."""
+    """A pattern of `*`, `?` and backslashes as an expression over terms, whatever their case; raises
+    RefusedError for one that is too long.
+    """
     parts: list[str] = []
     at = 0
     while at < len(pattern):
@@ -66,13 +68,20 @@ def wildcard_term_regex(pattern: str) -> str:
         else:
             parts.append(_set(((0, _LAST),)) if char == "?" else _set(_folded(_single(char))))
         at += 1
-    return "".join(parts)
+    found = "".join(parts)
+    program = _program(found)
+    if isinstance(program, str):
+        raise RefusedError(f"this pattern is too long where case does not matter: {program}")
+    return found
 
 
 def term_test(expression: str) -> Callable[[str], bool]:
-    """Whether a whole term, escaped as in an index, is of an expression that `term_regex` gave."""
+    """Whether a whole term, escaped as in an index, is of an expression that one of these gave; raises
+    ValueError for what no peer of this release asks.
+    """
     program = _program(expression)
-    assert not isinstance(program, str), "it was checked"
+    if isinstance(program, str):
+        raise ValueError(program)
     return program
 
 

@@ -20,6 +20,7 @@ from index.bounds import CLAUSES_MAX, QueryError, RefusedError
 from index.date_formats import date_format
 from index.fields import DATE_US_MAX, INT_END, whole_of
 from index.instants import resolve_date
+from index.mapping import EXACT_CHARS_MAX
 from index.minimum import needed
 from index.query import (
     ALL,
@@ -466,7 +467,8 @@ class Rewriter:
             if query.kind == "regexp":
                 found.append(Regexp(path, view, query.text))
             elif query.ignore_case and view == EXACT and query.kind != "fuzzy":
-                found.append(_of_any_case(path, query))
+                if sum(char not in "*\\" for char in query.text) <= EXACT_CHARS_MAX:  # else nothing fits
+                    found.append(_of_any_case(path, query))
             else:
                 text = query.text.lower() if query.ignore_case and view == TEXT else query.text
                 found.append(self._of_kind(path, view, text, query))
@@ -485,7 +487,7 @@ class Rewriter:
 
 
 def _of_any_case(path: str, query: Pattern) -> Planned:
-    """A prefix or a wildcard pattern of keywords, whose case does not matter."""
+    """A prefix or a wildcard pattern of keywords, whose case does not matter; raises RefusedError."""
     if query.text.lower() == query.text.upper():
         kind: Planned = Wildcard(path, EXACT, query.text)
         return Prefix(path, EXACT, query.text) if query.kind == "prefix" else kind

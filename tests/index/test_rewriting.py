@@ -9,6 +9,7 @@ import pytest
 from index.aggregation import Filtered, StatsOf, TermsOf
 from index.bounds import QueryError
 from index.instants import parse_instant
+from index.judging import compile_query
 from index.mapped import MappedFields
 from index.mapping import Mapping, Rules, compile_mapping, parse_mapping
 from index.query import (
@@ -44,6 +45,7 @@ from index.query import (
     Range,
     Regexp,
     SortKey,
+    Statistics,
     Term,
     Terms,
     Wildcard,
@@ -208,6 +210,22 @@ def test_what_cannot_be_planned_is_told() -> None:
     assert isinstance(long, QueryError) and "1000 are the limit" in long.detail
     wide = rewriter().rewrite(Bool(should=(Match("t", " ".join(f"w{i}" for i in range(900))),) * 30))
     assert isinstance(wide, QueryError) and "terms" in wide.detail
+
+
+@pytest.mark.parametrize("kind", ["prefix", "wildcard"])
+def test_a_long_pattern_whose_case_does_not_matter_ends_no_peer(kind: str) -> None:
+    """As an expression it is several times as long, and those have a limit, at which peers that judge by it
+    ended, one after the other.
+    """
+    longer = Pattern("t", kind, "x" * 3_000, ignore_case=True)
+    text = Prefix("t", TEXT, longer.text) if kind == "prefix" else Wildcard("t", TEXT, longer.text)
+    assert planned(longer) == text, "no keyword is as long as that"
+    for longest in ("é" * 256, "ß" * 256, "İ" * 256, "x" * 256):
+        compile_query(planned(Pattern("t", kind, longest, ignore_case=True)), Statistics())
+    refused = rewriter().rewrite(Pattern("t", "wildcard", "x*" * 2_000, ignore_case=True))
+    told = rewriter().rewrite(Pattern("t", "wildcard", "x*" * 256 + "*" * 3_000, ignore_case=True))
+    assert not isinstance(refused, QueryError)
+    assert isinstance(told, QueryError) and "too long" in told.detail
 
 
 def test_aggregations_find_their_views() -> None:

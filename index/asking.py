@@ -9,7 +9,7 @@ so no document counts twice however many replicas of it there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -176,12 +176,12 @@ def encode(each: Work | Result) -> bytes:
     return _encoder.encode(each)
 
 
-def unsendable(query: Planned, aggregations: Aggregations, sort: tuple[SortKey, ...]) -> str:
-    """Why a question cannot be sent to peers, "" if it can: a number that no message holds would end the peer
+def unsendable(query: Planned, aggregations: Aggregations, order: Any) -> str:
+    """Why a question cannot be sent to peers, "" if it can (`order`: by what, and after what): a number that no message holds would end the peer
     that sends it.
     """
     try:
-        _encoder.encode((query, aggregations, sort))
+        _encoder.encode((query, aggregations, order))
     except (OverflowError, UnicodeEncodeError):
         return "a number or a text in this search is beyond what can be asked"
     return ""

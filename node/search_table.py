@@ -192,7 +192,7 @@ class TableSearch:
                 self._end(Invalid("bad_query", found.told()))
                 return
         assert not isinstance(planned, QueryError) and not isinstance(aggregations, QueryError)
-        problem = unsendable(planned, aggregations, self._sort)
+        problem = unsendable(planned, aggregations, (self._sort, self._request.after))
         if problem:
             self._end(Invalid("bad_query", problem))
             return

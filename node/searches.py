@@ -32,7 +32,7 @@ from core.searching import (
 from index.asking import Expand, Expanded
 from index.bounds import WINDOW_MAX, QueryError
 from index.ordering import sorted_hits
-from index.query import Hit, TokenRanges
+from index.query import Hit, SortKey, SortValue, TokenRanges
 from index.query_string import Options, parse_query_string
 from lsm.keys import TOKEN_MAX, TOKEN_MIN
 from node.scans import check_level, joined_ranges
@@ -135,6 +135,9 @@ class Searches:
             return Invalid("bad_query", text)
         if request.offset and request.after is not None:
             return Invalid("bad_query", "search_after goes without from")
+        if request.after is not None and not _fits(request.after[0], request.sort):
+            text = "search_after has one value per sort key, or the score where there is no sort"
+            return Invalid("bad_query", text)
         return check_level(request.level)
 
     def expand(self, request: ExpandRequest, deadline_us: int, reply: Callable[[Answer], None]) -> None:
@@ -171,6 +174,13 @@ class Searches:
             done=done,
         )
         scatter.begin(RING)
+
+
+def _fits(values: Sequence[SortValue], sort: Sequence[SortKey]) -> bool:
+    """Whether a page can end at these: cursors have no secret, so anybody can make one."""
+    if not sort:
+        return len(values) == 1 and isinstance(values[0], int | float)
+    return len(values) == len(sort)
 
 
 def _read(request: SearchRequest, text: QueryText) -> tuple[SearchRequest, Invalid | None]:

@@ -346,6 +346,20 @@ def test_what_cannot_be_searched_is_told() -> None:
     assert isinstance(s.search(Match("title", "x", analyzer="klingon")), Invalid)
 
 
+@pytest.mark.parametrize("after", ["x", None, 10**400, (), (1.0, 2.0)])
+@pytest.mark.parametrize("sort", [(), (SortKey("title"),)])
+def test_a_page_that_cannot_have_ended_so_is_refused(after: Any, sort: tuple[SortKey, ...]) -> None:
+    """Cursors have no secret: one with a text for a score ended the peers that were asked, one by one."""
+    s = quiet(3)
+    s.store("m1", {"title": "space"})
+    values = after if isinstance(after, tuple) else (after,)
+    answer = s.search(Match("title", "space"), after=(values, LAST_KEY), sort=sort)
+    is_value = bool(sort) and after in ("x", None)
+    assert isinstance(answer, SearchAnswer if is_value else Invalid), answer
+    assert s.found(Match("title", "space")) == ["m1"]
+    assert not s.cluster.deaths
+
+
 def test_an_answer_that_fits_no_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     s = quiet(3)
     for i in range(20):

@@ -177,8 +177,8 @@ def encode(each: Work | Result) -> bytes:
 
 
 def unsendable(query: Planned, aggregations: Aggregations, order: Any) -> str:
-    """Why a question cannot be sent to peers, "" if it can (`order`: by what, and after what): a number that no message holds would end the peer
-    that sends it.
+    """Why a question cannot be sent to peers, "" if it can: a number that no message holds would end the peer
+    that sends it. `order`: by what, and after what.
     """
     try:
         _encoder.encode((query, aggregations, order))

@@ -81,7 +81,7 @@ def term_test(expression: str) -> Callable[[str], bool]:
     """
     program = _program(expression)
     if isinstance(program, str):
-        raise ValueError(program)
+        raise ValueError(program)  # noqa: TRY004  # it says what is wrong with the expression
     return program
 
 

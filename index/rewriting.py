@@ -121,9 +121,21 @@ class Rewriter:
         self._key_of = key_of
         self._likes = likes or {}
         self._similar = similar or {}
+        self._left = PLANNED_MAX
+
+    def begin(self) -> None:
+        """What is planned from here on may come to PLANNED_MAX words again."""
+        self._left = PLANNED_MAX
+
+    def _spend(self, words: int) -> None:
+        """Raises RefusedError before a text in many fields, again and again, takes minutes and gigabytes."""
+        self._left -= words
+        if self._left < 0:
+            raise RefusedError(f"the query comes to more than {PLANNED_MAX} terms: search for less text")
 
     def rewrite(self, query: Query) -> Planned | QueryError:
         """The planned query, or why there is none."""
+        self.begin()
         try:
             planned = self.planned(query)
             if sum(1 for _ in walk(planned)) > PLANNED_MAX:
@@ -264,6 +276,7 @@ class Rewriter:
         groups = words_of(self.tokens(path, query.text, query.analyzer))
         if len(groups) > CLAUSES_MAX:
             raise RefusedError(f"the text has {len(groups)} words; {CLAUSES_MAX} are the limit")
+        self._spend(len(groups))
         found = []
         for i, positions in enumerate(groups):
             is_last = i == len(groups) - 1
@@ -309,6 +322,7 @@ class Rewriter:
         tokens = self.tokens(path, query.text, query.analyzer)
         if not tokens:
             return All() if query.zero_terms == "all" else Nothing()
+        self._spend(1 + len(tokens) // 10)  # they cost less than words on their own
         first = min(token.position for token in tokens)
         terms = tuple(sorted({(token.position - first, token.term): None for token in tokens}))
         if terms[-1][0] > 0:
@@ -366,6 +380,7 @@ class Rewriter:
         for positions in words_of(self.tokens(self.views(first)[0], query.text, query.analyzer)):
             terms = dict.fromkeys(token.term for alternatives in positions for token in alternatives)
             options: list[Planned] = []
+            self._spend(len(fields))
             for name, boost in fields.items():
                 path = self.views(name)[0]
                 each = [Term(path, TEXT, term) for term in terms]

@@ -26,6 +26,7 @@ from index.rewriting import Rewriter
 
 def rewrite_aggregations(rewriter: Rewriter, asked: Aggregations) -> Aggregations | QueryError:
     """What peers are to aggregate, or why they cannot."""
+    rewriter.begin()
     try:
         return _all(rewriter, asked)
     except RefusedError as refused:

@@ -228,6 +228,30 @@ def test_a_long_pattern_whose_case_does_not_matter_ends_no_peer(kind: str) -> No
     assert isinstance(told, QueryError) and "too long" in told.detail
 
 
+@pytest.mark.parametrize("kind", ["best_fields", "cross_fields", "phrase"])
+def test_much_text_in_many_fields_is_refused_before_it_is_planned(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body of 1 MiB may ask for tens of millions of words: minutes, and gigabytes."""
+    fields = tuple((f"f{number}", 1.0) for number in range(100))
+    one = AnyOf(fields, " ".join(f"w{number}" for number in range(1_000)), kind)
+    asked = Bool(should=(one,) * 300)
+    words: list[int] = []
+    tokens = Rewriter.tokens
+
+    def counted(self: Rewriter, *question: Any) -> Any:
+        found = tokens(self, *question)
+        words.append(len(found))
+        return found
+
+    monkeypatch.setattr(Rewriter, "tokens", counted)
+    told = rewriter().rewrite(asked)
+    assert isinstance(told, QueryError) and "less text" in told.detail
+    in_filters = (("f", Filtered((("x", asked),))),)
+    assert isinstance(rewrite_aggregations(rewriter(), in_filters), QueryError)
+    assert sum(words) < 500_000
+
+
 def test_aggregations_find_their_views() -> None:
     asked = (
         ("k", TermsOf("t.keyword", inside=(("s", StatsOf("at")),))),

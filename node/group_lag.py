@@ -64,6 +64,7 @@ class GroupLag:
         question = _Question(len(group.parts), unknown, done)
         for peer, asked in wants.items():
             self._send(question, peer, table.id if table is not None else 0, asked[:WANTS_MAX])
+        question.is_asking = False
         question.settle()
 
     def _server(self, place: Any) -> tuple[PeerId | None, int]:
@@ -127,6 +128,8 @@ class _Question:
 
     def __init__(self, parts: int, unknown: list[int], done: Callable[[Lags], None]) -> None:
         self.asked: dict[int, list[int]] = {}
+        self.is_asking = True
+        """Not all are asked yet: what cannot be sent is answered at once."""
         self._lags: Lags = {number: Lag(0, 0, 0) for number in range(parts)}
         self._done: Callable[[Lags], None] | None = done
         for number in unknown:
@@ -141,7 +144,7 @@ class _Question:
 
     def settle(self) -> None:
         """Tell, when all have answered."""
-        if not self.asked and self._done is not None:
+        if not (self.asked or self.is_asking) and self._done is not None:
             done, self._done = self._done, None
             done(self._lags)
 

@@ -24,18 +24,36 @@ follow one another within a `run`: one call and one record of the log for all. I
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
 
 from core import limits
-from core.commands import Applied, AppliedMany, Apply, ApplyMany, Command, Failed, Outcome, Read, Why
+from core.commands import (
+    Applied,
+    AppliedMany,
+    Apply,
+    ApplyMany,
+    Command,
+    EntryCount,
+    Failed,
+    Find,
+    LogChanges,
+    Outcome,
+    Read,
+    Why,
+)
+from core.errors import StoreError, unforeseen
 from core.ports import Ticket
 from lsm.commit import Commit, Waiting
 from lsm.store import Plan, Store
 
 GROUP_BYTES_MAX = 256 * limits.KIB
 """What a group may write before it ends, about."""
+
+LOOKS: Final = (Find, EntryCount, LogChanges)
+"""What only looks at records, at places that others name, and keeps nothing of it in mind."""
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -75,6 +93,8 @@ class Executor:
     def __init__(self, store: Store, commit: Commit) -> None:
         self.store = store
         self.commit = commit
+        self.on_bug: Callable[[Command, Exception], None] | None = None
+        """Told of an exception of one of LOOKS, which then is one command's failure; without it is raised."""
         self._queue: deque[tuple[Ticket, Command]] = deque()
         self._fetches: list[Fetch] = []
         self._fetching: dict[int, Fetch] = {}
@@ -170,8 +190,7 @@ class Executor:
     def _execute(self, ticket: Ticket, plan: Plan) -> None:
         if not plan.size:
             self._end_group()
-            outcome, depends_on = self.store.run(plan)
-            self._add(ticket, outcome, depends_on)
+            self._add(ticket, *self._ran(plan))
             return
         group = self._open_group()
         outcome, depends_on = self.store.run(plan)
@@ -179,6 +198,16 @@ class Executor:
         self._group_bytes += plan.size
         if self._group_bytes > GROUP_BYTES_MAX:
             self._end_group()
+
+    def _ran(self, plan: Plan) -> tuple[Outcome, int]:
+        """Run a plan that shares no batch with others."""
+        try:
+            return self.store.run(plan)
+        except Exception as error:
+            if self.on_bug is None or not isinstance(plan.command, LOOKS) or isinstance(error, StoreError):
+                raise
+            self.on_bug(plan.command, error)
+            return Failed(Why.MALFORMED, unforeseen(error)), 0
 
     def _open_group(self) -> list[Waiting]:
         """The group under way, or a new one."""

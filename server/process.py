@@ -313,6 +313,7 @@ class PeerProcess:
         self.store = Store(self.engine, table, node.indexed.entries)
         self.store.owns = node.owns
         executor = Executor(self.store, Commit(periodic=periodic))
+        executor.on_bug = lambda command, error: self._complain(f"a {type(command).__name__}", error)
         self.disk = Disk(
             loop,
             executor,

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from core.commands import Applied, Command, Done, Failed, LogRead, Read, Rows, SystemScan, SystemWrite, Why
+from core.commands import (
+    Applied,
+    Command,
+    Done,
+    Failed,
+    Find,
+    LogRead,
+    Read,
+    Rows,
+    SystemScan,
+    SystemWrite,
+    Why,
+)
 from core.errors import CorruptionError, DurabilityError
 from core.ports import Ticket
 from lsm.commit import Commit, Unsynced
@@ -15,6 +28,7 @@ from lsm.executor import Executor
 from lsm.memory import MemoryEngine
 from tests.lsm.support import (
     EVERYTHING,
+    TABLES,
     Client,
     cell,
     check_tree,
@@ -289,3 +303,25 @@ def test_unsynced_names_are_forgotten_exactly_when_durable(steps: list[tuple[str
             model = {n: at if at > begun else 0 for n, at in model.items()}
             begun = sequence
         assert {n: unsynced.newest(n) for n in model} == model
+
+
+def test_a_look_at_a_place_that_nobody_foresaw_fails_alone() -> None:
+    """The next replica would be asked the same. Where nobody is told of it, in tests, it is raised."""
+    look = Find(next(iter(TABLES)), 0, (), 2**64, 2**64, b"", b"", b"", 1, 1, 0)  # no such token
+    engine = MemoryEngine()
+    told: list[tuple[Command, type]] = []
+    executor, client = executor_on(engine), Client()
+    executor.submit(("look",), look)
+    with pytest.raises(struct.error):
+        executor.run()
+    executor.on_bug = lambda command, error: told.append((command, type(error)))
+    executor.submit(("write",), client.put("k", cell(5, b"v")))
+    executor.submit(("look",), look)
+    executor.submit(("read",), Read(point_slice("k"), False))
+    executor.run()
+    synced(executor, engine)
+    outcomes = {ticket[0]: outcome for ticket, outcome in executor.take_released()}
+    assert isinstance(outcomes["write"], Applied) and len(outcomes["read"].rows) == 1
+    assert isinstance(outcomes["look"], Failed) and outcomes["look"].why is Why.MALFORMED
+    assert told == [(look, struct.error)]
+

@@ -321,7 +321,8 @@ def test_a_look_at_a_place_that_nobody_foresaw_fails_alone() -> None:
     executor.run()
     synced(executor, engine)
     outcomes = {ticket[0]: outcome for ticket, outcome in executor.take_released()}
-    assert isinstance(outcomes["write"], Applied) and len(outcomes["read"].rows) == 1
-    assert isinstance(outcomes["look"], Failed) and outcomes["look"].why is Why.MALFORMED
+    read, failed = outcomes["read"], outcomes["look"]
+    assert isinstance(outcomes["write"], Applied) and isinstance(read, Rows) and len(read.rows) == 1
+    assert isinstance(failed, Failed) and failed.why is Why.MALFORMED
     assert told == [(look, struct.error)]
 

@@ -403,6 +403,7 @@ class Store:
                 return self._counter_add(plan)
             return self._run[type(plan.command)](plan.command)
         except (CorruptionError, DiskFullError, StallError) as error:
+            self.log.abort()  # what was staged before a record that cannot be read
             if isinstance(error, CorruptionError):
                 self._remember(plan, str(error))
             return refusal(error), 0

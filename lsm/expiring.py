@@ -18,6 +18,7 @@ What was written before the table kept changes leaves no notes, and no events.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -79,13 +80,14 @@ class Expiring:
         judged_us = max(now_us, self.swept_us)
         if not any(cell.dead_from_us and cell.value is not None for cell in stored.cells):
             return judged_us
-        untold = []
+        untold, noted = [], 0
         for at_us in moments(stored, self.swept_us):
             note_key = keys.expiry_key(at_us, key)
             note = self.engine.get(note_key)
+            noted += note is not None
             if note == TOLD:
                 judged_us = max(judged_us, at_us)
-            elif note is not None:
+            elif note is not None or noted >= AHEAD_MAX:
                 untold.append((at_us, note_key))
         for at_us, note_key in untold:
             if at_us <= judged_us:
@@ -97,7 +99,9 @@ class Expiring:
         """Note when something in a row that is being written dies; what is dead by `after_us` is told so, and
         what was told stays told: a repair brings rows that a late write had met already.
         """
-        for at_us in moments(row, self.swept_us)[:AHEAD_MAX]:
+        times = moments(row, self.swept_us)
+        dead = bisect_right(times, after_us)
+        for at_us in times[max(0, dead - AHEAD_MAX) : dead + AHEAD_MAX]:
             note_key = keys.expiry_key(at_us, key)
             is_told = at_us <= after_us or self.engine.get(note_key) == TOLD
             puts.append((note_key, TOLD if is_told else b""))
@@ -116,14 +120,15 @@ class Expiring:
     def sweep(self, command: ExpireRows, stored: Stored, write: Callable[[Puts], int]) -> tuple[Expired, int]:
         """Log what has run out by now, a bounded number of rows at a time."""
         puts: Puts = []
-        found, last_us, count, is_cut = 0, self.swept_us, 0, False
+        found, last_us, count, until_us = 0, self.swept_us, 0, command.now_us
         end = keys.EXPIRY + (command.now_us + 1).to_bytes(8, "big")
         for key, note in self.engine.scan(keys.EXPIRY, end):
+            at_us, row_key = keys.split_expiry(key)
             if count == command.rows_max:
-                is_cut = True
+                until_us = last_us - 1  # those of one moment may be cut apart
+            if at_us > until_us:
                 break
             count += 1
-            at_us, row_key = keys.split_expiry(key)
             puts.append((key, None))
             last_us = max(last_us, at_us)
             row = None if note == TOLD else stored(row_key)
@@ -132,10 +137,12 @@ class Expiring:
             if any(cell.dead_from_us == at_us and cell.value is not None for cell in row[2].cells):
                 self._stage(puts, (row_key, row[2], row[1]), row[0], at_us)
                 found += 1
-            if len(moments(row[2], at_us)) >= AHEAD_MAX:
-                self.note(puts, row_key, row[2])
-        # those of one moment may be cut apart: it is done when the next one is seen
-        swept_us = max(self.swept_us, last_us - 1 if is_cut else command.now_us)
+            for next_us in moments(row[2], at_us)[AHEAD_MAX - 1 : AHEAD_MAX]:
+                note_key = keys.expiry_key(next_us, row_key)
+                if self.engine.get(note_key) is None:
+                    puts.append((note_key, b""))
+                    until_us = min(until_us, next_us - 1)  # this scan does not see it
+        swept_us = max(self.swept_us, until_us)
         sequence = 0
         if puts:
             puts.append((SWEPT_KEY, swept_us.to_bytes(8, "big")))
@@ -146,7 +153,7 @@ class Expiring:
                 raise
             self._log.commit()
         self.swept_us = swept_us
-        return Expired(found, is_cut, swept_us), sequence
+        return Expired(found, until_us < command.now_us, swept_us), sequence
 
 
 def decode_ended(data: bytes) -> Ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.cell import VALUE, Cell
-from core.commands import Apply, LogChanges, LogRead, MergeRows, Outcome
+from core.commands import Apply, Failed, LogChanges, LogIds, LogRead, MergeRows
 from core.expiring import Expired, ExpireRows
 from core.moving import TakeFloors
 from core.mutation import UPDATE, Mutation, encode_mutation
@@ -48,10 +48,18 @@ class Log:
         mutation = Mutation(9, self.sequence, 0, at_us, True, *place, None, rows)
         self.apply(encode_mutation(mutation))
 
+    def add(self, at_us: int, *dying: int) -> None:
+        """Write elements of a collection that die at these times, admitted at `at_us`."""
+        self.sequence += 1
+        cells = tuple(Cell(2, (b"%06d" % dead,), VALUE, at_us, 9, dead, b"") for dead in dying)
+        rows = ((ROW_SUFFIX, Row(None, cells)),)
+        place = UPDATE, 7, token_of(b"k"), b"k"
+        self.apply(encode_mutation(Mutation(9, self.sequence, 0, at_us, True, *place, None, rows)))
+
     def apply(self, data: bytes) -> None:
         self.store.execute(Apply(data, followed=self.moves, moved=self.moves))
 
-    def sweep(self, now_us: int, rows_max: int = 100) -> Outcome:
+    def sweep(self, now_us: int, rows_max: int = 100) -> Expired:
         found = self.store.execute(ExpireRows(now_us, rows_max))
         assert isinstance(found, Expired), found
         return found
@@ -65,6 +73,10 @@ class Log:
         return [
             (e.operation, e.admitted_us, e.before is not None, e.after is not None) for e in self.events()
         ]
+
+    def ended(self) -> list[int]:
+        """When something ran out, as the log tells it."""
+        return [event.admitted_us for event in self.events() if event.operation == ENDED]
 
 
 def test_a_row_that_runs_out_is_told_once() -> None:
@@ -178,3 +190,42 @@ def test_siblings_are_told_where_it_was_logged() -> None:
     for store in (log.store, Store(log.engine, {7: TABLE}.get)):
         page = store.execute(LogRead(0, 100, ((7, EVERYTHING),)))
         assert page.expired == ((2, 100),) and len(page.entries) == 1  # type: ignore[union-attr]
+
+
+def test_more_elements_than_are_noted_at_once_are_told_once_each() -> None:
+    dying = tuple(range(1_000, 2_600, 10))
+    for times in ((1_700, 9_000), range(1_000, 2_700, 100), (5_000,)):
+        log = Log()
+        log.add(10, *dying)
+        for now_us in times:
+            while log.sweep(now_us, 50).more:
+                pass
+            assert log.sweep(now_us) == Expired(0, False, now_us)
+            if now_us in (1_700, times[-1]):
+                assert log.ended() == [at_us for at_us in dying if at_us <= now_us]
+        assert list(log.engine.scan(keys.EXPIRY, keys.successor(keys.EXPIRY))) == []
+
+
+def test_a_write_tells_of_more_elements_than_are_noted_and_those_after_it_are_told_in_time() -> None:
+    dying = tuple(range(1_000, 3_000, 10))
+    log = Log()
+    log.add(10, *dying)
+    log.write(2_000, b=0)
+    assert log.ended() == [at_us for at_us in dying if at_us <= 2_000]
+    while log.sweep(5_000).more:
+        pass
+    assert log.ended() == list(dying)
+
+
+def test_what_was_staged_before_a_damaged_row_leaves_no_hole_in_the_offsets() -> None:
+    log = Log()
+    log.write(10, a=100, key="k")
+    log.write(10, a=100, key="l")
+    log.engine.damage(max(keys.row_key(7, token_of(key), key) for key in (b"k", b"l")))
+    for _ in range(3):
+        assert isinstance(log.store.execute(ExpireRows(200, 100)), Failed)
+    log.write(20, a=0, key="m")
+    offsets = [keys.offset_of(key) for key, _ in log.engine.scan(keys.LOG, keys.successor(keys.LOG))]
+    assert offsets == [1, 2, 3] and log.store.log.end == 3
+    told = log.store.execute(LogRead(0, 100, ((7, EVERYTHING),)))
+    assert isinstance(told, LogIds) and (told.next_after, told.expired) == (3, ())

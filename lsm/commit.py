@@ -41,8 +41,10 @@ class Unsynced:
         return self._newest.get(name, 0)
 
     def taken_back(self, sequence: int) -> None:
-        """What came after this sequence number was not written after all."""
-        self._newest = {name: at for name, at in self._newest.items() if at <= sequence}
+        """What came after this sequence number was not written after all; what had been written of the same
+        records before may be no more durable than what came last before.
+        """
+        self._newest = {name: min(at, sequence) for name, at in self._newest.items()}
         self._last = min(self._last, sequence)
 
     def on_synced(self, sequence: int) -> None:

@@ -288,6 +288,22 @@ def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:
     assert executor.store.next_sweep() is None and not executor.ready
 
 
+def test_what_a_refused_write_was_to_replace_is_no_more_durable_than_before() -> None:
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    executor.submit(("w",), client.put("x", cell(5, b"v")))
+    executor.run()
+    engine.disk_full = True
+    executor.submit(("refused",), client.put("x", cell(6, b"w")))
+    executor.submit(("r",), Read(point_slice("x"), False))
+    executor.run()
+    executor.submit(("later",), Read(point_slice("x"), False))
+    executor.run()
+    assert "later" not in names(executor.take_released())
+    synced(executor, engine)
+    assert "later" in names(executor.take_released())
+
+
 @given(st.lists(st.tuples(st.sampled_from(["write", "sync", "read"]), st.sampled_from([b"a", b"b"]))))
 @settings(max_examples=60)
 def test_unsynced_names_are_forgotten_exactly_when_durable(steps: list[tuple[str, bytes]]) -> None:

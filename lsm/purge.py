@@ -273,7 +273,8 @@ def look(
             floor_us = floors.at(command.table, leaf_of(token)).floor_us
             if due_us <= floor_us and command.first_token <= token <= command.last_token:
                 _look_at(engine, (key, row_key), floor_us, is_being_swept, (changed, puts))
-        after = keys.garbage_prefix(command.table, segment)
+        if segment < _SEGMENT_LAST:
+            after = keys.garbage_prefix(command.table, segment + 1)  # from here on: this one is done
     return Purged(b"", looked_at, len(changed)), changed, puts
 
 

@@ -311,6 +311,27 @@ def test_a_partitions_deletion_stays_until_its_rows_are_swept() -> None:
     check_tree(store)
 
 
+@pytest.mark.parametrize("rows_max", [1, 2, 3, 4])
+def test_a_purge_goes_on_behind_notes_that_have_to_stay(rows_max: int) -> None:
+    """Those of a segment may be just as many as one slice looks at."""
+    store = Store(MemoryEngine(), TABLES.get)
+    step, rows = 2**56, ((keys.ROW_SUFFIX, Row(None, (Cell(1, (), VALUE, 10, 7, 10, None),))),)
+    for sequence in range(8):
+        token = keys.TOKEN_MIN + sequence // 2 * step + sequence % 2
+        made = Mutation(7, sequence + 1, 0, 10, True, UPDATE, PLAIN.id, token, PARTITION, None, rows)
+        assert isinstance(store.execute(Apply(encode_mutation(made))), Applied)
+    for floor_step in FloorStep:
+        first = keys.TOKEN_MIN + 2 * step  # what lies before is not over
+        store.execute(RaiseFloor(floor_step, 20, ((PLAIN.id, ((first, keys.TOKEN_MAX),)),)))
+    after, slices = b"", 0
+    while slices == 0 or after:
+        found = store.execute(Purge(PLAIN.id, *ALL, after, rows_max))
+        assert isinstance(found, Purged) and slices < 20
+        after, slices = found.after, slices + 1
+    assert len(list(store.engine.scan(keys.ROW, keys.successor(keys.ROW)))) == 4
+    check_tree(store)
+
+
 def cells(*made: Cell) -> Row:
     return Row(None, made)
 

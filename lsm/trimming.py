@@ -94,7 +94,7 @@ class Trimming:
             table: counted.bytes_max for table, counted in self._counted.items()
         }:
             self._counted = {share.table: Counted(share.bytes_max) for share in shares}
-            self._counted_to = 0
+            self._counted_to = self._counted_bytes = 0
         if self._counted_to < self._log.trimmed[0]:
             self._counted_to, self._counted_bytes = self._log.trimmed
         examined = 0

@@ -126,6 +126,15 @@ def test_what_somebody_has_still_to_read_is_not_taken_from_him() -> None:
     assert log.read(7).first > 60
 
 
+def test_a_share_that_is_changed_is_counted_from_the_logs_beginning() -> None:
+    log = Log()
+    log.write(7, 300)
+    log.trim(Share(7, 2**40))
+    log.trim(Share(7, 20_000))
+    kept = [entry.offset for entry in log.read(7).entries]
+    assert 20_000 <= log.bytes_of(7, kept) < 20_000 * (1 + 2 / CHUNKS) + 2_000
+
+
 def test_each_step_is_bounded() -> None:
     log = Log()
     log.write(7, 3 * TRIM_MAX, b"")

@@ -57,10 +57,21 @@ class Scrubber:
         """By table and leaf: by how much what is stored differs from the sum."""
 
     def scrub(self, command: Scrub) -> Scrubbed:
-        """One slice. Raises CorruptionError for what cannot be read or decoded."""
+        """One slice. Raises CorruptionError for what cannot be read or decoded, or what `Engine.write` raises
+        where something is to be put right; the same slice may be asked for again.
+        """
+        before = self._place, self._before, self._total
+        try:
+            return self._scrub(command)
+        except BaseException:
+            self._place, self._before, self._total = before
+            raise
+
+    def _scrub(self, command: Scrub) -> Scrubbed:
         first = command.after + b"\0" if command.after else b""
         if not command.after or not command.after.startswith(keys.ROW):
             self._place = None
+        self._sums = {}
         puts: Puts = []
         problems: list[str] = []
         after, records, size = command.after, 0, 0
@@ -76,7 +87,6 @@ class Scrubber:
             self._tree.forget()
             for table, deltas in self._sums.items():
                 self._tree.stage(table, deltas, puts)
-            self._sums = {}
             self._tree.forget()
         if puts:
             self._engine.write(puts)

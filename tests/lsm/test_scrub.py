@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
+
 from core.commands import Apply, Failed, Why
 from core.healing import Scrub, Scrubbed
 from core.mutation import UPDATE, Mutation, encode_mutation
@@ -68,6 +70,36 @@ def test_a_leaf_that_is_not_the_sum_of_its_rows_is_put_right() -> None:
     assert len(problems) == 2 and all("hash tree" in problem for problem in problems)
     check_tree(store)
     assert scrubbed(store) == []
+
+
+@pytest.mark.parametrize("rows_max", [5, 6, 7, 8])
+def test_a_slice_that_could_not_be_written_is_read_again_without_harm(rows_max: int) -> None:
+    """On a full disk nothing is put right; the rows of the slice count once all the same."""
+    engine = MemoryEngine()
+    store = Store(engine, TABLES.get)
+    rows = ((keys.ROW_SUFFIX, Row(None, (cell(10, b"v"),))),)
+    for number in range(60):
+        token = 5 if number else -(2**62)
+        place = PLAIN.id, token, f"k{number}".encode()
+        made = Mutation(7, number + 1, 0, 10, True, UPDATE, *place, None, rows)
+        store.execute(Apply(encode_mutation(made)))
+    engine.write([(keys.tree_key(PLAIN.id, 0, leaf_of(-(2**62))), b"\1" * 8)])
+    store.tree.forget()
+    after = b""
+    problems: list[str] = []
+    while True:
+        engine.disk_full = True
+        outcome = store.execute(Scrub(after, rows_max, 10**6))
+        engine.disk_full = False
+        if isinstance(outcome, Failed):
+            outcome = store.execute(Scrub(after, rows_max, 10**6))
+        assert isinstance(outcome, Scrubbed)
+        problems += outcome.problems
+        after = outcome.after
+        if not after:
+            break
+    assert len(problems) == 1
+    check_tree(store)
 
 
 def test_damage_ends_the_pass_and_is_remembered() -> None:

@@ -133,8 +133,8 @@ def _replace(path: Path, copy: Path) -> None:
         (copy / DURABLE).replace(path / DURABLE)
     _sync_directory(path)
     (path / DAMAGED).unlink(missing_ok=True)
-    _remove(copy)
     _remove(path / REPLACED)
+    _remove(copy)  # last: as long as it is there, the next opening goes on here
 
 
 def _check_format(path: Path) -> None:

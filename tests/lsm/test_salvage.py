@@ -25,8 +25,9 @@ from core.commands import (
 from core.errors import CorruptionError
 from core.healing import FloorStep, Purge, Purged, RaiseFloor
 from core.mutation import DELETE, UPDATE, Mutation, encode_mutation
+from core.ports import Engine
 from core.row import Row, Tombstone
-from lsm import keys
+from lsm import directory, keys
 from lsm.directory import note_damage, open_store
 from lsm.hash_tree import LEAVES, leaf_of
 from lsm.lost import LOST_PREFIX, Lost
@@ -53,7 +54,7 @@ def mutation(number: int, sequence: int = 0) -> bytes:
     return encode_mutation(Mutation(7, order, 0, at_us, True, UPDATE, PLAIN.id, token, partition, None, rows))
 
 
-def filled(engine: MemoryEngine) -> Store:
+def filled(engine: Engine) -> Store:
     store = Store(engine, TABLES.get)
     for number in range(ROWS):
         store.execute(Apply(mutation(number)))
@@ -252,3 +253,30 @@ def test_a_flipped_bit_in_a_table_file_is_mended_at_the_next_opening(tmp_path: P
     again = open_store(tmp_path, b"p" * 16, lambda: 0)
     assert again.mended is None and Store(again.engine, TABLES.get).lost.ranges
     again.engine.close()
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_mending_that_is_cut_short_leaves_nothing_behind(
+    calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_store(tmp_path, b"p" * 16, lambda: 0)
+    filled(opened.engine)
+    opened.engine.close()
+    note_damage(tmp_path, "a test")
+    real, left = directory._remove, calls
+
+    def removed(path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise OSError("the power is cut")
+        real(path)
+
+    monkeypatch.setattr(directory, "_remove", removed)
+    with pytest.raises(OSError, match="the power is cut"):
+        open_store(tmp_path, b"p" * 16, lambda: 0)
+    monkeypatch.undo()
+    opened = open_store(tmp_path, b"p" * 16, lambda: 0)
+    assert isinstance(value_of(Store(opened.engine, TABLES.get), 3), Rows)
+    opened.engine.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["db", "durable", "format", "identity"]

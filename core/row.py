@@ -10,6 +10,7 @@ A partition header holds what deletes more than one row: a partition tombstone a
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -171,19 +172,28 @@ def merge_headers(a: Header, b: Header) -> Header:
     """The merge of two headers of one partition, in normal form."""
     deletion = _newer(a.deletion, b.deletion)
     floor = NO_VERSION if deletion is None else deletion.version
-    ranges = sorted({*a.ranges, *b.ranges})
-    kept = [r for r in ranges if r.version > floor and not any(_covers(other, r) for other in ranges)]
-    return Header(deletion, tuple(kept))
+    return Header(deletion, _uncovered(r for r in dict.fromkeys(a.ranges + b.ranges) if r.version > floor))
 
 
-def _covers(outer: RangeTombstone, inner: RangeTombstone) -> bool:
-    """Whether `inner` is redundant beside `outer`; of two equal but for admission, the later stays."""
-    if outer is inner or not (outer.first <= inner.first and inner.end <= outer.end):
-        return False
-    if outer.version != inner.version:
-        return outer.version > inner.version
-    same = outer.first == inner.first and outer.end == inner.end
-    return not same or outer.admitted_us > inner.admitted_us
+def _uncovered(ranges: Iterable[RangeTombstone]) -> tuple[RangeTombstone, ...]:
+    """Those that no other covers, in order. A newer one covers what lies within it, and so does one of the
+    same version; of two equal but for admission, the later stays.
+
+    What may cover a range is looked at before it, and of that, by where it begins, only what reaches further
+    than all that begins before: `firsts` and `ends` ascend.
+    """
+    kept: list[RangeTombstone] = []
+    firsts: list[bytes] = []
+    ends: list[bytes] = []
+    by_end = sorted(ranges, key=lambda r: (r.end, r.admitted_us), reverse=True)
+    for r in sorted(sorted(by_end, key=lambda r: r.first), key=lambda r: r.version, reverse=True):
+        at = bisect_right(firsts, r.first)
+        if at and ends[at - 1] >= r.end:
+            continue
+        kept.append(r)
+        low, high = bisect_left(firsts, r.first), bisect_right(ends, r.end)
+        firsts[low:high], ends[low:high] = [r.first], [r.end]
+    return tuple(sorted(kept))
 
 
 def newest_version(row: Row) -> Version:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import reduce
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
 from core.cell import MARKER, NO_VERSION, ROW_MARKER_COLUMN, VALUE, Cell, hides_below
+from core.limits import RANGE_TOMBSTONES_MAX
 from core.row import (
     EMPTY_HEADER,
     EMPTY_ROW,
@@ -96,6 +98,36 @@ def test_headers_merge_to_one_result_and_cover_what_either_covered(
     assert merge_headers(a, a) == a == merge_headers(a, EMPTY_HEADER)
     assert covered(merged, suffix) == max(covered(a, suffix), covered(b, suffix))
     assert decode_header(encode_header(merged)) == merged
+
+
+def _covers(outer: RangeTombstone, inner: RangeTombstone) -> bool:
+    """What it means that a range tombstone is redundant, pair by pair."""
+    if outer == inner or not (outer.first <= inner.first and inner.end <= outer.end):
+        return False
+    if outer.version != inner.version:
+        return outer.version > inner.version
+    same = outer.first == inner.first and outer.end == inner.end
+    return not same or outer.admitted_us > inner.admitted_us
+
+
+@given(st.lists(RANGES, max_size=8), st.none() | TOMBSTONES)
+@settings(max_examples=300)
+def test_a_header_holds_the_ranges_that_no_other_covers(
+    ranges: list[RangeTombstone], deletion: Tombstone | None
+) -> None:
+    merged = merge_headers(Header(None, tuple(ranges)), Header(deletion))
+    floor = NO_VERSION if deletion is None else deletion.version
+    expected = [r for r in set(ranges) if r.version > floor and not any(_covers(o, r) for o in ranges)]
+    assert merged.ranges == tuple(sorted(expected))
+
+
+def test_many_ranges_do_not_take_their_square() -> None:
+    """As many as one partition may have: pair by pair they took seconds, at each write."""
+    many = tuple(RangeTombstone(b"%05d" % n, b"%05d" % (n + 1), n, 1, n) for n in range(RANGE_TOMBSTONES_MAX))
+    began_s = time.process_time()
+    one_more = merge_headers(Header(None, many), Header(None, (RangeTombstone(b"a", b"b", 5, 1, 5),)))
+    assert len(one_more.ranges) == len(many) + 1
+    assert time.process_time() - began_s < 1
 
 
 # --- json

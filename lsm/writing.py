@@ -188,7 +188,7 @@ class Writer:
             if mutation.header is not None:
                 before = header or EMPTY_HEADER
                 header = merge_headers(before, mutation.header)
-                if len(header.ranges) > RANGE_TOMBSTONES_MAX:
+                if len(header.ranges) > RANGE_TOMBSTONES_MAX and beside is None:
                     text = f"over {RANGE_TOMBSTONES_MAX} range tombstones in one partition"
                     return Failed(Why.TOO_LARGE, text), 0
                 header_changed = header != before

@@ -24,7 +24,7 @@ from core.commands import (
     Why,
 )
 from core.mutation import decode_mutation, encode_mutation
-from lsm import keys
+from lsm import keys, writing
 from lsm.commit import Commit
 from lsm.executor import Executor
 from lsm.memory import MemoryEngine
@@ -121,6 +121,21 @@ def test_what_could_never_be_committed_is_not_accepted() -> None:
     for proposal in (b"x", encode_mutation(strange)):
         outcome = accept(store, B1, proposal)
         assert isinstance(outcome, Failed) and outcome.why is Why.MALFORMED, outcome
+    assert promised(store, NO_BALLOT).accepted == NO_BALLOT
+
+
+def test_what_is_decided_is_applied_though_it_is_a_range_tombstone_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "RANGE_TOMBSTONES_MAX", 2)
+    store, client = store_on(), Client()
+    for first in "ac":
+        assert isinstance(store.execute(client.delete_range(first, first + "a", 40)), Applied)
+    proposal = client.delete_range("e", "ea", 50).mutation
+    plain = store.execute(Apply(proposal))
+    assert isinstance(plain, Failed) and plain.why is Why.TOO_LARGE
+    assert accept(store, B1, proposal) == PaxosAccepted()
+    assert commit(store, B1, proposal) == Applied(None, fresh=True)
     assert promised(store, NO_BALLOT).accepted == NO_BALLOT
 
 

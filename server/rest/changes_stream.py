@@ -282,7 +282,8 @@ class Stream:
         row, seen = event.after, event
         if row is None:
             row, seen = event.before, _before(event)
-        return row is not None and condition(self._shape.row(seen, row))
+        document_id = event.partition.decode() if isinstance(self._shape, DocumentShape) else None
+        return row is not None and condition(self._shape.row(seen, row), document_id)
 
     def _flags(self, event: Event) -> tuple[str, ...]:
         flags = [name for name, is_set in (("late", event.late), ("superseded", event.superseded)) if is_set]

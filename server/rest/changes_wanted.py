@@ -14,6 +14,7 @@ from core.json_values import JsonError, parse
 from core.streaming import CURSOR, NOW, SNAPSHOT, START
 from query.document_filter import cost_of, parse_filter
 from query.document_match import predicate
+from query.document_projection import ID
 from query.refusals import Refusal
 from server.rest.problems import ProblemError
 from server.rest.targets import decoded, number
@@ -33,8 +34,8 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
 _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Judge = Callable[[Any], bool]
-"""Whether an image matches a filter."""
+Judge = Callable[[Any, str | None], bool]
+"""Whether an image matches a filter; of a document its id is given, too."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -188,9 +189,14 @@ def _condition(text: str) -> Judge:
         raise ProblemError("bad-filter", condition.text)
     cost, matches = cost_of(condition), predicate(condition)
 
-    def judge(image: Any) -> bool:
+    def judge(image: Any, document_id: str | None) -> bool:
         """One that is too costly to judge is shown: a stream leaves nothing out in silence."""
         text = msgspec.json.encode(image)
-        return cost.problem(text) is not None or matches(parse(text))
+        if cost.problem(text) is not None:
+            return True
+        value = parse(text)
+        if document_id is not None and isinstance(value, dict):
+            value[ID] = document_id
+        return matches(value)
 
     return judge

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from aiohttp import web
 
 from core.requests import ConditionalRequest, Invalid, Judged, OperationId, RowsRead, WriteRequest, Written
@@ -44,7 +46,7 @@ class Values:
         content_type = headers.get("Content-Type", kv.OCTETS)
         write = kv.put(bucket, key, body, content_type, wanted.level, ttl_s=wanted.ttl_s)
         asked = _asked(bucket, write, condition)
-        of = self._operation(request, query, body, content_type)
+        of = self._operation(request, bucket, query, body, content_type)
         return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings, len(body)))
 
     async def delete(
@@ -56,16 +58,18 @@ class Values:
         bucket = self._buckets.known(bucket_name)
         write = kv.delete(bucket, decoded(raw_key), wanted.level)
         asked = _asked(bucket, write, condition)
-        of = self._operation(request, query, b"", "")
+        of = self._operation(request, bucket, query, b"", "")
         return await self._written(bucket, asked, of, wanted.write_timeout_us(self._settings))
 
     def _operation(
-        self, request: web.BaseRequest, query: str, body: bytes, content_type: str
+        self, request: web.BaseRequest, bucket: Bucket, query: str, body: bytes, content_type: str
     ) -> OperationId | None:
         key = key_of(request)
         if key is None:
             return None
         headers, path = request.headers, request.raw_path.partition("?")[0]
+        if bucket.ordered:  # its keys are rows of one partition, which remembers ids for all of them
+            key = blake2b(key + b"\0" + decoded(path).encode(), digest_size=16).hexdigest().encode()
         conditions = (headers.get("If-Match"), headers.get("If-None-Match"))
         told = fingerprint(request.method, path, query, body, content_type, *conditions)
         return self._idempotency.operation(key, told)
@@ -109,6 +113,7 @@ class Values:
             return web.Response(status=304, headers=found)
         found["Content-Type"] = value.content_type or kv.OCTETS
         found[SANDBOX_HEADER] = SANDBOX
+        found["Content-Length"] = str(len(value.value))  # also of nothing, to HEAD
         response = web.Response(body=value.value, headers=found)
         await written_out(request, response, len(value.value), self._budget)
         return response

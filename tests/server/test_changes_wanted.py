@@ -53,7 +53,10 @@ def test_a_part_is_one_of_so_many(text: str) -> None:
 def test_filters_judge_images() -> None:
     judge = asked("filter=" + quote('{"n": {"$gt": 1}}')).condition
     assert judge is not None
-    assert [judge({"n": n}) for n in (1, 2)] == [False, True]
+    assert [judge({"n": n}, None) for n in (1, 2)] == [False, True]
+    judge = asked("filter=" + quote('{"_id": "a"}')).condition
+    assert judge is not None
+    assert [judge({"n": 1}, document_id) for document_id in ("a", "b")] == [True, False]
 
 
 @given(st.sampled_from(PARAMETERS), st.text(max_size=60))

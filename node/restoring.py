@@ -23,7 +23,7 @@ from core.requests import (
     Unavailable,
     WriteRequest,
 )
-from core.row import decode_header, decode_row
+from core.row import decode_header, decode_row, newest_version
 from node.batches import Join
 from node.tally import reachable
 from node.writes import WriteOperation, no_such_table
@@ -88,6 +88,10 @@ class Restoring:
         except msgspec.DecodeError as error:
             join.on_answer(Invalid("bad_row", f"a restored row does not decode: {error}"))
             return
+        refusal = wrong(mutation, self._inside.clock.bound_us())
+        if refusal is not None:
+            join.on_answer(refusal)
+            return
         wanted = placement.need(request.level, token, self._inside.identity.datacentre)
         replicas = placement.writers(token)
         alive = [peer for peer in replicas if self._swim.is_alive(peer)]
@@ -100,3 +104,19 @@ class Restoring:
             self._writes, asked, mutation, placement=placement, wanted=wanted, reply=join.on_answer
         )
         operation.send(replicas, alive, deadline_us)
+
+
+def wrong(mutation: Mutation, wall_us: int) -> Invalid | None:
+    """What is wrong with rows that were not written here; all peers' clocks follow what they meet."""
+    if not 0 < len(mutation.partition) <= limits.KEY_BYTES_MAX:
+        return Invalid("bad_key", f"a partition key has 1 to {limits.KEY_BYTES_MAX} bytes")
+    header = mutation.header
+    deleted = () if header is None else (*header.ranges, *((header.deletion,) if header.deletion else ()))
+    newest_us = max(
+        (*(newest_version(row)[0] for _, row in mutation.rows), *(one.timestamp_us for one in deleted)),
+        default=0,
+    )
+    if newest_us > wall_us + limits.FUTURE_TIMESTAMP_US_MAX:
+        text = "a restored row is from more than a minute ahead of this peer's clock"
+        return Invalid("timestamp_ahead", text)
+    return None

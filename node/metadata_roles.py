@@ -31,6 +31,9 @@ def changed_roles(roles: Roles, change: RoleChange) -> Roles:
         case AlterRole():
             if change.if_exists and change.role.name not in roles:
                 raise NothingToDoError("absent")
+            unknown = [name for name in change.only if name not in Role.__struct_fields__]
+            if unknown:
+                raise RefusedError("invalid", f"a role has no {unknown[0][:60]!r}")
             only: dict[str, Any] = {name: getattr(change.role, name) for name in change.only}
             return _with(roles, msgspec.structs.replace(_role(roles, change.role.name), **only))
         case DropRole():

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from core import limits
 from core.errors import DiskFullError, StoreError
-from core.metadata import Change
+from core.metadata import OF_MEMBERS, Change
 from core.requests import Changed, MetadataRequest, Restored, RestoreRequest, Written
 from node.node import Node
 from server.bridge import Bridge
@@ -128,7 +128,7 @@ class SnapshotRoutes:
             raise not_allowed("GET, POST")
         body = await read_body(request, SCHEMA_BYTES_MAX, self._budget, "body-too-large")
         outcomes = []
-        for change in _decoded(_changes, body):
+        for change in changes_of(body):
             answer = await self._bridge.ask(MetadataRequest(change), SCHEMA_TIMEOUT_US)
             if not isinstance(answer, Changed):
                 raise problem_of(answer)
@@ -144,6 +144,14 @@ class SnapshotRoutes:
         if not isinstance(answer, Written):
             raise problem_of(answer)
         return _json({"partitions": len(partitions)})
+
+
+def changes_of(body: bytes) -> tuple[Change, ...]:
+    """The changes of a schema and of roles in a body; raises ProblemError."""
+    changes = _decoded(_changes, body)
+    if any(isinstance(change, OF_MEMBERS) for change in changes):
+        raise ProblemError("bad-body", "a schema and roles are restored; members are moved by plans")
+    return changes
 
 
 def is_snapshots(path: str) -> bool:
@@ -166,7 +174,7 @@ def told(manifest: Manifest) -> dict[str, Any]:
 def _decoded(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError("bad-body", f"not what is restored: {error}") from None
 
 

@@ -29,9 +29,11 @@ from core.metadata import (
     Epoch,
     Proposal,
     RenameColumns,
+    StepMove,
     TruncateTable,
 )
 from core.requests import Changed
+from core.roles import AlterRole, CreateRole, Role
 from core.schema import (
     CLUSTERING,
     PARTITION,
@@ -50,6 +52,8 @@ from core.schema import (
 from node.metadata_apply import SchemaDraft
 from node.metadata_checks import user_types
 from node.metadata_state import State, apply
+from server.rest.problems import ProblemError
+from server.rest.snapshots import changes_of
 from tests.node.test_metadata_state import Log, born
 
 ONE_REPLICA = Replication(SIMPLE, (("", 1),))
@@ -490,3 +494,21 @@ def test_what_a_unique_index_keeps_comes_and_goes_with_it() -> None:
     assert code(log, CreateIndex("ks", "u", msgspec.structs.replace(unique, name="u__b"))) == DONE
     assert code(log, DropKeyspace("ks")) == DONE
     assert reserving(log) == []
+
+
+def test_a_role_is_given_only_what_it_can_have() -> None:
+    """An epoch that cannot be applied would end every peer, at each start anew."""
+    log = Log(born(1))
+    assert code(log, CreateRole(Role("r"))) == DONE
+    assert code(log, AlterRole(Role("r", login=True), ("login", "odd"))) == "invalid"
+    assert not log.state.roles["r"].login
+    assert code(log, AlterRole(Role("r", login=True), ("login",))) == DONE
+    assert log.state.roles["r"].login
+
+
+def test_members_are_not_moved_by_what_is_restored() -> None:
+    fine, odd = CreateRole(Role("r")), StepMove(1, "finish")
+    assert changes_of(msgspec.msgpack.encode((fine,))) == (fine,)
+    for body in (msgspec.msgpack.encode((fine, odd)), b"\x91\xa1\xff", b""):
+        with pytest.raises(ProblemError):
+            changes_of(body)

@@ -120,7 +120,7 @@ class Replica:
         epoch, table, count = message.epoch, message.table, len(message.applies)
         state = self._metadata.state
         is_free = epoch == state.epoch and not self._waiting and self._in_store + count < IN_STORE_MAX
-        if not is_free or state.placement(table) is None:
+        if not is_free or self._inside.gate is not None or state.placement(table) is None:
             for op, mutation in message.applies:
                 self._on_apply(peer, ApplyMutation(op, epoch, table, mutation, message.left_us))
             return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import node.replica
-from core.commands import Applied, Apply, Digest, PaxosPrepare, Read, Slice
+from core.bulk_messages import ApplyEach
+from core.commands import Applied, Apply, Command, Digest, PaxosPrepare, Read, Slice
 from core.consistency import Level
 from core.messages import ApplyMutation, DigestRead, MutationApplied, PaxosAsk, ReadSlice, Stale
 from core.mutation import UPDATE
@@ -112,3 +114,23 @@ def test_counterexample_28_if_it_counted_two_would_vouch_for_what_a_newcomer_was
 ) -> None:
     monkeypatch.setattr(Replica, "_is_outdated", lambda *_: False)
     assert a_write_in_the_queue_when_ranges_begin_to_move(monkeypatch) == [MutationApplied]
+
+
+def test_mutations_that_come_in_one_message_wait_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is given their range takes none of them before it keeps to its floors (node/parking.py)."""
+    peer = Peer(monkeypatch)
+    monkeypatch.setattr(node.replica, "IN_STORE_MAX", 10)
+    held: list[tuple[Command, Callable[[], None]]] = []
+
+    def gate(go: Callable[[], None], command: Command, left_us: int) -> bool:
+        assert left_us == 7
+        held.append((command, go))
+        return True
+
+    peer.stage.inside.gate = gate
+    both = ApplyEach(peer.epoch, FLAT, ((1, b"1"), (2, b"2")), 7)
+    peer.stage.inside.message_handlers[ApplyEach](B, both)
+    assert peer.in_store == [] and [command for command, _ in held] == [Apply(b"1"), Apply(b"2")]
+    for _, go in held:
+        go()
+    assert peer.in_store == [Apply(b"1"), Apply(b"2")]

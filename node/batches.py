@@ -137,7 +137,12 @@ class Batches:
                 reply(Unavailable(required, len(holders), request.level))
                 return
 
+        state = self.metadata.state
+
         def stamped(stamp_us: int) -> None:
+            if self.metadata.state is not state:
+                self.begin(request, deadline_us, reply)  # it was planned by an older schema
+                return
             mutations = self._build(parts, stamp_us)
             if not needs_log:
                 self._send_each(request, parts, mutations, deadline_us, reply)

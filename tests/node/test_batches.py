@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from core.cell import VALUE
+from core.commands import Done
 from core.consistency import Level
-from core.mutation import DELETE, INSERT, UPDATE, restamped
+from core.messages import ApplyMutation
+from core.mutation import DELETE, INSERT, UPDATE, decode_mutation, restamped
 from core.requests import (
     Answer,
     BatchRequest,
@@ -24,7 +26,9 @@ from core.requests import (
 from core.schema import Member
 from lsm.keys import ROW_SUFFIX
 from node.admission import request_bytes
-from node.batches import Join, build_part, holders_of
+from node.batches import Batches, Join, build_part, holders_of
+from tests.node.stage import Stage
+from tests.node.test_moving import NEW, cluster_state, joining
 
 STAMP_US, WRITER = 1_000_000, 1 << 32 | 7
 OK = Written((STAMP_US, WRITER))
@@ -128,3 +132,29 @@ def test_independent_writes_are_nowhere_only_if_all_of_them_are(
 def test_a_batch_weighs_what_its_writes_weigh() -> None:
     write = put(b"v" * 1_000)
     assert request_bytes(BatchRequest((write, write), Level.ONE)) >= 2 * request_bytes(write) > 2_000
+
+
+def test_a_batch_that_waits_for_its_stamp_while_rows_begin_to_move_is_planned_anew() -> None:
+    stage = Stage(state=cluster_state())
+    unused: Any = None
+    batches = Batches(
+        stage.inside,
+        stage.metadata,
+        stage.swim,
+        stage.writes,
+        stamps=stage.stamps,
+        log=unused,
+        counters=unused,
+        paxos=stage.paxos,
+    )
+    stage.wall = 2 * stage.clock.ceiling_us  # a stamp has to wait for a higher ceiling
+    wanted = BatchRequest((put(b"a"),), Level.QUORUM, logged=False)
+    batches.begin(wanted, stage.deadline_us, stage.answer)
+    assert stage.take(ApplyMutation) == []
+    stage.metadata.state = joining()
+    stage.stored(Done(), "ceiling")
+    placement = stage.metadata.state.placement(1)
+    sent = stage.take(ApplyMutation)
+    token = decode_mutation(sent[0][1].mutation).token
+    asked = {peer for peer, _ in sent} | {stage.inside.identity.peer}
+    assert asked == {*placement.writers(token)} and NEW.peer in placement.writers(token)

@@ -174,6 +174,8 @@ class MembersDraft:
         move = self.move
         if move is None or move.id != change.move or change.phase not in NEXT[move.phase]:
             raise NothingToDoError("absent")
+        if change.phase == ABORTED and all(m.peer in (*move.added, *self.lost) for m in self.members):
+            raise RefusedError("invalid", "all who are left are being added: nobody would remain")
         self.move = msgspec.structs.replace(move, phase=change.phase, since=self._epoch)
         if change.phase == HAND_OVER:
             return
@@ -181,6 +183,8 @@ class MembersDraft:
         if change.phase == FINISH:
             self._finish(move)
         else:
+            # Who was being added may vote: made a voter when most others were lost.
+            self.voters = self._voters_without(move.added) or self.voters
             self._dismiss(move.added)
             self.members = tuple(_renamed_back(member) for member in self.members)
 
@@ -205,13 +209,13 @@ class MembersDraft:
         self.lost = tuple(member.peer for member in self.members if member.peer in given_up)
         self.voters = change.voters
         if self.move is not None:
-            self.move = msgspec.structs.replace(self.move, voters=self._voters_of(self.move))
+            self.move = msgspec.structs.replace(self.move, voters=self._voters_without(self.move.remove))
 
-    def _voters_of(self, move: Move) -> tuple[PeerId, ...]:
+    def _voters_without(self, leaving: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
         """Who votes after a move that was under way: () if nobody who votes now leaves."""
-        if not any(peer in move.remove for peer in self.voters):
+        if not any(peer in leaving for peer in self.voters):
             return ()
-        stay = [m.peer for m in self.members if m.peer not in move.remove and m.peer not in self.lost]
+        stay = [m.peer for m in self.members if m.peer not in leaving and m.peer not in self.lost]
         kept = [peer for peer in self.voters if peer in stay] + [p for p in stay if p not in self.voters]
         count = min(len(self.voters), len(stay))
         return tuple(kept[: count - (count % 2 == 0)])

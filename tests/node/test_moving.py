@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from core.consistency import Level, need
-from core.metadata import BeginMove, Birth, Changes, CreateTable, Epoch, Proposal, StepMove
+from core.metadata import BeginMove, Birth, Changes, CreateTable, Epoch, Proposal, Recover, StepMove
 from core.moving_messages import FloorsTold
 from core.ports import InitialPeer
 from core.schema import NETWORK_TOPOLOGY, PARTITION, REGULAR, Column, Member, Replication, TableOptions
-from node import move_plans
+from node import move_plans, recovery
 from node.birth import initial_tokens
 from node.metadata_state import UNBORN, State, apply
 from node.move_plans import Newcomer, PlanError
@@ -199,6 +199,32 @@ def test_a_newcomer_merges_of_those_who_hold_the_plan_durably() -> None:
     assert isinstance(want, AskAll)
     known = [want.accepts(FloorsTold(1, (), state.move.id + later)) for later in (-1, 0, 1)]
     assert known == [False, True, True]
+
+
+def recovered_while_joining(*lost: int) -> State:
+    """A newcomer is being added when these are given up for lost, and so it votes."""
+    state = joining()
+    gone = tuple(PEERS[number] for number in lost)
+    return after(state, Recover(1, gone, recovery.voters_after(state, gone)))
+
+
+def test_a_newcomer_that_was_made_a_voter_votes_no_more_if_it_is_not_added() -> None:
+    state = recovered_while_joining(0)
+    assert state.voters == (*PEERS[1:], NEW.peer) and state.move is not None
+    state = after(state, StepMove(state.move.id, ABORTED))
+    assert state.voters == PEERS[1:2] and state.member(NEW.peer) is None
+    state = recovered_while_joining(0, 1)
+    assert state.voters == PEERS[2:] and state.move is not None
+    assert after(state, StepMove(state.move.id, ABORTED)).voters == PEERS[2:]
+
+
+def test_who_is_added_stays_if_nobody_else_is_left() -> None:
+    state = recovered_while_joining(0, 1, 2)
+    assert state.voters == (NEW.peer,) and state.move is not None
+    abort = Changes((Proposal((9, 93), StepMove(state.move.id, ABORTED)),))
+    refused = apply(state, Epoch(state.epoch + 1, abort))
+    result = refused.result((9, 93))
+    assert result is not None and "nobody would remain" in result.error and refused.move == state.move
 
 
 def test_all_tokens_are_owned_or_foreign() -> None:

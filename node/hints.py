@@ -198,19 +198,21 @@ class Hints:
         shelf = self._shelf(peer)
         for key, size in gone:
             self._relied_on.pop(key, None)
-            if int.from_bytes(key[-8:], "big") >> 32 != self.inside.identity.start:
-                self._old_left = max(0, self._old_left - 1)
             if self._is_counted(key):
+                self._old_left -= not self._is_own(key)
                 shelf.count -= 1
                 shelf.size -= size
                 self.size -= size
-        assert shelf.count >= 0 and shelf.size >= 0 and self.size >= 0, "more hints deleted than kept"
+        assert min(shelf.count, shelf.size, self.size, self._old_left) >= 0, "more hints deleted than kept"
         self.inside.count("hint_bytes_now", self.size)
 
     def _is_counted(self, key: bytes) -> bool:
         """Whether a hint is among those counted: one of this start, or one that the scan has passed."""
-        own = int.from_bytes(key[-8:], "big") >> 32 == self.inside.identity.start
-        return own or self._counted_to is None or key <= self._counted_to
+        return self._is_own(key) or self._counted_to is None or key <= self._counted_to
+
+    def _is_own(self, key: bytes) -> bool:
+        """Whether a hint is of this start."""
+        return int.from_bytes(key[-8:], "big") >> 32 == self.inside.identity.start
 
     def _shelf(self, peer: PeerId) -> _Shelf:
         return self._shelves.setdefault(peer, _Shelf())

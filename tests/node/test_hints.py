@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.commands import Records
 from core.messages import ApplyMutation, Message
 from core.metadata import Changes, DropTable, Epoch, Proposal
 from core.mutation import decode_mutation
@@ -62,6 +63,26 @@ def test_those_that_could_not_be_counted_are_delivered_all_the_same() -> None:
     world.until(lambda: len(world[C].rows()) == 301, 30 * SECOND)
     world.run(SECOND)
     assert peer.hints.pending(C) == 0 == peer.hints.size
+
+
+def test_what_is_deleted_before_it_is_counted_is_not_taken_for_another() -> None:
+    """While a hint of an earlier start is left, a client may rely on it alone."""
+    world = ReplicaWorld()
+    peer = world[A]
+    for other in (B, C):
+        peer.swim.set(other, alive=False)
+        peer.hints.add(other, FLAT, world.mutation("k", "v"))
+    world.run(SECOND)
+    records = peer.store.boot(PREFIX)
+    of_b, of_c = sorted(records)
+    peer.crash()
+    peer.start()
+    peer.hints._on_counted(Records(((of_b, records[of_b]),), True), b"")
+    peer.hints.forget(C, [(of_c, 1)])
+    peer.hints._on_counted(Records((), False), of_b)
+    assert peer.hints.pending(B) == 1 and peer.hints.oldest_relied_on_us() is not None
+    peer.hints.forget(B, [(of_b, peer.hints.size)])
+    assert peer.hints.oldest_relied_on_us() is None
 
 
 def test_survive_a_power_cut_and_a_restart_and_are_counted_once() -> None:

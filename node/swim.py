@@ -371,7 +371,8 @@ class Swim:
         value = self._ranks.get(number, 0)
         if state_of_rank(value) != ALIVE:
             rumours.append(Rumour(number, state_of_rank(value), incarnation_of_rank(value), self._number))
-        rumours.extend(self._queue.take(self._transmissions, RUMOURS_PER_MESSAGE_MAX - len(rumours)))
+        room = max(0, RUMOURS_PER_MESSAGE_MAX - len(rumours))
+        rumours.extend(self._queue.take(self._transmissions, room))
         if self._dead and len(rumours) < RUMOURS_PER_MESSAGE_MAX:
             self._dead_turn += 1
             other = tuple(self._dead)[self._dead_turn % len(self._dead)]

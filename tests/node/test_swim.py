@@ -8,7 +8,7 @@ from core.messages import Ping, PingAck, PingRequest, Rumour
 from core.schema import Member
 from core.settings import Settings
 from node.overlay import offsets
-from node.rumours import ALIVE, DEAD, SUSPECT, first_incarnation
+from node.rumours import ALIVE, DEAD, RUMOURS_PER_MESSAGE_MAX, SUSPECT, first_incarnation
 from tests.node.swim_world import SECOND, Cluster, FakeState, Process
 
 
@@ -123,6 +123,20 @@ def test_who_utters_an_old_doubt_is_told_better() -> None:
     process.deliver(one, PingAck(0, 1, (Rumour(2, ALIVE, first_incarnation(1), 2),)))
     assert process.messages_sent == sent  # old, but no doubt
     assert process.swim.is_alive(three)
+
+
+def test_who_utters_many_old_doubts_is_not_told_all_other_news_at_once() -> None:
+    cluster = Cluster(60, seed=22)
+    one = cluster.members[0].peer
+    process = cluster.peers[3]
+    known = tuple(Rumour(n, ALIVE, first_incarnation(1) + 4, n) for n in range(10, 20))
+    news = tuple(Rumour(n, SUSPECT, first_incarnation(1), 2) for n in (1, *range(20, 60)))
+    process.deliver(cluster.members[1].peer, PingAck(0, 1, known + news))
+    doubts = tuple(Rumour(n, SUSPECT, first_incarnation(1), 1) for n in range(10, 20))
+    process.deliver(one, Ping(5, 3, 1, doubts))
+    assert process.last_sent is not None
+    told = process.last_sent[1].rumours
+    assert told[-1].number == 1 and len(told) == RUMOURS_PER_MESSAGE_MAX + 1
 
 
 def test_of_all_who_hear_of_a_suspicion_a_few_look_for_themselves() -> None:

@@ -146,6 +146,8 @@ class FloorRounds:
         self._paxos = paxos
         self._me = inside.identity.peer
         self._bound_us = int.from_bytes(boot.get(BOUND_KEY, b""), "big")
+        self._durable_us = self._bound_us
+        """What of it is durable, and may be told."""
         batch_log.bound_us = self._bound_us
         self._asked: dict[int, _Asked] = {}
         self._groups: list[Group] = []
@@ -386,22 +388,23 @@ class FloorRounds:
         for oldest_us in (self._batch_log.oldest_admitted_us, self._hints.oldest_relied_on_us()):
             if oldest_us is not None:
                 bound_us = min(bound_us, oldest_us - 1)
-        if bound_us <= self._bound_us or not self._batch_log.is_known:
+        if bound_us <= self._durable_us or not self._batch_log.is_known:
             self._told(peer, op)
             return
-        self._bound_us = self._batch_log.bound_us = bound_us
+        self._bound_us = self._batch_log.bound_us = bound_us = max(bound_us, self._bound_us)
         record = (BOUND_KEY, bound_us.to_bytes(8, "big"))
-        self._inside.submit(("floor_bound", peer, op), SystemWrite((record,)))
+        self._inside.submit(("floor_bound", peer, op, bound_us), SystemWrite((record,)))
 
-    def _on_bound_written(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _on_bound_written(self, outcome: Outcome, peer: PeerId, op: int, bound_us: int) -> None:
         if isinstance(outcome, Done):
+            self._durable_us = max(self._durable_us, bound_us)
             self._told(peer, op)
 
     def _told(self, peer: PeerId, op: int) -> None:
         if peer == self._me:
-            self._on_answer(peer, op, self._bound_us, "")
+            self._on_answer(peer, op, self._durable_us, "")
         else:
-            self._inside.send(peer, BoundTold(op, self._bound_us))
+            self._inside.send(peer, BoundTold(op, self._durable_us))
 
     # --- taking part
 

@@ -162,6 +162,8 @@ class Midwife:
             assert isinstance(birth, Birth)
             if birth.voters == voters:
                 return self.objection(birth, inside.identity.peer)
+            if len(birth.voters) != len(voters):
+                return f"an unfinished birth has {len(birth.voters)} voters, our configuration {len(voters)}"
             odd = [
                 v.name for v, old, new in zip(self._voters, birth.voters, voters, strict=True) if old != new
             ]

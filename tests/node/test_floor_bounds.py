@@ -1,4 +1,4 @@
-"""Up to when a peer says that it keeps nothing to be delivered later: only what it will know after a crash."""
+"""Up to when a peer says that it keeps nothing to be delivered: only what it will know after a crash."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ class Rounds:
 
     def __init__(self, boot: dict[bytes, bytes] | None = None) -> None:
         self.stage = Stage()
-        self.log: Any = SimpleNamespace(bound_us=0, oldest_admitted_us=1_001, is_known=True)
+        log: Any = SimpleNamespace(bound_us=0, oldest_admitted_us=1_001, is_known=True)
+        hints: Any = SimpleNamespace(oldest_relied_on_us=lambda: None)
         unused: Any = None
         self.floors = FloorRounds(
             self.stage.inside,
             self.stage.metadata,
             self.stage.swim,
             unused,
-            hints=SimpleNamespace(oldest_relied_on_us=lambda: None),  # type: ignore[arg-type]
-            batch_log=self.log,
+            hints=hints,
+            batch_log=log,
             paxos=self.stage.paxos,
             boot=boot or {},
         )
+        self.log = log
 
     def ask(self, peer: bytes, op: int) -> None:
         self.stage.inside.message_handlers[BoundAsk](peer, BoundAsk(op))

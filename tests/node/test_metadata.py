@@ -98,6 +98,15 @@ def test_peers_with_different_configurations_make_no_cluster_and_say_why() -> No
     assert cluster.said("n2 at 10.0.0.2 (dc1, r2)")
 
 
+def test_a_birth_that_was_begun_with_other_voters_is_refused_by_who_knows_of_fewer() -> None:
+    cluster = TinyCluster(6)
+    cluster.configurations = [configuration(3, 3), configuration(3, 2), configuration(3, 3)]
+    cluster.start()
+    cluster.run(60)
+    assert not cluster.decided
+    assert cluster.said("an unfinished birth has 3 voters, our configuration 2", level="error")
+
+
 def test_two_of_three_voters_are_not_enough_for_a_birth() -> None:
     cluster = TinyCluster(5)
     cluster.drop = lambda source, target, message: (

@@ -135,8 +135,9 @@ def test_who_utters_many_old_doubts_is_not_told_all_other_news_at_once() -> None
     doubts = tuple(Rumour(n, SUSPECT, first_incarnation(1), 1) for n in range(10, 20))
     process.deliver(one, Ping(5, 3, 1, doubts))
     assert process.last_sent is not None
-    told = process.last_sent[1].rumours
-    assert told[-1].number == 1 and len(told) == RUMOURS_PER_MESSAGE_MAX + 1
+    message = process.last_sent[1]
+    assert isinstance(message, PingAck)
+    assert message.rumours[-1].number == 1 and len(message.rumours) == RUMOURS_PER_MESSAGE_MAX + 1
 
 
 def test_of_all_who_hear_of_a_suspicion_a_few_look_for_themselves() -> None:

@@ -112,7 +112,7 @@ class GatherServing(Serving):
     def _on_turn(self, number: int) -> None:
         piece = self.runs.get(number)
         if piece is not None:
-            piece.work()
+            self.step(piece, piece.work)
 
 
 class _Piece(Work):

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+import msgspec
 
 from core.commands import Command, Failed, Outcome, Slice, Why
+from core.errors import ProtocolError
 from core.hlc import HybridClock
-from core.messages import Message
+from core.lag import AskLag, LagTold
+from core.messages import (
+    AskChanges,
+    ChangesTold,
+    FindSlice,
+    Gather,
+    GatherTold,
+    Message,
+    Search,
+    Searched,
+    SliceFound,
+)
 from core.ports import SMALL, Event, Identity, InitialPeer, PeerId, TimerId, World
 from core.settings import Settings
 from lsm.keys import TOKEN_MAX, token_of
@@ -27,7 +41,24 @@ M = TypeVar("M")
 TOKEN_BYTES_END = 13
 """A row key or bound that is shorter ends before its token: it is the end of a table."""
 
+LOOKS: Final[frozenset[type | str]] = frozenset(
+    [
+        *(FindSlice, SliceFound, "find", "find_attempt", "find_counted", "find_retry", "find_slice"),
+        *(Gather, GatherTold, "gather", "gather_attempt", "gather_retry", "gather_rows", "gather_turn"),
+        *(Search, Searched, "inverted_work", "search_attempt", "search_deadline", "search_retry"),
+        *(AskChanges, ChangesTold, "changes_page", "changes_beat", "changes_retry", "changes_silence"),
+        *(AskLag, LagTold, "group_lag"),
+    ]
+)
+"""Messages, tickets and timers of one question that many rows are looked at for, by what a client wrote, and
+that keeps nothing in mind that others need.
+"""
+
+MALFORMED: Final = (ProtocolError, msgspec.DecodeError, UnicodeDecodeError)
+"""What a message that another peer sent may be: the connection on which it came is closed."""
+
 MessageHandler = Callable[[PeerId, Any], None]
+H = TypeVar("H", bound=Callable[..., None])
 
 
 class Operation(Protocol):
@@ -75,6 +106,10 @@ class Inside:
         """Told of every outcome of the store, as long as somebody waits for the log to grow."""
         self.gate: Callable[[Callable[[], None], Command, int], bool] | None = None
         """Asked before a command goes to the store, as long as some have to wait: node/parking.py."""
+        self.on_bug: Callable[[str, Exception], None] | None = None
+        """Told of an exception in one of LOOKS: that question stays without an answer. Without it is raised:
+        in tests and simulations, and anywhere else, where nobody knows what is half done.
+        """
         self.operations: dict[int, Operation] = {}
         self.tracing: Tracing
         self.traces: dict[int, tuple[Trace, int]] = {}
@@ -88,22 +123,45 @@ class Inside:
     def on_message(self, kind: type[M], handler: Callable[[PeerId, M], None]) -> None:
         """Have messages of this class given to `handler(peer, message)`."""
         assert kind not in self.message_handlers, kind
-        self.message_handlers[kind] = handler
+        self.message_handlers[kind] = self.contained(kind, handler)
 
     def on_timer(self, name: str, handler: Callable[..., None]) -> None:
         """Have timers `(name, *rest)` given to `handler(*rest)`."""
         assert name not in self.timer_handlers, name
-        self.timer_handlers[name] = handler
+        self.timer_handlers[name] = self.contained(name, handler)
 
     def on_stored(self, name: str, handler: Callable[..., None]) -> None:
         """Have outcomes of tickets `(name, *rest)` given to `handler(outcome, *rest)`."""
         assert name not in self.stored_handlers, name
-        self.stored_handlers[name] = handler
+        self.stored_handlers[name] = self.contained(name, handler)
 
     def on_done(self, name: str, handler: Callable[..., None]) -> None:
         """Have results of jobs under tickets `(name, *rest)` given to `handler(result, *rest)`."""
         assert name not in self.done_handlers, name
-        self.done_handlers[name] = handler
+        self.done_handlers[name] = self.contained(name, handler)
+
+    def contained(self, what: type | str, handler: H) -> H:
+        """The handler, whose exceptions end nothing else if it is of LOOKS: whoever asks again, of one peer
+        after the other, would else end them all.
+        """
+        if what not in LOOKS:
+            return handler
+
+        def careful(*arguments: Any) -> None:
+            try:
+                handler(*arguments)
+            except Exception as error:
+                if not isinstance(what, str) and isinstance(error, MALFORMED):
+                    raise
+                self.tell_bug(what if isinstance(what, str) else what.__name__, error)
+
+        return cast("H", careful)
+
+    def tell_bug(self, what: str, error: Exception) -> None:
+        """One of LOOKS failed by a bug; raised again if nobody is told."""
+        if self.on_bug is None:
+            raise error
+        self.on_bug(what, error)
 
     def on_peer(self, listener: Callable[[PeerId, bool], None]) -> None:
         """Have connections and their ends told to `listener(peer, connected)`."""

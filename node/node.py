@@ -250,7 +250,7 @@ class Node:
         """What the node itself handles: answers to operations, and the end of settling."""
         self.inside.on_timer("settled", self._settled)
         for kind in ANSWERS:
-            self.inside.message_handlers[kind] = self._on_answer
+            self.inside.message_handlers[kind] = self.inside.contained(kind, self._on_answer)
         self.inside.message_handlers[Stale] = self._on_stale
 
     def search_by(self, host: IndexHost, start: Callable[[], None] | None = None) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
+from core.errors import unforeseen
 from core.messages import FindSlice, Gather, Message, OperationFailed
 from core.ports import PeerId
 
@@ -58,13 +60,21 @@ class Serving:
     def begin(self, run: Work) -> None:
         """Have it run."""
         self.runs[run.number] = run
-        run.start()
+        self.step(run, run.start)
 
     def on_candidates(self, outcome: Outcome, number: int) -> None:
         """What the store says to a run that may be over."""
         run = self.runs.get(number)
         if run is not None:
-            run.on_candidates(outcome)
+            self.step(run, run.on_candidates, outcome)
+
+    def step(self, run: Work, step: Callable[..., None], *arguments: Any) -> None:
+        """Have a run do something; a bug that it meets ends that run (node/inside.py)."""
+        try:
+            step(*arguments)
+        except Exception as error:  # noqa: BLE001 - raised again, unless there is somebody to be told
+            self.inside.tell_bug(type(run).__name__, error)
+            run.fail(error)
 
 
 class Work(ABC):
@@ -84,7 +94,8 @@ class Work(ABC):
         if self._index is None:
             self._follow("")
         else:
-            self._parent.building.when_built(self._index.id, self._until_us(), self._follow)
+            follow = partial(self._parent.step, self, self._follow)
+            self._parent.building.when_built(self._index.id, self._until_us(), follow)
 
     def _until_us(self) -> int:
         return self._parent.inside.world.monotonic_us() + self._question.timeout_us
@@ -93,7 +104,8 @@ class Work(ABC):
         if why_not:
             self._end(OperationFailed(self._question.op, BUILDING, why_not))
         else:
-            self._parent.following.follow_now(self._question.follow, self._followed, self._until_us())
+            followed = partial(self._parent.step, self, self._followed)
+            self._parent.following.follow_now(self._question.follow, followed, self._until_us())
 
     def _followed(self, reached: frozenset[PeerId]) -> None:
         missing = [peer.hex() for peer in self._question.follow if peer not in reached]
@@ -134,6 +146,11 @@ class Work(ABC):
             self._parent.building.rebuild(find.index)
         elif outcome.why is Why.CORRUPT and on_damage is not None:
             on_damage(find.table, find.first_token, find.last_token)
+
+    def fail(self, error: Exception) -> None:
+        """It met a bug."""
+        if self.number in self._parent.runs:
+            self._end(OperationFailed(self._question.op, Why.MALFORMED, unforeseen(error)))
 
     def _end(self, told: Message) -> None:
         self._parent.runs.pop(self.number, None)

@@ -304,6 +304,7 @@ class PeerProcess:
             boot=boot_records(self.engine),
         )
 
+        node.inside.on_bug = self._complain
         _check_owner(node.metadata.state, self.identity, config.name)
 
         def table(number: int) -> Table | None:

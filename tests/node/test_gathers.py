@@ -238,3 +238,40 @@ def test_what_a_gather_finds_damaged_is_mended_and_counted_elsewhere(cluster: Si
     assert count(cluster, 0, {}) == COUNT
     assert damaged and damaged[0][0] == movies(cluster).table
     assert not serving.runs
+
+
+def _poisoned(*_: Any) -> Any:
+    raise AssertionError("nobody thought of this")
+
+
+@pytest.mark.parametrize("where", ["at the replica", "at the coordinator"])
+def test_a_bug_ends_that_question_alone(
+    cluster: SimCluster, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Not the peer, and then the next one that is asked. Where nobody is told, as in tests, it is raised."""
+
+    told: list[tuple[str, str]] = []
+    with monkeypatch.context() as patch:
+        if where == "at the replica":
+            patch.setattr("documents.programs._Counting.take", _poisoned)
+        else:
+            patch.setattr(gathers.GatherOperation, "on_message", _poisoned)
+        for number in range(3):
+            node_of(cluster, number).inside.on_bug = lambda what, error: told.append((what, str(error)))
+        failed = answer_of(cluster, begin(cluster, 1, CountFold(b"{}"), 2 * SECOND))
+        for number in range(3):
+            node_of(cluster, number).inside.on_bug = None
+        assert told and {error for _, error in told} == {"nobody thought of this"}
+        assert not any(node_of(cluster, number).gathers.serving.runs for number in range(3))
+        patch.undo()
+        assert count(cluster, 1, {}) == COUNT
+    assert isinstance(failed, Invalid) == (where == "at the replica")  # else the deadline ends it
+    assert not node_of(cluster, 1).gathers.under_way
+
+
+def test_without_anybody_to_tell_a_bug_is_raised(
+    cluster: SimCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathers.GatherOperation, "on_message", _poisoned)
+    with pytest.raises(AssertionError, match="nobody thought"):
+        answer_of(cluster, begin(cluster, 0, CountFold(b"{}")))

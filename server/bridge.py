@@ -28,9 +28,11 @@ PARTS_OF_CALL_MAX = 1_000_000
 """Parts that `collect` takes: all that a request asks for, as its rows are bounded."""
 
 READS: Final = (ReadRequest, ScanRequest, FindRequest, GatherRequest, SearchRequest, ExpandRequest)
-"""What changes nothing, so that nothing is left half done where it fails."""
+"""What changes nothing."""
 
-_BUG: Final = Broken(0, 1, 1, "a bug of this peer: its log says more", write=False, unknown=False)
+_BUG: Final = "a bug of this peer: its log says more"
+_NOT_READ: Final = Broken(0, 1, 1, _BUG, write=False, unknown=False)
+_UNKNOWN: Final = Broken(0, 1, 1, _BUG, write=True, unknown=True)
 
 Callback = Callable[[Answer], None]
 
@@ -47,7 +49,7 @@ class Bridge:
         self._loop = loop
         self._node = node
         self.on_bug: Callable[[Request, Exception], None] | None = None
-        """Is told of an exception of the node; it ends the process unless the request is of READS."""
+        """Told of an exception of the node where a request begins; without it is raised."""
         self._next_id = 0
         self._futures: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, asyncio.Queue[tuple[Answer, bool]]] = {}
@@ -148,10 +150,10 @@ class Bridge:
             self._node.on_cancel(request_id)
 
     def _request(self, request_id: int, request: Request, timeout_us: int) -> None:
-        """Call the node; an exception of it is a bug.
+        """Call the node; an exception of it is a bug that ends this request.
 
-        Where a read begins it fails that read: whoever asks for it again, of one peer after the other, would
-        else end them all. Anywhere else nobody knows what is half done.
+        And not the peer: whoever asks again, of one peer after the other, would else end them all. What else
+        than a read was begun may be half done, and is told to be unknown.
         """
         prepare = PREPARE.get()
         if prepare is not None:
@@ -159,12 +161,11 @@ class Bridge:
         try:
             self._node.on_request(request_id, request, time.monotonic_ns() // 1000 + timeout_us)
         except Exception as error:
-            if self.on_bug is not None:
-                self.on_bug(request, error)
-            if not isinstance(request, READS):
+            if self.on_bug is None:
                 raise
+            self.on_bug(request, error)
             self._node.on_cancel(request_id)
-            self.on_reply(request_id, _BUG, True)
+            self.on_reply(request_id, _NOT_READ if isinstance(request, READS) else _UNKNOWN, True)
 
     async def ask(self, request: Request, timeout_us: int) -> Answer:
         """The answer to a request that has one part."""

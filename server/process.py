@@ -36,7 +36,6 @@ import uvloop
 from core.errors import AmnesiaError, CorruptionError, DiskFullError, FormatError, MisplacedError, StoreError
 from core.limits import MIB
 from core.ports import Identity, InitialPeer
-from core.requests import Request
 from core.schema import Table
 from core.settings import Settings
 from index.segments import TantivyPlace
@@ -51,7 +50,7 @@ from node.metadata_state import State
 from node.node import Node
 from node.search_indexes import SearchIndexes
 from server import allocator, logs
-from server.bridge import READS, Bridge
+from server.bridge import Bridge
 from server.certificate_files import CertificateError
 from server.clock import WallClock, monotonic_us
 from server.config import ClusterConfig, PeerConfig
@@ -333,7 +332,7 @@ class PeerProcess:
         world.node, world.disk, world.transport = node, self.disk, self.transport
         world.on_reply = self.bridge.on_reply
         world.shorten()
-        self.bridge.on_bug = self._bug_in_request
+        self.bridge.on_bug = lambda request, error: self._complain(f"a {type(request).__name__}", error)
         self.rest = RestService(node, self.bridge, self.metrics, self._complain, self.about)
         ports = (config.ports.cql, config.ports.peer)
         self.cql = CqlService(node, self.bridge, self.metrics, self._complain, ports)
@@ -458,13 +457,6 @@ class PeerProcess:
 
     def _sink_noted(self, name: str, text: str) -> None:
         self.journal.info(f"sink {name}: {text}", code="sink", sink=name)
-
-    def _bug_in_request(self, request: Request, error: Exception) -> None:
-        """An exception of the node as a request began."""
-        if isinstance(request, READS):
-            self._complain(f"a {type(request).__name__}", error)
-        else:
-            self.fatal(error)
 
     def fatal(self, error: BaseException) -> None:
         """End the process because of a bug."""

@@ -59,12 +59,22 @@ def test_a_bug_where_a_read_begins_fails_that_read_alone() -> None:
     run(work())
 
 
-def test_a_bug_where_a_write_begins_is_not_taken_for_a_failed_request() -> None:
+def test_of_a_write_that_began_with_a_bug_nothing_is_known() -> None:
     async def work() -> None:
         bridge, _, told = _made()
         write = WriteRequest(1, b"p", (), Level.ONE, operation=1)
-        with pytest.raises(AssertionError, match="nobody thought"):
-            await bridge.ask(write, 1)
+        answer = await bridge.ask(write, 1)
+        assert isinstance(answer, Broken) and answer.write and answer.unknown
         assert told == [write]
+
+    run(work())
+
+
+def test_where_nobody_is_told_of_bugs_they_are_raised() -> None:
+    async def work() -> None:
+        bridge, _, _ = _made()
+        bridge.on_bug = None
+        with pytest.raises(AssertionError, match="nobody thought"):
+            await bridge.ask(ReadRequest(1, b"p", b"", b"", True, Level.QUORUM), 1)
 
     run(work())

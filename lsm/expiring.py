@@ -17,7 +17,6 @@ What was written before the table kept changes leaves no notes, and no events.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -28,6 +27,7 @@ from core.cell import Cell
 from core.expiring import Expired, ExpireRows
 from core.row import EMPTY_ROW, OPERATION_SUFFIX, Row, encode_row, exists
 from lsm import keys
+from lsm.hash_tree import record_hash
 from lsm.log import EXISTED, EXISTS, Image
 
 if TYPE_CHECKING:
@@ -162,10 +162,10 @@ def decode_ended(data: bytes) -> Ended:
 
 
 def ended_id(key: bytes, at_us: int, version: tuple[int, int]) -> str:
-    """The id of the event: the same on every replica."""
-    return (
-        f"x{keys.token_of(key) & (2**64 - 1):x}{zlib.crc32(key):08x}-{at_us:x}-{version[0]:x}-{version[1]:x}"
-    )
+    """The id of the event: the same on every replica, and no other row's, of which a partition may have many
+    of one version.
+    """
+    return f"x{record_hash(key, b''):x}-{at_us:x}-{version[0]:x}-{version[1]:x}"
 
 
 def _bare(cell: Cell) -> Cell:

@@ -21,6 +21,7 @@ from core.commands import LoggedChange
 from core.mutation import DELETE, INSERT, Mutation, decode_mutation
 from core.row import EMPTY_ROW, OPERATION_SUFFIX, Row, decode_row, newest_version
 from lsm.expiring import decode_ended, ended_id
+from lsm.hash_tree import record_hash
 from lsm.keys import HEADER_SUFFIX, STATIC_SUFFIX, split_row_key
 from lsm.log import BROKEN, EXISTED, EXISTS, EXPIRED, LATE, REPAIRED, SAME, SUPERSEDED, Image, decode_images
 
@@ -98,7 +99,7 @@ def event_of_row(key: bytes, row: Row, now_us: int) -> Event:
     _, token, partition, suffix = split_row_key(key)
     version = newest_version(row)
     return Event(
-        id=f"r{token & (2**64 - 1):x}-{version[0]:x}-{version[1]:x}",
+        id=f"r{record_hash(key, b''):x}-{version[0]:x}-{version[1]:x}",
         offset=0,
         token=token,
         scope=STATIC if suffix == STATIC_SUFFIX else ROW,

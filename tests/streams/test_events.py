@@ -14,7 +14,7 @@ from lsm.log import REPAIRED, decode_images
 from lsm.memory import MemoryEngine
 from lsm.store import Store
 from ring.tokens import MAX_TOKEN, MIN_TOKEN, token_of
-from streams.events import DELETED, ENDED, INSERTED, UPDATED, Event, events_of, restarted
+from streams.events import DELETED, ENDED, INSERTED, UPDATED, Event, event_of_row, events_of, restarted
 
 NOW_US = 1_000_000
 KEY = Column(0, "key", "text", PARTITION)
@@ -143,6 +143,14 @@ def test_rows_of_one_mutation_are_events_of_their_own_and_the_last_ends_it() -> 
     assert (first.id, second.id) == ("9-1-0", "9-1-1")
     assert (first.scope, second.scope) == ("static", "row")
     assert (first.last, second.last) == (False, True)
+
+
+def test_rows_of_a_snapshot_have_ids_of_their_own_though_one_write_made_them() -> None:
+    keys = [row_key(1, token_of(b"k"), b"k", ROW_SUFFIX + b"%d\0\0" % number) for number in range(3)]
+    row = cells(b"v", 10)
+    assert len({event_of_row(key, row, NOW_US).id for key in keys}) == 3
+    assert event_of_row(keys[0], row, NOW_US).id == event_of_row(keys[0], row, NOW_US + 1).id
+    assert event_of_row(keys[0], row, NOW_US).id != event_of_row(keys[0], cells(b"v", 11), NOW_US).id
 
 
 def test_deletions_of_many_rows_are_events_with_bounds() -> None:

@@ -238,6 +238,6 @@ def key_of_cursor(table: int, text: str) -> str | None:
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         of, key = msgspec.msgpack.decode(data, type=tuple[int, str])
-    except (binascii.Error, msgspec.DecodeError):
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return key if of == table else None

@@ -64,11 +64,15 @@ def conflict(bucket: Bucket, spec: BucketSpec) -> Invalid | None:
 
 def _recognised(table: Table, keyspace: Keyspace) -> Bucket | None:
     keys = tuple((c.name, c.type, c.kind) for c in table.columns if c.kind in (PARTITION, CLUSTERING))
+    if any(c.descending for c in table.columns):
+        return None
     ordered = keys == (("bucket", "text", PARTITION), ("key", "text", CLUSTERING))
     if not ordered and keys != (("key", "text", PARTITION),):
         return None
     value, content_type = table.column("value"), table.column("content_type")
-    if value is None or value.type != "blob" or content_type is None or content_type.type != "text":
+    if value is None or (value.type, value.kind) != ("blob", REGULAR):
+        return None
+    if content_type is None or (content_type.type, content_type.kind) != ("text", REGULAR):
         return None
     return Bucket(
         name=table.name,

@@ -157,6 +157,13 @@ def test_a_table_of_another_shape_is_no_bucket() -> None:
     assert buckets.find(with_columns(schema, columns[:2]), "b") is None
     assert buckets.find(with_columns(schema, columns, "films"), "b") is None
     assert list(buckets.every(with_columns(schema, columns, "kvx"))) == []
+    schema = schema_of(BucketSpec("b", ordered=True))
+    columns = schema.tables[1].columns
+    assert buckets.find(with_columns(schema, columns), "b") is not None
+    for at, changed in ((1, {"descending": True}), (2, {"kind": "static"}), (3, {"kind": "static"})):
+        other = msgspec.structs.replace(columns[at], **changed)
+        found = buckets.find(with_columns(schema, (*columns[:at], other, *columns[at + 1 :])), "b")
+        assert found is None, f"{other} is written and read in another way"
 
 
 # --- values
@@ -289,7 +296,7 @@ def test_a_listing_in_token_order_goes_on_after_the_row_of_its_cursor() -> None:
     assert kv.listed(b, answer, "b") == []
 
 
-@pytest.mark.parametrize("text", ["x", "!!!!", "AAAA", "é", "a" * 200_000, "kgKheA"])
+@pytest.mark.parametrize("text", ["x", "!!!!", "AAAA", "é", "a" * 200_000, "kgKheA", "kgGi__4"])
 def test_cursors_that_are_refused(text: str) -> None:
     for other in (bucket(), bucket(ordered=True)):
         answer = kv.listing(other, "", text, 1, Level.ONE)

@@ -17,7 +17,8 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -135,14 +136,21 @@ def _checked(wire: _Wire) -> Cursor | str:
     return Cursor(wire.name, wire.table, wire.since_us, tuple(places), wire.began_us, wire.scanned)
 
 
+def _meeting(places: Sequence[Place], lasts: Sequence[int], place: Place) -> Iterator[Place]:
+    """Those of some places, whose last tokens are `lasts`, that have tokens in common with one more."""
+    for at in range(bisect_left(lasts, place.first), len(places)):
+        if places[at].first > place.last:
+            return
+        yield places[at]
+
+
 def laid_over(whole: Cursor, part: Cursor) -> Cursor:
     """A cursor that stands where `part` does in its ranges, elsewhere where `whole` does."""
     places: list[Place] = list(part.places)
+    lasts = [other.last for other in part.places]
     for place in whole.places:
         at = place.first
-        for other in part.places:
-            if other.last < at or other.first > place.last:
-                continue
+        for other in _meeting(part.places, lasts, place):
             if at < other.first:
                 places.append(Place(at, other.first - 1, place.server, place.offsets))
             at = other.last + 1
@@ -170,11 +178,10 @@ def advanced(old: Cursor, new: Cursor) -> Cursor:
     holds.
     """
     places: list[Place] = []
+    lasts = [other.last for other in old.places]
     for place in new.places:
         at = place.first
-        for other in old.places:
-            if other.last < place.first or other.first > place.last:
-                continue
+        for other in _meeting(old.places, lasts, place):
             first, last = max(place.first, other.first), min(place.last, other.last)
             if at < first:
                 places.append(Place(at, first - 1, place.server, place.offsets))

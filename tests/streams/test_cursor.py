@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 from hypothesis import given, settings, strategies as st
 
@@ -11,6 +12,7 @@ from ring.tokens import MAX_TOKEN, MIN_TOKEN
 from streams.cursor import (
     CURSOR_CHARS_MAX,
     Cursor,
+    advanced,
     after_event,
     cut_to,
     decode_cursor,
@@ -96,6 +98,19 @@ def test_many_ranges_that_stand_alike_share_a_vector() -> None:
     assert len(text) <= CURSOR_CHARS_MAX
     found = decode_cursor(text)
     assert isinstance(found, Cursor) and found.covers(WHOLE)
+
+
+def test_cursors_of_very_many_ranges_do_not_take_their_square() -> None:
+    """As many as fit the characters of one: who acknowledges them would hold up everybody for seconds."""
+
+    def cursor(offset: int) -> Cursor:
+        places = tuple(Place(at * 4, at * 4 + 1, 1, ((1, offset),)) for at in range(10_000))
+        return Cursor("n", 1, 0, places)
+
+    assert len(encode_cursor(cursor(1))) < CURSOR_CHARS_MAX
+    began_s = time.process_time()
+    assert advanced(cursor(1), cursor(2)) == cursor(2) == laid_over(cursor(1), cursor(2))
+    assert time.process_time() - began_s < 1
 
 
 def test_an_events_place_moves_only_its_server() -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 BUCKET: Final = "sullae_groups"
 GROUPS_MAX: Final = 1_000
 BEATS: Final = "sullae_beats"
+SLOT_CHARS_MAX: Final = 9
+"""What else is in the bucket somebody put there, as in any other."""
 SINKS: Final = "sullae_sinks"
 """Where the records of sinks are (server/sinks/records.py), of which logs need to know how far they read."""
 PATIENCE_US: Final = 4 * limits.SECOND_US
@@ -204,8 +206,8 @@ class GroupRecords:
             for row in answer.rows if isinstance(answer, RowsRead) else ():
                 slot = operations.key_of(bucket, row.key).removeprefix(prefix)
                 value = operations.value_of(bucket, RowsRead((row,), 0, False))
-                if slot.isdecimal() and value is not None:
-                    found[int(slot)] = value.value.decode()
+                if slot.isdecimal() and len(slot) <= SLOT_CHARS_MAX and value is not None:
+                    found[int(slot)] = value.value.decode(errors="replace")
             done(found)
 
         self.scans.read(request, self._deadline_us(), read)

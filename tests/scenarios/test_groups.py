@@ -10,13 +10,15 @@ import pytest
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from core.requests import Invalid, Told
+from core.consistency import Level
+from core.requests import Invalid, Told, WriteRequest, Written
 from core.streaming import ACK, FORGET, LIST, MAKE, SHOW, SNAPSHOT, START, GroupRequest, Place
 from core.trimming import LogTrim
 from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
+from kv import buckets, operations
 from lsm.keys import TOKEN_MAX, TOKEN_MIN, row_key
-from node.group_records import SINKS
+from node.group_records import BEATS, SINKS
 from streams.cursor import Cursor, decode_cursor, encode_cursor, name_of
 
 HAND_OVER_S = 5.0
@@ -194,6 +196,19 @@ def test_a_snapshot_is_not_acknowledged_up_to_where_it_has_no_row(scanned: bytes
     request = GroupRequest(ACK, "kv.b", "etl", session="s", acks=((0, 1),), cursor=encode_cursor(cursor))
     refused = s.ask(request).answer
     assert isinstance(refused, Invalid) and refused.code == "bad_cursor", refused
+
+
+@pytest.mark.parametrize(("slot", "word"), [("7", b"\xff"), ("9" * 5_000, b"x"), ("\u00b2", b"x")])
+def test_beats_that_are_none_end_nobody(slot: str, word: bytes) -> None:
+    """They are kept in a bucket, where everybody who may can put what he likes."""
+    story = Story()
+    beats = buckets.find(story.s.state(0), BEATS)
+    assert beats is not None
+    put = operations.put(beats, f"kv.b/etl/{slot}", word, "text/plain", Level.QUORUM)
+    assert isinstance(put, WriteRequest) and isinstance(story.s.ask(put).answer, Written)
+    story.s.run(3)
+    a_member_dies(story)
+    story.handed_over()
 
 
 def test_the_log_waits_for_a_sink_as_for_a_group() -> None:

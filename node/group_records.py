@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from node.writes import Writes
 
 BUCKET: Final = "sullae_groups"
-GROUPS_MAX: Final = 1_000
+PAGE_ROWS: Final = 1_000
+"""Records that are read at a time, where all are."""
 BEATS: Final = "sullae_beats"
 SLOT_CHARS_MAX: Final = 9
 """What else is in the bucket somebody put there, as in any other."""
@@ -254,13 +255,18 @@ class GroupRecords:
                 group = group_of(bucket, RowsRead((item,), answer.now_us, False))
                 if isinstance(group, Group):
                     found.append(group)
-            if last:
+            if last and answer.more:
+                read(answer.after)
+            elif last:
                 done(sorted(found, key=lambda group: (group.table, group.group)))
 
-        request = ScanRequest(bucket.table, b"", GROUPS_MAX, Level.QUORUM)
-        number = -self._inside.new_op()  # no client's
-        self.scans.scan(number, request, self._deadline_us(), part)
-        self.scans.want(number, GROUPS_MAX)
+        def read(after: bytes) -> None:
+            request = ScanRequest(bucket.table, after, PAGE_ROWS, Level.QUORUM)
+            number = -self._inside.new_op()  # no client's
+            self.scans.scan(number, request, self._deadline_us(), part)
+            self.scans.want(number, PAGE_ROWS)
+
+        read(b"")
 
 
 class _Sink(msgspec.Struct, frozen=True):

@@ -211,6 +211,20 @@ def test_beats_that_are_none_end_nobody(slot: str, word: bytes) -> None:
     story.handed_over()
 
 
+def test_however_many_groups_there_are_all_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs wait for groups that are known, and for no others."""
+    monkeypatch.setattr("node.group_records.PAGE_ROWS", 3)
+    s = Scenario()
+    s.start()
+    s.bucket("b", changes="new")
+    for number in range(10):
+        made = s.ask(GroupRequest(MAKE, "kv.b", f"g{number}", start=START, parts=1)).answer
+        assert isinstance(made, Told), made
+    listed = s.ask(GroupRequest(LIST, "", "")).answer
+    assert isinstance(listed, Told)
+    assert [group["group"] for group in listed.body["groups"]] == [f"g{number}" for number in range(10)]
+
+
 def test_the_log_waits_for_a_sink_as_for_a_group() -> None:
     story = Story({"log_retention_us": 10 * SECOND, "log_held_us": 400 * SECOND})
     for member in story.members:

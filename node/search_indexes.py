@@ -307,7 +307,8 @@ class SearchIndexes:
         if not self._fed:
             self._fed = True
             for index in list(self._by_name.values()):
-                index.open()
+                if index.state != CLOSED:  # its table was dropped before anything was known of the log
+                    index.open()
         for number in waiting:
             waiter = self._waiting.get(number)
             if waiter is not None and waiter.target is None:

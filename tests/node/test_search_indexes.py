@@ -185,6 +185,38 @@ def test_a_dropped_collection_leaves_no_index(s: Indexed) -> None:
     assert s.until(lambda: not any(s.cluster.machines[at].search for at in range(3)))
 
 
+def test_a_collection_that_was_dropped_before_its_index_was_opened_leaves_none_either(
+    s: Indexed, monkeypatch: Patch
+) -> None:
+    """A peer starts with what it knew, learns of the drop, and then reads its log for the first time, while
+    the index is still being removed.
+    """
+    from documents.collections import drop_collection
+
+    s.store("m1", {"n": 1})
+    s.kill(0)
+    answer = s.ask(drop_collection(s.collection(at=1)), at=1).answer
+    assert isinstance(answer, Changed) and not answer.error
+    s.run(2)
+    held: list[Outcome] = []
+    on_rows, drop = SearchIndexes._on_rows, SearchIndexes._drop
+
+    def hold(self: SearchIndexes, outcome: Outcome) -> None:
+        held.append(outcome)
+        if self._fed:
+            on_rows(self, outcome)
+
+    def drop_then_read(self: SearchIndexes, index: Any) -> None:
+        drop(self, index)
+        on_rows(self, held[0])
+
+    monkeypatch.setattr(SearchIndexes, "_on_rows", hold)
+    monkeypatch.setattr(SearchIndexes, "_drop", drop_then_read)
+    s.start(0)
+    assert s.until(lambda: s.indexes()._fed and not s.cluster.machines[0].search)
+    assert not s.cluster.deaths and not s.indexes().status()
+
+
 def test_what_expires_is_not_found_any_more(s: Indexed) -> None:
     planned = operations.put(s.collection(), "m1", b'{"n": 1}', operations.Wanted(ttl_s=5))
     assert isinstance(planned, operations.Operation)

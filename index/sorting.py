@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from index.facets import Tools as ValueTools, Unsuited, values_of
-from index.ordering import compare
+from index.facets import Held, Tools as ValueTools, Unsuited, values_of
+from index.ordering import compare, rank_of
 from index.query import ID, SCORE, After, SortKey, SortValue
 
 EngineQuery = Any
@@ -33,6 +33,17 @@ class Tools(ValueTools, Protocol):
 
     def in_order(self, query: EngineQuery, limit: int, after: bytes) -> list[tuple[bytes, Place]]:
         """The first of these documents after a key, in the order of keys."""
+
+
+def _tied(held: Sequence[Held]) -> list[tuple[SortValue, list[str]]]:
+    """Values, ascending, each with its terms: several where different numbers are one float."""
+    groups: list[tuple[SortValue, list[str]]] = []
+    for each in held:
+        if groups and rank_of(groups[-1][0]) == rank_of(each.value) and groups[-1][0] == each.value:
+            groups[-1][1].append(each.term)
+        else:
+            groups.append((each.value, [each.term]))
+    return groups
 
 
 class Sorter:
@@ -86,13 +97,14 @@ class Sorter:
         terms = [each.term for each in held]
         if key.missing_first:
             yield None, tools.not_having(query, terms) if terms else query
+        groups = _tied(held)
         if key.descending:
-            held.reverse()
+            groups.reverse()
         seen: list[str] = []
-        for each in held:
-            if not has_begin or begin is None or compare(each.value, begin, key) >= 0:
-                part = tools.having(query, [each.term])
-                yield each.value, tools.not_having(part, seen) if several and seen else part
-            seen.append(each.term)
+        for value, tied in groups:
+            if not has_begin or begin is None or compare(value, begin, key) >= 0:
+                part = tools.having(query, tied)
+                yield value, tools.not_having(part, seen) if several and seen else part
+            seen += tied
         if not key.missing_first:
             yield None, tools.not_having(query, terms) if terms else query

@@ -19,7 +19,7 @@ from index.floats import GREATEST, as_float, total_of
 from index.mapping import DEFAULT, Rules, compile_mapping
 from index.merging import merge_all
 from index.naive_segments import WHOLE, Kept, NaiveSegments
-from index.query import All, Compare, Equals, Match, Planned, SortKey, Statistics
+from index.query import After, All, Compare, Equals, Match, Planned, SortKey, Statistics
 from index.rewriting import Rewriter
 from index.rewriting_aggregations import rewrite_aggregations
 from index.segments import TantivySegments
@@ -116,6 +116,31 @@ def test_whole_numbers_are_found_exactly_whatever_their_size() -> None:
         return found.total
 
     assert [count(str(10**25 + more)) for more in (0, 1, 2)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["naive", "tantivy"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_have_each_document_once_where_different_numbers_are_one_float(
+    kind: str, descending: bool, tmp_path: Path
+) -> None:
+    """Whole numbers beyond 64 bits and long fractions sort as floats: those that tie, by their key."""
+    index = NaiveSegments(rules(), Kept()) if kind == "naive" else TantivySegments(rules(), tmp_path)
+    texts = [str(10**20 + number % 3) for number in range(8)] + ["0.1", "0.10000000000000000001", "0.1"]
+    index.commit([Change(key_of(i), b'{"n":%s}' % text.encode()) for i, text in enumerate(texts)], 1)
+    sort = (SortKey("n", descending=descending),)
+    keys: list[bytes] = []
+    after: After | None = None
+    while True:
+        found = index.search(Ask(All(), Statistics(), 1, sort, after, scored=False), WHOLE)
+        assert isinstance(found, Found)
+        if not found.hits:
+            break
+        keys.append(found.hits[0].key)
+        after = After(found.hits[0].sort, found.hits[0].key)
+    assert sorted(keys) == sorted(map(key_of, range(len(texts))))
+    large, small = sorted(map(key_of, range(8))), sorted(map(key_of, range(8, 11)))
+    assert keys == (large + small if descending else small + large)
+    index.close()
 
 
 def test_what_cannot_be_sent_is_told() -> None:

@@ -298,11 +298,14 @@ def step_of(asked: HistogramOf, number: float) -> float:
 
 
 def date_bucket(asked: DatesOf, at_us: int) -> int:
-    """When the interval that holds this instant begins."""
+    """When the interval that holds this instant begins. Where clocks are put back intervals that are short
+    come twice, and are two; one that would begin in a gap begins at its end.
+    """
     local_us = local_of(asked, at_us)
-    if asked.calendar:
-        return instant_at(asked, begin_of(local_us, asked.calendar))
-    return instant_at(asked, local_us - local_us % asked.interval_us)
+    calendar, interval_us = asked.calendar, asked.interval_us
+    begin_us = begin_of(local_us, calendar) if calendar else local_us - local_us % interval_us
+    unmoved_us = at_us - (local_us - begin_us)
+    return unmoved_us if local_of(asked, unmoved_us) == begin_us else instant_at(asked, begin_us)
 
 
 def local_of(asked: DatesOf, at_us: int) -> int:

@@ -309,7 +309,7 @@ def _filled(asked: HistogramOf | DatesOf, ordered: list[Bucket]) -> list[Bucket]
     filled: list[Bucket] = []
     key: Any = min(keys)
     last: Any = max(keys)
-    index = 0
+    index = at = 0
     first = key
     while key <= last:
         filled.append(found.get(key) or Bucket(key, 0, nothing))
@@ -318,7 +318,10 @@ def _filled(asked: HistogramOf | DatesOf, ordered: list[Bucket]) -> list[Bucket]
                 f"more than {BUCKETS_MAX} buckets: ask for a longer interval, or min_doc_count 1"
             )
         index += 1
+        at += at < len(ordered) and ordered[at].key == key
         key = _next_key(asked, first, index, key)
+        if at < len(ordered):  # clocks that were put back in the middle of an interval begin another one
+            key = min(key, ordered[at].key)
     return filled
 
 
@@ -326,10 +329,15 @@ def _next_key(asked: HistogramOf | DatesOf, first: Any, index: int, key: Any) ->
     if isinstance(asked, HistogramOf):  # as it is computed of a number, so that keys are equal
         steps = round((first - asked.offset) / asked.interval) + index
         return steps * asked.interval + asked.offset
-    local_us = local_of(asked, key)
+    local_us, interval_us = local_of(asked, key), asked.interval_us
     if asked.calendar:
-        return instant_at(asked, next_begin(local_us, asked.calendar))
-    return max(key + SECOND_US // 1000, instant_at(asked, local_us + asked.interval_us))
+        then_us = next_begin(local_us, asked.calendar)
+    else:
+        then_us = local_us - local_us % interval_us + interval_us
+    after = date_bucket(asked, key + then_us - local_us)
+    if after <= key:  # clocks are put back meanwhile: it takes longer
+        after = date_bucket(asked, instant_at(asked, then_us))
+    return max(key + SECOND_US // 1000, after)
 
 
 def _begin(asked: HistogramOf | DatesOf) -> Callable[[Any], Any]:

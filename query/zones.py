@@ -15,6 +15,8 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 SECOND_US: Final = 1_000_000
+_DAY_US: Final = 86_400 * SECOND_US
+"""No clocks are put back or forth by more."""
 _FIXED = re.compile(r"([+-])(\d{1,2})(?::?(\d{2}))?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,8 +108,11 @@ def ahead_us(zone: Zone, at_us: int) -> int:
 
 
 def instant_of(zone: Zone, local_us: int) -> int:
-    """The instant at which clocks of the zone show this; of two the second, of none the one after the gap."""
+    """The instant at which clocks of the zone show this; of two the second, of none the end of the gap."""
     if len(zone) == 1:
         return local_us - zone[0][1]
-    guess = local_us - ahead_us(zone, local_us)
-    return local_us - ahead_us(zone, guess)
+    before, after = ahead_us(zone, local_us - _DAY_US), ahead_us(zone, local_us + _DAY_US)
+    for ahead in (after, before):
+        if ahead_us(zone, local_us - ahead) == ahead:
+            return local_us - ahead
+    return zone[bisect_right(zone, (local_us - before, 2**62)) - 1][0]

@@ -380,7 +380,10 @@ def _similarity(measure: Callable[[Sequence[float], Sequence[float]], float]) ->
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+    try:
+        return math.fsum(x * y for x, y in zip(a, b, strict=True))
+    except ValueError:  # of infinities of both signs, which are no number together
+        return math.nan
 
 
 def _cosine(a: Sequence[float], b: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ the `similarity_function` of an index on the column; cosine, if there is none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -66,19 +67,23 @@ class Near:
         return limit
 
     def score(self, context: Context) -> Score:
-        """How alike a record's vector is to the one of this execution; None if it has none."""
+        """How alike a record's vector is to the one of this execution; None if no number says it."""
         wanted = self._of.decode(required(self._term(context), self._name))
         decode, slot, measure = self._of.decode, self._slot, self._measure
-        measure(wanted, wanted)  # a vector that nothing can be compared with is refused at once
+        if math.isnan(measure(wanted, wanted)):  # refused at once, as is one of zeros by its cosine
+            raise InvalidRequestError(
+                f"nothing is near to the vector given for {self._name}: NaN and infinity have no distance"
+            )
 
         def score(record: Record) -> float | None:
             value = record[slot]
             if value is None:
                 return None
             try:
-                return measure(decode(value), wanted)
+                alike = measure(decode(value), wanted)
             except InvalidRequestError:  # a vector of zeros, which has no direction
                 return None
+            return None if math.isnan(alike) else alike
 
         return score
 

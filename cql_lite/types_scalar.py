@@ -15,7 +15,7 @@ from typing import ClassVar
 import msgspec
 import orjson
 
-from core.json_values import JsonError, checked
+from core.json_values import JsonError, checked, parse
 from core.limits import VALUE_BYTES_MAX
 from cql_lite import ordered
 from cql_lite.ast_terms import BLOB, BOOLEAN, FLOAT, INTEGER, NULL, STRING, UUID, Expression, Literal
@@ -32,6 +32,7 @@ from cql_lite.types_base import (
     unwrapped,
 )  # fmt: skip
 from lsm.keys import escaped, unescaped
+from query.document_values import equal
 
 MARSHAL = "org.apache.cassandra.db.marshal."
 
@@ -361,7 +362,11 @@ class Inet(Scalar, frozen=True):
 
 
 class Json(Scalar, frozen=True):
-    """Type json: str, valid JSON text kept as written, so that numbers keep every digit. Drivers see text."""
+    """Type json: str, valid JSON text kept as written, so that numbers keep every digit. Drivers see text.
+
+    Values are equal that mean the same, however they are written: a document that was changed place by place
+    has another text than one that was written whole.
+    """
 
     literals = (STRING, INTEGER, FLOAT, BOOLEAN)
 
@@ -399,6 +404,9 @@ class Json(Scalar, frozen=True):
 
     def unkey(self, data: bytes, at: int) -> tuple[bytes, int]:
         return unescaped(data, at)
+
+    def compare(self, a: bytes, b: bytes) -> int:
+        return 0 if a == b or equal(parse(a), parse(b)) else super().compare(a, b)
 
 
 def check_json(data: bytes) -> None:

@@ -7,6 +7,7 @@ with `HOSTILE=n`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -123,7 +124,7 @@ def stranger() -> Stranger:
     return Stranger()
 
 
-def test_whatever_is_asked_is_answered(stranger: Stranger) -> None:
+def test_fuzz_whatever_is_asked_is_answered(stranger: Stranger) -> None:
     if "HOSTILE" in os.environ:
         stranger.ask(os.environ["HOSTILE"])
         return
@@ -148,7 +149,7 @@ PAGED = (
 )
 
 
-def test_states_that_no_peer_has_given_are_refused_or_go_on_somewhere(stranger: Stranger) -> None:
+def test_fuzz_states_that_no_peer_has_given_are_refused_or_go_on_somewhere(stranger: Stranger) -> None:
     random, cql = Random(f"{SEED}:forged"), stranger.cql
     for a in (1, 2, 3):
         for c in range(4):
@@ -203,3 +204,18 @@ def test_the_time_that_a_client_says_it_is(stranger: Stranger) -> None:
         assert "before 1970" in cql.error(statement, now_s=-1).message
     batch = wire.Batch(wire.LOGGED, (wire.BatchStatement(statement, ()),), cql.level, now_s=-1)
     assert isinstance(cql.send(batch), wire.Invalid)
+
+
+def test_vectors_that_no_number_says_how_near_they_are(stranger: Stranger) -> None:
+    cql = stranger.cql
+    cql.run("CREATE TABLE near (k int PRIMARY KEY, e vector<float, 2>)")
+    settle(cql.cluster)
+    for k, vector in enumerate(("[NaN, 1]", "[1, 0]", "[Infinity, -Infinity]", "[1, 1]", "[0, 0]", "[2, 1]")):
+        cql.run(f"INSERT INTO near (k, e) VALUES ({k}, {vector})")
+    assert [row["k"] for row in cql.run("SELECT k FROM near ORDER BY e ANN OF [1, 1] LIMIT 9")] == [3, 5, 1]
+    for wanted in ("[NaN, 1]", "[1, -Infinity]"):
+        assert (
+            "nothing is near" in cql.error(f"SELECT k FROM near ORDER BY e ANN OF {wanted} LIMIT 9").message
+        )
+    (row,) = cql.run("SELECT similarity_dot_product(e, [1, 1]) AS s FROM near WHERE k = 2")
+    assert math.isnan(row["s"])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cql_lite import wire
+from sim.cluster import SimCluster
 from sim.options import ClockOptions
 from tests.cql_lite.histories import (
     INTEGERS,
@@ -43,8 +44,9 @@ class World:
     order of the peers' clocks, so statements come further apart than these are.
     """
 
-    def __init__(self, random: Random, peers: int = 1) -> None:
-        self.cql = Cql(cluster_of(peers, clock=ClockOptions(drift_ppm=0)))
+    def __init__(self, random: Random, peers: int = 1, cluster: SimCluster | None = None) -> None:
+        """`cluster`: another than one with nothing but that many peers."""
+        self.cql = Cql(cluster or cluster_of(peers, clock=ClockOptions(drift_ppm=0)))
         self.doors = [self.cql, *(Cql(self.cql.cluster, index) for index in range(1, peers))]
         self.tables = [shape(random, f"t{n}") for n in range(TABLES)]
         self.history = 0
@@ -55,10 +57,14 @@ class World:
         for door in self.doors:
             door.run("USE ks")
 
+    def run(self, table: Shape) -> Run:
+        """What does a history."""
+        return Run(self.doors, table, self.history)
+
     def wrong(self, table: Shape, statements: list[Statement]) -> str | None:
         """What goes wrong in a history first, with all that led there."""
         self.history += 1
-        run = Run(self.doors, table, self.history)
+        run = self.run(table)
         for statement in statements:
             said = run.step(statement)
             if said:
@@ -265,15 +271,15 @@ def plain(value: Any, of: str) -> Any:
     return list(value) if of.endswith("list<int>") or of == "frozen<list<int>>" else value
 
 
-def search(world: World, histories: int) -> None:
+def search(world: World, histories: int, seed: int | str = SEED) -> None:
     for number in range(histories):
-        random = Random(f"{SEED}:{number}")
+        random = Random(f"{seed}:{number}")
         table = random.choice(world.tables)
         drawing = Drawing(random, table, is_stamped=len(world.doors) > 1)
         statements = [drawing.statement() for _ in range(random.randint(4, 16))]
         if world.wrong(table, statements):
             short = world.shortest(table, statements)
-            raise AssertionError(f"WRITES_SEED={SEED}, history {number}\n{world.wrong(table, short)}")
+            raise AssertionError(f"seed {seed}, history {number}\n{world.wrong(table, short)}")
 
 
 def test_modifications_do_what_the_model_says() -> None:

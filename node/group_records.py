@@ -269,6 +269,10 @@ class GroupRecords:
         read(b"")
 
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no record: a bucket's values are whatever a client puts there."""
+
+
 class _Sink(msgspec.Struct, frozen=True):
     """What matters of a sink's record."""
 
@@ -284,7 +288,7 @@ def _sink_of(bucket: Bucket, read: RowsRead) -> Group | Invalid | None:
         return None
     try:
         sink = msgspec.json.decode(value.value, type=_Sink)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         return Invalid("bad_record", f"{SINKS}: this is no record of a sink: {error}")
     cursor = decode_cursor(sink.cursor)
     if sink.removed or not isinstance(cursor, Cursor):
@@ -298,5 +302,5 @@ def _group_of(bucket: Bucket, read: RowsRead) -> Group | Invalid | None:
         return None
     try:
         return decode_group(value.value)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         return Invalid("bad_record", f"{BUCKET}: this is no record of a group: {error}")

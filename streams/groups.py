@@ -244,7 +244,7 @@ def encode_group(group: Group) -> bytes:
 
 
 def decode_group(data: bytes) -> Group:
-    """The group of a record; raises msgspec.DecodeError."""
+    """The group of a record; raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     return _decode(data)
 
 

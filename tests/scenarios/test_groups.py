@@ -18,7 +18,7 @@ from jepsen_like.group_member import SESSION_US, Group, GroupMember
 from jepsen_like.scenarios import SECOND, Scenario
 from kv import buckets, operations
 from lsm.keys import TOKEN_MAX, TOKEN_MIN, row_key
-from node.group_records import BEATS, SINKS
+from node.group_records import BEATS, BUCKET, SINKS
 from streams.cursor import Cursor, decode_cursor, encode_cursor, name_of
 
 HAND_OVER_S = 5.0
@@ -250,6 +250,22 @@ def test_the_log_waits_for_a_sink_as_for_a_group() -> None:
     delivered({"cursor": cursor, "removed": True})
     story.s.run(130)
     assert log_of(story, 0)[0] > end, "nobody waits any more"
+
+
+def test_what_a_client_puts_where_records_are_kept_ends_nobody() -> None:
+    story = Story({"log_retention_us": 10 * SECOND})
+    s, state = story.s, story.s.state(0)
+    there = {name: found for name in (BUCKET, BEATS) if (found := buckets.find(state, name)) is not None}
+    assert len(there) == 2
+    s.buckets.update(there)
+    s.bucket(SINKS)
+    for number, value in enumerate((b'{"name":"\xff"}', b'{"x":' + b"[" * 5_000, b"\xff")):
+        for name in (BUCKET, BEATS, SINKS):
+            assert s.put(name, f"kv.b/etl/{number}", value).status == "ok"
+    assert [group["group"] for group in told(story, LIST).body["groups"]] == ["etl"]
+    s.run(130)  # logs ask who waits for them
+    story.write(2)
+    assert s.until(lambda: not story.lost(), HAND_OVER_S)
 
 
 def test_the_log_is_trimmed_as_ever_where_nobody_waits() -> None:

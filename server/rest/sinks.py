@@ -43,6 +43,7 @@ from server.sinks.records import (
     EVERY_S_MAX,
     FILE_KINDS,
     KINDS,
+    NAME,
     SINKS_MAX,
     SinkRecord,
     SinkRecords,
@@ -54,7 +55,6 @@ from server.sinks.secrets import reference_problem
 SINKS: Final = "/v1/sinks"
 BODY_BYTES_MAX: Final = 16 * 1024
 USER_CHARS_MAX: Final = 256
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _AGO: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -91,7 +91,7 @@ class SinksRoute:
         if not ready:
             raise ProblemError("not-ready", why)
         name, method = decoded(path[len(SINKS) + 1 :]), request.method
-        if name and _NAME.fullmatch(name) is None:
+        if name and NAME.fullmatch(name) is None:
             detail = "a sink's name is 1 to 48 letters, digits, - or _, the first a letter or digit"
             raise ProblemError("bad-sink", f"{detail}; found {name[:60]!r}")
         allowed = ("DELETE", "GET", "PUT") if name else ("GET",)

@@ -7,6 +7,7 @@ over REST like any other: what it relies on is what everybody can rely on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -28,6 +29,8 @@ EVERY_S_MAX: Final = 3600.0
 ATTEMPTS: Final = 20
 ERROR_CHARS_MAX: Final = 500
 TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+_COUNT_MAX: Final = 2**53
 _GONE: Final = 404
 _CONFLICT: Final = 412
 
@@ -101,6 +104,19 @@ _decode = msgspec.json.Decoder(SinkRecord).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _record_of(name: str, body: bytes) -> SinkRecord:
+    """The record in a value; raises StoreAwayError for any other, as the bucket takes what a client puts."""
+    try:
+        record = _decode(body)
+        record.lag_s(0.0)
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise StoreAwayError(f"{BUCKET}/{name} is no record of a sink: {error}") from None
+    counts = (record.fence, record.beat, record.sequence, record.delivered, record.refused, record.gaps)
+    if record.name != name or NAME.fullmatch(name) is None or not all(0 <= n < _COUNT_MAX for n in counts):
+        raise StoreAwayError(f"{BUCKET}/{name} is no record of a sink of this name")
+    return record
+
+
 class SinkRecords:
     """The records, through one peer's REST interface."""
 
@@ -137,10 +153,7 @@ class SinkRecords:
             return None
         if answer.status != 200:
             raise StoreAwayError(f"reading the sink {name}: {answer.status}")
-        try:
-            return Kept(_decode(body), answer.headers["ETag"])
-        except msgspec.DecodeError as error:
-            raise StoreAwayError(f"{BUCKET}/{name} is no record of a sink: {error}") from None
+        return Kept(_record_of(name, body), answer.headers["ETag"])
 
     async def swap(self, before: Kept | None, record: SinkRecord | None, name: str) -> bool:
         """Replace what is there by `record` (None: nothing) if it is still `before` (None: nothing).

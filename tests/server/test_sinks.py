@@ -255,3 +255,36 @@ def test_a_batch_that_is_delivered_again_replaces_its_files(tmp_path: Path, kind
     assert sink.deliver(8, 0, [truncated, {"type": "event", "op": "insert"}]) == 1
     (line,) = (tmp_path / REFUSED).read_text().splitlines()
     assert json.loads(line)["why"] == "an event without an id"
+
+
+RECORD = {"name": "x", "table": "docs.m", "kind": "ndjson", "start": "start"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", b'{"name":"\xff"}'),
+        ("x", b'{"a":' + b"[" * 5_000),
+        ("x", json.dumps({**RECORD, "owner": "n1/1", "beat": 2**64 - 1}).encode()),
+        ("x", json.dumps({**RECORD, "delivered_at": "soon"}).encode()),
+        ("../x", json.dumps({**RECORD, "name": "../x"}).encode()),
+        ("x", json.dumps({**RECORD, "name": "s"}).encode()),
+    ],
+)
+async def test_a_value_that_is_no_record_of_a_sink_ends_nobody(
+    tmp_path: Path, name: str, value: bytes
+) -> None:
+    """The bucket of records takes what a client puts there."""
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    world = World(1)
+    world.values[name] = value, 0
+    world.add("ndjson")
+    async with serving(world):
+        sinks = Sinks(world.url, "n1/1", tmp_path / "sinks", lambda name, text: None, FAST)
+        sinks.start()
+        await until(lambda: raised or world.record().cursor == f"c{EVENTS}")
+        assert not raised
+        assert list(sinks._running) == ["s"] and sinks.samples() is not None
+        await sinks.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["sinks"]

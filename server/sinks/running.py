@@ -48,6 +48,10 @@ Note = Callable[[str, str], None]
 """Is told what happened to a sink: (name, text)."""
 
 
+_exactly: Final = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
+"""Numbers that are no integers stay as they were written: a float would round them, and ends at 1e308."""
+
+
 class LeaseLostError(Exception):
     """The sink is somebody else's, paused, changed or gone."""
 
@@ -370,5 +374,5 @@ async def _lines(session: aiohttp.ClientSession, url: str, record: SinkRecord) -
             *whole, rest = bytes(held).split(b"\n")
             held = bytearray(rest)
             for text in whole:
-                line: Line = msgspec.json.decode(text)
+                line: Line = _exactly(text)
                 yield line

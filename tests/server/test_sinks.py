@@ -257,6 +257,38 @@ def test_a_batch_that_is_delivered_again_replaces_its_files(tmp_path: Path, kind
     assert json.loads(line)["why"] == "an event without an id"
 
 
+NUMBERS = b'{"n":1e400,"many":[0.1234567890123456789012345,1.10,-0.0],"big":123456789012345678901234567890}'
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "parquet"])
+async def test_numbers_are_delivered_as_they_are(tmp_path: Path, kind: str) -> None:
+    """Also those that no float holds: a sink that cannot read one would stand there for ever."""
+
+    class Exact(World):
+        async def stream(self, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            lines = json.dumps({**event(1), "after": "?"}).encode().replace(b'"?"', NUMBERS)
+            beat = {"type": "heartbeat", "time": "2026-01-31T12:00:00Z", "cursor": f"c{EVENTS}"}
+            await response.write(lines + b"\n" + json.dumps(beat).encode() + b"\n")
+            await asyncio.sleep(1)
+            return response
+
+    world = Exact(1)
+    world.add(kind)
+    async with serving(world):
+        sinks = Sinks(world.url, "n1/1", tmp_path, lambda name, text: None, FAST)
+        sinks.start()
+        await until(lambda: world.record().delivered)
+        await sinks.stop()
+    (path,) = tmp_path.rglob(f"date=*/*.{kind}")
+    if kind == "parquet":
+        arrow = pytest.importorskip("pyarrow.parquet")
+        assert arrow.ParquetFile(path).read().to_pylist()[0]["after"].encode() == NUMBERS
+    else:
+        assert NUMBERS in path.read_bytes()
+
+
 RECORD = {"name": "x", "table": "docs.m", "kind": "ndjson", "start": "start"}
 
 

@@ -1,7 +1,8 @@
 """Events as JSON: keys and rows as each kind of table has them.
 
     a collection        key: the id; images: the document
-    a bucket            key: the key; images: {"value" or "json" or "base64", "content_type"}
+    a bucket            key: the key; images: {"value" or "json" or "base64", "content_type"}; `json` where
+                        the type is application/json and a document could be so (depth, digits)
     any other table     key: {column: value}; images: {column: value}, as SELECT JSON has them
 
 `changed` are JSON pointers (RFC 6901) into a document, column names elsewhere.
@@ -17,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+from core import limits
+from core.json_values import JsonError, depth_of, parse
 from core.requests import ReadRow, RowsRead
 from core.row import Row
 from core.schema import PARTITION as PARTITION_KEY, STATIC as STATIC_COLUMN, Keyspace, Table
@@ -50,6 +53,14 @@ def pointer(path: Sequence[bytes]) -> str:
 def one_line(text: bytes) -> msgspec.Raw:
     """JSON without line breaks, for forms that put one value on a line."""
     return msgspec.Raw(msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text)
+
+
+def _is_plain(value: bytes) -> bool:
+    """Whether a value, which may be any bytes, is JSON that a document could be, as any reader takes it."""
+    try:
+        return depth_of(parse(value)) <= limits.DOCUMENT_DEPTH_MAX
+    except JsonError:
+        return False
 
 
 class Shape(ABC):
@@ -121,18 +132,12 @@ class BucketShape(Shape):
         if found is None:
             return None
         shown: dict[str, Any] = {"content_type": found.content_type}
-        if found.content_type.partition(";")[0].strip() == "application/json":
-            try:
-                msgspec.json.decode(found.value, type=msgspec.Raw)
-                return {"json": one_line(found.value), **shown}
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass_on = found.value
-        else:
-            pass_on = found.value
+        if found.content_type.partition(";")[0].strip() == "application/json" and _is_plain(found.value):
+            return {"json": one_line(found.value), **shown}
         try:
-            return {"value": pass_on.decode(), **shown}
+            return {"value": found.value.decode(), **shown}
         except UnicodeDecodeError:
-            return {"base64": base64.b64encode(pass_on).decode(), **shown}
+            return {"base64": base64.b64encode(found.value).decode(), **shown}
 
     def changed(self, addresses: Sequence[Address]) -> list[str]:
         """Which of the two columns."""

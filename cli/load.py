@@ -118,6 +118,7 @@ class Loader:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._open: dict[int, _Batch] = {}
+        self._not_taken: list[tuple[int, int]] = []
         self._failure: Failure | None = None
         self._tally = Tally()
         self._saved_s = 0.0
@@ -166,6 +167,7 @@ class Loader:
         began_s = time.monotonic()
         for item in reading.read_records(source, self._job.kind, self._job.key, *begin):
             if self._ending:
+                self._not_taken.append((item.offset, item.line))
                 return
             self._tally.read += 1
             if isinstance(item, Reject):
@@ -260,7 +262,7 @@ class Loader:
     def _save(self, source: Source) -> None:
         """Note the smallest offset from which everything may be missing."""
         with self._lock:
-            marks = [(batch.offset, batch.line) for batch in self._open.values()]
+            marks = [*self._not_taken, *((batch.offset, batch.line) for batch in self._open.values())]
             offset, line = min(marks, default=(source.offset, source.line))
         self._saved_s = time.monotonic()
         write_state(self._job.state, {"identity": self._identity, "offset": offset, "line": line})

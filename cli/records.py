@@ -30,6 +30,7 @@ LINE_BYTES_MAX: Final = VALUE_BYTES_MAX + MIB
 
 KINDS: Final = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson", ".csv": "csv", ".tsv": "tsv"}
 REJECTED_TEXT_CHARS_MAX: Final = 4_000
+DIGITS_MAX: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +159,18 @@ def _checked(offset: int, line: int, value: bytes, key: str) -> Record | Reject:
     if len(value) > VALUE_BYTES_MAX:
         return reject(f"longer than {VALUE_BYTES_MAX} bytes")
     try:
-        record = json.loads(value.decode(), parse_constant=_no_constant)
+        record = json.loads(value.decode(), parse_constant=_no_constant, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         return reject(f"not JSON: {error}")
     if not isinstance(record, dict):
         return reject("not a JSON object" + (" but an array: one a line" if isinstance(record, list) else ""))
     found, reason = key_text(record.get(key), key)
     return Record(offset, line, found, value) if not reason else reject(reason)
+
+
+def _whole(text: str) -> int | str:
+    """A number; one that Python would not make of so many digits is only looked at, and sent as it stands."""
+    return int(text) if len(text) <= DIGITS_MAX else text
 
 
 def _no_constant(name: str) -> None:

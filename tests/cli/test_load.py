@@ -105,6 +105,17 @@ def test_a_load_that_was_stopped_goes_on(cluster: FakeCluster, file: Path) -> No
     assert len(stored(cluster)) == ROWS
 
 
+def test_one_that_was_stopped_before_it_loaded_anything_begins_at_the_beginning(
+    cluster: FakeCluster, file: Path
+) -> None:
+    loader = Loader([cluster.url], job(file), lambda tally: None)
+    loader.stop()
+    with pytest.raises(Failure, match="stopped"):
+        loader.run()
+    run(cluster, job(file))
+    assert len(stored(cluster)) == ROWS
+
+
 def test_a_changed_file_is_not_gone_on_with(cluster: FakeCluster, file: Path) -> None:
     cluster.fault = lambda number: 503
     with pytest.raises(Failure):

@@ -32,6 +32,13 @@ def test_ndjson_values_are_the_lines_byte_for_byte(tmp_path: Path) -> None:
     ]
 
 
+def test_a_number_of_more_digits_than_python_reads_is_sent_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "a.ndjson"
+    line = b'{"id":"a","n":' + b"7" * 5_000 + b"}"
+    file.write_bytes(line)
+    assert [record.value for record in read(file, "ndjson") if isinstance(record, Record)] == [line]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -12,7 +12,6 @@ change of the schema a statement is planned anew when it is next used, unless it
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -21,7 +20,7 @@ import msgspec
 
 from core.consistency import Level
 from core.errors import RequestError
-from core.limits import SECOND_US
+from core.limits import MIB, SECOND_US
 from core.requests import AdminRequest, Answer, BatchRequest, Broken, Invalid, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
@@ -46,10 +45,13 @@ from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_terms import Context, MarkerSpec
 from cql_lite.quick import Quick, QuickInsert, quick_of
 from cql_lite.running import Answering
+from cql_lite.statement_cache import StatementCache
 from cql_lite.system import Place, State
 
 PREPARED_MAX: Final = 10_000
+PREPARED_BYTES_MAX: Final = 256 * MIB
 TEXTS_MAX: Final = 1_000
+TEXTS_BYTES_MAX: Final = 32 * MIB
 TEXT_CACHED_CHARS_MAX: Final = 10_000
 RENEWED_MAX: Final = 3
 """How often a statement is begun again because its table or index went away meanwhile."""
@@ -119,9 +121,8 @@ class Statements:
 
     def __init__(self, peer: Peer, prepared_max: int = PREPARED_MAX) -> None:
         self.peer = peer
-        self._prepared_max = prepared_max
-        self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
-        self._texts: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._prepared: StatementCache[Prepared] = StatementCache(prepared_max, PREPARED_BYTES_MAX)
+        self._texts: StatementCache[Prepared] = StatementCache(TEXTS_MAX, TEXTS_BYTES_MAX)
         self._catalog: Catalog | None = None
         self.counts = {"prepared": 0, "planned_again": 0}
 
@@ -136,16 +137,17 @@ class Statements:
     def prepare(self, text: str, keyspace: str) -> Prepared:
         """The statement of a text, kept under its id."""
         key = statement_id(keyspace, text)
-        found = self._prepared.get(key) or self._texts.pop(key, None)
-        if found is None:
-            found = self._made(text, keyspace)
-        else:
+        found = self._prepared.get(key)
+        if found is not None:
             self._refresh(found)
-        self._prepared[key] = found
-        self._prepared.move_to_end(key)
+        else:
+            found = self._texts.take(key)
+            if found is None:
+                found = self._made(text, keyspace)
+            else:
+                self._refresh(found)
+            self._prepared.put(key, found)
         self.counts["prepared"] += 1
-        while len(self._prepared) > self._prepared_max:
-            self._prepared.popitem(last=False)
         return found
 
     def of_text(self, text: str, keyspace: str) -> Prepared:
@@ -157,9 +159,7 @@ class Statements:
             return found
         found = self._made(text, keyspace)
         if len(text) <= TEXT_CACHED_CHARS_MAX and not isinstance(found.statement, ast.SchemaStatement):
-            self._texts[key] = found
-            if len(self._texts) > TEXTS_MAX:
-                self._texts.popitem(last=False)
+            self._texts.put(key, found)
         return found
 
     def of_id(self, key: bytes) -> Prepared:
@@ -167,7 +167,6 @@ class Statements:
         found = self._prepared.get(key)
         if found is None:
             raise UnpreparedError(key)
-        self._prepared.move_to_end(key)
         self._refresh(found)
         return found
 
@@ -176,12 +175,11 @@ class Statements:
         found = self._prepared.get(key)
         if found is None or found.quick is None or found.catalog is not self.catalog():
             return None
-        self._prepared.move_to_end(key)
         return found
 
     def known(self, key: bytes) -> Prepared | None:
         """The statement prepared under an id, as it was when it was last used."""
-        return self._prepared.get(key)
+        return self._prepared.peek(key)
 
     def _made(self, text: str, keyspace: str) -> Prepared:
         statement = parse(text)

@@ -105,13 +105,40 @@ def create(
         _folder(folder, endpoint_url), chosen, urls_to_try(url or [], config), without or [], _progress(json)
     )
     if json:
-        print_json({**_told(copied.snapshot), "new_bytes": copied.new_bytes, "new_files": copied.new_files})
+        left = [{"peer": peer, "name": name} for peer, name in copied.left]
+        more = {"new_bytes": copied.new_bytes, "new_files": copied.new_files, "left": left}
+        print_json({**_told(copied.snapshot), **more})
         return
     size, new = bytes_text(copied.snapshot.bytes), bytes_text(copied.new_bytes)
     peers = count_text(len(copied.snapshot.peers), "peer")
     say(f"snapshot {chosen} of {peers} is in {folder}: {size}, of which {new} are new there")
     for peer in copied.snapshot.missing:
         say(f"  without {peer}: what only {peer} holds (a table with one replica) is not in it")
+    for peer, other in copied.left:
+        say(f"  {peer} holds a snapshot {other}, which takes space: sullae snapshot forget {other}")
+
+
+@app.command("forget")
+def forget(name: Name, *, url: Url = None, config: Config = CONFIG, json: Json = False) -> None:
+    """Have all peers forget their part of a snapshot that was never fetched, as when `create` was killed.
+
+    Until then a peer keeps the files that the snapshot needs, also those that it has compacted away.
+    What is in backup folders stays.
+
+    \b
+    Examples:
+      sullae snapshot forget before-upgrade
+    """
+    from cli.places import urls_to_try
+    from cli.snapshots.creating import forget as forget_at_peers
+
+    peers = forget_at_peers(name, urls_to_try(url or [], config))
+    if json:
+        print_json({"name": name, "peers": peers})
+        return
+    if not peers:
+        raise Failure(f"no peer holds a snapshot called {name!r}", code="no_snapshot")
+    say(f"forgotten by {', '.join(peers)}")
 
 
 @app.command("list")

@@ -24,11 +24,14 @@ Progress = Callable[[int, int], None]
 
 
 class Copied(NamedTuple):
-    """What came of it: the snapshot, and how many bytes and files were new to the folder."""
+    """What came of it: the snapshot, how many bytes and files were new to the folder, and what commands that
+    were interrupted left at peers: (peer, snapshot).
+    """
 
     snapshot: Snapshot
     new_bytes: int
     new_files: int
+    left: tuple[tuple[str, str], ...]
 
 
 def create(folder: Folder, name: str, urls: Sequence[str], without: Sequence[str], tell: Progress) -> Copied:
@@ -57,8 +60,24 @@ def create(folder: Folder, name: str, urls: Sequence[str], without: Sequence[str
     missing = tuple(member.name for member in members if member.name in without)
     size = sum(manifest.bytes for manifest in manifests)
     snapshot = Snapshot(name, at_us, done_us, cluster, tuple(member.name for member in taken), missing, size)
-    folder.complete(snapshot)
-    return Copied(snapshot, *copied)
+    folder.complete(snapshot, manifests)
+    left = tuple((member.name, name) for member in asked for name in _held(member))
+    return Copied(snapshot, *copied, left)
+
+
+def forget(name: str, urls: Sequence[str]) -> list[str]:
+    """Have all peers that hold a snapshot of this name forget it; their names."""
+    members, _ = members_of(urls)
+    found = [member for member in members if name in _held(member)]
+    for member in found:
+        _forget(member, name)
+    return [member.name for member in found]
+
+
+def _held(member: Member) -> list[str]:
+    """The snapshots that a peer has now."""
+    found = orjson.loads(_asked(member, "GET", "/v1/admin/snapshots"))
+    return [snapshot["name"] for snapshot in found["snapshots"]]
 
 
 def _attempt(act: Callable[[], Any]) -> Failure | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -124,8 +124,16 @@ class Folder:
         data = msgspec.json.format(msgspec.json.encode(manifest))
         self.place.write(_place(name, f"{manifest.about.peer}.json"), data)
 
-    def complete(self, snapshot: Snapshot) -> None:
-        """All of it is there."""
+    def complete(self, snapshot: Snapshot, manifests: Sequence[Manifest]) -> None:
+        """All of it is there; refused if somebody has deleted some of it meanwhile (`sweep`)."""
+        there = {file.rpartition("/")[2] for file, _ in self.place.below("files/")}
+        gone = [file for one in manifests for file in one.files if file.hash not in there]
+        if gone:
+            raise Failure(
+                f"{len(gone)} files that the snapshot needs were deleted in {self.place} meanwhile",
+                hint="try again, and delete no other snapshot until it is done",
+                code="deleted",
+            )
         data = msgspec.json.format(msgspec.json.encode(snapshot))
         self.place.write(_place(snapshot.name, WHOLE), data)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from cli.output import Failure
+from lsm.durable import sync_directory
 from server.snapshots.taking import READ_BYTES
 
 S3 = "s3://"
@@ -85,7 +86,7 @@ class Disk:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        partial.replace(target)
+        self._renamed(partial, target)
 
     def take(self, name: str, file: IO[bytes]) -> None:
         """The same."""
@@ -97,9 +98,17 @@ class Disk:
                 shutil.copyfileobj(file, out, READ_BYTES)
                 out.flush()
                 os.fsync(out.fileno())
-            partial.replace(target)
+            self._renamed(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _renamed(self, partial: Path, target: Path) -> None:
+        """Names are durable when the folders that they stand in are, each up to ours."""
+        partial.replace(target)
+        for folder in target.parents:
+            sync_directory(folder)
+            if folder == self.path:
+                return
 
     def delete(self, names: list[str]) -> None:
         """Files, and the folders that are empty then."""

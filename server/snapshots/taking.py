@@ -145,7 +145,7 @@ class Snapshots:
     def _files(self, path: Path) -> tuple[File, ...]:
         """The files of a checkpoint with their hashes; those of table files are remembered."""
         hashes = self._path / HASHES
-        known: dict[str, str] = msgspec.json.decode(hashes.read_bytes()) if hashes.exists() else {}
+        known = _known(hashes)
         kept: dict[str, str] = {}
         files = []
         for file in sorted(path.iterdir()):
@@ -157,6 +157,15 @@ class Snapshots:
             files.append(File(file.name, about.st_size, digest))
         _replace(hashes, msgspec.json.encode(kept))
         return tuple(files)
+
+
+def _known(hashes: Path) -> dict[str, str]:
+    """Hashes that were made before; where the file cannot be used, all are made again."""
+    try:
+        found = msgspec.json.decode(hashes.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return {key: digest for key, digest in found.items() if HASH.fullmatch(digest)}
 
 
 def hash_of(file: Path) -> str:

@@ -125,12 +125,17 @@ def test_a_peer_that_is_away_is_said_or_left_out(
     assert refused.returncode == 1
     assert "--without n3" in refused.stdout
     assert cluster.peers[0].json("/v1/admin/snapshots") == {"snapshots": []}, "what was begun is forgotten"
+    assert cluster.peers[0].request("POST", "/v1/admin/snapshots", b'{"name": "killed"}').status == 201
     found = sullae(
         cluster, "snapshot", "create", "without", "--folder", str(tmp_path), "--without", "n3", "--json"
     )
     assert found["missing"] == ["n3"]
+    assert found["left"] == [{"peer": "n1", "name": "killed"}]
     cluster.peers[2].start()
     cluster.wait_ready()
+    assert sullae(cluster, "snapshot", "forget", "killed", "--json") == {"name": "killed", "peers": ["n1"]}
+    assert cluster.peers[0].json("/v1/admin/snapshots") == {"snapshots": []}
+    assert run(cluster, "snapshot", "forget", "killed").returncode == 1
 
 
 def run(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,8 +25,10 @@ def add(folder: Folder, name: str, at_us: int, *contents: bytes) -> None:
         if not folder.has(digest(data)):
             folder.add(digest(data), io.BytesIO(data))
         files.append(File(f"{number:06}.sst", len(data), digest(data)))
-    folder.put(name, Manifest(FORMAT, name, at_us, About("c", "00", "n1", "11", 1), tuple(files)))
-    folder.complete(Snapshot(name, at_us, at_us + 1, "c", ("n1",), (), sum(map(len, contents))))
+    manifest = Manifest(FORMAT, name, at_us, About("c", "00", "n1", "11", 1), tuple(files))
+    folder.put(name, manifest)
+    whole = Snapshot(name, at_us, at_us + 1, "c", ("n1",), (), sum(map(len, contents)))
+    folder.complete(whole, [manifest])
 
 
 def test_snapshots_share_files_and_deleting_one_leaves_what_others_need(tmp_path: Path) -> None:
@@ -54,6 +56,19 @@ def test_a_snapshot_without_its_last_file_is_none(tmp_path: Path) -> None:
         folder.begin("whole")
     with pytest.raises(Failure, match="cannot be a snapshot's name"):
         folder.begin("../elsewhere")
+
+
+def test_a_snapshot_whose_files_were_deleted_meanwhile_is_not_told_to_be_whole(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    add(folder, "old", 1, b"shared")
+    folder.begin("new")
+    assert folder.has(digest(b"shared"))
+    folder.delete("old")
+    files = (File("1.sst", 6, digest(b"shared")),)
+    manifest = Manifest(FORMAT, "new", 2, About("c", "00", "n1", "11", 1), files)
+    with pytest.raises(Failure, match="1 files that the snapshot needs were deleted"):
+        folder.complete(Snapshot("new", 2, 3, "c", ("n1",), (), 6), [manifest])
+    assert folder.names() == []
 
 
 def test_files_are_checked_as_they_come_and_when_asked(tmp_path: Path) -> None:

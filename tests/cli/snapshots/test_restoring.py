@@ -31,7 +31,7 @@ from lsm.log import EVENT, ChangeLog
 from lsm.rocks import RocksEngine
 from node.metadata_state import UNBORN, apply
 from ring.tokens import token_of
-from server.snapshots.taking import About, Snapshots
+from server.snapshots.taking import HASHES, About, File, Manifest, Snapshots
 
 COLUMNS = (
     Column(0, "k", "text", PARTITION),
@@ -72,7 +72,7 @@ def snapshot_of(tmp_path: Path, *stores: dict[bytes, bytes]) -> Opened:
         folder.put("s", manifest)
         manifests.append(manifest)
         engine.close()
-    folder.complete(Snapshot("s", 1, 2, "c", tuple(m.about.peer for m in manifests), (), 0))
+    folder.complete(Snapshot("s", 1, 2, "c", tuple(m.about.peer for m in manifests), (), 0), manifests)
     return Opened(folder, folder.manifests("s"), tmp_path / "scratch")
 
 
@@ -188,3 +188,20 @@ def test_mutations_of_a_log_up_to_a_moment(tmp_path: Path) -> None:
         assert [each.sequence for each in mutations(log, 1, 99)] == [2, 3]
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("kept", [b"{", b"[]", b'{"1 2 3": "../evil"}', b"\xff"])
+def test_hashes_that_were_kept_and_cannot_be_used_are_made_again(tmp_path: Path, kept: bytes) -> None:
+    engine = RocksEngine.open(tmp_path, lambda: 0)
+    engine.write([(key(b"k"), b"v")])
+    snapshots = Snapshots(engine, tmp_path)
+    about = About("c", "00", "n1", "01", 1)
+    first = snapshots.take("first", about)
+    (tmp_path / "snapshots" / HASHES).write_bytes(kept)
+    second = snapshots.take("second", about)
+    engine.close()
+
+    def tables(manifest: Manifest) -> list[File]:
+        return [file for file in manifest.files if file.name.endswith(".sst")]
+
+    assert tables(second) == tables(first) != []

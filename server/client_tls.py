@@ -107,6 +107,8 @@ class Secured(asyncio.Protocol):
             alert = self._owner.in_clear(self._opening) or alert
         if alert:
             self._transport.write(alert)
+        if self._above is not None:
+            self._above.lost()  # nothing can be encrypted any more
         self._transport.close()
 
     def _complain(self, transport: asyncio.Transport, text: str) -> None:

@@ -213,6 +213,58 @@ def test_damaged_bytes_after_the_handshake_end_that_connection_alone(
     run(work())
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_answer_that_comes_after_damaged_bytes_goes_nowhere(
+    ours: TlsConfig, version: ssl.TLSVersion
+) -> None:
+    """The connection may still be there: its buffer is full, and the client does not read."""
+
+    class Below(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written = bytearray()
+            self.closed = False
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            self.written += data
+
+        def close(self) -> None:
+            self.closed = True
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+    class Inner(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self.transport = transport
+
+    async def work() -> None:
+        inner, below = Inner(), Below()
+        secured = client_tls.ClientTls(served(ours), lambda _: None)(inner)
+        secured.connection_made(below)
+        context = shown(ours.authority, ours.for_client("shop"))
+        context.maximum_version = version
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        end = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        for _ in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            secured.data_received(outgoing.read())
+            incoming.write(below.written)
+            below.written.clear()
+        inner.transport.write(b"an answer")
+        secured.data_received(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert below.closed
+        alert = bytes(below.written)
+        inner.transport.write(b"another")
+        inner.transport.close()
+        assert below.written == alert
+        secured.connection_lost(None)
+
+    run(work())
+
+
 def test_the_protocol_behind_it_can_tell_the_cipher(ours: TlsConfig) -> None:
     async def work() -> None:
         made: list[asyncio.BaseTransport] = []

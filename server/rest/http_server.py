@@ -124,14 +124,17 @@ class _Connection(RequestHandler):
             self._loop.call_soon(self._go_on)
 
     def declined(self, request: bytes) -> None:
-        """The request in work is for aiohttp after all."""
-        self._asked = None
-        if self.transport is not None:
-            self._manager_of().ended(self)
-            self._loop.call_soon(self._give, request)
+        """The request in work is for aiohttp after all: in a later tick, up to which it stays in work."""
+        self._loop.call_soon(self._give, request)
 
     def _give(self, request: bytes) -> None:
+        if self._asked is None:  # the client is gone
+            return
+        self._asked = None
+        self._manager_of().ended(self)
         self._parse(request)
+        if self._closes:
+            super().close()
         if self._behind:
             self._long_way = True
             self._go_on()

@@ -158,6 +158,62 @@ def test_what_comes_while_one_is_in_work_waits_for_its_turn() -> None:
     run(work())
 
 
+def test_what_comes_with_the_answer_that_is_left_to_the_library_comes_after_it() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/kv/demo/large", b"x" * 300_000)
+            await ask("PUT", "/v1/kv/demo/small", b"y")
+            ask.node.silent = True
+            reader, writer = await ask.open()
+            writer.write(head("GET", "/v1/kv/demo/large", None))
+            await until(lambda: ask.service._bridge.waiting == 1)
+            (connection,) = ask.service._server.connections
+            ask.node.silent = False
+            number = ask.service._bridge._next_id
+            ask.node.on_reply(number, ask.node._answer(ask.node.requests[-1]), True)
+            connection.data_received(head("GET", "/v1/kv/demo/small", None))  # in the same tick
+            assert [len((await read_reply(reader)).body) for _ in range(2)] == [300_000, 1]
+            writer.close()
+
+    run(work())
+
+
+def test_who_goes_away_while_the_library_is_to_answer_is_forgotten() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/kv/demo/large", b"x" * 300_000)
+            ask.node.silent = True
+            _, writer = await ask.open()
+            writer.write(head("GET", "/v1/kv/demo/large", None))
+            await until(lambda: ask.service._bridge.waiting == 1)
+            (connection,) = ask.service._server.connections
+            number, asked = ask.service._bridge._next_id, len(ask.node.requests)
+            ask.node.on_reply(number, ask.node._answer(ask.node.requests[-1]), True)
+            assert connection.transport is not None
+            connection.transport.abort()
+            await until(lambda: not ask.service._server.connections)
+            assert len(ask.node.requests) <= asked + 1 and not ask.service._busy
+            writer.close()
+
+    run(work())
+
+
+def test_a_bug_in_planning_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception here would end the process, where by the other way the request is answered with a 500."""
+
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/demo/k", b"{}")
+            bugs: list[BaseException | None] = []
+            monkeypatch.setattr(ask.service, "_complain", lambda _, error: bugs.append(error))
+            monkeypatch.setattr(ask.service._search, "_parsed", lambda given: 1 // 0)
+            reply = await ask("GET", "/v1/search/demo?q=x")
+            assert reply.status == 500 and reply.json()["type"] == "internal-error"
+            assert [type(bug) for bug in bugs] == [ZeroDivisionError]
+
+    run(work())
+
+
 def test_a_request_in_pieces_is_answered_and_so_is_the_next(verdicts: list[Verdict]) -> None:
     async def work() -> None:
         async with door() as ask:

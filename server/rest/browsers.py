@@ -35,9 +35,17 @@ def check(method: str, headers: Mapping[str, str], on_loopback: bool, authority:
     if method in SAFE_METHODS:
         return
     origin = headers.get("Origin")
-    of_elsewhere = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+    of_elsewhere = origin is not None and _named(origin) != host.lower()
     if of_elsewhere or headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise ProblemError("not-permitted", "web pages of elsewhere may not write here")
+
+
+def _named(origin: str) -> str | None:
+    """Whom an origin names; None if it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def is_foreign_name(host: str) -> bool:

@@ -139,7 +139,7 @@ class ProblemError(Exception):
         super().__init__(detail)
         assert kind in TITLES, kind
         self.kind = kind
-        self.detail = detail
+        self.detail = detail.encode(errors="replace").decode()  # headers may hold bytes that are no text
         self.members = members
         self.headers: dict[str, str] = {}
 

@@ -251,6 +251,7 @@ def test_stopping_lets_requests_finish() -> None:
         ("PUT", {"Sec-Fetch-Site": "none"}, True),
         ("PUT", {"Origin": "http://evil.example"}, False),
         ("PUT", {"Origin": "null"}, False),
+        ("PUT", {"Origin": "http://[no-address"}, False),
         ("DELETE", {"Sec-Fetch-Site": "cross-site"}, False),
         ("GET", {"Sec-Fetch-Site": "cross-site"}, True),
         ("GET", {"Host": "evil.example:8080"}, False),

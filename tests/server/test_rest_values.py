@@ -167,6 +167,7 @@ def test_parameters_reach_the_node() -> None:
             (501, "conditional-not-supported"),
         ),
         ("PUT", "/v1/kv/demo/k", {"Content-Encoding": "gzip"}, (415, "content-encoding-not-supported")),
+        ("PUT", "/v1/kv/demo/k", {"Content-Encoding": "\udcff"}, (415, "content-encoding-not-supported")),
         ("PUT", "/v1/kv/demo/k", {"Content-Range": "bytes 0-0/2"}, (400, "bad-request")),
         ("BREW", "/v1/kv/demo/k", {}, (501, "unknown-method")),
         ("get", "/v1/kv/demo/k", {}, (501, "unknown-method")),

@@ -1,7 +1,7 @@
 """Updates that make a document where none meets their filter: what it is.
 
-It has what the filter says it is equal to, then the update is done to it. The filter's `_id` is its id. Where
-filter and update name the same path, or one lies within the other, the update counts.
+It has what the filter says it is equal to, then the update is done to it, as MongoDB does. The filter's `_id`
+is its id.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from documents.cells import Path
 from documents.edits import EditError, merged
 from documents.pipeline_updates import is_pipeline, pipeline_update
 from documents.positional import NOWHERE, Positions
-from documents.updates import path_of, update_of
+from documents.updates import update_of
 from query.document_filter import And, Compare, Filter
-from query.document_values import MISSING, path_text
+from query.document_values import MISSING, equal as same, path_text
 
 ID: Path = ("_id",)
 
@@ -51,7 +51,7 @@ def upsert_of(
         raise EditError("bad_patch", detail)
     equal: dict[Path, Value] = {}
     for path, value in _equalities(condition):
-        if path in equal and equal[path] != value:
+        if path in equal and not same(equal[path], value):
             raise EditError("bad_patch", f"the filter wants two values of {path_text(path)[:60]}")
         equal[path] = value
     document_id = equal.pop(ID, None)
@@ -61,23 +61,26 @@ def upsert_of(
         document_id = made_id
     if document_id is not None and type(document_id) is not str:
         raise EditError("bad_patch", "an id is text, so this _id cannot be that of a new document")
+    base: Value = MISSING
+    if equal:
+        wanted = {path_text(path): deepcopy(value) for path, value in equal.items()}
+        base = update_of({"$set": wanted}, now_us).apply(MISSING).document
     if type(change) is not dict:
-        base: Value = {}
-        if equal:
-            base = update_of({"$set": _by_text(equal)}, now_us).apply(MISSING).document
         edit = pipeline_update(change, now_us)
         assert edit.of is not None, "a pipeline is told the id"
-        return Upsert(document_id, edit.of(document_id or "").apply(base).document)
-    operators = all(name.startswith("$") for name in change) and bool(change)
-    changed = [path_of(text, name) for name, paths in change.items() for text in paths] if operators else []
-    kept = {path: value for path, value in equal.items() if not any(_meet(path, other) for other in changed)}
-    if not operators:
-        base = update_of({"$set": _by_text(kept)}, now_us).apply(MISSING).document if kept else {}
+        return Upsert(document_id, edit.of(document_id or "").apply({} if base is MISSING else base).document)
+    if not change or not all(name.startswith("$") for name in change):
         return Upsert(document_id, merged(base, change))
-    if kept:
-        change = {**change, "$setOnInsert": {**change.get("$setOnInsert", {}), **_by_text(kept)}}
-    document = update_of(change, now_us, positions=positions).apply(MISSING).document
+    document = update_of(_on_insert(change), now_us, positions=positions).apply(base).document
     return Upsert(document_id, {} if document is MISSING else document)
+
+
+def _on_insert(change: dict[str, Value]) -> dict[str, Value]:
+    """The operators as they are for a new document, of which something is there already."""
+    if "$setOnInsert" not in change:
+        return change
+    rest = {name: paths for name, paths in change.items() if name != "$setOnInsert"}
+    return {**rest, "$set": {**change["$setOnInsert"], **change.get("$set", {})}}
 
 
 def _equalities(condition: Filter) -> Iterator[tuple[Path, Value]]:
@@ -86,11 +89,3 @@ def _equalities(condition: Filter) -> Iterator[tuple[Path, Value]]:
     elif isinstance(condition, And):
         for each in condition.filters:
             yield from _equalities(each)
-
-
-def _meet(one: Path, other: Path) -> bool:
-    return one[: len(other)] == other or other[: len(one)] == one
-
-
-def _by_text(paths: dict[Path, Value]) -> dict[str, Value]:
-    return {path_text(path): deepcopy(value) for path, value in paths.items()}

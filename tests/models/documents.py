@@ -131,6 +131,66 @@ def _without(document: Any, path: list[str]) -> Any:
     return document
 
 
+# --- updates that make a document, and pipelines
+
+
+def upserted(wanted: dict[str, Any], step: dict[str, Any]) -> tuple[str | None, Any]:
+    """The id, if the filter says it, and the document that an update makes where nothing meets its filter."""
+    kind, change = step["kind"], step["body"]
+    equal: dict[str, Any] = {}
+    for path, value in _equalities(wanted):
+        if path in equal and canonical(equal[path]) != canonical(value):
+            raise Refused("bad-patch")
+        equal[path] = value
+    one = equal.pop("_id", None)
+    if one is not None and not isinstance(one, str):
+        raise Refused("bad-patch")
+    if any(f"{path}.".startswith(f"{other}.") for path in equal for other in equal if path != other):
+        raise Refused("bad-patch")
+    base = updated(MISSING, {"$set": equal}) if equal else MISSING
+    if kind == "merge":
+        return one, merged(base, change)
+    if kind == "pipeline":
+        return one, staged({} if base is MISSING else base, change)
+    sets = {**change.get("$setOnInsert", {}), **change.get("$set", {})}
+    others = {name: paths for name, paths in change.items() if name not in ("$setOnInsert", "$set")}
+    made = updated(base, {"$set": sets, **others}, step["array_filters"])
+    return one, {} if made is MISSING else made
+
+
+def _equalities(wanted: dict[str, Any]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in wanted.items():
+        if key == "$and":
+            found += [pair for one in value for pair in _equalities(one)]
+        elif key.startswith("$"):
+            continue
+        elif not isinstance(value, dict) or not any(name.startswith("$") for name in value):
+            found.append((key, value))
+        elif "$eq" in value:
+            found.append((key, value["$eq"]))
+        else:
+            found += [(key, one) for one in value.get("$all", [])]
+    return found
+
+
+def staged(document: Any, stages: list[dict[str, Any]]) -> Any:
+    """`$set` of constants and of other members, and `$unset`."""
+    document = deepcopy(document)
+    for stage in stages:
+        before = deepcopy(document)
+        for name, value in stage.get("$set", {}).items():
+            if isinstance(value, str) and value.startswith("$"):
+                value = before.get(value[1:], MISSING)
+            if value is MISSING:
+                document.pop(name, None)
+            else:
+                document[name] = deepcopy(value)
+        if "$unset" in stage:
+            document.pop(stage["$unset"], None)
+    return document
+
+
 # --- update operators
 
 

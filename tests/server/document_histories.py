@@ -10,7 +10,20 @@ Step = dict[str, Any]
 IDS = ["a", "b", "c", "d", "a/b", "..", "%", "한 글", "_bulk"]
 KEYS = ["a", "b", "c", "n", "0"]
 SCALARS: list[Any] = [None, True, False, -2, 0, 1, 2, 3, 1.0, 0.5, 1.5, 10**20, "", "a", "ab", "b", "한"]
+RARE: list[Any] = [
+    -0.0,
+    1e-7,
+    1e300,
+    -(10**40),
+    "a\0",
+    "\uffff",
+    "\U00010000",
+    "x" * 1024 + "a",
+    "x" * 1024 + "b",
+]
 PATHS = ["a", "b", "c", "n", "a.b", "a.0", "b.0.a", "a.b.c", "b.a", "n.0", "_id"]
+TTL_S = 5
+"""Between the steps of time, which are even."""
 WRITTEN = [path for path in PATHS if path != "_id"]
 CONDITIONS = ["current", "stale", "*", "weak", "among", "other"]
 
@@ -21,7 +34,7 @@ def value(random: Random, depth: int = 2) -> Any:
         return [value(random, depth - 1) for _ in range(random.randrange(4))]
     if depth and kind < 0.35:
         return {random.choice(KEYS): value(random, depth - 1) for _ in range(random.randrange(3))}
-    return random.choice(SCALARS)
+    return random.choice(SCALARS if random.random() < 0.9 else RARE)
 
 
 def document(random: Random) -> Any:
@@ -169,6 +182,19 @@ def _operator(random: Random) -> tuple[str, Any]:
     return random.choice(choices)
 
 
+def stages(random: Random) -> list[dict[str, Any]]:
+    """A pipeline of constants and of members that are moved."""
+    found: list[dict[str, Any]] = []
+    for _ in range(random.randint(1, 3)):
+        if random.random() < 0.3:
+            found.append({"$unset": random.choice(KEYS[:4])})
+            continue
+        some = random.sample(KEYS[:4], random.randint(1, 2))
+        values = [random.choice(["$a", "$b", "$n", 1, True, None, 0.5]) for _ in some]
+        found.append({"$set": dict(zip(some, values, strict=True))})
+    return found
+
+
 def marks_of(update: dict[str, dict[str, Any]]) -> bool:
     """Whether the array filter `x` is used."""
     operators = all(name.startswith("$") for name in update)
@@ -190,6 +216,7 @@ def single(random: Random) -> Step:
     step: Step = {"kind": kind, "id": random.choice(IDS[:6] if random.random() < 0.9 else IDS)}
     if kind == "put":
         step["body"] = document(random)
+        step["ttl"] = TTL_S if random.random() < 0.15 else 0
     elif kind == "merge":
         step["body"] = merge_patch(random)
     elif kind == "patch":
@@ -211,6 +238,13 @@ def _many(random: Random) -> Step:
         if isinstance(update, dict) and marks_of(update):
             below = any("$[x]." in path for paths in update.values() for path in paths)
             step["array_filters"] = [{"x.a": {"$exists": True}} if below else {"x": {"$gte": 1}}]
+        if random.random() < 0.15:
+            step["update"] = stages(random)
+            step.pop("array_filters", None)
+        is_patch = isinstance(step["update"], list) and "op" in step["update"][0]
+        step["upsert"] = random.random() < 0.3 and not is_patch
+    if step["multi"] and random.random() < 0.3:
+        step["limit"] = random.choice([1, 2, 4])
     if not step["multi"]:
         step["sort"] = random.choice([{"_id": 1}, {"n": -1, "_id": 1}, {"a": 1, "_id": -1}])
         images = ["before", "after"] if step["kind"] == "_update" else ["before"]
@@ -237,6 +271,12 @@ def history(random: Random, length: int) -> list[Step]:
     found: list[Step] = []
     while len(found) < length:
         kind = random.random()
+        if kind < 0.04:
+            found.append({"kind": "kill" if random.random() < 0.5 else "revive", "peer": random.randrange(3)})
+            continue
+        if kind < 0.09:
+            found.append({"kind": "wait", "s": random.choice([2, 8]), "peer": 0})
+            continue
         if kind < 0.5:
             step = single(random)
             step["returning"] = random.random() < 0.3

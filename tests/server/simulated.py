@@ -124,6 +124,15 @@ class Peers:
         same = lambda: len({node.metadata.state.epoch for node in nodes}) == 1  # noqa: E731
         assert self.cluster.run_until(same, 60 * SECOND)
 
+    def kill(self, peer: int) -> None:
+        """kill -9; the others go on."""
+        self.cluster.kill(peer)
+
+    def revive(self, peer: int) -> None:
+        """Start it again, and wait until it serves; what it missed it may still lack."""
+        assert self.cluster.start(peer)
+        assert self.cluster.run_until(lambda: node_of(self.cluster, peer).ready()[0], 60 * SECOND)
+
     def ask(
         self, peer: int, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Reply:

@@ -18,11 +18,12 @@ from urllib.parse import quote
 import pytest
 
 from sim.options import ClockOptions
+from tests.models.document_collection import Collection, known
 from tests.models.documents import MISSING, Refused
 from tests.query.document_oracle import canonical, meets
 from tests.server.document_histories import document, marks_of, operators, single, wanted
 from tests.server.simulated import SECOND, Peers
-from tests.server.test_document_histories import KINDS, Collection, escaped, known
+from tests.server.test_document_histories import KINDS, escaped
 
 SEED = int(os.environ.get("CHANGES_SEED", "1"))
 HISTORIES = int(os.environ.get("CHANGES_HISTORIES", "5"))

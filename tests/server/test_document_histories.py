@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import product
 from random import Random
 from typing import Any
 from urllib.parse import quote
@@ -19,11 +18,13 @@ from urllib.parse import quote
 import pytest
 
 from server.rest import docs_query
-from tests.models.documents import MISSING, Refused, json_patched, merged, updated
-from tests.query.document_oracle import NOTHING, canonical, meets, reached, sorted_by
+from sim.options import ClockOptions
+from tests.models.document_collection import Collection, known, same
+from tests.models.documents import MISSING, Refused, upserted
+from tests.query.document_oracle import NOTHING, canonical, reached
 from tests.server.document_histories import IDS, Step, history
 from tests.server.rest_client import Reply
-from tests.server.simulated import Peers
+from tests.server.simulated import SECOND, Peers
 
 SEED = int(os.environ.get("DOCUMENTS_SEED", "1"))
 HISTORIES = int(os.environ.get("DOCUMENTS_HISTORIES", "16"))
@@ -68,125 +69,14 @@ def expect(holds: Any, *said: Any) -> None:
         raise Wrong(" ".join(map(str, said)))
 
 
-# --- unique indexes
-
-
-def unique_values(index: dict[str, Any], document: Any) -> set[Any]:
-    if document is MISSING or not meets(document, index.get("filter", {})):
-        return set()
-    each: list[list[Any]] = []
-    for path in index["paths"]:
-        found = []
-        for item in reached(document, path.split(".")):
-            found += item if isinstance(item, list) else [item]
-        kinds = [canonical(item) for item in found]
-        if any(kind[0] == "object" for kind in kinds):
-            raise Refused("bad-unique-value")
-        each.append([kind for kind in kinds if kind[0] not in ("null", "array")])
-    return set(product(*each))
-
-
-class Collection:
-    """What a collection holds."""
-
-    def __init__(self, indexes: dict[str, dict[str, Any]]) -> None:
-        self.unique = [index for index in indexes.values() if index.get("unique")]
-        self.documents: dict[str, Any] = {}
-        self.tags: dict[str, str] = {}
-        self.old: dict[str, str] = {}
-
-    def tag(self, one: str, how: str) -> str:
-        """An If-Match that is so."""
-        current = self.tags.get(one, '"0-0"')
-        return {
-            "current": current,
-            "stale": self.old.get(one, '"1-1"'),
-            "*": "*",
-            "weak": "W/" + current,
-            "among": f'W/"9-9", {current} ,"1-1"',
-            "other": '"1-1"',
-        }[how]
-
-    def condition_holds(self, step: Step) -> bool:
-        one = step["id"]
-        is_there = one in self.documents
-        if "match" in step and not (is_there and step["match"] in ("current", "*", "among")):
-            return False
-        return not (is_there and step.get("none_match") in ("current", "*", "weak", "among"))
-
-    def after(self, one: str, step: Step) -> Any:
-        """What a write of one document makes of it; raises Refused."""
-        before = self.documents.get(one, MISSING)
-        kind = step["kind"]
-        if kind in ("put", "delete"):
-            made = step["body"] if kind == "put" else MISSING
-        elif kind == "merge":
-            made = merged(before, step["body"])
-        elif kind == "patch":
-            if before is MISSING:
-                raise Refused("no-such-document")
-            made = json_patched(before, step["body"])
-        else:
-            made = updated(before, step["body"], step.get("array_filters"))
-        self.check_unique(one, made)
-        return made
-
-    def check_unique(self, one: str, made: Any) -> None:
-        for index in self.unique:
-            wanted = unique_values(index, made)
-            for other, document in self.documents.items():
-                if other != one and wanted & unique_values(index, document):
-                    raise Refused("unique-violation")
-
-    def put(self, one: str, document: Any) -> None:
-        if document is MISSING:
-            self.documents.pop(one, None)
-        else:
-            self.documents[one] = document
-
-    def having(self, wanted: dict[str, Any]) -> list[str]:
-        return [one for one in self.documents if meets(self.shown(one), wanted)]
-
-    def shown(self, one: str) -> Any:
-        document = self.documents[one]
-        return {**document, "_id": one} if isinstance(document, dict) else document
-
-    def rank(self, one: str, sort: dict[str, int]) -> list[Any]:
-        return [
-            Ranked(sorted_by(self.shown(one), path.split("."), way < 0), way) for path, way in sort.items()
-        ]
-
-
-class Ranked:
-    """A value in an order of this direction."""
-
-    def __init__(self, key: Any, way: int) -> None:
-        self.key = key
-        self.way = way
-
-    def __lt__(self, other: Ranked) -> bool:
-        return bool(self.key < other.key) if self.way > 0 else bool(self.key > other.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ranked) and bool(self.key == other.key)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def known(value: Any) -> Any:
-    return MISSING if value is MISSING else canonical(value)
-
-
-def same(found: Any, expected: Any) -> bool:
-    return bool(canonical(found) == canonical(expected))
-
-
 def change_of(step: Step) -> Step:
     """What `_update` or `_delete` does to each document, as a write of one."""
     if step["kind"] == "_delete":
         return {"kind": "delete"}
     update = step["update"]
     operators = isinstance(update, dict) and update and all(name.startswith("$") for name in update)
+    if isinstance(update, list) and "op" not in update[0]:
+        return {"kind": "pipeline", "body": update}
     kind = "patch" if isinstance(update, list) else "update" if operators else "merge"
     return {"kind": kind, "body": update, "array_filters": step.get("array_filters", [])}
 
@@ -208,9 +98,11 @@ class Run:
         self.model = Collection(INDEXES[name])
         self.told: list[str] = []
         self.peer = 0
+        self.down: int | None = None
         self.asked("POST", "_delete", {"filter": {}})
 
     def send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Reply:
+        self.peer = self.alive(self.peer)
         said = "" if body is None else f" {body.decode()}"
         self.told.append(f"n{self.peer + 1}: {method} {self.path}/{target} {headers or ''}{said}")
         reply = self.peers.ask(self.peer, method, f"{self.path}/{target}", body, headers)
@@ -221,9 +113,42 @@ class Run:
     def asked(self, method: str, target: str, body: Any) -> Reply:
         return self.send(method, target, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
+    def alive(self, peer: int) -> int:
+        """This peer, or the next one that runs."""
+        return peer if peer != self.down else (peer + 1) % 3
+
+    def pass_ends(self) -> None:
+        """Nothing is asked of what is just about to run out; forget what did."""
+        cluster, dies = self.peers.cluster, self.model.dies
+        while any(abs(dies[one] - cluster.now_us) < SECOND for one in dies):
+            cluster.run_for(SECOND)
+        for one in [one for one in dies if dies[one] <= cluster.now_us]:
+            self.model.put(one, MISSING)
+
+    def finish(self) -> None:
+        if self.down is not None:
+            self.peers.revive(self.down)
+            self.down = None
+
     def step(self, step: Step) -> None:
-        self.peer = step["peer"]
         kind = step["kind"]
+        if kind == "wait":
+            self.told.append(f"-- {step['s']} seconds later")
+            self.peers.cluster.run_for(step["s"] * SECOND)
+        self.pass_ends()
+        if kind == "wait":
+            self.compared()
+            return
+        if kind in ("kill", "revive"):
+            self.finish()
+            self.told.append(f"{kind} n{step['peer'] + 1}")
+            if kind == "kill":
+                self.down = step["peer"]
+                self.peers.kill(self.down)
+                self.peers.cluster.run_for(20 * SECOND)
+            self.pass_ends()
+            return
+        self.peer = step["peer"]
         if kind == "_bulk":
             self.bulk(step)
         elif kind in ("_update", "_delete"):
@@ -246,6 +171,7 @@ class Run:
             self.model.put(one, self.model.after(one, step))
         except Refused as refused:
             return str(refused)
+        self.lives(step)
         return ""
 
     def single(self, step: Step) -> None:
@@ -256,7 +182,7 @@ class Run:
                 headers[header] = self.model.tag(one, step[name])
         headers["Content-Type"] = KINDS.get(kind, "application/json")
         method = {"put": "PUT", "delete": "DELETE"}.get(kind, "PATCH")
-        target = escaped(one)
+        target = escaped(one) + f"?ttl={step.get('ttl')}" * bool(step.get("ttl"))
         returning = step["returning"] and method == "PATCH"
         if returning:
             target += "?return=document"
@@ -274,6 +200,13 @@ class Run:
             expect(same(found, None if after is MISSING else after), "expected", after)
         self.tagged(one, reply.headers.get("etag"), before)
 
+    def lives(self, step: Step) -> None:
+        """How long a document does that was put."""
+        if step["kind"] == "put":
+            self.model.dies.pop(step["id"], None)
+            if step["ttl"]:
+                self.model.dies[step["id"]] = self.peers.cluster.now_us + step["ttl"] * SECOND
+
     def tagged(self, one: str, told: str | None, before: Any) -> None:
         after = self.model.documents.get(one, MISSING)
         if after is MISSING or told is None:
@@ -285,9 +218,12 @@ class Run:
         bodies = {"put": "document", "merge": "merge", "patch": "patch", "update": "update"}
         lines, expected, before = [], [], dict(self.model.documents)
         for line in map(of_line, step["lines"]):
+            if self.model.unique and line.get("ttl"):
+                line["ttl"] = 0
             kind = line["kind"]
             sent = {"op": kind if kind in ("put", "delete") else "patch", "id": line["id"]}
             sent |= {bodies[kind]: line["body"]} if "body" in line else {}
+            sent |= {"ttl": line["ttl"]} if line.get("ttl") else {}
             sent |= {
                 f"if_{k}": self.model.tag(line["id"], line[k]) for k in ("match", "none_match") if k in line
             }
@@ -310,10 +246,15 @@ class Run:
 
     def many(self, step: Step) -> None:
         model = self.model
-        body = {
-            k: step[k] for k in ("filter", "update", "array_filters", "multi", "sort", "return") if k in step
-        }
+        names = ("filter", "update", "array_filters", "multi", "sort", "return", "upsert", "limit")
+        body = {k: step[k] for k in names if k in step}
         chosen = model.having(step["filter"])
+        if step.get("upsert") and not chosen:
+            self.upsert(step, body)
+            return
+        if "limit" in step:
+            self.limited(step, body, chosen)
+            return
         reply = self.asked("POST", step["kind"], body)
         if not step["multi"] and chosen:
             chosen = [self.first(step, chosen, reply)]
@@ -338,6 +279,58 @@ class Run:
             if "return" in step:
                 image = before if step["return"] == "before" else model.documents
                 self.given_back(reply, chosen, image)
+
+    def limited(self, step: Step, body: dict[str, Any], chosen: list[str]) -> None:
+        """So many at a time, on by the cursor: in the end all are done, unless one cannot be."""
+        before, model, count = dict(self.model.documents), self.model, 0
+        is_open = bool(model.unique)
+        more: dict[str, Any] = {}
+        for one in chosen:
+            try:
+                model.put(one, model.after(one, change_of(step)))
+            except Refused:
+                is_open = True
+        while True:
+            reply = self.asked("POST", step["kind"], {**body, **more})
+            expect(reply.status == 200 or is_open, "expected success")
+            if reply.status != 200:
+                break
+            told = reply.json()
+            done = told["matched" if step["kind"] == "_update" else "deleted"]
+            expect(done <= step["limit"], "too many")
+            count += done
+            more = {"cursor": told["cursor"]}
+            if told["cursor"] is None:
+                expect(is_open or count == len(chosen), "expected", chosen)
+                break
+        if is_open:
+            model.documents = before
+            self.resync()
+
+    def upsert(self, step: Step, body: dict[str, Any]) -> None:
+        change, problem = change_of(step), ""
+        one: str | None = None
+        made: Any = MISSING
+        try:
+            one, made = upserted(step["filter"], change)
+            self.model.check_unique("", made)
+            if one in self.model.documents:
+                raise Refused("precondition-failed")
+        except Refused as refused:
+            problem = str(refused)
+        reply = self.asked("POST", step["kind"], body)
+        if problem:
+            expect(reply.status >= 400 and reply.json()["type"] == problem, "expected", problem)
+            return
+        expect(reply.status == 200, "expected success")
+        told = parsed(reply.body)
+        expect((told["matched"], told["modified"], told["cursor"]) == (0, 0, None), "expected none")
+        expect(one is None or told["upserted"] == one, "expected", one)
+        self.model.put(told["upserted"], made)
+        if "return" in step:
+            image = told["document"]
+            expect((image is None) == (step["return"] == "before"), "expected an image")
+            expect(image is None or same(image["document"], made), "expected", made)
 
     def first(self, step: Step, chosen: list[str], reply: Reply) -> str:
         """The one that was changed: of those that are first the peer chooses."""
@@ -398,7 +391,7 @@ class Run:
             expect(found.keys() == self.model.documents.keys(), "expected", self.model.documents)
             for one, document in self.model.documents.items():
                 expect(same(found[one], document), "expected", one, document)
-        for one in IDS:
+        for one in [*IDS, *(one for one in self.model.documents if one not in IDS)]:
             self.peer = (self.peer + 1) % 3
             reply = self.send("GET", escaped(one), None, {})
             if one not in self.model.documents:
@@ -473,7 +466,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def peers() -> Iterator[Peers]:
-    with Peers(3) as peers:
+    with Peers(3, clock=ClockOptions(skew_us=0, drift_ppm=0)) as peers:
         for name, indexes in INDEXES.items():
             assert peers.ask(0, "PUT", f"/v1/collections/{name}", {}).status == 201
             for index, spec in indexes.items():
@@ -496,6 +489,8 @@ def wrong(peers: Peers, name: str, steps: list[Step]) -> str | None:
             run.step(step)
     except Wrong as said:
         return "\n".join([*run.told, str(said)])
+    finally:
+        run.finish()
     return None
 
 

@@ -64,6 +64,31 @@ def test_an_upsert_that_goes_on_makes_nothing() -> None:
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("wanted", "update", "made"),
+    [
+        ({"n": 5}, {"$inc": {"n": 1}}, {"n": 6}),
+        ({"n": 5, "a.b": 1}, {"$max": {"n": 3}, "$set": {"a.c": 2}}, {"n": 5, "a": {"b": 1, "c": 2}}),
+        ({"a": [1]}, {"$push": {"a": 2}}, {"a": [1, 2]}),
+        ({"a": [1, 5]}, {"$inc": {"a.$[]": 1}}, {"a": [2, 6]}),
+        ({"n": 5}, {"$rename": {"n": "m"}}, {"m": 5}),
+        ({"n": 5}, {"$rename": {"x": "n"}}, {"n": 5}),
+        ({"n": 5}, {"$unset": {"n": ""}}, {}),
+        ({"n": 5}, {"$setOnInsert": {"n": 7}, "$set": {"x": 1}}, {"n": 7, "x": 1}),
+        ({"n": {"$gt": 5}, "a": 1}, {"$inc": {"n": 1}}, {"n": 1, "a": 1}),
+    ],
+)
+def test_the_update_is_done_to_what_the_filter_says(wanted: Any, update: Any, made: Any) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/movies/other", b"{}")
+            body = {"filter": {**wanted, "_id": "one"}, "update": update, "upsert": True}
+            assert (await post(ask, "_update", body)).json()["upserted"] == "one"
+            assert (await ask("GET", "/v1/docs/movies/one")).json() == made
+
+    run(work())
+
+
 @pytest.mark.parametrize("operation", ["_update", "_delete"])
 def test_who_asks_for_one_and_loses_it_to_others_gets_another(operation: str) -> None:
     async def work() -> None:

@@ -15,7 +15,7 @@ from core.cell import Version
 from core.expiring import Expired, ExpireRows
 from core.healing import HealingCommand, HealingOutcome
 from core.lag import LogLag, LogLagged
-from core.moving import DropRange, LogForget, TakeFloors
+from core.moving import DropRange, ForgetTables, LogForget, TakeFloors
 from core.mutation import MutationId
 from core.row import Passed
 from core.trimming import LogTrim, Trimmed
@@ -306,6 +306,7 @@ Command = (
     | LogLag
     | LogForget
     | DropRange
+    | ForgetTables
     | TakeFloors
     | ExpireRows
     | TreeHashes

@@ -1,5 +1,5 @@
 """Store commands of moving ranges: what a peer takes over with them, and forgets when it has given them
-up.
+up; and what it forgets of tables that are no more.
 """
 
 from __future__ import annotations
@@ -35,3 +35,13 @@ class DropRange(msgspec.Struct, frozen=True):
     first_token: int
     last_token: int
     rows_max: int
+
+
+class ForgetTables(msgspec.Struct, frozen=True):
+    """Delete what is stored of tables that are no more: of ids below `below`, all of which were given.
+
+    Looks at a few tables behind the key `after`. Answered with Swept; call again until its `after` is empty.
+    """
+
+    below: int
+    after: bytes = b""

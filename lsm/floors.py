@@ -152,6 +152,11 @@ class Floors:
         self.tables[table] = ranges
         self._firsts[table] = [one.first for one in ranges]
 
+    def forget(self, tables: Iterable[int]) -> None:
+        """The records of these tables are gone."""
+        for table in tables:
+            del self.tables[table], self._firsts[table]
+
     def at(self, table: int, leaf: int) -> FloorRange:
         """The heights at one leaf."""
         firsts = self._firsts.get(table)

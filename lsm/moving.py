@@ -1,14 +1,16 @@
-"""The commands of a store that moves ranges: floors taken over, rows given up. Part of lsm/store.py."""
+"""The commands of a store that moves ranges: floors taken over, rows given up. Also what is forgotten of
+tables that were dropped, or emptied, which gives them another id. Part of lsm/store.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from core.commands import Done, Failed, Outcome, Swept, Why
-from core.moving import DropRange, LogForget, TakeFloors
+from core.moving import DropRange, ForgetTables, LogForget, TakeFloors
 from lsm import keys
 from lsm.floors import decode_ranges, encode_ranges, floor_key, merged
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from lsm.writing import Info, Writer
 
 Ran = tuple[Outcome, int]
+
+REGIONS_OF_TABLES: Final = (keys.GARBAGE, keys.TREE, keys.ROW, keys.PAXOS, keys.PROPOSAL)
+"""In their order. What else there is of a table goes by itself: its log grows old, sweeps and notes of expiry
+come by, and entries of indexes are removed with these (node/index_building.py).
+"""
+TABLES_LOOKED_AT: Final = 8
+"""By one ForgetTables: each may take a millisecond to find."""
 
 
 class MovingCommands:
@@ -45,6 +54,7 @@ class MovingCommands:
             TakeFloors: self._take_floors,
             LogForget: self._log_forget,
             DropRange: self._drop_range,
+            ForgetTables: self._forget_tables,
         }
 
     def _take_floors(self, command: TakeFloors) -> Ran:
@@ -81,3 +91,21 @@ class MovingCommands:
         for region in (keys.PAXOS, keys.PROPOSAL):
             self._engine.delete_range(*keys.paxos_bounds(region, table, first_token, last_token))
         return Swept(len(rows), b""), self._engine.written()
+
+    def _forget_tables(self, command: ForgetTables) -> Ran:
+        removed = looked_at = 0
+        for region in REGIONS_OF_TABLES:
+            at, end = max(command.after, region), region + command.below.to_bytes(4, "big")
+            while at < end and (found := next((key for key, _ in self._engine.scan(at, end)), None)):
+                if looked_at == TABLES_LOOKED_AT:
+                    return Swept(removed, at), self._engine.written()
+                table, at = found[:5], keys.successor(found[:5])
+                looked_at += 1
+                if self._info(int.from_bytes(table[1:], "big")) is None:
+                    self._engine.delete_range(table, at)
+                    removed += 1
+        gone = [one for one in self._floors.tables if one < command.below and self._info(one) is None]
+        if gone:
+            self._engine.write([(keys.system_key(floor_key(table)), None) for table in gone])
+            self._floors.forget(gone)
+        return Swept(removed, b""), self._engine.written()

@@ -81,6 +81,7 @@ from node.floors import FloorRounds
 from node.following import Following
 from node.gather_serving import GatherServing
 from node.gathers import Gathers
+from node.gone_tables import GoneTables
 from node.group_lag import GroupLag
 from node.group_records import GroupRecords
 from node.groups import Groups
@@ -234,6 +235,7 @@ class Node:
         )
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.expiry_events = ExpiryEvents(self.inside, self.metadata, self.following)
+        self.gone_tables = GoneTables(self.inside, self.metadata)
         self.changes_fence = ChangesFence(self.inside, self.metadata, self.peer_epochs)
         self.subscriptions = Subscriptions(self.reads, self.change_serving)
         records = GroupRecords(self.inside, self.metadata, self.writes, self.paxos, self.scans)
@@ -287,6 +289,7 @@ class Node:
             part.start()
         self.batch_log.start()
         self.expiry_events.start()
+        self.gone_tables.start()
         self.building.start()
         self.unique_building.start()
         self.expiring.start()

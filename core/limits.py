@@ -43,6 +43,8 @@ ROLE_CHARS_MAX = 256
 
 # CQL statements
 STATEMENT_CHARS_MAX = 16 * MIB
+STATEMENT_LEXEMES_MAX = 2**18
+"""Words, constants and signs: a peer that reads so many does nothing else for a second."""
 STATEMENT_DEPTH_MAX = 64
 
 # Values of CQL types

@@ -10,6 +10,7 @@ import difflib
 import re
 from bisect import bisect_right
 from collections.abc import Container, Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -64,12 +65,12 @@ class Lexemes:
     """The lexemes of a text, in order; the last is one of kind END.
 
     `ups` holds words in capitals and symbols as they are, and "" for everything else, so that one comparison
-    finds a keyword.
+    finds a keyword. With `most` nothing is read behind so many lexemes and comments, and the last is no END.
     """
 
     __slots__ = ("_lines", "kinds", "starts", "text", "texts", "ups")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, most: int | None = None) -> None:
         self.text = text
         self.kinds: list[str] = []
         self.texts: list[str] = []
@@ -77,7 +78,7 @@ class Lexemes:
         self.starts: list[int] = []
         self._lines: list[int] | None = None
         kinds, texts, ups, starts = self.kinds, self.texts, self.ups, self.starts
-        for match in _LEXEME.finditer(text):
+        for match in islice(_LEXEME.finditer(text), most):
             kind = match.lastgroup
             if kind == _COMMENT:
                 continue

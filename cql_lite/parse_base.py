@@ -9,7 +9,7 @@ from typing import Final, NoReturn, TypeVar
 from core import limits
 from cql_lite import lexer
 from cql_lite.ast import At, Marker, Name, QualifiedName, Type
-from cql_lite.lexer import CqlSyntaxError, Lexemes, meant, unquoted
+from cql_lite.lexer import END, CqlSyntaxError, Lexemes, meant, unquoted
 
 RESERVED: Final = frozenset(
     ["ADD", "ALLOW", "ALTER", "AND", "APPLY", "ASC", "AUTHORIZE", "BATCH", "BEGIN", "BY", "COLUMNFAMILY"]
@@ -51,8 +51,12 @@ class Cursor:
         if len(text) > limits.STATEMENT_CHARS_MAX:
             found = f"a statement of {len(text)} characters, of at most {limits.STATEMENT_CHARS_MAX}"
             raise CqlSyntaxError(At(1, 1), found, "", "send it in parts, or its values as bound ones")
-        self.lexemes = Lexemes(text)
+        most = limits.STATEMENT_LEXEMES_MAX
+        self.lexemes = Lexemes(text, most)
         self.kinds = self.lexemes.kinds
+        if self.kinds[-1:] != [END]:
+            found = f"a statement of more than {most} words, constants and signs"
+            raise CqlSyntaxError(At(1, 1), found, "", "send it in parts, or its values as bound ones")
         self.texts = self.lexemes.texts
         self.ups = self.lexemes.ups
         self.index = 0

@@ -148,6 +148,19 @@ def test_length_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "of at most 20" in str(refused("SELECT a FROM t      "))
 
 
+@pytest.mark.parametrize("cql", ["SELECT a FROM t", "/* */ SELECT /* */ a FROM t -- end", "SELECT a FROM t;"])
+def test_the_number_of_words_is_bounded(cql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few characters they have: a peer that reads a million of them does nothing else for seconds."""
+    whole = 8
+    monkeypatch.setattr(limits, "STATEMENT_LEXEMES_MAX", whole)
+    parse(cql)
+    for most in (1, 2, 4):
+        monkeypatch.setattr(limits, "STATEMENT_LEXEMES_MAX", most)
+        error = refused(cql)
+        assert f"a statement of more than {most} words" in str(error)
+        assert "its values as bound ones" in str(error)
+
+
 # --- nothing but statements and errors
 
 CORPUS = [

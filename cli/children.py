@@ -166,8 +166,8 @@ class RotatingLog:
         """Appends to what `path` holds."""
         self._path = path
         self._bytes_max = bytes_max
-        self._file: IO[bytes] = path.open("ab", buffering=0)
-        self._size = self._file.tell()
+        self._file: IO[bytes] | None = None
+        self._size = 0
 
     def __enter__(self) -> RotatingLog:
         """The log itself."""
@@ -175,15 +175,24 @@ class RotatingLog:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._file.close()
+        self._close()
 
     def write(self, line: bytes) -> None:
         """Append a line. A full disk must not stop a peer, so what cannot be written is told and dropped."""
         try:
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+                self._size = self._file.tell()
             if self._size >= self._bytes_max:
-                self._file.close()
+                self._size = 0  # what cannot be renamed is written on to for as long again
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
-                self._file, self._size = self._path.open("ab", buffering=0), 0
+                self._close()
+                self._file = self._path.open("ab", buffering=0)
             self._size += self._file.write(line)
         except OSError as error:
             print(f"sullae: {self._path}: {error.strerror or error}", file=sys.stderr, flush=True)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

@@ -42,6 +42,7 @@ from documents.programs import (
     decode_part,
     encode_program,
 )
+from lsm.keys import split_row_key
 from query.document_filter import Filter, parse_filter, whole
 from query.document_projection import Projection, parse_projection
 from query.document_sort import Sort, parse_sort, place
@@ -166,10 +167,22 @@ def find_query(collection: Collection, body: dict[str, Value], now_us: int = 0) 
     if cursor is None:
         return query
     where = decode_place(cursor) if isinstance(cursor, str) else None
-    if where is None or where.table != collection.table or where.what != query.what:
+    if where is None or not _fits(where, query):
         detail = f"this is no cursor of this filter and sort in {collection.name}: begin again without it"
         return Invalid("bad_cursor", detail)
     return msgspec.structs.replace(query, after=where, skip=where.skip)
+
+
+def _fits(where: Place, query: FindQuery) -> bool:
+    """Whether a place is one that a page of this question could end at: its sum is nobody's signature."""
+    try:
+        values = parse(where.values)
+        table = split_row_key(where.key)[0]
+    except (JsonError, ValueError):
+        return False
+    if not isinstance(values, list) or len(values) != len(query.order) or not 0 <= where.skip <= SKIP_MAX:
+        return False
+    return where.table == table == query.collection.table and where.what == query.what
 
 
 def _count(body: dict[str, Value], name: str, default: int, least: int, most: int) -> int | Invalid:

@@ -132,6 +132,8 @@ def start_program(data: bytes, table: Table, keyspace: Keyspace, below: Below) -
         return f"this program is not understood: {error}"
     except _NotUnderstoodError as error:
         return str(error)
+    except UNFORESEEN as error:
+        return errors.unforeseen(error)
 
 
 UNFORESEEN: Final = (*errors.UNFORESEEN, NotComputableError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.consistency import Level
@@ -11,9 +12,11 @@ from core.gathering import Gathered, GatherRequest
 from core.json_values import render
 from core.requests import Invalid, Unavailable, Written
 from documents import operations, programs
-from documents.finding import CountFold, FindQuery, find_query
+from documents.finding import CountFold, FindQuery, Place, encode_place, find_query
 from documents.finding_plans import ids_of, token_of_id
+from documents.programs import encode_program
 from documents.values import id_of
+from lsm.keys import row_key
 from node import gathers
 from sim.cluster import SimCluster
 from sim.real import node_of
@@ -189,6 +192,36 @@ def test_cursors_are_bound_to_collection_filter_and_order() -> None:
         assert isinstance(refused, Invalid)
         assert refused.code == "bad_cursor"
         assert "begin again without it" in refused.detail
+
+
+@pytest.mark.parametrize("body", [{}, {"sort": {"n": 1}}])
+def test_a_cursor_that_no_page_gave_is_refused(body: dict[str, Any]) -> None:
+    cluster = cluster_of(3)
+    for n in range(3):
+        put(cluster, str(n), {"n": n})
+    collection = movies(cluster)
+    query = find_query(collection, body)
+    assert isinstance(query, FindQuery)
+    key = row_key(collection.table, token_of_id("1"), b"1")
+    sound = Place(collection.table, query.what, b"[1]" if body else b"[]", key)
+    others = [{"values": text} for text in (b"[1,2]", b"[" if body else b"[1]", b"5", b"{}")]
+    others += [{"skip": -5}, {"skip": 10**9}, {"key": b""}, {"key": b"x"}]
+    others += [{"key": row_key(collection.table + 1, 5, b"1")}]
+    assert isinstance(find_query(collection, {**body, "cursor": encode_place(sound)}), FindQuery)
+    for other in others:
+        cursor = encode_place(msgspec.structs.replace(sound, **other))
+        refused = find_query(collection, {**body, "cursor": cursor})
+        assert isinstance(refused, Invalid), other
+        assert refused.code == "bad_cursor"
+
+
+def test_a_program_that_is_none_ends_the_request_and_not_the_peer() -> None:
+    cluster = cluster_of(3)
+    state = node_of(cluster, 0).metadata.state
+    collection = movies(cluster)
+    program = encode_program(programs.Program(programs.FIND, after=b"[1]", after_key=b"x"))
+    keyspace = state.keyspaces[collection.keyspace]
+    assert isinstance(programs.start_program(program, state.tables[collection.table], keyspace, int), str)
 
 
 def test_one_replica_alone_would_not_do() -> None:

@@ -136,7 +136,7 @@ def start_program(data: bytes, table: Table, keyspace: Keyspace, below: Below) -
         return errors.unforeseen(error)
 
 
-UNFORESEEN: Final = (*errors.UNFORESEEN, NotComputableError)
+UNFORESEEN: Final = (*errors.UNFORESEEN, NotComputableError, JsonError)
 """What computing may end with where nobody thought of these numbers and texts."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN
 from typing import Final
 
-from core.json_values import is_number, number_text
+from core.json_values import JsonError, is_number, number_text
 from query import numbers
 from query.document_values import MISSING, Value, equal, order_key
 from query.numbers import NotComputableError, whole
@@ -44,6 +44,11 @@ def number_of(value: Value) -> numbers.Number:
     if not is_number(value):
         raise NotComputableError(f"a number belongs here; found {shown(value)}")
     return numbers.number(value)
+
+
+def as_told(*values: numbers.Number) -> str:
+    """Numbers for a message, short enough for one."""
+    return ", ".join(shown(value) if isinstance(value, int) else f"{value:.20g}" for value in values)
 
 
 def on_numbers(function: Callable[..., Value]) -> Function:
@@ -128,7 +133,10 @@ def to_text(value: Value) -> Value:
     if isinstance(value, bool):
         return "true" if value else "false"
     if is_number(value):
-        return number_text(value)
+        try:
+            return number_text(value)
+        except JsonError as error:
+            raise NotComputableError(str(error)) from None
     raise NotComputableError(f"only numbers, booleans and texts become texts; found {shown(value)}")
 
 
@@ -282,7 +290,7 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Function]]] = {
     "$subtract": (2, 2, on_numbers(numbers.subtract)),
     "$divide": (2, 2, on_numbers(numbers.divide)),
     "$mod": (2, 2, on_numbers(numbers.remainder)),
-    "$abs": (1, 1, on_numbers(lambda a: -a if a < 0 else a)),
+    "$abs": (1, 1, on_numbers(numbers.absolute)),
     "$sqrt": (1, 1, on_numbers(numbers.square_root)),
     "$ceil": (1, 1, _places(ROUND_CEILING)),
     "$floor": (1, 1, _places(ROUND_FLOOR)),

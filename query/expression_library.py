@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from core.json_values import is_number
+from core.limits import NUMBER_EXPONENT_MAX
 from query import numbers
 from query.document_values import MISSING, Path, Value, lookup, order_key, parse_path
 from query.expression_calendar import FUNCTIONS as CALENDAR, NAMED as CALENDAR_NAMED
@@ -23,6 +24,7 @@ from query.expression_functions import (
     ELEMENTS_MAX,
     TEXT_CHARS_MAX,
     Function,
+    as_told,
     is_nothing,
     number_of,
     on_numbers,
@@ -49,14 +51,16 @@ def _transcendental(function: Callable[..., decimal.Decimal]) -> Function:
         except decimal.DecimalException:
             found = _NONE
         if not found.is_finite():
-            raise NotComputableError(f"there is no such number for {', '.join(map(str, values))}")
-        return numbers.shortened(found)
+            raise NotComputableError(f"there is no such number for {as_told(*values)}")
+        return numbers.shortened(numbers.finite(found))
 
     return on_numbers(apply)
 
 
 _CONTEXT: Final = decimal.Context(
     prec=numbers.QUOTIENT_DIGITS,
+    Emin=-NUMBER_EXPONENT_MAX,
+    Emax=NUMBER_EXPONENT_MAX,
     traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
 )
 
@@ -70,8 +74,8 @@ def _power(base: numbers.Number, exponent: numbers.Number) -> numbers.Number:
     except decimal.DecimalException:
         found = _NONE
     if not found.is_finite():  # 0 to the power of -1 is infinite without a word
-        raise NotComputableError(f"there is no {base} to the power of {exponent}")
-    return numbers.shortened(found)
+        raise NotComputableError(f"there is no {as_told(base)} to the power of {as_told(exponent)}")
+    return numbers.shortened(numbers.finite(found))
 
 
 def _logarithm(value: decimal.Decimal, base: decimal.Decimal) -> decimal.Decimal:

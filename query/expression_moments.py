@@ -21,6 +21,7 @@ from query.expression_functions import (
     FUNCTIONS as PLAIN,
     VARIADIC as PLAIN_VARIADIC,
     Function,
+    as_told,
     is_nothing,
     on_numbers,
 )
@@ -90,7 +91,7 @@ def _of_floats(function: Callable[..., float]) -> tuple[int, int, Function]:
         except (ValueError, OverflowError):
             found = math.nan
         if not math.isfinite(found):
-            raise NotComputableError(f"there is no such number for {', '.join(map(str, values))}")
+            raise NotComputableError(f"there is no such number for {as_told(*values)}")
         return numbers.shortened(Decimal(f"{found:.15g}"))
 
     return count, count, on_numbers(apply)

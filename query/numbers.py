@@ -46,7 +46,13 @@ def decimal(value: Number) -> Decimal:
     return _EXACT.create_decimal(value)
 
 
-def _finite(found: Decimal) -> Decimal:
+def absolute(a: Number) -> Number:
+    """The number without its sign, and with all its digits."""
+    return a.copy_abs() if isinstance(a, Decimal) else abs(a)
+
+
+def finite(found: Decimal) -> Decimal:
+    """A result, 0 if it is too close to that. Raises NotComputableError for what is beyond all numbers."""
     if not found.is_finite():
         raise NotComputableError("the result is beyond all numbers")
     return found if found.adjusted() >= -NUMBER_EXPONENT_MAX else Decimal(0)
@@ -56,21 +62,21 @@ def add(a: Number, b: Number) -> Number:
     """The sum."""
     if isinstance(a, int) and isinstance(b, int):
         return _bounded(a + b)
-    return _finite(_EXACT.add(decimal(a), decimal(b)))
+    return finite(_EXACT.add(decimal(a), decimal(b)))
 
 
 def subtract(a: Number, b: Number) -> Number:
     """The difference."""
     if isinstance(a, int) and isinstance(b, int):
         return _bounded(a - b)
-    return _finite(_EXACT.subtract(decimal(a), decimal(b)))
+    return finite(_EXACT.subtract(decimal(a), decimal(b)))
 
 
 def multiply(a: Number, b: Number) -> Number:
     """The product."""
     if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() <= BITS_MAX:
         return a * b
-    return _finite(_EXACT.multiply(decimal(a), decimal(b)))
+    return finite(_EXACT.multiply(decimal(a), decimal(b)))
 
 
 def _bounded(found: int) -> Number:
@@ -83,7 +89,7 @@ def divide(a: Number, b: Number) -> Number:
         raise NotComputableError("cannot divide by 0")
     if isinstance(a, int) and isinstance(b, int) and a % b == 0:
         return a // b
-    return _finite(_QUOTIENT.divide(decimal(a), decimal(b)))
+    return finite(_QUOTIENT.divide(decimal(a), decimal(b)))
 
 
 def remainder(a: Number, b: Number) -> Number:
@@ -123,7 +129,7 @@ def rounded(value: Number, places: int, rounding: str) -> Number:
     if long.adjusted() > DIGITS_MAX // 2 or long.adjusted() + places > DIGITS_MAX // 2:
         return value
     found = long.quantize(Decimal((0, (1,), -places)), rounding, _EXACT)
-    return int(found) if places <= 0 else _finite(found)
+    return int(found) if places <= 0 else finite(found)
 
 
 def average(total: Number, count: int) -> Number:
@@ -144,7 +150,7 @@ def deviation(count: int, total: Number, squares: Number, sample: bool) -> Numbe
 
 def decimal_quotient(a: Number, b: Number) -> Decimal:
     """The quotient with all the digits that a root needs."""
-    return _finite(_EXACT.divide(decimal(a), decimal(b)))
+    return finite(_EXACT.divide(decimal(a), decimal(b)))
 
 
 WHOLE_DIGITS_MAX: Final = 1_000

@@ -9,7 +9,7 @@ import pytest
 
 from core.consistency import Level
 from core.gathering import Gathered, GatherRequest
-from core.json_values import render
+from core.json_values import JsonError, render
 from core.requests import Invalid, Unavailable, Written
 from documents import operations, programs
 from documents.finding import CountFold, FindQuery, Place, encode_place, find_query
@@ -291,9 +291,15 @@ def test_what_a_peer_cannot_compute_ends_the_request_with_the_reason() -> None:
     refused = aggregate(cluster, 1, [{"$project": {"x": {"$add": ["$t", 1]}}}])
     assert isinstance(refused, Invalid)
     assert refused.detail.startswith("pipeline[0].$project.x.$add: a number belongs here")
+    planned = operations.put(movies(cluster), "long", b'{"n": 1e6000}')
+    assert isinstance(planned, operations.Operation)
+    ask(cluster, 0, planned.request)
+    refused = aggregate(cluster, 1, [{"$project": {"x": {"$toString": {"$toInt": "$n"}}}}])
+    assert isinstance(refused, Invalid)
+    assert "a number has 6001 digits" in refused.detail
 
 
-@pytest.mark.parametrize("bug", [OverflowError("cannot convert Infinity to integer"), KeyError("e")])
+@pytest.mark.parametrize("bug", [OverflowError("no integer"), KeyError("e"), JsonError("malformed", "too long")])
 def test_what_nobody_foresaw_ends_the_request_and_not_the_peer(
     monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:

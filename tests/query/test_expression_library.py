@@ -211,6 +211,10 @@ CASES: list[tuple[Any, Any]] = [
     ({"$round": [{"$cos": {"$degreesToRadians": 60}}, 5]}, Decimal("0.50000")),
     ({"$atan2": [1, 1]}, Decimal("0.785398163397448")),
     ({"$toLower": 5}, "5"),
+    ({"$abs": Decimal("-1.00000000000000000000000000000000000000001")},
+     Decimal("1.00000000000000000000000000000000000000001")),
+    ({"$exp": -100_000}, 0),
+    ({"$pow": [10, -7_000]}, 0),
 ]  # fmt: skip
 
 
@@ -228,6 +232,11 @@ def test_a_function(expression: Any, expected: Any) -> None:
         ({"$ln": 0}, "there is no such number"),
         ({"$pow": [0, -1]}, "there is no 0 to the power of -1"),
         ({"$pow": [0, -0.5]}, "there is no 0 to the power of"),
+        ({"$pow": [10, 7_000]}, "there is no 10 to the power of 7000"),
+        ({"$toInt": {"$exp": 20_000}}, "there is no such number for 20000"),
+        ({"$sqrt": {"$subtract": [0, {"$toInt": Decimal("1e6000")}]}}, "a negative number has no square root"),
+        ({"$toString": {"$toInt": Decimal("1e6000")}}, "a number has 6001 digits"),
+        ({"$ln": {"$bitNot": {"$toInt": Decimal("1e6000")}}}, "there is no such number for a number of very"),
         ({"$log": [2, 1]}, "the base of a logarithm"),
         ({"$toInt": "1.5"}, "no whole number"),
         ({"$toInt": "x"}, "this is no number"),

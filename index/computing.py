@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from index.aggregation import (
     BUCKETS_IN_ALL_MAX,
@@ -43,7 +43,7 @@ from index.bounds import RefusedError
 from index.composites import combinations, key_of, page, values_of
 from index.encoding import escaped
 from index.floats import total_of
-from index.instants import begin_of
+from index.instants import DAY_US, begin_of
 from index.ordering import rank_of, sort_values, sorted_hits
 from index.query import DATE, NUMBER, Hit, Query, SortValue, Value
 from index.regexes import term_test
@@ -297,13 +297,20 @@ def step_of(asked: HistogramOf, number: float) -> float:
     return math.floor(steps) * asked.interval + asked.offset
 
 
+SHORT: Final = ("second", "minute", "hour")
+
+
 def date_bucket(asked: DatesOf, at_us: int) -> int:
     """When the interval that holds this instant begins. Where clocks are put back intervals that are short
-    come twice, and are two; one that would begin in a gap begins at its end.
+    come twice, and are two; days begin once, and what would begin in a gap begins at its end.
     """
     local_us = local_of(asked, at_us)
     calendar, interval_us = asked.calendar, asked.interval_us
     begin_us = begin_of(local_us, calendar) if calendar else local_us - local_us % interval_us
+    if calendar not in SHORT if calendar else interval_us >= DAY_US:
+        first_us = begin_us - ahead_us(asked.zone, begin_us - DAY_US) + asked.offset_us
+        if local_of(asked, first_us) == begin_us:
+            return first_us
     unmoved_us = at_us - (local_us - begin_us)
     return unmoved_us if local_of(asked, unmoved_us) == begin_us else instant_at(asked, begin_us)
 

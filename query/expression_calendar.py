@@ -32,7 +32,8 @@ _MONTHS: Final = {"year": 12, "quarter": 3, "month": 1}
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS_PER_400_YEARS: Final = 146_097
-AMOUNT_MAX: Final = 10**12
+AMOUNT_MAX: Final = 10**15
+"""More than all the milliseconds that there are."""
 NO_DATE: Final = "there is no such date: years are 1 to 9999, and days those of their month"
 
 
@@ -139,7 +140,7 @@ def _added(sign: int) -> Function:
         at_us, zone = found
         name, number = _unit(unit), whole(amount)
         if number is None or abs(number) > AMOUNT_MAX:
-            raise NotComputableError(f"an amount is a whole number; found {shown(amount)}")
+            raise NotComputableError(f"an amount is a whole number to {AMOUNT_MAX}; found {shown(amount)}")
         number *= sign
         if name in _FIXED:
             return moment_text(at_us + _FIXED[name] * number, zone)

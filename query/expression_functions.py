@@ -260,8 +260,11 @@ def date_parts(value: Value) -> tuple[int, ...] | None:
             f"a date is a text as 2024-02-29 or 2024-02-29T12:30:00Z; found {shown(value)}"
         )
     parts = tuple(int(part or 0) for part in found.groups())
-    _, month, day, hour, minute, second = parts
-    if not (1 <= month <= 12 and 1 <= day <= _MONTH_DAYS[month - 1] and hour < 24 and minute < 60 > second):
+    year, month, day, hour, minute, second = parts
+    found_day = 1 <= month <= 12 and 1 <= day <= _MONTH_DAYS[month - 1]
+    if month == 2 and day == 29 and (year % 4 or (year % 100 == 0 and year % 400)):
+        found_day = False
+    if not (found_day and hour < 24 and minute < 60 > second):
         raise NotComputableError(f"there is no such date: {shown(value)}")
     return parts
 

@@ -18,7 +18,7 @@ from query.expression_dates import FORMAT_CHARS_MAX, FUNCTIONS as PARTS, date_te
 from query.expression_functions import FUNCTIONS as PLAIN, Function, is_nothing
 from query.numbers import NotComputableError
 from query.refusals import shown
-from query.zones import Clock, clock_of
+from query.zones import Clock, begun_at, clock_of, instant_at
 
 MINUTE_US: Final = 60_000_000
 _PIECES: Final = {
@@ -48,11 +48,6 @@ def _in_zone(date: Value, name: Value) -> Value:
     return moment_text(at_us + ahead, offset)
 
 
-def _instant(clock: Clock, local_us: int) -> int:
-    """The instant at which clocks show this; of two the second, of none the one after the gap."""
-    return local_us - clock(local_us - clock(local_us))
-
-
 def _shown_in(date: Value, clock: Clock) -> Value:
     """What clocks there show, as if it were in UTC: for calendars."""
     at_us = in_utc(date)
@@ -73,9 +68,21 @@ def _in_calendar(of: Callable[..., Value], dates: int = 1, unit: int | None = No
         clock = _zone("UTC" if unit is not None and rest[unit] in _SAME_EVERYWHERE else name)
         found = of(*(_shown_in(value, clock) if at < dates else value for at, value in enumerate(rest)))
         local_us = in_utc(found) if isinstance(found, str) else None
-        return found if local_us is None else moment_text(_instant(clock, local_us))
+        return found if local_us is None else moment_text(instant_at(clock, local_us))
 
     return apply
+
+
+def _truncated(date: Value, unit: Value, size: Value, first: Value, zone: Value) -> Value:
+    by_clocks = _in_calendar(_TRUNCATED)
+    if zone is MISSING or zone is None or unit not in _SAME_EVERYWHERE or (at_us := in_utc(date)) is None:
+        return by_clocks(date, unit, size, first, zone)
+    clock = _zone(zone)
+    local_us = in_utc(_TRUNCATED(_shown_in(date, clock), unit, size, first))
+    return None if local_us is None else moment_text(begun_at(clock, at_us, local_us))
+
+
+_TRUNCATED: Final = CALENDAR["$dateTrunc"][2]
 
 
 _SAME_EVERYWHERE: Final = ("hour", "minute", "second", "millisecond")
@@ -119,7 +126,7 @@ def _from_text(text: Value, form: Value, zone: Value, on_error: Value, on_null: 
         has_zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", written[10:]) is not None
         if zone is not MISSING and zone is not None and not has_zone:
             local_us = in_utc(written)
-            return None if local_us is None else moment_text(_instant(_zone(zone), local_us))
+            return None if local_us is None else moment_text(instant_at(_zone(zone), local_us))
         return to_date(written)
     except NotComputableError:
         if on_error is MISSING:
@@ -164,7 +171,7 @@ NAMED: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Val
     "$dateAdd": (*_with_zone("$dateAdd"), _in_calendar(CALENDAR["$dateAdd"][2], 1, 1)),
     "$dateSubtract": (*_with_zone("$dateSubtract"), _in_calendar(CALENDAR["$dateSubtract"][2], 1, 1)),
     "$dateDiff": (*_with_zone("$dateDiff"), _in_calendar(CALENDAR["$dateDiff"][2], 2, 2)),
-    "$dateTrunc": (*_with_zone("$dateTrunc"), _in_calendar(CALENDAR["$dateTrunc"][2])),
+    "$dateTrunc": (*_with_zone("$dateTrunc"), _truncated),
     "$dateFromParts": (*_with_zone("$dateFromParts"), _in_calendar(CALENDAR["$dateFromParts"][2], 0)),
     "$dateToString": (("date",), ("format", "timezone", "onNull"), _as_text),
     "$dateToParts": (("date",), ("timezone", "iso8601"), _as_parts),

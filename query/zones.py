@@ -116,3 +116,20 @@ def instant_of(zone: Zone, local_us: int) -> int:
         if ahead_us(zone, local_us - ahead) == ahead:
             return local_us - ahead
     return zone[bisect_right(zone, (local_us - before, 2**62)) - 1][0]
+
+
+def instant_at(clock: Clock, local_us: int) -> int:
+    """The instant at which a clock shows this; of two the first, of none as much after the gap as it lies in
+    it. No zone changes twice in two days.
+    """
+    before_us, after_us = clock(local_us - _DAY_US), clock(local_us + _DAY_US)
+    first_us = local_us - max(before_us, after_us)
+    return first_us if clock(first_us) == max(before_us, after_us) else local_us - min(before_us, after_us)
+
+
+def begun_at(clock: Clock, at_us: int, local_us: int) -> int:
+    """The instant at which something less than a day began that the clock shows at an instant, and that began
+    when it showed `local_us`: an hour that comes twice begins twice.
+    """
+    ahead = clock(at_us)
+    return local_us - ahead if clock(local_us - ahead) == ahead else instant_at(clock, local_us)

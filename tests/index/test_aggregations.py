@@ -325,6 +325,27 @@ def test_options_are_heeded(body: Any, shape: Any) -> None:
     assert told(body, FOUND) == shape
 
 
+@pytest.mark.parametrize(
+    ("zone", "interval", "first", "last", "starts"),
+    [
+        ("America/Santiago", "day", "2026-09-05", "2026-09-07", ["05T00-04", "06T01-03", "07T00-03"]),
+        ("America/Havana", "day", "2026-10-31", "2026-11-02", ["31T00-04", "01T00-04", "02T00-05"]),
+        ("America/New_York", "hour", "2026-03-08T01:10", "2026-03-08T03:10", ["08T01-05", "08T03-04"]),
+        ("America/New_York", "hour", "2026-11-01T00:10", "2026-11-01T02:10",
+         ["01T00-04", "01T01-04", "01T01-05", "01T02-05"]),
+        ("Europe/Berlin", "hour", "2026-10-25T01:10", "2026-10-25T03:10",
+         ["25T01+02", "25T02+02", "25T02+01", "25T03+01"]),
+    ],
+)  # fmt: skip
+def test_buckets_of_dates_begin_where_clocks_are_put_forward_or_back(
+    zone: str, interval: str, first: str, last: str, starts: list[str]
+) -> None:
+    bounds = {"min": first, "max": last}
+    of = {"field": "at", "calendar_interval": interval, "time_zone": zone}
+    shown = told({"date_histogram": {**of, "hard_bounds": bounds, "extended_bounds": bounds}}, FOUND)
+    assert [(text := bucket["key_as_string"])[8:13] + text[23:26] for bucket in shown["buckets"]] == starts
+
+
 def test_filters_may_have_no_names_and_a_bucket_for_the_rest() -> None:
     drama, other = {"term": {"genre": "drama"}}, {"term": {"genre": "x"}}
     of = asked({"a": {"filters": {"filters": [drama, other], "other_bucket": True}}})

@@ -33,8 +33,9 @@ class Memory:
     A RefusedError says what to do when it is too much.
     """
 
-    def __init__(self, held_max: int = HELD_MAX) -> None:
+    def __init__(self, held_max: int = HELD_MAX, above: Memory | None = None) -> None:
         self._held_max = held_max
+        self._above = above
         self._held = 0
         self._work: int | None = None
 
@@ -49,15 +50,32 @@ class Memory:
             if self._work > WORK_MAX:
                 raise RefusedError(where, "one document leads to too much here: $match or $project before it")
 
-    def hold(self, value: Value, where: str) -> None:
-        """Hold one more value."""
-        self._held += weight(value, where, self._held_max)
+    def hold(self, value: Value, where: str) -> int:
+        """Hold one more value; what it weighs."""
+        weighs = weight(value, where, self._held_max)
+        self._add(weighs, where)
+        return weighs
+
+    def _add(self, weighs: int, where: str) -> None:
+        self._held += weighs
         if self._held > self._held_max:
             raise RefusedError(where, "this holds more at once than a request may: match or limit before it")
+        if self._above is not None:
+            self._above._add(weighs, where)
 
-    def release(self) -> None:
-        """Nothing is held any more."""
-        self._held = 0
+    def release(self, weighs: int) -> None:
+        """So much is held no more."""
+        self._held -= weighs
+        if self._above is not None:
+            self._above.release(weighs)
+
+    def share(self) -> Memory:
+        """What one stage holds of it: counts here, too, until the stage lets go of all."""
+        return Memory(self._held_max, self)
+
+    def let_go(self) -> None:
+        """Nothing of it is held any more."""
+        self.release(self._held)
 
 
 def weight(value: Value, where: str, weight_max: int = HELD_MAX) -> int:
@@ -161,8 +179,11 @@ class Spread:
 class Extreme:
     """`$min` (sign 1) and `$max` (-1) over all types; null and nothing count for nothing."""
 
-    def __init__(self, sign: int) -> None:
+    def __init__(self, sign: int, memory: Memory, where: str) -> None:
         self._sign = sign
+        self._memory = memory
+        self._where = where
+        self._weighs = 0
         self._best: Value = MISSING
         self._key: tuple[Any, ...] = ()
 
@@ -172,6 +193,8 @@ class Extreme:
             return
         key = order_key(value)
         if self._best is MISSING or (key < self._key if self._sign > 0 else key > self._key):
+            self._memory.release(self._weighs)
+            self._weighs = self._memory.hold(value, self._where)
             self._best, self._key = value, key
 
     def state(self) -> Value:
@@ -191,13 +214,18 @@ class Extreme:
 class One:
     """`$first` and `$last` document's value; nothing is null."""
 
-    def __init__(self, first: bool) -> None:
+    def __init__(self, first: bool, memory: Memory, where: str) -> None:
         self._first = first
+        self._memory = memory
+        self._where = where
+        self._weighs = 0
         self._kept: list[Value] = []
 
     def add(self, value: Value) -> None:
         """Keep it, if it is to be kept."""
         if not (self._first and self._kept):
+            self._memory.release(self._weighs)
+            self._weighs = self._memory.hold(None if value is MISSING else value, self._where)
             self._kept = [None if value is MISSING else value]
 
     def state(self) -> Value:
@@ -259,11 +287,11 @@ def _average(count: int, total: numbers.Number, _: numbers.Number) -> Value:
 ACCUMULATORS: Final[dict[str, Make]] = {
     "$sum": lambda memory, where: Sum(),  # noqa: ARG005
     "$avg": lambda memory, where: Spread(_average, squared=False),  # noqa: ARG005
-    "$min": lambda memory, where: Extreme(1),  # noqa: ARG005
-    "$max": lambda memory, where: Extreme(-1),  # noqa: ARG005
+    "$min": lambda memory, where: Extreme(1, memory, where),
+    "$max": lambda memory, where: Extreme(-1, memory, where),
     "$count": lambda memory, where: Sum(),  # noqa: ARG005 - of the number 1
-    "$first": lambda memory, where: One(first=True),  # noqa: ARG005
-    "$last": lambda memory, where: One(first=False),  # noqa: ARG005
+    "$first": lambda memory, where: One(True, memory, where),
+    "$last": lambda memory, where: One(False, memory, where),
     "$push": lambda memory, where: Listed(False, memory, where),
     "$addToSet": lambda memory, where: Listed(True, memory, where),
     "$stdDevPop": lambda memory, where: Spread(  # noqa: ARG005

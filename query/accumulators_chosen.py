@@ -8,6 +8,7 @@ which are exact: they keep the numbers of the group, as `$push` would.
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class Ends:
         self._first = first
         self._memory = memory
         self._where = where
+        self._weighs: deque[int] = deque()
         self._kept: list[Value] = []
 
     def add(self, value: Value) -> None:
@@ -40,10 +42,10 @@ class Ends:
         if self._first and len(self._kept) == self._count:
             return
         value = None if value is MISSING else value
-        if len(self._kept) < self._count:
-            self._memory.hold(value, self._where)
-        else:
+        if len(self._kept) == self._count:
             del self._kept[0]
+            self._memory.release(self._weighs.popleft())
+        self._weighs.append(self._memory.hold(value, self._where))
         self._kept.append(value)
 
     def state(self) -> Value:
@@ -70,7 +72,7 @@ class Least:
         self._key, self._shown_as = order
         self._memory = memory
         self._where = where
-        self._kept: list[tuple[Any, int, Value]] = []
+        self._kept: list[tuple[Any, int, Value, int]] = []
         self._came = 0
 
     def add(self, value: Value) -> None:
@@ -78,17 +80,17 @@ class Least:
         if value is MISSING:
             return
         self._came += 1
-        entry = (self._key(value), self._came, value)
-        if len(self._kept) == self._count and not entry[:2] < self._kept[-1][:2]:
-            return
-        if len(self._kept) < self._count:
-            self._memory.hold(value, self._where)
+        at = (self._key(value), self._came)
+        if len(self._kept) == self._count:
+            if not at < self._kept[-1][:2]:
+                return
+            self._memory.release(self._kept.pop()[3])
+        entry = (*at, value, self._memory.hold(value, self._where))
         insort(self._kept, entry, key=lambda one: one[:2])
-        del self._kept[self._count :]
 
     def state(self) -> Value:
         """The values."""
-        return [value for _, _, value in self._kept]
+        return [value for _, _, value, _ in self._kept]
 
     def merge(self, state: Value) -> None:
         """Another's come after ours."""

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from query.accumulators import Accumulator, Make, Memory, weight
+from query.accumulators import HELD_MAX, Accumulator, Make, Memory, weight
 from query.document_sort import Sort, place, sort_values
 from query.document_values import MISSING, Path, Value, order_key
 from query.expressions import Expression
@@ -181,7 +181,7 @@ class Grouped:
         """`finish` gives the documents their last order; without a `sink` there is only the state."""
         self._key = key
         self._fields = fields
-        self._memory = memory
+        self._memory = memory.share()
         self._finish = finish
         self._sink = sink
         self._groups: dict[tuple[Any, ...], tuple[Value, list[Accumulator]]] = {}
@@ -213,6 +213,7 @@ class Grouped:
             names = (name for name, _, _, _ in self._fields)
             found.append({"_id": key, **dict(zip(names, results, strict=True))})
         self._groups.clear()
+        self._memory.let_go()
         for document in self._finish(found):
             if not self._sink.push(document):
                 break
@@ -240,6 +241,9 @@ class Ordered:
         self._sink = sink
         self._held: list[tuple[Any, Value]] = []
         self._seen = 0
+        self._weighs = 0
+        self._new = 0
+        """What is held that `memory` does not count yet: it may not be among the first."""
 
     def push(self, document: Value) -> bool:
         """Hold one document, if it may be among the first."""
@@ -251,15 +255,18 @@ class Ordered:
                 why = f"more than {SORTED_MAX} documents to sort: match less, or let a $limit follow"
                 raise RefusedError("$sort", why)
             self._memory.hold(document, "$sort")
-        elif len(self._held) >= 2 * self._top + 100:
+            return True
+        self._new += weight(document, "$sort")
+        if len(self._held) >= 2 * self._top + 100 or self._new > HELD_MAX:
             self._cut()
         return True
 
     def _cut(self) -> None:
         self._held = heapq.nsmallest(self._top or 0, self._held, key=_first)
-        self._memory.release()
+        self._memory.release(self._weighs)
+        self._weighs = self._new = 0
         for _, document in self._held:
-            self._memory.hold(document, "$sort")
+            self._weighs += self._memory.hold(document, "$sort")
 
     def state(self) -> Value:
         """The first documents, in order."""
@@ -332,11 +339,13 @@ class Bucketed:
 
     def _folded(self, first: int, end: int) -> dict[str, Value]:
         found: dict[str, Value] = {}
+        memory = self._memory.share()
         for name, make, expression, where in self._fields:
-            accumulator = make(self._memory, where)
+            accumulator = make(memory, where)
             for _, _, _, document in self._held[first:end]:
                 accumulator.add(expression(document))
             found[name] = accumulator.result()
+        memory.let_go()
         return found
 
 
@@ -352,7 +361,7 @@ class Sampled:
         self._below = below
         self._memory = memory
         self._sink = sink
-        self._held: list[tuple[int, int, Value]] = []
+        self._held: list[tuple[int, int, Value, int]] = []
         self._seen = 0
 
     def push(self, document: Value) -> bool:
@@ -361,16 +370,18 @@ class Sampled:
 
     def _take(self, drawn: int, document: Value) -> bool:
         self._seen += 1
-        if len(self._held) < self._size:
-            self._memory.hold(document, "$sample")
-            heapq.heappush(self._held, (-drawn, -self._seen, document))
-        elif -drawn > self._held[0][0]:
-            heapq.heapreplace(self._held, (-drawn, -self._seen, document))
+        if len(self._held) == self._size:
+            if -drawn <= self._held[0][0]:
+                return True
+            self._memory.release(heapq.heappop(self._held)[3])
+        held = (-drawn, -self._seen, document, self._memory.hold(document, "$sample"))
+        heapq.heappush(self._held, held)
         return True
 
     def state(self) -> Value:
         """What was drawn, and the documents."""
-        return [[-drawn, document] for drawn, _, document in sorted(self._held, key=_drawn, reverse=True)]
+        ordered = sorted(self._held, key=_drawn, reverse=True)
+        return [[-drawn, document] for drawn, _, document, _ in ordered]
 
     def absorb(self, state: Value) -> bool:
         """Take the sample of another."""
@@ -392,7 +403,7 @@ def _first(item: tuple[Any, Value]) -> Any:
     return item[0]
 
 
-def _drawn(item: tuple[int, int, Value]) -> tuple[int, int]:
+def _drawn(item: tuple[int, int, Value, int]) -> tuple[int, int]:
     return item[0], item[1]
 
 

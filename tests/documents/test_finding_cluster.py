@@ -299,7 +299,7 @@ def test_what_a_peer_cannot_compute_ends_the_request_with_the_reason() -> None:
     assert "a number has 6001 digits" in refused.detail
 
 
-@pytest.mark.parametrize("bug", [OverflowError("no integer"), KeyError("e"), JsonError("malformed", "too long")])
+@pytest.mark.parametrize("bug", [OverflowError("none"), KeyError("e"), JsonError("malformed", "too long")])
 def test_what_nobody_foresaw_ends_the_request_and_not_the_peer(
     monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:

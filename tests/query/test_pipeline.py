@@ -444,6 +444,16 @@ CANNOT: list[tuple[Any, Any, str]] = [
         [{"a": [0] * 100_000}] * (HELD_MAX // 100_000 + 1),
         "this holds more at once than a request may",
     ),
+    *(
+        (stages, [{"g": n, "a": [0] * 10_000} for n in range(HELD_MAX // 10_000 + 1)], "holds more at once")
+        for stages in (
+            [{"$sort": {"g": 1}}, {"$limit": 10**9}, {"$count": "n"}],
+            [{"$group": {"_id": "$g", "x": {"$first": "$$ROOT"}}}, {"$count": "n"}],
+            [{"$group": {"_id": "$g", "x": {"$max": "$a"}}}, {"$count": "n"}],
+            [{"$facet": {"a": [{"$group": {"_id": 1, "x": {"$push": "$$ROOT"}}}, {"$count": "n"}],
+                         "b": [{"$sort": {"g": 1}}, {"$limit": 1}]}}],
+        )
+    ),
     (
         [{"$addFields": {"a": {"x": "$a", "y": "$a"}}}] * 40,
         [{"a": 1}],
@@ -467,6 +477,22 @@ def test_what_ends_a_pipeline_says_where_and_why(stages: Any, documents: list[An
     found = run(stages, documents)
     assert isinstance(found, Refusal)
     assert said in found.text
+
+
+@pytest.mark.parametrize(
+    "group",
+    [{"$last": "$a"}, {"$max": "$a"}, {"$lastN": {"input": "$a", "n": 2}}, {"$maxN": {"input": "$a", "n": 2}},
+     {"$topN": {"n": 2, "sortBy": {"g": -1}, "output": "$a"}}],
+    ids=lambda group: next(iter(group)),
+)  # fmt: skip
+def test_what_is_not_kept_is_not_held(group: Any) -> None:
+    documents = [{"g": n, "a": [n] * 1_000} for n in range(HELD_MAX // 1_000 + 10)]
+    (found,) = run([{"$group": {"_id": None, "x": group}}], documents)
+    assert found["x"] in ([n := HELD_MAX // 1_000 + 9] * 1_000, [[n] * 1_000, [n - 1] * 1_000],
+                          [[n - 1] * 1_000, [n] * 1_000])  # fmt: skip
+    few = [{"g": n % 100, "a": [n] * 1_000} for n in range(800)]
+    stages = [{"$group": {"_id": "$g", "x": {"$first": "$$ROOT"}}}, {"$sort": {"_id": 1}}, {"$limit": 400}]
+    assert len(run(stages, few)) == 100
 
 
 def test_products_of_products_stay_small() -> None:

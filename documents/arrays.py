@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import cmp_to_key
+from functools import partial
 from typing import Any, Final
 
 from core import limits
@@ -15,8 +15,15 @@ from core.json_values import Value, type_name
 from documents.cells import Path
 from documents.edits import EditError
 from documents.places import Place
-from query.document_filter import STEPS_TIMES_BYTES_MAX, cost_of, parse_filter, whole
+from query.document_filter import (
+    CLAUSES_TIMES_VALUES_MAX,
+    STEPS_TIMES_BYTES_MAX,
+    cost_of,
+    parse_filter,
+    whole,
+)
 from query.document_match import predicate
+from query.document_sort import KEYS_MAX
 from query.document_values import MISSING, equal, lookup, order_key, parse_path, path_text
 from query.refusals import Refusal
 
@@ -61,14 +68,14 @@ def _push(path: Path, value: Value, operator: str) -> Act:
     added, modifiers = _each(path, value, operator, _MODIFIERS)
     position = _whole(path, modifiers["$position"], "$position") if "$position" in modifiers else None
     kept = _whole(path, modifiers["$slice"], "$slice") if "$slice" in modifiers else None
-    order = _order(path, modifiers["$sort"]) if "$sort" in modifiers else None
+    order = _order(path, modifiers["$sort"]) if "$sort" in modifiers else []
 
     def act(place: Place, _: bool) -> None:
         array = _array_at(place) or []
         at = len(array) if position is None else position
         array[at:at] = deepcopy(added)
-        if order is not None:
-            array.sort(key=order)
+        for key, descending in order:
+            array.sort(key=key, reverse=descending)
         if kept is not None:
             array = array[:kept] if kept >= 0 else array[kept:]
         place.put(array)
@@ -76,25 +83,25 @@ def _push(path: Path, value: Value, operator: str) -> Act:
     return act
 
 
-def _order(path: Path, value: Value) -> Callable[[Value], Any]:
-    """The key of `$sort`: 1 or -1 for the elements themselves, or an object of paths within them."""
-    paths: list[tuple[Path, int]] = []
-    items = value.items() if type(value) is dict and value else [("", value)]
+def _order(path: Path, value: Value) -> list[tuple[Callable[[Value], Any], bool]]:
+    """What `$sort` sorts by, and whether it descends, the least important first: the elements themselves
+    by 1 or -1, or by an object of paths within them.
+    """
+    orders: list[tuple[Callable[[Value], Any], bool]] = []
+    items = list(value.items()) if type(value) is dict and value else [("", value)]
+    if len(items) > KEYS_MAX:
+        raise _bad("$push", path, f"$sort has at most {KEYS_MAX} paths")
     for text, direction in items:
         below = parse_path(text) if text else ()
         way = whole(direction)
         if isinstance(below, str) or way not in (1, -1):
             raise _bad("$push", path, '$sort is 1 or -1, or paths with these like {"score": -1}')
-        paths.append((below, way))
+        orders.append((partial(_key_at, below), way == -1))
+    return orders[::-1]
 
-    def compare(a: Value, b: Value) -> int:
-        for below, direction in paths:
-            x, y = order_key(lookup(a, below)), order_key(lookup(b, below))
-            if x != y:
-                return direction if x > y else -direction
-        return 0
 
-    return cmp_to_key(compare)
+def _key_at(below: Path, item: Value) -> Any:
+    return order_key(lookup(item, below))
 
 
 def _add_to_set(path: Path, value: Value, operator: str) -> Act:
@@ -118,7 +125,8 @@ def _add_to_set(path: Path, value: Value, operator: str) -> Act:
 
 
 def _pull(path: Path, value: Value, operator: str) -> Act:
-    return _without(_condition(path, value, operator))
+    is_unwanted, clauses = _condition(path, value, operator)
+    return _without(is_unwanted, clauses)
 
 
 def _pull_all(path: Path, value: Value, operator: str) -> Act:
@@ -128,11 +136,13 @@ def _pull_all(path: Path, value: Value, operator: str) -> Act:
     return _without(lambda item: order_key(item) in unwanted)
 
 
-def _without(is_unwanted: Callable[[Value], bool]) -> Act:
+def _without(is_unwanted: Callable[[Value], bool], clauses: int = 1) -> Act:
     def act(place: Place, _: bool) -> None:
         array = _array_at(place)
         if array is None:
             return
+        if clauses > 1 and clauses * _values_in(array) > CLAUSES_TIMES_VALUES_MAX:
+            raise place.conflict(f"{clauses} clauses are too many for so long an array: use $in")
         kept = [item for item in array if not is_unwanted(item)]
         if len(kept) < len(array):
             place.put(kept)
@@ -140,20 +150,28 @@ def _without(is_unwanted: Callable[[Value], bool]) -> Act:
     return act
 
 
-def _condition(path: Path, value: Value, operator: str) -> Callable[[Value], bool]:
-    """A value means itself, operators a condition on the element, any other object one on its members."""
+def _values_in(value: Value) -> int:
+    children = value.values() if type(value) is dict else value if type(value) is list else ()
+    return 1 + sum(map(_values_in, children))
+
+
+def _condition(path: Path, value: Value, operator: str) -> tuple[Callable[[Value], bool], int]:
+    """A value means itself, operators a condition on the element, any other object one on its members; and
+    how many clauses that has.
+    """
     if type(value) is not dict or not value:
-        return lambda item: equal(item, value)
+        return lambda item: equal(item, value), 1
     on_element = any(name.startswith("$") for name in value)
     parsed = parse_filter({"e": {"$elemMatch": value}} if on_element else value, operator)
     if isinstance(parsed, Refusal):
         raise _bad(operator, path, parsed.text)
-    if cost_of(parsed).steps * limits.DOCUMENT_BYTES_MAX > STEPS_TIMES_BYTES_MAX:
+    cost = cost_of(parsed)
+    if cost.steps * limits.DOCUMENT_BYTES_MAX > STEPS_TIMES_BYTES_MAX:
         raise _bad(operator, path, "its patterns are too complex: write simpler ones")
     holds = predicate(parsed)
     if on_element:
-        return lambda item: holds({"e": [item]})
-    return lambda item: type(item) is dict and holds(item)
+        return lambda item: holds({"e": [item]}), cost.clauses
+    return lambda item: type(item) is dict and holds(item), cost.clauses
 
 
 def _pop(path: Path, value: Value, operator: str) -> Act:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from core.json_values import render
+from documents import arrays
 from documents.cells import put_pieces, written_after
 from documents.edits import Edit, EditError
 from documents.updates import iso_time, update, update_of
-from query.document_values import MISSING
+from query.document_values import MISSING, order_key
 from tests.documents.cellular import assembled
 
 NOW_US = 1_700_000_000_123_456
@@ -128,6 +129,7 @@ def test_what_an_operator_does(document: Any, operators: Any, result: Any) -> No
         ({"a": Decimal("1e6000")}, {"$mul": {"a": Decimal("1e6000")}}, "digits"),
         ({"a": Decimal("1e6000")}, {"$inc": {"a": 1}}, "digits"),
         ({"a": 10**4000}, {"$mul": {"a": 10**4000}}, "digits"),
+        ({"a": [{"x": 1}] * 3_000}, {"$pull": {"a": {"$or": [{"x": n} for n in range(900)]}}}, "use .in"),
     ],
 )
 def test_a_document_that_an_operator_cannot_work_on_is_a_conflict(
@@ -165,6 +167,7 @@ def test_a_document_that_an_operator_cannot_work_on_is_a_conflict(
         ({"$push": {"a": {"$slice": 1}}}, "array under"),
         ({"$push": {"a": {"$each": [], "$slice": 1.5}}}, "whole number"),
         ({"$push": {"a": {"$each": [], "$sort": 2}}}, "1 or -1"),
+        ({"$push": {"a": {"$each": [], "$sort": {f"p{n}": 1 for n in range(33)}}}}, "at most 32 paths"),
         ({"$addToSet": {"a": {"$each": [], "$slice": 1}}}, "slice"),
         ({"$pop": {"a": 2}}, "takes 1"),
         ({"$pull": {"a": {"$nope": 2}}}, "nope"),
@@ -177,6 +180,14 @@ def test_what_is_no_update_is_refused_whatever_the_document(operators: Any, says
         edit(operators)
     assert found.value.code == "bad_patch"
     assert len(str(found.value)) < 400
+
+
+def test_sorting_looks_at_each_element_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(arrays, "order_key", lambda value: looked.append(value) or order_key(value))
+    numbers = [n * 7 % 1_000 for n in range(1_000)]
+    assert after({"a": numbers}, {"$push": {"a": {"$each": [], "$sort": 1}}}) == {"a": sorted(numbers)}
+    assert len(looked) == 1_000
 
 
 def test_what_would_be_nested_too_deep_is_refused() -> None:

@@ -20,7 +20,7 @@ from cql_lite.ast import At
 
 WORD, QUOTED, STRING, SYMBOL, END, BAD = "word", "quoted", "string", "symbol", "end", "bad"
 INTEGER, FLOAT, UUID, BLOB, DURATION = "integer", "float", "uuid", "blob", "duration"
-_DOLLARS, _COMMENT = "dollars", "comment"
+_DOLLARS, _COMMENT, _OPEN = "dollars", "comment", "open"
 
 _UNIT = r"(?i:mo|ms|us|\u00b5s|ns|[ywdhms])"
 _ISO = (
@@ -37,6 +37,7 @@ _LEXEME: Final = re.compile(
     | (?P<integer>[0-9]++)
     | (?P<string>'[^']*+(?:''[^']*+)*+')
     | (?P<comment>--[^\n]*+|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/)
+    | (?P<open>/\*.*+)
     | (?P<symbol>\+=|-=|<=|>=|!=|\.\.|[-+*/%=<>()\[\]{{}},.;:?])
     | (?P<quoted>"[^"]*+(?:""[^"]*+)*+")
     | (?P<dollars>\$\$(?:[^$]|\$(?!\$))*+\$\$)
@@ -93,6 +94,9 @@ class Lexemes:
             elif kind == _DOLLARS:
                 kind = STRING
                 ups.append("")
+            elif kind == _OPEN:  # a comment that never ends: what follows is of it, and not looked at again
+                kind = BAD
+                ups.append("")
             else:
                 ups.append("")
             kinds.append(kind)
@@ -118,10 +122,10 @@ class Lexemes:
         kind, text = self.kinds[index], self.texts[index]
         if kind == END:
             return "the end of the statement"
+        if kind == BAD and text.startswith("/*"):
+            return "a /* that begins a comment which never ends"
         if kind == BAD:
             return _BAD.get(text) or f"the character {text!r}"
-        if text == "/" and _opens(self, index):
-            return "a /* that begins a comment which never ends"
         if len(text) > SHOWN_CHARS_MAX:
             text = f"{text[:SHOWN_CHARS_MAX]}..."
         return text if kind in (STRING, QUOTED) else f"'{text}'"
@@ -208,8 +212,9 @@ def _begins_batch(lexemes: Lexemes, index: int) -> bool:
 def _opens(lexemes: Lexemes, index: int) -> bool:
     """Whether a quote or comment begins here that never ends."""
     if lexemes.kinds[index] == BAD:
-        return lexemes.texts[index] in ("'", '"') or lexemes.text.startswith("$$", lexemes.starts[index])
-    return lexemes.text.startswith("/*", lexemes.starts[index])
+        is_quote = lexemes.texts[index] in ("'", '"')
+        return is_quote or lexemes.text.startswith(("$$", "/*"), lexemes.starts[index])
+    return False
 
 
 def _end_of(lexemes: Lexemes, index: int) -> int:

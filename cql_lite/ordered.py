@@ -14,6 +14,10 @@ _EXPONENT_BYTES = 5
 _EXPONENT_BIAS = 2**39
 _FLIP = bytes(255 - byte for byte in range(256))
 _PLAIN_ZEROS_MAX = 40
+_PLAIN_DIGITS_MAX = 2_400
+"""Numbers that are longer are not made still longer."""
+_EXPONENT_MAX = 2**31
+"""The wire has no greater one."""
 _TIMEUUID_SIGNS = 0x8080808080808080
 
 
@@ -108,8 +112,10 @@ def undecimal(data: bytes, at: int) -> tuple[Decimal, int]:
     if not text.isdecimal():
         raise ValueError("not an encoded decimal")
     exponent = adjusted - len(text)
-    if 0 < exponent <= _PLAIN_ZEROS_MAX:
-        text, exponent = text + "0" * exponent, 0
+    zeros = exponent if 0 < exponent <= _PLAIN_ZEROS_MAX else max(0, exponent - _EXPONENT_MAX)
+    if exponent <= _EXPONENT_MAX and len(text) + zeros > _PLAIN_DIGITS_MAX:
+        zeros = 0
+    text, exponent = text + "0" * zeros, exponent - zeros
     digits = tuple(map(int, text.lstrip("0")))
     return Decimal((int(sign == _NEGATIVE), digits, exponent)), end + 1
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from core.limits import NUMBER_DIGITS_MAX, VALUE_BYTES_MAX
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.formatting import column_title
@@ -44,6 +45,8 @@ from cql_lite.types import (
 
 Compile = Callable[[ast.Expression, Type | None], Compiled]
 Parts = list[bytes | None]
+Known = dict[int, Compiled]
+"""Items that are compiled, by their places."""
 Pack = Callable[[Parts], bytes]
 T = TypeVar("T", bound=Type)
 
@@ -55,6 +58,8 @@ def natural_type(expression: ast.Expression) -> Type | None:
     if not isinstance(expression, ast.Literal):
         return None
     if expression.kind == ast.INTEGER:
+        if len(expression.text) > NUMBER_DIGITS_MAX:  # and so refused where it is read
+            return VARINT
         value = int(expression.text)
         if -(2**31) <= value < 2**31:
             return INT
@@ -93,29 +98,29 @@ class Composer:
         if isinstance(expected, VectorType):
             if len(expression.items) != expected.dimensions:
                 raise _wrong(expression, f"{expected.dimensions} items are expected of a {expected}")
-            parts = self._alike(expression, expression.items, expected.element)
+            parts = self._alike(expression, expression.items, expected.element, {})
             vector = expected
             return _compiled(expected, parts, lambda values: _vector(vector, values))
-        of = self._element(expression.items, expected, ListType)
+        of, known = self._element(expression.items, expected, ListType)
         if of is None:
             return None
-        parts = self._alike(expression, expression.items, of.element)
+        parts = self._alike(expression, expression.items, of.element, known)
         return _compiled(of, parts, of.pack_with_nulls)
 
     def _set(self, expression: ast.SetLiteral, expected: Type | None) -> Compiled | None:
-        of = self._element(expression.items, expected, SetType)
+        of, known = self._element(expression.items, expected, SetType)
         if of is None:
             return None
-        parts = self._alike(expression, expression.items, of.element)
+        parts = self._alike(expression, expression.items, of.element, known)
         return _compiled(of, parts, lambda values: of.build([v for v in values if v is not None]))
 
     def _element(
         self, items: Sequence[ast.Expression], expected: Type | None, kind: type[ListType] | type[SetType]
-    ) -> ListType | SetType | None:
+    ) -> tuple[ListType | SetType | None, Known]:
         if isinstance(expected, kind):
-            return expected
-        element = None if expected is not None else self._common(items)
-        return None if element is None else kind(element=element)
+            return expected, {}
+        element, known = (None, {}) if expected is not None else self._common(items)
+        return None if element is None else kind(element=element), known
 
     def _map(
         self,
@@ -124,15 +129,20 @@ class Composer:
         expected: Type | None,
     ) -> Compiled | None:
         keys, values = [key for key, _ in entries], [value for _, value in entries]
+        known_keys: Known = {}
+        known_values: Known = {}
         if isinstance(expected, MapType):
             of = expected
+        elif expected is not None:
+            return None
         else:
-            types = (None, None) if expected is not None else (self._common(keys), self._common(values))
-            if types[0] is None or types[1] is None:
+            of_key, known_keys = self._common(keys)
+            of_value, known_values = self._common(values)
+            if of_key is None or of_value is None:
                 return None
-            of = MapType(keys=types[0], values=types[1])
-        of_keys = self._alike(expression, keys, of.keys)
-        of_values = self._alike(expression, values, of.values)
+            of = MapType(keys=of_key, values=of_value)
+        of_keys = self._alike(expression, keys, of.keys, known_keys)
+        of_values = self._alike(expression, values, of.values, known_values)
 
         def pack(parts: Parts) -> bytes:
             half = len(parts) // 2
@@ -176,21 +186,26 @@ class Composer:
 
     # --- parts
 
-    def _common(self, items: Sequence[ast.Expression]) -> Type | None:
-        """The type of the first item that says one by itself, be it a constant."""
+    def _common(self, items: Sequence[ast.Expression]) -> tuple[Type | None, Known]:
+        """The type of the first item that says one by itself, be it a constant; and that item, compiled: to
+        do it again at every level would double the work with each.
+        """
         items = [unwrapped(item) for item in items]
-        for item in items:
+        for at, item in enumerate(items):
             if not isinstance(item, (ast.Marker, ast.Literal, *LITERALS)):
-                return self._compile(item, None).type
-        for item in items:
+                compiled = self._compile(item, None)
+                return compiled.type, {at: compiled}
+        for at, item in enumerate(items):
             if isinstance(item, LITERALS):
                 found = self.composed(item, None)
                 if found is not None:
-                    return found.type
-        return next((of for item in items if (of := natural_type(item)) is not None), None)
+                    return found.type, {at: found}
+        return next((of for item in items if (of := natural_type(item)) is not None), None), {}
 
-    def _alike(self, whole: ast.Expression, items: Sequence[ast.Expression], of: Type) -> list[Compiled]:
-        return [self._of(whole, item, of) for item in items]
+    def _alike(
+        self, whole: ast.Expression, items: Sequence[ast.Expression], of: Type, known: Known
+    ) -> list[Compiled]:
+        return [known.get(at) or self._of(whole, item, of) for at, item in enumerate(items)]
 
     def _of(self, whole: ast.Expression, item: ast.Expression, of: Type) -> Compiled:
         part = self._compile(item, of)
@@ -215,8 +230,15 @@ def _compiled(of: Type, parts: Sequence[Compiled], pack: Pack) -> Compiled:
     evaluates: list[Evaluate] = [part.evaluate for part in parts]
 
     def evaluate(record: Record, context: Context) -> bytes | None:
+        values: Parts = []
+        left = VALUE_BYTES_MAX
+        for each in evaluates:
+            values.append(value := each(record, context))
+            left -= 0 if value is None else len(value)
+            if left < 0:
+                raise InvalidRequestError(f"a value put together takes more than {VALUE_BYTES_MAX} bytes")
         try:
-            return pack([each(record, context) for each in evaluates])
+            return pack(values)
         except InvalidValueError as error:
             raise InvalidRequestError(str(error)) from None
 

@@ -591,7 +591,7 @@ def _member(whole: Evaluate, key: Evaluate) -> Evaluate:
         if isinstance(found, dict):
             item = found.get(name)
             return None if item is None else bytes(item)
-        return bytes(found[int(name)]) if name.isdecimal() and int(name) < len(found) else None
+        return next(map(bytes, found[int(name) :]), None) if name[:9].isdecimal() and not name[9:] else None
 
     return evaluate
 

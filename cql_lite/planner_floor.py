@@ -6,6 +6,7 @@ in UTC; others have a fixed length. A time of day is divided from midnight on.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -98,10 +99,11 @@ def _floor_ms(ms: int, duration: Duration, start: int) -> int:
     year, month, _ = date_of(start // DAY_MS)
     to_year, to_month, _ = date_of(ms // DAY_MS)
     rest = duration.days * DAY_MS + duration.nanoseconds // _NS_PER_MS
-    count = ((to_year - year) * 12 + to_month - month) // duration.months + 1
-    while (begun := _after(start, count * duration.months, count * rest)) > ms:
-        count -= 1
-    return begun
+    most = ((to_year - year) * 12 + to_month - month) // duration.months + 1
+    later = bisect_right(
+        range(1, most + 1), ms, key=lambda count: _after(start, count * duration.months, count * rest)
+    )
+    return _after(start, later * duration.months, later * rest)
 
 
 def _after(start: int, months: int, ms: int) -> int:

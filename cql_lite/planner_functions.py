@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
+from core.limits import VALUE_BYTES_MAX
 from cql_lite.errors import FunctionError, InvalidRequestError
 from cql_lite.planner_numbers import converted, encoded, is_number, narrowed, plus, quotient
 from cql_lite.planner_rows import Record
@@ -209,13 +210,20 @@ def _blob_as(of: Type) -> Builder:
     return build
 
 
+def in_bounds(text: bytes, name: str) -> bytes:
+    """The text; raises FunctionError if it is longer than any value: what quotes quotes doubles it."""
+    if len(text) > VALUE_BYTES_MAX:
+        raise FunctionError(f"{name} gives a text of more than {VALUE_BYTES_MAX} bytes", name)
+    return text
+
+
 def _to_json(name: str, arguments: Arguments) -> Compiled:
     _count(name, arguments, 1)
     of, inner = arguments[0].type, arguments[0].evaluate
 
     def evaluate(record: Record, context: Context) -> bytes:
         value = inner(record, context)
-        return b"null" if value is None else of.to_json(value).encode()
+        return b"null" if value is None else in_bounds(of.to_json(value).encode(), name)
 
     return Compiled(TEXT, evaluate)
 
@@ -468,7 +476,7 @@ def cast(argument: Compiled, of: Type) -> Compiled:
     if is_number(source) and is_number(of):
         return unary(argument, of, lambda value: encoded(narrowed(source.decode(value), of), of))
     if of in (TEXT, SCALARS["ascii"]):
-        return unary(argument, of, lambda value: _text_of(source, value).encode())
+        return unary(argument, of, lambda value: in_bounds(_text_of(source, value).encode(), "cast"))
     read = milliseconds(source)
     if read is not None and of in (TIMESTAMP, DATE):
         encode = _timestamp if of == TIMESTAMP else _date

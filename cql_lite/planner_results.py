@@ -8,15 +8,19 @@ many run at once.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from core.consistency import Level
+from core.limits import MIB
 from core.requests import Answer, Broken, Invalid, Overloaded, Request, Timeout, Unavailable, Unready
+from cql_lite.errors import InvalidRequestError
 from cql_lite.types_base import Type
 
+ANSWER_BYTES_MAX: Final = 128 * MIB
+"""What is selected of the rows of one answer."""
 PEER_EPOCHS: Final = "peer_epochs"
 """The request (node/peer_epochs.py) that is answered once the live peers have our epoch, or are late."""
 
@@ -91,6 +95,20 @@ class FailedError(Exception):
         super().__init__(type(answer).__name__)
         self.answer = answer
         self.write_type = write_type
+
+
+def in_bounds(rows: Iterable[list[bytes | None]]) -> list[list[bytes | None]]:
+    """The rows of a result; raises InvalidRequestError as soon as they take too much: one column can be
+    selected a thousand times.
+    """
+    found, left = [], ANSWER_BYTES_MAX
+    for row in rows:
+        left -= sum(map(len, filter(None, row)))
+        if left < 0:
+            mib = ANSWER_BYTES_MAX // MIB
+            raise InvalidRequestError(f"the result takes more than {mib} MiB: select less of each row")
+        found.append(row)
+    return found
 
 
 def unless_failed(answer: Answer, write_type: str = "") -> Answer:

@@ -26,7 +26,7 @@ from cql_lite.planner_functions import Compiled
 from cql_lite.planner_match import from_match, match_of
 from cql_lite.planner_near import Near
 from cql_lite.planner_paging import PagingState
-from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, unless_failed
+from cql_lite.planner_results import Execution, Options, ResultColumn, RowsResult, in_bounds, unless_failed
 from cql_lite.planner_rows import Layout, Record
 from cql_lite.planner_source import Consumer, Position, Reading, from_partitions, from_ring
 from cql_lite.planner_tables import ColumnView, TableView, composite
@@ -374,7 +374,7 @@ class SelectPlan:
             consumer = Consumer(self._layout, lambda _, record: _kept(consumed, record), False)
             consumer.begin(partition, None, answer.now_us)
             consumer.row(interval.first, answer.rows[0].row, answer.now_us)
-        return RowsResult(self.columns, [self._project(record, context) for record in consumed])
+        return RowsResult(self.columns, in_bounds(self._project(record, context) for record in consumed))
 
     def _any(self, context: Context, options: Options) -> Execution:
         run = _Run(self, context, options)
@@ -509,7 +509,7 @@ class _Run:
             )
         self._warn(len(rows))
         project, context = self._plan._project, self._context
-        return RowsResult(self._plan.columns, [project(record, context) for record in rows], state)
+        return RowsResult(self._plan.columns, in_bounds(project(record, context) for record in rows), state)
 
     def _warn(self, rows: int) -> None:
         """What Cassandra warns of, at its default thresholds."""

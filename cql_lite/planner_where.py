@@ -180,7 +180,8 @@ def required(value: Bound, name: str) -> bytes:
 
 
 def _ordered(values: list[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
-    return [value for _, value in sorted({key(value): value for value in values}.items())]
+    """By the order of the type; equal ones that are written in two ways, as 1.0 and 1.00, are two keys."""
+    return sorted(dict.fromkeys(values), key=lambda value: (key(value), value))
 
 
 def _key(columns: Sequence[ColumnView], values: Sequence[bytes]) -> bytes:

@@ -23,7 +23,7 @@ from cql_lite import ast, wire
 from cql_lite.outcomes import error_of_failure, error_of_request
 from cql_lite.planner_cells import marker
 from cql_lite.planner_modify import ModifyPlan
-from cql_lite.planner_results import FailedError, Failure
+from cql_lite.planner_results import FailedError, Failure, in_bounds
 from cql_lite.planner_select import SelectPlan
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context
@@ -147,13 +147,13 @@ class QuickSelect:
         if not isinstance(answer, RowsRead):
             assert isinstance(answer, Failure), answer
             return error_of_failure(FailedError(answer), request.level)
-        rows = []
+        rows: list[list[bytes | None]] = []
         if answer.rows:
             layout, now_us = self._layout, answer.now_us
             template = layout.template(request.partition, None, now_us)
             record = layout.record(template, request.first, answer.rows[0].row, now_us)
             try:
-                rows.append(self._project(record, context))
+                rows = in_bounds([self._project(record, context)])
             except RequestError as error:
                 return error_of_request(error)
         return wire.Rows(metadata, rows, None, skip, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from cql_lite.ast_terms import Expression, ListLiteral, TupleLiteral, UdtLiteral
 from cql_lite.types_base import (
@@ -30,6 +31,9 @@ from cql_lite.types_nested import (
 from cql_lite.types_scalar import MARSHAL, json_string
 from cql_lite.types_time import read_unsigned_vint, unsigned_vint
 
+STRING_BYTES_MAX: Final = 65_535
+"""Of a [string] of the protocol."""
+
 # --- vectors
 
 
@@ -56,7 +60,10 @@ class VectorType(Nested, frozen=True, kw_only=True):
         return None if each is None else each * self.dimensions
 
     def option(self, version: int = VERSION_MAX) -> bytes:
-        return u16.pack(CUSTOM) + string(self.class_name)
+        name = self.class_name
+        if len(name.encode()) > STRING_BYTES_MAX:  # of a type with many fields: drivers get the bytes
+            name = f"{MARSHAL}BytesType"
+        return u16.pack(CUSTOM) + string(name)
 
     def unpack(self, data: bytes) -> list[bytes]:
         each = self.element.fixed_bytes

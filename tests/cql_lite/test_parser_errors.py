@@ -134,6 +134,13 @@ def test_what_is_just_deep_enough_parses() -> None:
     parse("UPDATE t SET a" + "['b']" * limits.JSON_DEPTH_MAX + " = 1 WHERE k = 1")
 
 
+def test_a_comment_that_never_ends_is_looked_at_once() -> None:
+    lexemes = Lexemes("SELECT a " + "/* " * 100_000)
+    assert len(lexemes.kinds) == 4
+    (piece,) = split("SELECT a /* b; c /* d;")
+    assert not piece.ended
+
+
 def test_width_is_not_bounded() -> None:
     found = parse(f"SELECT a FROM t WHERE a IN ({', '.join(map(str, range(20_000)))})")
     assert isinstance(found, ast.Select)

@@ -124,6 +124,27 @@ def test_the_order_of_uuids_is_cassandras() -> None:
     assert types.UUID.compare(low, high) == 1
 
 
+@pytest.mark.parametrize(
+    ("scale", "unscaled"),
+    [(-(2**31), 10), (-(2**31), -(10**500)), (2**31 - 1, 10), (-30, int("1" * 2_460)), (-2, 10**2_465)],
+)
+def test_the_longest_decimals_come_back_of_their_keys(scale: int, unscaled: int) -> None:
+    wire = scale.to_bytes(4, "big", signed=True)
+    wire += unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
+    types.DECIMAL.check(wire)
+    for descending in (False, True):
+        key = types.DECIMAL.to_key(wire, descending)
+        back, end = types.DECIMAL.from_key(key, 0, descending)
+        assert end == len(key)
+        assert types.DECIMAL.compare(back, wire) == 0
+
+
+def test_a_vector_whose_class_is_too_long_for_the_protocol_is_bytes_to_drivers() -> None:
+    names = tuple(f"{'f' * 40}{number}" for number in range(900))
+    of = types.UserType(keyspace="ks", name="u", names=names, types=(types.INT,) * 900)
+    assert types.VectorType(element=of, dimensions=1).option(5).endswith(b"marshal.BytesType")
+
+
 def test_equal_decimals_are_one_key() -> None:
     keys = [types.DECIMAL.key(types.DECIMAL.encode(Decimal(text))) for text in ("1", "1.00", "100E-2")]
     assert len(set(keys)) == 1

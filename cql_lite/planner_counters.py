@@ -18,7 +18,14 @@ from cql_lite.planner_results import Execution, Options, VoidResult, unless_fail
 from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Term, compile_term
-from cql_lite.planner_where import Where, column_of, compile_where, missing_of_partition
+from cql_lite.planner_where import (
+    PLACES_MAX,
+    Where,
+    column_of,
+    compile_where,
+    missing_of_partition,
+    places_refused,
+)
 from cql_lite.types import BIGINT, COUNTER, ResolveUdt
 from lsm.keys import STATIC_SUFFIX
 
@@ -71,9 +78,11 @@ class CounterPlan:
 
     def add(self, deltas: Deltas, context: Context) -> None:
         """Add what this execution adds."""
-        for partition in self._where.partitions(context):
+        partitions, intervals = self._where.partitions(context), self._where.intervals(context)
+        if len(partitions) * len(intervals) > PLACES_MAX:
+            raise InvalidRequestError(places_refused(len(partitions), len(intervals)))
+        for partition in partitions:
             rows = deltas.setdefault((self.view.id, partition), {})
-            intervals = self._where.intervals(context)
             for column, static, sign, term in self._added:
                 value = term(context)
                 if isinstance(value, UnsetType):

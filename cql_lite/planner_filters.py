@@ -19,6 +19,7 @@ from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetTyp
 from query.comparisons import Compare, Predicate, compared, containing, every, within
 
 MakePredicate = Callable[[Context], Predicate]
+Key = Callable[[bytes], bytes]
 
 
 def compile_filters(
@@ -162,7 +163,7 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
             "and IN only"
         )
     if operator == ast.IN:
-        return _within(subject, relation.right, called(left), scope, _as_indexed(left, layout, of))
+        return _within(subject, relation.right, called(left), scope, _key_as_indexed(left, layout, of))
     if isinstance(relation.right, ast.InList):
         raise InvalidRequestError(f"{operator} takes one value, not a list of them")
     term = compile_term(relation.right, of, called(left), scope)
@@ -178,11 +179,17 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
 
 def _as_indexed(left: ast.Target, layout: Layout, of: Type) -> Compare:
     """How values compare: an index of text may not tell capitals from small letters."""
+    key = _key_as_indexed(left, layout, of)
+    return of.compare if key == of.key else lambda a, b: (key(a) > key(b)) - (key(a) < key(b))
+
+
+def _key_as_indexed(left: ast.Target, layout: Layout, of: Type) -> Key:
+    """What is the same of values that compare as equal."""
     index = None if left.path else index_for(layout.view, column_of(layout.view, left.column), SIMPLE_INDEX)
     if index is None or not isinstance(of, Text):
-        return of.compare
+        return of.key
     target = index.looks_at[0]
-    return lambda a, b: of.compare(plain(a, target), plain(b, target))
+    return lambda value: of.key(plain(value, target))
 
 
 _NEGATED: Final = {
@@ -194,7 +201,7 @@ def _negated(left: ast.Target, subject: Compiled, relation: ast.Relation, scope:
     """NOT IN, NOT CONTAINS [KEY]: of rows that have a value there at all."""
     operator = _NEGATED[relation.operator]
     if operator == ast.IN:
-        makes = _within(subject, relation.right, called(left), scope, subject.type.compare)
+        makes = _within(subject, relation.right, called(left), scope, subject.type.key)
     else:
         makes = _containing(left, operator, subject, (relation.right, scope))
 
@@ -245,20 +252,20 @@ def _getter(subject: Compiled, context: Context) -> Callable[[Record], Any]:
 
 
 def _within(
-    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope, compare: Compare
+    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope, key: Key
 ) -> MakePredicate:
     of = subject.type
     if isinstance(right, ast.InList):
         terms = [compile_term(item, of, name, scope) for item in right.items]
         return lambda context: within(
-            _getter(subject, context), [present(term(context), name) for term in terms], compare
+            _getter(subject, context), [present(term(context), name) for term in terms], key
         )
     whole = ListType(element=of)
     term: Term = compile_term(right, whole, f"in({name})", scope)
 
     def make(context: Context) -> Predicate:
         options = whole.unpack(present(term(context), name))
-        return within(_getter(subject, context), options, compare)
+        return within(_getter(subject, context), options, key)
 
     return make
 

@@ -348,19 +348,32 @@ def _narrowed(checks: Sequence[Check]) -> list[Check]:
 
 def intersection(left: Sequence[Span], right: Sequence[Span]) -> tuple[Span, ...]:
     """The spans of terms that are in a span of either side; both are ascending and disjoint."""
-    both = []
-    for first, end in left:
-        for other_first, other_end in right:
-            if not end or not other_end:
-                point, beside = (first, (other_first, other_end)) if not end else (other_first, (first, end))
-                if _holds(beside, point):
-                    both.append((point, b""))
-            else:
-                start = max(first, other_first)
-                stop = end if other_end == OPEN else other_end if end == OPEN else min(end, other_end)
-                if start < stop or stop == OPEN:
-                    both.append((start, stop))
-    return tuple(sorted(both))
+    both: list[Span] = []
+    at = other_at = 0
+    while at < len(left) and other_at < len(right):
+        (first, end), (other_first, other_end) = left[at], right[other_at]
+        if not end or not other_end:
+            point, beside = (first, (other_first, other_end)) if not end else (other_first, (first, end))
+            if _holds(beside, point):
+                both.append((point, b""))
+        else:
+            start = max(first, other_first)
+            stop = end if other_end == OPEN else other_end if end == OPEN else min(end, other_end)
+            if start < stop or stop == OPEN:
+                both.append((start, stop))
+        if _ends_before((first, end), (other_first, other_end)):
+            at += 1
+        else:
+            other_at += 1
+    return tuple(both)
+
+
+def _ends_before(one: Span, other: Span) -> bool:
+    """Whether nothing behind `one`'s end is needed to know what `other` has in common with what is there."""
+    if other[1] == OPEN or one[1] == OPEN:
+        return one[1] != OPEN
+    one_end, other_end = (span[1] or span[0] + b"\x00" for span in (one, other))
+    return one_end <= other_end
 
 
 def _holds(span: Span, term: bytes) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+from core.limits import VALUE_BYTES_MAX
 from cql_lite import ast
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_functions import Compiled, Evaluate, timeuuid, unary
@@ -90,10 +91,21 @@ def default(of: Type) -> bytes:
     if isinstance(of, Collection):
         return of.pack([])
     if isinstance(of, Fields):
-        return of.pack([default(each) for each in of.types])
+        parts: list[bytes | None] = []
+        for each in of.types:
+            parts.append(default(each))
+            _check_size(of, sum(len(part or b"") for part in parts))
+        return of.pack(parts)
     if isinstance(of, VectorType):
-        return of.pack([default(of.element)] * of.dimensions)
+        part = default(of.element)
+        _check_size(of, len(part) * of.dimensions)
+        return of.pack([part] * of.dimensions)
     return _DEFAULTS[of]
+
+
+def _check_size(of: Type, size: int) -> None:
+    if size > VALUE_BYTES_MAX:
+        raise InvalidRequestError(f"a value of type {of} takes more than {VALUE_BYTES_MAX} bytes")
 
 
 def _replace(name: str, value: Compiled, others: Arguments, compile_: Compile) -> Compiled:

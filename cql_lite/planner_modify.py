@@ -46,6 +46,7 @@ from cql_lite.planner_select import key_markers
 from cql_lite.planner_tables import ColumnView, TableView
 from cql_lite.planner_terms import Context, Markers, MarkerSpec, Scope, Term, compile_term
 from cql_lite.planner_where import (
+    PLACES_MAX,
     WHOLE,
     Interval,
     Where,
@@ -53,6 +54,7 @@ from cql_lite.planner_where import (
     compile_where,
     key_refused,
     missing_of_partition,
+    places_refused,
 )
 from cql_lite.types import BIGINT, INT, TEXT, InvalidValueError, ResolveUdt, name_in_json
 from lsm.keys import STATIC_SUFFIX
@@ -344,7 +346,10 @@ class ModifyPlan:
         partitions = where.partitions(context)
         if not self.view.clustering or where.restricts_rows:
             only_static = bool(self.assigns) and all(a.column.kind == STATIC for a in self.assigns)
-            return Targets(partitions, [] if only_static else where.intervals(context))
+            intervals = [] if only_static else where.intervals(context)
+            if len(partitions) * len(intervals) > PLACES_MAX:
+                raise InvalidRequestError(places_refused(len(partitions), len(intervals)))
+            return Targets(partitions, intervals)
         return Targets(partitions, [] if self.assigns else [WHOLE])
 
     def _inserted(self, context: Context) -> tuple[Targets, list[tuple[ColumnView, Any]]]:

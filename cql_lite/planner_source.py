@@ -17,7 +17,7 @@ from core.row import Row
 from cql_lite.errors import InvalidRequestError
 from cql_lite.planner_results import Asked, unless_failed
 from cql_lite.planner_rows import Layout, Record
-from cql_lite.planner_where import Interval
+from cql_lite.planner_where import PLACES_MAX, Interval, places_refused
 from lsm.keys import (
     STATIC_SUFFIX,
     TOKEN_MAX,
@@ -147,6 +147,8 @@ def from_partitions(
     after: Position | None,
 ) -> Source:
     """Rows of these slices of these partitions, in this order, after a position."""
+    if len(partitions) * len(intervals) > PLACES_MAX:
+        raise InvalidRequestError(places_refused(len(partitions), len(intervals)))
     units = _units(partitions, intervals, reading.reverse, after)
     for start in range(0, len(units), UNITS_ASKED_MAX):
         some = units[start : start + UNITS_ASKED_MAX]

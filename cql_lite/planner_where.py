@@ -163,6 +163,12 @@ class Where(msgspec.Struct):
         return first, last
 
 
+def places_refused(partitions: int, slices: int) -> str:
+    """Why so many slices of so many partitions are too many for one statement."""
+    many = f"{slices} rows or slices in each of {partitions} partitions"
+    return f"the statement names {many}; at most {PLACES_MAX} can be: use several"
+
+
 def key_refused(size: int) -> str:
     """Why a partition key of so many bytes is none."""
     if not size:

@@ -5,7 +5,7 @@ A predicate that meets no value (None) on either side does not hold, as in SQL a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 Row = Any
@@ -35,13 +35,15 @@ def compared(value: Callable[[Row], Value], operator: str, right: Value, compare
     return predicate
 
 
-def within(value: Callable[[Row], Value], options: Sequence[Value], compare: Compare) -> Predicate:
-    """Whether the row's value equals one of `options`."""
-    known = [option for option in options if option is not None]
+def within(
+    value: Callable[[Row], Value], options: Sequence[Value], key: Callable[[Value], Hashable]
+) -> Predicate:
+    """Whether the row's value equals one of `options`, however many these are: equal ones have equal keys."""
+    known = frozenset(key(option) for option in options if option is not None)
 
     def predicate(row: Row) -> bool:
         left = value(row)
-        return left is not None and any(compare(left, option) == 0 for option in known)
+        return left is not None and key(left) in known
 
     return predicate
 

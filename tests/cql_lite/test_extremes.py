@@ -1,12 +1,15 @@
-"""Statements and values at the ends of what there is: none takes more than its bytes let expect, none is a bug."""
+"""Statements and values at the ends of what there is: none takes more than its bytes let expect."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
+from core.finding import OPEN, Span
 from cql_lite import wire
+from cql_lite.planner_find import intersection
 from tests.cql_lite.whole import Cql, cluster_of, settle
 
 DIGITS = "1" * 5_000
@@ -19,6 +22,8 @@ def cql() -> Cql:
     for text in (
         "CREATE TABLE t (k int PRIMARY KEY, ts timestamp, doc json, w text, l list<int>)",
         "CREATE TABLE scaled (k decimal PRIMARY KEY, v int)",
+        "CREATE TABLE wide (k int, c int, v int, PRIMARY KEY (k, c))",
+        "CREATE TABLE counted (k int, c int, v counter, PRIMARY KEY (k, c))",
         "CREATE TABLE vectors (k int PRIMARY KEY, v vector<float, 2>)",
     ):
         client.run(text)
@@ -85,3 +90,62 @@ def test_vectors_of_what_is_no_number_are_never_near(cql: Cql) -> None:
     assert "have no distance" in cql.error(order, [nan, 1.0]).message
     cosines = cql.run("SELECT similarity_dot_product(v, [1, 1]) AS s FROM vectors WHERE k IN (0, 1, 3)")
     assert [row["s"] == row["s"] for row in cosines] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT v FROM wide WHERE k IN ? AND c IN ?",
+        "UPDATE wide SET v = 1 WHERE k IN ? AND c IN ?",
+        "DELETE FROM wide WHERE k IN ? AND c IN ?",
+        "UPDATE counted SET v = v + 1 WHERE k IN ? AND c IN ?",
+    ],
+)
+def test_places_are_counted_in_all_partitions(cql: Cql, text: str) -> None:
+    assert "at most 10000 can be" in cql.error(text, list(range(101)), list(range(100))).message
+
+
+def test_lists_of_many_values_are_looked_at_once(cql: Cql) -> None:
+    for k in range(50):
+        cql.run("INSERT INTO wide (k, c, v) VALUES (1, ?, ?)", k, k)
+    some, others = list(range(0, 200_000, 2)), list(range(0, 200_000, 3))
+    for text in ("SELECT v FROM wide WHERE v IN ? AND v IN ? ALLOW FILTERING",
+                 "SELECT v FROM wide WHERE k = 1 AND v IN ? AND v IN ? ALLOW FILTERING"):  # fmt: skip
+        found = cql.run(text, some, others)
+        assert sorted(row["v"] for row in found) == [0, 6, 12, 18, 24, 30, 36, 42, 48]
+
+
+def test_what_masks_show_is_bounded(cql: Cql) -> None:
+    vectors = "(vector<vector<vector<float, 8000>, 8000>, 8000>) null"
+    assert "takes more than" in cql.error(f"SELECT mask_default({vectors}) FROM t").message
+    fields = ", ".join(["vector<vector<int, 8000>, 100>"] * 10)
+    assert "takes more than" in cql.error(f"SELECT mask_default((tuple<{fields}>) null) FROM t").message
+
+
+SPANS = st.lists(st.integers(0, 30), max_size=12, unique=True).map(sorted)
+
+
+def spans_of(places: list[int], points: bool, is_open: bool) -> list[Span]:
+    """Ascending and disjoint: every place a point, or every two a span, the last perhaps without an end."""
+    terms = [bytes((place,)) for place in places]
+    if points:
+        return [(term, b"") for term in terms]
+    spans = list(zip(terms[::2], terms[1::2], strict=False))
+    return [*spans[:-1], (spans[-1][0], OPEN)] if is_open and spans else spans
+
+
+@given(SPANS, SPANS, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_an_intersection_has_what_both_have(
+    left: list[int], right: list[int], points: bool, other_points: bool, is_open: bool, is_other_open: bool
+) -> None:
+    one, other = spans_of(left, points, is_open), spans_of(right, other_points, is_other_open)
+    both = intersection(one, other)
+    assert list(both) == sorted(both)
+    for term in range(32):
+        there = [any(holds(span, bytes((term,))) for span in spans) for spans in (one, other, both)]
+        assert there[2] == (there[0] and there[1])
+
+
+def holds(span: Span, term: bytes) -> bool:
+    first, end = span
+    return term == first if not end else first <= term and (end == OPEN or term < end)

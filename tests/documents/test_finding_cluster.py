@@ -204,7 +204,8 @@ def test_a_cursor_that_no_page_gave_is_refused(body: dict[str, Any]) -> None:
     assert isinstance(query, FindQuery)
     key = row_key(collection.table, token_of_id("1"), b"1")
     sound = Place(collection.table, query.what, b"[1]" if body else b"[]", key)
-    others = [{"values": text} for text in (b"[1,2]", b"[" if body else b"[1]", b"5", b"{}")]
+    values = (b"[1,2]", b"[" if body else b"[1]", b"5", b"{}")
+    others: list[dict[str, Any]] = [{"values": text} for text in values]
     others += [{"skip": -5}, {"skip": 10**9}, {"key": b""}, {"key": b"x"}]
     others += [{"key": row_key(collection.table + 1, 5, b"1")}]
     assert isinstance(find_query(collection, {**body, "cursor": encode_place(sound)}), FindQuery)

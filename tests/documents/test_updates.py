@@ -184,7 +184,12 @@ def test_what_is_no_update_is_refused_whatever_the_document(operators: Any, says
 
 def test_sorting_looks_at_each_element_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr(arrays, "order_key", lambda value: looked.append(value) or order_key(value))
+
+    def looking(value: Any) -> Any:
+        looked.append(value)
+        return order_key(value)
+
+    monkeypatch.setattr(arrays, "order_key", looking)
     numbers = [n * 7 % 1_000 for n in range(1_000)]
     assert after({"a": numbers}, {"$push": {"a": {"$each": [], "$sort": 1}}}) == {"a": sorted(numbers)}
     assert len(looked) == 1_000

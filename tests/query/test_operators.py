@@ -92,8 +92,8 @@ def test_nothing_compares_with_no_value() -> None:
         assert not compared(value, operator, None, order)(1)
         assert not compared(value, operator, 1, order)(None)
     assert compared(value, "!=", 2, order)(1)
-    assert within(value, [1, None], order)(1)
-    assert not within(value, [None], order)(None)
+    assert within(value, [1, None], hash)(1)
+    assert not within(value, [None], hash)(None)
     assert containing(lambda row: row, 2, order)([1, 2])
     assert every([]) is None
     both = every([lambda row: row > 1, lambda row: row < 3])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import threading
@@ -118,10 +119,11 @@ class Loader:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._open: dict[int, _Batch] = {}
-        self._not_taken: list[tuple[int, int]] = []
-        self._failure: Failure | None = None
+        self._failure: Exception | None = None
         self._tally = Tally()
         self._saved_s = 0.0
+        self._next = (0, 1)
+        """Where the record begins that is to be read next: those before it are in batches, or rejected."""
         self._identity: dict[str, str] = {}
 
     def stop(self) -> None:
@@ -133,7 +135,7 @@ class Loader:
         job, tally, began_s = self._job, self._tally, time.monotonic()
         with Source(job.file) as source:
             self._identity = job.identity()
-            offset, line = self._resume()
+            offset, line = self._next = self._resume()
             tally.bytes_total = source.size
             queues: list[_Batches] = [queue.Queue(QUEUED_BATCHES_MAX) for _ in range(WORKERS)]
             threads = [
@@ -151,7 +153,7 @@ class Loader:
                     while thread.is_alive():
                         thread.join(0.1)
                         self._report(source, began_s)
-                self._save(source)
+                self._save()
         self._report(source, began_s)
         if self._failure is not None:
             raise self._failure
@@ -167,11 +169,11 @@ class Loader:
         began_s = time.monotonic()
         for item in reading.read_records(source, self._job.kind, self._job.key, *begin):
             if self._ending:
-                self._not_taken.append((item.offset, item.line))
                 return
             self._tally.read += 1
             if isinstance(item, Reject):
                 self._reject(item)
+                self._next = (source.offset, source.line)
                 continue
             worker = zlib.crc32(item.key.encode()) % len(queues)
             batch = filling[worker]
@@ -181,8 +183,9 @@ class Loader:
             if batch is None:
                 batch = filling[worker] = self._begin(item)
             batch.add(item)
+            self._next = (source.offset, source.line)
             if time.monotonic() - self._saved_s > SAVE_PAUSE_S:
-                self._save(source)
+                self._save()
             if self._tally.read % BATCH_ROWS_MAX == 0:
                 self._report(source, began_s)
         for worker, batch in enumerate(filling):
@@ -223,12 +226,12 @@ class Loader:
                 continue
             try:
                 refused = writer.put(batch.records)
-            except Failure as failure:
+                for one in refused:
+                    record = one.record
+                    self._reject(Reject(record.offset, record.line, one.reason, record.value.decode()))
+            except Exception as failure:  # noqa: BLE001 - a worker that ended would be waited for without end
                 self._failure = self._failure or failure
                 continue
-            for one in refused:
-                record = one.record
-                self._reject(Reject(record.offset, record.line, one.reason, record.value.decode()))
             with self._lock:
                 del self._open[id(batch)]
                 self._tally.loaded += len(batch.records) - len(refused)
@@ -237,8 +240,13 @@ class Loader:
     def _reject(self, reject: Reject) -> None:
         with self._lock:
             self._tally.rejected += 1
-            with self._job.rejects.open("ab") as file:
-                file.write(reading.reject_line(reject))
+            try:
+                with self._job.rejects.open("ab") as file:
+                    file.write(reading.reject_line(reject))
+            except OSError as error:
+                hint = "say where rejected lines may be kept: --rejects FILE"
+                what = f"{self._job.rejects}: {error.strerror or error}"
+                raise Failure(what, hint=hint, code="bad_rejects") from None
 
     # ---------------------------------------------------------------------------------------------- state
 
@@ -259,11 +267,11 @@ class Loader:
         keep_rejects_before(self._job.rejects, line)
         return offset, line
 
-    def _save(self, source: Source) -> None:
+    def _save(self) -> None:
         """Note the smallest offset from which everything may be missing."""
         with self._lock:
-            marks = [*self._not_taken, *((batch.offset, batch.line) for batch in self._open.values())]
-            offset, line = min(marks, default=(source.offset, source.line))
+            marks = [(batch.offset, batch.line) for batch in self._open.values()]
+            offset, line = min(marks, default=self._next)
         self._saved_s = time.monotonic()
         write_state(self._job.state, {"identity": self._identity, "offset": offset, "line": line})
 
@@ -304,10 +312,18 @@ def keep_rejects_before(path: Path, line: int) -> None:
     """Drop the rejects of lines that will be read again."""
     if not path.exists():
         return
-    kept = [text for text in path.read_bytes().splitlines() if json.loads(text)["line"] < line]
+    kept = [text for text in path.read_bytes().splitlines() if _line_of(text) < line]
     path.write_bytes(b"".join(text + b"\n" for text in kept))
     if not kept:
         path.unlink()
+
+
+def _line_of(text: bytes) -> float:
+    """The line that a reject is of; of one that is cut short, as by a full disk, one that comes again."""
+    try:
+        return int(json.loads(text)["line"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def dry_run(job: Job, progress: Progress) -> tuple[Tally, list[Reject]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from cli.records import REJECTED_TEXT_CHARS_MAX, Reject
+from cli.records import LINE_BYTES_MAX, REJECTED_TEXT_CHARS_MAX, Reject
 from cli.shell import csv_text
 from cli.shell.copy_styles import Read
 from cli.shell.copy_values import from_json
@@ -130,8 +130,14 @@ class _Csv:
                         return
                     found = "a quote is opened here and never closed"
                     break
+                if len(text) + len(data) > LINE_BYTES_MAX:
+                    found = f"longer than {LINE_BYTES_MAX} bytes: perhaps a quote is opened and never closed"
+                    break
                 try:
-                    text += data.decode("utf-8-sig" if offset == 0 and not text else "utf-8")
+                    more = data.decode("utf-8-sig" if offset == 0 and not text else "utf-8")
+                    text, is_open = text + more, bool(text)
+                    if is_open and self._dialect.quote not in more:
+                        continue
                     found = csv_text.fields(text.rstrip("\r\n"), self._dialect)
                 except UnicodeDecodeError as error:
                     text, found = data.decode(errors="replace"), f"not UTF-8: {error.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import socket
@@ -105,15 +106,40 @@ def test_a_load_that_was_stopped_goes_on(cluster: FakeCluster, file: Path) -> No
     assert len(stored(cluster)) == ROWS
 
 
-def test_one_that_was_stopped_before_it_loaded_anything_begins_at_the_beginning(
+def test_a_load_that_was_stopped_before_its_first_record_forgets_none(
     cluster: FakeCluster, file: Path
 ) -> None:
-    loader = Loader([cluster.url], job(file), lambda tally: None)
-    loader.stop()
+    cluster.fault = lambda number: 503 if number > 2 else 0
+    with pytest.raises(Failure):
+        run(cluster, job(file), patience_s=0.05)
+    before = load.read_state(load.default_state(file))
+    stopped = Loader([cluster.url], job(file), lambda tally: None)
+    stopped.stop()
     with pytest.raises(Failure, match="stopped"):
-        loader.run()
+        stopped.run()
+    assert load.read_state(load.default_state(file)) == before
+    cluster.fault = lambda number: 0
     run(cluster, job(file))
     assert len(stored(cluster)) == ROWS
+
+
+def test_rejects_that_cannot_be_kept_end_the_load(cluster: FakeCluster, tmp_path: Path) -> None:
+    file = tmp_path / "rows.ndjson"
+    file.write_text("".join(json.dumps({"id": f"k{n}", "n": n}) + "\n" for n in range(ROWS)))
+    cluster.refused_keys = frozenset(f"k{n}" for n in range(0, ROWS, 10))
+    nowhere = dataclasses.replace(job(file), rejects=tmp_path / "nowhere" / "rejects")
+    with pytest.raises(Failure, match="nowhere/rejects: No such file") as caught:
+        run(cluster, nowhere)
+    assert "--rejects" in caught.value.hint
+
+
+def test_a_reject_that_was_cut_short_comes_again(cluster: FakeCluster, tmp_path: Path) -> None:
+    file = tmp_path / "rows.ndjson"
+    file.write_text("nonsense\n" * 3)
+    rejects = load.default_rejects(file)
+    rejects.write_bytes(b'{"line": 1, "reason": "x", "text": ""}\n{"line": 2, "rea')
+    load.keep_rejects_before(rejects, 2)
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [1]
 
 
 def test_a_changed_file_is_not_gone_on_with(cluster: FakeCluster, file: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cli.records import Reject, Source
-from cli.shell import csv_text
+from cli.shell import copy_rows, csv_text
 from cli.shell.copy_from import insert_of
 from cli.shell.copy_rows import Field, Row, csv_rows, ndjson_rows
 from cli.shell.copy_to import RANGES, queries_of
@@ -187,6 +187,25 @@ def test_rows_and_rejects_of_csv(tmp_path: Path) -> None:
     with Source(tmp_path / "x.csv") as source:
         again = list(csv_rows(source, PLACES, options, (found[2].offset, found[2].line)))
     assert again == found[2:]
+
+
+def test_a_quote_that_is_never_closed_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    fields = csv_text.fields
+
+    def looking(text: str, of: Dialect) -> list[str | None] | None:
+        looked.append(len(text))
+        return fields(text, of)
+
+    monkeypatch.setattr(csv_text, "fields", looking)
+    monkeypatch.setattr(copy_rows, "LINE_BYTES_MAX", 5_000)
+    text = 'id,name\n1,"open\n' + "2,x\n" * 2_000
+    found = rows_of(tmp_path / "x.csv", text, CopyOptions(header=True))
+    assert isinstance(found[0], Reject) and "longer than 5000 bytes" in found[0].reason
+    assert sum(looked) < 2 * len(text)
+    assert all(isinstance(row, Row) for row in found[1:])
 
 
 def test_rows_and_rejects_of_ndjson(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ _LEAST: Final = {
 _INDEX_INTERVALS: Final = (("min_index_interval", 128), ("max_index_interval", 2048))
 _THRESHOLDS: Final = (("min_threshold", 4), ("max_threshold", 32))
 """What must not exceed what, and Cassandra's defaults."""
+_DIGITS: Final = 20
+"""Of whole numbers in options."""
 _BOOLEANS: Final = ("cdc", "allow_auto_snapshot", "incremental_backups")
 _ONE_POLICY: Final = r"[0-9.]+(?:p|percentile|ms)"
 _POLICY: Final = re.compile(
@@ -142,6 +144,8 @@ def _is_whole(text: str) -> bool:
 def _check_whole(name: str, text: str) -> None:
     if not _is_whole(text):
         raise ConfigurationError(f"Invalid integer value {text} for '{name}'")
+    if len(text) > _DIGITS or int(text) >= 2**31:
+        raise PropertyError(f"Invalid integer value {text[:60]} for '{name}': it is below {2**31}")
     if int(text) < _LEAST[name]:
         raise ConfigurationError(f"{name} must be greater than or equal to {_LEAST[name]} (got {text})")
 
@@ -179,7 +183,8 @@ def _check_compression(options: Mapping[str, str]) -> None:
         raise ConfigurationError(f"Could not create Compression for type {class_}: there is no such class")
     for name in ("chunk_length_in_kb", "chunk_length_kb"):
         length = options.get(name, "1")
-        if not (length.isascii() and length.isdecimal()) or not 0 < int(length) <= 1 << 20:
+        is_whole = length.isascii() and length.isdecimal() and len(length) <= _DIGITS
+        if not is_whole or not 0 < int(length) <= 1 << 20:
             raise ConfigurationError(f"Invalid value {length} for {name}")
         if int(length) & (int(length) - 1):
             raise ConfigurationError(f"{name} must be a power of 2 (got {length})")

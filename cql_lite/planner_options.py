@@ -18,6 +18,8 @@ from cql_lite.planner_kept import KEPT_OPTIONS, check_kept, check_together
 CHANGES: Final = ("none", "keys", "new", "old", "new_and_old")
 """What a table's change events carry."""
 
+_DIGITS: Final = 20
+"""Of whole numbers: more are none that an option may have."""
 _NOT_KEPT: Final = ("id",)
 """Told by DESCRIBE ... WITH INTERNALS; tables have ids of their own here."""
 
@@ -33,6 +35,8 @@ def _whole(option: ast.Option, most: int) -> int:
     text = option.value
     if not isinstance(text, str) or not text.isascii() or not text.removeprefix("-").isdecimal():
         raise PropertyError(f"Invalid integer value {text} for '{option.name}'")
+    if len(text) > _DIGITS:
+        raise ConfigurationError(f"{option.name} must be less than or equal to {most} (got {text[:60]})")
     if int(text) < 0:
         raise ConfigurationError(f"{option.name} must be greater than or equal to 0 (got {text})")
     if int(text) > most:

@@ -286,13 +286,18 @@ def options_row(options: TableOptions) -> Row:
         "default_time_to_live": options.default_ttl_s,
         "extensions": {},
         "gc_grace_seconds": options.gc_grace_s,
-        "max_index_interval": int(other.get("max_index_interval", "2048")),
-        "memtable_flush_period_in_ms": int(other.get("memtable_flush_period_in_ms", "0")),
-        "min_index_interval": int(other.get("min_index_interval", "128")),
+        "max_index_interval": _int_of(other.get("max_index_interval", "2048")),
+        "memtable_flush_period_in_ms": _int_of(other.get("memtable_flush_period_in_ms", "0")),
+        "min_index_interval": _int_of(other.get("min_index_interval", "128")),
         "read_repair": other.get("read_repair", "BLOCKING").upper(),
         "read_repair_chance": 0.0,
         "speculative_retry": shown_policy(other.get("speculative_retry", "99p")),
     }
+
+
+def _int_of(text: str) -> int:
+    """A number that is kept as text, as an int: what was kept before it was checked may be none."""
+    return min(int(text[:20]), 2**31 - 1)
 
 
 _KINDS: Final = {PARTITION: "partition_key", CLUSTERING: "clustering", "static": "static", REGULAR: "regular"}

@@ -129,7 +129,7 @@ def _bound(prepared: Prepared, values: Sequence[wire.BoundValue]) -> dict[str, s
             if len(value) <= VALUE_CHARS_MAX:
                 try:
                     text = column.type.to_json(value)
-                except InvalidValueError:
+                except (InvalidValueError, ValueError):
                     text += " that are not of its type"
         shown[f"bound_var_{index}_{column.name}"] = text[:VALUE_CHARS_MAX]
     return shown

@@ -7,6 +7,7 @@ import pytest
 from cql_lite import wire
 from tests.cql_lite.whole import Cql, cluster_of, settle
 
+ONES = "1" * 5_000
 TABLES = """
 CREATE TYPE addr (street text, zip int);
 CREATE TABLE a (k int, c int, d int, v int, t text, PRIMARY KEY (k, c, d));
@@ -54,6 +55,10 @@ REFUSED: dict[type[wire.Error], list[tuple[str, str]]] = {
         ("CREATE TABLE x (k int PRIMARY KEY) WITH min_index_interval = 'x'", "Invalid integer value x"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH crc_check_chance = 'x'", "Invalid double value x"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH cdc = 5", "Invalid boolean value 5"),
+        ("CREATE TABLE x (k int PRIMARY KEY) WITH max_index_interval = 9999999999",
+         "Invalid integer value 9999999999 for 'max_index_interval'"),
+        (f"CREATE TABLE x (k int PRIMARY KEY) WITH min_index_interval = '{ONES}'",
+         "Invalid integer value 1111"),
     ],
     wire.ConfigError: [
         ("CREATE KEYSPACE x WITH replication = {'class': 'Nope'}",
@@ -68,6 +73,10 @@ REFUSED: dict[type[wire.Error], list[tuple[str, str]]] = {
          "gc_grace_seconds must be greater than or equal to 0"),
         ("CREATE TABLE x (k int PRIMARY KEY) WITH default_time_to_live = 630720001",
          "default_time_to_live must be less than or equal to 630720000"),
+        (f"CREATE TABLE x (k int PRIMARY KEY) WITH gc_grace_seconds = {ONES}",
+         "gc_grace_seconds must be less than or equal to"),
+        (f"CREATE TABLE x (k int PRIMARY KEY) WITH compression={{'class': '', 'chunk_length_kb':'{ONES}'}}",
+         "for chunk_length_kb"),
         ("CREATE CUSTOM INDEX x ON b (bl) USING 'nope.Nope'", "Unable to find custom indexer class"),
     ],
     wire.Invalid: [

@@ -70,13 +70,15 @@ class _Partitions:
         stored = self._engine.get(prefix + HEADER_SUFFIX)
         self._header = None if stored is None else stored_header(prefix + HEADER_SUFFIX, stored)
 
-    def note_static(self, prefix: bytes) -> None:
-        """Have the static row of a partition sent along."""
+    def note_static(self, prefix: bytes) -> int:
+        """Have the static row of a partition sent along; how many bytes come of it."""
         key = prefix + STATIC_SUFFIX
         if self._wanted.statics and self._has_clustering and key not in self.statics:
             data = self.row(key)
             if data is not None:
                 self.statics[key] = data
+                return len(key) + len(data)
+        return 0
 
     def rows_of(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The rows of a partition, without the static one."""
@@ -110,7 +112,7 @@ def find(engine: Engine, wanted: Find, has_clustering: bool) -> Candidates:
         term, key = next_term, next_key
         if data is not None:
             rows.append((term, key, data))
-            partitions.note_static(key[: prefix_end(key)])
+            size += partitions.note_static(key[: prefix_end(key)])
     return Candidates(tuple(rows), tuple(partitions.statics.items()), b"", b"", False)
 
 

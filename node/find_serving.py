@@ -201,8 +201,9 @@ class _Slice(Work):
             found.append((term, key, data))
             self._count += 1
             self._size += len(key) + len(data)
-            if find.statics and static is not None:
+            if find.statics and static is not None and key[:end] + STATIC_SUFFIX not in self._statics:
                 self._statics[key[:end] + STATIC_SUFFIX] = static
+                self._size += len(static)
         return found
 
     def _is_its_turn(self, key: bytes, row: Row, static: Row, term: bytes) -> bool:

@@ -33,7 +33,7 @@ from core.ports import PeerId
 from core.requests import Answer, Invalid, Timeout
 from core.row import Row, decode_row
 from core.schema import STATIC
-from lsm.keys import TOKEN_MAX, TOKEN_MIN, split_row_key
+from lsm.keys import STATIC_SUFFIX, TOKEN_MAX, TOKEN_MIN, prefix_end, split_row_key
 from node.find_pieces import PieceRead, Question
 from node.scans import check_level, joined_ranges
 from node.writes import no_such_table
@@ -202,7 +202,9 @@ class FindOperation:
         self._here = Cursor((), None)
         """What was not handed on yet."""
         self._rows: list[FoundRow] = []
-        self._statics: dict[bytes, Row] = {}
+        self._statics: dict[bytes, bytes] = {}
+        self._given: dict[bytes, Row] = {}
+        """Static rows of the partitions that rows are of; of others they came too early."""
         self._stages: list[Cursor] = []
         self._size = 0
         self._index = 0 if request.drive is None else request.drive.index
@@ -327,8 +329,7 @@ class FindOperation:
         if self._reply is None:
             return
         for key, data in statics:
-            if key not in self._statics:
-                self._statics[key] = decode_row(data)
+            self._statics.setdefault(key, data)
         self._go_on()
 
     def _hand_on(self) -> None:
@@ -359,8 +360,15 @@ class FindOperation:
                 return False
             self._rows.append(FoundRow(key, decode_row(data), term, stage))
             self._size += len(key) + len(data)
+            self._give_static(key[: prefix_end(key)] + STATIC_SUFFIX)
             self._here = _from(piece, term, key)
         return True
+
+    def _give_static(self, key: bytes) -> None:
+        data = self._statics.get(key)
+        if data is not None and key not in self._given:
+            self._given[key] = decode_row(data)
+            self._size += len(data)
 
     def stale(self) -> None:
         """Plan anew under the epochs that we lacked, from where we are."""
@@ -392,7 +400,7 @@ class FindOperation:
     def _end_with_rows(self) -> None:
         more = bool(self._here.pieces) or self._here.rest is not None
         cursor = encode_cursor(msgspec.structs.replace(self._here, index=self._index)) if more else b""
-        rows, statics = tuple(self._rows), tuple(self._statics.items())
+        rows, statics = tuple(self._rows), tuple(self._given.items())
         self._end(Found(rows, statics, self.now_us, more, cursor, tuple(self._stages)))
 
     def _close_pieces(self) -> None:

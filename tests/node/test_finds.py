@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from core import limits
 from core.commands import Find, IndexBuild
 from core.consistency import Level
 from core.finding import OPEN, Check, Cursor, Drive, FindRequest, Found, Piece, decode_cursor, encode_cursor
 from core.messages import FindSlice, Follow, Message, OperationFailed, SliceFound
-from core.metadata import CreateIndex, DropIndex
+from core.metadata import CreateIndex, CreateTable, DropIndex
 from core.requests import (
     Answer,
     BatchRequest,
@@ -24,7 +25,17 @@ from core.requests import (
     WriteRequest,
     Written,
 )
-from core.schema import Index, IndexTarget, Table
+from core.schema import (
+    CLUSTERING,
+    PARTITION,
+    REGULAR,
+    STATIC,
+    Column,
+    Index,
+    IndexTarget,
+    Table,
+    TableOptions,
+)
 from cql_lite.types import BLOB
 from jepsen_like.scenarios import Scenario
 from lsm import keys
@@ -415,3 +426,51 @@ def test_a_damaged_row_comes_back_from_others_and_does_not_cost_the_index() -> N
 def found(answer: Answer | None) -> int:
     assert isinstance(answer, Found), answer
     return len(answer.rows)
+
+
+def test_static_rows_count_towards_what_an_answer_may_hold() -> None:
+    """They come along, one for each partition that is found: rows alone fit in an answer that they do not."""
+    s = Scenario(peers=5, settings=QUIET)
+    s.start()
+    columns = (
+        Column(0, "key", "text", PARTITION),
+        Column(0, "at", "text", CLUSTERING),
+        Column(0, "s", "blob", STATIC),
+        Column(0, "v", "blob", REGULAR),
+    )
+    answer = s.ask(MetadataRequest(CreateTable("kv", "wide", columns, TableOptions()))).answer
+    assert isinstance(answer, Changed) and not answer.error
+    assert s.until(lambda: all(s.state(peer).table("kv", "wide") for peer in s.cluster.running()))
+    table = s.state(0).table("kv", "wide")
+    assert table is not None
+    static, value = (column.id for column in table.columns if column.kind in (STATIC, REGULAR))
+    for number in range(120):
+        rows = (
+            RowWrite(keys.STATIC_SUFFIX, (Write(static, (), 0, b"s" * 40_000),)),
+            RowWrite(keys.ROW_SUFFIX + b"a\x00\x00", (Write(value, (), 0, b"x"),)),
+        )
+        request = WriteRequest(table.id, b"k%d" % number, rows, Level.ALL, 1)
+        assert isinstance(s.ask(request).answer, Written)
+    sizes: list[int] = []
+
+    def note(_source: int, _target: int, message: Message) -> bool:
+        if isinstance(message, SliceFound):
+            sizes.append(sum(len(data) for _, data in message.statics))
+        return False
+
+    s.lose(note)
+    found: list[bytes] = []
+    cursor = b""
+    check = Check(IndexTarget("v"), point(b"x"))
+    while True:
+        request_ = FindRequest(table.id, Level.QUORUM, (check,), cursor=cursor, statics=True)
+        page = s.ask(request_, at=0).answer
+        assert isinstance(page, Found), page
+        assert all(any(key.startswith(row.key[:-4]) for key, _ in page.statics) for row in page.rows)
+        assert len(page.statics) == len(page.rows) < 60
+        found += [keys.split_row_key(row.key)[2] for row in page.rows]
+        if not page.more:
+            break
+        cursor = page.cursor
+    assert sorted(found) == keys_of(120)
+    assert sizes and all(size < limits.SLICE_BYTES_MAX + 50_000 for size in sizes), sizes

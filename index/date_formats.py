@@ -231,11 +231,13 @@ def _instant(given: dict[str, str | None], zone: Zone, up: bool) -> int | None:
     if date_of(days) != (year, month, day):
         return None
     days += found.get("yearday", 1) - 1
+    if "yearday" in found and date_of(days)[0] != year:
+        return None
     local_us = days * DAY_US + ((hour * 60 + minute) * 60 + second) * SECOND_US
     if given.get("fraction"):
         local_us += int(str(given["fraction"])[:6].ljust(6, "0"))
-    elif up:
-        local_us = next_begin(local_us, _finest(given)) - 1
+    elif up and (finest := _finest(given)):
+        local_us = next_begin(local_us, finest) - 1
     named = given.get("zone")
     of = zone if named is None else zone_of(named.upper())
     return None if of is None else instant_of(of, local_us)
@@ -247,5 +249,6 @@ _PARTS_OF: Final = (
 
 
 def _finest(given: dict[str, str | None]) -> str:
-    """The least unit that was named."""
-    return [unit for unit, names in zip(_UNITS, _PARTS_OF, strict=True) if any(map(given.get, names))][-1:][0]
+    """The least unit that was named; "" if none was."""
+    named = [unit for unit, names in zip(_UNITS, _PARTS_OF, strict=True) if any(map(given.get, names))]
+    return named[-1] if named else ""

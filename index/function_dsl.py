@@ -107,7 +107,7 @@ def _decay(body: Body, shape: str, only: Query | None, weight: float) -> ScoreFu
     if origin is None and not is_date:
         raise RefusedError("origin is missing", inner.path)
     wide, beyond = _span(scale, inner), _span(offset, inner)
-    if not wide:
+    if wide <= 0:
         raise RefusedError("scale is above 0", inner.path)
     decay = inner.number("decay", 0.5, 1e-9, 1 - 1e-9)
     inner.leftover()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
+from index.floats import as_float, total_of
 from index.query import FunctionScore, Query, ScoreFunction, Statistics
 
 
@@ -63,10 +64,8 @@ Values = Sequence[tuple[float, float]]
 
 _COMBINED: Final[dict[str, Callable[[Values], float]]] = {
     "multiply": lambda values: math.prod(value for value, _ in values),
-    "sum": lambda values: math.fsum(value for value, _ in values),
-    "avg": lambda values: (
-        math.fsum(value for value, _ in values) / (sum(one for _, one in values) or 1.0)
-    ),
+    "sum": lambda values: total_of(value for value, _ in values),
+    "avg": lambda values: total_of(value for value, _ in values) / (sum(one for _, one in values) or 1.0),
     "first": lambda values: values[0][0],
     "max": lambda values: max(value for value, _ in values),
     "min": lambda values: min(value for value, _ in values),
@@ -103,7 +102,7 @@ def _hashed(seed: bytes, key: bytes) -> float:
 
 def _values(held: Document, one: ScoreFunction) -> list[float]:
     values = held.fields.get(one.field)
-    return [] if values is None else [float(value) for value in values.of(one.view)]
+    return [] if values is None else [as_float(value) for value in values.of(one.view)]
 
 
 def _of_field(one: ScoreFunction) -> Callable[[Document], float]:
@@ -159,8 +158,13 @@ MODES: Final = tuple(_OF_SEVERAL)
 
 
 def _gauss(scale: float, decay: float) -> Callable[[float], float]:
-    spread = -(scale**2) / (2 * math.log(decay))
-    return lambda distance: math.exp(-(distance**2) / (2 * spread))
+    rate = math.log(decay)
+
+    def by(distance: float) -> float:
+        share = distance / scale
+        return math.exp(rate * (share * share))
+
+    return by
 
 
 def _exp(scale: float, decay: float) -> Callable[[float], float]:

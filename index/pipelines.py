@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from index.aggregation import Aggregations, PipelineOf
+from index.floats import total_of
 from index.formulas import compile_formula
 
 SIBLINGS: Final = (
@@ -143,11 +144,11 @@ def _extreme(best: Callable[..., float]) -> Callable[[PipelineOf, Values], Shown
 
 
 def _average(_: PipelineOf, values: Values) -> Shown:
-    return {"value": math.fsum(value for _, value in values) / len(values) if values else None}
+    return {"value": total_of(value for _, value in values) / len(values) if values else None}
 
 
 def _total(_: PipelineOf, values: Values) -> Shown:
-    return {"value": math.fsum(value for _, value in values)}
+    return {"value": total_of(value for _, value in values)}
 
 
 def _stats(_: PipelineOf, values: Values) -> Shown:
@@ -156,8 +157,8 @@ def _stats(_: PipelineOf, values: Values) -> Shown:
         "count": len(numbers),
         "min": min(numbers, default=None),
         "max": max(numbers, default=None),
-        "avg": math.fsum(numbers) / len(numbers) if numbers else None,
-        "sum": math.fsum(numbers),
+        "avg": total_of(numbers) / len(numbers) if numbers else None,
+        "sum": total_of(numbers),
     }
 
 

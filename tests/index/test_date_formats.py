@@ -51,6 +51,17 @@ def test_what_is_read(how: str, text: str, first: str, last: str | None) -> None
         assert format_instant(found) == expected
 
 
+@pytest.mark.parametrize(("how", "text"), [("EEE", "Mon"), ("a", "AM"), ("XXX", "Z"), ("'x'", "x")])
+def test_a_form_that_names_no_part_of_a_date_is_read_all_the_same(how: str, text: str) -> None:
+    assert form(how).read(text, UTC_ONLY, False) == form(how).read(text, UTC_ONLY, True) == 0
+
+
+@pytest.mark.parametrize("text", ["366 2023", "367 2024", "0 2024", "999 2024"])
+def test_a_year_has_no_more_days_than_it_has(text: str) -> None:
+    assert form("D yyyy").read("366 2024", UTC_ONLY, False) is not None
+    assert form("D yyyy").read(text, UTC_ONLY, False) is None
+
+
 @pytest.mark.parametrize("text", ["31/02/2024", "1/2/2024", "15-02-2024", "15/02/2024 ", ""])
 def test_what_is_not_of_the_form_is_none(text: str) -> None:
     assert form("dd/MM/yyyy").read(text, UTC_ONLY, False) is None

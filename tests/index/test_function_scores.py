@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,18 +18,20 @@ from index.query_dsl import parse_query
 from index.rewriting import Rewriter
 from index.search_body import SearchBody, parse_body
 
-DOCUMENT = {"likes": 100, "price": 15, "at": "2024-01-11", "tags": ["a", "b"], "many": [1, 5]}
+DOCUMENT: dict[str, Any] = {"likes": 100, "price": 15, "at": "2024-01-11", "tags": ["a", "b"], "many": [1, 5]}
 NOW_US = parse_instant("2024-01-21T00:00:00Z") or 0
 RULES = compile_mapping(Mapping())
 
 
-def score(function: dict[str, Any], key: bytes = b"k") -> float | None:
+def score(
+    function: dict[str, Any], key: bytes = b"k", document: dict[str, Any] = DOCUMENT
+) -> float | None:
     query = parse_query({"function_score": function})
     assert not isinstance(query, QueryError), query
     assert isinstance(RULES, Rules)
     planned = Rewriter(MappedFields(RULES), now_us=NOW_US, key_of=lambda _: None).rewrite(query)
     assert not isinstance(planned, QueryError), planned
-    return compile_query(planned, Statistics())(Held(key, DOCUMENT, RULES))
+    return compile_query(planned, Statistics())(Held(key, document, RULES))
 
 
 WEIGHTS = [{"filter": {"term": {"tags": "a"}}, "weight": 3}, {"filter": {"term": {"tags": "b"}}, "weight": 5}]
@@ -80,6 +83,18 @@ def test_functions(function: dict[str, Any], expected: float | None) -> None:
     assert found == (None if expected is None else pytest.approx(expected))
 
 
+@pytest.mark.parametrize("shape", ["gauss", "exp", "linear"])
+@pytest.mark.parametrize("number", [1e200, -1.7e308, 10**400, Decimal("1e500")])
+def test_no_number_of_a_document_makes_a_function_fail(shape: str, number: Any) -> None:
+    for scale in (1e-200, 1, 1e200):
+        function = {shape: {"n": {"origin": 1, "scale": scale}}}
+        found = score(function, document={"n": number})
+        assert found is not None and 0 <= found <= 1
+    both = [{"field_value_factor": {"field": "n"}}, {"field_value_factor": {"field": "n"}}]
+    for mode in ("sum", "avg", "multiply", "max", "min", "first"):
+        assert score({"functions": both, "score_mode": mode}, document={"n": number}) is not None
+
+
 def test_chance_has_a_seed() -> None:
     keys = [b"%d" % number for number in range(500)]
     found = [score({"random_score": {"seed": 10, "field": "_seq_no"}}, key) for key in keys]
@@ -101,6 +116,7 @@ def test_chance_has_a_seed() -> None:
         ({"field_value_factor": {}}, "field is missing"),
         ({"gauss": {"a": {"origin": 1}}}, "scale is missing"),
         ({"gauss": {"a": {"origin": 1, "scale": 0}}}, "scale is above 0"),
+        ({"exp": {"a": {"origin": 1, "scale": -1}}}, "scale is above 0"),
         ({"gauss": {"a": {"origin": 1, "scale": 1, "decay": 1}}}, "decay is a number"),
         ({"gauss": {"a": {"scale": 1}}}, "origin is missing"),
         ({"gauss": {"a": {"origin": {"lat": 1, "lon": 2}, "scale": "2km"}}}, "no search by place"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from index.aggregation import PipelineOf
 from index.aggregation_dsl import parse_aggregations
 from index.bounds import QueryError, RefusedError
 from index.computing import compute
 from index.finishing import finish
 from index.formulas import compile_formula
 from index.merging import merge_all
+from index.pipelines import with_siblings
 from tests.index.test_aggregations import Row
 
 SALES = [
@@ -59,6 +62,14 @@ def test_siblings_look_at_all_buckets(kind: str, options: Any, expected: Any) ->
     found = shown({"all": {kind: {"buckets_path": "m>sales", **options}}, "m": months({})})
     assert list(found) == ["all", "m"]
     assert found["all"] == expected
+
+
+@pytest.mark.parametrize("kind", ["avg_bucket", "sum_bucket", "stats_bucket"])
+def test_sums_beyond_all_floats_end_at_the_greatest(kind: str) -> None:
+    buckets = [{"key": key, "doc_count": 1, "m": {"value": 1.7e308}} for key in range(3)]
+    asked = PipelineOf(kind, (("", "a>m"),))
+    found = with_siblings((("s", asked),), {"a": {"buckets": buckets}})["s"]
+    assert all(value > 0 and math.isfinite(value) for value in found.values())
 
 
 def test_siblings_of_counts_and_of_what_has_no_buckets() -> None:

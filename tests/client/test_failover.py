@@ -62,6 +62,18 @@ async def test_too_few_replicas_are_waited_for_with_pauses_until_attempts_are_us
     assert len(peer.asked) == 4
 
 
+async def test_what_may_not_be_done_twice_is_sent_once_though_the_library_below_would_repeat_it() -> None:
+    """A connection that was used before and is cut: aiohttp sends PUT and DELETE again by itself."""
+    async with (
+        peers(in_turn(lambda: ok({"buckets": []}), cut, lambda: problem("no-such-bucket", 404))) as [peer],
+        client(peer) as db,
+    ):
+        await db.buckets()
+        with pytest.raises(sullae.OutcomeUnknown):
+            await db.kv("b").drop()
+    assert [one.method for one in peer.asked] == ["GET", "DELETE"]
+
+
 async def test_a_plain_write_whose_answer_was_lost_is_written_again_without_a_key() -> None:
     async with peers(in_turn(cut, cut, lambda: ok(ETag='"1-1"'))) as [peer], client(peer) as db:
         await db.kv("b").put("k", b"v")

@@ -114,6 +114,7 @@ class Transport:
             skip_auto_headers=["Content-Type"],
             trace_configs=[trace],
         )
+        self._session._retry_connection = False  # what may be sent again is decided here
         if not self.settings.discover:
             return
         try:

@@ -224,3 +224,19 @@ async def test_a_whole_batch_that_is_refused_for_now_is_tried_elsewhere() -> Non
         async with db.kv("b").bulk() as bulk:
             await _puts(bulk, 3)
     assert bulk.done == 3
+
+
+async def test_an_exception_that_nobody_foresaw_is_not_lost() -> None:
+    """Of a batch that ended before the writer did, too: its operations are neither done nor failed."""
+
+    def raising(_: sullae.Event) -> None:
+        raise ZeroDivisionError
+
+    async with peers(each(done)) as [peer], client(peer, on_event=raising) as db:
+        bulk = db.kv("b").bulk(batch=1)
+        with pytest.raises(ZeroDivisionError):
+            async with bulk:
+                await bulk.put("k", b"v")
+                while not peer.asked or bulk._tasks:
+                    await asyncio.sleep(0.001)
+        assert bulk.done == 0 and not bulk.failures

@@ -87,6 +87,8 @@ class BulkWriter:
         self._bytes = 0
         self._under_way: dict[str, asyncio.Event] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._broken: BaseException | None = None
+        """What ended a task that nobody foresaw: some operations are then neither done nor failed."""
 
     async def __aenter__(self: Self) -> Self:
         """The writer."""
@@ -109,7 +111,9 @@ class BulkWriter:
         """Send what was gathered, and wait until all outcomes are known."""
         await self._send()
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._broken is not None:
+            raise self._broken
 
     # --- gathering
 
@@ -160,6 +164,8 @@ class BulkWriter:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         self._free.release()
+        if not task.cancelled():
+            self._broken = self._broken or task.exception()
 
     # --- sending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -56,7 +57,23 @@ def test_any_number_that_is_written_keeps_its_value(text: bytes) -> None:
     assert _exact(found) == Decimal(text.decode())
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, Decimal("nan"), [None, math.nan], {"a": [-math.inf]}])
+@dataclasses.dataclass
+class Point:
+    x: Any
+    _cached: Any = None
+
+
+def test_dataclasses_are_exact_too() -> None:
+    assert json_values.dumps([Point(2**70), Point(Decimal("1.10"), 5)]) == b'[{"x":%d},{"x":1.10}]' % (2**70)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(math.nan, math.inf, Decimal("nan"), [None, math.nan], {"a": [-math.inf]}),
+        *(Point(math.nan), [Point([math.inf])]),
+    ],
+)
 def test_what_json_does_not_have_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match="no form in JSON"):
         json_values.dumps(bad)

@@ -11,6 +11,7 @@ is no NaN and no infinity in JSON: they are refused with ValueError, where orjso
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from decimal import Decimal
@@ -75,6 +76,8 @@ def _decimal_text(value: Decimal) -> bytes:
 
 def _check_finite(value: Any) -> None:
     """A null may be a NaN that was lost."""
+    if _is_dataclass(value):
+        value = _members(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} has no form in JSON")
     if isinstance(value, dict):
@@ -87,6 +90,8 @@ def _check_finite(value: Any) -> None:
 
 def _dumps_exactly(value: Any) -> bytes:
     """For values with integers beyond 64 bits somewhere."""
+    if _is_dataclass(value):
+        value = _members(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(int(value)).encode()
     if isinstance(value, dict):
@@ -95,6 +100,16 @@ def _dumps_exactly(value: Any) -> bytes:
     if isinstance(value, (list, tuple)):
         return b"[" + b",".join(map(_dumps_exactly, value)) + b"]"
     return dumps(value)
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """The members of a dataclass that orjson writes."""
+    names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+    return {name: getattr(value, name) for name in names}
 
 
 def _name(key: Any) -> str:

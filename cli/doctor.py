@@ -6,6 +6,7 @@ will not work). It looks and measures, and leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
@@ -122,13 +123,16 @@ def synchronized() -> Finding:
     tool = shutil.which("timedatectl")
     if tool is None:
         return Finding("clock synchronization", OK, "unknown (no timedatectl here); peers tolerate a skew")
-    done = subprocess.run(
-        [tool, "show", "--property=NTPSynchronized", "--value"],
-        capture_output=True, text=True, timeout=5, check=False,
-    )  # fmt: skip
-    if done.stdout.strip() == "no":
+    said = ""
+    with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+        done = subprocess.run(
+            [tool, "show", "--property=NTPSynchronized", "--value"],
+            capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
+        said = done.stdout.strip()
+    if said == "no":
         return Finding("clock synchronization", WARN, "off", "turn it on: timedatectl set-ntp true")
-    return Finding("clock synchronization", OK, "on" if done.stdout.strip() == "yes" else "unknown")
+    return Finding("clock synchronization", OK, "on" if said == "yes" else "unknown")
 
 
 def descriptors() -> Finding:
@@ -224,7 +228,7 @@ def address(name: str, where: str, ports: dict[str, int]) -> Finding:
     text = ", ".join(f"{what} {port}" for what, port in ports.items())
     if not taken:
         return Finding(check, OK, f"{text}: free")
-    if all(f"sullae node {name} " in why or f"sullae node {name}" in why for why in taken.values()):
+    if all(f"sullae node {name} (" in why for why in taken.values()):
         return Finding(check, OK, f"{text}: {next(iter(taken.values()))}")
     said = "; ".join(f"{what} {ports[what]}: {why}" for what, why in taken.items())
     return Finding(check, BAD, said, "stop what holds the port, or choose other ports in cluster.yml")

@@ -23,7 +23,7 @@ that has it reads the partition at SERIAL, which ends it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -158,7 +158,7 @@ class FloorRounds:
         self._wanted: dict[tuple[PeerId, ...], None] = {}
         """Groups in which another replica has something to purge."""
         self._todo: deque[Group] = deque()
-        self._to_purge: deque[tuple[int, int, int]] = deque()
+        self._to_purge: OrderedDict[tuple[int, int, int], None] = OrderedDict()
         self._purging = False
         self._purge_began_us = 0
         self._finishing: dict[bytes, None] = {}
@@ -491,14 +491,13 @@ class FloorRounds:
     def _plan_purge(self, parts: FloorParts) -> None:
         for table, pairs in parts:
             for first, last in pairs:
-                if (table, first, last) not in self._to_purge:
-                    self._to_purge.append((table, first, last))
+                self._to_purge.setdefault((table, first, last))
         if not self._purging and self._to_purge:
             self._purging = True
             self._inside.timer(1, "purge", b"")
 
     def _purge(self, after: bytes) -> None:
-        table, first, last = self._to_purge[0]
+        table, first, last = next(iter(self._to_purge))
         self._purge_began_us = self._inside.world.monotonic_us()
         command = Purge(table, first, last, after, PURGE_ROWS)
         self._inside.submit(("purged",), command)
@@ -514,7 +513,7 @@ class FloorRounds:
         elif isinstance(outcome, Failed):
             self._inside.log("warning", "not_purged", f"deletions stay for now: {outcome.detail}")
         if not after:
-            self._to_purge.popleft()
+            self._to_purge.popitem(last=False)
         self._purging = bool(self._to_purge)
         if self._purging:
             self._inside.timer(pause_us, "purge", after)

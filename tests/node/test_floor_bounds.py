@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 from core.commands import Done, Failed, Why
+from core.healing import Purge, Purged
 from core.healing_messages import BoundAsk, BoundTold
 from node.floors import BOUND_KEY, FloorRounds
 from tests.node.stage import B, C, Stage
@@ -59,3 +61,22 @@ def test_what_could_not_be_written_is_not_told_the_next_time_either() -> None:
     assert rounds.told() == []
     rounds.stage.stored(Done(), "floor_bound")
     assert rounds.told() == [(B, 1_000)]
+
+
+def test_what_is_to_be_purged_is_planned_once_in_order_and_in_no_time() -> None:
+    """With a thousand tables it is looked for whether fifty thousand ranges are planned already."""
+    rounds = Rounds()
+    pairs = tuple((first, first + 9) for first in range(0, 490, 10))
+    parts = tuple((table, pairs) for table in range(1, 1_001))
+    began_s = time.process_time()
+    for _ in range(2):
+        rounds.floors._plan_purge(parts)
+    assert time.process_time() - began_s < 1
+    asked = []
+    for _ in range(60):
+        rounds.stage.pass_time(1_000)
+        ((_, command),) = rounds.stage.submitted
+        assert isinstance(command, Purge)
+        asked.append((command.table, command.first_token))
+        rounds.stage.stored(Purged(b"", 0, 0), "purged")
+    assert asked == [(table, first) for table in (1, 2) for first, _ in pairs][:60]

@@ -201,7 +201,7 @@ def test_purging_rests_no_longer_than_its_pace_asks_for(monkeypatch: Patch) -> N
     s = Scenario(settings=ALONE)
     s.start()
     floors, pauses = s.node(0).floors, []
-    floors._to_purge.append((1, 0, 1))
+    floors._to_purge.setdefault((1, 0, 1))
     floors._purge_began_us = floors._inside.world.monotonic_us()
     s.cluster.run_for(10_000)
     monkeypatch.setattr(type(floors._inside), "timer", lambda _, pause_us, *ticket: pauses.append(pause_us))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from core import limits
-from core.metadata import BeginMove, StepMove
+from core.metadata import AlterKeyspace, BeginMove, StepMove
 from core.requests import Answer, Changed, Invalid, Told, Unready
 from core.schema import NETWORK_TOPOLOGY, Replication
 from node import move_plans
@@ -195,10 +195,25 @@ class MoveVerbs:
 
     def alter(self, change: Any, reply: Reply) -> bool:
         """ALTER KEYSPACE: where there are rows, another replication is a move; False if it is none."""
-        plan = move_plans.as_move(self._node.metadata.state, change)
-        if plan is not None:
-            self._begin(plan, reply, lambda answer: answer)
-        return plan is not None
+        node = self._node
+        plan = move_plans.as_move(node.metadata.state, change)
+        if plan is None:
+            return False
+        move = plan
+
+        def begin(answer: Changed | Unready) -> None:
+            if isinstance(answer, Unready) or answer.error:
+                reply(answer)
+            else:
+                self._begin(move, reply, lambda answer: answer)
+
+        if change.durable_writes is None:
+            self._begin(move, reply, lambda answer: answer)
+        else:  # what else it asks for comes first
+            deadline_us = node.inside.world.monotonic_us() + COMMIT_US
+            rest = AlterKeyspace(change.name, durable_writes=change.durable_writes)
+            node.metadata.change(rest, begin, deadline_us)
+        return True
 
     # --- committing
 

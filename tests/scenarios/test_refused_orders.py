@@ -66,3 +66,12 @@ def test_nobody_recovers_the_metadata_who_is_lost_itself(s: Scenario) -> None:
     assert "does not remain" in refusal(s.ask(AdminRequest("recover_commit", order)).answer)
     s.run(2)
     assert s.node(0).ready()[0]
+
+
+def test_what_else_is_altered_with_a_replication_is_altered_too(s: Scenario) -> None:
+    one = AlterKeyspace("ks", Replication(SIMPLE, (("", 1),)), durable_writes=False)
+    answer = s.ask(MetadataRequest(one)).answer
+    assert isinstance(answer, Changed) and not answer.error and s.state(0).move is not None
+    assert s.until(lambda: s.state(0).move is None)
+    keyspace = s.state(0).keyspaces["ks"]
+    assert keyspace.replication == one.replication and not keyspace.durable_writes

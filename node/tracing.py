@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 TRACED_FOR_US = 10_000_000
 """So long a replica waits for what it is to tell about."""
+OWN_FOR_US = 60_000_000
+"""So long an operation of our own is told about after it has asked for something last."""
 OWN_TICKETS = frozenset({"write", "read", "read_repair", "paxos"})
 """Tickets (name, op) of commands to the own store."""
 REPLICA_TICKETS = frozenset({"replica_apply", "replica_read", "replica_repair", "replica_paxos", "counter"})
@@ -85,6 +87,7 @@ class Tracing:
                 return
             trace.ops.append(op)
         self._own[op] = (trace, self._inside.world.monotonic_us())
+        self._forget_later()
         trace.owed.update((op, peer) for peer in asked)
         for peer in asked:
             if peer != self._me:
@@ -123,18 +126,27 @@ class Tracing:
         while len(self._others) >= TRACED_AT_ONCE_MAX:
             self._others.popitem(last=False)
         self._others[peer, message.op] = self._inside.world.monotonic_us()
+        self._forget_later()
+
+    # --- both
+
+    def _forget_later(self) -> None:
         if not self._forgetting:
             self._forgetting = True
             self._inside.timer(TRACED_FOR_US, "traces_forget")
 
     def _forget(self) -> None:
-        """What has not come of it by now will not: the message was lost, or refused."""
-        before_us = self._inside.world.monotonic_us() - TRACED_FOR_US
-        while self._others and next(iter(self._others.values())) <= before_us:
+        """What has not come of it by now will not: the message was lost, or refused; or who asked is gone,
+        so that nobody ended the trace.
+        """
+        now_us = self._inside.world.monotonic_us()
+        while self._others and next(iter(self._others.values())) <= now_us - TRACED_FOR_US:
             self._others.popitem(last=False)
-        self._forgetting = bool(self._others)
-        if self._forgetting:
-            self._inside.timer(TRACED_FOR_US, "traces_forget")
+        for op in [op for op, (_, asked_us) in self._own.items() if asked_us <= now_us - OWN_FOR_US]:
+            del self._own[op]
+        self._forgetting = False
+        if self._others or self._own:
+            self._forget_later()
 
     def stored(self, ticket: tuple[Any, ...], outcome: Outcome) -> None:
         """A store command is done, which may be one of those traced."""

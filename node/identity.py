@@ -274,6 +274,9 @@ class IdentityPart:
             del self.waiting[name]
 
     def _note_waiting(self, hello: Hello) -> None:
+        """The latest of a name; and of a peer, which may have been started under another one before."""
+        for name in [n for n, old in self.waiting.items() if old.peer == hello.peer and n != hello.name]:
+            del self.waiting[name]
         if hello.name in self.waiting or len(self.waiting) < WAITING_MAX:
             self.waiting[hello.name] = hello
 

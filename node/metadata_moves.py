@@ -130,6 +130,8 @@ class MembersDraft:
         for peer in change.remove:
             if peer not in known:
                 raise RefusedError("no_such_peer", "who is to be removed is no member")
+        if len({member.peer for member in change.admit}) != len(change.admit):
+            raise RefusedError("invalid", "one peer would be admitted twice")
         for member in change.admit:
             self._check_newcomer(member, known, change.remove)
         after = {**known, **{member.peer: member for member in change.admit}}

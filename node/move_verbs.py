@@ -149,7 +149,7 @@ class MoveVerbs:
             raise PlanError("names is a list of names of peers")
         if kind == "add":
             waiting = self._waiting()
-            chosen = names or list(waiting)
+            chosen = list(dict.fromkeys(names)) or list(waiting)
             absent = [name for name in chosen if name not in waiting]
             if absent:
                 raise PlanError(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from core.metadata import AlterKeyspace, CreateKeyspace, CreateTable
-from core.requests import AdminRequest, Answer, Changed, Invalid, MetadataRequest
+from core.metadata import AlterKeyspace, Changes, CreateKeyspace, CreateTable, Epoch, Proposal
+from core.requests import AdminRequest, Answer, Changed, Invalid, MetadataRequest, Told
 from core.schema import NETWORK_TOPOLOGY, PARTITION, SIMPLE, Column, Replication, TableOptions
 from jepsen_like.scenarios import Scenario
+from node import move_plans
+from node.metadata_state import apply
+from tests.node.test_moving import NEW, cluster_state
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,27 @@ def test_what_else_is_altered_with_a_replication_is_altered_too(s: Scenario) -> 
     assert s.until(lambda: s.state(0).move is None)
     keyspace = s.state(0).keyspaces["ks"]
     assert keyspace.replication == one.replication and not keyspace.durable_writes
+
+
+def test_who_waits_is_planned_once_however_often_it_is_named_or_was_started() -> None:
+    s = Scenario()
+    s.start()
+    index = s.cluster.add_machine()
+    s.start(index, serving=False)
+    waiting = s.node(0).identity.waiting
+    assert s.until(lambda: bool(waiting))
+    (hello,) = waiting.values()
+    for names in ([hello.name, hello.name], []):
+        answer = s.ask(AdminRequest("move_plan", {"kind": "add", "names": names})).answer
+        assert isinstance(answer, Told) and answer.body["admit"] == [hello.name], answer
+    s.node(0).on_hello(msgspec.structs.replace(hello, name="renamed", start=hello.start + 1))
+    assert list(waiting) == ["renamed"]
+
+
+def test_a_peer_is_not_admitted_twice() -> None:
+    state = cluster_state()
+    begin = move_plans.add(state, [NEW], 16)
+    twice = msgspec.structs.replace(begin, admit=begin.admit * 2)
+    after = apply(state, Epoch(state.epoch + 1, Changes((Proposal((9, 99), twice),))))
+    result = after.result((9, 99))
+    assert result is not None and "twice" in result.error and after.move is None

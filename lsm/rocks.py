@@ -198,6 +198,8 @@ class RocksEngine:
         self._write_options.no_slowdown = True
         self._failed = ""
         self._full = False
+        self._switching = False
+        """Another thread has RocksDB begin another log; while it does, which is the newest is not known."""
         self._path = Path(database.path())
         self._turns = turns
         self._newest = NewestLog(self._path, self._version)
@@ -416,7 +418,7 @@ class RocksEngine:
 
     def newest_log(self) -> int | None:
         """The descriptor of the log file whose sync is enough, if there is one now."""
-        return None if self._full or self._failed else self._newest.descriptor()
+        return None if self._full or self._failed or self._switching else self._newest.descriptor()
 
     def log_synced(self, sequence: int, error: Exception | None) -> None:
         """What became of syncing it; raises DurabilityError as `sync` does."""
@@ -458,11 +460,14 @@ class RocksEngine:
         """Make the database as it is now another one in the directory `path`, which must not exist; table
         files are the same files. From any thread; what was written before the call is in it, durably.
         """
+        self._switching = True
         try:
             self._db.flush(True)  # without the lock of the interpreter, which the next call keeps
             Checkpoint(self._db).create_checkpoint(str(path))
         except Exception as error:
             raise fault_of(error, _WRITE) from error
+        finally:
+            self._switching = False
         # All that was written before is in table files. What a log holds beside what came since are megabytes
         # of what it was written over. It may be a link to one in use: another file takes its place.
         for log in sorted(path.glob("*.log")):

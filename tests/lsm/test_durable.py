@@ -6,7 +6,9 @@ import ctypes
 import errno
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,42 @@ def test_before_a_first_sync_and_after_a_change_of_memtable_all_logs_are_to_be_s
     assert descriptor is not None
     engine.write([(b"k", b"written to another file")])
     assert b"written to another file" in content(descriptor)
+    engine.close()
+
+
+class Switching:
+    """A database that is watched in the moment in which it has made another log and does not write to it."""
+
+    def __init__(self, engine: RocksEngine) -> None:
+        self._engine, self._database = engine, engine._db
+        self.told: list[int | None] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def flush(self, wait: bool) -> None:
+        newest = self._engine._path / "999999.log"
+        newest.touch()
+        self._engine.sync()
+        self._engine.write([(b"k", b"written to the old log")])
+        self.told.append(self._engine.newest_log())
+        newest.unlink()
+        self._database.flush(wait)
+
+
+def test_while_a_checkpoint_has_another_log_begun_no_single_file_is_told(tmp_path: Path) -> None:
+    """The new file is there before RocksDB's number rises; what is written meanwhile is not in it."""
+    engine = opened(tmp_path)
+    engine.write([(b"k", b"v")])
+    engine.sync()
+    switching = engine._db = Switching(engine)  # type: ignore[assignment]
+    with suppress(DurabilityError):  # RocksDB itself wants to be asked for the checkpoint
+        engine.checkpoint(tmp_path / "copy")
+    engine._db = switching._database
+    assert switching.told == [None]
+    assert engine.newest_log() is None
+    engine.sync()
+    assert engine.newest_log() is not None
     engine.close()
 
 

@@ -7,7 +7,9 @@ the acknowledgement sees the write however clocks differ. Equal versions are the
 
 from __future__ import annotations
 
-from core.cell import MARKER, NO_VERSION, VALUE, Cell, Version
+from collections.abc import Iterable
+
+from core.cell import MARKER, NO_VERSION, VALUE, Address, Cell, Path, Version
 from core.row import Row, newest_version
 
 
@@ -27,34 +29,48 @@ def newer_met(stored: Row, addition: Row, covered: Version) -> Version:
     NO_VERSION.
     """
     oldest = oldest_version(addition)
-    if newest_version(stored) <= oldest and covered <= oldest:
+    newest = newest_version(stored)
+    if newest <= oldest and covered <= oldest:
         return NO_VERSION
     met = NO_VERSION
-    for cell in addition.cells:
-        version = cell.version
-        if covered > version:
-            met = max(met, covered)
-        if stored.deletion is not None and stored.deletion.version > version:
-            met = max(met, stored.deletion.version)
-        for other in stored.cells:
-            if other.version > max(version, met) and opposed(other, cell):
-                met = other.version
-    if addition.deletion is not None:  # whatever is newer than a deletion outlives it
-        for other in stored.cells:
-            if other.version > max(addition.deletion.version, met):
-                met = other.version
+    above = covered if stored.deletion is None else max(covered, stored.deletion.version)
+    if newest > oldest:
+        newer = _Newer(cell for cell in stored.cells if cell.version > oldest)
+        for cell in addition.cells:
+            version = newer.than(cell)
+            if version > cell.version:
+                met = max(met, version)
+        if addition.deletion is not None and newer.newest > addition.deletion.version:
+            met = max(met, newer.newest)  # whatever is newer than a deletion outlives it
+    if any(above > cell.version for cell in addition.cells):
+        met = max(met, above)
     return met
 
 
-def opposed(newer: Cell, older: Cell) -> bool:
-    """Whether a reader who sees `newer` does not see what `older` says: same address, or one above the
-    other.
-    """
-    if newer.column != older.column:
-        return False
-    a, b = newer.path, older.path
-    if a == b:
-        return not (newer.kind == MARKER and older.kind == MARKER)
-    if len(a) < len(b):
-        return newer.kind == VALUE and b[: len(a)] == a
-    return older.kind == VALUE and a[: len(b)] == b
+class _Newer:
+    """Stored cells by their places, so that a large collection is not looked through for each element."""
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self.newest = NO_VERSION
+        self._at: dict[Address, Version] = {}
+        self._below: dict[tuple[int, Path], Version] = {}
+        below = self._below
+        for cell in cells:
+            version, path = cell.version, cell.path
+            self._at[cell.address] = version
+            self.newest = max(self.newest, version)
+            for depth in range(len(path)):
+                place = (cell.column, path[:depth])
+                if version > below.get(place, NO_VERSION):
+                    below[place] = version
+
+    def than(self, cell: Cell) -> Version:
+        """The newest of those because of which a reader does not see what this cell says: at its address, or
+        one above or below the other. A marker stands against no marker, and against nothing below it.
+        """
+        at, column, path = self._at, cell.column, cell.path
+        found = max(at.get((column, path[:depth], VALUE), NO_VERSION) for depth in range(len(path) + 1))
+        if cell.kind == MARKER:
+            return found
+        marker = at.get((column, path, MARKER), NO_VERSION)
+        return max(found, marker, self._below.get((column, path), NO_VERSION))

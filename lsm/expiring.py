@@ -80,15 +80,19 @@ class Expiring:
         judged_us = max(now_us, self.swept_us)
         if not any(cell.dead_from_us and cell.value is not None for cell in stored.cells):
             return judged_us
-        untold, noted = [], 0
+        untold, noted, ahead = [], 0, 0
         for at_us in moments(stored, self.swept_us):
             note_key = keys.expiry_key(at_us, key)
             note = self.engine.get(note_key)
             noted += note is not None
             if note == TOLD:
-                judged_us = max(judged_us, at_us)
-            elif note is not None or noted >= AHEAD_MAX:
+                judged_us, ahead = max(judged_us, at_us), 0
+                continue
+            if note is not None or noted >= AHEAD_MAX:
                 untold.append((at_us, note_key))
+            ahead += at_us > judged_us
+            if ahead == AHEAD_MAX:  # what is told is so from the first one on
+                break
         for at_us, note_key in untold:
             if at_us <= judged_us:
                 self._stage(puts, (key, stored, data or b""), changes, at_us)
@@ -103,8 +107,10 @@ class Expiring:
         dead = bisect_right(times, after_us)
         for at_us in times[max(0, dead - AHEAD_MAX) : dead + AHEAD_MAX]:
             note_key = keys.expiry_key(at_us, key)
-            is_told = at_us <= after_us or self.engine.get(note_key) == TOLD
-            puts.append((note_key, TOLD if is_told else b""))
+            before = self.engine.get(note_key)
+            note = TOLD if at_us <= after_us or before == TOLD else b""
+            if note != before:
+                puts.append((note_key, note))
 
     def _stage(self, puts: Puts, row: tuple[bytes, Row, bytes], changes: str, at_us: int) -> None:
         key, stored, data = row

@@ -10,6 +10,7 @@ from core.mutation import UPDATE, Mutation, encode_mutation
 from core.row import Row
 from core.schema import PARTITION, REGULAR, Column, Table, TableOptions
 from lsm import keys
+from lsm.expiring import AHEAD_MAX
 from lsm.floors import FloorRange, encode_ranges
 from lsm.hash_tree import LEAVES
 from lsm.keys import ROW_SUFFIX
@@ -229,3 +230,17 @@ def test_what_was_staged_before_a_damaged_row_leaves_no_hole_in_the_offsets() ->
     assert offsets == [1, 2, 3] and log.store.log.end == 3
     told = log.store.execute(LogRead(0, 100, ((7, EVERYTHING),)))
     assert isinstance(told, LogIds) and (told.next_after, told.expired) == (3, ())
+
+
+def test_a_write_does_not_look_at_all_moments_of_a_large_collection() -> None:
+    """Else a window of elements with a time to live would cost each write a look at every one of them."""
+    log = Log()
+    log.add(10, *range(10_000, 510_000, 1_000))
+    looked_at: list[bytes] = []
+    log.engine.hook = lambda operation, key: looked_at.append(key) if operation == "get" else None
+    log.add(20, 5_000_000)
+    log.engine.hook = None
+    assert len(looked_at) < 3 * AHEAD_MAX
+    while log.sweep(6_000_000, 1_000).more:
+        pass
+    assert log.ended() == [*range(10_000, 510_000, 1_000), 5_000_000]

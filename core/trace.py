@@ -30,9 +30,10 @@ class Trace:
     """The lines of one request, at most TRACE_LINES_MAX; `ops` are the numbers of its operations.
 
     `owed` is what was asked of whom, (operation, peer), and not yet told of: empty, nothing more is to come.
+    Once `has_ended` nothing is asked for it any more.
     """
 
-    __slots__ = ("_begun_us", "_clock", "duration_us", "id", "lines", "ops", "owed")
+    __slots__ = ("_begun_us", "_clock", "duration_us", "has_ended", "id", "lines", "ops", "owed")
 
     def __init__(self, trace_id: bytes, clock: Callable[[], int]) -> None:
         """`trace_id` has 16 bytes; `clock` is World.monotonic_us."""
@@ -41,6 +42,7 @@ class Trace:
         self.ops: list[int] = []
         self.owed: set[tuple[int, PeerId]] = set()
         self.duration_us = 0
+        self.has_ended = False
         self._clock = clock
         self._begun_us = clock()
 

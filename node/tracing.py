@@ -83,7 +83,7 @@ class Tracing:
             return
         trace.tell(f"{what}: {self.names(asked)}")
         if op not in self._own:
-            if len(self._own) >= TRACED_AT_ONCE_MAX:
+            if trace.has_ended or len(self._own) >= TRACED_AT_ONCE_MAX:
                 return
             trace.ops.append(op)
         self._own[op] = (trace, self._inside.world.monotonic_us())
@@ -94,7 +94,8 @@ class Tracing:
                 self._inside.world.send(peer, TraceThis(op), SMALL)
 
     def end(self, trace: Trace) -> None:
-        """Nothing more of this request is wanted."""
+        """Nothing more of this request is wanted, also of what it asks of others from now on."""
+        trace.has_ended = True
         for op in trace.ops:
             self._own.pop(op, None)
 

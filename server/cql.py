@@ -29,7 +29,7 @@ from cql_lite.planner_schema import CREATED, DROPPED, KEYSPACE, TABLE, TYPE, UPD
 from cql_lite.running import Answering, Run
 from cql_lite.session import QuickRun, Session, Statements
 from cql_lite.system import Place, State, address_of
-from cql_lite.tracing import traced as with_trace
+from cql_lite.tracing import TracedRequest, traced as with_trace
 from node.node import Node
 from node.rumours import ALIVE, DEAD
 from server.bridge import Bridge
@@ -249,6 +249,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._number: int | None = None
         self._runs: dict[int, Run[wire.Response] | _QuickRequest] = {}
+        self._traced: dict[int, TracedRequest] = {}
         self._address: bytes | None = None
         self._flushing = False
         self._choked = self._held = False
@@ -285,6 +286,9 @@ class Client(asyncio.Protocol):
         for run in self._runs.values():
             run.abandon()
         self._runs.clear()
+        for traced in self._traced.values():
+            self._service.traces.dropped(traced)
+        self._traced.clear()
         if self._number is not None:
             self._service.left(self._number)
 
@@ -338,6 +342,7 @@ class Client(asyncio.Protocol):
             self._service.metrics.latency(f"cql_{kind}", _level_label(received.request), code, us)
             tracing_id = None
             if traced is not None:
+                del self._traced[stream]
                 tracing_id = traced.trace.id
                 self._service.traces.answered(traced)
             if self._transport is not None:
@@ -346,6 +351,7 @@ class Client(asyncio.Protocol):
 
         answering = self._guarded(received, warnings)
         if traced is not None:
+            self._traced[stream] = traced
             answering = with_trace(answering, traced, lambda: self._service.state)
         run = Run(answering, self._ask, done)
         self._runs[stream] = run

@@ -61,6 +61,10 @@ class Traces:
         loop = asyncio.get_running_loop()
         loop.call_later(GATHERING_STEP_S, self._gather, of, loop.time() + GATHERING_S)
 
+    def dropped(self, of: TracedRequest) -> None:
+        """The client has gone, and waits for no answer: nothing is kept."""
+        self._node.tracing.end(of.trace)
+
     def _gather(self, of: TracedRequest, until_s: float) -> None:
         """Keep it if nobody owes it anything, or it is late."""
         loop = asyncio.get_running_loop()

@@ -157,10 +157,12 @@ class Client:
 
     # --- requests
 
-    async def request(self, request: wire.Request, *, tracing: bool = False) -> Reply:
+    async def request(
+        self, request: wire.Request, *, tracing: bool = False, payload: wire.Payload | None = None
+    ) -> Reply:
         """The answer; raises RefusedError, LostError, NobodyError."""
         connection = await self.connected()
-        reply = await connection.request(request, tracing=tracing)
+        reply = await connection.request(request, tracing=tracing, payload=payload)
         if isinstance(reply.response, wire.Error):
             raise RefusedError(reply.response)
         if isinstance(reply.response, wire.SetKeyspace):
@@ -189,17 +191,19 @@ class Client:
             prepared.known_by = connection
         return prepared
 
-    async def execute(self, prepared: Prepared, parameters: wire.Parameters) -> Reply:
+    async def execute(
+        self, prepared: Prepared, parameters: wire.Parameters, payload: wire.Payload | None = None
+    ) -> Reply:
         """A prepared statement's answer; prepared (again) where the peer does not know it."""
         await self.prepare(prepared)
         try:
-            return await self.request(wire.Execute(prepared.id, parameters))
+            return await self.request(wire.Execute(prepared.id, parameters), payload=payload)
         except RefusedError as refused:
             if not isinstance(refused.error, wire.Unprepared):
                 raise
         prepared.known_by = None
         await self.prepare(prepared)
-        return await self.request(wire.Execute(prepared.id, parameters))
+        return await self.request(wire.Execute(prepared.id, parameters), payload=payload)
 
     async def pages(
         self, text: str, parameters: wire.Parameters, *, tracing: bool = False

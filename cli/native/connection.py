@@ -120,7 +120,9 @@ class Connection(asyncio.Protocol):
 
     # --- requests
 
-    async def request(self, request: wire.Request, *, tracing: bool = False) -> Reply:
+    async def request(
+        self, request: wire.Request, *, tracing: bool = False, payload: wire.Payload | None = None
+    ) -> Reply:
         """The answer, an error included; raises LostError. Cancelling it only stops waiting."""
         while self.protocol.full and self.lost is None:
             self._room.clear()
@@ -128,7 +130,8 @@ class Connection(asyncio.Protocol):
         if self.lost is not None or self._transport is None or self._transport.is_closing():
             raise LostError(self.where, self.lost.reason if self.lost else "closed", sent=False)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[self.protocol.send(request, tracing=tracing)] = future
+        stream = self.protocol.send(request, tracing=tracing, payload=payload)
+        self._waiting[stream] = future
         self._transport.write(self.protocol.data_to_send())
         return await future
 

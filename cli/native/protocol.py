@@ -46,13 +46,16 @@ class ClientProtocol:
         """Whether every stream is taken."""
         return not self._free
 
-    def send(self, request: wire.Request, *, tracing: bool = False) -> int:
+    def send(
+        self, request: wire.Request, *, tracing: bool = False, payload: wire.Payload | None = None
+    ) -> int:
         """Queue a request; the stream that its answer will have. There must be a free one."""
-        body = wire.encode_request(request, self.version)
+        flags, before = wire.write_prelude(self.version, None, (), payload)
+        body = before + wire.encode_request(request, self.version)
         if len(body) > CQL_ENVELOPE_BYTES_MAX:
             raise MalformedError(f"a request of {len(body)} bytes is too large", fatal=False)
         stream = self._free.pop()
-        flags = frames.TRACING if tracing else 0
+        flags |= frames.TRACING if tracing else 0
         self._out.append(self._writer.send(self.version, flags, stream, request.opcode, body=body))
         if isinstance(request, wire.Startup):
             self._starting = stream

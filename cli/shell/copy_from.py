@@ -7,7 +7,8 @@ of FILE.rejects with the reason. An increment of a counter may not be repeated, 
 reject that says so.
 
 Promise: the state file says an offset before which every row was written or rejected. It is noted once a
-second, and at the end, however that comes; rows after it may be written twice, which changes nothing.
+second, and at the end, however that comes; rows after it may be written twice, which changes nothing:
+increments are sent under an operation id, which is the row's for as long as the copy is not complete.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import glob
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,7 @@ from cli.shell.shell import Shell
 from core.consistency import Level
 from cql_lite import types, wire
 from cql_lite.formatting import identifier
+from cql_lite.operation_ids import PAYLOAD_KEY
 
 CONNECTIONS_MAX: Final = 6
 PATIENCE_S: Final = 30.0
@@ -75,10 +78,10 @@ class _Peers:
         self.clients = clients
         self._prepared = [Prepared(text, "") for _ in clients]
 
-    async def send(self, number: int, parameters: wire.Parameters) -> None:
+    async def send(self, number: int, parameters: wire.Parameters, payload: wire.Payload) -> None:
         """Write a row by one of the peers."""
         index = number % len(self.clients)
-        await self.clients[index].execute(self._prepared[index], parameters)
+        await self.clients[index].execute(self._prepared[index], parameters, payload)
 
     def close(self) -> None:
         """End the connections."""
@@ -126,6 +129,8 @@ class CopyFrom:
         self.rejects = Path(rejects).expanduser()
         self._identity = self._identified() if self._file is not None else {}
         self._source: Source | None = None
+        self._run_id = uuid.uuid4().hex
+        """Of this copy, until it is complete."""
 
     def _identified(self) -> dict[str, str]:
         """What must be the same for a copy to go on."""
@@ -146,6 +151,8 @@ class CopyFrom:
     async def run(self, peers: _Peers) -> Tally:
         """Copy; raises UsageError when it must stop, and whatever a bug raises."""
         begin = self._resume()
+        if self.counters:
+            self._save()  # under which ids rows are counted, before the first is
         senders = [
             asyncio.create_task(self._send(peers, number)) for number in range(self._options.in_flight)
         ]
@@ -247,12 +254,13 @@ class CopyFrom:
         """Why the row cannot be written, "" if it is."""
         values = tuple(row.values[index] for index in self._order)
         parameters = wire.Parameters(self._level, values)
+        payload = {PAYLOAD_KEY: f"{self._run_id}-{row.offset}".encode()} if self.counters else {}
         end_s = time.monotonic() + PATIENCE_S
         pause_s = PAUSE_FIRST_S
         while True:
             why, harmless = "", True
             try:
-                await peers.send(number, parameters)
+                await peers.send(number, parameters, payload)
                 return ""
             except RefusedError as refused:
                 error = refused.error
@@ -295,6 +303,7 @@ class CopyFrom:
             self.rejects.unlink(missing_ok=True)
             return 0, 1
         offset, line = int(state["offset"]), int(state["line"])
+        self._next, self._run_id = (offset, line), str(state.get("run", self._run_id))
         self._tally.resumed_at_line = line if offset else 0
         load.keep_rejects_before(self.rejects, line)
         if self.rejects.exists():
@@ -307,6 +316,7 @@ class CopyFrom:
             return
         offset, line = next(iter(self._open.values()), self._next)
         state: dict[str, Any] = {"identity": self._identity, "offset": offset, "line": line}
+        state["run"] = self._run_id
         load.write_state(self._state, state)
 
     def _report(self) -> None:

@@ -56,6 +56,7 @@ class StubServer(asyncio.Protocol):
 
     async def _answer(self, received: Received) -> None:
         self._stub.requests.append(received.request)
+        self._stub.payloads.append(received.payload)
         response = await self._stub.answer(received.request)
         if response is None:
             self.transport.abort()
@@ -73,6 +74,7 @@ class Stub:
         self.authenticator = authenticator
         self.connections: list[StubServer] = []
         self.requests: list[wire.Request] = []
+        self.payloads: list[wire.Payload] = []
         self.warnings: tuple[str, ...] = ()
         self.port = 0
 

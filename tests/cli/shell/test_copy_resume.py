@@ -15,6 +15,7 @@ from cli.shell.schema import Schema, assembled
 from cli.shell.shell import Shell
 from core.consistency import Level
 from cql_lite import types, wire
+from cql_lite.operation_ids import PAYLOAD_KEY
 from tests.cli.shell.stub_server import Stub, serving
 
 ROWS = 300
@@ -44,12 +45,14 @@ class Table:
         self.error: wire.Error | None = None
         self.errors_left = 0
         self.good_left = -1
+        self.payloads: list[tuple[object, wire.Payload]] = []
         self.stub = Stub(self.answer)
 
     async def answer(self, request: wire.Request) -> wire.Response:
         if isinstance(request, wire.Prepare):
             return wire.Prepared(b"insert", wire.NO_COLUMNS)
         assert isinstance(request, wire.Execute)
+        self.payloads.append((request.parameters.values[1], self.stub.payloads[-1]))
         if self.error is not None and self.good_left == 0 and self.errors_left != 0:
             self.errors_left -= 1
             return self.error
@@ -130,6 +133,28 @@ async def test_an_increment_of_unknown_outcome_is_not_repeated(
     assert len(table.written) == 19
     (reject,) = (tmp_path / "t.csv.rejects").read_text().splitlines()
     assert "whether it was counted is unknown" in reject
+
+
+async def test_increments_of_a_copy_that_stopped_have_the_same_ids_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "PATIENCE_S", 0.05)
+    file = tmp_path / "t.csv"
+    file.write_text("".join(f"{n},1\n" for n in range(20)))
+    table = Table()
+    table.fail(AWAY, after=7)
+    async with serving(table.stub):
+        shell = shell_on(table.stub, monkeypatch, COUNTED)
+        command = f"COPY shop.t FROM '{file}' WITH IN_FLIGHT = 4"
+        assert not await shell.run(command)
+        ids = {key: one[PAYLOAD_KEY] for key, one in table.payloads}
+        table.error = None
+        assert await shell.run(command)
+        again = {key: one[PAYLOAD_KEY] for key, one in table.payloads}
+        assert len({*again.values()}) == 20 and ids.items() <= again.items()
+        assert await shell.run(command), "it is complete: the same file once more is counted once more"
+        shell.client.close()
+    assert not {one[PAYLOAD_KEY] for _, one in table.payloads[-20:]} & {*again.values()}
 
 
 async def test_too_many_rejects_end_a_copy(

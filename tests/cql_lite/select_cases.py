@@ -42,9 +42,11 @@ POOLS: Final[dict[str, tuple[Any, ...]]] = {
 OF_PARTITION: Final = ("int", "smallint", "timestamp", "text", "bigint", "boolean", "blob", "double")
 SCALARS: Final = (
     "int", "bigint", "smallint", "timestamp", "float", "varint", "double", "decimal", "boolean", "text",
-    "blob", "tuple<int, text>",
+    "blob", "tuple<int, text>", "frozen<pair>",
 )  # fmt: skip
 OF_CLUSTERING: Final = (*SCALARS, "frozen<list<int>>", "frozen<set<text>>")
+PAIR: Final = "frozen<pair>"
+PAIR_TYPE: Final = "CREATE TYPE IF NOT EXISTS pair (a int, b text)"
 NUMBERS: Final = ("int", "smallint", "varint", "double")
 COLLECTIONS: Final = (
     "set<text>", "set<int>", "list<int>", "list<text>", "map<text, int>", "map<int, text>",
@@ -57,6 +59,8 @@ RANGES: Final = ("<", "<=", ">", ">=")
 
 def parts_of(of: str) -> list[str]:
     """The types within a collection."""
+    if of == PAIR:
+        return ["int", "text"]
     inner = of[of.rindex("<") + 1 :].rstrip(">")
     return inner.split(", ")
 
@@ -65,7 +69,7 @@ def value_of(random: Random, of: str) -> Any:
     """A value of a type, not null."""
     if "<" not in of:
         return random.choice(POOLS[of])
-    if of.startswith("tuple"):
+    if of.startswith("tuple") or of == PAIR:
         return tuple(value_of(random, part) for part in parts_of(of))
     values = [value_of(random, parts_of(of)[-1]) for _ in range(random.randint(1, 3))]
     if "set<" in of:
@@ -81,6 +85,8 @@ def literal(value: Any, of: str) -> str:
         return "null"
     if "<" in of:
         parts = parts_of(of)
+        if of == PAIR:
+            return f"{{a: {literal(value[0], 'int')}, b: {literal(value[1], 'text')}}}"
         if of.startswith("tuple"):
             return f"({', '.join(literal(item, part) for item, part in zip(value, parts, strict=True))})"
         if "map<" in of:
@@ -220,7 +226,7 @@ def indexes_of(random: Random, table: Table) -> list[tuple[str, str]]:
         if column.kind == PARTITION and len(table.of_kind(PARTITION)) == 1:
             continue
         kinds = [""]
-        if column.type.startswith("frozen"):
+        if column.type.startswith("frozen") and column.type != PAIR:
             kinds = ["full"]
         elif column.type.startswith("map"):
             kinds = ["keys", "values", "entries"]

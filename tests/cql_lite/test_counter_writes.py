@@ -7,6 +7,7 @@ What is added after a deletion is only promised where all replicas have it, so h
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -74,6 +75,10 @@ class Run:
 
     def batch(self) -> None:
         updates = [self.update() for _ in range(self.random.randint(1, 3))]
+        named = [key for key in self.keys if any(f"{key}" in re.findall(r"\d+", text) for text, _ in updates)]
+        for key in self.keys:
+            if key not in named and self.random.random() < 0.7:  # a deletion beside what is not deleted
+                updates.insert(self.random.randrange(len(updates) + 1), (self.delete(key), []))
         self.told.append(f"batch: {updates}")
         if all(not values for _, values in updates):
             self.cql.run(f"BEGIN COUNTER BATCH {'; '.join(text for text, _ in updates)}; APPLY BATCH")
@@ -86,10 +91,11 @@ class Run:
             statements.append(wire.BatchStatement(prepared.id, tuple(bound)))
         self.cql.good(wire.Batch(wire.COUNTER_BATCH, tuple(statements), self.cql.level))
 
-    def delete(self) -> str:
+    def delete(self, key: int | None = None) -> str:
         """A DELETE, with what it takes noted."""
         random = self.random
-        key, row, name = random.choice(self.keys), random.choice(ROWS), random.choice(COLUMNS)
+        key = random.choice(self.keys) if key is None else key
+        row, name = random.choice(ROWS), random.choice(COLUMNS)
         where = f"WHERE k = {key}"
         forms: dict[str, Callable[[tuple[int, str]], bool]] = {
             f"DELETE FROM t {where}": lambda at: True,

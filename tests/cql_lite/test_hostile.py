@@ -19,8 +19,9 @@ import pytest
 
 from core.finding import decode_cursor, encode_cursor
 from cql_lite import planner_paging, types, wire
+from cql_lite.frames import MalformedError
 from tests.cql_lite.hostile import SCHEMA, Drawing
-from tests.cql_lite.hostile_values import bound, parameters
+from tests.cql_lite.hostile_values import bound, parameters, sample
 from tests.cql_lite.test_wire import mutated
 from tests.cql_lite.whole import Cql, cluster_of, settle
 from tests.fuzzing import INPUTS, SEED
@@ -162,6 +163,46 @@ def test_fuzz_states_that_no_peer_has_given_are_refused_or_go_on_somewhere(stran
             state = forged(random, response.paging_state)
             stranger.answered(wire.Query(text, cql.parameters(page_size=2, paging_state=state)))
     assert len(cql.cluster.running()) == 3
+
+
+BOUND = (
+    "INSERT INTO wide (k, c, d, v1, v5, v7, v20, v22, v28, v31) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "SELECT * FROM wide WHERE k = ? AND c > ? LIMIT ?",
+    "UPDATE counted SET n = n + ? WHERE k = ? AND c IN ?",
+    "UPDATE narrow SET a = ? WHERE k = ? IF a IN ?",
+    "DELETE v20[?] FROM wide USING TIMESTAMP ? WHERE k = ? AND c = ? AND d = ?",
+)
+
+
+def framed(random: Random, cql: Cql) -> wire.Request:
+    """A request of prepared statements with good values, some of which may not go together."""
+    ones = [cql.good(wire.Prepare(text)) for text in random.sample(BOUND, 3)]
+    made = []
+    for one in ones:
+        assert isinstance(one, wire.Prepared)
+        made.append((one, tuple(sample(random, column.type) for column in one.variables.columns)))
+    if random.random() < 0.5:
+        one, values = made[0]
+        sent = cql.parameters(values, page_size=random.choice((0, 2)), timestamp_us=random.choice((None, 5)))
+        return wire.Execute(one.id, sent, one.result.id)
+    statements = tuple(
+        wire.BatchStatement(random.choice((one.id, made[0][0].id, "TRUNCATE nope")), values)
+        for one, values in made
+    )
+    return wire.Batch(random.choice((0, 1, 2)), statements, cql.level)
+
+
+def test_fuzz_damaged_bodies_of_known_statements(stranger: Stranger) -> None:
+    stranger.seen.clear()
+    for number in range(INPUTS // 2):
+        random = Random(f"{SEED}:body:{number}")
+        request, version = framed(random, stranger.cql), random.choice((3, 4, 5))
+        body = mutated(wire.encode_request(request, version), random)
+        try:
+            stranger.answered(wire.decode_request(request.opcode, body, version))
+        except MalformedError:
+            stranger.seen["malformed"] += 1
+    assert min(stranger.seen[name] for name in ("malformed", "Invalid", "Void", "Rows", "Unprepared")) > 5
 
 
 # --- what it found

@@ -22,7 +22,7 @@ from cql_lite import planner_find, planner_select, planner_source, wire
 from index import entries, secondary
 from lsm import finding, keys
 from node import find_serving, finds, gathers, scans
-from tests.cql_lite.select_cases import TTL_S, Asker, Writer, Writing, create, indexes_of, table_of
+from tests.cql_lite.select_cases import PAIR_TYPE, TTL_S, Asker, Writer, Writing, create, indexes_of, table_of
 from tests.cql_lite.whole import Cql, cluster_of, settle
 from tests.models.cql_select import CLUSTERING, PARTITION, REGULAR, STATIC, Query
 
@@ -91,6 +91,8 @@ class Case:
 
     def prepare(self) -> None:
         """Tables, indexes, rows: some rows are older than the indexes."""
+        self.run(PAIR_TYPE)
+        settle(self.cql.cluster)
         for name in self.names:
             self.run(create(self.table, name))
         settle(self.cql.cluster)

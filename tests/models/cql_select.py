@@ -70,7 +70,7 @@ class Column:
     @property
     def is_collection(self) -> bool:
         """Whether it is a set, list or map, frozen or not."""
-        return "<" in self.type and not self.type.startswith("tuple")
+        return "<" in self.type and not self.type.startswith("tuple") and self.type != "frozen<pair>"
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def lacking(text: str) -> str:
     for kind, piece in zip(lexemes.kinds, lexemes.texts, strict=True):
         if kind == BAD and piece in ("'", '"', "$"):
             return f"a closing {piece if piece != '$' else '$$'}"
-    if "/" in lexemes.texts and "/*" in last:
-        return "the end of a comment"
+        if kind == BAD and piece.startswith("/*"):
+            return "the end of a comment"
     return "APPLY BATCH;" if lexemes.ups[:1] == ["BEGIN"] and "APPLY" not in lexemes.ups else "a semicolon"
 
 

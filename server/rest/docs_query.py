@@ -211,7 +211,12 @@ class DocumentQueries:
     # --- asking the cluster
 
     def _table(self, collection: Collection) -> Table:
-        return self._node.metadata.state.tables[collection.table]
+        table = self._node.metadata.state.tables.get(collection.table)
+        if table is None:
+            raise ProblemError(
+                "no-such-collection", f"the collection {collection.name} was dropped meanwhile"
+            )
+        return table
 
     def _plan(self, asked: _Asked, condition: Filter) -> Plan:
         table, ids = self._table(asked.collection), ids_of(condition)

@@ -17,8 +17,8 @@ from core.settings import Settings
 from documents import operations
 from documents.collections import find
 from lsm.keys import ROW_SUFFIX
-from tests.server.harness import run
-from tests.server.rest_client import Door, Reply, door, problem
+from tests.server.harness import run, until
+from tests.server.rest_client import Door, Reply, door, head, problem, read_reply
 
 MOVIES = {
     "m1": {"title": "Old", "year": 1995, "genres": ["drama"], "score": 7.5},
@@ -550,5 +550,23 @@ def test_a_projection_computes_and_shows_the_element_that_was_found() -> None:
             told = await post(ask, "_find", wrong)
             assert problem(told) == (400, "bad-query")
             assert "projection.x" in told.json()["detail"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("operation", ["_find", "_count", "_aggregate", "_update"])
+def test_a_collection_that_is_dropped_before_the_question_is_whole_is_not_there(operation: str) -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/demo/k", b"{}")
+            body = b'{"pipeline": []}' if operation == "_aggregate" else b'{"filter": {"a": 1}}'
+            body = b'{"filter": {"a": 1}, "update": {"$set": {"a": 2}}}' if operation == "_update" else body
+            reader, writer = await ask.open()
+            writer.write(head("POST", f"/v1/docs/demo/{operation}", body))
+            await until(lambda: ask.service._busy)
+            assert (await ask("DELETE", "/v1/collections/demo")).status == 204
+            writer.write(body)
+            assert problem(await read_reply(reader)) == (404, "no-such-collection")
+            writer.close()
 
     run(work())

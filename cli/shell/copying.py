@@ -246,8 +246,9 @@ def _token(left: dict[str, str], name: str) -> int | None:
 
 
 def _check_tokens(options: CopyOptions) -> None:
-    begin, end = options.begin_token, options.end_token
-    if begin is not None and end is not None and begin >= end:
+    begin = MIN_TOKEN if options.begin_token is None else options.begin_token
+    end = MAX_TOKEN if options.end_token is None else options.end_token
+    if begin >= end:
         raise UsageError("COPY: BEGINTOKEN is not before ENDTOKEN: no token is between them")
 
 

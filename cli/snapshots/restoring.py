@@ -23,7 +23,7 @@ from core.metadata import Change, CreateIndex, CreateKeyspace, CreateTable, Crea
 from core.requests import Restored
 from core.roles import CreateRole, Role
 from core.row import OPERATION_SUFFIX, decode_row, encode_header, encode_row
-from core.schema import SIMPLE, Keyspace, Replication, Table
+from core.schema import CLUSTERING, PARTITION, SIMPLE, Keyspace, Replication, Table
 from lsm import keys
 from node.metadata_apply import in_family
 from node.metadata_state import State
@@ -209,6 +209,8 @@ def restore(plan: Plan, rows: Opened, target: Target, tell: Progress) -> int:
     """Everything that the plan names; how many rows that was."""
     target.change(plan.schema)
     there = target.tables()
+    for old in plan.tables:  # nothing is restored where something cannot be
+        columns_of(old, there[old.keyspace, old.name])
     done = 0
     for old in plan.tables:
         new = there[old.keyspace, old.name]
@@ -263,10 +265,29 @@ def replay(plan: Plan, between: Between, target: Target, tell: Progress) -> int:
 
 
 def columns_of(old: Table, new: Table) -> Mapping[int, int]:
-    """The ids of columns then and now; empty if they are the same."""
-    ids = {column.name: column.id for column in new.columns}
-    found = {column.id: ids[column.name] for column in old.columns if column.name in ids}
-    return {} if all(was == now for was, now in found.items()) and not old.dropped else found
+    """The ids of columns then and now; empty if they are the same. Columns that are no more are left out; a
+    Failure where what was kept would mean something else.
+    """
+    now = {column.name: column for column in new.columns}
+    if _keys_of(old) != _keys_of(new):
+        raise _other(old, "another primary key")
+    for column in old.columns:
+        there = now.get(column.name, column)
+        if (there.type, there.kind) != (column.type, column.kind):
+            raise _other(old, f"{column.name} as {there.kind} {there.type}, not {column.kind} {column.type}")
+    found = {column.id: now[column.name].id for column in old.columns if column.name in now}
+    is_same = len(found) == len(old.columns) and all(was == is_now for was, is_now in found.items())
+    return {} if is_same and not old.dropped else found
+
+
+def _keys_of(table: Table) -> list[tuple[str, str, str, bool]]:
+    keyed = (column for column in table.columns if column.kind in (PARTITION, CLUSTERING))
+    return [(column.name, column.type, column.kind, column.descending) for column in keyed]
+
+
+def _other(old: Table, what: str) -> Failure:
+    text = f"{old.keyspace}.{old.name} is there with {what}"
+    return Failure(text, hint="drop it, or restore what else there is with --only", code="schema")
 
 
 def restored_of(records: Iterable[Record], old: Table, new: Table) -> Iterator[Restored]:

@@ -107,6 +107,8 @@ def test_zones_points_and_years_that_the_calendar_lacks() -> None:
         ("BEGINTOKEN = x", "whole number of 64 bits"),
         ("ENDTOKEN = 9223372036854775808", "whole number of 64 bits"),
         ("BEGINTOKEN = 5 AND ENDTOKEN = -5", "no token is between"),
+        ("BEGINTOKEN = 9223372036854775807", "no token is between"),
+        ("ENDTOKEN = -9223372036854775808", "no token is between"),
         ("ENCODING = 'latin-1'", "files are UTF-8"),
         ("MAXOUTPUTSIZE = 100", "no option MAXOUTPUTSIZE"),
     ],

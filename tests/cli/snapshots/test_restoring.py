@@ -15,6 +15,7 @@ from core.metadata import Birth, Changes, CreateTable, Epoch, Proposal
 from core.mutation import INSERT, Mutation, encode_mutation
 from core.row import OPERATION_SUFFIX, Header, Row, Tombstone, decode_row, encode_header, encode_row
 from core.schema import (
+    CLUSTERING,
     NETWORK_TOPOLOGY,
     PARTITION,
     REGULAR,
@@ -132,6 +133,21 @@ def test_cells_get_the_column_ids_of_now_and_dropped_ones_stay_behind() -> None:
     (found,) = restored_of([(key(b"x"), data)], old, TABLE)
     cells = decode_row(found.rows[0][1]).cells
     assert [(each.column, each.value) for each in cells] == [(ROW_MARKER_COLUMN, b""), (1, b"a"), (2, b"b")]
+
+
+def test_cells_are_restored_into_columns_that_are_what_theirs_were() -> None:
+    another = (*COLUMNS[:2], Column(2, "c", "text", REGULAR))
+    new = Table(9, "ks", "t", another, TableOptions(), 1)
+    data = row(cell(1, b"a", 1), cell(2, b"b", 1))
+    (found,) = restored_of([(key(b"x"), data)], TABLE, new)
+    cells = decode_row(found.rows[0][1]).cells
+    assert [(each.column, each.value) for each in cells] == [(1, b"a")], "b is no c, though it has its place"
+    for columns, said in (
+        ((*COLUMNS[:2], Column(2, "b", "int", REGULAR)), "b as regular int, not regular text"),
+        ((*COLUMNS[:1], Column(3, "a", "text", CLUSTERING), COLUMNS[2]), "another primary key"),
+    ):
+        with pytest.raises(Failure, match=f"ks.t is there with {said}"):
+            columns_of(TABLE, Table(9, "ks", "t", columns, TableOptions(), 1))
 
 
 def test_messages_are_of_a_good_size_and_nothing_is_lost() -> None:

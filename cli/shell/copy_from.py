@@ -36,6 +36,7 @@ from cli.shell.shell import Shell
 from core.consistency import Level
 from cql_lite import types, wire
 from cql_lite.formatting import identifier
+from cql_lite.frames import MalformedError
 from cql_lite.operation_ids import PAYLOAD_KEY
 
 CONNECTIONS_MAX: Final = 6
@@ -205,11 +206,13 @@ class CopyFrom:
     async def _read(self, begin: tuple[int, int]) -> None:
         saved_s = time.monotonic()
         for item in self._limited(self._rows(begin)):
-            if self._failure is not None:
+            if self._ends():
                 return
             self._tally.read += 1
             if isinstance(item, Reject):
                 self._reject(item)
+                if self._ends():
+                    return
             else:
                 self._open[item.offset] = (item.offset, item.line)
                 await self._queue.put(item)
@@ -224,6 +227,9 @@ class CopyFrom:
                     saved_s = time.monotonic()
                     self._save()
 
+    def _ends(self) -> bool:
+        return self._failure is not None
+
     def _limited(self, rows: Rows) -> Iterator[Row | Reject]:
         left = self._options.rows_max
         for row in rows:
@@ -236,7 +242,7 @@ class CopyFrom:
 
     async def _send(self, peers: _Peers, number: int) -> None:
         while (row := await self._queue.get()) is not None:
-            if self._failure is not None:
+            if self._ends():
                 continue
             try:
                 reason = await self._write(peers, number, row)
@@ -244,8 +250,13 @@ class CopyFrom:
                 nobody = isinstance(error, NobodyError)
                 self._failure = _StoppedError(f"no peer can be reached: {error}" if nobody else str(error))
                 continue
+            except Exception as error:  # noqa: BLE001 - a sender that ended would be waited for without end
+                self._failure = self._failure or error
+                continue
             if reason:
                 self._reject(Reject(row.offset, row.line, reason, row.text))
+                if self._ends():
+                    continue
             else:
                 self._tally.loaded += 1
             del self._open[row.offset]
@@ -268,6 +279,8 @@ class CopyFrom:
                 if not isinstance(error, PASSING):
                     return why
                 harmless = isinstance(error, _NOTHING_DONE)
+            except MalformedError as too_large:  # no peer would read it
+                return str(too_large)
             except LostError as lost:
                 why, harmless = f"the connection was lost: {lost}", not lost.sent
             if self.counters and not harmless:
@@ -280,8 +293,13 @@ class CopyFrom:
 
     def _reject(self, reject: Reject) -> None:
         self._tally.rejected += 1
-        with self.rejects.open("ab") as file:
-            file.write(records.reject_line(reject))
+        try:
+            with self.rejects.open("ab") as file:
+                file.write(records.reject_line(reject))
+        except OSError as error:
+            why = f"{self.rejects}: {error.strerror or error} (ERRFILE says where rejects are kept)"
+            self._failure = self._failure or _StoppedError(why)
+            return
         most = self._options.errors_max
         if 0 <= most < self._tally.rejected and self._failure is None:
             self._failure = _StoppedError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.native import protocol
 from cli.native.client import Client
 from cli.shell import copy_from as importing, copy_to as exporting, shell as shell_module
 from cli.shell.options import Options
@@ -90,6 +91,42 @@ async def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.
             shell.client.close()
         assert keys(table.written) == list(range(ROWS))
     assert not list(tmp_path.glob("*.copying"))
+
+
+async def test_a_row_that_no_request_holds_is_a_reject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(protocol, "CQL_ENVELOPE_BYTES_MAX", 1_000)
+    file = tmp_path / "t.csv"
+    file.write_text("".join(f"{n},{'x' * (2_000 if n % 100 == 50 else 1)}\n" for n in range(ROWS)))
+    table = Table()
+    async with serving(table.stub):
+        shell = shell_on(table.stub, monkeypatch)
+        assert not await shell.run(f"COPY shop.t FROM '{file}' WITH IN_FLIGHT = 2")
+        shell.client.close()
+    assert len(keys(table.written)) == ROWS - 3
+    assert "3 lines rejected" in capsys.readouterr().err
+    assert "is too large" in (tmp_path / "t.csv.rejects").read_text()
+
+
+@pytest.mark.parametrize("bad", ["nonsense,x", f"1,{'x' * 2_000}"], ids=["read", "sent"])
+async def test_rejects_that_cannot_be_kept_stop_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: str
+) -> None:
+    monkeypatch.setattr(protocol, "CQL_ENVELOPE_BYTES_MAX", 1_000)
+    file = tmp_path / "t.csv"
+    file.write_text("".join(f"{n},x\n" if n % 10 else f"{bad}\n" for n in range(ROWS)))
+    nowhere, table = tmp_path / "nowhere" / "rejects", Table()
+    async with serving(table.stub):
+        shell = shell_on(table.stub, monkeypatch)
+        copy = f"COPY shop.t FROM '{file}' WITH IN_FLIGHT = 2"
+        assert not await shell.run(f"{copy} AND ERRFILE = '{nowhere}'")
+        assert "stopped:" in (said := capsys.readouterr().err) and "ERRFILE says" in said
+        nowhere.parent.mkdir()
+        assert not await shell.run(f"{copy} AND ERRFILE = '{nowhere}'")
+        shell.client.close()
+    assert len(nowhere.read_text().splitlines()) == ROWS // 10
+    assert set(keys(table.written)) == {n for n in range(ROWS) if n % 10}
 
 
 async def test_a_copy_that_stopped_goes_on_where_it_was(

@@ -176,8 +176,10 @@ class MembersDraft:
         move = self.move
         if move is None or move.id != change.move or change.phase not in NEXT[move.phase]:
             raise NothingToDoError("absent")
-        if change.phase == ABORTED and all(m.peer in (*move.added, *self.lost) for m in self.members):
-            raise RefusedError("invalid", "all who are left are being added: nobody would remain")
+        if change.phase != HAND_OVER:
+            leaving = move.remove if change.phase == FINISH else move.added
+            if nobody_remains(self.members, (*leaving, *self.lost)):
+                raise RefusedError("invalid", "all who are not lost would leave: nobody would remain")
         self.move = msgspec.structs.replace(move, phase=change.phase, since=self._epoch)
         if change.phase == HAND_OVER:
             return
@@ -227,6 +229,11 @@ class MembersDraft:
         self.former = (*self.former, *gone)
         self.members = tuple(m for m in self.members if m.peer not in peers)
         self.lost = tuple(peer for peer in self.lost if peer not in peers)
+
+
+def nobody_remains(members: tuple[Member, ...], gone: tuple[PeerId, ...]) -> bool:
+    """Whether all members are among these."""
+    return all(member.peer in gone for member in members)
 
 
 def _renamed_back(member: Member) -> Member:

@@ -40,6 +40,7 @@ from core.moving_messages import FloorsAsk, FloorsTold, MoveAsk, MoveTold, TailA
 from core.ports import PeerId
 from core.requests import Changed, Unready
 from lsm.floors import FLOOR_PREFIX
+from node.metadata_moves import nobody_remains
 from node.move_runner import Runner
 from node.move_waits import Waits, waits
 from node.moving_ring import FINISH, HAND_OVER, PREPARE, TokenPair
@@ -479,6 +480,8 @@ class Moving:
         """One of every quorum of the old and of the new replicas reads the new ones, and nobody who lives
         lacks anything.
         """
+        if nobody_remains(state.members, (*move.remove, *state.lost)):
+            return False
         adopted = [peer for peer, told in self.told.items() if told.epoch >= move.since]
         for ring in state.moving_rings():
             for _, sides in ring.moving():

@@ -227,6 +227,20 @@ def test_who_is_added_stays_if_nobody_else_is_left() -> None:
     assert result is not None and "nobody would remain" in result.error and refused.move == state.move
 
 
+def test_who_is_to_be_replaced_stays_if_nobody_else_is_left() -> None:
+    state = cluster_state()
+    state = after(state, move_plans.replace(state, "n1", NEW))
+    assert state.move is not None
+    state = after(state, StepMove(state.move.id, HAND_OVER))
+    lost = (*PEERS[1:], NEW.peer)
+    state = after(state, Recover(1, lost, recovery.voters_after(state, lost)))
+    assert state.voters == PEERS[:1] and state.move is not None
+    finish = Changes((Proposal((9, 92), StepMove(state.move.id, FINISH)),))
+    refused = apply(state, Epoch(state.epoch + 1, finish))
+    result = refused.result((9, 92))
+    assert result is not None and "nobody would remain" in result.error and refused.voters == PEERS[:1]
+
+
 def test_all_tokens_are_owned_or_foreign() -> None:
     first, last = -(2**63), 2**63 - 1
     assert complement(()) == ((first, last),)

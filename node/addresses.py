@@ -21,6 +21,7 @@ from core.requests import Changed, Unready
 from node.inside import Inside
 from node.metadata_changes import CHANGE_TIMEOUT_US, Origin
 from node.metadata_log import MetadataLog
+from node.metadata_moves import REPLACED
 
 PAUSE_US: Final = 2 * SECOND_US
 TIMER: Final = "metadata.address"
@@ -57,7 +58,11 @@ class OwnAddress:
         for address in elsewhere:
             self._inside.world.dial(address)
         if self._is_wrong():
-            self._ask()
+            taken = self._taken()
+            if taken:
+                self._say(taken)
+            else:
+                self._ask()
         elif not elsewhere:
             return
         self._inside.timer(PAUSE_US + self._inside.world.below(PAUSE_US // 2), TIMER)
@@ -78,6 +83,16 @@ class OwnAddress:
         member = self._log.state.member(self._me)
         return member is not None and member.address != self._inside.identity.address
 
+    def _taken(self) -> str:
+        """Who the log has where we are, if it has another there: the change would be refused, and each that
+        is refused is an epoch.
+        """
+        for member in self._log.state.members:
+            is_there = member.address == self._inside.identity.address and member.peer != self._me
+            if is_there and not member.name.endswith(REPLACED):
+                return f"{member.name} is known to be at {member.address}"
+        return ""
+
     def _ask(self) -> None:
         if self._is_asked:
             return
@@ -92,8 +107,12 @@ class OwnAddress:
         if isinstance(outcome, Changed) and not outcome.error:
             self._inside.log("info", "address_changed", f"this peer is known to be at {address} now")
             return
-        why = outcome.error if isinstance(outcome, Changed) else outcome.detail
+        self._say(outcome.error if isinstance(outcome, Changed) else outcome.detail)
+
+    def _say(self, why: str) -> None:
+        """Why the log does not have our address; once."""
         if why != self._refused:
             self._refused = why
+            address = self._inside.identity.address
             text = f"the cluster does not know yet that this peer is at {address}: {why}"
             self._inside.log("warning", "address_not_changed", text)

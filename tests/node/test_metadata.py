@@ -140,6 +140,30 @@ def test_a_voter_emptied_in_the_middle_of_the_birth_cannot_found_another_cluster
     assert born and stuck
 
 
+# --- addresses
+
+
+def test_who_is_where_another_is_known_to_be_waits_and_does_not_fill_the_log() -> None:
+    """The address of a peer that is down was given to another one."""
+    cluster = a_cluster()
+    first, second = cluster.machines[:2]
+    place = first.initial
+    cluster.run(1)
+    cluster.crash(0)
+    cluster.crash(1)
+    first.initial = msgspec.structs.replace(place, address=second.initial.address)
+    cluster.start(0)
+    cluster.run(60)
+    assert max(cluster.decided) <= 2
+    assert cluster.said(f"{second.initial.name} is known to be at {second.initial.address}")
+    cluster.crash(0)
+    first.initial = msgspec.structs.replace(place, address="10.0.0.77")
+    cluster.start(0)
+    cluster.run(30)
+    member = cluster.node(2).metadata.state.member(first.peer)
+    assert member is not None and member.address == "10.0.0.77"
+
+
 # --- the wiped voter
 
 

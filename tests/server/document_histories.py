@@ -5,9 +5,35 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from core import limits
+
 Step = dict[str, Any]
 
 IDS = ["a", "b", "c", "d", "a/b", "..", "%", "한 글", "_bulk"]
+ODD = [
+    *(
+        ".",
+        "a/",
+        "/",
+        "//",
+        "a/../b",
+        "%2F",
+        "😀",
+        "\0",
+        "a\0b",
+        "\0\0",
+        " ",
+        "+",
+        "a b",
+        "?",
+        "#",
+        '"',
+        "\\",
+    ),
+    *("a\nb", "\r\n", "\x7f", "A", "_find", "_search", "\ufeff", "\uffff", "\U0010ffff", "é", "e\u0301", "*"),
+    "a" * limits.KEY_BYTES_MAX,
+]
+"""Ids that are text all the same."""
 KEYS = ["a", "b", "c", "n", "0"]
 SCALARS: list[Any] = [None, True, False, -2, 0, 1, 2, 3, 1.0, 0.5, 1.5, 10**20, "", "a", "ab", "b", "한"]
 RARE: list[Any] = [
@@ -92,7 +118,7 @@ def wanted(random: Random, depth: int = 1) -> dict[str, Any]:
     for _ in range(random.choice([1, 1, 1, 2, 2, 3])):
         path = random.choice(PATHS)
         if path == "_id":
-            some = random.sample(IDS, 3)
+            some = random.sample([*IDS, *ODD[:-1]] if random.random() < 0.3 else IDS, 3)
             found[path] = random.choice([some[0], {"$in": some}, {"$gt": some[0]}, {"$ne": some[0]}])
         else:
             found[path] = _condition(random, 1)
@@ -127,26 +153,32 @@ def json_patch(random: Random) -> list[dict[str, Any]]:
 
 
 def operators(random: Random, marks: bool = True) -> dict[str, dict[str, Any]]:
-    """Update operators whose paths are apart, and whose order is nothing."""
+    """Update operators whose paths are apart."""
     found: dict[str, dict[str, Any]] = {}
     taken: list[str] = []
     for _ in range(random.choice([1, 1, 2, 3])):
         path = random.choice(WRITTEN)
         if marks and random.random() < 0.12:
             path = random.choice(["a.$[]", "b.$[].a", "a.$[x]", "b.$[x].n"])
-        root = path.split(".")[0]
-        if root in taken:
+        if any(_meet(path, other) for other in taken):
             continue
         name, argument = _operator(random)
         if name == "$rename":
             target = random.choice(WRITTEN)
-            if target.split(".")[0] in [*taken, root] or "$" in path:
+            if any(_meet(target, other) for other in [*taken, path]) or "$" in path:
                 continue
             argument = target
-            taken.append(target.split(".")[0])
-        taken.append(root)
+            taken.append(target)
+        taken.append(path)
         found.setdefault(name, {})[path] = argument
     return found or {"$set": {"n": 1}}
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether paths may lead to one place."""
+    if "$" in one + other and one[0] == other[0]:
+        return True
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _operator(random: Random) -> tuple[str, Any]:
@@ -214,6 +246,8 @@ def single(random: Random) -> Step:
     """A write of one document, by itself or as a line of a bulk."""
     kind = random.choice(["put", "put", "put", "merge", "patch", "update", "update", "delete"])
     step: Step = {"kind": kind, "id": random.choice(IDS[:6] if random.random() < 0.9 else IDS)}
+    if random.random() < 0.05:
+        step["id"] = random.choice(ODD)
     if kind == "put":
         step["body"] = document(random)
         step["ttl"] = TTL_S if random.random() < 0.15 else 0
@@ -254,13 +288,15 @@ def _many(random: Random) -> Step:
 
 def asked(random: Random) -> Step:
     """A question."""
-    kind = random.choice(["_find", "_find", "_find", "_count", "_distinct", "_aggregate"])
+    kind = random.choice(["_find", "_find", "_find", "_count", "_distinct", "_aggregate", "_list"])
     step: Step = {"kind": kind, "filter": wanted(random)}
     if kind == "_find":
         step["limit"] = random.choice([1, 2, 3, 100])
         step["skip"] = random.choice([0, 0, 0, 1, 2])
         paths = random.sample(["a", "b", "n", "a.b", "_id"], random.choice([0, 1, 1, 2]))
         step["sort"] = {path: random.choice([1, -1]) for path in paths}
+    elif kind == "_list":
+        step["limit"] = random.choice([1, 2, 100])
     elif kind == "_distinct":
         step["path"] = random.choice(PATHS)
     return step
@@ -279,7 +315,7 @@ def history(random: Random, length: int) -> list[Step]:
             continue
         if kind < 0.5:
             step = single(random)
-            step["returning"] = random.random() < 0.3
+            step |= {"returning": random.random() < 0.3, "once": random.random() < 0.2}
         elif kind < 0.6:
             step = {"kind": "_bulk", "lines": [single(random) for _ in range(random.randint(1, 6))]}
         elif kind < 0.75:

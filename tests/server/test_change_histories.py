@@ -296,6 +296,11 @@ class Run:
         check("&prefix=a", [line for line in events if line["key"].startswith("a")])
         operations = self.random.sample(["insert", "update", "delete", "expire"], 2)
         check("&op=" + ",".join(operations), [line for line in events if line["op"] in operations])
+        if events:
+            time = self.random.choice(events)["time"]
+            since = [line["id"] for line in self.events(self.random.randrange(3), quote(time, safe=""))]
+            later = [line["id"] for line in events if line["time"] >= time]
+            expect(sorted(since) == sorted(later), "since", time, "found", since, "expected", later)
         parts = [[line["id"] for line in self.events(n, self.begin, f"&part={n + 1}/3")] for n in range(3)]
         expect(
             sorted(one for part in parts for one in part) == sorted(line["id"] for line in events),

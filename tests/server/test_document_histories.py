@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import count
 from random import Random
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from tests.server.simulated import SECOND, Peers
 SEED = int(os.environ.get("DOCUMENTS_SEED", "1"))
 HISTORIES = int(os.environ.get("DOCUMENTS_HISTORIES", "16"))
 LENGTH = 24
+ONCE = count(1)
 KINDS = {
     "merge": "application/merge-patch+json",
     "patch": "application/json-patch+json",
@@ -36,6 +38,7 @@ KINDS = {
 }
 INDEXES: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {},
+    "dying": {"n": {"paths": {"n": 1}}, "b": {"paths": {"b": -1, "a": 1}}},
     "single": {"n": {"paths": {"n": 1}}, "a": {"paths": {"a": -1}}, "ab": {"paths": {"a.b": 1}}},
     "compound": {
         "na": {"paths": {"n": 1, "a": -1}},
@@ -49,6 +52,9 @@ INDEXES: dict[str, dict[str, dict[str, Any]]] = {
         "b": {"paths": {"b": 1}, "unique": True, "filter": {"n": {"$gte": 1}}},
     },
 }
+
+
+DEFAULT_TTL_S = {"dying": 7}
 
 
 def parsed(text: bytes) -> Any:
@@ -96,6 +102,7 @@ class Run:
         self.name = name
         self.path = f"/v1/docs/{name}"
         self.model = Collection(INDEXES[name])
+        self.default_ttl_s = DEFAULT_TTL_S.get(name, 0)
         self.told: list[str] = []
         self.peer = 0
         self.down: int | None = None
@@ -105,7 +112,9 @@ class Run:
         self.peer = self.alive(self.peer)
         said = "" if body is None else f" {body.decode()}"
         self.told.append(f"n{self.peer + 1}: {method} {self.path}/{target} {headers or ''}{said}")
-        reply = self.peers.ask(self.peer, method, f"{self.path}/{target}", body, headers)
+        reply = self.peers.ask(
+            self.peer, method, f"{self.path}{target if target[0] == '?' else '/' + target}", body, headers
+        )
         self.told.append(f"    {reply.status} {reply.headers.get('etag', '')} {reply.body.decode()[:500]}")
         expect(not self.peers.bugs, "a bug", self.peers.bugs)
         return reply
@@ -189,7 +198,14 @@ class Run:
         before = self.model.documents.get(one, MISSING)
         expected = self.expected(step)
         body = json.dumps(step["body"]).encode() if "body" in step else None
+        if step["once"]:
+            headers["Idempotency-Key"] = f'"{next(ONCE)}"'
         reply = self.send(method, target, body, headers)
+        if step["once"] and not expected:
+            self.peer = (self.peer + 1) % 3
+            again = self.send(method, target, body, headers)
+            told = [(one.status, one.headers.get("etag"), one.body) for one in (reply, again)]
+            expect(told[0] == told[1], "expected the same again")
         if expected:
             expect(reply.status >= 400 and reply.json()["type"] == expected, "expected", expected)
             return
@@ -201,11 +217,13 @@ class Run:
         self.tagged(one, reply.headers.get("etag"), before)
 
     def lives(self, step: Step) -> None:
-        """How long a document does that was put."""
+        """How long a document does that was written; an edit renews it where the collection says how long."""
+        one, now_us = step["id"], self.peers.cluster.now_us
+        ttl_s = step.get("ttl") or self.default_ttl_s
         if step["kind"] == "put":
-            self.model.dies.pop(step["id"], None)
-            if step["ttl"]:
-                self.model.dies[step["id"]] = self.peers.cluster.now_us + step["ttl"] * SECOND
+            self.model.dies.pop(one, None)
+        if (step["kind"] == "put" or self.default_ttl_s) and ttl_s and one in self.model.documents:
+            self.model.dies[one] = now_us + ttl_s * SECOND
 
     def tagged(self, one: str, told: str | None, before: Any) -> None:
         after = self.model.documents.get(one, MISSING)
@@ -268,6 +286,7 @@ class Run:
                 continue
             differ += made is MISSING or not same(made, before[one])
             model.put(one, made)
+            self.lives({**change, "id": one})
         if model.unique and step["multi"]:
             model.documents = before
             self.resync()
@@ -288,6 +307,7 @@ class Run:
         for one in chosen:
             try:
                 model.put(one, model.after(one, change_of(step)))
+                self.lives({"kind": "edit", "id": one})
             except Refused:
                 is_open = True
         while True:
@@ -327,6 +347,7 @@ class Run:
         expect((told["matched"], told["modified"], told["cursor"]) == (0, 0, None), "expected none")
         expect(one is None or told["upserted"] == one, "expected", one)
         self.model.put(told["upserted"], made)
+        self.lives({"kind": "edit", "id": told["upserted"]})
         if "return" in step:
             image = told["document"]
             expect((image is None) == (step["return"] == "before"), "expected an image")
@@ -416,6 +437,8 @@ class Run:
         elif kind == "_count":
             reply = self.asked("POST", kind, body)
             expect(reply.status == 200 and reply.json()["count"] == len(having), "expected", having)
+        elif kind == "_list":
+            self.listing(step["limit"])
         elif kind == "_distinct":
             reply = self.asked("POST", kind, {**body, "path": step["path"]})
             expect(reply.status == 200, "expected success")
@@ -427,6 +450,21 @@ class Run:
             found = [(one["n"], sorted(one["ids"])) for one in reply.json()["documents"]]
             objects = sorted(one for one in having if isinstance(model.documents[one], dict))
             expect(found == ([(len(having), objects)] if having else []), "expected", objects)
+
+    def listing(self, limit: int) -> None:
+        found, after = {}, ""
+        while after is not None:
+            target = f"?limit={limit}" + f"&after={after}" * bool(after)
+            reply = self.send("GET", target, None, {})
+            expect(reply.status == 200, "expected success")
+            *lines, last = [parsed(line) for line in reply.body.splitlines()]
+            expect(len(lines) <= limit and not any(line["id"] in found for line in lines), "too many")
+            found |= {line["id"]: (line["etag"], canonical(line["document"])) for line in lines}
+            after = last["cursor"]
+            self.peer = (self.peer + 1) % 3
+        documents, tags = self.model.documents, self.model.tags
+        expected = {one: (tags.get(one), canonical(document)) for one, document in documents.items()}
+        expect(found == expected, "expected", expected)
 
     def distinct(self, found: list[Any], having: list[str], path: str) -> None:
         values = []
@@ -468,7 +506,8 @@ class Run:
 def peers() -> Iterator[Peers]:
     with Peers(3, clock=ClockOptions(skew_us=0, drift_ppm=0)) as peers:
         for name, indexes in INDEXES.items():
-            assert peers.ask(0, "PUT", f"/v1/collections/{name}", {}).status == 201
+            body = {"default_ttl_s": DEFAULT_TTL_S.get(name, 0)}
+            assert peers.ask(0, "PUT", f"/v1/collections/{name}", body).status == 201
             for index, spec in indexes.items():
                 target = f"/v1/docs/{name}/_indexes/{index}"
                 assert peers.ask(0, "PUT", target, spec).status == 201

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import pairwise
 
 import msgspec
 
@@ -17,7 +18,7 @@ from documents.edits import EditError, merged
 from documents.pipeline_updates import is_pipeline, pipeline_update
 from documents.positional import NOWHERE, Positions
 from documents.updates import update_of
-from query.document_filter import And, Compare, Filter
+from query.document_filter import And, Compare, Filter, In, Or
 from query.document_values import MISSING, equal as same, path_text
 
 ID: Path = ("_id",)
@@ -62,6 +63,10 @@ def upsert_of(
     if document_id is not None and type(document_id) is not str:
         raise EditError("bad_patch", "an id is text, so this _id cannot be that of a new document")
     base: Value = MISSING
+    for above, below in pairwise(sorted(equal)):
+        if below[: len(above)] == above:
+            detail = f"{path_text(above)[:60]} and of {path_text(below)[:60]}, which is within it"
+            raise EditError("bad_patch", f"the filter wants values of {detail}: a new document cannot be so")
     if equal:
         wanted = {path_text(path): deepcopy(value) for path, value in equal.items()}
         base = update_of({"$set": wanted}, now_us).apply(MISSING).document
@@ -86,6 +91,8 @@ def _on_insert(change: dict[str, Value]) -> dict[str, Value]:
 def _equalities(condition: Filter) -> Iterator[tuple[Path, Value]]:
     if isinstance(condition, Compare) and condition.operator == "=":
         yield condition.path, condition.value
-    elif isinstance(condition, And):
+    elif isinstance(condition, In) and len(condition.values) == 1:
+        yield condition.path, condition.values[0]
+    elif isinstance(condition, And) or (isinstance(condition, Or) and len(condition.filters) == 1):
         for each in condition.filters:
             yield from _equalities(each)

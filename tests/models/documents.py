@@ -161,7 +161,7 @@ def upserted(wanted: dict[str, Any], step: dict[str, Any]) -> tuple[str | None, 
 def _equalities(wanted: dict[str, Any]) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in wanted.items():
-        if key == "$and":
+        if key == "$and" or (key == "$or" and len(value) == 1):
             found += [pair for one in value for pair in _equalities(one)]
         elif key.startswith("$"):
             continue
@@ -171,6 +171,8 @@ def _equalities(wanted: dict[str, Any]) -> list[tuple[str, Any]]:
             found.append((key, value["$eq"]))
         else:
             found += [(key, one) for one in value.get("$all", [])]
+            if len({canonical(one) for one in value.get("$in", [])}) == 1:
+                found.append((key, value["$in"][0]))
     return found
 
 

@@ -111,10 +111,9 @@ class Run:
     def send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Reply:
         self.peer = self.alive(self.peer)
         said = "" if body is None else f" {body.decode()}"
-        self.told.append(f"n{self.peer + 1}: {method} {self.path}/{target} {headers or ''}{said}")
-        reply = self.peers.ask(
-            self.peer, method, f"{self.path}{target if target[0] == '?' else '/' + target}", body, headers
-        )
+        path = self.path + ("" if target.startswith("?") else "/") + target
+        self.told.append(f"n{self.peer + 1}: {method} {path} {headers or ''}{said}")
+        reply = self.peers.ask(self.peer, method, path, body, headers)
         self.told.append(f"    {reply.status} {reply.headers.get('etag', '')} {reply.body.decode()[:500]}")
         expect(not self.peers.bugs, "a bug", self.peers.bugs)
         return reply
@@ -333,9 +332,9 @@ class Run:
         made: Any = MISSING
         try:
             one, made = upserted(step["filter"], change)
-            self.model.check_unique("", made)
             if one in self.model.documents:
                 raise Refused("precondition-failed")
+            self.model.check_unique("", made)
         except Refused as refused:
             problem = str(refused)
         reply = self.asked("POST", step["kind"], body)
@@ -452,7 +451,8 @@ class Run:
             expect(found == ([(len(having), objects)] if having else []), "expected", objects)
 
     def listing(self, limit: int) -> None:
-        found, after = {}, ""
+        found: dict[str, Any] = {}
+        after: str | None = ""
         while after is not None:
             target = f"?limit={limit}" + f"&after={after}" * bool(after)
             reply = self.send("GET", target, None, {})

@@ -75,6 +75,7 @@ def test_an_upsert_that_goes_on_makes_nothing() -> None:
         ({"n": 5}, {"$rename": {"x": "n"}}, {"n": 5}),
         ({"n": 5}, {"$unset": {"n": ""}}, {}),
         ({"n": 5}, {"$setOnInsert": {"n": 7}, "$set": {"x": 1}}, {"n": 7, "x": 1}),
+        ({"$or": [{"n": {"$in": [5]}}]}, {"$inc": {"n": 1}}, {"n": 6}),
         ({"n": {"$gt": 5}, "a": 1}, {"$inc": {"n": 1}}, {"n": 1, "a": 1}),
     ],
 )
@@ -85,6 +86,20 @@ def test_the_update_is_done_to_what_the_filter_says(wanted: Any, update: Any, ma
             body = {"filter": {**wanted, "_id": "one"}, "update": update, "upsert": True}
             assert (await post(ask, "_update", body)).json()["upserted"] == "one"
             assert (await ask("GET", "/v1/docs/movies/one")).json() == made
+
+    run(work())
+
+
+def test_one_id_in_a_list_is_that_of_the_document() -> None:
+    async def work() -> None:
+        async with door() as ask:
+            await ask("PUT", "/v1/docs/movies/other", b"{}")
+            body = {"filter": {"_id": {"$in": ["one"]}}, "update": {"$inc": {"n": 1}}, "upsert": True}
+            assert (await post(ask, "_update", body)).json()["upserted"] == "one"
+            assert (await post(ask, "_update", body)).json()["modified"] == 1
+            body["filter"] = {"a": 1, "a.b": 2}
+            told = await post(ask, "_update", body)
+            assert told.json()["detail"].startswith("the filter wants values of a and of a.b")
 
     run(work())
 

@@ -8,8 +8,10 @@ term that tells it from another, so a document with an object at such a path is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from itertools import product
+from itertools import islice, product
+from typing import Final
 
 import msgspec
 
@@ -22,12 +24,24 @@ from lsm.keys import ROW_SUFFIX
 _NO_VALUES = (NULL, NOTHING, OBJECT)
 
 
+COMBINED_MAX: Final = 10_000
+"""Values that are made of one document: arrays on several paths make the product of their lengths."""
+
+
 class NoValueError(Exception):
     """A document holds something at a path of this unique index that cannot be compared."""
 
     def __init__(self, index: str) -> None:
         super().__init__(index)
         self.index = index
+
+
+class TooManyValuesError(Exception):
+    """A document holds more than COMBINED_MAX values of one unique index: so many."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
 
 
 class UniqueIndex(msgspec.Struct, frozen=True):
@@ -41,7 +55,8 @@ class UniqueIndex(msgspec.Struct, frozen=True):
     def values(self, partition: bytes, row: Row, now_us: int, *, strict: bool = False) -> list[Term]:
         """What the row of this partition key holds at `now_us`, each once, in ascending order.
 
-        A `strict` one raises NoValueError for what cannot be compared, else that is passed over.
+        A `strict` one raises NoValueError for what cannot be compared, TooManyValuesError for what are too
+        many; else that is passed over, which a document can hold only if no index was there when it came.
         """
         view = RowView(partition, ROW_SUFFIX, row.cells, now_us)
         if not view.is_there:
@@ -54,8 +69,11 @@ class UniqueIndex(msgspec.Struct, frozen=True):
             if strict and OBJECT in terms:
                 raise NoValueError(self.name)
             each.append([term for term in terms if term not in _NO_VALUES])
+        count = math.prod(map(len, each))
+        if strict and count > COMBINED_MAX:
+            raise TooManyValuesError(count)
         # No term is the beginning of another, so what they make together can be taken apart again.
-        return sorted(dict.fromkeys(b"".join(values) for values in product(*each)))
+        return sorted(dict.fromkeys(b"".join(values) for values in islice(product(*each), COMBINED_MAX)))
 
 
 def unique_indexes(table: Table, types: Mapping[str, ColumnType]) -> tuple[UniqueIndex, ...]:

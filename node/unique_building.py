@@ -42,7 +42,7 @@ from core.requests import (
     WriteRequest,
 )
 from index.entries import Term
-from index.uniqueness import NoValueError, UniqueIndex
+from index.uniqueness import NoValueError, TooManyValuesError, UniqueIndex
 from lsm.keys import ROW_SUFFIX, split_row_key
 from node.unique_claims import AGAIN, DONE, NOTE_COLUMN, Claim, Taken, fence_of, row_of
 
@@ -69,7 +69,7 @@ PARTS: Final = 1_000_000
 
 
 class Duplicate(msgspec.Struct, frozen=True):
-    """Documents that hold one value; a single one holds something that cannot be compared."""
+    """Documents that hold one value; a single one holds something that cannot be compared, or too much."""
 
     ids: tuple[str, ...]
 
@@ -267,7 +267,7 @@ class _Build:
             row, fence = row_of(reads[0]), fence_of(reads[1])
             try:
                 values = index.values(key, row, max(reads[0].now_us, fence), strict=True)
-            except NoValueError:
+            except (NoValueError, TooManyValuesError):
                 return _Seen("object", "")
             return _Seen("seen", "", (), tuple(values), fence)
 

@@ -37,7 +37,7 @@ from core.requests import (
 )
 from core.row import EMPTY_HEADER, Row, covered, merge_rows, newest_version, normal
 from index.entries import Indexed, Term
-from index.uniqueness import NoValueError, UniqueIndex, unique_indexes
+from index.uniqueness import NoValueError, TooManyValuesError, UniqueIndex, unique_indexes
 from lsm.keys import ROW_SUFFIX
 from node.mutation_building import build
 from node.unique_claims import (
@@ -255,12 +255,12 @@ class UniqueWrite:
             after = self._values(key, written(row, decision, now_us), now_us, strict=True)
         except NoValueError as error:
             return self._no_value(error.index), (), fence
+        except TooManyValuesError as error:
+            return _too_many(error.count), (), fence
         new = tuple(value for value in after if value not in before)
         gone = tuple(value for value in before if value not in after)
         if len(after) > limits.UNIQUE_VALUES_MAX:
-            most = limits.UNIQUE_VALUES_MAX
-            text = f"a document has at most {most} values in unique indexes, and this one has {len(after)}"
-            return Invalid("too_many_unique_values", text), (), fence
+            return _too_many(len(after)), (), fence
         if new and (fence != self._fence or any(value not in self._claimed for value in new)):
             return _Unclaimed("unclaimed", "", (), new, fence), (), fence
         if not gone:
@@ -357,6 +357,12 @@ class UniqueWrite:
             parent.decide(
                 request, parent.inside.world.monotonic_us() + timeout_us, partial(_released, parent)
             )
+
+
+def _too_many(count: int) -> Invalid:
+    most = limits.UNIQUE_VALUES_MAX
+    text = f"a document has at most {most} values in unique indexes, and this one has {count}"
+    return Invalid("too_many_unique_values", text)
 
 
 def _released(parent: Uniques, answer: Answer) -> None:

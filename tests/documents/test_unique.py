@@ -151,6 +151,16 @@ def test_each_element_of_an_array_is_held(users: Docs) -> None:
     assert isinstance(end, Invalid) and end.code == "too_many_unique_values"
 
 
+def test_arrays_on_several_paths_are_refused_before_they_are_multiplied() -> None:
+    """Four of 300 elements are eight thousand million values: a few kilobytes that took all memory."""
+    docs = docs_with({"paths": {"a": 1, "b": 1, "c": 1, "d": 1}, "unique": True}, "abcd", "things")
+    text = json.dumps({name: list(range(300)) for name in "abcd"}).encode()
+    end = docs.put("x", text)
+    assert isinstance(end, Invalid) and end.code == "too_many_unique_values" and "8100000000" in end.detail
+    few = json.dumps({name: list(range(3)) for name in "abcd"}).encode()
+    assert isinstance(docs.put("x", few), Done)
+
+
 def test_cql_goes_the_same_way_or_is_told_what_to_do(users: Docs) -> None:
     cql = Cql(users.scenario.cluster, 1)
     users.put("rest", b'{"email":"door"}')

@@ -65,12 +65,16 @@ from lsm.keys import (
     token_range_bounds,
 )
 from node.scatter import Collected, Failure, Scatter
-from node.search_cover import Part
+from node.search_cover import Part, joined
 from node.search_fetch import Fetch
 from ring.tokens import token_of
 
 if TYPE_CHECKING:
     from node.searches import Searches
+
+
+SEEK_SHARE = 0.9
+"""The rest is for documents to be fetched."""
 
 
 class TableResult(msgspec.Struct, frozen=True):
@@ -120,6 +124,7 @@ class TableSearch:
         self._then: Then | None = None
         self._deadline_us = 0
         self._ranges: TokenRanges = ()
+        self._missing: TokenRanges = ()
         self._sort = request.sort
         self._query: Planned | None = None
         self._aggregations: Aggregations = ()
@@ -224,6 +229,7 @@ class TableSearch:
             if collected.failure is not None and not self._may_be_partial(collected):
                 self._end(collected.failure)
                 return
+            self._leave_out(collected)
             found = [each.statistics for _, each in collected.results if isinstance(each, Weighed)]
             similar = self._computed(lambda: planned_by(queries, add_statistics(found)))
             if similar is not None:
@@ -260,16 +266,27 @@ class TableSearch:
                 assert isinstance(result, Weighed), result
                 found.append(result.statistics)
                 self._covers[part.server] = max(result.covers, self._covers.get(part.server, 0))
-            self._parts = tuple(part for part, _ in collected.results) if not collected.missing else ()
+            self._leave_out(collected)
+            self._parts = tuple(part for part, _ in collected.results)
             then(add_statistics(found))
 
         self._scatter(work, done).begin(self._ranges)
 
+    def _leave_out(self, collected: Collected) -> None:
+        """What nobody answered for in this step is asked for in none that follows."""
+        if collected.missing:
+            self._missing = joined((*self._missing, *collected.missing))
+            self._ranges = joined(pair for part, _ in collected.results for pair in part.ranges)
+
     def _may_be_partial(self, collected: Collected) -> bool:
         return self._request.allow_partial and bool(collected.missing)
 
-    def _scatter(self, work: Any, done: Callable[[Collected], None]) -> Scatter:
-        request = self._request
+    def _scatter(self, work: Any, done: Callable[[Collected], None], *, share: float = 0.5) -> Scatter:
+        """If a part will do, a step that waits for somebody in vain leaves time for those that follow."""
+        request, deadline_us = self._request, self._deadline_us
+        if request.allow_partial:
+            now_us = self._parent.inside.world.monotonic_us()
+            deadline_us = now_us + int(max(0, deadline_us - now_us) * share)
         return Scatter(
             self._parent,
             self._table,
@@ -278,7 +295,7 @@ class TableSearch:
             fresh=request.fresh,
             partial=request.allow_partial,
             mapping=self._mapping,
-            deadline_us=self._deadline_us,
+            deadline_us=deadline_us,
             done=done,
         )
 
@@ -305,9 +322,10 @@ class TableSearch:
 
     def _seek(self, parts: tuple[Part, ...]) -> None:
         ask = self._asked()
-        self._scatter(lambda part: Seek(ask, self._covers.get(part.server, 0)), self._sought).begin(
-            self._ranges, parts
+        scatter = self._scatter(
+            lambda part: Seek(ask, self._covers.get(part.server, 0)), self._sought, share=SEEK_SHARE
         )
+        scatter.begin(self._ranges, parts)
 
     def _sought(self, collected: Collected) -> None:
         if collected.failure is not None and not self._may_be_partial(collected):
@@ -344,7 +362,7 @@ class TableSearch:
                 partials,
                 tops,
                 tuple(sorted({part.server: None for part in parts})),
-                missing,
+                joined((*self._missing, *missing)),
                 parts,
             )
         )

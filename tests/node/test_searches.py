@@ -12,11 +12,12 @@ import pytest
 from core.consistency import Level
 from core.limits import SECOND_US
 from core.messages import ApplyMutation, Message, Search
-from core.requests import Invalid, Unavailable
+from core.requests import Changed, Invalid, MetadataRequest, Unavailable
 from core.searching import ExpandAnswer, ExpandRequest, SearchAnswer, SearchHit
+from documents.collections import CollectionSpec, create_collection
 from index.aggregation import TermsOf
 from index.mapping import Rules
-from index.query import EXACT, LAST_KEY, NUMBER, TEXT, All, Match, MoreLike, SortKey
+from index.query import EXACT, LAST_KEY, NUMBER, TEXT, All, Match, MoreLike, Query, SortKey
 from index.segments import TantivySegments
 from index.tiers import Tiers
 from lsm.hash_tree import LEAVES
@@ -220,6 +221,24 @@ def test_too_few_replicas_are_an_error_unless_a_part_will_do() -> None:
     assert isinstance(part, SearchAnswer)
     assert part.missing and 0 < part.total < 30
     assert s.search(Match("title", "space"), 0, size=0, level=Level.ONE).total == 30  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("query", [Match("title", "space"), All(), Match("title", "spase", fuzziness="AUTO")])
+def test_a_part_comes_in_time_where_a_peer_that_holds_the_rest_is_silent(query: Query) -> None:
+    """Who is silent, and is not known to be dead yet, took all the time of the first step of the search, and
+    the others, that had answered, had none for the second.
+    """
+    s = SearchScenario(3, settings=ALONE)
+    s.start()
+    made = create_collection(CollectionSpec("movies", replication_factor=1), s.state(0).members)
+    assert isinstance(made, MetadataRequest) and isinstance(s.ask(made).answer, Changed)
+    s.run(1)
+    for i in range(60):
+        s.store(f"m{i}", {"title": "space"}, at=i % 3)
+    s.pause(2)
+    part = s.search(query, 0, size=100, level=Level.ONE, allow_partial=True, timeout_s=1.0)
+    assert isinstance(part, SearchAnswer)
+    assert part.missing and 0 < part.total == len(part.hits) < 60
 
 
 def test_an_index_that_is_being_built_is_told() -> None:

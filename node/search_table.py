@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from node.searches import Searches
 
 
+LIKES_MAX = 20
+"""Examples that are made queries of, one after the other: each asks all peers."""
+
 SEEK_SHARE = 0.9
 """The rest is for documents to be fetched."""
 
@@ -149,6 +152,10 @@ class TableSearch:
     def _like_next(self) -> None:
         """Make queries of the examples that are not yet, one by one."""
         asked = [query for query in walk(self._request.query) if isinstance(query, MoreLike)]
+        if len(asked) > LIKES_MAX:
+            text = f"at most {LIKES_MAX} queries are more_like_this: each may have 100 texts and documents"
+            self._end(Invalid("bad_query", text))
+            return
         query = next((each for each in asked if each not in self._likes), None)
         if query is None:
             self._plan()

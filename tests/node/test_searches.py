@@ -332,6 +332,17 @@ def test_more_like_this_finds_what_shares_the_telling_words() -> None:
     assert sorted(s.found(query, 1)) == ["m04", "m08"]
 
 
+def test_many_examples_are_refused() -> None:
+    """Each asks all peers, one after the other; where none had a word they called each other too deeply."""
+    s = quiet(3)
+    s.store("m1", {"title": "space"})
+    likes = [{"more_like_this": {"fields": ["title"], "like": f"w{number}"}} for number in range(900)]
+    refused = s.search({"bool": {"should": likes}})
+    assert isinstance(refused, Invalid) and "at most 20" in refused.detail
+    assert s.found({"bool": {"should": [*likes[:20], {"match": {"title": "space"}}]}}) == ["m1"]
+    assert not s.cluster.deaths
+
+
 def test_expanding_prefixes_counts_over_the_cluster() -> None:
     s = quiet(5)
     for i in range(20):

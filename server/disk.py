@@ -223,8 +223,8 @@ class Disk:
                     self._engine.tend()
                     continue
                 self._engine.sync()
-            except StoreError as error:
-                self._call(self._fatal, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nothing is durable
+                self._call(self._fatal, str(error) if isinstance(error, StoreError) else repr(error))
                 return
             self._call(self._synced, sequence)
 

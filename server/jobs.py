@@ -17,6 +17,10 @@ LONG_S = 0.005
 """A job that took so long may have had a library make threads."""
 
 
+class JobError(Exception):
+    """A job ended with an error of the system that it ought to have told, so nobody waits for its result."""
+
+
 class Jobs:
     """A pool of threads. A job that raises what it must not ends the process, as any bug does."""
 
@@ -47,6 +51,8 @@ class Jobs:
             self._on_done(ticket, result)
 
     def _raise(self, error: BaseException) -> None:
+        if isinstance(error, OSError):  # by itself it is taken for one of a connection, which ends nothing
+            raise JobError(repr(error)) from error
         raise error
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:

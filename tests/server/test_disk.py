@@ -162,6 +162,19 @@ def test_a_failed_sync_is_the_end_and_nothing_is_told(tmp_path: Path, by_kernel:
     run(work())
 
 
+def test_a_sync_that_ends_by_a_bug_is_the_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread would be gone, and whoever waits for a sync would wait for ever."""
+
+    async def work() -> None:
+        bench = Bench()
+        monkeypatch.setattr(bench.engine, "sync", lambda: 1 // 0)
+        bench.write(1)
+        await until(lambda: bench.fatal)
+        assert "ZeroDivisionError" in bench.fatal[0] and not bench.outcomes
+
+    run(work())
+
+
 def test_what_is_cold_is_fetched_in_a_thread_and_overtaken() -> None:
     async def work() -> None:
         bench = Bench()

@@ -46,6 +46,24 @@ async def test_a_bug_in_a_job_reaches_the_loop() -> None:
     jobs.close()
 
 
+async def test_so_does_an_error_of_the_system_as_no_fault_of_a_connection() -> None:
+    """Faults of connections are a line in the log; who waits for a job would wait for ever."""
+    loop = asyncio.get_running_loop()
+    met: list[Any] = []
+    loop.set_exception_handler(lambda _, context: met.append(context["exception"]))
+
+    def job() -> None:
+        raise FileNotFoundError("it was here a moment ago")
+
+    jobs = Jobs(loop, lambda ticket, result: met.append(result))
+    jobs.run(("bug",), job)
+    async with asyncio.timeout(10):
+        while not met:
+            await asyncio.sleep(0.001)
+    assert not isinstance(met[0], OSError) and isinstance(met[0].__cause__, FileNotFoundError)
+    jobs.close()
+
+
 async def test_threads_that_merge_segments_step_back_after_the_job_that_made_them(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     met: list[Any] = []

@@ -213,9 +213,15 @@ def value_of(bucket: Bucket, answer: RowsRead) -> Value | None:
         if cell.column == bucket.value_column:
             value = cell.value or b""
         elif cell.column == bucket.content_type_column and cell.value is not None:
-            content_type = cell.value.decode()
+            content_type = _told(cell.value)
         version = max(version, cell.version)
     return Value(value, content_type, version)
+
+
+def _told(content_type: bytes) -> str:
+    """A content type as it is told: CQL may have written any text, which need be none."""
+    text = content_type.decode()
+    return text if check_content_type(text) is None else OCTETS
 
 
 # --- listing
@@ -229,7 +235,7 @@ def listing(
     The rows of a bucket in token order do not stand by prefix: use `listed`, which leaves out what does not
     match.
     """
-    key = ""
+    key: str | None = None
     if after:
         position = _cursor_key(bucket, after)
         if isinstance(position, Invalid):
@@ -240,12 +246,12 @@ def listing(
         if problem is not None:
             return Invalid("bad_prefix", problem.detail.replace("key", "prefix", 1))
     if not bucket.ordered:
-        partition = key.encode()
+        partition = (key or "").encode()
         start = keys.row_key(bucket.table, token_of(partition), partition) if key else b""
         return ScanRequest(bucket.table, start, rows_max, level)
     first = keys.ROW_SUFFIX + keys.clustering_text(prefix)[:-2]  # without its end, whatever may follow
     end = keys.successor(first)
-    if key:
+    if key is not None:
         first = min(max(first, _suffix(key) + b"\x00"), end)
     return ReadRequest(bucket.table, bucket.name.encode(), first, end, False, level, rows_max)
 
@@ -267,7 +273,7 @@ def listed(bucket: Bucket, answer: RowsRead, prefix: str) -> list[Listed]:
             if cell.column == bucket.value_column:
                 size = len(cell.value)
             elif cell.column == bucket.content_type_column:
-                content_type = cell.value.decode()
+                content_type = _told(cell.value)
         found.append(Listed(key, size, content_type, max(cell.version for cell in cells)))
     return found
 
@@ -287,7 +293,8 @@ def cursor(bucket: Bucket, key: str) -> str:
 
 def _cursor_key(bucket: Bucket, text: str) -> str | Invalid:
     key = families.key_of_cursor(bucket.table, text)
-    if key is not None and check_key(key) is None:
+    is_first = key == "" and bucket.ordered  # which CQL may have written, beside the bucket's name
+    if key is not None and (is_first or check_key(key) is None):
         return key
     detail = f"this is no cursor of a listing of {bucket.name}; begin again without `after`"
     return Invalid("bad_cursor", detail)

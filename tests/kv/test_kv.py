@@ -244,6 +244,26 @@ def test_a_row_without_a_value_is_an_empty_one() -> None:
     assert found == kv.Value(b"", kv.OCTETS, (5, 1))
 
 
+def test_a_content_type_that_cql_wrote_and_is_none_is_not_told() -> None:
+    """A line break would end the header: such an answer could not be written."""
+    b = bucket()
+    for text in (b"a/b\r\nX: y", "à/b".encode(), b"a" * (limits.CONTENT_TYPE_BYTES_MAX + 1)):
+        cells = Cell(b.value_column, (), 0, 5, 1, 0, b"v"), Cell(b.content_type_column, (), 0, 5, 1, 0, text)
+        answer = read(keys.row_key(b.table, token_of(b"k"), b"k"), Row(None, cells), 10)
+        assert kv.value_of(b, answer) == kv.Value(b"v", kv.OCTETS, (5, 1))
+        assert kv.listed(b, answer, "") == [kv.Listed("k", 1, kv.OCTETS, (5, 1))]
+
+
+def test_a_listing_goes_on_after_the_empty_key() -> None:
+    """There is none in REST, but CQL may write one; a page may end there."""
+    b = bucket(ordered=True)
+    found = kv.listing(b, "", kv.cursor(b, ""), 1, Level.ONE)
+    assert isinstance(found, ReadRequest)
+    assert keys.ROW_SUFFIX + keys.clustering_text("") < found.first
+    assert found.first <= keys.ROW_SUFFIX + keys.clustering_text("\0")
+    assert isinstance(kv.listing(bucket(), "", kv.cursor(bucket(), ""), 1, Level.ONE), Invalid)
+
+
 def test_limits_of_keys_values_and_content_types() -> None:
     b = bucket()
 

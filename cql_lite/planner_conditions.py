@@ -37,6 +37,7 @@ from cql_lite.types import (
     MapType,
     Type,
     UserType,
+    has_durations,
 )
 from lsm.keys import STATIC_SUFFIX, split_row_key
 from query.comparisons import HOLDS
@@ -104,6 +105,11 @@ def _judge(condition: ast.Condition, scope: Scope, expressions: Expressions) -> 
     if operator not in HOLDS:
         raise InvalidRequestError(
             f"IF compares by =, !=, <, <=, >, >=, IN, CONTAINS and CONTAINS KEY, not {operator}"
+        )
+    if operator not in (ast.EQ, ast.NE) and (subject.type == JSON or has_durations(subject.type)):
+        kind = "documents" if subject.type == JSON else "durations"
+        raise InvalidRequestError(
+            f"Slice conditions are not supported on {kind}: without an order {name} takes =, != and IN only"
         )
     term = compile_term(condition.value, subject.type, name, scope)
     compare, holds, none = subject.type.compare, HOLDS[operator], _none_of(subject.type)

@@ -222,6 +222,12 @@ def test_fuzz_damaged_bodies_of_known_statements(stranger: Stranger) -> None:
         ("UPDATE counted SET n = n + 1 WHERE k[1] = 1 AND c = 1", "Some partition key parts are missing: k"),
         ("SELECT (list<int>){v28.a} FROM wide", "Invalid v28.a: a part of a column where a value is"),
         ("SELECT (list<int>){s['b'..'c']} FROM wide", "a part of a column where a value is expected"),
+        (
+            "UPDATE narrow SET a = 1 WHERE k = 'a' IF j < '1'",
+            "not supported on documents: without an order",
+        ),
+        ("UPDATE narrow SET a = 1 WHERE k = 'a' IF j['x'] >= '1'", "value(j) takes =, != and IN only"),
+        ("UPDATE wide SET v1 = 1 WHERE k = 1 AND c = 'a' AND d = 1 IF v7 > 1h", "not supported on durations"),
         ("INSERT INTO narrow (k, e) VALUES ('a', {1 / 2, (?, ?)})", "Invalid bind marker 0: no value can"),
     ],
 )

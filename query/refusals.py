@@ -40,6 +40,8 @@ def refusable(parse: Callable[[], T]) -> T | Refusal:
 
 def shown(value: object) -> str:
     """A value that somebody sent, short enough for a message."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     try:
         text = repr(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits

@@ -125,6 +125,7 @@ def nested(levels: int) -> Any:
 
 REFUSED: list[tuple[Any, str]] = [
     (5, "filter: a filter is a JSON object"),
+    (None, "filter: a filter is a JSON object; found null"),
     ({"$where": "sleep(1000)"}, "filter.$where: $where is not supported: nothing in a filter is executed"),
     ({"a": {"$where": "1"}}, "filter.a.$where: $where is not supported"),
     ({"$expr": {}}, "$expr is not supported here"),

@@ -83,7 +83,10 @@ class Peer(Protocol):
 class Prepared:
     """A statement with its plan, and what clients are told of it."""
 
-    __slots__ = ("catalog", "id", "keyspace", "planned", "quick", "result", "statement", "text", "variables")
+    __slots__ = (
+        "catalog", "has_changed", "id", "keyspace", "planned", "quick", "result", "statement", "text",
+        "variables",
+    )  # fmt: skip
 
     def __init__(self, text: str, keyspace: str, statement: ast.Statement, planned: Planned) -> None:
         self.id = statement_id(keyspace, text)
@@ -91,14 +94,22 @@ class Prepared:
         self.keyspace = keyspace
         self.statement = statement
         self.catalog: Catalog | None = None
+        self.has_changed = False
+        """Whether its columns were others once. Before version 5 a client that prepared it then has no word
+        of that, so it is told the columns with each answer, and does not read rows by those it knows.
+        """
+        self.result = wire.NO_COLUMNS
         self.take(planned)
+        self.has_changed = False
 
     def take(self, planned: Planned) -> None:
         """This is the plan now."""
+        before = self.result
         self.planned = planned
         self.variables = wire.Metadata([_variable(spec) for spec in planned.plan.markers])
         plan = planned.plan
         self.result = result_metadata(plan.columns) if isinstance(plan, SelectPlan) else wire.NO_COLUMNS
+        self.has_changed = self.has_changed or self.result != before
         self.quick = None if planned.asks else quick_of(plan)
 
 
@@ -291,7 +302,7 @@ class Session:
         if prepared is None:
             return None
         known = request.result_metadata_id
-        if known and known != prepared.result.id:
+        if known != prepared.result.id if known else prepared.has_changed:
             return None
         way = prepared.quick
         assert way is not None, "asked for one that has it"
@@ -368,6 +379,7 @@ class Session:
             if not isinstance(plan, SelectPlan):
                 metadata = result_metadata(result.columns)
             skip = parameters.skip_metadata and isinstance(plan, SelectPlan)
+            skip = skip and (bool(known) or not prepared.has_changed)
             return wire.Rows(metadata, result.rows, result.paging_state, skip, changed)
         return self._told(result)
 

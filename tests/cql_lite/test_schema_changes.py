@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from core.requests import Answer
 from cql_lite import wire
-from tests.cql_lite.whole import SECOND, Cql, cluster_of, rows
+from tests.cql_lite.whole import SECOND, Cql, cluster_of, rows, settle
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,29 @@ def test_rows_are_told_with_the_columns_that_they_were_read_for(cql: Cql) -> Non
         response = ended.value.value
         assert isinstance(response, wire.Rows)
         assert rows(response) == [{"k": 1, "v": 2}]
+
+
+@pytest.mark.parametrize("where", ["WHERE k = ?", "WHERE k IN ?"])
+def test_who_knows_other_columns_is_told_those_of_now(cql: Cql, where: str) -> None:
+    table = f"shown{len(where)}"
+    cql.run(f"CREATE TABLE {table} (k int PRIMARY KEY, z text)")
+    settle(cql.cluster)
+    cql.run(f"INSERT INTO {table} (k, z) VALUES (1, 'z')")
+    prepared = cql.good(wire.Prepare(f"SELECT * FROM {table} {where}"))
+    assert isinstance(prepared, wire.Prepared)
+    value = b"\0\0\0\1" if "IN" not in where else b"\0\0\0\1\0\0\0\4\0\0\0\1"
+    execute = wire.Execute(prepared.id, cql.parameters([value], skip_metadata=True))
+    told = cql.good(execute)
+    assert isinstance(told, wire.Rows) and told.skip_metadata
+    cql.run(f"ALTER TABLE {table} ADD a int")
+    settle(cql.cluster)
+    for _ in range(2):
+        told = cql.good(execute)
+        assert isinstance(told, wire.Rows)
+        assert [column.name for column in told.metadata.columns] == ["k", "a", "z"]
+        assert not told.skip_metadata, "who speaks version 4 would read three values by two columns"
+    newest = msgspec.structs.replace(execute, result_metadata_id=told.metadata.id)
+    told = cql.good(newest)
+    assert isinstance(told, wire.Rows) and told.skip_metadata and not told.metadata_changed
+    told = cql.good(msgspec.structs.replace(execute, result_metadata_id=prepared.result.id))
+    assert isinstance(told, wire.Rows) and told.metadata_changed

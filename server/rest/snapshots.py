@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from core import limits
 from core.errors import DiskFullError, StoreError
@@ -40,6 +42,8 @@ BODY_BYTES_MAX: Final = 16 * limits.KIB
 SCHEMA_BYTES_MAX: Final = 8 * limits.MIB
 ROWS_BYTES_MAX: Final = limits.MUTATION_BYTES_MAX + limits.MIB
 SCHEMA_TIMEOUT_US: Final = 30_000_000
+FILE_S: Final = 120.0
+FILE_BYTES_PER_S: Final = 64 * limits.KIB
 MSGPACK: Final = "application/msgpack"
 
 _STATUS: Final = {
@@ -106,7 +110,8 @@ class SnapshotRoutes:
             await self._apart(lambda: snapshots.delete(names[0]))
             return web.Response(status=204, headers={"Server": "sullae"})
         if len(names) == 3 and method == "GET":
-            return web.FileResponse(snapshots.file(names[0], names[2]), headers={"Server": "sullae"})
+            path = snapshots.file(names[0], names[2])
+            return await _sent(request, path, path.stat().st_size)
         raise not_allowed({0: "GET, POST", 1: "DELETE, GET"}.get(len(names), "GET"))
 
     def _about(self) -> About:
@@ -152,6 +157,29 @@ def changes_of(body: bytes) -> tuple[Change, ...]:
     if any(isinstance(change, OF_MEMBERS) for change in changes):
         raise ProblemError("bad-body", "a schema and roles are restored; members are moved by plans")
     return changes
+
+
+class _File(web.FileResponse):
+    """A file that is sent once, whoever asks for it to be prepared."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send it, unless it is."""
+        return self._payload_writer if self.prepared else await super().prepare(request)
+
+
+async def _sent(request: web.BaseRequest, path: Path, size: int) -> web.StreamResponse:
+    """Send a file while its request is in work: a connection without one is idle, and soon closed.
+
+    A reader that takes less than `FILE_BYTES_PER_S` is cut off.
+    """
+    response = _File(path, headers={"Server": "sullae"})
+    try:
+        async with asyncio.timeout(FILE_S + size / FILE_BYTES_PER_S):
+            await response.prepare(request)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 def is_snapshots(path: str) -> bool:

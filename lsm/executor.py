@@ -250,13 +250,16 @@ class Executor:
             self.commit.add(many.ticket, AppliedMany(tuple(many.outcomes)), many.depends_on)
 
     def _resume(self, fetch: Fetch) -> None:
-        """Execute what was fetched for, then what waited behind it, up to the next cold one."""
-        self._execute(fetch.ticket, fetch.plan)
+        """Execute what was fetched for, then what waited behind it, up to the next cold one.
+
+        All are looked at again: meanwhile this peer may have given up their range.
+        """
+        self._execute(fetch.ticket, self.store.plan(fetch.plan.command))
         if fetch.plan.order is not None:
             behind = self._behind.pop(fetch.plan.order)
             self._waiting -= len(behind)
             for ticket, plan in behind:
-                self._take(ticket, plan)
+                self._take(ticket, self.store.plan(plan.command))
 
     def _sweep(self) -> None:
         sweep = self.store.next_sweep()

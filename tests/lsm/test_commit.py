@@ -23,6 +23,7 @@ from core.commands import (
 )
 from core.errors import CorruptionError, DurabilityError
 from core.ports import Ticket
+from lsm import keys
 from lsm.commit import Commit, Unsynced
 from lsm.executor import Executor
 from lsm.memory import MemoryEngine
@@ -268,6 +269,23 @@ def test_cold_records_hold_up_their_partition_only_and_keep_its_order() -> None:
 
 def is_idle_with_work(executor: Executor) -> bool:
     return not executor.ready and executor.store.next_sweep() is not None
+
+
+def test_what_waited_for_cold_records_while_its_range_was_given_up_is_refused() -> None:
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    engine.cold = lambda key: key.startswith(keys.ROW)
+    for name in "ab":
+        executor.submit((name,), client.put(name, cell(5, b"v")))
+    executor.run()
+    (fetch,) = executor.take_fetches()
+    executor.store.owns = lambda table, token: False
+    engine.cold = None
+    executor.end_fetch(fetch)
+    executor.run()
+    refused = [outcome for _, outcome in executor.take_released()]
+    assert [o.why for o in refused if isinstance(o, Failed)] == [Why.NOT_A_REPLICA] * 2
+    assert engine.keys(keys.ROW, keys.successor(keys.ROW)) == []
 
 
 def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:

@@ -17,14 +17,11 @@ fields that no name fits are left out. A changed mapping needs the index to be b
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from index.analysis.analyzers import BUILT_IN, Analyzer, AnalyzerFault, built_in, make_analyzer
-from index.analysis.tokens import Token
 from index.query import ALL, BOOLEAN, DATE, EXACT, NUMBER, TEXT
 
 ANY_VIEW: Final = (TEXT, EXACT, NUMBER, DATE, BOOLEAN)
@@ -126,28 +123,6 @@ class Rules:
     def named(self) -> tuple[str, ...]:
         """The fields that the mapping names, in its order (without those that stand for many)."""
         return tuple(name for name in self.mapping.fields if not name.endswith(".*"))
-
-    # --- what rewriting a query asks (index/rewriting.py)
-
-    def query_tokens(self, field: str, text: str, analyzer: str) -> Sequence[Token] | None:
-        """What to search for of a text, by the field's search analyzer or the one named; None if there is no
-        such analyzer.
-        """
-        found = self.analyzer(analyzer) if analyzer else self.field(field).search_analyzer
-        return None if isinstance(found, AnalyzerFault) else found.query_tokens(text)
-
-    def views(self, field: str) -> tuple[str, ...]:
-        """The views that values of this field may have."""
-        return (TEXT,) if field == ALL else self.field(field).views
-
-    def names(self, pattern: str) -> tuple[str, ...]:
-        """Declared fields with TEXT whose names fit a pattern with `*`."""
-        fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
-        return tuple(name for name in self.named() if fits(name) and TEXT in self.field(name).views)
-
-    def boost(self, field: str) -> float:
-        """What the mapping weighs a field by."""
-        return self.field(field).boost
 
     def analyzer(self, name: str) -> Analyzer | AnalyzerFault:
         """An analyzer of this index by name, or a built-in one."""

@@ -16,6 +16,7 @@ from index.bounds import QueryError, RefusedError
 from index.changing import Change
 from index.finishing import finish
 from index.floats import GREATEST, as_float, total_of
+from index.mapped import MappedFields
 from index.mapping import DEFAULT, Rules, compile_mapping
 from index.merging import merge_all
 from index.naive_segments import WHOLE, Kept, NaiveSegments
@@ -47,7 +48,7 @@ def rules() -> Rules:
 
 
 def rewriter() -> Rewriter:
-    return Rewriter(rules(), now_us=0, key_of=lambda text: text.encode())
+    return Rewriter(MappedFields(rules()), now_us=0, key_of=lambda text: text.encode())
 
 
 def documents() -> list[Change]:

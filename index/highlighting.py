@@ -38,6 +38,11 @@ from index.regexes import term_test
 
 LOOKED_AT_MAX: Final = 1_000_000
 """Places times terms of a phrase; beyond it all of its words are marked."""
+TESTED_MAX: Final = 200_000
+"""Words times patterns and similar words, of all documents shown; beyond it only words that are asked for as
+they stand are marked.
+"""
+
 Test = Callable[[str], bool]
 Span = tuple[int, int]
 
@@ -50,6 +55,9 @@ class Marker:
         self._terms: dict[str, dict[str, None]] = {}
         self._tests: dict[str, list[Test]] = {}
         self._phrases: dict[str, list[Phrase]] = {}
+        self._tested: dict[str, dict[str, bool]] = {}
+        """By field and word, as words come again and again."""
+        self._tests_left = TESTED_MAX
         for leaf in _positive(query):
             self._add(leaf)
 
@@ -116,9 +124,18 @@ class Marker:
             for token in chain.from_iterable(_of_phrase(phrase, tokens) for phrase in phrases):
                 spans[token.start, token.end] = None
             for token in tokens:
-                if token.term in terms or any(test(token.term) for test in tests):
+                if token.term in terms or (tests and self._fits(field, token.term, tests)):
                     spans[token.start, token.end] = None
         return _joined(sorted(spans))
+
+    def _fits(self, field: str, word: str, tests: list[Test]) -> bool:
+        """Whether a word is of a pattern, or like a word."""
+        tested = self._tested.setdefault(field, {})
+        found = tested.get(word)
+        if found is None and self._tests_left > 0:
+            self._tests_left -= len(tests)
+            found = tested[word] = any(test(word) for test in tests)
+        return bool(found)
 
 
 def _of_phrase(phrase: Phrase, tokens: Sequence[Token]) -> Iterator[Token]:

@@ -20,13 +20,16 @@ from index.mapping import DEFAULT, Rules, compile_mapping
 from index.ordering import sort_values
 from index.query import (
     EXACT,
+    TEXT,
     All,
     Bool,
     FieldLength,
+    Fuzzy,
     Match,
     Planned,
     SortKey,
     Statistics,
+    Term,
     TermKey,
     Wildcard,
 )
@@ -91,6 +94,26 @@ def test_a_phrase_that_stands_everywhere_is_marked_in_no_time() -> None:
     marker = Marker(planned('"' + "a " * 500 + '"'), RULES)  # type: ignore[arg-type]
     found = marker.highlight({"t": "a " * 20_000}, options)
     assert found["t"][0].count("<em>") == 20_000
+
+
+def test_words_are_compared_with_patterns_so_often_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of similar words in large documents took the event loop for minutes."""
+    compared: list[str] = []
+
+    def within_(wanted: str, word: str, *_: Any) -> bool:
+        compared.append(word)
+        return wanted == word
+
+    monkeypatch.setattr("index.highlighting.within", within_)
+    monkeypatch.setattr("index.highlighting.TESTED_MAX", 600)
+    query = Bool(should=(Term("t", TEXT, "last"), *(Fuzzy("t", TEXT, f"w{n}", 1) for n in range(20))))
+    assert isinstance(RULES, Rules)
+    marker, options = Marker(query, RULES), Highlight((HighlightField("t", 0, 100),))
+    text = " ".join(f"w{number}" for number in range(1_000)) + " w0 last"
+    (shown,) = marker.highlight({"t": text}, options)["t"]
+    assert shown.startswith("<em>w0</em> <em>w1</em> ") and shown.endswith(" <em>w0</em> <em>last</em>")
+    assert len(compared) <= 620
+    assert len(marker.highlight({"t": text}, options)) == 1 and len(compared) <= 620
 
 
 def test_fragments_are_cut_at_blanks_and_the_best_are_shown() -> None:

@@ -31,9 +31,9 @@ class Budget:
         self.bytes_max = bytes_max
         self.taken = 0
 
-    def take(self, size: int) -> None:
-        """Hold so many more; a ProblemError if there is no room."""
-        if self.taken + size > self.bytes_max and self.taken:
+    def take(self, size: int, *, must: bool = False) -> None:
+        """Hold so many more; a ProblemError if there is no room, unless they must be held."""
+        if self.taken + size > self.bytes_max and self.taken and not must:
             detail = f"bodies of {self.taken} bytes are held already; {self.bytes_max} are the limit"
             raise ProblemError("overloaded", detail)
         self.taken += size
@@ -43,13 +43,15 @@ class Budget:
         self.taken -= size
 
 
-async def written_out(request: web.BaseRequest, response: web.Response, size: int, budget: Budget) -> None:
-    """Hold a large body only as long as there is memory for it and its reader takes it; a small one is left
-    to whoever called.
+async def written_out(
+    request: web.BaseRequest, response: web.Response, size: int, budget: Budget, *, must: bool = False
+) -> None:
+    """Hold a large body only as long as there is memory for it (or it must be told: it says what was done)
+    and its reader takes it; a small one is left to whoever called.
     """
     if size < LARGE_BYTES:
         return
-    budget.take(size)
+    budget.take(size, must=must)
     try:
         async with asyncio.timeout(LARGE_WRITE_S):
             await response.prepare(request)

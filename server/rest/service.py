@@ -28,7 +28,7 @@ from server.client_tls import ClientTls
 from server.cql import CqlService
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import browsers, buckets as buckets_module
-from server.rest.bodies import Budget, check_encoding, object_of, read_body
+from server.rest.bodies import Budget, check_encoding, object_of, read_body, written_out
 from server.rest.buckets import Buckets
 from server.rest.bulk import Bulk, Room
 from server.rest.changes import CHANGES, ChangesRoute
@@ -72,6 +72,7 @@ _BUCKETS = "/v1/buckets"
 _ADMIN = "/v1/admin/"
 _RESTART = "/v1/admin/restart"
 _CQL = "/v1/cql"
+_QUESTIONS = ("/_find", "/_count", "/_distinct", "/_aggregate")
 
 
 class RestService:
@@ -246,6 +247,9 @@ class RestService:
                 else:
                     operation = _other(path)
                     response = await self._elsewhere(request, path, query)
+            if isinstance(response, web.Response) and not response.prepared:
+                size = response.content_length or 0
+                await written_out(request, response, size, self._budget, must=not _reads(request, path))
             status = response.status
         except ProblemError as error:
             response = _methods(request, error) or error.response()
@@ -395,6 +399,11 @@ def _methods(request: web.BaseRequest, error: ProblemError) -> web.Response | No
     if allowed is None:
         return None
     return web.Response(status=204, headers={"Server": "sullae", "Allow": allowed})
+
+
+def _reads(request: web.BaseRequest, path: str) -> bool:
+    """Whether it surely changes nothing, so that its answer may be refused."""
+    return request.method in {"GET", "HEAD"} or SearchRoutes.takes(path) or path.endswith(_QUESTIONS)
 
 
 def _other(path: str) -> str:

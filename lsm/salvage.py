@@ -14,6 +14,8 @@ What a hole means depends on the region:
   there: a deletion without its note would stay for ever, and on this replica alone;
 - the log: a log with a hole would be followed as if it had none. It is forgotten as a whole and goes on
   far behind its end, so that whoever follows it finds a gap (node/following.py) and no offset is used twice;
+- notes of what runs out (lsm/expiring.py): they are made anew from the rows, of whatever table, so that what
+  was told may be told again, under its id;
 - index entries: all indexes are built anew (their records of progress are left out);
 - notes of sweeps: every partition that has a header is swept once more;
 - mutation ids: they stand in the log, too; of those that it has forgotten, what comes again is merged again,
@@ -28,6 +30,7 @@ Rows, headers and Paxos records that do not decode count as holes, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -39,6 +42,7 @@ from core.limits import MIB, SECOND_US
 from core.ports import Engine
 from core.row import newest_version
 from lsm import keys
+from lsm.expiring import AHEAD_MAX, SWEPT_KEY, moments
 from lsm.hash_tree import LEAVES, LEAVES_PER_BRANCH, leaf_of, leaf_tokens, record_hash
 from lsm.log import ENTRY_BYTES_AT, ENTRY_SIZE, ChangeLog, Puts, id_in
 from lsm.lost import LOST_PREFIX, TABLE_MAX, Lost, encode_lost
@@ -150,6 +154,7 @@ class _Copy:
         self._log_end, self._log_bytes = 0, 0
         self._newest: Version = NO_VERSION
         self._headers: list[bytes] = []
+        self._expired_us = 0
 
     def go(self) -> Salvaged:
         """Region by region; what others decide comes last."""
@@ -158,6 +163,8 @@ class _Copy:
         self._region(keys.ENTRY)
         self._region(keys.SWEEP)
         self._region(keys.EXPIRY)
+        with suppress(CorruptionError):
+            self._expired_us = int.from_bytes(self._source.get(SWEPT_KEY) or b"", "big")
         self._rows()
         for region in (keys.PAXOS, keys.PROPOSAL):
             self._region(region, check_record)
@@ -311,6 +318,9 @@ class _Copy:
                 row = stored_row(key, value)
                 due_us = due_of(row, key[keys.prefix_end(key) :])
                 self._newest = max(self._newest, newest_version(row))
+                if self._holes.get(keys.EXPIRY):
+                    for at_us in moments(row, self._expired_us)[:AHEAD_MAX]:
+                        self._put(keys.expiry_key(at_us, key), b"")
         except (CorruptionError, ValueError):
             return False
         note(self._puts, key, due_us)

@@ -15,6 +15,7 @@ from lsm.floors import FloorRange, encode_ranges
 from lsm.hash_tree import LEAVES
 from lsm.keys import ROW_SUFFIX
 from lsm.memory import MemoryEngine
+from lsm.salvage import salvage
 from lsm.store import Store
 from ring.tokens import token_of
 from streams.events import ENDED, Event, events_of
@@ -244,3 +245,18 @@ def test_a_write_does_not_look_at_all_moments_of_a_large_collection() -> None:
     while log.sweep(6_000_000, 1_000).more:
         pass
     assert log.ended() == [*range(10_000, 510_000, 1_000), 5_000_000]
+
+
+def test_where_a_note_is_damaged_all_are_made_anew_from_the_rows() -> None:
+    log = Log()
+    for number, key in enumerate(("k", "l", "m")):
+        log.write(10, a=100 + number, key=key)
+    log.sweep(100)
+    noted = log.engine.keys(keys.EXPIRY, keys.successor(keys.EXPIRY))
+    assert len(noted) == 2
+    log.engine.damage(noted[0])
+    source, log.engine = log.engine, MemoryEngine()
+    assert not salvage(source, log.engine).lost
+    log.store = Store(log.engine, {7: TABLE}.get)
+    log.sweep(200)
+    assert log.ended() == [100, 101, 102]

@@ -159,7 +159,7 @@ def _checked(offset: int, line: int, value: bytes, key: str) -> Record | Reject:
     if len(value) > VALUE_BYTES_MAX:
         return reject(f"longer than {VALUE_BYTES_MAX} bytes")
     try:
-        record = json.loads(value.decode(), parse_constant=_no_constant, parse_int=_whole)
+        record = json.loads(value.decode(), parse_constant=_no_constant, parse_int=whole)
     except (ValueError, RecursionError) as error:
         return reject(f"not JSON: {error}")
     if not isinstance(record, dict):
@@ -168,7 +168,7 @@ def _checked(offset: int, line: int, value: bytes, key: str) -> Record | Reject:
     return Record(offset, line, found, value) if not reason else reject(reason)
 
 
-def _whole(text: str) -> int | str:
+def whole(text: str) -> int | str:
     """A number; one that Python would not make of so many digits is only looked at, and sent as it stands."""
     return int(text) if len(text) <= DIGITS_MAX else text
 

@@ -16,11 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from decimal import Decimal
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from cli.output import Failure, console, print_json, say
+from cli.output import Failure, console, say
+from cli.records import whole
 from cli.rest import (
     ERROR_BYTES_MAX,
     NOT_FOUND,
@@ -32,6 +34,7 @@ from cli.rest import (
     refusal_of,
     segment,
 )
+from core.json_values import render
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -62,6 +65,24 @@ class Watched:
     limit: int = 0
 
 
+class Line(dict[str, Any]):
+    """A line, and its very text: there numbers have all their digits, however many."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises ValueError if this is no JSON object."""
+        super().__init__(json.loads(data, parse_float=_exactly, parse_int=whole))
+        self.text = data.decode().strip()
+
+
+def _exactly(text: str) -> float | Decimal:
+    near = float(text)
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        return near
+    return near if Decimal(repr(near)) == number else number
+
+
 class LostStreamError(Exception):
     """The stream ended; another peer may go on."""
 
@@ -80,7 +101,7 @@ class Follower:
     _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _was_served: bool = False
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[Line]:
         """Events and notices, each event once; for ever. Raises Failure for what no peer will serve."""
         failed = at = 0
         reasons: list[UnreachableError] = []
@@ -120,7 +141,7 @@ class Follower:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
         return f"/v1/changes/{segment(watched.table)}?{query}"
 
-    def _stream(self, url: str) -> Iterator[dict[str, Any]]:
+    def _stream(self, url: str) -> Iterator[Line]:
         peer = Peer(url, self.silence_s)
         try:
             with peer.stream("GET", self._target()) as response, closing(response):
@@ -131,7 +152,7 @@ class Follower:
                 while data := response.readline(LINE_BYTES_MAX):
                     if not data.endswith(b"\n"):
                         raise LostStreamError("the stream broke off")
-                    line = json.loads(data)
+                    line = Line(data)
                     if line["type"] == "error":
                         self._refused(url, int(line.get("status", 500)), data)
                     yield line
@@ -175,7 +196,7 @@ def tail(urls: Sequence[str], watched: Watched, *, as_json: bool) -> int:
     try:
         for line in follower.lines():
             if drawn is None:
-                print_json(line)
+                print(line.text, flush=True)
             else:
                 drawn.print(drawn_line(line), overflow="ellipsis" if drawn.is_terminal else None)
                 sys.stdout.flush()
@@ -272,13 +293,13 @@ def _escaped(name: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = render(value).decode()
     text = text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 1] + "…"
     return _printable(text)
 
 
 def _plain(value: Any) -> str:
-    return _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return _printable(value if isinstance(value, str) else render(value).decode())
 
 
 def _printable(text: str) -> str:

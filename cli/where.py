@@ -15,7 +15,6 @@ means what query/document_filter.py says: a comparison is never true of a value 
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Final, NamedTuple
 
@@ -60,17 +59,19 @@ def filter_of(text: str) -> str:
     """The filter of a condition, as JSON; raises WhereError."""
     if len(text) > CHARS_MAX:
         raise WhereError(f"a condition has at most {CHARS_MAX:,} characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise WhereError("the condition is not UTF-8") from None
     if text.lstrip().startswith("{"):
         found = text.strip()
     else:
-        found = json.dumps(_Parser(text).whole(), ensure_ascii=False)
+        found = render(_Parser(text).whole()).decode()
     try:
         value = parse(found.encode())
         refused = parse_filter(value)
     except JsonError as error:
         raise WhereError(f"the filter is no JSON: {error}") from None
-    except UnicodeEncodeError:
-        raise WhereError("the condition is not UTF-8") from None
     if isinstance(refused, Refusal):
         raise WhereError(refused.text)
     return render(value).decode()
@@ -197,8 +198,12 @@ class _Parser:
             quote = lexeme.text[0]
             return lexeme.text[1:-1].replace(quote * 2, quote)
         if lexeme.kind == "number":
+            try:
+                found = parse(lexeme.text.encode())  # with all its digits, as in documents
+            except JsonError as error:
+                raise self._wrong(str(error)) from None
             self._at += 1
-            return json.loads(lexeme.text)
+            return found
         word = self._took("true", "false", "null")
         if not word:
             raise self._wrong("expected a number, a text in quotes, true, false or null")

@@ -18,10 +18,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cli.output import Failure
-from cli.tail import Follower, Watched, drawn_line
+from cli.tail import Follower, Line, Watched, drawn_line, tail
 
 Lines = list[dict[str, Any]]
 HANG = {"type": "hang"}
+
+
+class Written(dict[str, Any]):
+    """A line that is told as it is written."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
 
 
 def event(number: int, **more: Any) -> dict[str, Any]:
@@ -57,7 +65,8 @@ def peer(
                 if line is HANG:
                     over.wait(20)
                     return
-                self.wfile.write(json.dumps(line).encode() + b"\n")
+                text = line.text if isinstance(line, Written) else json.dumps(line)
+                self.wfile.write(text.encode() + b"\n")
                 self.wfile.flush()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -75,7 +84,7 @@ def peer(
 
 def taken(follower: Follower, count: int) -> Lines:
     lines = follower.lines()
-    found = [next(lines) for _ in range(count)]
+    found: Lines = [next(lines) for _ in range(count)]
     lines.close()  # type: ignore[attr-defined]
     return found
 
@@ -171,8 +180,26 @@ def test_what_people_see() -> None:
     )
     gone = event(1, op="delete", key={"pk": 1, "c": "x"}, before={"v": "y" * 100}, scope="row")
     shown = drawn_line(gone)
-    assert shown.plain.startswith('12:00:00.250  delete   {"pk": 1, "c": "x"} (row)  v "yyy')
+    assert shown.plain.startswith('12:00:00.250  delete   {"pk":1,"c":"x"} (row)  v "yyy')
     assert shown.plain.endswith("…") and any(span.style == "red" for span in shown.spans)
+
+
+@pytest.mark.parametrize(
+    "number", ["0.1234567890123456789", "1.50", "1E+400", "9007199254740993.0", "9" * 5000]
+)
+def test_numbers_keep_all_their_digits(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = json.dumps(event(1, after={"n": 7777})).replace("7777", number)
+    with peer(lambda query: (200, [Written(text), HANG])) as (url, _):
+        assert tail([url], Watched("docs.m", limit=1), as_json=True) == 0
+        assert capsys.readouterr().out == text + "\n"
+    shown = drawn_line(Line(text.encode())).plain
+    assert number[:30].rstrip("0") in shown
+
+
+def test_a_changed_digit_is_a_change() -> None:
+    text = json.dumps(event(1, op="update", changed=[""], before={"n": 1}, after={"n": 7777}))
+    text = text.replace('"n": 1', '"n": 0.12345678901234567891').replace("7777", "0.12345678901234567892")
+    assert "n 0.12345678901234567891 → 0.12345678901234567892" in drawn_line(Line(text.encode())).plain
 
 
 def test_the_command_ends_cleanly(tmp_path: Path) -> None:

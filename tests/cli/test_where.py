@@ -75,6 +75,9 @@ def test_what_conditions_mean(where: str, expected: bool) -> None:
         ("title ~ 3", "regular expression"),
         ("title ~ '('", "regex"),
         ("n is 3", "expected null"),
+        ("n = " + "9" * 5000, "character 5: a number has 5000 digits"),
+        ("n = 1e7000", "character 5: the exponent"),
+        ("n = '\udc80'", "not UTF-8"),
         ('{"year": ', "no JSON"),
         ('{"year": {"$where": 1}}', "where"),
         ("(" * (DEPTH_MAX + 2) + "a = 1" + ")" * (DEPTH_MAX + 2), "nest"),
@@ -93,6 +96,14 @@ def test_any_text_is_a_filter_or_told(where: str) -> None:
     except WhereError:
         found = "{}"
     assert not isinstance(parse_filter(parse(found.encode())), Refusal)
+
+
+def test_numbers_are_compared_with_all_their_digits() -> None:
+    where = "a = 0.1234567890123456789 and b > 1e400 and c in (9007199254740993.5, -1.25)"
+    assert filter_of(where) == (
+        '{"$and":[{"a":{"$eq":0.1234567890123456789}},{"b":{"$gt":1E+400}},'
+        '{"c":{"$in":[9007199254740993.5,-1.25]}}]}'
+    )
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))

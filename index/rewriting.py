@@ -454,6 +454,13 @@ class Rewriter:
             found.append(Range(path, EXACT, first, last, query.include_low, query.include_high))
         return _best(found)
 
+    def instant(self, value: Value) -> int:
+        """The date that a text means, or a number of milliseconds; raises RefusedError."""
+        found = resolve_date(value, self._now_us) if isinstance(value, str) else _of_millis(value)
+        if found is None:
+            raise RefusedError(f"a date belongs here, such as 2024-01-01 or now-7d: {str(value)[:40]!r}")
+        return found
+
     def _date_bound(self, value: Value | None, query: Compare, up: bool) -> int | None:
         zone = zone_of(query.zone)
         if zone is None:

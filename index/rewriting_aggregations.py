@@ -56,12 +56,28 @@ def _one(rewriter: Rewriter, asked: Aggregation) -> Aggregation:
     found = replace(asked, field=path)
     only_dates = DATE in views and NUMBER not in views
     if isinstance(found, TermsOf | DistinctOf | StatsOf | PercentilesOf) and only_dates:
-        found = replace(found, view=DATE)
+        found = _of_dates(rewriter, found)
     elif isinstance(found, StatsOf) and DATE in views and found.missing is None:
         found = replace(found, view="")
     if isinstance(found, DistinctOf | StatsOf | PercentilesOf):
         return found
     return replace(found, inside=_all(rewriter, found.inside))
+
+
+_OfValues = TermsOf | DistinctOf | StatsOf | PercentilesOf
+
+
+def _of_dates(rewriter: Rewriter, asked: _OfValues) -> _OfValues:
+    """Of a field that holds dates alone: what is said of values is said of dates."""
+    found = replace(asked, view=DATE)
+    if asked.missing is not None:
+        found = replace(found, missing=rewriter.instant(asked.missing))
+    if isinstance(found, TermsOf):
+        for name in ("include", "exclude"):
+            chosen = getattr(found, name)
+            if isinstance(chosen, tuple):
+                found = replace(found, **{name: tuple(map(rewriter.instant, chosen))})
+    return found
 
 
 def _composite(rewriter: Rewriter, asked: CompositeOf) -> CompositeOf:

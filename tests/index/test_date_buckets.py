@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from index.aggregation import Bucket, Buckets, DatesOf
+from index.aggregation_dsl import parse_aggregations
+from index.asking import Ask, Found
+from index.bounds import QueryError
+from index.changing import Change
 from index.computing import date_bucket
 from index.finishing import finish
 from index.instants import parse_instant
+from index.mapped import MappedFields
+from index.mapping import FieldMapping, Mapping, Rules, compile_mapping
+from index.merging import merge_all
+from index.naive_segments import WHOLE, Kept, NaiveSegments
+from index.query import All, Statistics
+from index.rewriting import Rewriter
+from index.rewriting_aggregations import rewrite_aggregations
+from index.segments import TantivySegments
 from query.zones import Zone, ahead_us, instant_of, zone_of
+from tests.index.corpora import key_of
 
 SECOND_US = 1_000_000
 HOUR_US = 3_600 * SECOND_US
@@ -81,3 +96,33 @@ def test_of_two_instants_that_clocks_show_the_second_is_meant_and_of_none_the_ga
             assert instant_of(of, local_us) == (at if before < after else local_us - after)
         for around in (at - DAY_US, at + DAY_US):
             assert instant_of(of, around + ahead_us(of, around)) == around
+
+
+@pytest.mark.parametrize("kind", ["naive", "tantivy"])
+def test_what_stands_for_a_date_or_chooses_some_is_a_date(kind: str, tmp_path: Path) -> None:
+    """A number is milliseconds, as in every answer; a text that is no date is refused."""
+    rules = compile_mapping(Mapping(fields={"at": FieldMapping(type="date")}))
+    assert isinstance(rules, Rules)
+    index = NaiveSegments(rules, Kept()) if kind == "naive" else TantivySegments(rules, tmp_path)
+    texts = [b'{"at":"2024-01-02"}', b'{"at":"2024-01-03"}', b"{}"]
+    index.commit([Change(key_of(i), text) for i, text in enumerate(texts)], 1)
+
+    def answer(body: dict[str, Any]) -> Any:
+        asked = parse_aggregations({"a": body}, now_us=0)
+        assert not isinstance(asked, QueryError)
+        rewriter = Rewriter(MappedFields(rules), now_us=0, key_of=lambda _: None)
+        planned = rewrite_aggregations(rewriter, asked)
+        if isinstance(planned, QueryError):
+            return planned.detail
+        found = index.search(Ask(All(), Statistics(), 0, aggregations=planned), WHOLE)
+        assert isinstance(found, Found)
+        return finish(planned, merge_all(planned, [found.aggregations]), lambda _, hits: [])["a"]
+
+    for missing in ("2024-01-01", 1_704_067_200_000):
+        days = answer({"terms": {"field": "at", "missing": missing, "order": {"_key": "asc"}}})["buckets"]
+        assert [day["key_as_string"][:10] for day in days] == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert answer({"min": {"field": "at", "missing": 1_704_067_200_000}})["value"] == 1_704_067_200_000
+    some = answer({"terms": {"field": "at", "include": ["2024-01-02"]}})["buckets"]
+    assert [day["doc_count"] for day in some] == [1]
+    assert "a date belongs here" in answer({"terms": {"field": "at", "missing": "N/A"}})
+    index.close()

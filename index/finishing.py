@@ -320,6 +320,8 @@ def _filled(asked: HistogramOf | DatesOf, ordered: list[Bucket]) -> list[Bucket]
         index += 1
         at += at < len(ordered) and ordered[at].key == key
         key = _next_key(asked, first, index, key)
+        if key <= filled[-1].key:  # floats so large are further apart than that
+            key = math.inf
         if at < len(ordered):  # clocks that were put back in the middle of an interval begin another one
             key = min(key, ordered[at].key)
     return filled

@@ -88,6 +88,17 @@ def test_an_interval_that_is_too_short_for_the_values_is_refused() -> None:
         finish(of, merge_all(of, []), lambda _, hits: [])
 
 
+@pytest.mark.parametrize("numbers", [[1e18], [1e18, 1e18 + 128], [5, 6, 7]])
+def test_a_histogram_whose_next_bucket_no_float_tells_apart_ends(numbers: list[float]) -> None:
+    index = NaiveSegments(rules(), Kept())
+    index.commit([Change(key_of(i), render({"n": number})) for i, number in enumerate(numbers)], 1)
+    of = asked({"a": {"histogram": {"field": "n", "interval": 1}}})
+    found = index.search(Ask(All(), Statistics(), 0, aggregations=of), WHOLE)
+    assert isinstance(found, Found)
+    shown = finish(of, merge_all(of, [found.aggregations]), lambda _, hits: [])["a"]["buckets"]
+    assert [(each["key"], each["doc_count"]) for each in shown] == [(number, 1) for number in numbers]
+
+
 @pytest.mark.parametrize("field", ["n", "n.keyword"])
 @pytest.mark.parametrize("number", [10**25 + 1, -(10**25), 2**63, 1e17, 1e300, -1e300, 2**64 - 1])
 def test_any_number_may_be_asked_for(field: str, number: float) -> None:

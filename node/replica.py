@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 IN_STORE_MAX = 2_048
 """So many commands are with the store at once: far more than are on their way between two syncs."""
+TOLD_BYTES_MAX = limits.FRAME_BYTES_MAX - limits.MIB
+"""What rows may take in an answer."""
 QUEUE_FULL = "this replica has more to do than it can take in"
 
 
@@ -220,9 +222,8 @@ class Replica:
         else:
             assert isinstance(outcome, Promised | PaxosRefused | PaxosAccepted | PaxosFetched), outcome
             size = _bytes_of(outcome)
-            if size > limits.FRAME_BYTES_MAX - limits.MIB:
-                text = f"what is asked for takes {size} bytes: ask for fewer rows"
-                self._failed(Failed(Why.TOO_LARGE, text), peer, op)
+            if size > TOLD_BYTES_MAX:
+                self._too_large(size, peer, op)
                 return
             lane = URGENT if size < limits.SMALL_FRAME_BYTES_MAX // 2 else BULK
             self._inside.world.send(peer, PaxosTold(op, outcome), lane)
@@ -262,6 +263,9 @@ class Replica:
             self._inside.world.send(peer, DigestRead(op, outcome.digest), SMALL)
         elif isinstance(outcome, Rows):
             size = sum(len(key) + len(data) for key, data in outcome.rows) + len(outcome.header or b"")
+            if size > TOLD_BYTES_MAX:
+                self._too_large(size, peer, op)
+                return
             lane = SMALL if size < limits.SMALL_FRAME_BYTES_MAX - 1024 - 16 * len(outcome.rows) else BULK
             answer: Message = SliceRead(
                 op, outcome.rows, outcome.header, outcome.more, outcome.settled_us, outcome.passed
@@ -279,6 +283,11 @@ class Replica:
             self._failed(outcome, peer, op)
         else:
             self._inside.world.send(peer, MutationApplied(op, None), SMALL)
+
+    def _too_large(self, size: int, peer: PeerId, op: int) -> None:
+        """No message takes it: said, and not waited for in vain."""
+        text = f"what is asked for takes {size} bytes, and no more than {TOLD_BYTES_MAX} are told at once"
+        self._failed(Failed(Why.TOO_LARGE, text), peer, op)
 
     def _failed(self, outcome: Outcome, peer: PeerId, op: int) -> None:
         assert isinstance(outcome, Failed), outcome

@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 
 import node.replica
+from core import limits
 from core.bulk_messages import ApplyEach
-from core.commands import Applied, Apply, Command, Digest, PaxosPrepare, Read, Slice
+from core.commands import Applied, Apply, Command, Digest, PaxosPrepare, Read, Rows, Slice, Why
 from core.consistency import Level
-from core.messages import ApplyMutation, DigestRead, MutationApplied, PaxosAsk, ReadSlice, Stale
+from core.messages import (
+    ApplyMutation,
+    DigestRead,
+    MutationApplied,
+    OperationFailed,
+    PaxosAsk,
+    ReadSlice,
+    SliceRead,
+    Stale,
+)
 from core.mutation import UPDATE
 from core.requests import RowWrite, Write, WriteRequest
 from node.replica import Replica
@@ -134,3 +144,16 @@ def test_mutations_that_come_in_one_message_wait_as_well(monkeypatch: pytest.Mon
     for _, go in held:
         go()
     assert peer.in_store == [Apply(b"1"), Apply(b"2")]
+
+
+def test_a_row_that_no_message_takes_is_refused_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(monkeypatch)
+    part = Slice(FLAT, b"row", b"", b"", True, 1, limits.MIB)
+    for size in (limits.FRAME_BYTES_MAX - 2 * limits.MIB, limits.FRAME_BYTES_MAX):
+        message = ReadSlice(size, peer.epoch, part, False)
+        peer.stage.inside.message_handlers[ReadSlice](B, message)
+        peer.stage.stored(Rows(((b"row", bytes(size)),), None, False))
+    ((_, told),) = peer.stage.take(SliceRead)
+    assert told.op == limits.FRAME_BYTES_MAX - 2 * limits.MIB
+    ((_, failed),) = peer.stage.take(OperationFailed)
+    assert failed.why == Why.TOO_LARGE and str(limits.FRAME_BYTES_MAX + 3) in failed.detail

@@ -74,6 +74,19 @@ async def test_what_may_not_be_done_twice_is_sent_once_though_the_library_below_
     assert [one.method for one in peer.asked] == ["GET", "DELETE"]
 
 
+async def test_a_client_is_closed_right_after_its_peer_went_away() -> None:
+    """The failure has the members be looked for again at the very moment at which that is to end."""
+
+    async def script(asked: Asked) -> web.Response | None:
+        return None if asked.target == "/v1/cql" else ok({"epoch": 1, "peers": []})
+
+    async with peers(script) as [peer], asyncio.timeout(10):
+        with pytest.raises(sullae.OutcomeUnknown):
+            async with client(peer, discover=True) as db:
+                await asyncio.sleep(0.05)
+                await db.cql("INSERT INTO t (id) VALUES (1)")
+
+
 async def test_a_plain_write_whose_answer_was_lost_is_written_again_without_a_key() -> None:
     async with peers(in_turn(cut, cut, lambda: ok(ETag='"1-1"'))) as [peer], client(peer) as db:
         await db.kv("b").put("k", b"v")

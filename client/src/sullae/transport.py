@@ -143,10 +143,11 @@ class Transport:
             wait_s = self.settings.refresh_s
             if any(peer.said_down for peer in self.peers.all):
                 wait_s = min(wait_s, DOWN_REFRESH_S)
-            try:
-                await asyncio.wait_for(self._look_again.wait(), wait_s)
-            except asyncio.TimeoutError:
-                self._look_again.clear()
+            looking = asyncio.ensure_future(self._look_again.wait())
+            try:  # wait_for of Python 3.11 would forget that it is cancelled at the moment of an event
+                await asyncio.wait((looking,), timeout=wait_s)
+            finally:
+                looking.cancel()
             await self._refresh()
             await asyncio.sleep(REFRESH_PAUSE_S)
             self._look_again.clear()

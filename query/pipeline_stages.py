@@ -200,6 +200,7 @@ class Grouped:
             if len(self._groups) >= GROUPS_MAX:
                 raise RefusedError("$group", f"more than {GROUPS_MAX} groups: match less, or group by less")
             self._memory.hold(key, "$group")
+            self._memory.hold([None] * len(self._fields), "$group")  # what adds up is held, too
             found = key, [make(self._memory, where) for _, make, _, where in self._fields]
             self._groups[ordered] = found
         return found[1]

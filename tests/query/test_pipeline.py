@@ -444,6 +444,11 @@ CANNOT: list[tuple[Any, Any, str]] = [
         [{"a": [0] * 100_000}] * (HELD_MAX // 100_000 + 1),
         "this holds more at once than a request may",
     ),
+    (
+        [{"$group": {"_id": "$g", **{f"x{n}": {"$sum": 1} for n in range(900)}}}],
+        [{"g": n} for n in range(HELD_MAX // 900)],
+        "this holds more at once than a request may",
+    ),
     *(
         (stages, [{"g": n, "a": [0] * 10_000} for n in range(HELD_MAX // 10_000 + 1)], "holds more at once")
         for stages in (

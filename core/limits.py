@@ -29,6 +29,8 @@ DOCUMENT_OPERATIONS_MAX = 1_000
 COLLECTION_SETTINGS_BYTES_MAX = 32 * KIB
 UNIQUE_VALUES_MAX = 100
 """What one document may hold in unique indexes: each value is claimed by a conditional update of its own."""
+INDEX_TERMS_MAX = 10_000
+"""Terms of one row in an index on several paths: arrays on these make the product of their lengths."""
 NUMBER_TEXT_DIGITS_MAX = 4_096
 NUMBER_EXPONENT_MAX = 6_144
 

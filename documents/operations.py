@@ -38,6 +38,7 @@ from core.requests import (
 from core.row import EMPTY_ROW, Row, merge_rows
 from documents.cells import Piece, put_pieces, too_many, writes, written_after
 from documents.collections import Collection
+from documents.combined import problem_of
 from documents.edits import Edit, EditError, check_result
 from documents.schemas import document_problem
 from documents.values import Document, cells_of, document_of, id_of, tag_of, text_of
@@ -231,6 +232,7 @@ def _check_ttl(wanted: Wanted) -> Invalid | None:
 def _check_schema(collection: Collection, value: Value) -> Invalid | None:
     schema = collection.settings.schema_text
     problem = None if schema is None else document_problem(schema, value)
+    problem = problem_of(collection.combined, value) if problem is None else problem
     return None if problem is None else Invalid("document_invalid", problem)
 
 

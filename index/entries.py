@@ -19,10 +19,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
+from itertools import islice, product
 
 import msgspec
 
+from core import limits
 from core.cell import Cell
 from core.errors import RequestError
 from core.finding import ROW_KEY
@@ -239,7 +240,9 @@ class Compiled(msgspec.Struct):
     """One target, whose terms are the index's."""
 
     def terms(self, view: RowView) -> list[Term]:
-        """The terms of a row, each once."""
+        """The terms of a row, each once. Of several arrays at most INDEX_TERMS_MAX: what has more is refused
+        where whole documents are written, and else, put together by edits, found by these alone.
+        """
         if self.conditions and not all(holds(of(view), how, what) for of, how, what in self.conditions):
             return []
         if self.single:
@@ -248,7 +251,8 @@ class Compiled(msgspec.Struct):
         if not any(each):
             return []
         marked = [[_PRESENT + term for term in terms] or [_MISSING] for terms in each]
-        return list(dict.fromkeys(b"".join(term) for term in product(*marked)))
+        some = islice(product(*marked), limits.INDEX_TERMS_MAX)
+        return list(dict.fromkeys(b"".join(term) for term in some))
 
     def stored(self, view: RowView) -> list[Term]:
         """The terms as they stand in entries: long ones are cut."""

@@ -161,6 +161,21 @@ def test_arrays_on_several_paths_are_refused_before_they_are_multiplied() -> Non
     assert isinstance(docs.put("x", few), Done)
 
 
+def test_arrays_on_the_paths_of_any_index_are_not_multiplied_without_end() -> None:
+    """What is put together by edits is bounded all the same: its replicas would end, one after the other."""
+    docs = docs_with({"paths": {"a.n": 1, "b": -1, "c": 1}}, "abc", "things")
+    numbers = list(range(300))
+    parts: dict[str, Any] = {"a": [{"n": n} for n in numbers], "b": numbers, "c": numbers}
+    end = docs.put("x", json.dumps(parts).encode())
+    assert isinstance(end, Invalid) and end.code == "document_invalid" and "27000000 entries" in end.detail
+    few: dict[str, Any] = {"a": [{"n": n} for n in range(20)], "b": list(range(25)), "c": list(range(20))}
+    assert isinstance(docs.put("x", json.dumps(few).encode()), Done)
+    for name, part in parts.items():
+        assert isinstance(docs.merge("y", json.dumps({name: part}).encode()), Done | Invalid)
+    assert not docs.scenario.cluster.deaths
+    assert isinstance(docs.put("y", json.dumps(few).encode()), Done)
+
+
 def test_cql_goes_the_same_way_or_is_told_what_to_do(users: Docs) -> None:
     cql = Cql(users.scenario.cluster, 1)
     users.put("rest", b'{"email":"door"}')

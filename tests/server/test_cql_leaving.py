@@ -101,7 +101,7 @@ def test_what_is_asked_for_a_trace_that_has_ended_is_not_remembered() -> None:
     world = SimpleNamespace(monotonic_us=lambda: 0, send=lambda *_: True)
     inside: Any = SimpleNamespace(
         identity=SimpleNamespace(peer=b"1"), traces=traces, traces_of_others={}, world=world,
-        on_message=lambda *_: None, on_timer=lambda *_: None,
+        on_message=lambda *_: None, on_timer=lambda *_: None, timer=lambda *_: None,
     )  # fmt: skip
     metadata: Any = SimpleNamespace(state=SimpleNamespace(member=lambda _: None))
     tracing, trace = Tracing(inside, metadata), Trace(bytes(16), lambda: 0)

@@ -136,13 +136,14 @@ def synchronized() -> Finding:
 
 
 def descriptors() -> Finding:
-    """How many files and sockets a process may open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = f"{soft:,} for a process"
-    if soft >= DESCRIPTORS_MIN:
+    """How many files and sockets a peer may open: as many as it is let (server/descriptors.py)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return Finding("file descriptors", OK, "unlimited for a process")
+    text = f"{hard:,} for a process"
+    if hard >= DESCRIPTORS_MIN:
         return Finding("file descriptors", OK, text)
-    highest = "unlimited" if hard == resource.RLIM_INFINITY else f"{hard:,}"
-    advice = f"allow {DESCRIPTORS_MIN:,} or more: ulimit -n {DESCRIPTORS_MIN} (at most {highest} here)"
+    advice = f"allow {DESCRIPTORS_MIN:,} or more, as root: ulimit -Hn {DESCRIPTORS_MIN}"
     return Finding("file descriptors", WARN, text, advice)
 
 

@@ -36,9 +36,9 @@ from server.bridge import Bridge
 from server.client_tls import ClientTls, Secured
 from server.cql_clients import client_row
 from server.cql_traces import Traces, packed_address
+from server.descriptors import connections_max
 from server.metrics import Metrics
 
-CONNECTIONS_MAX: Final = 4_000
 UNSENT_BYTES_MAX: Final = 1 << 20
 """Beyond so many bytes that a client has not taken, nothing more is read from it."""
 SCHEMA_TIMEOUT_US: Final = 10_000_000
@@ -64,6 +64,7 @@ class CqlService:
         self.statements = Statements(self)
         self.clients: dict[int, Client] = {}
         self._next_client = 0
+        self._connections_max = connections_max()
         self._server: asyncio.Server | None = None
         self._told: State = node.metadata.state
         self._telling = False
@@ -140,7 +141,7 @@ class CqlService:
 
     def entered(self, client: Client) -> int | None:
         """A connection came; its number, or None if there are too many."""
-        if len(self.clients) >= CONNECTIONS_MAX:
+        if len(self.clients) >= self._connections_max:
             self.metrics.count("cql_connections_refused")
             return None
         self._next_client += 1

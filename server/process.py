@@ -49,7 +49,7 @@ from node.index_scrubbing import IndexScrubbing
 from node.metadata_state import State
 from node.node import Node
 from node.search_indexes import SearchIndexes
-from server import allocator, logs
+from server import allocator, descriptors, logs
 from server.bridge import Bridge
 from server.certificate_files import CertificateError
 from server.clock import WallClock, monotonic_us
@@ -113,6 +113,7 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
         journal.critical("run without -O: assertions guard what is stored", code="optimized")
         return EXIT_CONFIG
     allocator.settle()
+    descriptors.settle()
     problem = unsafe(config, insecure)
     if problem:
         journal.critical(problem, code="insecure")

@@ -42,6 +42,13 @@ class _Connection(RequestHandler):
         self._long_way = False
         self._closes = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there; of too many, until the oldest idle ones are let go, this one is not taken."""
+        super().connection_made(transport)
+        if len(self._manager_of().connections) > self._manager_of().connections_max:
+            assert self.transport is not None
+            self.transport.abort()
+
     # --- the short way
 
     def data_received(self, data: bytes) -> None:
@@ -214,7 +221,8 @@ def problem_of_bytes(wrong: BaseException | None, message: str, target_bytes_max
 class HttpServer(web.Server):
     """Makes a `_Connection` for each client; `malformed` is called with a line for the log.
 
-    `began` and `ended` are called around each request that goes the short way.
+    `began` and `ended` are called around each request that goes the short way; beyond `connections_max` no
+    further connection is taken.
     """
 
     def __init__(
@@ -224,6 +232,7 @@ class HttpServer(web.Server):
         *,
         quick: Quick,
         tls: ClientTls | None = None,
+        connections_max: int,
         began: Callable[[object], None],
         ended: Callable[[object], None],
         **options: Any,
@@ -233,6 +242,7 @@ class HttpServer(web.Server):
         self.target_bytes_max: int = options["max_line_size"]
         self.quick = quick
         self.tls = tls
+        self.connections_max = connections_max
         self.began = began
         self.ended = ended
 

@@ -26,6 +26,7 @@ from node.node import Node
 from server.bridge import Bridge
 from server.client_tls import ClientTls
 from server.cql import CqlService
+from server.descriptors import connections_max
 from server.metrics import CONTENT_TYPE as METRICS_TYPE, Metrics
 from server.rest import browsers, buckets as buckets_module
 from server.rest.bodies import Budget, check_encoding, object_of, read_body, written_out
@@ -56,7 +57,6 @@ TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + 64 * limits.KIB
 """A key with every byte percent-encoded, and a query with a cursor."""
 HEADER_BYTES_MAX: Final = 16 * limits.KIB
 HEADERS_MAX: Final = 100
-CONNECTIONS_MAX: Final = 4_000
 IDLE_S: Final = 75.0
 """A connection on which nothing was asked, or a body did not come to its end, for so long is closed."""
 LINGER_S: Final = 2.0
@@ -110,6 +110,7 @@ class RestService:
         self._seen: dict[object, tuple[float, int]] = {}
         """Of each connection: when it last got anywhere, and how much of a body was there then."""
         self._stopping = False
+        self._connections_max = connections_max()
         self.on_restart: Callable[[], int] | None = None
         """Is called when an operator wants this peer to start again; tells which start this one is."""
         self._on_loopback = True
@@ -142,6 +143,7 @@ class RestService:
             quick=quick,
             tls=None if tls is None else ClientTls(tls, self._malformed),
             request_factory=request_factory,
+            connections_max=self._connections_max * 3 // 2,
             began=self._began,
             ended=self._ended,
             handler_cancellation=True,
@@ -199,7 +201,7 @@ class RestService:
                 if received >= self._seen[one][1] + PROGRESS_BYTES:
                     self._seen[one] = (now_s, received)
             waiting.append((self._seen[one][0], index))
-        too_many = max(0, len(alive) - CONNECTIONS_MAX)
+        too_many = max(0, len(alive) - self._connections_max)
         for rank, (since_s, index) in enumerate(sorted(waiting)):
             transport = alive[index].transport
             if transport is not None and (rank < too_many or now_s - since_s > IDLE_S):

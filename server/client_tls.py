@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
+from server.descriptors import connections_max
 from server.tls_end import TlsEnd, why
 
 HANDSHAKE_S: Final = 5.0
@@ -44,6 +45,9 @@ class ClientTls:
         self.context = context
         self.complain = complain
         self.in_clear = in_clear
+        self.handshaking = 0
+        """Connections that the protocol has not heard of: it cannot bound them."""
+        self.handshakes_max = connections_max() // 4
 
     def __call__(self, inner: asyncio.Protocol) -> Secured:
         """The protocol of a new connection, which becomes `inner`'s when the handshake is through."""
@@ -66,6 +70,10 @@ class Secured(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self._owner.handshaking += 1
+        if self._owner.handshaking > self._owner.handshakes_max:
+            self._refused = True
+            self._transport.abort()
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -93,6 +101,7 @@ class Secured(asyncio.Protocol):
     def _begin(self, transport: asyncio.Transport) -> None:
         assert self._timer is not None
         self._timer.cancel()
+        self._owner.handshaking -= 1
         self._opening = b""
         self._above = _Above(transport, self._end, self._owner.context, self._inner)
         self._inner.connection_made(self._above)
@@ -140,6 +149,8 @@ class Secured(asyncio.Protocol):
         """It is gone."""
         if self._transport is not None and self._above is None and self._heard and not self._refused:
             self._complain(self._transport, "it left within the handshake; does it believe our certificate?")
+        if self._transport is not None and self._above is None:
+            self._owner.handshaking -= 1
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()

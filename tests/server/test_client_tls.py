@@ -265,6 +265,30 @@ def test_an_answer_that_comes_after_damaged_bytes_goes_nowhere(
     run(work())
 
 
+def test_connections_without_a_handshake_are_bounded(
+    ours: TlsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_tls, "connections_max", lambda: 40)
+
+    async def work() -> None:
+        tls = client_tls.ClientTls(served(ours), lambda _: None)
+        server = await asyncio.get_running_loop().create_server(lambda: tls(asyncio.Protocol()), "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+        await until(lambda: tls.handshaking == 10, "the others are let go")
+        silent[0][1].close()
+        await until(lambda: tls.handshaking == 9)
+        context = shown(ours.authority, ours.for_client("shop"))
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        await until(lambda: tls.handshaking == 9, "who is through counts elsewhere")
+        for _, each in [*silent, (None, writer)]:
+            each.close()
+        await until(lambda: tls.handshaking == 0)
+        server.close()
+
+    run(work())
+
+
 def test_the_protocol_behind_it_can_tell_the_cipher(ours: TlsConfig) -> None:
     async def work() -> None:
         made: list[asyncio.BaseTransport] = []

@@ -89,10 +89,14 @@ def run_node(
         stop_with(parent)
     config = read_config(config_path)
     peer = peer_of(config, name)
+    from server import logs
     from server.process import run_peer
 
     chosen = log_format or ("text" if sys.stderr.isatty() else "json")
-    return run_peer(config, name, data_of(peer, data), insecure, chosen)
+    try:
+        return run_peer(config, name, data_of(peer, data), insecure, chosen)
+    finally:
+        logs.finish()
 
 
 def stop_with(parent: int) -> None:

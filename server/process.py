@@ -543,5 +543,5 @@ class PeerProcess:
 
 def _exit_now(status: int) -> None:
     """End without a word to anybody: threads, sockets and buffers are the kernel's."""
-    sys.stderr.flush()
+    logs.finish()
     os._exit(status)

@@ -98,7 +98,7 @@ class Executor:
         self._queue: deque[tuple[Ticket, Command]] = deque()
         self._fetches: list[Fetch] = []
         self._fetching: dict[int, Fetch] = {}
-        self._behind: dict[bytes, deque[tuple[Ticket, Plan]]] = {}
+        self._behind: dict[bytes, deque[tuple[Ticket, Command]]] = {}
         self._waiting = 0
         self._manys = 0  # of which not all is executed
         self._fetched: deque[Fetch] = deque()
@@ -175,7 +175,7 @@ class Executor:
     def _take(self, ticket: Ticket, plan: Plan) -> None:
         order = plan.order
         if order is not None and order in self._behind:
-            self._behind[order].append((ticket, plan))
+            self._behind[order].append((ticket, plan.command))
             self._waiting += 1
         elif plan.needs and not self.store.engine.warm(plan.needs):
             self._next_fetch += 1
@@ -252,14 +252,19 @@ class Executor:
     def _resume(self, fetch: Fetch) -> None:
         """Execute what was fetched for, then what waited behind it, up to the next cold one.
 
-        All are looked at again: meanwhile this peer may have given up their range.
+        They are looked at again when it is their turn: meanwhile this peer may have given up their range.
         """
+        order = fetch.plan.order
         self._execute(fetch.ticket, self.store.plan(fetch.plan.command))
-        if fetch.plan.order is not None:
-            behind = self._behind.pop(fetch.plan.order)
-            self._waiting -= len(behind)
-            for ticket, plan in behind:
-                self._take(ticket, self.store.plan(plan.command))
+        if order is None:
+            return
+        behind = self._behind.pop(order)
+        while behind and order not in self._behind:
+            ticket, command = behind.popleft()
+            self._waiting -= 1
+            self._take(ticket, self.store.plan(command))
+        if behind:
+            self._behind[order] = behind
 
     def _sweep(self) -> None:
         sweep = self.store.next_sweep()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from lsm import keys
 from lsm.commit import Commit, Unsynced
 from lsm.executor import Executor
 from lsm.memory import MemoryEngine
+from lsm.store import Plan
 from tests.lsm.support import (
     EVERYTHING,
     TABLES,
@@ -286,6 +288,32 @@ def test_what_waited_for_cold_records_while_its_range_was_given_up_is_refused() 
     refused = [outcome for _, outcome in executor.take_released()]
     assert [o.why for o in refused if isinstance(o, Failed)] == [Why.NOT_A_REPLICA] * 2
     assert engine.keys(keys.ROW, keys.successor(keys.ROW)) == []
+
+
+def test_what_waits_behind_cold_records_is_looked_at_when_it_is_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not all of it whenever one of them goes on: there may be thousands."""
+    engine = MemoryEngine()
+    executor, client = executor_on(engine), Client()
+    engine.cold = lambda key: key.startswith(keys.ROW)
+    for number in range(50):
+        executor.submit((number,), client.put("a", cell(5 + number, b"v")))
+    plan, planned = executor.store.plan, Counter[Command]()
+
+    def counted(command: Command) -> Plan:
+        planned[command] += 1
+        return plan(command)
+
+    monkeypatch.setattr(executor.store, "plan", counted)
+    executor.run()
+    while fetches := executor.take_fetches():
+        assert len(fetches) == 1 and executor.queued == 50 - fetches[0].number + 1
+        executor.end_fetch(fetches[0])
+        executor.run()
+    assert max(planned.values()) <= 3 and executor.queued == 0
+    synced(executor, engine)
+    assert names(executor.take_released()) == list(range(50))
 
 
 def test_idle_runs_sweep_and_a_full_disk_does_not_make_them_spin() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from core.plain_text import plain
@@ -19,7 +19,7 @@ from cql_lite.types import DURATION, JSON, Collection, ListType, MapType, SetTyp
 from query.comparisons import Compare, Predicate, compared, containing, every, within
 
 MakePredicate = Callable[[Context], Predicate]
-Key = Callable[[bytes], bytes]
+Likeness = Callable[[bytes], Hashable]
 
 
 def compile_filters(
@@ -163,7 +163,7 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
             "and IN only"
         )
     if operator == ast.IN:
-        return _within(subject, relation.right, called(left), scope, _key_as_indexed(left, layout, of))
+        return _within(subject, relation.right, called(left), scope, _likeness_as_indexed(left, layout, of))
     if isinstance(relation.right, ast.InList):
         raise InvalidRequestError(f"{operator} takes one value, not a list of them")
     term = compile_term(relation.right, of, called(left), scope)
@@ -179,17 +179,20 @@ def _filter(relation: ast.Relation, layout: Layout, scope: Scope, expressions: E
 
 def _as_indexed(left: ast.Target, layout: Layout, of: Type) -> Compare:
     """How values compare: an index of text may not tell capitals from small letters."""
-    key = _key_as_indexed(left, layout, of)
-    return of.compare if key == of.key else lambda a, b: (key(a) > key(b)) - (key(a) < key(b))
+    target = _text_as_indexed(left, layout, of)
+    return of.compare if target is None else lambda a, b: of.compare(plain(a, target), plain(b, target))
 
 
-def _key_as_indexed(left: ast.Target, layout: Layout, of: Type) -> Key:
+def _likeness_as_indexed(left: ast.Target, layout: Layout, of: Type) -> Likeness:
     """What is the same of values that compare as equal."""
+    target = _text_as_indexed(left, layout, of)
+    return of.likeness if target is None else lambda value: of.likeness(plain(value, target))
+
+
+def _text_as_indexed(left: ast.Target, layout: Layout, of: Type) -> IndexTarget | None:
+    """How the index of this text, if it is one and has one, changes it."""
     index = None if left.path else index_for(layout.view, column_of(layout.view, left.column), SIMPLE_INDEX)
-    if index is None or not isinstance(of, Text):
-        return of.key
-    target = index.looks_at[0]
-    return lambda value: of.key(plain(value, target))
+    return None if index is None or not isinstance(of, Text) else index.looks_at[0]
 
 
 _NEGATED: Final = {
@@ -201,7 +204,7 @@ def _negated(left: ast.Target, subject: Compiled, relation: ast.Relation, scope:
     """NOT IN, NOT CONTAINS [KEY]: of rows that have a value there at all."""
     operator = _NEGATED[relation.operator]
     if operator == ast.IN:
-        makes = _within(subject, relation.right, called(left), scope, subject.type.key)
+        makes = _within(subject, relation.right, called(left), scope, subject.type.likeness)
     else:
         makes = _containing(left, operator, subject, (relation.right, scope))
 
@@ -252,20 +255,20 @@ def _getter(subject: Compiled, context: Context) -> Callable[[Record], Any]:
 
 
 def _within(
-    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope, key: Key
+    subject: Compiled, right: ast.Expression | ast.InList, name: str, scope: Scope, likeness: Likeness
 ) -> MakePredicate:
     of = subject.type
     if isinstance(right, ast.InList):
         terms = [compile_term(item, of, name, scope) for item in right.items]
         return lambda context: within(
-            _getter(subject, context), [present(term(context), name) for term in terms], key
+            _getter(subject, context), [present(term(context), name) for term in terms], likeness
         )
     whole = ListType(element=of)
     term: Term = compile_term(right, whole, f"in({name})", scope)
 
     def make(context: Context) -> Predicate:
         options = whole.unpack(present(term(context), name))
-        return within(_getter(subject, context), options, key)
+        return within(_getter(subject, context), options, likeness)
 
     return make
 

@@ -17,7 +17,7 @@ for a null field; map is a tuple of (key, value) pairs in order of the keys.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from struct import Struct
 from typing import Any, Final
 
@@ -217,6 +217,10 @@ class Type(msgspec.Struct, frozen=True, metaclass=_Abstract):
             return 0
         key_a, key_b = self.key(a), self.key(b)
         return (key_a > key_b) - (key_a < key_b)
+
+    def likeness(self, data: bytes) -> Hashable:
+        """The same of two wire values if they compare as equal, and only then."""
+        return self.key(data)
 
 
 WORDS: dict[type, str] = {

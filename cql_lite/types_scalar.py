@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar
 
 import msgspec
@@ -32,7 +33,7 @@ from cql_lite.types_base import (
     unwrapped,
 )  # fmt: skip
 from lsm.keys import escaped, unescaped
-from query.document_values import equal
+from query.document_values import equal, order_key
 
 MARSHAL = "org.apache.cassandra.db.marshal."
 
@@ -407,6 +408,9 @@ class Json(Scalar, frozen=True):
 
     def compare(self, a: bytes, b: bytes) -> int:
         return 0 if a == b or equal(parse(a), parse(b)) else super().compare(a, b)
+
+    def likeness(self, data: bytes) -> Hashable:
+        return order_key(parse(data))
 
 
 def check_json(data: bytes) -> None:

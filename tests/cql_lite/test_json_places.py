@@ -174,8 +174,9 @@ class Run:
             if there is ABSENT:
                 continue
             text = quoted(json.dumps(there, indent=self.random.choice((None, 1)), sort_keys=True))
+            wants = self.random.choice((f"= {text}", f"IN ('0.5', {text})"))
             hits = self.cql.run(
-                f"SELECT k FROM t WHERE k = {self.key} AND doc{shown(path)} = {text} ALLOW FILTERING"
+                f"SELECT k FROM t WHERE k = {self.key} AND doc{shown(path)} {wants} ALLOW FILTERING"
             )
             assert hits == [{"k": self.key}], f"{self.story()}\nat {path}: {text} is not found by a filter"
             (decided,) = self.cql.run(f"UPDATE t SET v = 1 WHERE k = {self.key} IF doc{shown(path)} = {text}")

@@ -33,7 +33,7 @@ ID: Final = "_id"
 DEPTH_MAX: Final = 50
 
 Project = Callable[[Value], Value]
-Cut = Callable[[list[Value]], list[Value] | None]
+Cut = Callable[[list[Value]], list[Value]]
 """What is left of an array; None: not even an empty one."""
 
 
@@ -192,7 +192,8 @@ def projector(projection: Projection, found: Mapping[Path, Cut] | None = None) -
     """
     tree = _tree(projection.paths)
     steps: tuple[Slice | Element, ...] = (*projection.slices, *projection.elements)
-    arrays = [_array_step(step) for step in steps] + list((found or {}).items())
+    arrays = [_array_step(step) for step in steps]
+    arrays += [(path, _of_arrays(cut)) for path, cut in (found or {}).items()]
     inclusive, computed = projection.inclusive, projection.computed
 
     def project(whole: Value) -> Value:
@@ -253,7 +254,7 @@ def _without(value: Value, tree: _Tree) -> Value:
     return value
 
 
-def _array_step(step: Slice | Element) -> tuple[Path, Cut]:
+def _array_step(step: Slice | Element) -> tuple[Path, Callable[[Value], Value]]:
     if isinstance(step, Slice):
         skip, count = step.skip, step.count
 
@@ -261,18 +262,27 @@ def _array_step(step: Slice | Element) -> tuple[Path, Cut]:
             first = max(0, len(items) + skip) if skip < 0 else skip
             return items[first : first + count]
 
-        return step.path, cut
+        return step.path, _of_arrays(cut)
     meets = predicate(step.condition)
-    return step.path, lambda items: next(([item] for item in items if meets([item])), None)
+
+    def first_of(value: Value) -> Value:
+        items = value if isinstance(value, list) else ()
+        return next(([item] for item in items if meets([item])), MISSING)
+
+    return step.path, first_of
 
 
-def _changed(value: Value, path: Path, change: Cut) -> Value:
-    """A copy in which the arrays that the path leads to are changed."""
+def _of_arrays(cut: Cut) -> Callable[[Value], Value]:
+    return lambda value: cut(value) if isinstance(value, list) else value
+
+
+def _changed(value: Value, path: Path, change: Callable[[Value], Value]) -> Value:
+    """A copy in which what the path leads to is changed, or left out."""
     if not path:
-        return change(value) if isinstance(value, list) else value
+        return change(value)
     if isinstance(value, dict) and path[0] in value:
         found = _changed(value[path[0]], path[1:], change)
-        if found is None and value[path[0]] is not None:
+        if found is MISSING:
             return {key: item for key, item in value.items() if key != path[0]}
         return {**value, path[0]: found}
     if isinstance(value, list):

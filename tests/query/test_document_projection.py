@@ -31,6 +31,8 @@ CASES: list[tuple[Any, Any]] = [
     ({"x": "$nothing"}, {}),
     ({"x": "text", "y": ["$a", "$nothing"]}, {"x": "text", "y": [1, None]}),
     ({"n": {"$elemMatch": {"$gt": 9}}, "a": 1}, {"a": 1}),
+    ({"a": {"$elemMatch": {"$gt": 0}}, "b": 1}, {"b": {"c": 2, "d": 3}}),
+    ({"b": {"$elemMatch": {"c": 2}}, "a": 1}, {"a": 1}),
     ({"_id": 1}, {}),
     ({"_id": 0}, DOCUMENT),
     ({"_id": 0, "a": 1}, {"a": 1}),

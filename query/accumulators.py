@@ -25,6 +25,8 @@ TEXT_CHARS_PER_VALUE: Final = 64
 
 WORK_MAX: Final = 1_000_000
 """Values, elements and clauses that one document may lead to on its way through a pipeline, at a peer."""
+WHOLE_WORK_MAX: Final = 10_000_000
+"""The same of all that peers sent, where it is put together."""
 
 
 class Memory:
@@ -38,16 +40,21 @@ class Memory:
         self._above = above
         self._held = 0
         self._work: int | None = None
+        self._work_max = WORK_MAX
 
     def begin_document(self) -> None:
         """What is spent from now on is spent on this document."""
         self._work = 0
 
+    def begin_whole(self) -> None:
+        """What is spent from now on is spent on all that comes of the peers' parts."""
+        self._work, self._work_max = 0, WHOLE_WORK_MAX
+
     def spend(self, work: int, where: str) -> None:
         """So much more is done for the document."""
         if self._work is not None:
             self._work += work
-            if self._work > WORK_MAX:
+            if self._work > self._work_max:
                 raise RefusedError(where, "one document leads to too much here: $match or $project before it")
 
     def hold(self, value: Value, where: str) -> int:

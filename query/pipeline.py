@@ -77,7 +77,9 @@ class Pipeline(msgspec.Struct, frozen=True):
 
     def whole(self, below: Below) -> Whole:
         """What is done with the states of all peers."""
-        return Whole(*self.facet_whole(Memory(), below))
+        memory = Memory()
+        memory.begin_whole()
+        return Whole(*self.facet_whole(memory, below))
 
     def facet_alone(self, memory: Memory, below: Below) -> Facet:
         """What sees all documents of a facet in one place."""

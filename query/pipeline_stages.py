@@ -27,7 +27,13 @@ GROUPS_MAX: Final = 10_000
 SORTED_MAX: Final = 100_000
 RESULTS_MAX: Final = 100_000
 UNWIND_COST: Final = 10
-"""A document is copied for each element."""
+UNWIND_VALUES_PER_COST: Final = 10
+"""A document is copied for each element, and what stands beside the array is looked at again by what
+follows.
+"""
+
+NO_BOUND: Final = 2**62
+"""Of what is held already."""
 
 Below = Callable[[int], int]
 """A random integer in [0, n)."""
@@ -121,7 +127,9 @@ class Unwound:
         """Take one document apart."""
         value = _member(document, self._path)
         if isinstance(value, list) and value:
+            beside = _beside(document, self._path) // UNWIND_VALUES_PER_COST
             for index, item in enumerate(value):
+                self._memory.spend(beside, "$unwind")
                 if not self._give(assigned(document, self._path, item), index):
                     return False
             return True
@@ -417,6 +425,17 @@ def _member(document: Value, path: Path) -> Value:
             return MISSING
         document = document.get(key, MISSING)
     return document
+
+
+def _beside(document: Value, path: Path) -> int:
+    """How many values a document holds besides what is at a path through objects."""
+    found = 0
+    for key in path:
+        for name, value in document.items():
+            if name != key:
+                found += weight(value, "$unwind", NO_BOUND)
+        document = document.get(key)
+    return found
 
 
 def assigned(document: Value, path: Path, value: Value) -> Value:

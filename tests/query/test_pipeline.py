@@ -474,6 +474,24 @@ CANNOT: list[tuple[Any, Any, str]] = [
         [{"a": [0] * 2_000}],
         "$match: one document leads to too much here",
     ),
+    *(
+        ([{"$unwind": "$a"}, *rest], [{"a": [0] * 2_000, "b": {"c": [0] * 20_000}}], "$unwind: one document")
+        for rest in (
+            [{"$match": {"a": 1}}],
+            [{"$sort": {"a": 1}}, {"$limit": 1}],
+            [{"$group": {"_id": "$b", "x": {"$last": "$b"}}}],
+        )
+    ),
+    (
+        [
+            {"$group": {"_id": 1, "a": {"$push": "$a"}, "b": {"$push": "$a"}}},
+            {"$unwind": "$a"},
+            {"$unwind": "$b"},
+            {"$count": "n"},
+        ],
+        [{"a": 1}] * 20_000,
+        "$unwind: one document leads to too much here",
+    ),
 ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class LogTrim(msgspec.Struct, frozen=True):
-    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first (ids stay).
+    """Forget log entries admitted before `before_us` or beyond `bytes_max`, oldest first, and ids of what is
+    over for good.
 
     `tables` are tables whose entries are kept longer: (id, before when). Entries above `held` (-1: all) are
     somebody's to read yet: they are only forgotten if admitted before `held_before_us` or beyond

@@ -180,6 +180,13 @@ def mutation_id_key(mutation_id: MutationId) -> bytes:
     return mutation_key(*mutation_id)
 
 
+def are_near(one: bytes, other: bytes, gap: int) -> bool:
+    """Whether the keys of two mutation ids are of one start, and their sequences at most so far apart."""
+    _, start, sequence, _ = _mutation_id.unpack(one)
+    _, other_start, other_sequence, _ = _mutation_id.unpack(other)
+    return bool(start == other_start and abs(other_sequence - sequence) <= gap)
+
+
 def sequence_of(key: bytes) -> int:
     """The sequence in the key of a mutation id."""
     sequence: int = _mutation_id.unpack(key)[2]

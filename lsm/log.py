@@ -11,8 +11,8 @@ read and filtered without touching it. Beside them in regions of their own:
 - for broken ones, where rows were lost to damage while the log was not (lsm/salvage.py), which: from there on
   their images do not continue those before.
 
-Mutation ids point to offsets and outlive them. Offsets begin at 1, have no gaps, and are never used again:
-the last one is found by a reverse scan when the store is opened, or from the note that trimming leaves. An
+Mutation ids point to offsets and outlive them (for how long says lsm/trimming.py). Offsets begin at 1, have
+no gaps, and are never used again: the last one is found by a reverse scan when the store is opened, or from the note that trimming leaves. An
 entry carries the bytes logged up to and with it, so the size of the log is a subtraction.
 """
 

@@ -146,7 +146,6 @@ class Store:
         """
         self.unsynced = Unsynced()
         self.log = ChangeLog(engine)
-        self._trimming = Trimming(engine, self.log)
         self.tree = HashTree(engine)
         self.damaged: OrderedDict[tuple[int | None, int, int], Damage] = OrderedDict()
         self.lost = LostRanges(engine)
@@ -154,6 +153,7 @@ class Store:
         self._infos: dict[int, _Info] = {}
         self._entries = entries
         self.floors = Floors(engine)
+        self._trimming = Trimming(engine, self.log, self.floors, tables)
         self._writer = Writer(engine, self.log, self.tree, self.unsynced, entries, floors=self.floors)
         self._paxos = PaxosSteps(engine, self.unsynced, self._writer, self._newest_in)
         healing = Healing(

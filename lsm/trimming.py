@@ -7,21 +7,28 @@ images there are removed, mutations stay for siblings that follow until the log'
 
 Bytes are counted by going through the entries once, behind whoever writes, and only if some table has a
 share: per table in a bounded number of chunks, the oldest of which goes as soon as the others are enough.
+
+The id of a mutation outlives its entry until the floor of its range has passed it (lsm/floors.py), by some
+time: from then on the mutation is refused by its time, and need not be known any more.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from core.commands import Outcome
+from core.limits import SECOND_US
 from core.trimming import LogTrim, Share, Trimmed
 from lsm import keys
-from lsm.log import FORGOTTEN_KEY, ChangeLog, LogEntry
+from lsm.hash_tree import leaf_of
+from lsm.log import FORGOTTEN_KEY, REPAIRED, ChangeLog, LogEntry
 
 if TYPE_CHECKING:
     from core.ports import Engine
+    from core.schema import Table
+    from lsm.floors import Floors
 
 TRIM_MAX: Final = 2_000
 """Entries looked at by each part of one LogTrim."""
@@ -31,6 +38,17 @@ CHUNKS: Final = 128
 
 REMOVE_EVERY: Final = 16
 """Records go by one range deletion for so many steps, as long as there is more to forget."""
+
+IDS_KEPT_US: Final = 3_600 * SECOND_US
+"""So far below the floor an id is forgotten: a write that is under way, for minutes at most, and is sent
+again is still known.
+"""
+
+RUN_MIN: Final = 8
+"""So many ids in a row go by a deletion of their range."""
+
+GAP_MAX: Final = 16
+"""Between two of those a coordinator made at most so many others, which may be replicated elsewhere."""
 
 
 class Counted:
@@ -59,11 +77,15 @@ class Counted:
 
 
 class Trimming:
-    """Trims one log."""
+    """Trims one log. `tables` says which tables there are."""
 
-    def __init__(self, engine: Engine, log: ChangeLog) -> None:
+    def __init__(
+        self, engine: Engine, log: ChangeLog, floors: Floors, tables: Callable[[int], Table | None]
+    ) -> None:
         self._engine = engine
         self._log = log
+        self._floors = floors
+        self._tables = tables
         self.reload()
 
     def reload(self) -> None:
@@ -136,6 +158,7 @@ class Trimming:
         crash leaves entries below it, they are not held any more and the next trim removes them.
         """
         log, before_us = self._log, dict(wanted.tables)
+        ids: list[bytes] = []
         first, last_bytes = log.trimmed
         last, total = first, last_bytes + log.size_bytes
         for offset, entry in log.entries(first, TRIM_MAX):
@@ -147,11 +170,55 @@ class Trimming:
             if is_held and entry.admitted_us >= wanted.held_before_us and size <= wanted.held_bytes_max:
                 break
             last, last_bytes = offset, entry.bytes_total
+            if self._is_over(entry):
+                ids.append(keys.mutation_key(entry.start, entry.sequence, entry.attempt))
         is_cut = last - first == TRIM_MAX
         if last > first:
+            if ids:
+                self._forget_ids(sorted(ids))
             log.trimmed_to(last, last_bytes)
             self._unremoved += 1
         if self._unremoved and (not is_cut or self._unremoved >= REMOVE_EVERY):
             log.remove_trimmed()
             self._unremoved = 0
         return last - first, is_cut
+
+    def _is_over(self, entry: LogEntry) -> bool:
+        """Whether a mutation would be refused for its time, or its table, should it come again."""
+        if entry.kind >= REPAIRED:
+            return False
+        floor_us = self._floors.at(entry.table, leaf_of(entry.token)).floor_us
+        return entry.admitted_us <= floor_us - IDS_KEPT_US or self._tables(entry.table) is None
+
+    def _forget_ids(self, ids: list[bytes]) -> None:
+        """Remove the records of these ids, which are in order; what came late and is logged later stays."""
+        puts: list[tuple[bytes, bytes | None]] = []
+        for near in _near(ids):
+            for run in list(self._runs(near)):  # no engine promises what a scan tells of later writes
+                if len(run) < RUN_MIN:
+                    puts += [(key, None) for key in run]
+                else:
+                    self._engine.delete_range(run[0], run[-1] + b"\x00")
+        if puts:
+            self._engine.write(puts)
+
+    def _runs(self, ids: list[bytes]) -> Iterator[list[bytes]]:
+        """Those that are there, cut where others lie between."""
+        wanted, run = frozenset(ids), list[bytes]()
+        for key, _ in self._engine.scan(ids[0], ids[-1] + b"\x00"):
+            if key in wanted:
+                run.append(key)
+            elif run:
+                yield run
+                run = []
+        if run:
+            yield run
+
+
+def _near(ids: list[bytes]) -> Iterator[list[bytes]]:
+    """These keys of mutation ids, cut where many others may lie between two of them."""
+    begin = 0
+    for at in range(1, len(ids) + 1):
+        if at == len(ids) or not keys.are_near(ids[at - 1], ids[at], GAP_MAX):
+            yield ids[begin:at]
+            begin = at

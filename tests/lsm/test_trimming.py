@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.cell import VALUE, Cell
-from core.commands import Apply, ChangesLogged, LogChanges, LogFetch, Mutations
+from core.commands import (
+    Applied,
+    Apply,
+    ChangesLogged,
+    Done,
+    Failed,
+    LogChanges,
+    LogFetch,
+    Mutations,
+    Why,
+)
+from core.healing import FloorStep, RaiseFloor
 from core.mutation import UPDATE, Mutation, encode_mutation
 from core.row import Row
 from core.schema import PARTITION, REGULAR, Column, Table, TableOptions
@@ -11,7 +24,7 @@ from core.trimming import LogTrim, Share, Trimmed
 from lsm import keys
 from lsm.memory import MemoryEngine
 from lsm.store import Store
-from lsm.trimming import CHUNKS, TRIM_MAX, Counted
+from lsm.trimming import CHUNKS, IDS_KEPT_US, TRIM_MAX, Counted
 from ring.tokens import token_of
 
 COLUMNS = (Column(1, "key", "text", PARTITION), Column(2, "a", "blob", REGULAR))
@@ -37,12 +50,16 @@ class Log:
     def write(self, table: int, count: int, value: bytes = b"v" * 300) -> None:
         for _ in range(count):
             self.sequence += 1
-            key = b"k%d" % self.sequence
-            row = Row(None, (Cell(2, (), VALUE, self.sequence, 9, 0, value),))
-            place = UPDATE, table, token_of(key), key
-            rows = ((keys.ROW_SUFFIX, row),)
-            mutation = Mutation(9, self.sequence, 0, self.sequence, True, *place, None, rows)
-            self.store.execute(Apply(encode_mutation(mutation)))
+            self.store.execute(Apply(self.made(table, self.sequence, value)))
+
+    @staticmethod
+    def made(table: int, sequence: int, value: bytes = b"v" * 300) -> bytes:
+        """A mutation that is admitted at the time that its number is."""
+        key = b"k%d" % sequence
+        row = Row(None, (Cell(2, (), VALUE, sequence, 9, 0, value),))
+        place = UPDATE, table, token_of(key), key
+        rows = ((keys.ROW_SUFFIX, row),)
+        return encode_mutation(Mutation(9, sequence, 0, sequence, True, *place, None, rows))
 
     def trim(self, *shares: Share, before_us: int = 0, bytes_max: int = 2**60) -> int:
         """Trim to the end; how many steps it took."""
@@ -153,3 +170,62 @@ def test_counting_takes_little_memory() -> None:
     assert len(counted.chunks) <= CHUNKS + 2
     kept = (100_000 - counted.kept_from) * 100
     assert 1_000_000 <= kept <= 1_000_000 * (1 + 2 / CHUNKS)
+
+
+def raise_floor(log: Log, table: int, floor_us: int) -> None:
+    for step in (FloorStep.PROMISE, FloorStep.SETTLE, FloorStep.END):
+        assert log.store.execute(RaiseFloor(step, floor_us, ((table, ALL),))) == Done()
+
+
+def known(log: Log) -> list[int]:
+    """The sequences whose ids are there."""
+    scan = log.engine.scan(keys.MUTATION_ID, keys.successor(keys.MUTATION_ID))
+    return [keys.sequence_of(key) for key, _ in scan]
+
+
+def test_ids_are_forgotten_with_their_entries_once_the_floor_has_passed_them() -> None:
+    log = Log()
+    log.write(7, 30)
+    raise_floor(log, 7, IDS_KEPT_US + 20)
+    log.trim(before_us=26)
+    assert log.store.log.first == 26
+    assert known(log) == [*range(21, 31)], "of 21 to 25 only the entries: the floor is too near"
+    for again in range(1, 31):
+        outcome = log.store.execute(Apply(log.made(7, again)))
+        if again in known(log):
+            assert outcome == Applied(None, fresh=False)
+        else:
+            assert isinstance(outcome, Failed) and outcome.why is Why.BELOW_FLOOR
+    log.open()
+    assert isinstance(log.store.execute(Apply(log.made(7, 3))), Failed)
+    assert log.store.execute(Apply(log.made(7, 2 * IDS_KEPT_US))) == Applied(None, fresh=True)
+
+
+def test_ids_of_what_came_late_or_is_of_another_table_stay() -> None:
+    log = Log()
+    log.write(7, 10)
+    log.sequence = 11
+    log.write(7, 10)
+    log.write(8, 3)
+    log.write(7, 10)
+    assert log.store.execute(Apply(log.made(7, 11))) == Applied(None, fresh=True)
+    raise_floor(log, 7, IDS_KEPT_US + 100)
+    log.trim(before_us=100)
+    assert known(log) == [22, 23, 24], "their table has no floor"
+    log = Log()
+    log.write(7, 10)
+    log.sequence = 11
+    log.write(7, 10)
+    log.store.execute(Apply(log.made(7, 11)))
+    raise_floor(log, 7, IDS_KEPT_US + 100)
+    log.store.execute(LogTrim(100, 2**60, held=19, held_before_us=0, held_bytes_max=2**60))
+    assert known(log) == [11, 21], "both are logged still"
+
+
+def test_ids_of_a_dropped_table_are_forgotten_with_their_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    log.write(8, 5)
+    log.write(7, 5)
+    monkeypatch.delitem(TABLES, 8)
+    log.trim(before_us=100)
+    assert known(log) == [6, 7, 8, 9, 10]

@@ -12,8 +12,9 @@ read and filtered without touching it. Beside them in regions of their own:
   their images do not continue those before.
 
 Mutation ids point to offsets and outlive them (for how long says lsm/trimming.py). Offsets begin at 1, have
-no gaps, and are never used again: the last one is found by a reverse scan when the store is opened, or from the note that trimming leaves. An
-entry carries the bytes logged up to and with it, so the size of the log is a subtraction.
+no gaps, and are never used again: the last one is found by a reverse scan when the store is opened, or from
+the note that trimming leaves. An entry carries the bytes logged up to and with it, so the size of the log is
+a subtraction.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class AntiEntropy:
         """Compare these tokens (inclusive) with every sibling soon: the store has found damage there."""
         first, end = slice_of(first_token), slice_of(last_token) + 1
         for peer in self.metadata.state.neighbours(self.me):
-            shared = self._spans(peer, table)
+            shared = self.spans(peer, table)
             spans = [(max(a, first), min(b, end)) for a, b in shared if max(a, first) < min(b, end)]
             if spans:
                 self._add_urgent(Job(peer, table, tuple(spans), urgent=True))
@@ -158,7 +158,7 @@ class AntiEntropy:
             jobs = [
                 Job(peer, table, spans, one_done, urgent=True)
                 for table in sorted(self.metadata.state.tables)
-                if (spans := self._spans(peer, table))
+                if (spans := self.spans(peer, table))
             ]
             if jobs:
                 self._mending[peer] = sum(len(job.spans) for job in jobs)
@@ -196,7 +196,8 @@ class AntiEntropy:
 
     # --- taking jobs in turn
 
-    def _spans(self, peer: PeerId, table: int) -> tuple[Span, ...]:
+    def spans(self, peer: PeerId, table: int) -> tuple[Span, ...]:
+        """Runs of leaves of a table that this sibling and we are written to."""
         placement = self.metadata.state.placement(table)
         ranges = placement.common_ranges(self.me, peer) if placement is not None else ()
         return tuple((slice_of(first), slice_of(last) + 1) for first, last in ranges)
@@ -209,7 +210,7 @@ class AntiEntropy:
             Job(peer, table, spans)
             for peer in state.neighbours(self.me)
             for table in sorted(state.tables)
-            if (spans := self._spans(peer, table))
+            if (spans := self.spans(peer, table))
         ]
 
     def _on_next(self) -> None:

@@ -148,6 +148,8 @@ class FloorRounds:
         self._bound_us = int.from_bytes(boot.get(BOUND_KEY, b""), "big")
         self._durable_us = self._bound_us
         """What of it is durable, and may be told."""
+        self.is_uncompared: Callable[[PeerId], bool] = lambda _: False
+        """Whether what a sibling logged may be missing here though its log is followed (node/compared.py)."""
         batch_log.bound_us = self._bound_us
         self._asked: dict[int, _Asked] = {}
         self._groups: list[Group] = []
@@ -446,8 +448,11 @@ class FloorRounds:
 
         def followed(reached: frozenset[PeerId]) -> None:
             behind = [self._name(peer) for peer in others if peer not in reached]
+            uncompared = [self._name(peer) for peer in others if self.is_uncompared(peer)]
             if behind:
                 say(f"cannot follow the log of {', '.join(behind)} to its end")
+            elif uncompared:
+                say(f"since ranges moved, rows have still to be compared with {', '.join(uncompared)}")
             else:
                 self._take(message, say)
 

@@ -72,6 +72,7 @@ from node.batches import Batches
 from node.bulk_writes import BulkWrites
 from node.change_serving import ChangeServing
 from node.changes_fence import ChangesFence
+from node.compared import Compared
 from node.counters import Counters
 from node.expiring import Expiring
 from node.expiry_events import ExpiryEvents
@@ -221,6 +222,7 @@ class Node:
     def _build_background(self, boot: dict[bytes, bytes]) -> None:
         """What keeps replicas equal, moves ranges, and serves the change stream."""
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
+        self.compared = Compared(self.inside, self.metadata, self.following, self.anti_entropy, boot)
         self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
         self.scrubbing = Scrubbing(self.inside)
         self.floors = FloorRounds(
@@ -233,6 +235,7 @@ class Node:
             paxos=self.paxos,
             boot=boot,
         )
+        self.floors.is_uncompared = self.compared.owes
         self.change_serving = ChangeServing(self.inside, self.metadata, self.following, boot)
         self.expiry_events = ExpiryEvents(self.inside, self.metadata, self.following)
         self.gone_tables = GoneTables(self.inside, self.metadata)
@@ -296,6 +299,7 @@ class Node:
         if self._start_indexes is not None:
             self._start_indexes()
         self.moving.start()
+        self.compared.start()
         background = (self.following, self.anti_entropy, self.retention, self.mending)
         for part in (*background, self.scrubbing, self.floors):  # type: ignore[assignment]
             part.start()

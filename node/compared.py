@@ -1,4 +1,4 @@
-"""Whose rows this peer has still to compare with its own, since it was given ranges that they held before.
+"""Whose rows this peer has still to compare with its own, though it follows their logs.
 
 Whoever has followed a sibling to the end of its log holds all that the sibling holds: that is what ends
 deletions (node/floors.py). Logs have one sequence for all ranges, though, and a position in one speaks of the
@@ -9,6 +9,10 @@ heard of here: and what it deleted comes back.
 
 So once the move is over the rows of such a sibling are compared with ours, whole, and until then no floor is
 raised among replicas of which we are one and it is another. (While the range moves none is raised there.)
+
+It is the same where damage took rows, and enough others have given them back (node/mending.py): what the rest
+has logged was followed before, and what it did is among what was lost.
+
 What is owed is durable, under the epoch to which it belongs; of another epoch than the present one nothing is
 known, and all are compared whose logs were read before.
 """
@@ -21,7 +25,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.commands import Outcome, SystemWrite
+from core import limits
+from core.commands import Done, Outcome, SystemWrite
 from node.anti_entropy import Job
 from node.comparing import Span
 from node.moving_ring import PREPARE
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from node.metadata import Metadata
 
 KEY = b"compared"
+AGAIN_US = 1 * limits.SECOND_US
+"""What could not be written is written again."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +80,7 @@ class Compared:
         self._left: dict[int, int] = {}
         """Spans that are still to be compared, by the number of what is owed."""
         inside.on_stored("compared", self._on_written)
+        inside.on_timer("compared", self._note)
         metadata.on_adopted(self._on_adopted)
 
     def start(self) -> None:
@@ -86,6 +94,11 @@ class Compared:
         else:
             owed = [peer for peer in self._known if self._following.position(peer).log]
         self._owe(owed)
+        self._note()
+
+    def owe(self, peers: Sequence[PeerId]) -> None:
+        """Compare with these, too: what they logged was followed, and may be lost."""
+        self._owe(peers)
         self._note()
 
     def owes(self, peer: PeerId) -> bool:
@@ -146,11 +159,13 @@ class Compared:
                 self._note()
 
     def _note(self) -> None:
-        """Of what was not written in time, or could not be, more is compared than has to be."""
+        """Of what was not written in time more is compared than has to be."""
         record = Record(self._moved_epoch, tuple(self._owed), tuple(self._given))
         if record != self._record:
             self._record = record
             self._inside.submit(("compared",), SystemWrite(((KEY, msgspec.msgpack.encode(record)),)))
 
     def _on_written(self, outcome: Outcome) -> None:
-        """If it failed, the record is one of another epoch, or owes more: both are true."""
+        if not isinstance(outcome, Done):
+            self._record = Record(-1)
+            self._inside.timer(AGAIN_US, "compared")

@@ -452,7 +452,8 @@ class FloorRounds:
             if behind:
                 say(f"cannot follow the log of {', '.join(behind)} to its end")
             elif uncompared:
-                say(f"since ranges moved, rows have still to be compared with {', '.join(uncompared)}")
+                names = ", ".join(uncompared)
+                say(f"since ranges moved, or were damaged, rows have still to be compared with {names}")
             else:
                 self._take(message, say)
 

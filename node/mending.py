@@ -13,7 +13,7 @@ Everything may be asked again: a peer that ends in between begins anew with what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -100,6 +100,8 @@ class Mending:
         self._planned_epoch = 0
         self._given_back: dict[bytes, None] = {}
         self._collecting = False
+        self.on_unmerged: Callable[[Sequence[PeerId]], None] = lambda _: None
+        """Told of those who were not needed to give something back (node/compared.py)."""
         inside.on_message(PaxosStateAsk, self._on_ask)
         inside.on_stored("paxos_scanned", self._on_scanned)
         inside.on_stored("paxos_merged", self._on_merged)
@@ -304,6 +306,8 @@ class Mending:
 
     def _give_back(self, key: bytes) -> None:
         self._given_back[key] = None
+        sources = [source for piece in self._pieces.get(key, ()) for source in piece.sources]
+        self.on_unmerged(tuple(dict.fromkeys(source.peer for source in sources if not source.merged)))
         self._inside.submit(("lost_found", key), SystemWrite(((key, None),)))
 
     def _on_written(self, outcome: Outcome, key: bytes) -> None:

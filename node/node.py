@@ -224,6 +224,7 @@ class Node:
         self.anti_entropy = AntiEntropy(self.inside, self.metadata, self.swim, self.following)
         self.compared = Compared(self.inside, self.metadata, self.following, self.anti_entropy, boot)
         self.mending = Mending(self.inside, self.metadata, self.swim, self.anti_entropy, boot)
+        self.mending.on_unmerged = self.compared.owe
         self.scrubbing = Scrubbing(self.inside)
         self.floors = FloorRounds(
             self.inside,

@@ -117,23 +117,40 @@ class Catalog:
 
         return resolve
 
-    def same(self, views: Sequence[TableView]) -> bool:
-        """Whether these tables are what they were when they were viewed."""
+    def noting(self, keyspace: str, used: list[UserType]) -> ResolveUdt:
+        """A resolver that notes which types a statement names, as in casts: they are of no view."""
+        plain = self.resolver(keyspace)
+
+        def resolve(named: str, name: str) -> UserType | None:
+            found = plain(named, name)
+            if found is not None:
+                used.append(found)
+            return found
+
+        return resolve
+
+    def same(self, views: Sequence[TableView], used: Sequence[UserType] = ()) -> bool:
+        """Whether these tables and types are what they were when they were viewed."""
         for view in views:
             if view.id < 0 or view.id not in self.state.tables or self.view(view.keyspace, view.name) != view:
                 return False
-        return True
+        return all(self.resolver(of.keyspace)("", of.name) == of for of in used)
 
 
 class Planned:
-    """A plan with the tables it is about, and what is to be asked of the node before it is executed."""
+    """A plan with the tables it is about, the types that it names, and what is to be asked of the node before
+    it is executed.
+    """
 
-    __slots__ = ("asks", "plan", "views")
+    __slots__ = ("asks", "plan", "used", "views")
 
-    def __init__(self, plan: Plan, views: Sequence[TableView], asks: Asked = ()) -> None:
+    def __init__(
+        self, plan: Plan, views: Sequence[TableView], asks: Asked = (), used: Sequence[UserType] = ()
+    ) -> None:
         self.plan = plan
         self.views = tuple(views)
         self.asks = asks
+        self.used = tuple(used)
 
 
 def plan_statement(
@@ -144,7 +161,9 @@ def plan_statement(
         return _plan_select(statement, catalog, keyspace, text)
     if isinstance(statement, (ast.Insert, ast.InsertJson, ast.Update, ast.Delete)):
         view = _writable_view(statement.table, catalog, keyspace)
-        return Planned(_modification(statement, view, catalog.resolver(view.keyspace), None), [view])
+        used: list[UserType] = []
+        plan = _modification(statement, view, catalog.noting(view.keyspace, used), None)
+        return Planned(plan, [view], used=used)
     if isinstance(statement, ast.Batch):
         return _plan_batch(statement, catalog, keyspace)
     if isinstance(statement, ast.Use):
@@ -158,12 +177,12 @@ def plan_statement(
     if roles is not None:
         return Planned(roles, [])
     planner = SchemaPlanner(catalog.state, keyspace, catalog.resolver, now_us)
-    plan = planner.plan(statement)
-    if plan is None:
+    planned = planner.plan(statement)
+    if planned is None:
         raise InvalidRequestError(
             f"{type(statement).__name__} is understood, but there is nothing behind it yet in this version"
         )
-    return Planned(plan, [])
+    return Planned(planned, [])
 
 
 def _modification(
@@ -198,9 +217,10 @@ def _plan_select(statement: ast.Select, catalog: Catalog, keyspace: str, text: s
         asks = (AdminRequest(PEER_EPOCHS),) if statement.table.name in ABOUT_PEERS else ()
         return Planned(plan, [computed.view], asks)
     view = catalog.view(place, statement.table.name)
-    plan = SelectPlan(statement, view, catalog.resolver(place))
+    used: list[UserType] = []
+    plan = SelectPlan(statement, view, catalog.noting(place, used))
     plan.fingerprint = hashlib.blake2b(f"{_places(plan)} {text}".encode(), digest_size=8).digest()
-    return Planned(plan, [view])
+    return Planned(plan, [view], used=used)
 
 
 def _places(plan: SelectPlan) -> str:
@@ -220,7 +240,8 @@ def _plan_batch(statement: ast.Batch, catalog: Catalog, keyspace: str) -> Planne
     place = (views[0].keyspace, views[0].name) if views else ("", "")
     markers = Markers(len(statement.markers), *place)
     plans = []
+    used: list[UserType] = []
     for one, view in zip(statement.statements, views, strict=True):
         markers.about(view.keyspace, view.name)
-        plans.append(_modification(one, view, catalog.resolver(view.keyspace), markers))
-    return Planned(BatchPlan(statement, plans, markers, catalog.resolver(place[0])), views)
+        plans.append(_modification(one, view, catalog.noting(view.keyspace, used), markers))
+    return Planned(BatchPlan(statement, plans, markers, catalog.noting(place[0], used)), views, used=used)

@@ -211,7 +211,8 @@ class Statements:
         catalog = self.catalog()
         if found.catalog is catalog:
             return
-        if not found.planned.views or not catalog.same(found.planned.views):
+        planned = found.planned
+        if not planned.views or not catalog.same(planned.views, planned.used):
             self.counts["planned_again"] += 1
             found.take(
                 plan_statement(found.statement, catalog, found.keyspace, found.text, self.peer.now_us())

@@ -145,7 +145,7 @@ def _read(text: str, form: Value) -> str:
             raise NotComputableError(f"dates are read by no %{found[1]}; there are %{', %'.join(_PIECES)}")
         pattern += piece
     try:
-        match = re.fullmatch(pattern, text)
+        match = re.fullmatch(pattern, text, re.ASCII)
     except re.error:
         raise NotComputableError(f"a part of a date is there twice: {shown(form)}") from None
     parts = {} if match is None else match.groupdict()

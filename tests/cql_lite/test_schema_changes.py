@@ -63,6 +63,23 @@ def test_a_type_of_values_gets_more_fields(cql: Cql) -> None:
     cql.run("DROP TYPE pair")
 
 
+@pytest.mark.parametrize("name", ["cast", "elsewhere.cast"])
+def test_a_type_that_only_the_statement_names_gets_more_fields(cql: Cql, name: str) -> None:
+    cql.run(
+        "CREATE KEYSPACE IF NOT EXISTS elsewhere WITH replication = "
+        "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    )
+    cql.run(f"CREATE TYPE {name} (a int)")
+    cql.run("CREATE TABLE IF NOT EXISTS plain (k int PRIMARY KEY)")
+    cql.run("INSERT INTO plain (k) VALUES (1)")
+    text = f"SELECT (frozen<{name}>) {{a: 1}} AS x FROM plain"
+    assert cql.run(text) == [{"x": (1,)}]
+    cql.run(f"ALTER TYPE {name} ADD b int")
+    assert cql.run(text) == [{"x": (1, None)}]
+    cql.run(f"DROP TYPE {name}")
+    assert "nknown type" in cql.error(text).message
+
+
 def test_pages_by_key_go_on_whatever_becomes_of_indexes_and_of_the_table(cql: Cql) -> None:
     cql.run("CREATE TABLE leafed (k int, c int, v int, PRIMARY KEY (k, c))")
     for c in range(6):

@@ -273,6 +273,7 @@ def test_a_function(expression: Any, expected: Any) -> None:
         ({"$dateFromParts": {"year": 2017, "isoWeek": 1}}, "an isoWeekYear, isoWeek"),
         ({"$dateFromParts": {"month": 1}}, "a date has a year"),
         ({"$percentile": {"input": [1], "p": 2, "method": "approximate"}}, "p lists numbers from 0 to 1"),
+        ({"$dateFromString": {"dateString": "\u0662017", "format": "%Y"}}, "no date of the form"),
         ({"$dateFromString": {"dateString": "1/2/3", "format": "%d-%m-%Y"}}, "no date of the form"),
         ({"$convert": {"input": 1, "to": "objectId"}}, "$convert is to one of"),
         ({"$zip": {"inputs": [[1]], "defaults": [1]}}, "defaults need useLongestLength"),

@@ -12,7 +12,7 @@ change of the schema a statement is planned anew when it is next used, unless it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -20,10 +20,11 @@ import msgspec
 
 from core.consistency import Level
 from core.errors import RequestError
-from core.limits import MIB, SECOND_US
+from core.limits import MIB, SECOND_US, STATEMENT_LEXEMES_MAX
 from core.requests import AdminRequest, Answer, BatchRequest, Broken, Invalid, ReadRequest, WriteRequest
 from cql_lite import ast, wire
 from cql_lite.errors import InvalidRequestError, UnpreparedError
+from cql_lite.lexer import Lexemes
 from cql_lite.operation_ids import PAYLOAD_KEY, operation_of, under_id, unstamped
 from cql_lite.outcomes import error_of_failure, error_of_request
 from cql_lite.parser import parse
@@ -402,10 +403,11 @@ class Session:
             warnings=warnings,
         )
         keyspace = request.keyspace or self.keyspace
+        texts = dict.fromkeys(one.statement for one in request.statements if isinstance(one.statement, str))
+        _check_texts(texts)
+        made = {text: self._statements.of_text(text, keyspace) for text in texts}
         found = [
-            self._statements.of_id(one.statement)
-            if isinstance(one.statement, bytes)
-            else self._statements.of_text(one.statement, keyspace)
+            self._statements.of_id(one.statement) if isinstance(one.statement, bytes) else made[one.statement]
             for one in request.statements
         ]
         return (yield from self._renewed(partial(self._run_batch, request, found, options), found))
@@ -426,6 +428,20 @@ class Session:
 
     def _context(self, values: Sequence[wire.BoundValue]) -> Context:
         return Context(values, self._peer.now_us(), self._peer)
+
+
+def _check_texts(texts: Collection[str]) -> None:
+    """Raises InvalidRequestError for a batch of more different texts than one could be long."""
+    left = STATEMENT_LEXEMES_MAX
+    if sum(map(len, texts)) <= left:
+        return
+    for text in texts:
+        left -= len(Lexemes(text, left + 1).kinds)
+        if left < 0:
+            raise InvalidRequestError(
+                f"a batch of more than {STATEMENT_LEXEMES_MAX} words, constants and signs: prepare its "
+                "statements, or send it in parts"
+            )
 
 
 def _table_ids(planned: Sequence[Planned]) -> set[int]:

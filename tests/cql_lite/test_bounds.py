@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.requests import ReadRequest, ScanRequest
-from cql_lite import planner_select, planner_source, wire
+from cql_lite import planner_select, planner_source, session, wire
 from sim.cluster import SimCluster
 from tests.cql_lite.whole import Cql, cluster_of, rows, settle
 
@@ -113,3 +113,24 @@ def test_now_in_seconds_is_the_time_by_which_values_live(cluster: SimCluster) ->
     )
     client.good(batch)
     assert client.run("SELECT * FROM ks.fleeting WHERE k IN (3, 4)") == []
+
+
+def test_the_texts_of_a_batch_are_bounded_as_one_text_is(
+    cluster: SimCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Cql(cluster)
+    monkeypatch.setattr(session, "STATEMENT_LEXEMES_MAX", 400)
+
+    def batch(texts: list[str]) -> wire.Batch:
+        statements = tuple(wire.BatchStatement(text, ()) for text in texts)
+        return wire.Batch(wire.UNLOGGED, statements, client.level)
+
+    def of(k: int) -> str:
+        return f"INSERT INTO ks.small (k, v) VALUES ({k}, 'y')"
+
+    client.good(batch([of(1)] * 1_000))
+    client.good(batch([of(k) for k in range(20)]))
+    client.good(batch([of(1), of(2).replace("'y'", f"'{'y' * 10_000}'")]))
+    refused = client.send(batch([of(k) for k in range(30)]))
+    assert isinstance(refused, wire.Invalid)
+    assert refused.message.startswith("a batch of more than 400 words, constants and signs: prepare")

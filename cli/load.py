@@ -273,12 +273,13 @@ class Loader:
             marks = [(batch.offset, batch.line) for batch in self._open.values()]
             offset, line = min(marks, default=self._next)
         self._saved_s = time.monotonic()
-        write_state(self._job.state, {"identity": self._identity, "offset": offset, "line": line})
+        state: dict[str, object] = {"identity": self._identity, "offset": offset, "line": line}
+        write_state(self._job.state, state, STATE_HINT)
 
 
 def note_begin(job: Job) -> None:
     """Note that this load is under way, before anything of it is done."""
-    write_state(job.state, {"identity": job.identity(), "offset": 0, "line": 1})
+    write_state(job.state, {"identity": job.identity(), "offset": 0, "line": 1}, STATE_HINT)
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
@@ -289,6 +290,8 @@ def read_state(path: Path) -> dict[str, Any] | None:
         good = state["version"] == STATE_VERSION and {"identity", "offset", "line"} <= state.keys()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}", code="bad_state") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
@@ -296,15 +299,17 @@ def read_state(path: Path) -> dict[str, Any] | None:
     return dict(state)
 
 
-def write_state(path: Path, state: dict[str, object]) -> None:
-    """Replace the state file in one step."""
+STATE_HINT: Final = "say where it may be kept: --state FILE"
+
+
+def write_state(path: Path, state: dict[str, object], hint: str = "") -> None:
+    """Replace the state file in one step; `hint` is of the Failure where it cannot be written."""
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps({"version": STATE_VERSION, **state}))
         fresh.replace(path)
     except OSError as error:
-        hint = "say where it may be kept: --state FILE"
         raise Failure(f"{path}: {error.strerror or error}", hint=hint, code="bad_state") from None
 
 

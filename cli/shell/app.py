@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from cli.native.client import Client, Endpoint, NobodyError
 from cli.native.connection import Access, RefusedError
 from cli.output import Failure
 from cli.places import cql_endpoints
+from cli.rest import is_host
 from cli.shell.errors import UsageError, told
 from cli.shell.formatting import FORMATS, TABLE
 from cli.shell.options import DEFAULT_HOST, DEFAULT_PORT, Options
@@ -42,12 +44,17 @@ def endpoints_of(hosts: str | None, port: int | None) -> list[Endpoint]:
             own = own.removeprefix(":")
         elif host.count(":") == 1:
             host, _, own = host.partition(":")
-        if not host or (own and not own.isdigit()):
+        if not is_host(host) or (own and not is_port(own)):
             raise Failure(
                 f"{text!r} is no address of a peer", hint="127.0.0.1 or 127.0.0.1:9042", exit_status=2
             )
         found.append((host, int(own) if own else port or DEFAULT_PORT))
     return found
+
+
+def is_port(text: str) -> bool:
+    """Whether this is the number of a port."""
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 65536
 
 
 @dataclass(frozen=True, slots=True)

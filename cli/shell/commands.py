@@ -7,13 +7,14 @@ first word.
 from __future__ import annotations
 
 import difflib
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.shell import tracing
-from cli.shell.errors import UsageError
+from cli.shell.errors import UsageError, file_called
 from cli.shell.formatting import AUTO, FORMATS, OFF, ON
 from cli.shell.helping import help_text
 from core.consistency import Level
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Command = Callable[["Shell", str], Awaitable[None]]
 SOURCE_DEPTH_MAX: Final = 16
+PAGE_ROWS_MAX: Final = 2**31 - 1
+"""What the protocol can ask for."""
 _OFF: Final = ("OFF", "FALSE", "NO")
 _ON: Final = ("ON", "TRUE", "YES")
 _SERIAL: Final = (Level.SERIAL, Level.LOCAL_SERIAL)
@@ -115,9 +118,11 @@ async def expand(shell: Shell, text: str) -> None:
 async def paging(shell: Shell, text: str) -> None:
     """PAGING [ON | OFF | rows]."""
     words = words_of(text)
-    if words and words[0].isdigit() and len(words) == 1:
-        if int(words[0]) < 1:
+    if words and re.fullmatch("[0-9]+", words[0]) and len(words) == 1:
+        if not words[0].strip("0"):
             raise UsageError("a page has one row at least", "PAGING OFF; shows all at once")
+        if len(words[0]) > len(str(PAGE_ROWS_MAX)) or int(words[0]) > PAGE_ROWS_MAX:
+            raise UsageError(f"a page has {PAGE_ROWS_MAX:,} rows at most", "PAGING OFF; shows all at once")
         shell.page_size = int(words[0])
     else:
         wanted = _switch(words, "PAGING", shell.rows_per_page > 0)
@@ -217,7 +222,7 @@ def _path(text: str, usage: str) -> Path:
     rest = rest_of(text)
     if not rest:
         raise UsageError("the name of a file is missing", usage)
-    return Path(rest).expanduser()
+    return file_called(rest)
 
 
 async def capture(shell: Shell, text: str) -> None:

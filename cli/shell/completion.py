@@ -277,12 +277,12 @@ def _open(ups: Sequence[str], opening: str, closing: str) -> bool:
 
 def _files(typed: str) -> list[Candidate]:
     """Files whose name begins so."""
-    path = Path(typed).expanduser()
-    folder, prefix = (path, "") if typed.endswith("/") or not typed else (path.parent, path.name)
     try:
+        path = Path(typed).expanduser()
+        folder, prefix = (path, "") if typed.endswith("/") or not typed else (path.parent, path.name)
         entries = sorted(folder.iterdir())
-    except OSError:
-        return []
+    except (OSError, RuntimeError, ValueError):
+        return []  # ~nobody, and what no file is called
     return [
         Candidate(entry.name + ("/" if entry.is_dir() else ""), FILE, len(prefix))
         for entry in entries

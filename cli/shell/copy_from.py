@@ -30,8 +30,8 @@ from cli.native.connection import LostError, RefusedError
 from cli.output import Failure, count_text
 from cli.records import Reject, Source
 from cli.shell.copy_rows import Field, Pipe, Row, Rows, csv_rows, ndjson_rows
-from cli.shell.copying import NDJSON, PARQUET, CopyPlan, kind_of
-from cli.shell.errors import NAMES, UsageError
+from cli.shell.copying import NDJSON, PARQUET, CopyPlan, kind_of, note
+from cli.shell.errors import NAMES, UsageError, file_called
 from cli.shell.shell import Shell
 from core.consistency import Level
 from cql_lite import types, wire
@@ -124,10 +124,10 @@ class CopyFrom:
         self._failure: Exception | None = None
         self._began_s = time.monotonic()
         file = plan.statement.file
-        self._file = None if plan.statement.is_pipe else Path(file).expanduser()
+        self._file = None if plan.statement.is_pipe else file_called(file)
         self._state = Path(f"{self._file}.copying") if self._file is not None else None
         rejects = self._options.rejects or f"{self._file or 'stdin'}.rejects"
-        self.rejects = Path(rejects).expanduser()
+        self.rejects = file_called(rejects)
         self._identity = self._identified() if self._file is not None else {}
         self._source: Source | None = None
         self._run_id = uuid.uuid4().hex
@@ -335,7 +335,7 @@ class CopyFrom:
         offset, line = next(iter(self._open.values()), self._next)
         state: dict[str, Any] = {"identity": self._identity, "offset": offset, "line": line}
         state["run"] = self._run_id
-        load.write_state(self._state, state)
+        note(self._state, state)
 
     def _report(self) -> None:
         if self._source is not None:
@@ -347,9 +347,9 @@ class CopyFrom:
 def files_of(plan: CopyPlan) -> list[str]:
     """The files that are meant: the one of this name, or those that its patterns, with commas, match."""
     statement = plan.statement
-    if statement.is_pipe or Path(statement.file).expanduser().exists():
+    if statement.is_pipe or file_called(statement.file).exists():
         return [statement.file]
-    patterns = [str(Path(part.strip()).expanduser()) for part in statement.file.split(",") if part.strip()]
+    patterns = [str(file_called(part.strip())) for part in statement.file.split(",") if part.strip()]
     matched = [sorted(glob.glob(pattern)) for pattern in patterns]  # noqa: PTH207 - Path.glob needs a folder
     found = [file for files in matched for file in files]
     if not all(matched):

@@ -10,6 +10,7 @@ cut, so they begin again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import io
 import itertools
@@ -26,8 +27,8 @@ from cli.output import Failure, count_text
 from cli.shell import csv_text
 from cli.shell.copy_rows import Field
 from cli.shell.copy_values import json_of
-from cli.shell.copying import NDJSON, PARQUET, CopyPlan
-from cli.shell.errors import NAMES, UsageError
+from cli.shell.copying import NDJSON, PARQUET, CopyPlan, note
+from cli.shell.errors import NAMES, UsageError, file_called
 from cli.shell.shell import Shell
 from cql_lite import wire
 from cql_lite.formatting import identifier
@@ -153,7 +154,7 @@ class CopyTo:
         self._prepared: dict[str, Prepared] = {}
         self._tally = Tally(bytes_total=len(self._queries))
         self._began_s = self._saved_s = time.monotonic()
-        self._file = None if plan.statement.is_pipe else Path(plan.statement.file).expanduser()
+        self._file = None if plan.statement.is_pipe else file_called(plan.statement.file)
         self._state_file = Path(f"{self._file}.copying") if self._file is not None else None
         self._identity = {
             "table": f"{plan.table.keyspace}.{plan.table.name}",
@@ -207,7 +208,7 @@ class CopyTo:
         size = self._sink.flush()
         slices = {str(number): state for number, state in self._states.items()}
         state = {"identity": self._identity, "offset": size, "line": self._tally.loaded, "slices": slices}
-        load.write_state(self._state_file, state)
+        note(self._state_file, state)
 
     # --- the rows
 
@@ -222,8 +223,10 @@ class CopyTo:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-            self._save()
-            self._sink.close()
+            with contextlib.suppress(OSError, UsageError):  # of the same disk
+                self._save()
+            with contextlib.suppress(OSError):
+                self._sink.close()
             raise
         self._sink.close()
         self._tally.seconds = time.monotonic() - self._began_s
@@ -287,6 +290,11 @@ class CopyTo:
         resumes = self._state_file is not None and self._sink.can_resume
         return UsageError(f"COPY: stopped: {why}", "the same command goes on from here" if resumes else "")
 
+    def unwritten(self, error: OSError) -> UsageError:
+        """The file cannot be written, of a full disk for instance."""
+        hint = "the same command goes on from here when it can" if self._sink.can_resume else ""
+        return UsageError(f"COPY: {self._file}: {error.strerror or error}", hint)
+
     def _report(self) -> None:
         self._tally.bytes_read = sum(state == _DONE for state in self._states.values())
         self._tally.seconds = time.monotonic() - self._began_s
@@ -299,7 +307,13 @@ async def copy_to(shell: Shell, plan: CopyPlan) -> None:
     """Run a COPY TO."""
     name = f"{plan.table.keyspace}.{plan.table.name}"
     with load.progress_bar(name) as progress:
-        tally = await CopyTo(shell, plan, progress).run()
+        copying = CopyTo(shell, plan, progress)
+        try:
+            tally = await copying.run()
+        except OSError as error:
+            if plan.statement.is_pipe:
+                raise
+            raise copying.unwritten(error) from None
     rate = tally.loaded / tally.seconds if tally.seconds else 0.0
     text = f"{name}: {count_text(tally.loaded, 'row')} to {plan.statement.file} in {tally.seconds:.1f} s"
     text += f" ({rate:,.0f}/s)"

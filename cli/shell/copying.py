@@ -14,8 +14,10 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cli import load
+from cli.output import Failure
 from cli.shell import csv_text
 from cli.shell.copy_styles import Styles
 from cli.shell.errors import UsageError
@@ -349,3 +351,12 @@ async def _planned(shell: Shell, statement: CopyStatement) -> CopyPlan:
             raise UsageError(f"COPY: {keyspace}.{table.name} has no column {name}", f"there are {known}")
         columns.append(column)
     return CopyPlan(statement, table, tuple(columns))
+
+
+def note(path: Path, state: dict[str, Any]) -> None:
+    """Note how far a copy is; raises UsageError where that cannot be written."""
+    try:
+        load.write_state(path, state)
+    except Failure as failure:
+        hint = "a copy notes beside its file how far it is: have the file where that can be written"
+        raise UsageError(f"COPY: {failure.text}", hint) from None

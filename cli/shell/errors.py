@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from cli.native.client import NobodyError
@@ -68,6 +69,16 @@ class UsageError(Exception):
         super().__init__(text)
         self.text = text
         self.hint = hint
+
+
+def file_called(name: str) -> Path:
+    """The file of that name, ~ as in a shell; raises UsageError where no file can be called so."""
+    if "\0" in name:
+        raise UsageError(f"{name!r} is no name of a file")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{name}: whose home ~ means is not known") from None
 
 
 class Spot(NamedTuple):

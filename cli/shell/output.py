@@ -78,6 +78,6 @@ class Output:
 
     def release(self) -> None:
         """Results go to standard output again."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self.capturing = None, None
+        file, self._file, self.capturing = self._file, None, None
+        if file is not None:
+            file.close()

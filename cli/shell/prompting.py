@@ -93,17 +93,18 @@ class NoSecrets(FileHistory):
     def store_string(self, string: str) -> None:
         """Keep an entry for the next time."""
         if command_of(string) is not login and "password" not in string.lower():
-            super().store_string(string)
+            with contextlib.suppress(OSError):  # a full disk
+                super().store_string(string)
 
 
 def history_of(path: Path | None) -> History:
     """The history, in memory where no file can be had."""
-    if path is None:
-        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        path = Path(state).expanduser() / "sullae" / HISTORY_FILE
     try:
+        if path is None:
+            state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+            path = Path(state).expanduser() / "sullae" / HISTORY_FILE
         return NoSecrets(path)
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home, as in a container
         return InMemoryHistory()
 
 

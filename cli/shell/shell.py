@@ -98,11 +98,29 @@ class Shell:
             self._hang_up()
         except (UsageError, NobodyError) as error:
             self.output.error(errors.told(error))
+        except OSError as error:
+            self._not_captured(error)
         else:
-            return True
-        finally:
-            self.output.flush()
+            return self._flushed()
+        self._flushed()
         return False
+
+    def _flushed(self) -> bool:
+        try:
+            self.output.flush()
+        except OSError as error:
+            self._not_captured(error)
+            return False
+        return True
+
+    def _not_captured(self, error: OSError) -> None:
+        """The file of CAPTURE cannot be written: results go to standard output again."""
+        where = self.output.capturing
+        if where is None:
+            raise error
+        with contextlib.suppress(OSError):
+            self.output.release()
+        self.output.error([f"{where}: {error.strerror or error}; results are not captured any more"])
 
     async def statement(self, text: str) -> None:
         """One statement without its semicolon; raises what can go wrong."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
@@ -19,7 +20,7 @@ from cli.native.connection import Access, LostError, RefusedError, open_connecti
 from cli.shell.app import TlsAsked, tls_of
 from cli.shell.options import Options
 from cli.shell.output import Output
-from cli.shell.prompting import Prompt, converse
+from cli.shell.prompting import Prompt, converse, history_of
 from cli.shell.shell import Shell
 from cql_lite import wire
 from server.certificate_files import TlsConfig
@@ -290,3 +291,44 @@ async def test_results_that_go_to_a_file_are_not_asked_about(tmp_path: Path) -> 
         keys.send_text(f"CAPTURE '{tmp_path / 'n.txt'}'\rSELECT n FROM t;\rCAPTURE OFF\rexit\r")
         await until(lambda: stub.texts().count("SELECT n FROM t") == 4)
     assert "(4 rows" in (tmp_path / "n.txt").read_text()
+
+
+async def test_a_captured_file_on_a_full_disk_ends_the_capture_and_not_the_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = Stub(hello)
+    async with serving(stub), talking(tmp_path, stub) as (keys, shell, _):
+        keys.send_text("CAPTURE '/dev/full'\rSELECT 1;\r")
+        await until(lambda: "SELECT 1" in stub.texts() and shell.output.capturing is None)
+        keys.send_text("SELECT 2;\rexit\r")
+    out = capsys.readouterr()
+    assert "/dev/full: No space left on device" in out.err and " greeting\n" in out.out
+
+
+async def test_names_that_no_file_has_and_pages_without_measure_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = Stub(hello)
+    async with serving(stub), talking(tmp_path, stub) as (keys, shell, _):
+        for text in ("CAPTURE '~nobody-of-that-name/x'", "SOURCE '~nobody-of-that-name/x'", "SOURCE 'a\0b'"):
+            assert not await shell.run(text)
+        for number in ("9" * 20, "9" * 5_000, "2147483648", "00"):
+            assert not await shell.run(f"PAGING {number}")
+        assert shell.page_size is None
+        keys.send_text("exit\r")
+    assert "whose home" in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_kept_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = history_of(tmp_path / "history")
+    (tmp_path / "history").unlink()
+    (tmp_path / "history").mkdir()  # as a full disk, it takes nothing
+    history.append_string("SELECT 1;")
+    assert history.get_strings()[-1] == "SELECT 1;"
+
+    def homeless(_path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert isinstance(history_of(None), InMemoryHistory)

@@ -146,3 +146,8 @@ def test_colours_of_a_statement() -> None:
     assert found["SELECT"] == found["FROM"] == "cql.keyword"
     assert (found["count"], found["'x'"], found["-- y"]) == ("cql.call", "cql.string", "cql.comment")
     assert found["a"] == found["t"] == ""
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/", "a\0b/", f"{'x' * 5_000}/"])
+def test_a_name_that_no_file_can_have_has_no_completion(name: str) -> None:
+    assert texts(f"SOURCE '{name}") == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -246,3 +248,33 @@ async def test_an_export_goes_on_where_it_was(
     lines = file.read_text().splitlines()
     assert lines[0] == "k" and len(lines) == 2 * exporting.RANGES + 1 == len(set(lines))
     assert not list(tmp_path.glob("*.copying"))
+
+
+async def test_a_disk_that_is_full_stops_an_export_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = wire.Metadata([wire.ColumnSpec("shop", "t", "k", types.BIGINT)])
+
+    async def answer(request: wire.Request) -> wire.Response:
+        if isinstance(request, wire.Prepare):
+            return wire.Prepared(b"1", wire.NO_COLUMNS)
+        return wire.Rows(columns, [[types.BIGINT.encode(1)]] * 5_000, None)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stub = Stub(answer)
+    file = tmp_path / "t.csv"
+    async with serving(stub):
+        shell = shell_on(stub, monkeypatch)
+        with monkeypatch.context() as patched:
+            patched.setattr(exporting.TextSink, "write", full)
+            assert not await shell.run(f"COPY shop.t (k) TO '{file}'")
+        assert "t.csv: No space left on device" in capsys.readouterr().err
+        (tmp_path / "t.csv.copying").unlink(missing_ok=True)
+        (tmp_path / "t.csv.copying").mkdir()  # the state cannot be noted
+        monkeypatch.setattr(exporting, "SAVE_PAUSE_S", 0)
+        assert not await shell.run(f"COPY shop.t (k) TO '{file}'")
+        said = capsys.readouterr().err
+        assert "t.csv.copying" in said and "beside its file" in said and "--state" not in said
+        shell.client.close()

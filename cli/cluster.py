@@ -10,6 +10,7 @@ sullae cluster recover-metadata  when most voters are lost for good (cli/recover
 from __future__ import annotations
 
 import json as json_module
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -179,7 +180,7 @@ def plan_replicate(
     wanted: dict[str, int] = {}
     for pair in factors:
         name, sign, number = pair.partition("=")
-        if not sign or not number.isdigit():
+        if not sign or not re.fullmatch(r"[0-9]{1,9}", number):
             raise Failure(f"{pair!r} is not DATACENTRE=NUMBER", code="bad_argument")
         wanted[name] = int(number)
     arguments = {"kind": "replicate", "keyspace": keyspace, "replication": wanted}

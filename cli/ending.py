@@ -1,25 +1,32 @@
 """How the command line begins and ends, whatever the terminal and the locale are.
 
-Text goes out in the terminal's own encoding; what that cannot say is escaped, because a listing that stops
-half-way for one name helps nobody. Arguments that the locale could not decode are UTF-8 where they can be.
+Text goes out in the terminal's own encoding; what that cannot say is escaped, as JSON escapes it, because a
+listing that stops half-way for one name helps nobody, nor does JSON that is none. Arguments that the locale
+could not decode are UTF-8 where they can be.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from cli.output import Failure, print_failure
+
+ESCAPED: Final = "sullae.escaped"
+"""How what an encoding cannot say is written: \\uXXXX, for each unit of UTF-16."""
 
 
 def run(app: Callable[[], object]) -> None:
     """Run the command and end with its exit status."""
+    codecs.register_error(ESCAPED, _escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ESCAPED)
     sys.argv[1:] = [decoded(argument) for argument in sys.argv[1:]]
     try:
         app()
@@ -30,6 +37,12 @@ def run(app: Callable[[], object]) -> None:
             raise
         _close_output()
         _end(Failure(f"what was found cannot be written: {error.strerror}", code="cannot_write"))
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
 
 
 def decoded(argument: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 
 from cli.output import ANSWERED_NO_EXIT, Failure, bytes_text, print_json
 from cli.places import urls_to_try
-from cli.rest import NOT_FOUND, REFUSED_AT, Answer, Cluster, expect, refusal_of, segment
+from cli.rest import NOT_FOUND, REFUSED_AT, Answer, Cluster, Peer, expect, lines_of, refusal_of, segment
+from cli.shell.tables import escaped
 from core.limits import VALUE_BYTES_MAX
 
 TEXT: Final = "text/plain; charset=utf-8"
@@ -28,7 +29,7 @@ class Target:
     urls: Sequence[str]
     config: Path
     bucket: str
-    key: str
+    key: str | None
     consistency: str | None
 
     def cluster(self) -> Cluster:
@@ -37,7 +38,7 @@ class Target:
 
     def path(self, **query: str | int | None) -> str:
         """The path of the key (of the bucket, if there is none) with its query."""
-        path = f"/v1/kv/{segment(self.bucket)}" + (f"/{segment(self.key)}" if self.key else "")
+        path = f"/v1/kv/{segment(self.bucket)}" + ("" if self.key is None else f"/{segment(self.key)}")
         given = {name: value for name, value in query.items() if value not in (None, "")}
         if self.consistency is not None:
             given["consistency"] = self.consistency
@@ -140,27 +141,40 @@ def _facts(target: Target, answer: Answer, **more: Any) -> dict[str, Any]:
 
 
 def listing(target: Target, *, prefix: str, after: str, limit: int | None, as_json: bool) -> int:
-    """Write keys one a line, as they come; at the end say how to go on where there is more."""
+    """Write keys one a line, as they come; at the end say how to go on where there is more.
+
+    On a terminal control characters in them are escaped.
+    """
     path = target.path(prefix=prefix, after=after, limit=limit)
+    shown = escaped if sys.stdout.isatty() else str
     with target.cluster().stream("GET", path) as (peer, response):
         if response.status == NOT_FOUND:
             text = f"there is no bucket {target.bucket}"
             raise Failure(text, code="not_found", exit_status=ANSWERED_NO_EXIT)
         if response.status >= REFUSED_AT:
             raise refusal_of(peer.url, response.status, response.read())
-        for entry in _entries(response):
+        for line in lines_of(peer, response):
+            entry = _entry(peer, line)
+            if "detail" in entry or "title" in entry:
+                text = str(entry.get("detail") or entry.get("title"))
+                hint = f"go on with --after {entry['cursor']}" if entry.get("cursor") else ""
+                raise Failure(text, hint=hint, code="broken_listing")
             if as_json:
                 print_json(entry)
             elif "key" in entry:
-                print(entry["key"])
+                print(shown(entry["key"]))
             elif entry.get("cursor"):
                 print(f"more: --after {entry['cursor']}", file=sys.stderr)
-            elif "detail" in entry or "title" in entry:
-                raise Failure(str(entry.get("detail") or entry.get("title")), code="broken_listing")
-    return 0
+            if "cursor" in entry:
+                return 0
+    raise Failure(f"{peer.url} did not list to the end", code="broken_listing")
 
 
-def _entries(response: Any) -> Iterator[dict[str, Any]]:
-    for line in response:
-        if line.strip():
-            yield json.loads(line)
+def _entry(peer: Peer, line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        raise Failure(f"{peer.url} did not list to the end", code="broken_listing")
+    return entry

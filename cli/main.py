@@ -82,7 +82,8 @@ Password = Annotated[
     typer.Option("--password", "-p", envvar="SULLAE_PASSWORD", help="Default: asked for."),
 ]
 PageSize = Annotated[
-    int | None, typer.Option("--page-size", min=0, metavar="ROWS", help="0: all rows at once.")
+    int | None,
+    typer.Option("--page-size", min=0, max=2**31 - 1, metavar="ROWS", help="0: all rows at once."),
 ]
 
 CONFIG = Path("cluster.yml")
@@ -287,7 +288,7 @@ def kv_list(
     """
     from cli.kv import Target, listing
 
-    target = Target(url or [], config, bucket, "", consistency)
+    target = Target(url or [], config, bucket, None, consistency)
     raise typer.Exit(listing(target, prefix=prefix, after=after, limit=limit, as_json=json))
 
 

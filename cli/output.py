@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KIB: Final = 1024
 WORST_EXIT: Final = 1
+TABLE_COLUMNS_MAX: Final = 10_000
+"""So wide may a table be, whatever the terminal: cut it would say less than wrapped by the terminal."""
 ANSWERED_NO_EXIT: Final = 4
 """Exit status where the answer itself is no: there is no such key, a check found a problem."""
 
@@ -63,6 +65,7 @@ def print_failure(failure: Failure, *, as_json: bool) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A table without frames; the columns named in `right` are numbers."""
+    from rich.console import ConsoleDimensions
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -70,17 +73,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
         table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    made = console()
+    made.size = ConsoleDimensions(TABLE_COLUMNS_MAX, 25)
+    made.print(table)
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that never wraps: what does not fit is for the terminal, or the pipe, to handle."""
     from rich.console import Console
 
-    made = Console(highlight=False, soft_wrap=True, stderr=stderr, markup=False)
-    if not made.is_terminal:
-        made.width = 10_000  # a table in a pipe or a file is never cut
-    return made
+    return Console(highlight=False, soft_wrap=True, stderr=stderr, markup=False)
 
 
 def bytes_text(count: float) -> str:

@@ -170,7 +170,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def stream(self, method: str, path: str) -> Iterator[tuple[Peer, http.client.HTTPResponse]]:
-        """The answer of the first peer that can be reached, to be read bit by bit."""
+        """The answer of the first peer that can be reached, to be read line by line with `lines_of`."""
         reasons = []
         for peer in self.peers:
             with contextlib.ExitStack() as stack:
@@ -185,6 +185,18 @@ class Cluster:
                 yield peer, response
                 return
         raise nobody_answers(reasons)
+
+
+def lines_of(peer: Peer, response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The lines of an answer; a `Failure` where the connection breaks under it."""
+    while True:
+        try:
+            line = response.readline()
+        except (OSError, http.client.HTTPException) as error:
+            raise broken(UnreachableError(peer.url, reason_of(error), sent=True)) from error
+        if not line:
+            return
+        yield line
 
 
 def nobody_answers(errors: Sequence[UnreachableError]) -> Failure:
@@ -240,12 +252,21 @@ def checked_url(url: str) -> str:
     parts = urlsplit("")
     try:
         parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        good = parts.scheme in {"http", "https"} and is_host(parts.hostname or "") and (parts.port or 1) > 0
     except ValueError:
         good = False
     if not good:
         raise Failure(f"not the URL of a peer: {url}", hint=f"such as {DEFAULT_URL}", code="bad_url")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_host(text: str) -> bool:
+    """Whether this can be asked for as an address or a name: what is no name raises anything but OSError."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return text.isprintable() and text != "" and " " not in text
 
 
 def url_of(address: str, port: int, *, tls: bool = False) -> str:

@@ -82,7 +82,10 @@ def restart(urls: Sequence[str], names: Sequence[str], timeout_s: float, tell: S
     _wait(partial(unfit, members, ""), timeout_s, "the cluster is not fit to restart a peer:", done)
     for member in chosen:
         began_s = time.monotonic()
-        starts = int(_told(member, "POST", "restart")["starts"])
+        try:
+            starts = int(_told(member, "POST", "restart")["starts"])
+        except UnreachableError as error:
+            raise _stopped(f"{member.name} was to start again: {error}", done) from None
         what = f"{member.name} was told to start again, but"
         _wait(partial(_not_back, member, starts), timeout_s, what, done)
         _wait(partial(unfit, members, member.name), timeout_s, f"{member.name} is back, but", done)
@@ -121,13 +124,14 @@ def _wait(problem: Callable[[], str], timeout_s: float, what: str, done: list[di
     until_s = time.monotonic() + timeout_s
     while why := problem():
         if time.monotonic() > until_s:
-            restarted = ", ".join(each["peer"] for each in done) or "none"
-            raise Failure(
-                f"{what} {why} (after {timeout_s:.0f} s)",
-                hint=f"restarted so far: {restarted}; go on with the others by naming them",
-                code="not_fit",
-            )
+            raise _stopped(f"{what} {why} (after {timeout_s:.0f} s)", done)
         time.sleep(POLL_S)
+
+
+def _stopped(text: str, done: list[dict[str, Any]]) -> Failure:
+    restarted = ", ".join(each["peer"] for each in done) or "none"
+    hint = f"restarted so far: {restarted}; go on with the others by naming them"
+    return Failure(text, hint=hint, code="not_fit")
 
 
 def _told(member: Member, method: str, verb: str) -> dict[str, Any]:

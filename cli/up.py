@@ -297,7 +297,10 @@ class _Supervisor:
         urls = [child.url for child in self._crew]
         lines = ["", "Try, in another terminal:"]
         lines += [f"  {line}" for line in _to_try(urls, sample=self._options.sample)]
-        lines += [f"  {output.own_command(*self._shell)}", f"  {output.own_command('status')}", ""]
+        status = ["status"]
+        if self._options.config != places.CONFIG:
+            status += ["--config", str(self._options.config)]
+        lines += [f"  {output.own_command(*self._shell)}", f"  {output.own_command(*status)}", ""]
         lines += [f"The API: {urls[0]}/docs. Ctrl-C stops the cluster.", ""]
         self._telling.add("\n".join(lines))
 

@@ -126,17 +126,16 @@ class Expiring:
     def sweep(self, command: ExpireRows, stored: Stored, write: Callable[[Puts], int]) -> tuple[Expired, int]:
         """Log what has run out by now, a bounded number of rows at a time."""
         puts: Puts = []
-        found, last_us, count, until_us = 0, self.swept_us, 0, command.now_us
+        found, count, until_us = 0, 0, command.now_us
         end = keys.EXPIRY + (command.now_us + 1).to_bytes(8, "big")
         for key, note in self.engine.scan(keys.EXPIRY, end):
             at_us, row_key = keys.split_expiry(key)
             if count == command.rows_max:
-                until_us = last_us - 1  # those of one moment may be cut apart
+                until_us = min(until_us, at_us - 1)  # those of one moment may be cut apart
             if at_us > until_us:
                 break
             count += 1
             puts.append((key, None))
-            last_us = max(last_us, at_us)
             row = None if note == TOLD else stored(row_key)
             if row is None or row[2] is EMPTY_ROW:
                 continue

@@ -177,12 +177,22 @@ def test_many_are_told_piece_by_piece_and_a_restart_goes_on() -> None:
     log = Log()
     for number in range(25):
         log.write(10, a=100 + number // 10, key=f"k{number}")
-    assert log.sweep(200, 10) == Expired(10, True, 99)
+    assert log.sweep(200, 7) == Expired(7, True, 99), "those of one moment are cut apart"
     log.store = Store(log.engine, {7: TABLE}.get)
     assert log.sweep(200, 10) == Expired(10, True, 100)
-    assert log.sweep(200, 10) == Expired(5, False, 200)
+    assert log.sweep(200, 10) == Expired(8, False, 200)
     ended = [event.id for event in log.events() if event.operation == ENDED]
     assert len(ended) == len(set(ended)) == 25
+
+
+def test_what_a_slice_has_told_is_not_told_again_for_a_write_that_comes_late_before_the_next_slice() -> None:
+    log = Log()
+    log.write(20, a=73, b=81)
+    assert log.sweep(110, 1) == Expired(1, True, 80)
+    log.write(40, b=90)
+    while log.sweep(110, 1).more:
+        pass
+    assert log.ended() == [73, 90] and log.told()[-1][2:] == (True, False)
 
 
 def test_siblings_are_told_where_it_was_logged() -> None:

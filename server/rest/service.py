@@ -52,8 +52,9 @@ from server.rest.targets import LIST_PARAMETERS, WRITE_PARAMETERS, decoded, opti
 from server.rest.values import Values
 from server.sinks.running import Sinks
 from server.snapshots.taking import Snapshots
+from streams.cursor import CURSOR_CHARS_MAX
 
-TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + 64 * limits.KIB
+TARGET_BYTES_MAX: Final = 3 * limits.KEY_BYTES_MAX + CURSOR_CHARS_MAX
 """A key with every byte percent-encoded, and a query with a cursor."""
 HEADER_BYTES_MAX: Final = 16 * limits.KIB
 HEADERS_MAX: Final = 100

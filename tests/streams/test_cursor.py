@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
+from itertools import pairwise
+from random import Random
 
 from hypothesis import given, settings, strategies as st
 
@@ -97,6 +99,18 @@ def test_many_ranges_that_stand_alike_share_a_vector() -> None:
     text = encode_cursor(Cursor("ks.t", 1, 0, tuple(places)))
     assert len(text) <= CURSOR_CHARS_MAX
     found = decode_cursor(text)
+    assert isinstance(found, Cursor) and found.covers(WHOLE)
+
+
+def test_a_cursor_of_a_whole_table_of_a_large_cluster_is_one() -> None:
+    peers, random = 500, Random(1)
+    offsets = [random.randrange(10**10) for _ in range(peers)]
+    firsts = sorted({random.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(16 * peers - 1)})
+    places = []
+    for first, after in pairwise((MIN_TOKEN, *firsts, MAX_TOKEN + 1)):
+        replicas = sorted(random.sample(range(peers), 3))
+        places.append(Place(first, after - 1, replicas[0], tuple((p, offsets[p]) for p in replicas)))
+    found = decode_cursor(encode_cursor(Cursor("ks.t", 1, 0, tuple(places), 5)))
     assert isinstance(found, Cursor) and found.covers(WHOLE)
 
 

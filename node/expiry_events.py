@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 PAUSE_US = 1 * limits.SECOND_US
 ON_US = 5_000
 """Between two steps, as long as there is more to log."""
+PASSED_OVER_MAX = 60
+"""So often nothing is looked at where no table keeps changes: of those that did, and do no more, or are no
+more, there may be notes.
+"""
 ROWS_MAX = 200
 
 
@@ -31,6 +35,7 @@ class ExpiryEvents:
         self._inside = inside
         self._metadata = metadata
         self._following = following
+        self._passed_over = 0
         inside.on_timer("expiry_events", self._look)
         inside.on_stored("expiry_logged", self._on_expired)
 
@@ -39,14 +44,17 @@ class ExpiryEvents:
         self._inside.timer(PAUSE_US, "expiry_events")
 
     def _look(self) -> None:
-        if any(table.options.changes != "none" for table in self._metadata.state.tables.values()):
+        keeps = any(table.options.changes != "none" for table in self._metadata.state.tables.values())
+        if keeps or self._passed_over == PASSED_OVER_MAX:
             self._inside.submit(("expiry_logged",), ExpireRows(self._inside.clock.now_us(), ROWS_MAX))
         else:
+            self._passed_over += 1
             self._inside.timer(PAUSE_US, "expiry_events")
 
     def _on_expired(self, outcome: Outcome) -> None:
         """What fails (a full disk) is tried again."""
         is_more = isinstance(outcome, Expired) and outcome.more
+        self._passed_over = self._passed_over if is_more else 0
         if isinstance(outcome, Expired):
             self._following.told_us = outcome.swept_us
         if isinstance(outcome, Expired) and outcome.events:

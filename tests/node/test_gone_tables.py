@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from core.commands import PaxosAccept, Swept
+from core.consistency import Level
 from core.healing import FloorStep, RaiseFloor
 from core.metadata import DropTable, TruncateTable
 from core.moving import ForgetTables
-from core.requests import Changed, MetadataRequest
+from core.requests import Changed, MetadataRequest, WriteRequest, Written
 from core.schema import Table
+from jepsen_like.scenarios import Scenario
+from kv import operations
 from lsm import keys
 from lsm.memory import MemoryEngine
 from lsm.moving import REGIONS_OF_TABLES
@@ -100,3 +103,22 @@ def test_the_space_of_a_dropped_or_emptied_table_is_given_back(is_dropped: bool)
         settle(cluster)
         assert count(cluster, 1, {}) == 1
         assert stored(cluster, movies(cluster).table) == 3
+
+
+def test_notes_of_what_runs_out_go_with_the_only_table_that_kept_changes() -> None:
+    s = Scenario(3)
+    s.start()
+    bucket = s.bucket("b", changes="new")
+    for number in range(5):
+        wanted = operations.put(bucket, f"k{number}", b"v", operations.OCTETS, Level.QUORUM, ttl_s=30)
+        assert isinstance(wanted, WriteRequest)
+        assert isinstance(s.ask(wanted).answer, Written)
+
+    def noted() -> int:
+        return sum(len(m.engine.keys(keys.EXPIRY, keys.successor(keys.EXPIRY))) for m in s.cluster.machines)
+
+    s.run(1)
+    assert noted() == 15
+    assert isinstance(s.ask(MetadataRequest(DropTable("kv", "b"))).answer, Changed)
+    s.run(100)
+    assert noted() == 0

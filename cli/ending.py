@@ -33,6 +33,8 @@ def run(app: Callable[[], object]) -> None:
     except Failure as failure:
         _end(failure)
     except OSError as error:
+        if error.filename is not None:
+            _end(Failure(f"{error.filename}: {error.strerror or error}", code="bad_file"))
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             raise
         _close_output()

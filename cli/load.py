@@ -159,7 +159,7 @@ class Loader:
             raise self._failure
         if self._stopped.is_set():
             raise Failure("stopped", hint="the same command goes on where it stopped", code="stopped")
-        job.state.unlink(missing_ok=True)
+        forget(job.state)
         return tally
 
     # -------------------------------------------------------------------------------------------- reading
@@ -254,7 +254,7 @@ class Loader:
         """Where to begin: offset and line."""
         state = read_state(self._job.state)
         if state is None:
-            self._job.rejects.unlink(missing_ok=True)
+            forget(self._job.rejects)
             return 0, 1
         if state["identity"] != self._identity:
             raise Failure(
@@ -311,6 +311,12 @@ def write_state(path: Path, state: dict[str, object], hint: str = "") -> None:
         fresh.replace(path)
     except OSError as error:
         raise Failure(f"{path}: {error.strerror or error}", hint=hint, code="bad_state") from None
+
+
+def forget(path: Path) -> None:
+    """Remove a file if there is one: on a read-only file system even to remove nothing is refused."""
+    if path.exists():
+        path.unlink(missing_ok=True)
 
 
 def keep_rejects_before(path: Path, line: int) -> None:

@@ -52,7 +52,7 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
         return _dry_run(job, as_json=as_json)
     places = urls_to_try(urls, config)
     if wanted.restart:
-        job.state.unlink(missing_ok=True)
+        load.forget(job.state)
     load.make_place(places, job.place)
     with load.progress_bar(str(job.place)) as progress:
         loader = load.Loader(places, job, progress)
@@ -61,7 +61,7 @@ def load_file(wanted: Wanted, urls: Sequence[str], config: Path, *, as_json: boo
             tally = loader.run()
         except Failure as failure:
             if failure.code in ("bad_header", "no_key_column"):
-                job.state.unlink(missing_ok=True)  # nothing of it can be loaded
+                load.forget(job.state)  # nothing of it can be loaded
             elif job.state.exists() and not failure.hint:
                 failure.hint = "what is loaded is noted: the same command goes on from there"
             raise

@@ -3,7 +3,8 @@
 Modules are imported when their command runs, so that `sullae version` does not wait for what only `sullae up`
 needs. Every command has `--json`, and examples in its `--help`.
 
-Exit status: 0 done; 1 could not be done; 2 wrong usage; 4 the answer is no (no such key, a check failed).
+Exit status: 0 done; 1 could not be done; 2 wrong usage; 4 the answer is no (no such key, a check failed); 130
+interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -167,14 +167,14 @@ class CopyFrom:
                 sender.cancel()
             await asyncio.gather(*senders, return_exceptions=True)
             self._report()
-            if self._tally.read:
-                self._save()
             if self._source is not None:
                 self._source.__exit__(None, None, None)
+            if self._tally.read:
+                self._save()
         if self._failure is not None:
             raise self._stopped(self._failure)
         if self._state is not None:
-            self._state.unlink(missing_ok=True)
+            load.forget(self._state)
         return self._tally
 
     def _stopped(self, why: Exception) -> Exception:
@@ -311,14 +311,16 @@ class CopyFrom:
     def _resume(self) -> tuple[int, int]:
         """Where to begin."""
         if self._state is None or not self._options.resume:
-            self.rejects.unlink(missing_ok=True)
+            load.forget(self.rejects)
+            if self._state is not None:
+                load.forget(self._state)
             return 0, 1
         try:
             state = load.read_state(self._state)
         except Failure:
             state = None
         if state is None or state["identity"] != self._identity:
-            self.rejects.unlink(missing_ok=True)
+            load.forget(self.rejects)
             return 0, 1
         offset, line = int(state["offset"]), int(state["line"])
         self._next, self._run_id = (offset, line), str(state.get("run", self._run_id))
@@ -330,7 +332,7 @@ class CopyFrom:
 
     def _save(self) -> None:
         """Note the first row that may be missing."""
-        if self._state is None:
+        if self._state is None or not self._options.resume:
             return
         offset, line = next(iter(self._open.values()), self._next)
         state: dict[str, Any] = {"identity": self._identity, "offset": offset, "line": line}

@@ -189,12 +189,15 @@ class CopyTo:
     def _resume(self, file: Path) -> int:
         """The size that the file had when its state was noted, 0 to begin."""
         assert self._state_file is not None
+        if not self._options.resume:
+            load.forget(self._state_file)
+            return 0
         try:
             state: dict[str, Any] | None = load.read_state(self._state_file)
         except Failure:
             state = None
         good = state is not None and state["identity"] == self._identity and file.exists()
-        if not good or state is None or not self._options.resume or file.stat().st_size < state["offset"]:
+        if not good or state is None or file.stat().st_size < state["offset"]:
             return 0
         self._states = {int(number): word for number, word in state["slices"].items()}
         self._tally.loaded = self._tally.resumed_at_line = int(state["line"])
@@ -203,7 +206,7 @@ class CopyTo:
     def _save(self) -> None:
         """Note how far each slice is."""
         self._saved_s = time.monotonic()
-        if self._state_file is None or not self._sink.can_resume:
+        if self._state_file is None or not self._sink.can_resume or not self._options.resume:
             return
         size = self._sink.flush()
         slices = {str(number): state for number, state in self._states.items()}
@@ -231,7 +234,7 @@ class CopyTo:
         self._sink.close()
         self._tally.seconds = time.monotonic() - self._began_s
         if self._state_file is not None:
-            self._state_file.unlink(missing_ok=True)
+            load.forget(self._state_file)
         return self._tally
 
     async def _read(self, left: list[int]) -> None:

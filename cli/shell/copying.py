@@ -358,5 +358,5 @@ def note(path: Path, state: dict[str, Any]) -> None:
     try:
         load.write_state(path, state)
     except Failure as failure:
-        hint = "a copy notes beside its file how far it is: have the file where that can be written"
+        hint = "a copy notes beside its file how far it is; WITH RESUME = FALSE it does not"
         raise UsageError(f"COPY: {failure.text}", hint) from None

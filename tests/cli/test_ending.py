@@ -64,3 +64,10 @@ def test_output_that_cannot_be_written_is_a_failure_in_words() -> None:
         assert each.returncode == 1, each
         assert b"cannot be written: No space left on device" in each.stderr
         assert b"Traceback" not in each.stderr
+
+
+def test_a_file_that_cannot_be_made_is_named() -> None:
+    command = [sys.executable, "-m", "cli.main", "jepsen", "--simulated", "--minutes", "0.05", "--out"]
+    done = subprocess.run([*command, "/proc/nowhere"], cwd=HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "sullae: /proc/nowhere: No such file or directory\n"

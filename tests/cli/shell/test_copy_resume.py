@@ -276,5 +276,26 @@ async def test_a_disk_that_is_full_stops_an_export_in_words(
         monkeypatch.setattr(exporting, "SAVE_PAUSE_S", 0)
         assert not await shell.run(f"COPY shop.t (k) TO '{file}'")
         said = capsys.readouterr().err
-        assert "t.csv.copying" in said and "beside its file" in said and "--state" not in said
+        assert "t.csv.copying" in said and "RESUME = FALSE" in said and "--state" not in said
         shell.client.close()
+
+
+async def test_a_file_in_a_folder_that_cannot_be_written_is_copied_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    file = tmp_path / "t.csv"
+    file.write_text("".join(f"{n},x\n" for n in range(ROWS)))
+    table = Table()
+    monkeypatch.setattr(Path, "unlink", refused)  # as such file systems do, whether there is a file or not
+    monkeypatch.setattr(Path, "write_text", refused)
+    async with serving(table.stub):
+        shell = shell_on(table.stub, monkeypatch)
+        assert not await shell.run(f"COPY shop.t FROM '{file}'")
+        assert "RESUME = FALSE" in capsys.readouterr().err
+        table.written.clear()
+        assert await shell.run(f"COPY shop.t FROM '{file}' WITH RESUME = FALSE")
+        shell.client.close()
+    assert keys(table.written) == list(range(ROWS))

@@ -185,9 +185,10 @@ class ChangeServing:
         asked.reading = False
         message = asked.message
         table = self.metadata.state.tables.get(message.table)
-        if table is None or table.changed_epoch != asked.changed_epoch:
+        has_moved = message.epoch < self.metadata.state.moved_epoch
+        if table is None or table.changed_epoch != asked.changed_epoch or has_moved:
             # What a truncated table's successor logged may lie behind this page's end: it must be asked for
-            # under the new table.
+            # under the new table. And who gave the range up meanwhile has followed nobody in it since.
             self._end(number, self._refusal(message) or OperationFailed(message.op, "changed", "try again"))
             return
         if not isinstance(outcome, ChangesLogged):

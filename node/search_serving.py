@@ -21,7 +21,7 @@ from core.messages import Message, OperationFailed, Search, Searched
 from core.ports import PeerId
 from index.asking import Refusal, Refused, Segments, decode_work, encode, perform
 from node.served_work import BUILDING, NOT_FOLLOWED
-from node.serving import refusal
+from node.serving import refusal, unless_moved
 from node.views import lane_for
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SearchServing:
 
         def end(told: Message) -> None:
             self._serving -= 1
-            answer(told)
+            answer(unless_moved(self._metadata, message.op, message.epoch, told))
 
         _Serving(self._inside, self._following, self.host, message, end=end).start()
 

@@ -15,6 +15,7 @@ from core.commands import Candidates, EntriesDamaged, Failed, Find, Outcome, Why
 from core.errors import unforeseen
 from core.messages import FindSlice, Gather, Message, OperationFailed
 from core.ports import PeerId
+from node.serving import unless_moved
 
 if TYPE_CHECKING:
     from core.schema import Table
@@ -154,4 +155,5 @@ class Work(ABC):
 
     def _end(self, told: Message) -> None:
         self._parent.runs.pop(self.number, None)
-        self._answer(told)
+        question = self._question
+        self._answer(unless_moved(self._parent.metadata, question.op, question.epoch, told))

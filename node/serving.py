@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from core.messages import OperationFailed, Stale
+from core.messages import Message, OperationFailed, Stale
 
 if TYPE_CHECKING:
     from core.ports import PeerId
@@ -37,3 +37,12 @@ def refusal(
         if not any(low <= first and last <= high for low, high in held):
             return OperationFailed(op, "not_a_replica", "this peer does not hold all of the ranges")
     return None
+
+
+def unless_moved(metadata: Metadata, op: int, epoch: int, told: Message) -> Message:
+    """What to answer at the end of a question of this epoch that was served: `told`, unless rows have moved
+    since. Whoever gave a range up meanwhile has followed nobody in it, and deletes what it has.
+    """
+    if epoch >= metadata.state.moved_epoch or isinstance(told, OperationFailed):
+        return told
+    return Stale(op, metadata.epochs_after(epoch))

@@ -28,7 +28,7 @@ from core import limits
 from core.families import DEFAULT_FACTOR, Family, FamilyTable, TableSpec
 from core.requests import Invalid, MetadataRequest
 from core.schema import CLUSTERING, PARTITION, REGULAR, Column, Keyspace, Member, Table, TableOptions
-from documents.combined import Combined
+from documents.combined import Combined, combined_of
 
 KEYSPACE = "docs"
 ID_COLUMN, DOCUMENT_COLUMN = "id", "doc"
@@ -79,7 +79,7 @@ class Collection(FamilyTable, frozen=True, gc=False, kw_only=True):
     settings: CollectionSettings
     renews: bool = False
     """Whether every edit is to write the whole document, as a TTL index asks for."""
-    combined: Combined = ()
+    combined: tuple[Combined, ...] = ()
 
     @property
     def expires(self) -> bool:
@@ -146,11 +146,7 @@ def _recognised(table: Table, keyspace: Keyspace) -> Collection | None:
         document_column=document.id,
         settings=settings_of(table.options),
         renews=any(index.expire_after_s >= 0 for index in table.indexes),
-        combined=tuple(
-            (index.name, tuple(target.path for target in index.targets))
-            for index in table.indexes
-            if len(index.targets) > 1 and not index.unique  # what those hold is bounded more narrowly
-        ),
+        combined=combined_of(table.indexes),
     )
 
 

@@ -176,6 +176,16 @@ def test_arrays_on_the_paths_of_any_index_are_not_multiplied_without_end() -> No
     assert isinstance(docs.put("y", json.dumps(few).encode()), Done)
 
 
+def test_only_what_an_index_would_hold_counts() -> None:
+    docs = docs_with({"paths": {"a.n": 1, "a.m": 1}, "filter": {"kept": {"$gt": 0}}}, "both", "things")
+    same: dict[str, Any] = {"a": [{"n": n, "m": n % 3} for n in range(300)], "kept": 1}
+    assert isinstance(docs.put("x", json.dumps(same).encode()), Done), "900 different ones"
+    apart = {"a": [{"n": n, "m": n} for n in range(300)]}
+    assert isinstance(docs.put("y", json.dumps(apart).encode()), Done), "it is none of the index"
+    end = docs.put("z", json.dumps({**apart, "kept": 1.5}).encode())
+    assert isinstance(end, Invalid) and "90000 entries" in end.detail
+
+
 def test_cql_goes_the_same_way_or_is_told_what_to_do(users: Docs) -> None:
     cql = Cql(users.scenario.cluster, 1)
     users.put("rest", b'{"email":"door"}')

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 LEADERS_MAX = 8
 """So many replicas are asked to lead one increment, one after the other."""
 
+MOVED = "moved"
+"""Not definite: an increment that was done, and that its coordinator would count among the wrong replicas."""
+
 REFUSALS_MAX = 4_096
 """So many refusals a leader remembers."""
 
@@ -143,7 +146,8 @@ class Counters:
 
             def stamped(stamp_us: int) -> None:
                 increments = increments_of(message, token, self.me, (stamp_us, self.writes.writer))
-                self.inside.submit(("counter", peer, message.op), CounterAdd(encode_mutation(increments)))
+                ticket = ("counter", peer, message.op, message.epoch)
+                self.inside.submit(ticket, CounterAdd(encode_mutation(increments)))
 
             def refused(why: str) -> None:
                 self._leading -= 1
@@ -151,10 +155,14 @@ class Counters:
 
             self.stamps.take(stamped, refused)
 
-    def _added(self, outcome: Outcome, peer: PeerId, op: int) -> None:
+    def _added(self, outcome: Outcome, peer: PeerId, op: int, epoch: int) -> None:
         self._leading -= 1
         if isinstance(outcome, CounterAdded):
-            self._answer(peer, CountersAdded(op, outcome.mutation))
+            if peer != self.me and epoch < self.metadata.state.moved_epoch:
+                # What was planned before rows moved is not acknowledged (node/replica.py), but it is done.
+                self._answer(peer, OperationFailed(op, MOVED, "added, while rows began to move"))
+            else:
+                self._answer(peer, CountersAdded(op, outcome.mutation))
             return
         assert isinstance(outcome, Failed), outcome
         self._refuse(peer, op, outcome.why, f"{self.inside.identity.name}: {outcome.detail}")

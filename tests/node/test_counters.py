@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from core.commands import CounterAdd, CounterAdded, Failed, Why
@@ -20,6 +21,7 @@ from core.requests import (
 )
 from lsm.keys import ROW_SUFFIX
 from node.counters import Counters, increments_of
+from node.writes import DEFINITE
 from ring.tokens import token_of
 from tests.node.stage import ME, START_US, B, C, Stage
 
@@ -174,3 +176,20 @@ def test_a_leader_that_refused_a_message_does_not_take_its_double() -> None:
     stage.inside.message_handlers[AddToCounters](B, message)
     assert stage.increments() == []
     assert [answer.op for _, answer in stage.take(OperationFailed)] == [5, 5]
+
+
+def test_an_increment_that_was_added_when_rows_had_begun_to_move_is_not_acknowledged() -> None:
+    """Its coordinator does not know who takes a range over and has merged this replica by then."""
+    stage = CounterStage()
+    before = stage.metadata.state
+    for message in (AddToCounters(op, before.epoch, 1, b"key", (9, op, 1), request().rows) for op in (5, 6)):
+        stage.inside.message_handlers[AddToCounters](B, message)
+    first, second = stage.increments()
+    stage.stored(CounterAdded(first.increments), "counter")
+    assert [answer.op for _, answer in stage.take(CountersAdded)] == [5]
+    stage.metadata.state = copy(before)
+    stage.metadata.state.epoch = stage.metadata.state.moved_epoch = before.epoch + 1
+    stage.stored(CounterAdded(second.increments), "counter")
+    ((peer, failed),) = stage.take(OperationFailed)
+    assert (peer, failed.op) == (B, 6) and failed.why not in DEFINITE
+    assert stage.take(CountersAdded) == []

@@ -263,7 +263,7 @@ class Ordered:
             if self._seen > SORTED_MAX:
                 why = f"more than {SORTED_MAX} documents to sort: match less, or let a $limit follow"
                 raise RefusedError("$sort", why)
-            self._memory.hold(document, "$sort")
+            self._weighs += self._memory.hold(document, "$sort")
             return True
         self._new += weight(document, "$sort")
         if len(self._held) >= 2 * self._top + 100 or self._new > HELD_MAX:
@@ -289,12 +289,15 @@ class Ordered:
         return True
 
     def end(self) -> None:
-        """Hand them on in order."""
+        """Hand them on in order: whoever holds one then counts it."""
         assert self._sink is not None, "a part of an order has only its state"
-        for document in self.state():
+        documents = self.state()
+        self._held.clear()
+        self._memory.release(self._weighs)
+        self._weighs = 0
+        for document in documents:
             if not self._sink.push(document):
                 break
-        self._held.clear()
         self._sink.end()
 
 

@@ -502,6 +502,13 @@ def test_what_ends_a_pipeline_says_where_and_why(stages: Any, documents: list[An
     assert said in found.text
 
 
+def test_what_is_sorted_is_counted_once() -> None:
+    documents = [{"a": -n, "b": 1, "c": 2, "d": 3, "e": 4} for n in range(60_000)]
+    found = run([{"$sort": {"a": 1}}], documents)
+    assert not isinstance(found, Refusal), found.text
+    assert found == documents[::-1]
+
+
 @pytest.mark.parametrize(
     "group",
     [{"$last": "$a"}, {"$max": "$a"}, {"$lastN": {"input": "$a", "n": 2}}, {"$maxN": {"input": "$a", "n": 2}},

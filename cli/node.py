@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -93,10 +94,31 @@ def run_node(
     from server.process import run_peer
 
     chosen = log_format or ("text" if sys.stderr.isatty() else "json")
+    again = partial(cannot_start, name, config_path, insecure)
     try:
-        return run_peer(config, name, data_of(peer, data), insecure, chosen)
+        return run_peer(config, name, data_of(peer, data), insecure, chosen, cannot_restart=again)
     finally:
         logs.finish()
+
+
+def cannot_start(name: str, config_path: Path, insecure: bool) -> str:
+    """Why a peer would not start with the configuration and certificates of now; nothing if it would.
+
+    One that runs asks before it stops to start again: a line of cluster.yml must not cost a peer.
+    """
+    from server import logs
+    from server.certificate_files import CertificateError
+    from server.security import tls_of, unsafe
+
+    try:
+        config = read_config(config_path)
+        peer_of(config, name)
+        tls_of(config, name, logs.logger(name))
+        return unsafe(config, insecure)
+    except Failure as failure:
+        return failure.text
+    except CertificateError as error:
+        return str(error)
 
 
 def stop_with(parent: int) -> None:

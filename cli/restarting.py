@@ -59,7 +59,8 @@ def restart_command(
     """Restart peers one after the other: after an upgrade, or a change of cluster.yml.
 
     Reads and writes at QUORUM go on all the time. The next peer is restarted when the last one is ready, seen
-    by all, and has been given what it missed; if that takes too long, the command stops there.
+    by all, and has been given what it missed; if that takes too long, the command stops there. A peer whose
+    cluster.yml or certificates would not let it start again says so, and goes on.
 
     \b
     Examples:
@@ -84,7 +85,7 @@ def restart(urls: Sequence[str], names: Sequence[str], timeout_s: float, tell: S
         began_s = time.monotonic()
         try:
             starts = int(_told(member, "POST", "restart")["starts"])
-        except UnreachableError as error:
+        except (Failure, UnreachableError) as error:
             raise _stopped(f"{member.name} was to start again: {error}", done) from None
         what = f"{member.name} was told to start again, but"
         _wait(partial(_not_back, member, starts), timeout_s, what, done)

@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,20 @@ READ_LATER = (keys.system_key(b"hint/"), keys.system_key(b"batch/"))
 """System records that the node reads for itself when it replays hints and batches."""
 
 
-def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_format: str) -> int:
+def run_peer(
+    config: ClusterConfig,
+    name: str,
+    data: Path,
+    insecure: bool,
+    log_format: str,
+    *,
+    cannot_restart: Callable[[], str] = str,
+) -> int:
     """Run the peer called `name` with its data in `data` until SIGINT or SIGTERM; the exit status.
 
     `log_format` is json or text. Off loopback it refuses to start without `insecure`, unless peers speak TLS
-    among themselves and clients show certificates.
+    among themselves and clients show certificates. `cannot_restart` says why what started it would not do so
+    again, or nothing.
     """
     logs.configure(log_format, config.process.log_level)
     journal = logs.logger(name)
@@ -126,7 +135,7 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
     gc.set_threshold(YOUNG_OBJECTS, OLDER, OLDEST)
     mended_s: list[float] = []
     while True:
-        status = _run_once(config, name, data, journal, tls)
+        status = _run_once(config, name, data, (journal, tls), cannot_restart)
         if status == RESTART:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         if status != MEND:
@@ -140,8 +149,11 @@ def run_peer(config: ClusterConfig, name: str, data: Path, insecure: bool, log_f
             return EXIT_STORE
 
 
-def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: Tls) -> int:
-    """From opening the store to closing it; the exit status, or MEND."""
+def _run_once(
+    config: ClusterConfig, name: str, data: Path, around: tuple[Any, Tls], cannot_restart: Callable[[], str]
+) -> int:
+    """From opening the store to closing it; the exit status, or MEND. `around` are journal and TLS."""
+    journal, tls = around
     try:
         memory = Memory(config.process.block_cache_bytes, config.process.memtable_bytes)
         opened = open_store(data, secrets.token_bytes(16), monotonic_us, memory)
@@ -155,6 +167,7 @@ def _run_once(config: ClusterConfig, name: str, data: Path, journal: Any, tls: T
         lost = [[*msgspec.structs.astuple(one)] for one in mended.lost]
         journal.warning(text, code="store_copied", lost=lost, log_forgotten=mended.log_forgotten)
     process = PeerProcess(config, config.peer(name), opened, journal, data)
+    process.cannot_restart = cannot_restart
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process.run(tls))
 
@@ -244,6 +257,7 @@ class PeerProcess:
         self._kept_bytes = 0
         self._mending = False
         self._restarting = False
+        self.cannot_restart: Callable[[], str] = str
         self.node: Node
         self.disk: Disk
         self.store: Store
@@ -346,7 +360,7 @@ class PeerProcess:
         self.sinks = Sinks(url, me, process.sink_folder or self.data / SINKS, self._sink_noted, terms)
         self.metrics.ask(self.sinks.samples)
         self.rest.take_sinks(self.sinks)
-        self.rest.on_restart = self._restart
+        self.rest.on_restart, self.rest.cannot_restart = self._restart, self.cannot_restart
         self.rest.take_snapshots(Snapshots(self.engine, self.data))
         self.metrics.ask(self._samples)
         self.metrics.ask(self.node.groups.samples)

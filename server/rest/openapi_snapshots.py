@@ -77,7 +77,7 @@ def paths() -> dict[str, Any]:
                 "summary": "Have this peer stop in order and start again",
                 "responses": {
                     "202": answer("It will; `starts` is greater by one then.", content(_JSON, starts)),
-                    **problems("not-ready"),
+                    **problems("not-ready", "cannot-restart"),
                 },
             }
         },

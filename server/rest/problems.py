@@ -71,6 +71,7 @@ TITLES: Final[dict[str, tuple[int, str]]] = {
     "no-such-snapshot": (404, "This peer has no such snapshot"),
     "bad-snapshot-name": (400, "This cannot be a snapshot's name"),
     "bad-snapshot": (409, "This snapshot cannot be read by this version"),
+    "cannot-restart": (409, "This peer would not start again"),
     "snapshot-exists": (409, "There is a snapshot of this name"),
     "snapshot-failed": (500, "The snapshot could not be taken"),
     "no-such-bucket": (404, "There is no such bucket"),

@@ -114,6 +114,8 @@ class RestService:
         self._connections_max = connections_max()
         self.on_restart: Callable[[], int] | None = None
         """Is called when an operator wants this peer to start again; tells which start this one is."""
+        self.cannot_restart: Callable[[], str] = str
+        """Why it would not start again; nothing if it would."""
         self._on_loopback = True
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -373,6 +375,8 @@ class RestService:
             raise not_allowed("POST")
         if self.on_restart is None:
             raise ProblemError("not-ready", "this peer does not start again by itself yet")
+        if why := self.cannot_restart():
+            raise ProblemError("cannot-restart", why)
         return _json({"starts": self.on_restart()}, 202)
 
     async def _admin(self, request: web.BaseRequest, verb: str, query: str) -> web.Response:

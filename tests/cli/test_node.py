@@ -57,3 +57,19 @@ def test_a_peer_does_not_load_what_only_commands_need() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
     assert not loaded & set(HEAVY)
+
+
+def test_a_peer_is_not_stopped_by_a_configuration_that_would_not_start_it(tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yml"
+    config.write_text(CONFIG)
+    assert node.cannot_start("n1", config, False) == ""
+    assert "no peer is named 'n2'" in node.cannot_start("n2", config, False)
+    config.write_text(CONFIG + "settings:\n  read_repiar: true\n")
+    assert "cluster.yml:5: unknown key 'read_repiar'" in node.cannot_start("n1", config, False)
+    config.write_text(CONFIG + "tls:\n  folder: certificates\n")
+    assert "certificates/ca.pem" in node.cannot_start("n1", config, False)
+    config.write_text(CONFIG.replace("127.0.0.1", "10.0.0.1"))
+    assert "--insecure" in node.cannot_start("n1", config, False)
+    assert node.cannot_start("n1", config, True) == ""
+    config.unlink()
+    assert "there is no" in node.cannot_start("n1", config, False)

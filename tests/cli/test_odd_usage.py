@@ -124,12 +124,18 @@ def test_a_table_is_not_cut_to_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch
     assert error.strip() in screen.getvalue()
 
 
-def test_a_peer_that_goes_away_when_it_is_told_to_restart_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [UnreachableError("http://127.0.0.1:2", "connection refused", sent=False), Failure("unknown key 'x'")],
+)
+def test_a_peer_that_goes_away_or_refuses_to_restart_is_named(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
     members = [Member("n1", "http://127.0.0.1:1"), Member("n2", "http://127.0.0.1:2")]
 
     def told(member: Member, method: str, verb: str) -> dict[str, object]:
         if method == "POST" and member.name == "n2":
-            raise UnreachableError(member.url, "connection refused", sent=False)
+            raise problem
         return {"starts": 7} if method == "POST" else {"starts": 8}
 
     monkeypatch.setattr(restarting, "members_of", lambda _: (members, "c"))
@@ -137,7 +143,7 @@ def test_a_peer_that_goes_away_when_it_is_told_to_restart_is_named(monkeypatch: 
     monkeypatch.setattr(restarting, "_told", told)
     with pytest.raises(Failure) as failed:
         restarting.restart(["x"], [], 1.0, lambda _: None)
-    assert "n2 was to start again" in failed.value.text and "so far: n1" in failed.value.hint
+    assert failed.value.text == f"n2 was to start again: {problem}" and "so far: n1" in failed.value.hint
 
 
 def test_json_is_json_in_any_encoding(cluster: FakeCluster) -> None:

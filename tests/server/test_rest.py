@@ -272,3 +272,24 @@ def test_pages_of_elsewhere_neither_write_nor_read_under_their_name(
                 assert reply.status < 300 if allowed else problem(reply) == (403, "not-permitted")
 
     run(work())
+
+
+def test_a_peer_that_would_not_start_again_is_not_stopped() -> None:
+    async def work() -> None:
+        stopped: list[int] = []
+
+        def stop() -> int:
+            stopped.append(1)
+            return 7
+
+        async with door() as ask:
+            ask.service.on_restart = stop
+            ask.service.cannot_restart = lambda: "cluster.yml:3: unknown key 'peeers'"
+            answer = await ask("POST", "/v1/admin/restart")
+            assert problem(answer) == (409, "cannot-restart") and "cluster.yml:3" in answer.json()["detail"]
+            assert not stopped
+            ask.service.cannot_restart = str
+            again = await ask("POST", "/v1/admin/restart")
+            assert (again.status, again.json(), stopped) == (202, {"starts": 7}, [1])
+
+    run(work())

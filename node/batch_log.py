@@ -32,7 +32,7 @@ from core.consistency import Level
 from core.messages import BatchDone, BatchStore, BatchStored, OperationFailed
 from core.mutation import Mutation, decode_mutation
 from core.ports import PeerId, TimerId
-from core.requests import Answer, Invalid, WriteRequest, Written
+from core.requests import Answer, Invalid, Timeout, WriteRequest, Written
 from node.writes import WriteOperation
 
 if TYPE_CHECKING:
@@ -86,8 +86,11 @@ class BatchWrite(WriteOperation):
 
     @property
     def refused_for_good(self) -> bool:
-        """Whether a replica refused it as it will for ever."""
-        return any(failure.why in (Why.TOO_LARGE, Why.MALFORMED) for failure in self._failed.values())
+        """Whether a replica refused it as it will for ever, or all that answered keep to a floor above it:
+        its holder was away for longer than floors wait for one.
+        """
+        why = [failure.why for failure in self._failed.values()]
+        return Why.TOO_LARGE in why or Why.MALFORMED in why or (bool(why) and set(why) == {Why.BELOW_FLOOR})
 
 
 class BatchApply:
@@ -161,7 +164,7 @@ class BatchApply:
                 self._newer = write.newer if self._newer is None else max(self._newer, write.newer)
         elif isinstance(answer, Invalid) and answer.code == "no_such_table":
             self.gone += 1
-        elif self._finally_lost and write.refused_for_good:
+        elif self._finally_lost and write.refused_for_good and not isinstance(answer, Timeout):
             text = f"replicas refuse mutation {mutation.id} of a batch for good: {answer}"
             self._log.inside.log("error", "batch_mutation_lost", text)
         else:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from core.cell import VALUE, Cell
 from core.consistency import Level
+from core.healing import FloorStep, RaiseFloor
 from core.messages import ApplyMutation, BatchDone, BatchStore, BatchStored, Message
 from core.metadata import DropTable
+from core.mutation import UPDATE, Mutation, encode_mutation
 from core.requests import (
     Answer,
     BatchRequest,
@@ -23,12 +26,16 @@ from core.requests import (
     WriteRequest,
     Written,
 )
+from core.row import Row
 from jepsen_like.door import CONTENT_TYPE
 from jepsen_like.scenarios import Scenario
 from kv import operations
+from lsm import keys
 from node.batch_log import BatchWrite
 from node.writes import WriteOperation
-from tests.scenarios.telling import HOUR_US, QUIET, WRITE_FAST, held
+from ring.tokens import token_of
+from sim.clock import EPOCH_US
+from tests.scenarios.telling import HOUR_US, QUIET, WRITE_FAST, executor, held
 
 KEYS = [f"k{number}" for number in range(4)]
 REPLAY: dict[str, Any] = WRITE_FAST | {"batch_replay_us": 1_000_000}
@@ -285,3 +292,26 @@ def _fill(s: Scenario) -> bool:
     for machine in s.cluster.machines:
         machine.engine.disk_full = True
     return False
+
+
+@pytest.mark.parametrize("attempt", [0, 1])
+def test_a_batch_from_below_the_floor_is_not_replayed_for_ever(attempt: int) -> None:
+    """Its holder was away for longer than floors wait for it, and would keep all floors where they are."""
+    s = started(REPLAY | {"purge_interval_us": 0})
+    table = s.buckets["b"].table
+    pairs = []
+    for sequence, key in enumerate((b"k1", b"k2"), 1):
+        row = Row(None, (Cell(1, (), VALUE, EPOCH_US, 9, 0, b"v"),))
+        rows = ((keys.ROW_SUFFIX, row),)
+        at = (9, sequence, attempt, EPOCH_US, True, UPDATE, table, token_of(key), key)
+        pairs.append((table, encode_mutation(Mutation(*at, None, rows))))
+    message = BatchStore(1, (9, 1), attempt, 0, (s.cluster.machines[2].peer,), tuple(pairs))
+    told: list[str] = []
+    s.node(2).batch_log.store(message, told.append)
+    for peer in range(3):
+        for step in FloorStep:
+            part = ((table, ((keys.TOKEN_MIN, keys.TOKEN_MAX),)),)
+            executor(s, peer).store.execute(RaiseFloor(step, EPOCH_US + 1, part))
+    assert s.until(lambda: told == [""]) and s.node(2).batch_log.count == 1
+    assert s.until(lambda: s.node(2).batch_log.count == 0)
+    assert [held(s, peer, "b") for peer in range(3)] == [{}] * 3

@@ -17,7 +17,7 @@ from typing import Final
 
 from cli import https
 from cli.native.client import Client, Endpoint, NobodyError
-from cli.native.connection import Access, RefusedError
+from cli.native.connection import Access, LostError, RefusedError
 from cli.output import Failure
 from cli.places import cql_endpoints
 from cli.rest import is_host
@@ -174,6 +174,8 @@ async def _connect(client: Client, options: Options) -> None:
         raise Failure(text, hint=hint, code="unreachable") from None
     except RefusedError as refused:
         raise Failure(refused.error.message, code="refused") from None
+    except LostError as lost:
+        raise Failure(f"the connection was lost: {lost}", code="unreachable") from None
 
 
 def access_of(username: str, password: str | None, tls: ssl.SSLContext | None, version: int) -> Access:

@@ -32,6 +32,7 @@ from cli.native.client import NobodyError
 from cli.native.connection import LostError, RefusedError
 from cli.shell.commands import LINES, command_of, login
 from cli.shell.completion import complete
+from cli.shell.errors import UsageError
 from cli.shell.highlight import STYLES, CqlLexer
 from cli.shell.shell import ExitError, Shell
 from cql_lite.lexer import BAD, Lexemes, split
@@ -182,8 +183,11 @@ class Prompt:
         return not answer.strip().lower().startswith(("q", "n"))
 
     async def password(self, prompt: str) -> str:
-        """A password, not shown."""
-        return await self._ask.prompt_async(prompt, is_password=True)
+        """A password, not shown; UsageError if none is given."""
+        try:
+            return await self._ask.prompt_async(prompt, is_password=True)
+        except (EOFError, KeyboardInterrupt):
+            raise UsageError("no password was given") from None
 
 
 async def converse(shell: Shell, prompt: Prompt | None = None) -> None:

@@ -9,6 +9,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prompt_toolkit.history import InMemoryHistory
@@ -17,7 +18,8 @@ from prompt_toolkit.output import DummyOutput
 
 from cli.native.client import Client, NobodyError, Prepared
 from cli.native.connection import Access, LostError, RefusedError, open_connection
-from cli.shell.app import TlsAsked, tls_of
+from cli.output import Failure
+from cli.shell.app import TlsAsked, _connect, tls_of
 from cli.shell.options import Options
 from cli.shell.output import Output
 from cli.shell.prompting import Prompt, converse, history_of
@@ -332,3 +334,32 @@ def test_a_history_that_cannot_be_kept_is_in_memory(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", homeless)
     assert isinstance(history_of(None), InMemoryHistory)
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
+async def test_a_password_that_is_not_given_ends_the_login_and_not_the_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    stub = Stub(hello)
+    async with serving(stub), talking(tmp_path, stub) as (keys, _, _):
+        keys.send_text("LOGIN kim\r")
+        await asyncio.sleep(0.3)
+        keys.send_text(key)
+        await asyncio.sleep(0.3)
+        keys.send_text("SELECT 1;\rexit\r")
+    out = capsys.readouterr()
+    assert "no password" in out.err and " greeting\n" in out.out
+
+
+async def test_a_peer_that_goes_away_before_the_keyspace_is_in_use_is_told() -> None:
+    class Going(Client):
+        async def request(self, *given: object, **_: object) -> Any:
+            raise LostError("n1", "the peer closed the connection", sent=True)
+
+    stub = Stub(hello)
+    async with serving(stub):
+        options = Options([endpoint(stub)], keyspace="shop")
+        client = Going(options.endpoints, options.access)
+        with pytest.raises(Failure, match="the connection was lost"):
+            await _connect(client, options)
+        client.close()

@@ -188,16 +188,24 @@ def _write_pair(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     _write_new(key_path, key_pem, KEY_MODE)
-    _write_new(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), CERTIFICATE_MODE)
+    try:
+        _write_new(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), CERTIFICATE_MODE)
+    except BaseException:
+        key_path.unlink()  # half a pair would be in the way of the next run
+        raise
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
     """Write a file that does not exist yet, with its mode from the first moment, and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()  # what is not whole, on a full disk, must not be taken for what was made
+        raise
 
 
 def _load_certificate(path: Path) -> x509.Certificate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 import stat
 from pathlib import Path
@@ -116,3 +118,25 @@ def test_the_authority_itself_is_no_peer(tmp_path: Path) -> None:
     der = ssl.PEM_cert_to_DER_cert((tmp_path / "ca.pem").read_text())
     with pytest.raises(CertificateError, match="which peer"):
         peer_identity(der)
+
+
+@pytest.mark.parametrize("failing", range(1, 9))
+def test_what_a_full_disk_cut_short_is_not_in_the_way_of_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Each file in turn is the one that finds no room, when it has been made."""
+    synced = 0
+
+    def full(_descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(CertificateError, match="No space left"):
+            make_certificates(tmp_path, cluster())
+    whole = (failing - 1) // 2 * 2
+    assert len(list(tmp_path.iterdir())) == whole
+    assert len(make_certificates(tmp_path, cluster())) == 8 - whole

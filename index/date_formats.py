@@ -24,7 +24,7 @@ from index.instants import (
     next_begin,
     read_iso,
 )
-from query.zones import Zone, ahead_us, instant_of, zone_of
+from query.zones import Zone, ahead_us, first_instant_of, instant_of, zone_of
 
 FORMAT_CHARS_MAX: Final = 200
 _MONTHS: Final = (
@@ -240,7 +240,7 @@ def _instant(given: dict[str, str | None], zone: Zone, up: bool) -> int | None:
         local_us = next_begin(local_us, finest) - 1
     named = given.get("zone")
     of = zone if named is None else zone_of(named.upper())
-    return None if of is None else instant_of(of, local_us)
+    return None if of is None else (instant_of if up else first_instant_of)(of, local_us)
 
 
 _PARTS_OF: Final = (

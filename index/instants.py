@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from query.zones import UTC_ZONE, Zone, ahead_us, instant_of, zone_of
+from query.zones import UTC_ZONE, Zone, ahead_us, first_instant_of, instant_of, zone_of
 
 SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US
@@ -100,11 +100,11 @@ def parse_instant(text: str, *, zone: Zone = UTC_ZONE, up: bool = False, year: b
         return None
     at_us = days * DAY_US + seconds * SECOND_US
     if fraction:
-        return instant_of(of, at_us + int(fraction[:6].ljust(6, "0")))
-    if up:
+        at_us += int(fraction[:6].ljust(6, "0"))
+    elif up:
         units = ("year", "month", "day", "hour", "minute", "second")
         at_us = next_begin(at_us, units[sum(map(bool, match.groups()[:6])) - 1]) - 1
-    return instant_of(of, at_us)
+    return (instant_of if up else first_instant_of)(of, at_us)
 
 
 @lru_cache(maxsize=4_000)
@@ -196,14 +196,23 @@ def resolve_date(
 
 def _stepped(at_us: int, sign: str, unit: str, up: bool, zone: Zone) -> int:
     if sign == "/":
-        name = UNITS[unit]
-        local_us = at_us + ahead_us(zone, at_us)
-        return instant_of(zone, next_begin(local_us, name) - 1 if up else begin_of(local_us, name))
+        return _rounded(at_us, UNITS[unit], up, zone)
     amount = int(sign if len(sign) > 1 else sign + "1")
     if unit in _FIXED_US:
         return at_us + amount * _FIXED_US[unit]
     months = max(-120_000, min(120_000, amount * (12 if unit == "y" else 1)))
     return add_months(at_us, months)
+
+
+def _rounded(at_us: int, unit: str, up: bool, zone: Zone) -> int:
+    """When the unit that holds this instant begins by the clocks of a zone, or ends. An hour that comes twice
+    is two, a day begins when its first moment comes first and ends when its last one comes last.
+    """
+    ahead = ahead_us(zone, at_us)
+    local_us = next_begin(at_us + ahead, unit) - 1 if up else begin_of(at_us + ahead, unit)
+    if unit in ("hour", "minute", "second") and ahead_us(zone, local_us - ahead) == ahead:
+        return local_us - ahead
+    return (instant_of if up else first_instant_of)(zone, local_us)
 
 
 def format_instant(at_us: int) -> str:

@@ -118,6 +118,15 @@ def instant_of(zone: Zone, local_us: int) -> int:
     return zone[bisect_right(zone, (local_us - before, 2**62)) - 1][0]
 
 
+def first_instant_of(zone: Zone, local_us: int) -> int:
+    """The same; of two the first."""
+    if len(zone) == 1:
+        return local_us - zone[0][1]
+    before = ahead_us(zone, local_us - _DAY_US)
+    first_us = local_us - before
+    return first_us if ahead_us(zone, first_us) == before else instant_of(zone, local_us)
+
+
 def instant_at(clock: Clock, local_us: int) -> int:
     """The instant at which a clock shows this; of two the first, of none as much after the gap as it lies in
     it. No zone changes twice in two days.

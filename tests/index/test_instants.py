@@ -73,6 +73,9 @@ def test_months_are_added_with_the_last_day_kept_in() -> None:
         ("now/M", "", True, "2024-05-31T23:59:59.999999Z"),
         ("2024-05-31||+1M", "", False, "2024-06-30T00:00:00.000Z"),
         ("2024-05-31||/y", "", False, "2024-01-01T00:00:00.000Z"),
+        ("2026-11-01", "America/Havana", False, "2026-11-01T04:00:00.000Z"),
+        ("2026-10-25T02:30", "Europe/Berlin", False, "2026-10-25T00:30:00.000Z"),
+        ("2026-10-25T02:30", "Europe/Berlin", True, "2026-10-25T01:30:59.999999Z"),
     ],
 )
 def test_date_mathematics(text: str, zone: str, up: bool, shown: str) -> None:
@@ -129,3 +132,26 @@ def test_a_zone_is_the_same_with_and_without_a_table(name: str) -> None:
         assert clock(at_us) == ahead_us(zone, at_us)
     assert clock(-(10**18)) is not None and clock(10**18) is not None, "beyond all calendars"
     assert clock_of("Asia/Soul") is None is clock_of("../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("of", "at", "unit", "begin", "end"),
+    [
+        ("Europe/Berlin", "2026-10-25T00:30", "h", "2026-10-25T00:00", "2026-10-25T01:00"),
+        ("Europe/Berlin", "2026-10-25T01:30", "h", "2026-10-25T01:00", "2026-10-25T02:00"),
+        ("Europe/Berlin", "2026-10-25T00:30", "m", "2026-10-25T00:30", "2026-10-25T00:31"),
+        ("Europe/Berlin", "2026-10-25T00:30", "d", "2026-10-24T22:00", "2026-10-25T23:00"),
+        ("America/Havana", "2026-11-01T04:30", "d", "2026-11-01T04:00", "2026-11-02T05:00"),
+        ("America/Havana", "2026-11-01T05:30", "d", "2026-11-01T04:00", "2026-11-02T05:00"),
+    ],
+)
+def test_what_is_rounded_where_clocks_are_put_back_holds_the_instant(
+    of: str, at: str, unit: str, begin: str, end: str
+) -> None:
+    zone = zone_of(of)
+    assert zone is not None
+    for up, wanted in ((False, begin), (True, end)):
+        found = resolve_date(f"{at}:00Z||/{unit}", 0, zone=zone, up=up)
+        expected = parse_instant(f"{wanted}:00Z")
+        assert found is not None and expected is not None
+        assert found + up == expected, format_instant(found)

@@ -30,7 +30,9 @@ def jepsen(
     nemesis: Annotated[
         str, typer.Option("--nemesis", metavar="all|none|KIND,...", help="What goes wrong.")
     ] = "all",
-    minutes: Annotated[float, typer.Option("--minutes", min=0.05, help="How long, with faults.")] = 1.5,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.05, max=100_000, help="How long, with faults.")
+    ] = 1.5,
     seed: Annotated[int, typer.Option("--seed", help="Decides what is drawn.")] = 1,
     peers: Annotated[int, typer.Option("--peers", min=1, max=20, help="Processes of the cluster.")] = 5,
     rate: Annotated[int, typer.Option("--rate", min=1, help="Client operations per second.")] = 130,

@@ -52,7 +52,8 @@ def read_value(value: str | None, file: Path | None) -> tuple[bytes, str]:
         raise Failure(text, code="bad_option", exit_status=2)
     try:
         if file is not None:
-            data, name = file.read_bytes(), file.name
+            with file.open("rb") as opened:
+                data, name = opened.read(VALUE_BYTES_MAX + 1), file.name  # one more is refused by the peer
         elif value == "-":
             data, name = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1), ""
         else:

@@ -19,6 +19,7 @@ from cli.output import Failure
 from cli.rest import UnreachableError, checked_url
 from cli.shell.app import endpoints_of
 from cli.shell.errors import UsageError, file_called
+from core.limits import VALUE_BYTES_MAX
 from tests.cli.fake import FakeCluster
 from tests.cli.test_commands import Outcome, Run, sullae
 
@@ -159,3 +160,12 @@ def test_json_is_json_in_any_encoding(cluster: FakeCluster) -> None:
 def test_a_name_that_no_file_can_have_is_told(name: str) -> None:
     with pytest.raises(UsageError):
         file_called(name)
+
+
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    data, _ = kv.read_value(None, Path("/dev/zero"))
+    assert len(data) == VALUE_BYTES_MAX + 1
+
+
+def test_an_attack_without_end_is_refused(sullae: Run) -> None:
+    assert sullae("jepsen", "--simulated", "--minutes", "inf").status == 2

@@ -186,7 +186,8 @@ def accept_loss(
         print_json({"peers": told})
         return
     for name, answer in told.items():
-        say(f"{name}: {'no answer' if answer is None else count_text(answer['given_up'], 'range')} given up")
+        text = "no answer" if answer is None else count_text(answer["given_up"], "range") + " given up"
+        say(f"{name}: {text}")
 
 
 @top.command("scrub")

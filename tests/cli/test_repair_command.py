@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cli import repair
 from cli.main import main
 
 RANGE = {"table": "kv.b", "first_token": -5, "last_token": 7, "equal_s": {"n2": 3.0, "n3": None}}
@@ -97,6 +98,9 @@ def test_a_table_is_compared_and_losses_are_accepted_only_when_meant(
     assert "4 comparisons" in said(capsys)
     assert sullae(monkeypatch, "repair", "accept-loss", "--yes", "--url", peer.url) == 0
     assert peer.asked[-1] == ("accept_loss", {}) and "1 range given up" in said(capsys)
+    monkeypatch.setattr(repair, "_ask_all", lambda *_: {"n1": {"given_up": 2}, "n2": None})
+    assert sullae(monkeypatch, "repair", "accept-loss", "--yes", "--url", peer.url) == 0
+    assert said(capsys).splitlines()[-2:] == ["n1: 2 ranges given up", "n2: no answer"]
 
 
 def test_a_scrub_is_begun_and_its_result_told(

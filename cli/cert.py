@@ -14,7 +14,7 @@ from cli.places import read_config
 def cert(folder: Path, config_path: Path, clients: Sequence[str] = (), *, as_json: bool) -> int:
     """Make what is missing of the certificates in `folder`."""
     from server.certificate_files import CertificateError, TlsConfig
-    from server.certificates import ending, make_certificates
+    from server.certificates import elsewhere, ending, make_certificates
 
     config = read_config(config_path)
     for client in clients:
@@ -23,7 +23,7 @@ def cert(folder: Path, config_path: Path, clients: Sequence[str] = (), *, as_jso
             raise Failure(f"a client's name is {rule}; found {client!r}", code="bad_option", exit_status=2)
     try:
         made = make_certificates(folder, config, clients)
-        warnings = ending(folder, datetime.datetime.now(datetime.UTC))
+        warnings = ending(folder, datetime.datetime.now(datetime.UTC)) + elsewhere(folder, config)
     except CertificateError as error:
         raise Failure(str(error), code="certificate") from None
     if as_json:

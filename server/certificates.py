@@ -3,7 +3,7 @@
 `sullae cert` makes one authority per cluster and, signed by it, one certificate per peer. A peer believes a
 connection if its certificate was signed by this authority alone (the system's are not asked) and says, as a
 URI in its subject alternative name, that it is a member of this cluster: `sullae://cluster/NAME/peer/PEER`.
-Addresses are not part of what is believed, so a peer may move; they are there for tools that look.
+Addresses are not part of what peers believe, so one may move; they are there for clients of REST and CQL.
 
 A client of REST and CQL gets a certificate of the same authority that names no peer (`sullae cert --client`),
 so whoever has it is served, and is no member.
@@ -16,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -23,7 +24,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from cryptography import x509
@@ -311,6 +312,20 @@ def ending(folder: Path, now: datetime.datetime) -> list[str]:
     """What to say of certificates in this folder that have ended, or will soon."""
     paths = sorted(folder.glob("*.pem"))
     return list(_ending([(path, _load_certificate(path)) for path in paths], now))
+
+
+def elsewhere(folder: Path, config: ClusterConfig) -> list[str]:
+    """What to say of peers whose certificate names another address, which clients do not believe."""
+    said = []
+    for peer in config.peers:
+        path = TlsConfig(folder).for_peer(peer.name).certificate
+        addresses: list[Any] = []
+        with contextlib.suppress(x509.ExtensionNotFound):
+            names = _load_certificate(path).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            addresses = names.value.get_values_for_type(x509.IPAddress)
+        if ipaddress.ip_address(peer.address) not in addresses:
+            said.append(f"{path} is not of the address {peer.address}: clients do not believe it; {_RENEW}")
+    return said
 
 
 def _ending(certificates: Iterable[tuple[Path, x509.Certificate]], now: datetime.datetime) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.certificate_files import CertificateError, TlsConfig
-from server.certificates import internode_context, make_certificates, peer_identity
+from server.certificates import elsewhere, internode_context, make_certificates, peer_identity
 from server.config import ClusterConfig, PeerConfig
 
 PEERS = (PeerConfig("n1", "127.0.0.1"), PeerConfig("n2", "127.0.0.2"), PeerConfig("n3", "::1"))
@@ -140,3 +140,15 @@ def test_what_a_full_disk_cut_short_is_not_in_the_way_of_the_next_run(
     whole = (failing - 1) // 2 * 2
     assert len(list(tmp_path.iterdir())) == whole
     assert len(make_certificates(tmp_path, cluster())) == 8 - whole
+
+
+def test_a_peer_that_moved_needs_a_certificate_for_its_clients(tmp_path: Path) -> None:
+    make_certificates(tmp_path, cluster())
+    assert elsewhere(tmp_path, cluster()) == []
+    moved = (PeerConfig("n1", "127.0.0.9"), *PEERS[1:])
+    (said,) = elsewhere(tmp_path, cluster(peers=moved))
+    assert "peer-n1.pem is not of the address 127.0.0.9" in said
+    for file in tmp_path.glob("peer-n1.*"):
+        file.unlink()
+    make_certificates(tmp_path, cluster(peers=moved))
+    assert elsewhere(tmp_path, cluster(peers=moved)) == []

@@ -206,3 +206,14 @@ def test_documents_are_what_was_written_place_by_place(cql: Cql) -> None:
         for _ in range(run.random.randint(2, 10)):
             run.step()
             run.compare()
+
+
+@pytest.mark.parametrize("column", ["m map<int, json>", "m frozen<map<int, json>>"])
+def test_documents_in_collections_are_equal_that_mean_the_same(cql: Cql, column: str) -> None:
+    cql.run(f"CREATE TABLE held (k int PRIMARY KEY, {column}, l list<json>)")
+    cql.run("""INSERT INTO held (k, m, l) VALUES (1, {1: '{"a":1,"b":2}'}, ['{"a":1,"b":2}'])""")
+    text = """'{"b": 2.0, "a": 1}'"""
+    for where in (f"m[1] = {text}", f"m[1] IN ({text})", f"m CONTAINS {text}", f"l CONTAINS {text}"):
+        assert cql.run(f"SELECT k FROM held WHERE {where} ALLOW FILTERING") == [{"k": 1}], where
+    assert "no order" in cql.error(f"SELECT k FROM held WHERE m[1] < {text} ALLOW FILTERING").message
+    cql.run("DROP TABLE held")

@@ -29,6 +29,7 @@ from tests.cql_lite.histories import (
 )
 from tests.cql_lite.whole import SECOND, Cql, Error, cluster_of, rows, settle
 from tests.models.cql_writes import STAMPED, Batch, Cell, Column, Model, Refused, Shape, Statement, Tick
+from tests.shrinking import shortest
 
 SEED = int(os.environ.get("WRITES_SEED", "1"))
 HISTORIES = int(os.environ.get("WRITES_HISTORIES", "200"))
@@ -74,14 +75,7 @@ class World:
 
     def shortest(self, table: Shape, statements: list[Statement]) -> list[Statement]:
         """A history that goes wrong, without what it needs not."""
-        at = 0
-        while at < len(statements):
-            shorter = statements[:at] + statements[at + 1 :]
-            if self.wrong(table, shorter):
-                statements = shorter
-            else:
-                at += 1
-        return statements
+        return shortest(statements, lambda shorter: self.wrong(table, shorter))
 
 
 class Run:

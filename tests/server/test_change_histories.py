@@ -11,6 +11,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from tests.query.document_oracle import canonical, meets
 from tests.server.document_histories import document, marks_of, operators, single, wanted
 from tests.server.simulated import SECOND, Peers
 from tests.server.test_document_histories import KINDS, escaped
+from tests.shrinking import shortest
 
 SEED = int(os.environ.get("CHANGES_SEED", "1"))
 HISTORIES = int(os.environ.get("CHANGES_HISTORIES", "5"))
@@ -362,13 +364,7 @@ def test_histories(peers: Peers) -> None:
         if said is None:
             continue
         bugs, peers.bugs = peers.bugs, []
-        at = 0
-        while at < len(steps):
-            shorter = steps[:at] + steps[at + 1 :]
-            if wrong(peers, table, shorter):
-                steps = shorter
-            else:
-                at += 1
+        steps = shortest(steps, partial(wrong, peers, table))
         said = wrong(peers, table, steps) or said
         peers.bugs = bugs
         pytest.fail(f"history {number} of {table}\n{said}")

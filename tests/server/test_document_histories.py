@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from tests.query.document_oracle import NOTHING, canonical, reached
 from tests.server.document_histories import IDS, Step, history
 from tests.server.rest_client import Reply
 from tests.server.simulated import SECOND, Peers
+from tests.shrinking import shortest
 
 SEED = int(os.environ.get("DOCUMENTS_SEED", "1"))
 HISTORIES = int(os.environ.get("DOCUMENTS_HISTORIES", "16"))
@@ -533,17 +535,6 @@ def wrong(peers: Peers, name: str, steps: list[Step]) -> str | None:
     return None
 
 
-def shortest(peers: Peers, name: str, steps: list[Step]) -> list[Step]:
-    at = 0
-    while at < len(steps):
-        shorter = steps[:at] + steps[at + 1 :]
-        if wrong(peers, name, shorter):
-            steps = shorter
-        else:
-            at += 1
-    return steps
-
-
 def test_histories(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs_query, "PAGE", 3)
     for number in range(HISTORIES):
@@ -553,7 +544,7 @@ def test_histories(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
         said = wrong(peers, name, steps)
         if said:
             bugs, peers.bugs = peers.bugs, []
-            shorter = shortest(peers, name, steps)
+            shorter = shortest(steps, partial(wrong, peers, name))
             again = wrong(peers, name, shorter)
             peers.bugs = bugs
             pytest.fail(f"history {number} of {name}\n{again or said}")
